@@ -1,0 +1,220 @@
+//! How to talk to payment providers. A [`Channel`] turns one request into calls of a provider's API and the answers
+//! into one of few outcomes; what follows from an outcome is decided elsewhere.
+//!
+//! The outcomes keep one promise: *certainly not done* is said only when the provider's object is closed or was never
+//! made, so that another channel may be asked. Everything else that is not a final answer is *unknown*, and unknown is
+//! resolved by asking ([`Channel::resolve`]), never by guessing.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::money::Money;
+use crate::domain::time::Timestamp;
+
+/// What a provider can do. The default is nothing, so that a new adapter has to say what it supports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// Takes payments.
+    pub charge: bool,
+    /// Gives money back.
+    pub refund: bool,
+    /// Holds money first and takes it later.
+    pub pre_auth: bool,
+}
+
+/// One charge. The reference is our number and the key is derived from it and the attempt: both are stored before the
+/// request is sent, so that asking again after a crash means the same thing.
+#[derive(Clone, Debug)]
+pub struct ChargeRequest {
+    /// Our `payment_no`, exactly.
+    pub reference: String,
+    /// Identifies this attempt to the provider; the same for every repetition of it, never used for another.
+    pub provider_key: String,
+    /// What the payer pays.
+    pub money: Money,
+    /// The payment method as the merchant names it, if any.
+    pub method: Option<String>,
+    /// The provider's token for the payer's means of payment, if the merchant has one.
+    pub payment_token: Option<String>,
+    /// For the payer's statement or order page.
+    pub description: Option<String>,
+    /// The payer's address for receipts.
+    pub customer_email: Option<String>,
+    /// Where the payer returns to after acting.
+    pub return_url: Option<String>,
+}
+
+/// Who refused a payment, which decides whether another channel may be tried and whether the channel's health suffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeclineScope {
+    /// The provider itself: its limits, its configuration, its technical trouble.
+    Processor,
+    /// The card network or scheme.
+    Network,
+    /// The payer's bank.
+    Bank,
+    /// The payer: wrong data, not enough money, gave up.
+    Customer,
+    /// The provider did not say.
+    Unknown,
+}
+
+/// Why something failed, in words that may be shown to a merchant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable and lower-case, such as `card_declined` or `insufficient_funds`; the provider's own code where it has one.
+    pub code: String,
+    /// One sentence. Never carries card data, tokens or bodies.
+    pub message: String,
+    /// Who refused.
+    pub decline_scope: DeclineScope,
+}
+
+/// What the payer has to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum NextAction {
+    /// Visit this page.
+    Redirect {
+        /// The page.
+        url: String,
+    },
+}
+
+/// Names that the provider gave to what it made for us; kept from the first answer that has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderRefs {
+    /// The provider's number of the charge (`pi_…`, a trade number).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_order_no: Option<String>,
+    /// For the payer's browser to go on with, where the provider has such a thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
+}
+
+/// Where a charge stands at the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChargeState {
+    /// The money was taken.
+    Success {
+        /// The provider's own fee in minor units of the payment's currency, where it says so.
+        fee_minor: Option<i64>,
+    },
+    /// Refused for good and the provider's object is closed: it can't charge any more.
+    Declined(Failure),
+    /// Certainly not charged and not able to: the provider was not reached, refused the request itself, or its object
+    /// is closed. Another channel may be asked if the failure's scope allows it.
+    NotDone(Failure),
+    /// The payer has to act.
+    ActionRequired {
+        /// What to do, where the provider says so.
+        next_action: Option<NextAction>,
+        /// When the provider gives up waiting, where it says so.
+        expires_at: Option<Timestamp>,
+    },
+    /// The provider has it and works on it.
+    Processing,
+    /// Closed at the provider before anything was charged, because we or the payer gave it up or its time ran out.
+    Canceled,
+    /// What happened is not known, or the object could not be closed yet. Ask again.
+    Unknown {
+        /// For the log and the operator.
+        reason: String,
+    },
+}
+
+/// An answer about a charge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChargeAnswer {
+    /// Where it stands.
+    pub state: ChargeState,
+    /// Names learned with this answer.
+    pub refs: ProviderRefs,
+}
+
+/// What is known about a charge whose outcome has to be asked for.
+#[derive(Clone, Debug)]
+pub struct ResolveRequest {
+    /// The request as it was (or may have been) sent.
+    pub charge: ChargeRequest,
+    /// When it was first about to be sent.
+    pub first_sent_at: Timestamp,
+    /// The time now.
+    pub now: Timestamp,
+    /// Names learned so far.
+    pub refs: ProviderRefs,
+    /// Close it if it is not charged: the merchant canceled, its time ran out, or nobody waits for it any more.
+    pub close: bool,
+}
+
+/// Money to give back.
+#[derive(Clone, Debug)]
+pub struct RefundRequest {
+    /// Our `payment_no`, exactly.
+    pub reference: String,
+    /// Our `refund_no`, exactly.
+    pub refund_reference: String,
+    /// Identifies this refund to the provider, as for a charge.
+    pub provider_key: String,
+    /// How much to give back.
+    pub money: Money,
+    /// How much was charged.
+    pub charged: Money,
+    /// Why, in the merchant's words.
+    pub reason: Option<String>,
+    /// Names of the charge.
+    pub refs: ProviderRefs,
+    /// When it was first about to be sent; equal to `now` for the first try.
+    pub first_sent_at: Timestamp,
+    /// The time now.
+    pub now: Timestamp,
+}
+
+/// Where a refund stands at the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefundState {
+    /// The money went back (or is bound to, without anybody being able to stop it).
+    Success,
+    /// Certainly not done and not going to be.
+    Failed(Failure),
+    /// The provider has it and works on it.
+    Pending,
+    /// What happened is not known. Ask again.
+    Unknown {
+        /// For the log and the operator.
+        reason: String,
+    },
+}
+
+/// An answer about a refund.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundAnswer {
+    /// Where it stands.
+    pub state: RefundState,
+    /// The provider's number of the refund, where it has one.
+    pub channel_refund_no: Option<String>,
+}
+
+/// A call of a provider under way. It never panics and always ends within the channel's timeout.
+pub type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A way to move money. Implementations hold no state about payments: what they need comes with the request.
+pub trait Channel: Send + Sync + 'static {
+    /// What this channel can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Sends one charge, once. A failure to connect is `NotDone`; a request that may have arrived and has no answer is
+    /// `Unknown`.
+    fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer>;
+
+    /// Finds out what became of a charge: by the provider's number, else by our reference, else by repeating it with
+    /// the same key while the provider still remembers keys. With `close`, an object that is not charged is closed
+    /// first, so that the answer is final.
+    fn resolve<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, ChargeAnswer>;
+
+    /// Sends one refund, or repeats it with the same key, or asks about it: whichever is safe and leads to an answer.
+    fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer>;
+}

@@ -1,0 +1,77 @@
+//! The only reader of the clocks. Everything else takes a [`Clock`], or better, the reading itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::domain::time::{Monotonic, Timestamp};
+
+/// Where a gateway reads the time. Cheap to clone; clones read the same clock.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    /// The machine's clocks.
+    System { started: tokio::time::Instant },
+    /// Follows tokio's clock from a fixed start, so that a paused runtime moves this clock too.
+    Virtual { start: Timestamp, started: tokio::time::Instant },
+    /// Moves only when it is told to.
+    Manual { start_ms: i64, now_ms: AtomicI64 },
+}
+
+impl Clock {
+    /// The machine's clocks: UTC for [`Clock::now`], the runtime's steady clock for [`Clock::monotonic`].
+    pub fn system() -> Self {
+        Self(Arc::new(Source::System { started: tokio_now() }))
+    }
+
+    /// A clock that stands at `start` now and moves with tokio's clock, which tests pause and advance.
+    pub fn virtual_from(start: Timestamp) -> Self {
+        Self(Arc::new(Source::Virtual { start, started: tokio_now() }))
+    }
+
+    /// A clock that stands at `start` until [`Clock::advance`] moves it.
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Arc::new(Source::Manual { start_ms: start.unix_ms(), now_ms: AtomicI64::new(start.unix_ms()) }))
+    }
+
+    /// The time of day in UTC.
+    pub fn now(&self) -> Timestamp {
+        match &*self.0 {
+            Source::System { .. } => system_now(),
+            Source::Virtual { start, started } => start.plus(tokio_now().duration_since(*started)),
+            Source::Manual { now_ms, .. } => Timestamp::from_unix_ms(now_ms.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// A reading that never goes back, for measuring how long something took and for limits.
+    pub fn monotonic(&self) -> Monotonic {
+        let elapsed = match &*self.0 {
+            Source::System { started } | Source::Virtual { started, .. } => tokio_now().duration_since(*started),
+            Source::Manual { start_ms, now_ms } => {
+                let elapsed_ms = now_ms.load(Ordering::SeqCst).saturating_sub(*start_ms);
+                Duration::from_millis(u64::try_from(elapsed_ms).unwrap_or(0))
+            }
+        };
+        Monotonic::from_micros(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Moves a manual clock; does nothing to the others.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual { now_ms, .. } = &*self.0 {
+            now_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this file is the one that reads clocks")]
+fn tokio_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+#[allow(clippy::disallowed_methods, reason = "this file is the one that reads clocks")]
+fn system_now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_ms(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,112 @@
+//! Names of things. Each is a type of its own, so that a payment's number is never taken for a merchant's.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::time::Timestamp;
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes the text as it is; whoever reads outside input checks its form first.
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// A merchant, `m_` and 16 letters or digits.
+    MerchantId
+);
+text_id!(
+    /// An API key's public half, `ak_…`.
+    KeyId
+);
+text_id!(
+    /// A payment, `PY`, 14 digits of its second, 8 lower-case letters or digits.
+    PaymentNo
+);
+text_id!(
+    /// A refund, `RF` and the same form as a payment's.
+    RefundNo
+);
+text_id!(
+    /// A payment channel as the configuration names it, such as `stripe`.
+    ChannelName
+);
+text_id!(
+    /// A webhook endpoint, `we_…`.
+    EndpointId
+);
+text_id!(
+    /// One event on its way to one endpoint, `wn_…`; also its `webhook-id` on the wire.
+    NotificationId
+);
+text_id!(
+    /// One event of a merchant, `ev_…`.
+    EventId
+);
+
+const BASE36: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// `length` characters from `0-9a-z`, the last of them changing fastest with `number`.
+fn base36(mut number: u64, length: usize) -> String {
+    let mut digits = vec![b'0'; length];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE36[usize::try_from(number % 36).unwrap_or(0)];
+        number /= 36;
+    }
+    String::from_utf8(digits).unwrap_or_default()
+}
+
+/// The number of a payment, refund or pre-auth: `prefix`, the second, two characters for the millisecond within it and
+/// six random ones, so that numbers sort by the time they were made.
+pub fn dated_number(prefix: &str, now: Timestamp, draw: u64) -> String {
+    let millisecond = u64::try_from(now.unix_ms().rem_euclid(1000)).unwrap_or(0);
+    format!("{prefix}{}{}{}", now.compact(), base36(millisecond, 2), base36(draw, 6))
+}
+
+/// An id with `prefix` and 80 random bits written as 16 characters.
+pub fn random_id(prefix: &str, draws: [u64; 2]) -> String {
+    format!("{prefix}{}{}", base36(draws[0], 8), base36(draws[1], 8))
+}
+
+/// An id with `prefix` that sorts by the time it was made: 9 characters of milliseconds, 10 random ones.
+pub fn sortable_id(prefix: &str, now: Timestamp, draw: u64) -> String {
+    let millisecond = u64::try_from(now.unix_ms()).unwrap_or(0);
+    format!("{prefix}{}{}", base36(millisecond, 9), base36(draw, 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dated_numbers_have_the_documented_form_and_sort_by_time() {
+        let early = dated_number("PY", Timestamp::from_unix_ms(1_737_715_200_001), u64::MAX);
+        let late = dated_number("PY", Timestamp::from_unix_ms(1_737_715_200_002), 0);
+        assert_eq!(early.len(), 24);
+        assert!(early.starts_with("PY20250124104000"));
+        assert!(early < late);
+    }
+}

@@ -1,0 +1,9 @@
+//! Decisions only: ids, money, time and the state machines. Nothing in this room waits, reads a clock, draws a random
+//! number or touches a file; `now` and random draws are arguments, effects are returned as data.
+
+pub mod event;
+pub mod fees;
+pub mod ids;
+pub mod merchant;
+pub mod money;
+pub mod time;

@@ -1,0 +1,252 @@
+//! How state becomes durable. The [`Store`] trait is what an engine must offer and no more; [`engine`] is the one the
+//! product runs on (a journal with an embedded index behind it), [`memory`] one without any durability.
+//!
+//! A commit returns only when it is on disk. Reads see only what is on disk.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// The revision of a key that is not there.
+pub const ABSENT: u64 = 0;
+
+/// What a key holds: bytes, and the sequence of the commit that wrote them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// Sequence of the commit that wrote this value, from 1. A key that is not there has revision [`ABSENT`].
+    pub revision: u64,
+    /// The bytes as they were put.
+    pub value: Arc<[u8]>,
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Sets the key, whatever it held.
+    Put { key: Vec<u8>, value: Vec<u8> },
+    /// Removes the key, if it is there.
+    Delete { key: Vec<u8> },
+}
+
+/// A value that gets the next number of its stream when it is committed. Numbers start at 1 and have no gaps. It is
+/// stored, and found by `scan`, under `stream` followed by the number as 8 big-endian bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// Key prefix of the stream.
+    pub stream: Vec<u8>,
+    /// The bytes to store.
+    pub value: Vec<u8>,
+}
+
+/// What must hold for a batch to be committed: the key's revision is this one ([`ABSENT`]: the key is not there).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Precondition {
+    /// The key looked at.
+    pub key: Vec<u8>,
+    /// The revision it must have.
+    pub revision: u64,
+}
+
+/// Whether a batch begins something or finishes what has begun. Room runs out for the first kind earlier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Urgency {
+    /// Begins something new: refused with [`StoreError::Overloaded`] when queue, overlay or disk is nearly full.
+    #[default]
+    New,
+    /// Finishes something that has begun: refused only when it really can't be taken.
+    Finish,
+}
+
+/// Changes that become durable together or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// All must hold, against everything committed before this batch.
+    pub preconditions: Vec<Precondition>,
+    /// Puts and deletes, in order; a key at most once.
+    pub writes: Vec<Write>,
+    /// Numbered appends, in order.
+    pub appends: Vec<Append>,
+    /// What is refused first when room is short.
+    pub urgency: Urgency,
+}
+
+impl Batch {
+    /// An empty batch that begins something new.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty batch that finishes what has begun.
+    pub fn finishing() -> Self {
+        Self { urgency: Urgency::Finish, ..Self::default() }
+    }
+
+    /// Adds a put.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.writes.push(Write::Put { key, value });
+    }
+
+    /// Adds a put of a key that must not be there yet.
+    pub fn insert(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.expect(key.clone(), ABSENT);
+        self.put(key, value);
+    }
+
+    /// Adds a put of a key that must have the revision that was read.
+    pub fn replace(&mut self, key: Vec<u8>, revision: u64, value: Vec<u8>) {
+        self.expect(key.clone(), revision);
+        self.put(key, value);
+    }
+
+    /// Adds a delete.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.writes.push(Write::Delete { key });
+    }
+
+    /// Adds a precondition.
+    pub fn expect(&mut self, key: Vec<u8>, revision: u64) {
+        self.preconditions.push(Precondition { key, revision });
+    }
+
+    /// Adds an append to a numbered stream.
+    pub fn append(&mut self, stream: Vec<u8>, value: Vec<u8>) {
+        self.appends.push(Append { stream, value });
+    }
+}
+
+/// A batch is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The batch's place in the order of all commits, from 1; also the revision of all that it wrote.
+    pub sequence: u64,
+    /// The numbers its appends got, in their order.
+    pub numbers: Vec<u64>,
+}
+
+/// Which rows a scan returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// First key of the range.
+    pub start: Vec<u8>,
+    /// First key after the range; `None` for no end.
+    pub end: Option<Vec<u8>>,
+    /// Most rows to return, at least 1.
+    pub limit: usize,
+    /// From the end of the range to its start.
+    pub reverse: bool,
+}
+
+impl Scan {
+    /// The first `limit` rows whose keys start with `prefix`.
+    pub fn prefix(prefix: &[u8], limit: usize) -> Self {
+        Self { start: prefix.to_vec(), end: prefix_end(prefix), limit, reverse: false }
+    }
+
+    /// The last `limit` rows whose keys start with `prefix`, last first.
+    pub fn prefix_reverse(prefix: &[u8], limit: usize) -> Self {
+        Self { reverse: true, ..Self::prefix(prefix, limit) }
+    }
+}
+
+/// The first key after all that start with `prefix`; `None` if there is none.
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last_below_max = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix[..=last_below_max].to_vec();
+    end[last_below_max] += 1;
+    Some(end)
+}
+
+/// A row as a scan returns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The key.
+    pub key: Vec<u8>,
+    /// What it holds.
+    pub versioned: Versioned,
+}
+
+/// How a store is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Why nothing more is acknowledged, if so.
+    pub poisoned: Option<String>,
+    /// Whether batches that begin something new are taken now.
+    pub accepts_new: bool,
+    /// Sequence of the last commit that is on disk.
+    pub committed: u64,
+    /// Sequence up to which the index holds everything.
+    pub applied: u64,
+    /// Bytes held in memory that the index does not have yet.
+    pub overlay_bytes: u64,
+    /// Bytes written to the journal since opening.
+    pub journal_bytes_written: u64,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A precondition did not hold; nothing was changed. What it was found against is durable.
+    #[error("the record was changed by someone else")]
+    Precondition {
+        /// Index into [`Batch::preconditions`] of the first that did not hold.
+        index: usize,
+    },
+    /// There is no room now; nothing was changed and nothing will be. Try again later.
+    #[error("the store has no room for more work at the moment: {0}")]
+    Overloaded(&'static str),
+    /// Whether the batch is durable is not known. Read again before going on.
+    #[error("it is not known whether the change was stored: {0}")]
+    Indeterminate(String),
+    /// The store has failed and takes nothing more; the process has to be started again.
+    #[error("the store has failed and takes no more changes: {0}")]
+    Poisoned(String),
+    /// The batch or scan breaks a rule of this interface (a key twice, a value too large).
+    #[error("the store can't take this: {0}")]
+    Invalid(String),
+    /// What is on disk is damaged and can't be repaired by itself.
+    #[error("{0}")]
+    Corrupt(String),
+    /// A file could not be read or written while opening, exporting or importing.
+    #[error("{context}: {message}")]
+    Io {
+        /// What was being done, with the file's name.
+        context: String,
+        /// What the operating system said.
+        message: String,
+    },
+}
+
+/// A commit under way.
+pub type CommitFuture = Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send>>;
+
+/// What an engine must offer. Bytes only; keys are made in [`keys`].
+pub trait Store: Send + Sync + 'static {
+    /// Commits a batch; it is durable when the future is ready with `Ok`. The batch is queued by the call itself, so
+    /// that dropping the future does not take it back.
+    fn commit(&self, batch: Batch) -> CommitFuture;
+
+    /// What a key holds, if anything.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`] or [`StoreError::Corrupt`] when it can't be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError>;
+
+    /// A page of rows in the order of their keys. Keys are unique and sorted; rows changed while it runs may show
+    /// either state.
+    ///
+    /// # Errors
+    /// As for [`Store::get`].
+    fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError>;
+
+    /// How the store is doing.
+    fn health(&self) -> Health;
+
+    /// Ready with the reason once the store is poisoned; never ready otherwise.
+    fn failed(&self) -> Pin<Box<dyn Future<Output = String> + Send>>;
+
+    /// Takes no more commits, makes everything durable and indexed, and writes the mark of a clean stop. Blocks.
+    ///
+    /// # Errors
+    /// The first failure on the way; what was acknowledged before is safe all the same.
+    fn close(&self) -> Result<(), StoreError>;
+}
