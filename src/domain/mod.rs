@@ -6,4 +6,5 @@ pub mod fees;
 pub mod ids;
 pub mod merchant;
 pub mod money;
+pub mod outcome;
 pub mod time;

@@ -3,6 +3,10 @@
 //!
 //! A commit returns only when it is on disk. Reads see only what is on disk.
 
+pub mod keys;
+pub mod record;
+pub mod vault;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,0 +1,119 @@
+//! What a provider's answer means: few outcomes, the same for every provider.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::time::Timestamp;
+
+/// Who refused a payment, which decides whether another channel may be tried and whether the channel's health suffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeclineScope {
+    /// The provider itself: its limits, its configuration, its technical trouble.
+    Processor,
+    /// The card network or scheme.
+    Network,
+    /// The payer's bank.
+    Bank,
+    /// The payer: wrong data, not enough money, gave up.
+    Customer,
+    /// The provider did not say.
+    Unknown,
+}
+
+/// Why something failed, in words that may be shown to a merchant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable and lower-case, such as `card_declined` or `insufficient_funds`; the provider's own code where it has one.
+    pub code: String,
+    /// One sentence. Never carries card data, tokens or bodies.
+    pub message: String,
+    /// Who refused.
+    pub decline_scope: DeclineScope,
+}
+
+/// What the payer has to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum NextAction {
+    /// Visit this page.
+    Redirect {
+        /// The page.
+        url: String,
+    },
+}
+
+/// Names that the provider gave to what it made for us; kept from the first answer that has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderRefs {
+    /// The provider's number of the charge (`pi_…`, a trade number).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_order_no: Option<String>,
+    /// For the payer's browser to go on with, where the provider has such a thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
+}
+
+/// Where a charge stands at the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChargeState {
+    /// The money was taken.
+    Success {
+        /// The provider's own fee in minor units of the payment's currency, where it says so.
+        fee_minor: Option<i64>,
+    },
+    /// Refused for good and the provider's object is closed: it can't charge any more.
+    Declined(Failure),
+    /// Certainly not charged and not able to: the provider was not reached, refused the request itself, or its object
+    /// is closed. Another channel may be asked if the failure's scope allows it.
+    NotDone(Failure),
+    /// The payer has to act.
+    ActionRequired {
+        /// What to do, where the provider says so.
+        next_action: Option<NextAction>,
+        /// When the provider gives up waiting, where it says so.
+        expires_at: Option<Timestamp>,
+    },
+    /// The provider has it and works on it.
+    Processing,
+    /// Closed at the provider before anything was charged, because we or the payer gave it up or its time ran out.
+    Canceled,
+    /// What happened is not known, or the object could not be closed yet. Ask again.
+    Unknown {
+        /// For the log and the operator.
+        reason: String,
+    },
+}
+
+/// An answer about a charge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChargeAnswer {
+    /// Where it stands.
+    pub state: ChargeState,
+    /// Names learned with this answer.
+    pub refs: ProviderRefs,
+}
+
+/// Where a refund stands at the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefundState {
+    /// The money went back (or is bound to, without anybody being able to stop it).
+    Success,
+    /// Certainly not done and not going to be.
+    Failed(Failure),
+    /// The provider has it and works on it.
+    Pending,
+    /// What happened is not known. Ask again.
+    Unknown {
+        /// For the log and the operator.
+        reason: String,
+    },
+}
+
+/// An answer about a refund.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundAnswer {
+    /// Where it stands.
+    pub state: RefundState,
+    /// The provider's number of the refund, where it has one.
+    pub channel_refund_no: Option<String>,
+}

@@ -1,0 +1,38 @@
+//! What every resource of the gateway works with.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::{Config, Mode};
+use crate::random::Random;
+use crate::storage::Store;
+use crate::storage::vault::Vault;
+
+/// Shared by all resources of one gateway; two gateways in one process share nothing.
+#[derive(Clone)]
+pub(crate) struct Core {
+    /// Where everything durable is.
+    pub(crate) store: Arc<dyn Store>,
+    /// The only clock.
+    pub(crate) clock: Clock,
+    /// The only source of random numbers.
+    pub(crate) random: Random,
+    /// The configuration that the gateway was opened with.
+    pub(crate) config: Arc<Config>,
+    /// Encrypts secrets at rest.
+    pub(crate) vault: Arc<Vault>,
+    /// Work that goes on when its client hangs up; stopping waits for it.
+    pub(crate) tasks: TaskTracker,
+    /// Fired when the gateway stops: timers and loops end, work under way is finished.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Core {
+    /// Whether real money moves.
+    pub(crate) fn livemode(&self) -> bool {
+        self.config.mode == Mode::Live
+    }
+}

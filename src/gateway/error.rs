@@ -1,0 +1,122 @@
+//! Why the gateway did not do what it was asked. One place (`api::error`) turns these into HTTP.
+
+use crate::domain::time::Timestamp;
+use crate::storage::StoreError;
+use crate::storage::vault::VaultError;
+
+/// What is wrong with one field of a request.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FieldError {
+    /// The field's name, with a dot before the name of an inner one.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl FieldError {
+    /// What is wrong with `field`.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+/// Why the gateway did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Fields are missing, unknown or wrong.
+    #[error("the request is not valid")]
+    InvalidRequest(Vec<FieldError>),
+    /// Key or signature is wrong; deliberately not said which.
+    #[error("the request is not authenticated")]
+    Unauthenticated,
+    /// The signature is too old, too far ahead, or older than this process.
+    #[error("the signature's time is outside the accepted window")]
+    SignatureExpired {
+        /// What our clock says.
+        server_time: Timestamp,
+    },
+    /// The nonce was used before.
+    #[error("the nonce was used before")]
+    NonceReused,
+    /// The merchant is suspended, or may not do this.
+    #[error("not allowed: {0}")]
+    Forbidden(String),
+    /// There is no such object, or it is another merchant's.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// The order number is held by another payment.
+    #[error("the order number is in use by {number}")]
+    OrderExists {
+        /// `payment_no` or `pre_auth_no`.
+        field: &'static str,
+        /// The number of who holds it.
+        number: String,
+    },
+    /// The object's state does not allow this.
+    #[error("not possible in status {status}")]
+    InvalidState {
+        /// The object's status.
+        status: String,
+    },
+    /// A request with the same idempotency key is still running.
+    #[error("a request with this idempotency key is still running")]
+    IdempotencyInProgress,
+    /// The idempotency key was used with another body.
+    #[error("this idempotency key was used with another body")]
+    IdempotencyMismatch,
+    /// More than is allowed, charged or refundable.
+    #[error("the amount is too large: at most {max_minor} minor units")]
+    AmountTooLarge {
+        /// The most that would be possible.
+        max_minor: i64,
+    },
+    /// No channel takes this currency.
+    #[error("currency {0} is not supported")]
+    CurrencyNotSupported(String),
+    /// A field holds what looks like a card number.
+    #[error("the field {0} holds what looks like a card number")]
+    PanRefused(String),
+    /// Webhooks may not be sent to this URL.
+    #[error("webhooks can't be sent to this URL: {0}")]
+    UrlNotAllowed(String),
+    /// No channel can take the payment.
+    #[error("no channel is available")]
+    NoChannelAvailable {
+        /// Why not, by channel.
+        reasons: Vec<FieldError>,
+    },
+    /// No room for more work now.
+    #[error("too much work at the moment")]
+    Overloaded {
+        /// When it makes sense to come back.
+        retry_after_s: u64,
+    },
+    /// The process is stopping.
+    #[error("the gateway is stopping")]
+    ShuttingDown,
+    /// Something inside failed. The text is for the log, never for a client.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl GatewayError {
+    /// One wrong field.
+    pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::InvalidRequest(vec![FieldError::new(field, message)])
+    }
+}
+
+impl From<StoreError> for GatewayError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Overloaded(_) => Self::Overloaded { retry_after_s: 1 },
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<VaultError> for GatewayError {
+    fn from(error: VaultError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

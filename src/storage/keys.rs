@@ -1,0 +1,221 @@
+//! Keys of the store: a keyspace byte, the merchant where there is one, the rest. Every key of the product is made here.
+//!
+//! Texts inside a key end with a zero byte, which no id contains; numbers are big-endian, so that keys sort as numbers.
+
+use crate::domain::ids::{EndpointId, KeyId, MerchantId, NotificationId, PaymentNo, RefundNo};
+use crate::domain::time::Timestamp;
+
+/// A payment's row: attempts, decision, operations.
+const PAYMENT: u8 = 0x01;
+/// Which payment holds an order number.
+const ORDER: u8 = 0x02;
+/// What was answered under an idempotency key.
+const IDEMPOTENCY: u8 = 0x03;
+/// Which payment a refund belongs to.
+const REFUND: u8 = 0x04;
+/// A merchant's events, a numbered stream.
+const EVENT: u8 = 0x05;
+/// A webhook endpoint.
+const ENDPOINT: u8 = 0x06;
+/// A notification with its tries.
+const NOTIFICATION: u8 = 0x07;
+/// A merchant's own row.
+const MERCHANT: u8 = 0x08;
+
+// The keyspaces below are not a merchant's: they are looked up before the merchant is known, or by time.
+
+/// When a payment has to be looked at again.
+const PAYMENT_DUE: u8 = 0x40;
+/// When a notification has to be sent, by endpoint.
+const NOTIFICATION_DUE: u8 = 0x41;
+/// An API key with its encrypted secret.
+const API_KEY: u8 = 0x42;
+/// What belongs to the installation: its id, its mode, the canary of the master key.
+const INSTALLATION: u8 = 0x43;
+
+fn with_text(mut key: Vec<u8>, text: &str) -> Vec<u8> {
+    key.extend_from_slice(text.as_bytes());
+    key.push(0);
+    key
+}
+
+fn with_time(mut key: Vec<u8>, at: Timestamp) -> Vec<u8> {
+    key.extend_from_slice(&u64::try_from(at.unix_ms()).unwrap_or(0).to_be_bytes());
+    key
+}
+
+fn of_merchant(keyspace: u8, merchant_id: &MerchantId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(64);
+    key.push(keyspace);
+    with_text(key, merchant_id.as_str())
+}
+
+fn text_after(key: &[u8], prefix_len: usize) -> Option<&str> {
+    let rest = key.get(prefix_len..)?;
+    let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+    std::str::from_utf8(rest.get(..end)?).ok()
+}
+
+/// A payment's row.
+pub fn payment(merchant_id: &MerchantId, payment_no: &PaymentNo) -> Vec<u8> {
+    with_text(payments_of(merchant_id), payment_no.as_str())
+}
+
+/// Prefix of all payments of a merchant, in the order they were made.
+pub fn payments_of(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(PAYMENT, merchant_id)
+}
+
+/// Prefix of all payments of all merchants.
+pub fn payments() -> Vec<u8> {
+    vec![PAYMENT]
+}
+
+/// Who holds an order number.
+pub fn order(merchant_id: &MerchantId, order_no: &str) -> Vec<u8> {
+    with_text(of_merchant(ORDER, merchant_id), order_no)
+}
+
+/// What was answered under an idempotency key; `fingerprint` covers method, path and key.
+pub fn idempotency(merchant_id: &MerchantId, fingerprint: u128) -> Vec<u8> {
+    let mut key = of_merchant(IDEMPOTENCY, merchant_id);
+    key.extend_from_slice(&fingerprint.to_be_bytes());
+    key
+}
+
+/// Which payment a refund belongs to.
+pub fn refund(merchant_id: &MerchantId, refund_no: &RefundNo) -> Vec<u8> {
+    with_text(of_merchant(REFUND, merchant_id), refund_no.as_str())
+}
+
+/// Stream of a merchant's events; its rows are this prefix and the number as 8 bytes.
+pub fn events_of(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(EVENT, merchant_id)
+}
+
+/// A row of [`events_of`].
+pub fn event(merchant_id: &MerchantId, number: u64) -> Vec<u8> {
+    let mut key = events_of(merchant_id);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The number in a row's key of [`events_of`].
+pub fn event_number(key: &[u8]) -> Option<u64> {
+    let start = key.len().checked_sub(8)?;
+    Some(u64::from_be_bytes(key.get(start..)?.try_into().ok()?))
+}
+
+/// A webhook endpoint.
+pub fn endpoint(merchant_id: &MerchantId, endpoint_id: &EndpointId) -> Vec<u8> {
+    with_text(endpoints_of(merchant_id), endpoint_id.as_str())
+}
+
+/// Prefix of all endpoints of a merchant.
+pub fn endpoints_of(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(ENDPOINT, merchant_id)
+}
+
+/// A notification.
+pub fn notification(merchant_id: &MerchantId, notification_id: &NotificationId) -> Vec<u8> {
+    with_text(notifications_of(merchant_id), notification_id.as_str())
+}
+
+/// Prefix of all notifications of a merchant, in the order they were made.
+pub fn notifications_of(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(NOTIFICATION, merchant_id)
+}
+
+/// A merchant's own row.
+pub fn merchant(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(MERCHANT, merchant_id)
+}
+
+/// Prefix of all merchants.
+pub fn merchants() -> Vec<u8> {
+    vec![MERCHANT]
+}
+
+/// When a payment has to be looked at again; the value is the merchant's id.
+pub fn payment_due(due_at: Timestamp, payment_no: &PaymentNo) -> Vec<u8> {
+    with_text(with_time(payments_due(), due_at), payment_no.as_str())
+}
+
+/// Prefix of all entries of [`payment_due`], the earliest first.
+pub fn payments_due() -> Vec<u8> {
+    vec![PAYMENT_DUE]
+}
+
+/// First key after all entries of [`payment_due`] that are due at `now`.
+pub fn payments_due_end(now: Timestamp) -> Vec<u8> {
+    with_time(payments_due(), now.plus(std::time::Duration::from_millis(1)))
+}
+
+/// When and of which payment an entry of [`payment_due`] is.
+pub fn parse_payment_due(key: &[u8]) -> Option<(Timestamp, PaymentNo)> {
+    let due_ms = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
+    Some((Timestamp::from_unix_ms(i64::try_from(due_ms).ok()?), PaymentNo::new(text_after(key, 9)?)))
+}
+
+/// When a notification has to be sent to an endpoint; the value is the merchant's id.
+pub fn notification_due(endpoint_id: &EndpointId, due_at: Timestamp, notification_id: &NotificationId) -> Vec<u8> {
+    with_text(with_time(notifications_due_of(endpoint_id), due_at), notification_id.as_str())
+}
+
+/// Prefix of all entries of [`notification_due`] of an endpoint, the earliest first.
+pub fn notifications_due_of(endpoint_id: &EndpointId) -> Vec<u8> {
+    with_text(notifications_due(), endpoint_id.as_str())
+}
+
+/// Prefix of all entries of [`notification_due`].
+pub fn notifications_due() -> Vec<u8> {
+    vec![NOTIFICATION_DUE]
+}
+
+/// Of which endpoint an entry of [`notification_due`] is, when it is due, and for which notification.
+pub fn parse_notification_due(key: &[u8]) -> Option<(EndpointId, Timestamp, NotificationId)> {
+    let endpoint_id = text_after(key, 1)?;
+    let time_start = 1 + endpoint_id.len() + 1;
+    let due_ms = u64::from_be_bytes(key.get(time_start..time_start + 8)?.try_into().ok()?);
+    let notification_id = text_after(key, time_start + 8)?;
+    let due_at = Timestamp::from_unix_ms(i64::try_from(due_ms).ok()?);
+    Some((EndpointId::new(endpoint_id), due_at, NotificationId::new(notification_id)))
+}
+
+/// An API key.
+pub fn api_key(key_id: &KeyId) -> Vec<u8> {
+    with_text(vec![API_KEY], key_id.as_str())
+}
+
+/// A fact about the installation, such as its mode.
+pub fn installation(name: &str) -> Vec<u8> {
+    with_text(vec![INSTALLATION], name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn due_entries_read_back_and_sort_by_time() {
+        let endpoint_id = EndpointId::new("we_1");
+        let early = notification_due(&endpoint_id, Timestamp::from_unix_ms(255), &NotificationId::new("wn_b"));
+        let late = notification_due(&endpoint_id, Timestamp::from_unix_ms(256), &NotificationId::new("wn_a"));
+        assert!(early < late);
+        assert_eq!(
+            parse_notification_due(&late),
+            Some((endpoint_id, Timestamp::from_unix_ms(256), NotificationId::new("wn_a")))
+        );
+        let due = payment_due(Timestamp::from_unix_ms(77), &PaymentNo::new("PY1"));
+        assert_eq!(parse_payment_due(&due), Some((Timestamp::from_unix_ms(77), PaymentNo::new("PY1"))));
+        assert!(due < payments_due_end(Timestamp::from_unix_ms(77)));
+        assert!(due > payments_due_end(Timestamp::from_unix_ms(76)));
+    }
+
+    #[test]
+    fn one_merchants_keys_are_never_under_anothers_prefix() {
+        let short = MerchantId::new("m_1");
+        let long = MerchantId::new("m_11");
+        assert!(!payment(&long, &PaymentNo::new("PY1")).starts_with(&payments_of(&short)));
+    }
+}
