@@ -1,5 +1,8 @@
 //! The in-process API: the composition root and one file a resource.
 
+pub mod answer;
+pub mod command;
 pub(crate) mod core;
 pub mod error;
 pub mod page;
+pub mod view;

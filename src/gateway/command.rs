@@ -1,0 +1,126 @@
+//! What clients ask for, as it is parsed from JSON. Unknown fields are refused by name; values are checked by the
+//! resource that takes the command.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::merchant::{LimitOverrides, MerchantStatus};
+
+/// Body of `POST /payments` and of a quote.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePayment {
+    /// The merchant's own number, 1 to 64 characters from `A-Za-z0-9_-.`; unique among its payments that are not
+    /// failed or canceled.
+    #[schema(example = "ORDER-12345", min_length = 1, max_length = 64)]
+    pub order_no: String,
+    /// Minor units, from 1 to 999,999,999,999.
+    #[schema(example = 50000, minimum = 1, maximum = 999_999_999_999_i64)]
+    pub amount: i64,
+    /// ISO 4217 code in capitals.
+    #[schema(example = "USD")]
+    pub currency: String,
+    /// The payer's country, ISO 3166-1 alpha-2.
+    #[serde(default)]
+    pub country: Option<String>,
+    /// Payment method, such as `card` or `alipay`; any when absent.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// A channel by name; smart routing when absent.
+    #[serde(default)]
+    pub channel: Option<String>,
+    /// The provider's token for the payer's means of payment; in the sandbox also a magic token such as `tok_declined`.
+    #[serde(default)]
+    pub payment_token: Option<String>,
+    /// For receipts.
+    #[serde(default)]
+    pub customer_email: Option<String>,
+    /// The payer's address.
+    #[serde(default)]
+    pub customer_ip: Option<String>,
+    /// Shown to the payer, up to 255 characters.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Up to 20 of the merchant's own values, kept and given back.
+    #[serde(default)]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Where the payer returns to after acting.
+    #[serde(default)]
+    pub return_url: Option<String>,
+}
+
+/// Body of `POST /payments/{payment_no}/refunds`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateRefund {
+    /// Minor units; all that is left when absent.
+    #[serde(default)]
+    pub amount: Option<i64>,
+    /// Up to 255 characters.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Which payments to list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PaymentFilter {
+    /// Exactly this order number.
+    pub order_no: Option<String>,
+    /// In this status.
+    pub status: Option<String>,
+    /// On this channel.
+    pub channel: Option<String>,
+    /// Made at or after this, RFC 3339.
+    pub from: Option<String>,
+    /// Made before this, RFC 3339.
+    pub to: Option<String>,
+}
+
+/// Body of `POST /merchants`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateMerchant {
+    /// What people call it, 1 to 100 characters.
+    pub name: String,
+    /// Name of its tier.
+    #[schema(example = "starter")]
+    pub tier: String,
+    /// ISO 3166-1 alpha-2.
+    #[serde(default)]
+    pub country: Option<String>,
+    /// Limits that replace the tier's.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub limits: Option<LimitOverrides>,
+    /// The only channels it may use.
+    #[serde(default)]
+    pub channels: Option<Vec<String>>,
+}
+
+/// Body of `PATCH /merchants/{id}`: only what is given changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateMerchant {
+    /// What people call it.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Name of its tier.
+    #[serde(default)]
+    pub tier: Option<String>,
+    /// ISO 3166-1 alpha-2.
+    #[serde(default)]
+    pub country: Option<String>,
+    /// Limits that replace the tier's; those not named go back to the tier's.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub limits: Option<LimitOverrides>,
+    /// The only channels it may use; an empty list for all.
+    #[serde(default)]
+    pub channels: Option<Vec<String>>,
+    /// `active` or `suspended`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub status: Option<MerchantStatus>,
+}

@@ -1,0 +1,308 @@
+//! Objects as merchants see them. Times are RFC 3339.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A payment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PaymentView {
+    /// Our number.
+    #[schema(example = "PY20250124104000abcdefgh")]
+    pub payment_no: String,
+    /// The merchant's number.
+    pub order_no: String,
+    /// Minor units.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// `pending`, `requires_action`, `processing`, `success`, `failed`, `canceled` or `needs_review`.
+    pub status: String,
+    /// Whether the outcome is being asked for.
+    pub reconciling: bool,
+    /// The payer's country.
+    pub country: Option<String>,
+    /// The payment method asked for.
+    pub method: Option<String>,
+    /// The channel that has it.
+    pub channel: Option<String>,
+    /// The channel's number.
+    pub channel_order_no: Option<String>,
+    /// For the payer's browser to go on with.
+    pub client_secret: Option<String>,
+    /// What the payer has to do.
+    pub next_action: Option<NextActionView>,
+    /// How the channel was chosen.
+    pub routing: Option<RoutingSummary>,
+    /// What the channel takes.
+    pub fee: Option<FeeView>,
+    /// Minor units given back so far.
+    pub refunded_amount: i64,
+    /// Why it failed.
+    pub failure: Option<FailureView>,
+    /// The merchant's description.
+    pub description: Option<String>,
+    /// The merchant's own data.
+    pub metadata: BTreeMap<String, String>,
+    /// Whether real money moved.
+    pub livemode: bool,
+    /// When it was made.
+    pub created_at: String,
+    /// When it last changed.
+    pub updated_at: String,
+    /// When the money was taken.
+    pub paid_at: Option<String>,
+}
+
+/// What the payer has to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NextActionView {
+    /// `redirect`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The page to visit.
+    pub url: String,
+}
+
+/// How a channel was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RoutingSummary {
+    /// `requested`, `smart`, `rules` or `default`.
+    pub rung: String,
+    /// `geographic`, `success_rate`, `cost`, `load_balance` or null.
+    pub strategy: Option<String>,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// What a channel takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FeeView {
+    /// Minor units.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+/// Why something failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FailureView {
+    /// Stable, lower-case.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// `processor`, `network`, `bank`, `customer` or `unknown`.
+    pub decline_scope: String,
+}
+
+/// A refund.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RefundView {
+    /// Our number.
+    #[schema(example = "RF20250124104000abcdefgh")]
+    pub refund_no: String,
+    /// The payment it belongs to.
+    pub payment_no: String,
+    /// Minor units.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// `pending`, `success`, `failed` or `needs_review`.
+    pub status: String,
+    /// The merchant's reason.
+    pub reason: Option<String>,
+    /// The channel's number.
+    pub channel_refund_no: Option<String>,
+    /// Why it failed.
+    pub failure: Option<FailureView>,
+    /// Whether real money moved.
+    pub livemode: bool,
+    /// When it was made.
+    pub created_at: String,
+    /// When it last changed.
+    pub updated_at: String,
+}
+
+/// One attempt of a payment on one channel, with the whole decision that led there.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct AttemptView {
+    /// From 1.
+    pub attempt: usize,
+    /// The channel.
+    pub channel: String,
+    /// The channel's number.
+    pub channel_order_no: Option<String>,
+    /// What came of it: `success`, `declined`, `not_done`, `open` or `canceled`.
+    pub outcome: String,
+    /// Why it failed.
+    pub failure: Option<FailureView>,
+    /// When it was about to be sent.
+    pub sent_at: String,
+    /// The decision record.
+    #[schema(value_type = Object)]
+    pub decision: serde_json::Value,
+}
+
+/// How a payment was routed: every attempt with its decision.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct RoutingView {
+    /// The payment.
+    pub payment_no: String,
+    /// Its attempts, first to last.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// Where a payment would go.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct QuoteView {
+    /// The channel; null when none can take it.
+    pub channel: Option<String>,
+    /// `requested`, `smart`, `rules` or `default`.
+    pub rung: Option<String>,
+    /// The strategy that decided.
+    pub strategy: Option<String>,
+    /// One sentence.
+    pub reason: String,
+    /// Every channel, eligible or not.
+    pub channels: Vec<QuoteChannelView>,
+}
+
+/// What a quote says of one channel.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct QuoteChannelView {
+    /// The channel.
+    pub channel: String,
+    /// Whether it could take the payment.
+    pub eligible: bool,
+    /// The filter that dropped it, with the value.
+    pub dropped_by: Option<String>,
+    /// What it would take.
+    pub fee: Option<FeeView>,
+    /// Share of approvals, 0 to 1.
+    pub success_rate: f64,
+    /// Outcomes behind that share.
+    pub samples: u64,
+    /// Payments on their way to it now.
+    pub in_flight: u64,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: String,
+}
+
+/// A merchant's limits and how much of them is used.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct LimitsView {
+    /// The merchant's tier.
+    pub tier: String,
+    /// `second`, `minute` and `hour`.
+    pub windows: Vec<WindowView>,
+    /// Requests in flight.
+    pub concurrency: ConcurrencyView,
+    /// Since midnight UTC.
+    pub today: DayView,
+    /// The last 30 days that had requests, newest first.
+    pub days: Vec<DayView>,
+}
+
+/// One window.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct WindowView {
+    /// `second`, `minute` or `hour`.
+    pub name: String,
+    /// Most admissions in the window.
+    pub limit: u64,
+    /// Length of the window in seconds.
+    pub window_s: f64,
+    /// Admissions in it now.
+    pub used: u64,
+    /// Admissions possible now.
+    pub remaining: u64,
+    /// When the next admission leaves the window.
+    pub reset_at: Option<String>,
+}
+
+/// Requests in flight.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ConcurrencyView {
+    /// Most at once.
+    pub limit: u64,
+    /// Now.
+    pub used: u64,
+}
+
+/// One day's requests.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct DayView {
+    /// `yyyy-mm-dd`, UTC.
+    pub date: String,
+    /// Let in.
+    pub admitted: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
+/// A merchant as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct MerchantView {
+    /// Its id.
+    pub merchant_id: String,
+    /// Its name.
+    pub name: String,
+    /// Its tier.
+    pub tier: String,
+    /// Its country.
+    pub country: Option<String>,
+    /// `active` or `suspended`.
+    pub status: String,
+    /// Limits that replace the tier's.
+    #[schema(value_type = Object)]
+    pub limits: crate::domain::merchant::LimitOverrides,
+    /// The only channels it may use; empty for all.
+    pub channels: Vec<String>,
+    /// Ids of its active keys.
+    pub keys: Vec<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it last changed.
+    pub updated_at: String,
+}
+
+/// A new key. The secret is shown this once.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct NewKeyView {
+    /// The public half.
+    pub id: String,
+    /// The secret half.
+    pub secret: String,
+}
+
+/// A new merchant with its first key.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct NewMerchantView {
+    /// The merchant.
+    #[serde(flatten)]
+    pub merchant: MerchantView,
+    /// Its first key.
+    pub key: NewKeyView,
+}
+
+/// A channel as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ChannelView {
+    /// Its name.
+    pub name: String,
+    /// Whose protocol it speaks.
+    pub kind: String,
+    /// Whether it may be chosen.
+    pub enabled: bool,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: String,
+    /// Share of approvals, 0 to 1.
+    pub success_rate: f64,
+    /// Outcomes behind that share.
+    pub samples: u64,
+    /// Payments on their way to it now.
+    pub in_flight: u64,
+    /// Smoothed time of an answer in milliseconds; null before the first.
+    pub latency_ms: Option<f64>,
+}
