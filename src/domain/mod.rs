@@ -7,4 +7,5 @@ pub mod ids;
 pub mod merchant;
 pub mod money;
 pub mod outcome;
+pub mod signature;
 pub mod time;
