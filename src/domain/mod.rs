@@ -7,5 +7,7 @@ pub mod ids;
 pub mod merchant;
 pub mod money;
 pub mod outcome;
+pub mod pan;
+pub mod payment;
 pub mod signature;
 pub mod time;
