@@ -4,6 +4,7 @@
 pub mod event;
 pub mod fees;
 pub mod ids;
+pub mod limit;
 pub mod merchant;
 pub mod money;
 pub mod outcome;
