@@ -6,8 +6,9 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::config::TierConfig;
 use crate::domain::ids::{ChannelName, KeyId, MerchantId, random_id};
-use crate::domain::limit::LimitFigures;
+use crate::domain::limit::{InvalidFigures, LimitFigures};
 use crate::domain::merchant::{ACTIVE_KEYS_MAX, LimitOverrides, Merchant, MerchantStatus};
 use crate::domain::time::Timestamp;
 use crate::gateway::command::{CreateMerchant, UpdateMerchant};
@@ -241,15 +242,8 @@ impl Merchants {
         let Some(tier) = self.core.config.tiers.get(&merchant.tier) else {
             return Err(GatewayError::Internal(format!("tier {} of a merchant is not configured", merchant.tier)));
         };
-        let figures = LimitFigures::of(
-            &merchant.tier,
-            tier.per_second,
-            tier.per_minute,
-            tier.per_hour,
-            tier.burst,
-            tier.concurrent,
-            &merchant.limits,
-        );
+        let figures = figures_of(tier, &merchant.limits)
+            .map_err(|error| GatewayError::Internal(format!("limits of a merchant: {error}")))?;
         let known = KnownMerchant { merchant: Arc::new(merchant), figures: Arc::new(figures) };
         if self.merchants.len() >= self.core.config.auth.key_cache_max {
             self.merchants.clear();
@@ -322,7 +316,11 @@ impl Merchants {
                 errors.push(FieldError::new("channels", format!("there is no channel {channel}")));
             }
         }
-        errors.extend(check_limits(&merchant.limits));
+        if let Some(tier) = config.tiers.get(&merchant.tier)
+            && let Err(error) = figures_of(tier, &merchant.limits)
+        {
+            errors.push(FieldError::new("limits", error.to_string()));
+        }
         if errors.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(errors)) }
     }
 
@@ -336,19 +334,15 @@ pub(crate) fn is_country_code(text: &str) -> bool {
     text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-fn check_limits(limits: &LimitOverrides) -> Vec<FieldError> {
-    let figures = [
-        ("limits.per_second", limits.per_second, 10_000),
-        ("limits.per_minute", limits.per_minute, 600_000),
-        ("limits.per_hour", limits.per_hour, 36_000_000),
-        ("limits.burst", limits.burst, 20_000),
-        ("limits.concurrent", limits.concurrent, 10_000),
-    ];
-    figures
-        .into_iter()
-        .filter(|(_, figure, most)| figure.is_some_and(|figure| figure == 0 || figure > *most))
-        .map(|(field, _, most)| FieldError::new(field, format!("must be from 1 to {most}")))
-        .collect()
+fn figures_of(tier: &TierConfig, overrides: &LimitOverrides) -> Result<LimitFigures, InvalidFigures> {
+    let tier = LimitFigures {
+        per_second: tier.per_second,
+        per_minute: tier.per_minute,
+        per_hour: tier.per_hour,
+        burst: tier.burst,
+        concurrent: tier.concurrent,
+    };
+    LimitFigures::of(&tier, overrides)
 }
 
 fn key_identity(merchant_id: &MerchantId, key_id: &KeyId) -> String {
