@@ -19,9 +19,7 @@ const METADATA_KEY_CHARS_MAX: usize = 40;
 const METADATA_VALUE_CHARS_MAX: usize = 500;
 const URL_LEN_MAX: usize = 2048;
 
-/// The token that the sandbox takes when a merchant names none: approved.
-const SANDBOX_TOKEN: &str = "tok_visa";
-/// What the sandbox's magic tokens begin with; they are refused in live mode.
+/// The sandbox's magic tokens; they are refused in live mode.
 const MAGIC_TOKENS: [&str; 9] = [
     "tok_visa",
     "tok_declined",
@@ -57,15 +55,13 @@ pub(super) fn check(config: &Config, command: &CreatePayment) -> Result<PaymentT
     }
     let currency: Currency =
         command.currency.parse().map_err(|_| GatewayError::CurrencyNotSupported(command.currency.clone()))?;
-    let given_token = command.payment_token.clone();
-    let sandbox_token = (config.mode == Mode::Sandbox).then(|| SANDBOX_TOKEN.to_owned());
     Ok(PaymentTerms {
         order_no: command.order_no.clone(),
         money: Money::new(command.amount, currency),
         country: command.country.clone(),
         method: command.method.clone(),
         requested_channel: command.channel.as_deref().map(ChannelName::new),
-        payment_token: given_token.or(sandbox_token),
+        payment_token: command.payment_token.clone(),
         customer_email: command.customer_email.clone(),
         customer_ip: command.customer_ip.clone(),
         description: command.description.clone(),
