@@ -1,16 +1,18 @@
 //! Carries one payment from its intent to its outcome, in a task of its own.
 
-use crate::actors::router::{Reservation, outcome_class};
+use crate::actors::router::Reservation;
 use crate::channels::ChargeRequest;
 use crate::domain::ids::{ChannelName, PaymentNo, dated_number};
 use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope};
 use crate::domain::payment::{Attempt, Payment, PaymentStatus, PaymentTerms, begin_attempt, next_due_at, on_answer};
+use crate::domain::routing::{ChannelVerdict, DroppedBy, NoChannel};
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Answered, Renderer};
 use crate::gateway::auth::Caller;
 use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::idempotency::{self, Origin, Slot};
 use crate::gateway::payments::rows::{self, StoredPayment};
+use crate::gateway::routing::outcome_class;
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, order_exists, views};
 use crate::storage::{Batch, StoreError};
 
@@ -43,7 +45,7 @@ impl Payments {
         let Some(_working) = inner.work_on(&payment_no) else {
             return Err(GatewayError::Internal(format!("payment number {payment_no} was drawn twice")));
         };
-        let attempt = inner.attempt(&payment_no, 1, decision, now);
+        let attempt = inner.attempt(&payment_no, 1, place.channel().clone(), decision, now);
         let payment = inner.intent(caller, payment_no, terms, attempt, now);
         let (stored, slot) = inner.commit_intent(payment, reservation, now).await?;
         let mut carried = Carried { stored, slot, renderer };
@@ -69,7 +71,7 @@ impl Inner {
         attempt: Attempt,
         now: Timestamp,
     ) -> Payment {
-        let fee_minor = attempt.decision.fee_minor();
+        let fee_minor = chosen_fee_minor(&attempt);
         let mut payment = Payment {
             payment_no,
             merchant_id: caller.merchant.merchant_id.clone(),
@@ -163,7 +165,7 @@ impl Inner {
         }
         let request = self.route_request(caller, &payment.terms, &tried);
         let (place, decision) = self.router.decide(&request).ok()?;
-        let attempt = self.attempt(&payment.payment_no, tried.len() + 1, decision, now);
+        let attempt = self.attempt(&payment.payment_no, tried.len() + 1, place.channel().clone(), decision, now);
         Some((place, attempt))
     }
 
@@ -175,7 +177,7 @@ impl Inner {
         next: Attempt,
     ) -> Result<(), GatewayError> {
         let now = self.core.clock.now();
-        let fee_minor = next.decision.fee_minor();
+        let fee_minor = chosen_fee_minor(&next);
         let Some(mut payment) = begin_attempt(&carried.stored.payment, answer, next, now) else {
             return Err(GatewayError::Internal("a next attempt began out of turn".to_owned()));
         };
@@ -242,6 +244,12 @@ fn not_configured(channel: &ChannelName) -> ChargeAnswer {
     }
 }
 
-fn reasons(none: &crate::domain::routing::NoChannel) -> Vec<FieldError> {
-    none.reasons().map(|(channel, reason)| FieldError::new(channel.as_str(), reason)).collect()
+fn chosen_fee_minor(attempt: &Attempt) -> Option<i64> {
+    attempt.decision.chosen_channel().and_then(|verdict| verdict.fee_minor)
+}
+
+fn reasons(none: &NoChannel) -> Vec<FieldError> {
+    let in_words = |verdict: &ChannelVerdict| verdict.dropped_by.map_or("was not named", DroppedBy::in_words);
+    let channels = none.record.channels.iter();
+    channels.map(|verdict| FieldError::new(verdict.channel.as_str(), in_words(verdict))).collect()
 }

@@ -215,7 +215,7 @@ impl Payments {
     pub fn quote(&self, caller: &Caller, command: &CreatePayment) -> Result<QuoteView, GatewayError> {
         let terms = terms::check(&self.0.core.config, command)?;
         let request = self.0.route_request(caller, &terms, &[]);
-        Ok(crate::gateway::routing::quote(&self.0.router, request, terms.money.currency))
+        Ok(crate::gateway::routing::quote(&self.0.router, &request))
     }
 
     /// Starts what looks after payments that nobody waits for: outcomes to be asked for, payers who do not act.
@@ -274,24 +274,37 @@ impl Inner {
         EventId::new(sortable_id("ev_", now, self.core.random.draw_u64()))
     }
 
-    fn route_request(&self, caller: &Caller, terms: &PaymentTerms, tried: &[ChannelName]) -> RouteRequest {
+    fn route_request<'a>(
+        &self,
+        caller: &'a Caller,
+        terms: &'a PaymentTerms,
+        tried: &'a [ChannelName],
+    ) -> RouteRequest<'a> {
+        let country = |code: Option<&str>| code.and_then(|code| code.parse().ok());
         RouteRequest {
             money: terms.money,
-            country: terms.country.clone(),
-            merchant_country: caller.merchant.country.clone(),
-            method: terms.method.clone(),
-            requested_channel: terms.requested_channel.clone(),
-            allowed_channels: caller.merchant.channels.clone(),
-            excluded_channels: tried.to_vec(),
-            tier: caller.merchant.tier.clone(),
+            country: country(terms.country.as_deref()),
+            merchant_country: country(caller.merchant.country.as_deref()),
+            method: terms.method.as_deref(),
+            requested: terms.requested_channel.as_ref(),
+            allowed: &caller.merchant.channels,
+            tier: &caller.merchant.tier,
+            tried,
             needs_pre_auth: false,
             draw: self.core.random.draw_u64(),
         }
     }
 
-    fn attempt(&self, payment_no: &PaymentNo, number: usize, decision: DecisionRecord, now: Timestamp) -> Attempt {
+    fn attempt(
+        &self,
+        payment_no: &PaymentNo,
+        number: usize,
+        channel: ChannelName,
+        decision: DecisionRecord,
+        now: Timestamp,
+    ) -> Attempt {
         Attempt {
-            channel: decision.channel.clone(),
+            channel,
             provider_key: self.provider_keys.key(payment_no.as_str(), "charge", number),
             decision,
             sent_at: now,

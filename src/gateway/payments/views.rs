@@ -50,9 +50,9 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
 
 fn routing_summary(decision: &DecisionRecord) -> RoutingSummary {
     RoutingSummary {
-        rung: decision.rung.as_str().to_owned(),
+        rung: decision.rung.map_or("default", |rung| rung.as_str()).to_owned(),
         strategy: decision.strategy.map(|strategy| strategy.as_str().to_owned()),
-        reason: decision.reason.clone(),
+        reason: decision.reason(),
     }
 }
 
