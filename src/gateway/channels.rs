@@ -7,6 +7,7 @@ use crate::channels::{Channel, ChannelSetupError, CredentialError, Credentials, 
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind, Config};
 use crate::domain::ids::ChannelName;
+use crate::gateway::sandbox::{credentials_of, provider_of};
 
 /// Why a channel can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -30,29 +31,23 @@ pub enum ChannelsError {
 /// The channels of a gateway.
 pub(crate) struct ChannelSet(BTreeMap<ChannelName, Arc<dyn Channel>>);
 
-/// Where a built-in or separate emulator of a provider listens, and with which credentials.
-pub(crate) struct SandboxAddresses {
-    /// By the provider's name.
-    pub(crate) urls: BTreeMap<String, String>,
-}
-
 impl ChannelSet {
-    /// Sets up every configured channel. Channels with `sandbox = true` talk to the emulators.
+    /// Sets up every configured channel. Channels with `sandbox = true` talk to the emulators at `sandbox_urls`.
     pub(crate) fn build(
         config: &Config,
-        sandbox: &SandboxAddresses,
-        environment: &dyn Fn(&str) -> Option<String>,
+        sandbox_urls: &BTreeMap<String, String>,
+        variable: &dyn Fn(&str) -> Option<String>,
         clock: &Clock,
     ) -> Result<Self, ChannelsError> {
         let mut channels = BTreeMap::new();
         for (name, channel_config) in &config.channels {
-            let channel = build_one(name, channel_config, sandbox, environment, clock)?;
+            let channel = build_one(name, channel_config, sandbox_urls, variable, clock)?;
             channels.insert(ChannelName::new(name.as_str()), channel);
         }
         Ok(Self(channels))
     }
 
-    /// Channels that somebody else has made, by name.
+    /// One channel.
     pub(crate) fn get(&self, name: &ChannelName) -> Option<&Arc<dyn Channel>> {
         self.0.get(name)
     }
@@ -61,33 +56,22 @@ impl ChannelSet {
 fn build_one(
     name: &str,
     config: &ChannelConfig,
-    sandbox: &SandboxAddresses,
-    environment: &dyn Fn(&str) -> Option<String>,
+    sandbox_urls: &BTreeMap<String, String>,
+    variable: &dyn Fn(&str) -> Option<String>,
     clock: &Clock,
 ) -> Result<Arc<dyn Channel>, ChannelsError> {
     let channel_name = ChannelName::new(name);
-    if config.sandbox && config.kind != ChannelKind::Instant {
-        let provider = provider_of(config.kind);
-        let url = sandbox.urls.get(provider).ok_or_else(|| ChannelsError::NoAddress(name.to_owned()))?;
-        let credentials = crate::sandbox::credentials(provider);
-        return Ok(build(&channel_name, config, url, &credentials, clock.clone())?);
+    if config.kind == ChannelKind::Instant {
+        return Ok(build(&channel_name, config, "", &Credentials::default(), clock.clone())?);
     }
-    let credentials = Credentials::read(&config.credentials, environment)
+    if config.sandbox {
+        let no_address = || ChannelsError::NoAddress(name.to_owned());
+        let url = sandbox_urls.get(provider_of(config.kind)).ok_or_else(no_address)?;
+        return Ok(build(&channel_name, config, url, &credentials_of(config.kind), clock.clone())?);
+    }
+    let credentials = Credentials::read(&config.credentials, variable)
         .map_err(|source| ChannelsError::Credential { channel: name.to_owned(), source })?;
-    let base_url = match (&config.base_url, default_base_url(config.kind)) {
-        (Some(configured), _) => configured.clone(),
-        (None, Some(default)) => default.to_owned(),
-        (None, None) if config.kind == ChannelKind::Instant => String::new(),
-        (None, None) => return Err(ChannelsError::NoAddress(name.to_owned())),
-    };
+    let default = default_base_url(config.kind).map(str::to_owned);
+    let base_url = config.base_url.clone().or(default).ok_or_else(|| ChannelsError::NoAddress(name.to_owned()))?;
     Ok(build(&channel_name, config, &base_url, &credentials, clock.clone())?)
-}
-
-/// The provider whose emulator stands in for a kind of channel.
-const fn provider_of(kind: ChannelKind) -> &'static str {
-    match kind {
-        ChannelKind::Stripe => "stripe",
-        ChannelKind::Alipay => "alipay",
-        ChannelKind::Instant => "instant",
-    }
 }
