@@ -5,12 +5,26 @@
 //! made, so that another channel may be asked. Everything else that is not a final answer is *unknown*, and unknown is
 //! resolved by asking ([`Channel::resolve`]), never by guessing.
 
+mod alipay;
+mod build;
+mod credentials;
+mod http;
+mod instant;
+mod stripe;
+#[cfg(test)]
+mod testing;
+
 use std::future::Future;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::money::Money;
+pub(crate) use crate::channels::alipay::{
+    Signer as AlipaySigner, Verifier as AlipayVerifier, canonical as alipay_canonical,
+};
+pub use crate::channels::build::{ChannelSetupError, build, default_base_url};
+pub use crate::channels::credentials::{CredentialError, Credentials};
+use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 
 /// What a provider can do. The default is nothing, so that a new adapter has to say what it supports.
@@ -22,6 +36,25 @@ pub struct Capabilities {
     pub refund: bool,
     /// Holds money first and takes it later.
     pub pre_auth: bool,
+}
+
+/// The currencies in which an adapter can express amounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CurrencySupport {
+    /// Every currency.
+    All,
+    /// Those whose codes are listed here.
+    Listed(&'static [&'static str]),
+}
+
+impl CurrencySupport {
+    /// Whether `currency` is one of them.
+    pub fn contains(self, currency: Currency) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(codes) => codes.contains(&currency.code()),
+        }
+    }
 }
 
 /// One charge. The reference is our number and the key is derived from it and the attempt: both are stored before the
@@ -71,6 +104,13 @@ pub struct Failure {
     pub message: String,
     /// Who refused.
     pub decline_scope: DeclineScope,
+}
+
+impl Failure {
+    /// A failure with this code and sentence, refused by `decline_scope`.
+    pub fn new(code: impl Into<String>, message: impl Into<String>, decline_scope: DeclineScope) -> Self {
+        Self { code: code.into(), message: message.into(), decline_scope }
+    }
 }
 
 /// What the payer has to do next.
@@ -133,6 +173,23 @@ pub struct ChargeAnswer {
     pub state: ChargeState,
     /// Names learned with this answer.
     pub refs: ProviderRefs,
+}
+
+impl ChargeAnswer {
+    /// An answer that teaches no names.
+    pub(crate) fn bare(state: ChargeState) -> Self {
+        Self { state, refs: ProviderRefs::default() }
+    }
+
+    /// Nothing was learned, and why.
+    pub(crate) fn unknown(reason: impl Into<String>) -> Self {
+        Self::bare(ChargeState::Unknown { reason: reason.into() })
+    }
+
+    /// Certainly not charged.
+    pub(crate) fn not_done(failure: Failure) -> Self {
+        Self::bare(ChargeState::NotDone(failure))
+    }
 }
 
 /// What is known about a charge whose outcome has to be asked for.
@@ -198,6 +255,23 @@ pub struct RefundAnswer {
     pub channel_refund_no: Option<String>,
 }
 
+impl RefundAnswer {
+    /// An answer that teaches no number.
+    pub(crate) fn bare(state: RefundState) -> Self {
+        Self { state, channel_refund_no: None }
+    }
+
+    /// Nothing was learned, and why.
+    pub(crate) fn unknown(reason: impl Into<String>) -> Self {
+        Self::bare(RefundState::Unknown { reason: reason.into() })
+    }
+
+    /// Certainly not given back.
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Self::bare(RefundState::Failed(failure))
+    }
+}
+
 /// A call of a provider under way. It never panics and always ends within the channel's timeout.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -205,6 +279,16 @@ pub type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Channel: Send + Sync + 'static {
     /// What this channel can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// The currencies it can express. A charge in another one is answered `NotDone` without asking the provider.
+    fn currencies(&self) -> CurrencySupport {
+        CurrencySupport::All
+    }
+
+    /// The payment methods it serves, as merchants name them; empty for any.
+    fn methods(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Sends one charge, once. A failure to connect is `NotDone`; a request that may have arrived and has no answer is
     /// `Unknown`.
