@@ -6,11 +6,17 @@ mod channel;
 mod check_config;
 mod client;
 mod context;
+mod demo;
 mod failure;
 mod merchant;
-//mod openapi;
+mod openapi;
 mod output;
 mod request;
+mod running;
+mod sandbox;
+mod serve;
+mod signals;
+mod signer;
 mod table;
 
 #[cfg(test)]
@@ -29,16 +35,24 @@ const EXIT_FAILED: u8 = 1;
 /// Exit code of wrong usage or configuration.
 const EXIT_USAGE: u8 = 2;
 
-/// A payment gateway in one process.
+/// A payment gateway in one process. Without a command it serves, as `tollgate serve` does.
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, max_term_width = 100)]
+#[command(name = "tollgate", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Arguments,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway until it is told to stop.
+    Serve(serve::Arguments),
+    /// Run the whole gateway with demo merchants and sandbox channels, and show what happens.
+    Demo(demo::Arguments),
+    /// Run only the providers' emulators.
+    Sandbox(sandbox::Arguments),
     /// Sign one merchant request, send it, and print the answer.
     Request(request::Arguments),
     /// Add, list, change and remove merchants and their keys.
@@ -47,8 +61,8 @@ enum Command {
     Channel(channel::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),
-    ///// Print the OpenAPI document.
-    //Openapi,
+    /// Print the OpenAPI document.
+    Openapi,
 }
 
 impl CommandLine {
@@ -70,7 +84,7 @@ impl CommandLine {
 /// configuration.
 pub async fn run(command_line: CommandLine, environment: Vec<(String, String)>) -> u8 {
     let context = Context::new(environment);
-    match dispatch(command_line.command, &context).await {
+    match dispatch(command_line.command.unwrap_or(Command::Serve(command_line.serve)), &context).await {
         Ok(Outcome::Fine) => 0,
         Ok(Outcome::Failed) => EXIT_FAILED,
         Err(failure) => {
@@ -91,11 +105,14 @@ pub fn report_no_runtime(error: &io::Error) -> u8 {
 
 async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failure> {
     match command {
+        Command::Serve(arguments) => serve::run(arguments, context).await,
+        Command::Demo(arguments) => demo::run(arguments, context).await,
+        Command::Sandbox(arguments) => sandbox::run(arguments, context).await,
         Command::Request(arguments) => request::run(arguments, context).await,
         Command::Merchant(arguments) => merchant::run(arguments, context).await,
         Command::Channel(arguments) => channel::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
-        //Command::Openapi => openapi::run(),
+        Command::Openapi => openapi::run(),
     }
 }
 
@@ -119,5 +136,17 @@ mod tests {
         assert_eq!(parse("tollgate --help"), Err(0));
         assert_eq!(parse("tollgate --version"), Err(0));
         assert_eq!(parse("tollgate check-config"), Ok(()));
+        assert_eq!(parse("tollgate demo --payments 0"), Err(EXIT_USAGE));
+        assert_eq!(parse("tollgate demo --seconds nan"), Err(EXIT_USAGE));
+    }
+
+    #[test]
+    fn serve_is_the_default_command() {
+        let parse = |line: &str| CommandLine::try_parse_from(line.split(' '));
+        let serve = parse("tollgate --listen 127.0.0.1:1 --data-dir x").unwrap();
+        assert!(serve.command.is_none());
+        assert!(matches!(parse("tollgate serve --listen 127.0.0.1:1").unwrap().command, Some(Command::Serve(_))));
+        assert!(parse("tollgate --listen 127.0.0.1:1 demo").is_err(), "flags of serve go with serve only");
+        assert!(parse("tollgate --listen nowhere").is_err());
     }
 }

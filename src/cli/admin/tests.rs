@@ -1,3 +1,5 @@
+//! The admin API against a scripted server.
+
 use super::*;
 use crate::cli::scripted::Scripted;
 

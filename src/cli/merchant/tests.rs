@@ -1,3 +1,5 @@
+//! Each action against a scripted server.
+
 use clap::Parser;
 
 use super::*;

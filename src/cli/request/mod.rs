@@ -5,14 +5,13 @@ use std::path::Path;
 
 use clap::Args;
 use reqwest::Method;
-use reqwest::header::HeaderMap;
 use url::Url;
 
-use super::client::{Answer, Client, header};
+use super::client::{Answer, Client};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
-use crate::domain::signature::SignedParts;
+use super::signer::Signer;
 
 /// Largest body that is sent; far above what the gateway takes, so that its own refusal can be seen.
 const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -52,7 +51,12 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let key = credential(arguments.key.as_deref(), context.variable("TOLLGATE_KEY"), "--key or TOLLGATE_KEY")?;
     let secret =
         credential(arguments.secret.as_deref(), context.variable("TOLLGATE_SECRET"), "--secret or TOLLGATE_SECRET")?;
-    let signer = Signer { key_id: key, secret, context };
+    let signer = Signer {
+        key_id: String::from(key),
+        secret: String::from(secret),
+        clock: context.clock.clone(),
+        random: context.random.clone(),
+    };
     let url = address(&arguments.url, &arguments.path)?;
     let method = method_of(&arguments.method)?;
     let idempotency_key = arguments.idempotency_key.unwrap_or_default();
@@ -60,48 +64,6 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let answer = Client::new()?.send(method, &url, headers, body).await?;
     output::line(&shown(&answer))?;
     Ok(if answer.status.is_success() { Outcome::Fine } else { Outcome::Failed })
-}
-
-/// Signs requests with one key.
-struct Signer<'a> {
-    key_id: &'a str,
-    secret: &'a str,
-    context: &'a Context,
-}
-
-impl Signer<'_> {
-    /// The headers that make a request this key's.
-    fn headers(&self, method: &Method, url: &Url, idempotency_key: &str, body: &[u8]) -> Result<HeaderMap, Failure> {
-        let timestamp = self.context.clock.now().unix_s().to_string();
-        let mut random = [0_u8; 16];
-        self.context.random.fill(&mut random);
-        let nonce = hex::encode(random);
-        let path_and_query = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => String::from(url.path()),
-        };
-        let parts = SignedParts {
-            key_id: self.key_id,
-            timestamp: &timestamp,
-            nonce: &nonce,
-            method: method.as_str(),
-            path_and_query: &path_and_query,
-            idempotency_key,
-            body,
-        };
-        let signature = parts.sign(self.secret);
-        let mut headers = HeaderMap::new();
-        headers.extend([
-            header("x-api-key", self.key_id)?,
-            header("x-timestamp", &timestamp)?,
-            header("x-nonce", &nonce)?,
-            header("x-signature", &signature)?,
-        ]);
-        if !idempotency_key.is_empty() {
-            headers.extend([header("idempotency-key", idempotency_key)?]);
-        }
-        Ok(headers)
-    }
 }
 
 fn credential<'a>(flag: Option<&'a str>, variable: Option<&'a str>, names: &str) -> Result<&'a str, Failure> {

@@ -1,8 +1,13 @@
+//! Requests against a scripted server.
+
 use std::io::Write;
+
+use reqwest::header::HeaderMap;
 
 use super::*;
 use crate::cli::scripted::Scripted;
 use crate::clock::Clock;
+use crate::domain::signature::SignedParts;
 use crate::domain::time::Timestamp;
 use crate::random::Random;
 
