@@ -8,3 +8,4 @@ pub mod merchant;
 pub mod money;
 pub mod outcome;
 pub mod time;
+pub mod webhook;
