@@ -3,3 +3,4 @@
 pub(crate) mod core;
 pub mod error;
 pub mod page;
+pub mod webhooks;
