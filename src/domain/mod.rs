@@ -13,3 +13,4 @@ pub mod pan;
 pub mod payment;
 pub mod signature;
 pub mod time;
+pub mod webhook;
