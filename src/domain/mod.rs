@@ -7,4 +7,5 @@ pub mod ids;
 pub mod limit;
 pub mod merchant;
 pub mod money;
+pub mod routing;
 pub mod time;
