@@ -11,5 +11,7 @@ pub mod money;
 pub mod outcome;
 pub mod pan;
 pub mod payment;
+pub mod routing;
 pub mod signature;
 pub mod time;
+pub mod webhook;
