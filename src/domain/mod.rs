@@ -4,8 +4,10 @@
 pub mod event;
 pub mod fees;
 pub mod ids;
+pub mod limit;
 pub mod merchant;
 pub mod money;
 pub mod outcome;
 pub mod signature;
 pub mod time;
+pub mod webhook;

@@ -157,7 +157,7 @@ pub fn parse_payment_due(key: &[u8]) -> Option<(Timestamp, PaymentNo)> {
     Some((Timestamp::from_unix_ms(i64::try_from(due_ms).ok()?), PaymentNo::new(text_after(key, 9)?)))
 }
 
-/// When a notification has to be sent to an endpoint; the value is the merchant's id.
+/// When a notification has to be sent to an endpoint; the value is a [`crate::domain::webhook::DueEntry`].
 pub fn notification_due(endpoint_id: &EndpointId, due_at: Timestamp, notification_id: &NotificationId) -> Vec<u8> {
     with_text(with_time(notifications_due_of(endpoint_id), due_at), notification_id.as_str())
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::event::Event;
 use crate::domain::merchant::Merchant;
+use crate::domain::webhook::{DueEntry, Endpoint, Notification};
 use crate::storage::StoreError;
 
 /// Something that is kept in the store.
@@ -55,4 +56,16 @@ impl Record for Event {
 
 impl Record for Merchant {
     const NAME: &'static str = "merchant";
+}
+
+impl Record for Endpoint {
+    const NAME: &'static str = "webhook endpoint";
+}
+
+impl Record for Notification {
+    const NAME: &'static str = "notification";
+}
+
+impl Record for DueEntry {
+    const NAME: &'static str = "due entry";
 }

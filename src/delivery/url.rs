@@ -1,0 +1,254 @@
+//! Which URLs a webhook may go to. What can be said without asking a name server is said here, when an endpoint is made
+//! and again before each request; the addresses behind a name are vetted when the connection is made.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use url::{Host, Url};
+
+use crate::delivery::address::{Reach, reach_of};
+
+/// Longest URL of an endpoint, in bytes.
+pub const URL_MAX_BYTES: usize = 2_048;
+
+/// Which addresses a request to a vetted URL may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Public ones, and private ones that the operator allows.
+    PublicOrAllowed,
+    /// Only private ones that the operator allows, because the URL is not fit for the public internet.
+    AllowedOnly,
+}
+
+impl Scope {
+    /// Whether an address is in it.
+    pub fn holds(self, address: IpAddr, allowed_private_networks: &[IpNet]) -> bool {
+        match reach_of(address, allowed_private_networks) {
+            Reach::Public => self == Self::PublicOrAllowed,
+            Reach::AllowedPrivate => true,
+            Reach::Forbidden => false,
+        }
+    }
+}
+
+/// A URL that may be sent to, as far as can be said without resolving its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VettedUrl {
+    /// The URL in its normal form.
+    pub url: Url,
+    /// Which addresses it may lead to.
+    pub scope: Scope,
+}
+
+/// Vets `text`. The error says what is wrong with it, for the merchant.
+///
+/// # Errors
+/// What is wrong, as one sentence without a full stop.
+pub fn vet(text: &str, allowed_private_networks: &[IpNet]) -> Result<VettedUrl, String> {
+    if text.len() > URL_MAX_BYTES {
+        return Err(format!("it is longer than {URL_MAX_BYTES} bytes"));
+    }
+    // The URL standard drops tabs and line ends and reads a backslash as a slash; whoever needs that hides something.
+    if text.chars().any(|character| character.is_whitespace() || character.is_control() || character == '\\') {
+        return Err(String::from("it contains white space, control characters or a backslash"));
+    }
+    let url = Url::parse(text).map_err(|error| format!("it is not a URL: {error}"))?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(String::from("it must begin with https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(String::from("it must not carry a user name or password"));
+    }
+    if url.fragment().is_some() {
+        return Err(String::from("it must not have a fragment"));
+    }
+    let scope = scope_of(&url, allowed_private_networks)?;
+    Ok(VettedUrl { url, scope })
+}
+
+/// Loopback addresses that the operator allows; what `localhost` means.
+pub fn allowed_loopback(allowed_private_networks: &[IpNet]) -> Vec<IpAddr> {
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        .into_iter()
+        .filter(|address| Scope::AllowedOnly.holds(*address, allowed_private_networks))
+        .collect()
+}
+
+/// Whether a host name means this machine, whatever a name server says.
+pub fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+fn scope_of(url: &Url, allowed_private_networks: &[IpNet]) -> Result<Scope, String> {
+    match url.host() {
+        None => Err(String::from("it has no host")),
+        Some(Host::Ipv4(address)) => scope_of_address(url, IpAddr::V4(address), allowed_private_networks),
+        Some(Host::Ipv6(address)) => scope_of_address(url, IpAddr::V6(address), allowed_private_networks),
+        Some(Host::Domain(name)) => scope_of_name(url, name, allowed_private_networks),
+    }
+}
+
+fn scope_of_address(url: &Url, address: IpAddr, allowed_private_networks: &[IpNet]) -> Result<Scope, String> {
+    match reach_of(address, allowed_private_networks) {
+        Reach::Forbidden => Err(String::from("its address is not on the public internet")),
+        Reach::AllowedPrivate => Ok(Scope::AllowedOnly),
+        Reach::Public => fit_for_public(url).map(|()| Scope::PublicOrAllowed),
+    }
+}
+
+fn scope_of_name(url: &Url, name: &str, allowed_private_networks: &[IpNet]) -> Result<Scope, String> {
+    if is_localhost(name) {
+        let allowed = !allowed_loopback(allowed_private_networks).is_empty();
+        return if allowed { Ok(Scope::AllowedOnly) } else { Err(String::from("its host is this machine")) };
+    }
+    if name.ends_with('.') {
+        return Err(String::from("its host must not end with a dot"));
+    }
+    let has_private_networks = !allowed_private_networks.is_empty();
+    if !name.contains('.') {
+        return if has_private_networks {
+            Ok(Scope::AllowedOnly)
+        } else {
+            Err(String::from("its host is not a name on the public internet"))
+        };
+    }
+    match fit_for_public(url) {
+        Ok(()) => Ok(Scope::PublicOrAllowed),
+        Err(_) if has_private_networks => Ok(Scope::AllowedOnly),
+        Err(reason) => Err(reason),
+    }
+}
+
+/// Only TLS goes over the public internet, and only to ports on which web servers are: other services must not be
+/// sent requests.
+fn fit_for_public(url: &Url) -> Result<(), String> {
+    if url.scheme() != "https" {
+        return Err(String::from("it must begin with https://"));
+    }
+    match url.port_or_known_default() {
+        Some(80 | 443 | 8_000..=9_000) => Ok(()),
+        _ => Err(String::from("its port must be 443, 80 or from 8000 to 9000")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> Vec<IpNet> {
+        vec!["127.0.0.0/8".parse().unwrap()]
+    }
+
+    #[test]
+    fn public_https_urls_are_taken() {
+        for text in [
+            "https://example.com",
+            "https://example.com/hook?a=b",
+            "https://EXAMPLE.com:443/",
+            "https://example.com:80/",
+            "https://example.com:8443/",
+            "https://8.8.8.8/",
+            "https://[2606:4700::1111]/",
+            "https://bücher.example/",
+        ] {
+            assert_eq!(vet(text, &[]).map(|vetted| vetted.scope), Ok(Scope::PublicOrAllowed), "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_that_could_reach_inside_is_refused() {
+        for text in [
+            "",
+            "example.com",
+            "ftp://example.com/",
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "http://example.com/",
+            "https://user@example.com/",
+            "https://user:password@example.com/",
+            "https://:password@example.com/",
+            "https://example.com/#fragment",
+            "https://example.com:22/",
+            "https://example.com:7999/",
+            "https://example.com:9001/",
+            "https://example.com:65535/",
+            "https://example.com:0/",
+            "https://localhost/",
+            "https://LOCALHOST/",
+            "https://localhost./",
+            "https://a.localhost/",
+            "https://a.localhost./",
+            "https://example.com./",
+            "https://redis/",
+            "https://127.0.0.1/",
+            "https://127.1/",
+            "https://2130706433/",
+            "https://017700000001/",
+            "https://0x7f000001/",
+            "https://0x7f.0.0.1/",
+            "https://0177.0.0.1/",
+            "https://127.0.0.1./",
+            "https://0/",
+            "https://169.254.169.254/latest/meta-data",
+            "https://[::1]/",
+            "https://[::]/",
+            "https://[::ffff:127.0.0.1]/",
+            "https://[::ffff:7f00:1]/",
+            "https://[64:ff9b::7f00:1]/",
+            "https://[2002:7f00:1::1]/",
+            "https://[::7f00:1]/",
+            "https://[::ffff:0:7f00:1]/",
+            "https://[::5efe:7f00:1]/",
+            "https://[fe80::1]/",
+            "https://10.0.0.1/",
+            "https://192.168.1.1/",
+            "https://\u{ff11}27.0.0.1/",
+            "https://127\u{3002}0\u{3002}0\u{3002}1/",
+            "https://exa\tmple.com/",
+            "https://example.com\\@127.0.0.1/",
+            " https://example.com/",
+            "https://example.com/\n",
+            "https://",
+        ] {
+            assert!(vet(text, &[]).is_err(), "{text:?}");
+        }
+        assert!(vet(&format!("https://example.com/{}", "a".repeat(URL_MAX_BYTES)), &[]).is_err());
+    }
+
+    #[test]
+    fn an_allowed_network_opens_itself_for_plain_http_and_any_port_and_nothing_else() {
+        for text in [
+            "http://127.0.0.1:5000/hook",
+            "https://127.0.0.1:22/",
+            "http://localhost:1234/",
+            "http://2130706433:1234/",
+            "http://receiver:8080/",
+            "http://hooks.corp.example:81/",
+        ] {
+            assert_eq!(vet(text, &loopback()).map(|vetted| vetted.scope), Ok(Scope::AllowedOnly), "{text}");
+        }
+        for text in
+            ["http://10.0.0.1/", "http://8.8.8.8/", "https://8.8.8.8:22/", "http://[::1]/", "http://user@127.0.0.1/"]
+        {
+            assert!(vet(text, &loopback()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_scope_holds_only_its_addresses() {
+        let public: IpAddr = "8.8.8.8".parse().unwrap();
+        let local: IpAddr = "127.0.0.1".parse().unwrap();
+        let private: IpAddr = "10.0.0.1".parse().unwrap();
+        for (scope, address, expected) in [
+            (Scope::PublicOrAllowed, public, true),
+            (Scope::PublicOrAllowed, local, true),
+            (Scope::PublicOrAllowed, private, false),
+            (Scope::AllowedOnly, public, false),
+            (Scope::AllowedOnly, local, true),
+            (Scope::AllowedOnly, private, false),
+        ] {
+            assert_eq!(scope.holds(address, &loopback()), expected, "{scope:?} {address}");
+        }
+    }
+}

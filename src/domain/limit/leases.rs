@@ -1,0 +1,172 @@
+//! Requests in flight as leases: each ends when it is given back or when its time is over, whichever comes first, so
+//! that a permit that got lost does not narrow a merchant for ever.
+
+use std::time::Duration;
+
+use crate::domain::time::Monotonic;
+
+/// Marks the end of the list.
+const NONE: u32 = u32::MAX;
+
+/// Names one lease. A slot is used again under another generation, so a late return never ends someone else's lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseId {
+    slot: u32,
+    generation: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    generation: u32,
+    used: bool,
+    expires: Monotonic,
+    older: u32,
+    newer: u32,
+}
+
+/// The leases of one merchant. All run equally long, so the order of granting is the order of expiring: a list through
+/// the slots gives constant work for granting, returning and expiring one.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    oldest: u32,
+    newest: u32,
+    in_use: u32,
+    expired_total: u64,
+    lease: Duration,
+}
+
+impl Leases {
+    /// No lease yet; room for `expected` is made at once. Each will run for `lease`.
+    pub fn new(expected: u32, lease: Duration) -> Self {
+        Self {
+            slots: Vec::with_capacity(expected as usize),
+            free: Vec::with_capacity(expected as usize),
+            oldest: NONE,
+            newest: NONE,
+            in_use: 0,
+            expired_total: 0,
+            lease,
+        }
+    }
+
+    /// Ends the leases whose time is over.
+    pub fn expire(&mut self, now: Monotonic) {
+        while self.oldest != NONE && self.slots[self.oldest as usize].expires <= now {
+            self.expired_total += 1;
+            self.remove(self.oldest);
+        }
+    }
+
+    /// Leases that run, as of the last [`Leases::expire`].
+    pub const fn in_use(&self) -> u32 {
+        self.in_use
+    }
+
+    /// Leases that ended by their time. Each is a request that ran longer than its deadline, or a lost permit.
+    pub const fn expired_total(&self) -> u64 {
+        self.expired_total
+    }
+
+    /// Grants one. Whether there is room has been decided before.
+    pub fn grant(&mut self, now: Monotonic) -> LeaseId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, used: false, expires: now, older: NONE, newer: NONE });
+            u32::try_from(self.slots.len() - 1).unwrap_or(NONE - 1)
+        });
+        let newest = self.newest;
+        let slot = &mut self.slots[index as usize];
+        slot.used = true;
+        slot.expires = now.plus(self.lease);
+        slot.older = newest;
+        slot.newer = NONE;
+        let generation = slot.generation;
+        if newest == NONE {
+            self.oldest = index;
+        } else {
+            self.slots[newest as usize].newer = index;
+        }
+        self.newest = index;
+        self.in_use += 1;
+        LeaseId { slot: index, generation }
+    }
+
+    /// Gives one back. `false` when it had ended already; then nothing changes.
+    pub fn release(&mut self, lease: LeaseId) -> bool {
+        let runs =
+            self.slots.get(lease.slot as usize).is_some_and(|slot| slot.used && slot.generation == lease.generation);
+        if runs {
+            self.remove(lease.slot);
+        }
+        runs
+    }
+
+    fn remove(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        slot.used = false;
+        slot.generation = slot.generation.wrapping_add(1);
+        let (older, newer) = (slot.older, slot.newer);
+        match older {
+            NONE => self.oldest = newer,
+            _ => self.slots[older as usize].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            _ => self.slots[newer as usize].older = older,
+        }
+        self.free.push(index);
+        self.in_use -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_late_return_does_not_end_someone_elses_lease() {
+        let mut leases = Leases::new(1, MINUTE);
+        let first = leases.grant(at(0));
+        leases.expire(at(60));
+        assert_eq!((leases.in_use(), leases.expired_total()), (0, 1));
+        let second = leases.grant(at(61));
+        assert!(!leases.release(first), "the first lease is over");
+        assert_eq!(leases.in_use(), 1);
+        assert!(leases.release(second));
+        assert!(!leases.release(second), "giving back twice counts once");
+        assert_eq!(leases.in_use(), 0);
+    }
+
+    #[test]
+    fn leases_end_in_the_order_of_granting_whatever_was_returned_between() {
+        let mut leases = Leases::new(2, MINUTE);
+        let granted: Vec<LeaseId> = (0..5).map(|second| leases.grant(at(second))).collect();
+        assert!(leases.release(granted[2]));
+        assert!(leases.release(granted[0]));
+        assert!(leases.release(granted[4]));
+        leases.expire(at(61));
+        assert_eq!((leases.in_use(), leases.expired_total()), (1, 1), "of the second and the fourth one is over");
+        leases.expire(at(63));
+        assert_eq!((leases.in_use(), leases.expired_total()), (0, 2));
+        assert!(!leases.release(granted[1]));
+        let again = leases.grant(at(70));
+        assert!(leases.release(again));
+    }
+
+    #[test]
+    fn memory_is_bounded_by_what_was_in_use_at_once() {
+        let mut leases = Leases::new(0, MINUTE);
+        for round in 0..10_000 {
+            let lease = leases.grant(at(round));
+            assert!(leases.release(lease));
+        }
+        assert_eq!(leases.slots.len(), 1);
+    }
+}

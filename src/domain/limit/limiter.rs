@@ -1,0 +1,208 @@
+//! One decision over every limit.
+
+use std::time::Duration;
+
+use crate::domain::limit::buckets::Buckets;
+use crate::domain::limit::days::DailyUsage;
+use crate::domain::limit::figures::LimitFigures;
+use crate::domain::limit::leases::{LeaseId, Leases};
+use crate::domain::limit::ring::BurstRing;
+use crate::domain::limit::snapshot::{LimiterSnapshot, UnseenSpan, restore_buckets, save_buckets, save_ring};
+use crate::domain::limit::view::{ConcurrencyView, LimitView, Refusal, WindowView, millis_up};
+use crate::domain::time::{Monotonic, Timestamp};
+
+/// Ticks before the clock's start, so that what happened before a restart has a place in time (50 days).
+const ORIGIN_US: u64 = 1 << 42;
+const MINUTE_BUCKETS: u32 = 60;
+const MINUTE_WIDTH_US: u64 = 1_000_000;
+const HOUR_BUCKETS: u32 = 240;
+const HOUR_WIDTH_US: u64 = 15_000_000;
+
+/// What a limiter decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Admitted and counted.
+    Admitted {
+        /// The right to be in flight; to be given back.
+        lease: LeaseId,
+        /// The limits after it.
+        view: LimitView,
+    },
+    /// Refused; nothing was counted.
+    Refused(Refusal),
+    /// The request costs more than a window can ever hold; waiting does not help.
+    CostTooLarge {
+        /// The most that one request may cost.
+        cost_max: u32,
+    },
+}
+
+/// The windows of one merchant.
+#[derive(Clone, Debug)]
+pub struct Limiter {
+    figures: LimitFigures,
+    burst: BurstRing,
+    minute: Buckets,
+    hour: Buckets,
+    /// The latest time seen; a clock that goes back (it never should) only makes this stricter.
+    last: u64,
+}
+
+impl Limiter {
+    /// A limiter with no history.
+    pub fn new(figures: LimitFigures, now: Monotonic) -> Self {
+        let figures = figures.clamped();
+        let tick = ORIGIN_US + now.micros();
+        Self {
+            figures,
+            burst: BurstRing::new(figures.burst, figures.burst_window_us()),
+            minute: Buckets::new(MINUTE_BUCKETS, MINUTE_WIDTH_US, figures.per_minute, tick),
+            hour: Buckets::new(HOUR_BUCKETS, HOUR_WIDTH_US, figures.per_hour, tick),
+            last: tick,
+        }
+    }
+
+    /// The limits in force.
+    pub const fn figures(&self) -> LimitFigures {
+        self.figures
+    }
+
+    fn advance(&mut self, now: Monotonic) -> u64 {
+        let tick = (ORIGIN_US + now.micros()).max(self.last);
+        self.last = tick;
+        self.burst.advance(tick);
+        self.minute.advance(tick);
+        self.hour.advance(tick);
+        tick
+    }
+
+    /// Decides one request of `cost` (at least 1) over all windows and the leases, in one step: either everything is
+    /// counted and a lease granted, or nothing changes.
+    pub fn decide(&mut self, leases: &mut Leases, cost: u32, now: Monotonic) -> Decision {
+        let cost = cost.max(1);
+        let cost_max = self.figures.burst.min(self.figures.per_minute).min(self.figures.per_hour);
+        if cost > cost_max {
+            return Decision::CostTooLarge { cost_max };
+        }
+        let tick = self.advance(now);
+        leases.expire(now);
+        let waits_us = [self.burst.wait_us(cost, tick), self.minute.wait_us(cost, tick), self.hour.wait_us(cost, tick)];
+        let busy = leases.in_use() >= self.figures.concurrent;
+        if busy || waits_us != [0; 3] {
+            return Decision::Refused(Refusal { view: self.view_at(leases, tick), waits_us, busy });
+        }
+        self.burst.record(cost, tick);
+        self.minute.record(cost, tick);
+        self.hour.record(cost, tick);
+        let lease = leases.grant(now);
+        Decision::Admitted { lease, view: self.view_at(leases, tick) }
+    }
+
+    /// The limits as they stand; consumes nothing.
+    pub fn view(&mut self, leases: &mut Leases, now: Monotonic) -> LimitView {
+        let tick = self.advance(now);
+        leases.expire(now);
+        self.view_at(leases, tick)
+    }
+
+    fn view_at(&self, leases: &Leases, tick: u64) -> LimitView {
+        let buckets = |window: &Buckets| WindowView {
+            limit: window.limit(),
+            window_ms: millis_up(window.window_us()),
+            used: window.used(),
+            reset_in_ms: millis_up(window.reset_us(tick)),
+        };
+        LimitView {
+            per_second: self.figures.per_second,
+            second: WindowView {
+                limit: self.burst.limit(),
+                window_ms: millis_up(self.burst.window_us()),
+                used: self.burst.used(),
+                reset_in_ms: millis_up(self.burst.reset_us(tick)),
+            },
+            minute: buckets(&self.minute),
+            hour: buckets(&self.hour),
+            concurrency: ConcurrencyView { limit: self.figures.concurrent, used: leases.in_use() },
+        }
+    }
+
+    /// Puts other limits in force and keeps the history: a raised limit has room at once, a lowered one refuses until
+    /// what was admitted fits.
+    pub fn reconfigure(&mut self, figures: LimitFigures, now: Monotonic) {
+        let figures = figures.clamped();
+        let tick = self.advance(now);
+        self.burst.reconfigure(figures.burst, figures.burst_window_us(), tick);
+        self.minute.set_limit(figures.per_minute);
+        self.hour.set_limit(figures.per_hour);
+        self.figures = figures;
+    }
+
+    /// Whether every window is empty, so that a new limiter would decide the same.
+    pub fn is_empty(&mut self, now: Monotonic) -> bool {
+        self.advance(now);
+        self.burst.used() == 0 && self.minute.used() == 0 && self.hour.used() == 0
+    }
+
+    /// The windows and the daily counts as they are stored.
+    pub fn save(&mut self, days: &DailyUsage, now: Monotonic, wall: Timestamp) -> LimiterSnapshot {
+        let tick = self.advance(now);
+        LimiterSnapshot {
+            version: LimiterSnapshot::VERSION,
+            saved_at: wall,
+            burst: save_ring(&self.burst, tick),
+            minute: save_buckets(&self.minute, tick),
+            hour: save_buckets(&self.hour, tick),
+            days: days.days().to_vec(),
+        }
+    }
+
+    /// A limiter that goes on from a snapshot (or from nothing), moved by the wall time since, and charged for the
+    /// spans in which admissions may have been made that no snapshot knows. Never lighter than the truth.
+    pub fn restore(
+        figures: LimitFigures,
+        snapshot: Option<&LimiterSnapshot>,
+        unseen: &[UnseenSpan],
+        now: Monotonic,
+        wall: Timestamp,
+    ) -> Self {
+        let mut limiter = Self::new(figures, now);
+        let tick = limiter.last;
+        if let Some(snapshot) = snapshot {
+            // Both readings are cut to milliseconds, so up to one less may have passed.
+            let elapsed = wall.since(snapshot.saved_at).saturating_sub(Duration::from_millis(1));
+            let saved_tick = tick.saturating_sub(micros(elapsed));
+            for (age_ms, count) in snapshot.burst.iter().rev() {
+                limiter.burst.record(*count, saved_tick.saturating_sub(u64::from(*age_ms) * 1000));
+            }
+            restore_buckets(&mut limiter.minute, &snapshot.minute, saved_tick);
+            restore_buckets(&mut limiter.hour, &snapshot.hour, saved_tick);
+        }
+        let saved_at = snapshot.map_or(Timestamp::from_unix_ms(i64::MIN), |snapshot| snapshot.saved_at);
+        for span in unseen {
+            limiter.charge(&span.after(saved_at), wall);
+        }
+        limiter.burst.reconfigure(limiter.figures.burst, limiter.figures.burst_window_us(), tick);
+        limiter
+    }
+
+    /// Counts the most that could have been admitted in a span that nobody saw, as late as it could have been.
+    fn charge(&mut self, span: &UnseenSpan, wall: Timestamp) {
+        let length_us = micros(span.until.since(span.since));
+        if length_us == 0 {
+            return;
+        }
+        let most = |limit: u32, window_us: u64| u64::from(limit).saturating_mul(length_us.div_ceil(window_us));
+        let admitted = most(self.burst.limit(), self.burst.window_us())
+            .min(most(self.minute.limit(), self.minute.window_us()))
+            .min(most(self.hour.limit(), self.hour.window_us()));
+        let tick = self.last.saturating_sub(micros(wall.since(span.until)));
+        let charged = |limit: u32| u32::try_from(admitted).unwrap_or(u32::MAX).min(limit);
+        self.burst.record(charged(self.burst.limit()), tick);
+        self.minute.record(charged(self.minute.limit()), tick);
+        self.hour.record(charged(self.hour.limit()), tick);
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,27 @@
+//! Tier limits: how many requests a merchant may send, decided exactly and without I/O.
+//!
+//! Three windows are looked at in one decision: `burst` admissions in `burst / per_second` seconds (an exact ring of
+//! admissions), a minute and an hour (conservative buckets that return a slot up to one bucket late, never early). With
+//! them goes a number of requests in flight, held as leases. A refusal consumes nothing, names every limit that refused
+//! and says how long to wait. No true sliding window ever holds more than its limit.
+
+mod buckets;
+mod days;
+mod figures;
+pub mod headers;
+mod leases;
+mod limiter;
+mod ring;
+mod snapshot;
+mod view;
+pub mod wording;
+
+pub use days::{DAYS_KEPT, DailyUsage, DayUsage};
+pub use figures::{BURST_MAX, BURST_WINDOW_MAX_S, CONCURRENT_MAX, InvalidFigures, LimitFigures, Policy, PolicySet};
+pub use leases::{LeaseId, Leases};
+pub use limiter::{Decision, Limiter};
+pub use snapshot::{BucketsSnapshot, LimiterSnapshot, UnseenSpan};
+pub use view::{ConcurrencyView, LimitView, Refusal, WindowView};
+
+#[cfg(test)]
+mod tests;
