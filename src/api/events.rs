@@ -15,7 +15,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 ///
 /// Oldest first, numbered without gaps. Keep the cursor to go on from there later.
 #[utoipa::path(
-    get, path = "/api/v1/events", tag = "Events",
+    get, path = "/api/v1/events", operation_id = "list_events", tag = "Events",
     params(
         ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),

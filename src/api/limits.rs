@@ -12,7 +12,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 
 /// Read the limits and how much of them is used
 #[utoipa::path(
-    get, path = "/api/v1/limits", tag = "Limits",
+    get, path = "/api/v1/limits", operation_id = "get_limits", tag = "Limits",
     responses((status = 200, description = "The limits", body = Envelope<LimitsView>)),
 )]
 pub(crate) async fn read(request: MerchantCall) -> Outcome {

@@ -29,7 +29,7 @@ pub(crate) struct ProbeView {
 
 /// Whether the process is alive
 #[utoipa::path(
-    get, path = "/healthz", tag = "Service",
+    get, path = "/healthz", operation_id = "get_health", tag = "Service",
     responses((status = 200, description = "It is", body = Envelope<ProbeView>)),
 )]
 pub(crate) async fn alive(request: OpenCall) -> Outcome {
@@ -40,7 +40,7 @@ pub(crate) async fn alive(request: OpenCall) -> Outcome {
 ///
 /// 200 when recovery is done, everything listens, and the process is not stopping.
 #[utoipa::path(
-    get, path = "/readyz", tag = "Service",
+    get, path = "/readyz", operation_id = "get_readiness", tag = "Service",
     responses(
         (status = 200, description = "They are", body = Envelope<ProbeView>),
         (status = 503, description = "`SHUTTING_DOWN` or `OVERLOADED`: not now"),
@@ -56,7 +56,7 @@ pub(crate) async fn ready(request: OpenCall) -> Outcome {
 
 /// This document
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "Service",
+    get, path = "/openapi.json", operation_id = "get_openapi", tag = "Service",
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
 pub(crate) async fn document(request: OpenCall) -> Outcome {

@@ -24,7 +24,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 ///
 /// Without `channel` the router chooses. A decline is not an error: 201 with `status: "failed"` and `failure`.
 #[utoipa::path(
-    post, path = "/api/v1/payments", tag = "Payments", request_body = CreatePayment,
+    post, path = "/api/v1/payments", operation_id = "create_payment", tag = "Payments", request_body = CreatePayment,
     responses(
         (status = 201, description = "The payment's outcome is known, or the payer has to act", body = Envelope<PaymentView>),
         (status = 202, description = "The outcome is not known yet and is being asked for", body = Envelope<PaymentView>),
@@ -44,7 +44,7 @@ pub(crate) async fn create(mut request: MerchantCall) -> Outcome {
 ///
 /// Newest first.
 #[utoipa::path(
-    get, path = "/api/v1/payments", tag = "Payments",
+    get, path = "/api/v1/payments", operation_id = "list_payments", tag = "Payments",
     params(
         ("order_no" = Option<String>, Query, description = "Exactly this order number"),
         ("status" = Option<String>, Query, description = "In this status"),
@@ -71,7 +71,7 @@ pub(crate) async fn list(request: MerchantCall) -> Outcome {
 
 /// Read a payment
 #[utoipa::path(
-    get, path = "/api/v1/payments/{payment_no}", tag = "Payments",
+    get, path = "/api/v1/payments/{payment_no}", operation_id = "get_payment", tag = "Payments",
     params(("payment_no" = String, Path, description = "The payment's number")),
     responses(
         (status = 200, description = "The payment", body = Envelope<PaymentView>),
@@ -87,7 +87,7 @@ pub(crate) async fn get(Named(payment_no): Named<String>, request: MerchantCall)
 ///
 /// Possible while the payer has to act or the channel works on it; afterwards use refunds.
 #[utoipa::path(
-    post, path = "/api/v1/payments/{payment_no}/cancel", tag = "Payments",
+    post, path = "/api/v1/payments/{payment_no}/cancel", operation_id = "cancel_payment", tag = "Payments",
     params(("payment_no" = String, Path, description = "The payment's number")),
     responses(
         (status = 200, description = "Canceled", body = Envelope<PaymentView>),
@@ -107,7 +107,7 @@ pub(crate) async fn cancel(Named(payment_no): Named<String>, mut request: Mercha
 ///
 /// Every attempt with the decision that led to it.
 #[utoipa::path(
-    get, path = "/api/v1/payments/{payment_no}/routing", tag = "Payments",
+    get, path = "/api/v1/payments/{payment_no}/routing", operation_id = "get_payment_routing", tag = "Payments",
     params(("payment_no" = String, Path, description = "The payment's number")),
     responses(
         (status = 200, description = "The decisions", body = Envelope<RoutingView>),

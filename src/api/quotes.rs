@@ -14,7 +14,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 ///
 /// Takes a payment request without taking the payment. Fees are given for channels that were dropped, too.
 #[utoipa::path(
-    post, path = "/api/v1/routing/quote", tag = "Routing", request_body = CreatePayment,
+    post, path = "/api/v1/routing/quote", operation_id = "quote_routing", tag = "Routing", request_body = CreatePayment,
     responses(
         (status = 200, description = "The choice and every channel's figures", body = Envelope<QuoteView>),
         (status = 422, description = "`AMOUNT_TOO_LARGE`, `CURRENCY_NOT_SUPPORTED`, `PAN_REFUSED`"),

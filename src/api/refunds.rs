@@ -19,7 +19,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 ///
 /// All that is left when `amount` is absent. The body may be absent.
 #[utoipa::path(
-    post, path = "/api/v1/payments/{payment_no}/refunds", tag = "Refunds", request_body = Option<CreateRefund>,
+    post, path = "/api/v1/payments/{payment_no}/refunds", operation_id = "create_refund", tag = "Refunds", request_body = Option<CreateRefund>,
     params(("payment_no" = String, Path, description = "The payment's number")),
     responses(
         (status = 201, description = "The refund's outcome is known", body = Envelope<RefundView>),
@@ -38,7 +38,7 @@ pub(crate) async fn create(Named(payment_no): Named<String>, mut request: Mercha
 
 /// List a payment's refunds
 #[utoipa::path(
-    get, path = "/api/v1/payments/{payment_no}/refunds", tag = "Refunds",
+    get, path = "/api/v1/payments/{payment_no}/refunds", operation_id = "list_refunds", tag = "Refunds",
     params(("payment_no" = String, Path, description = "The payment's number")),
     responses(
         (status = 200, description = "All refunds, newest first", body = Envelope<Listed<RefundView>>),
@@ -52,7 +52,7 @@ pub(crate) async fn list(Named(payment_no): Named<String>, request: MerchantCall
 
 /// Read a refund
 #[utoipa::path(
-    get, path = "/api/v1/refunds/{refund_no}", tag = "Refunds",
+    get, path = "/api/v1/refunds/{refund_no}", operation_id = "get_refund", tag = "Refunds",
     params(("refund_no" = String, Path, description = "The refund's number")),
     responses(
         (status = 200, description = "The refund", body = Envelope<RefundView>),

@@ -14,7 +14,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 
 /// List channels with their health
 #[utoipa::path(
-    get, path = "/admin/v1/channels", tag = "Channels",
+    get, path = "/admin/v1/channels", operation_id = "list_channels", tag = "Channels",
     responses((status = 200, description = "All channels", body = Envelope<Listed<ChannelView>>)),
 )]
 pub(crate) async fn list(OperatorCall { call }: OperatorCall) -> Outcome {

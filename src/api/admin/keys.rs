@@ -17,7 +17,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 ///
 /// A merchant has up to two, one in use and one to change over to. The secret is in this answer and nowhere else.
 #[utoipa::path(
-    post, path = "/admin/v1/merchants/{merchant_id}/keys", tag = "Merchants",
+    post, path = "/admin/v1/merchants/{merchant_id}/keys", operation_id = "create_key", tag = "Merchants",
     params(("merchant_id" = String, Path, description = "The merchant's id")),
     responses(
         (status = 201, description = "The key", body = Envelope<NewKeyView>),
@@ -34,7 +34,7 @@ pub(crate) async fn create(Named(merchant_id): Named<String>, OperatorCall { cal
 ///
 /// It stops working at once.
 #[utoipa::path(
-    delete, path = "/admin/v1/merchants/{merchant_id}/keys/{key_id}", tag = "Merchants",
+    delete, path = "/admin/v1/merchants/{merchant_id}/keys/{key_id}", operation_id = "delete_key", tag = "Merchants",
     params(
         ("merchant_id" = String, Path, description = "The merchant's id"),
         ("key_id" = String, Path, description = "The key's id"),

@@ -22,7 +22,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 ///
 /// With its first key, whose secret is in this answer and nowhere else.
 #[utoipa::path(
-    post, path = "/admin/v1/merchants", tag = "Merchants", request_body = CreateMerchant,
+    post, path = "/admin/v1/merchants", operation_id = "create_merchant", tag = "Merchants", request_body = CreateMerchant,
     responses((status = 201, description = "The merchant and its first key", body = Envelope<NewMerchantView>)),
 )]
 pub(crate) async fn create(OperatorCall { call }: OperatorCall) -> Outcome {
@@ -32,7 +32,7 @@ pub(crate) async fn create(OperatorCall { call }: OperatorCall) -> Outcome {
 
 /// List merchants
 #[utoipa::path(
-    get, path = "/admin/v1/merchants", tag = "Merchants",
+    get, path = "/admin/v1/merchants", operation_id = "list_merchants", tag = "Merchants",
     params(
         ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
@@ -46,7 +46,7 @@ pub(crate) async fn list(OperatorCall { call }: OperatorCall) -> Outcome {
 
 /// Read a merchant
 #[utoipa::path(
-    get, path = "/admin/v1/merchants/{merchant_id}", tag = "Merchants",
+    get, path = "/admin/v1/merchants/{merchant_id}", operation_id = "get_merchant", tag = "Merchants",
     params(("merchant_id" = String, Path, description = "The merchant's id")),
     responses(
         (status = 200, description = "The merchant", body = Envelope<MerchantView>),
@@ -62,7 +62,7 @@ pub(crate) async fn get(Named(merchant_id): Named<String>, OperatorCall { call }
 ///
 /// Only what is given changes, and takes effect at once.
 #[utoipa::path(
-    patch, path = "/admin/v1/merchants/{merchant_id}", tag = "Merchants", request_body = UpdateMerchant,
+    patch, path = "/admin/v1/merchants/{merchant_id}", operation_id = "update_merchant", tag = "Merchants", request_body = UpdateMerchant,
     params(("merchant_id" = String, Path, description = "The merchant's id")),
     responses(
         (status = 200, description = "The merchant as it is now", body = Envelope<MerchantView>),
@@ -78,7 +78,7 @@ pub(crate) async fn update(Named(merchant_id): Named<String>, OperatorCall { cal
 ///
 /// Its keys stop working at once; what it did stays on record.
 #[utoipa::path(
-    delete, path = "/admin/v1/merchants/{merchant_id}", tag = "Merchants",
+    delete, path = "/admin/v1/merchants/{merchant_id}", operation_id = "delete_merchant", tag = "Merchants",
     params(("merchant_id" = String, Path, description = "The merchant's id")),
     responses(
         (status = 200, description = "Removed; `data` is empty", body = Envelope<Nothing>),
@@ -93,7 +93,7 @@ pub(crate) async fn delete(Named(merchant_id): Named<String>, OperatorCall { cal
 
 /// Read a merchant's limits and how much of them is used
 #[utoipa::path(
-    get, path = "/admin/v1/merchants/{merchant_id}/limits", tag = "Merchants",
+    get, path = "/admin/v1/merchants/{merchant_id}/limits", operation_id = "get_merchant_limits", tag = "Merchants",
     params(("merchant_id" = String, Path, description = "The merchant's id")),
     responses(
         (status = 200, description = "The limits", body = Envelope<LimitsView>),

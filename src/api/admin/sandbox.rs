@@ -79,7 +79,7 @@ fn controls(call: &Call) -> Result<&SandboxControl, ApiError> {
 
 /// Read how an emulator misbehaves
 #[utoipa::path(
-    get, path = "/admin/v1/sandbox/{channel}", tag = "Sandbox",
+    get, path = "/admin/v1/sandbox/{channel}", operation_id = "get_faults", tag = "Sandbox",
     params(("channel" = String, Path, description = "The channel's name")),
     responses(
         (status = 200, description = "Its faults", body = Envelope<FaultsSchema>),
@@ -95,7 +95,7 @@ pub(crate) async fn get(Named(channel): Named<String>, OperatorCall { call }: Op
 ///
 /// Merges: what is not given stays as it is.
 #[utoipa::path(
-    put, path = "/admin/v1/sandbox/{channel}", tag = "Sandbox", request_body = FaultsSchema,
+    put, path = "/admin/v1/sandbox/{channel}", operation_id = "set_faults", tag = "Sandbox", request_body = FaultsSchema,
     params(("channel" = String, Path, description = "The channel's name")),
     responses(
         (status = 200, description = "Its faults now", body = Envelope<FaultsSchema>),
@@ -112,7 +112,7 @@ pub(crate) async fn put(Named(channel): Named<String>, OperatorCall { call }: Op
 ///
 /// Not paged, so that a test can compare both books.
 #[utoipa::path(
-    get, path = "/admin/v1/sandbox/{channel}/ledger", tag = "Sandbox",
+    get, path = "/admin/v1/sandbox/{channel}/ledger", operation_id = "get_ledger", tag = "Sandbox",
     params(("channel" = String, Path, description = "The channel's name")),
     responses(
         (status = 200, description = "Its ledger", body = Envelope<LedgerView>),
