@@ -5,12 +5,26 @@
 //! made, so that another channel may be asked. Everything else that is not a final answer is *unknown*, and unknown is
 //! resolved by asking ([`Channel::resolve`]), never by guessing.
 
+mod alipay;
+mod build;
+mod credentials;
+mod http;
+mod instant;
+mod stripe;
+#[cfg(test)]
+mod testing;
+
 use std::future::Future;
 use std::pin::Pin;
 
 use serde::Serialize;
 
-use crate::domain::money::Money;
+pub(crate) use crate::channels::alipay::{
+    Signer as AlipaySigner, Verifier as AlipayVerifier, canonical as alipay_canonical,
+};
+pub use crate::channels::build::{ChannelSetupError, build, default_base_url};
+pub use crate::channels::credentials::{CredentialError, Credentials};
+use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 
 pub use crate::domain::outcome::{
@@ -26,6 +40,25 @@ pub struct Capabilities {
     pub refund: bool,
     /// Holds money first and takes it later.
     pub pre_auth: bool,
+}
+
+/// The currencies in which an adapter can express amounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CurrencySupport {
+    /// Every currency.
+    All,
+    /// Those whose codes are listed here.
+    Listed(&'static [&'static str]),
+}
+
+impl CurrencySupport {
+    /// Whether `currency` is one of them.
+    pub fn contains(self, currency: Currency) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(codes) => codes.contains(&currency.code()),
+        }
+    }
 }
 
 /// One charge. The reference is our number and the key is derived from it and the attempt: both are stored before the
@@ -95,6 +128,16 @@ pub type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Channel: Send + Sync + 'static {
     /// What this channel can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// The currencies it can express. A charge in another one is answered `NotDone` without asking the provider.
+    fn currencies(&self) -> CurrencySupport {
+        CurrencySupport::All
+    }
+
+    /// The payment methods it serves, as merchants name them; empty for any.
+    fn methods(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Sends one charge, once. A failure to connect is `NotDone`; a request that may have arrived and has no answer is
     /// `Unknown`.

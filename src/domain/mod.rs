@@ -1,6 +1,7 @@
 //! Decisions only: ids, money, time and the state machines. Nothing in this room waits, reads a clock, draws a random
 //! number or touches a file; `now` and random draws are arguments, effects are returned as data.
 
+pub mod country;
 pub mod event;
 pub mod fees;
 pub mod ids;
@@ -8,6 +9,9 @@ pub mod limit;
 pub mod merchant;
 pub mod money;
 pub mod outcome;
+pub mod pan;
+pub mod payment;
+pub mod routing;
 pub mod signature;
 pub mod time;
 pub mod webhook;

@@ -31,6 +31,13 @@ pub struct Failure {
     pub decline_scope: DeclineScope,
 }
 
+impl Failure {
+    /// A failure with this code and sentence, refused by `decline_scope`.
+    pub fn new(code: impl Into<String>, message: impl Into<String>, decline_scope: DeclineScope) -> Self {
+        Self { code: code.into(), message: message.into(), decline_scope }
+    }
+}
+
 /// What the payer has to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -93,6 +100,23 @@ pub struct ChargeAnswer {
     pub refs: ProviderRefs,
 }
 
+impl ChargeAnswer {
+    /// An answer that teaches no names.
+    pub(crate) fn bare(state: ChargeState) -> Self {
+        Self { state, refs: ProviderRefs::default() }
+    }
+
+    /// Nothing was learned, and why.
+    pub(crate) fn unknown(reason: impl Into<String>) -> Self {
+        Self::bare(ChargeState::Unknown { reason: reason.into() })
+    }
+
+    /// Certainly not charged.
+    pub(crate) fn not_done(failure: Failure) -> Self {
+        Self::bare(ChargeState::NotDone(failure))
+    }
+}
+
 /// Where a refund stands at the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefundState {
@@ -116,4 +140,21 @@ pub struct RefundAnswer {
     pub state: RefundState,
     /// The provider's number of the refund, where it has one.
     pub channel_refund_no: Option<String>,
+}
+
+impl RefundAnswer {
+    /// An answer that teaches no number.
+    pub(crate) fn bare(state: RefundState) -> Self {
+        Self { state, channel_refund_no: None }
+    }
+
+    /// Nothing was learned, and why.
+    pub(crate) fn unknown(reason: impl Into<String>) -> Self {
+        Self::bare(RefundState::Unknown { reason: reason.into() })
+    }
+
+    /// Certainly not given back.
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Self::bare(RefundState::Failed(failure))
+    }
 }

@@ -1,8 +1,339 @@
 //! The in-process API: the composition root and one file a resource.
+//!
+//! [`Gateway::open`] puts everything together in order: the store is recovered, the installation checked, emulators
+//! and channels set up, actors started, and what an earlier process left behind is taken over. [`Gateway::stop`] takes
+//! it apart in the reverse order, the store last.
 
+pub mod admin_tokens;
+pub mod admission;
 pub mod answer;
+pub mod auth;
+pub mod channels;
 pub mod command;
 pub(crate) mod core;
 pub mod error;
+pub mod idempotency;
+pub mod installation;
+mod limit_snapshots;
+pub mod merchants;
 pub mod page;
+pub mod payments;
+mod routing;
+pub mod sandbox;
 pub mod view;
+pub mod webhooks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::actors::directory::{DirectorySettings, MerchantDirectory};
+use crate::actors::router::{InvalidRouting, RouterError, RouterHandle, setup_from_config};
+use crate::actors::supervisor::{RestartBudget, StartError, Supervisor};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::client::{DeliverySettings, HttpDelivery};
+use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
+use crate::gateway::admission::{Admission, Refusal};
+use crate::gateway::auth::{Authentication, Caller, Credentials};
+use crate::gateway::channels::{ChannelSet, ChannelsError};
+use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
+use crate::gateway::installation::{Installation, InstallationError};
+use crate::gateway::limit_snapshots::LimitSnapshots;
+use crate::gateway::merchants::Merchants;
+use crate::gateway::payments::{Payments, Refunds};
+use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
+use crate::gateway::view::{ChannelView, LimitsView};
+use crate::gateway::webhooks::Webhooks;
+use crate::random::Random;
+use crate::storage::engine::Engine;
+use crate::storage::{Health, Store, StoreError};
+
+/// Idempotency keys of one merchant being worked on at once.
+const CLAIMS_MAX: usize = 4_096;
+/// Requests that may wait for all merchants' actors together, as a multiple of one's.
+const MAILBOXES_TOTAL: usize = 16;
+/// How long actors are given to end once everything that uses them has stopped.
+const ACTORS_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a gateway takes from outside: readings and draws, so that tests can supply their own.
+pub struct Environment {
+    /// Where the time is read.
+    pub clock: Clock,
+    /// Where random numbers come from.
+    pub random: Random,
+    /// Reads an environment variable (credentials, the first admin token).
+    pub variable: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+}
+
+/// Why a gateway can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data directory belongs to another installation.
+    #[error(transparent)]
+    Installation(#[from] InstallationError),
+    /// The admin token.
+    #[error(transparent)]
+    AdminToken(#[from] AdminTokenError),
+    /// The emulators.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxStartError),
+    /// A channel.
+    #[error(transparent)]
+    Channels(#[from] ChannelsError),
+    /// The routing in the configuration.
+    #[error(transparent)]
+    Routing(#[from] InvalidRouting),
+    /// The router.
+    #[error(transparent)]
+    Router(#[from] RouterError),
+    /// The actors.
+    #[error(transparent)]
+    Actors(#[from] StartError),
+    /// Something inside.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The sender of webhooks.
+    #[error("webhooks can't be sent: {0}")]
+    Delivery(String),
+}
+
+/// A payment gateway. Cheap to clone; clones are the same gateway.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    core: Core,
+    authentication: Authentication,
+    merchants: Merchants,
+    payments: Payments,
+    refunds: Refunds,
+    webhooks: Webhooks,
+    router: RouterHandle,
+    directory: MerchantDirectory,
+    supervisor: Supervisor,
+    snapshots: Arc<LimitSnapshots>,
+    sandbox: Option<SandboxControl>,
+    admin_tokens: Vec<AdminToken>,
+}
+
+impl Gateway {
+    /// Opens the gateway that `config` describes, and takes over what an earlier process left behind. Must be called
+    /// within a tokio runtime. The configuration must be valid ([`Config::validate`]).
+    ///
+    /// # Errors
+    /// [`OpenError`], with a sentence that says what to do.
+    pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
+        let Environment { clock, random, variable } = environment;
+        let store = open_store(&config).await?;
+        let installation = Installation::open(store.as_ref(), &config, random.clone()).await?;
+        let admin_tokens = admin_tokens::open(&config.storage.dir, &variable, &random)?;
+        let provider_keys = installation.provider_keys();
+        let core = Core {
+            store,
+            clock: clock.clone(),
+            random: random.clone(),
+            config: Arc::new(config),
+            vault: Arc::new(installation.vault),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        };
+        let config = &core.config;
+        let emulators = Emulators::start(config, &clock, &random).await?;
+        let channels = Arc::new(ChannelSet::build(config, &emulators.urls, &variable, &clock)?);
+        let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
+        let setup = setup_from_config(config, &channels.abilities())?;
+        let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
+        let snapshots = Arc::new(LimitSnapshots::open(&core));
+        let directory =
+            MerchantDirectory::start(directory_settings(config), clock, Arc::clone(&snapshots) as _, supervisor.clone());
+        let webhooks = Webhooks::start(core.clone(), Arc::new(sender(config)?)).await?;
+        let payments =
+            Payments::new(core.clone(), router.clone(), channels, webhooks.clone(), provider_keys);
+        let limits_changed = {
+            let directory = directory.clone();
+            Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
+        };
+        let inner = Inner {
+            authentication: Authentication::new(core.clone()),
+            merchants: Merchants::new(core.clone(), limits_changed),
+            refunds: Refunds::new(payments.clone()),
+            payments,
+            webhooks,
+            router,
+            directory,
+            supervisor,
+            snapshots,
+            sandbox: emulators.built_in.map(SandboxControl::new),
+            admin_tokens,
+            core,
+        };
+        let gateway = Self(Arc::new(inner));
+        gateway.0.payments.start()?;
+        gateway.0.snapshots.start(&gateway.0.core);
+        Ok(gateway)
+    }
+
+    /// The configuration that it was opened with.
+    pub fn config(&self) -> &Config {
+        &self.0.core.config
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &Clock {
+        &self.0.core.clock
+    }
+
+    /// The operator's tokens.
+    pub fn admin_tokens(&self) -> &[AdminToken] {
+        &self.0.admin_tokens
+    }
+
+    /// Finds out who sent a request.
+    ///
+    /// # Errors
+    /// [`GatewayError::Unauthenticated`], [`GatewayError::SignatureExpired`], [`GatewayError::NonceReused`],
+    /// [`GatewayError::Forbidden`] for a suspended merchant.
+    pub fn authenticate(&self, credentials: Credentials<'_>) -> Result<Caller, GatewayError> {
+        self.0.authentication.check(&self.0.merchants, credentials)
+    }
+
+    /// Asks the merchant's limits whether a request may go on. `idempotency` is the fingerprint of its key, if any.
+    ///
+    /// # Errors
+    /// [`Refusal`], with the figures for the answer.
+    pub async fn admit(&self, caller: &Caller, idempotency: Option<u128>) -> Result<Admission, Refusal> {
+        admission::admit(&self.0.directory, caller, idempotency).await
+    }
+
+    /// A merchant's limits and how much of them is used, without using any.
+    ///
+    /// # Errors
+    /// [`GatewayError::Overloaded`] while they are being recovered.
+    pub async fn limits(&self, caller: &Caller) -> Result<LimitsView, GatewayError> {
+        admission::limits(&self.0.core, &self.0.directory, &caller.known).await
+    }
+
+    /// The same for the operator.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub async fn merchant_limits(&self, merchant_id: &str) -> Result<LimitsView, GatewayError> {
+        let known = self.0.merchants.merchant(&crate::domain::ids::MerchantId::new(merchant_id))?;
+        admission::limits(&self.0.core, &self.0.directory, &known).await
+    }
+
+    /// Payments.
+    pub fn payments(&self) -> &Payments {
+        &self.0.payments
+    }
+
+    /// Refunds.
+    pub fn refunds(&self) -> &Refunds {
+        &self.0.refunds
+    }
+
+    /// Webhooks and events.
+    pub fn webhooks(&self) -> &Webhooks {
+        &self.0.webhooks
+    }
+
+    /// Merchants and their keys.
+    pub fn merchants(&self) -> &Merchants {
+        &self.0.merchants
+    }
+
+    /// The channels as they stand.
+    pub fn channels(&self) -> Vec<ChannelView> {
+        routing::channel_views(&self.0.core.config, &self.0.router)
+    }
+
+    /// The built-in emulators; `None` in live mode or with a separate sandbox.
+    pub fn sandbox(&self) -> Option<&SandboxControl> {
+        self.0.sandbox.as_ref()
+    }
+
+    /// How the store is doing.
+    pub fn store_health(&self) -> Health {
+        self.0.core.store.health()
+    }
+
+    /// Whether requests should be sent here: recovered, not stopping, and the store takes work.
+    pub fn is_ready(&self) -> bool {
+        !self.0.core.stopping.is_cancelled() && self.0.core.store.health().poisoned.is_none()
+    }
+
+    /// Ready with the reason once the gateway can't go on: the store has failed, or actors fail too often. The process
+    /// should end and be started again; nothing that was acknowledged is lost.
+    pub async fn failed(&self) -> String {
+        tokio::select! {
+            reason = self.0.core.store.failed() => format!("the store has failed: {reason}"),
+            () = self.0.supervisor.exhausted() => "actors failed too often".to_owned(),
+        }
+    }
+
+    /// Stops in stages: no new work, work under way is finished (as long as the configuration lets it), windows and
+    /// store are written down. Stop listening before.
+    ///
+    /// # Errors
+    /// When the store could not be closed; what was acknowledged is safe all the same.
+    pub async fn stop(&self) -> Result<(), StoreError> {
+        let inner = &self.0;
+        inner.core.stopping.cancel();
+        inner.core.tasks.close();
+        let drain = Duration::from_millis(inner.core.config.server.drain_timeout_ms);
+        if tokio::time::timeout(drain, inner.core.tasks.wait()).await.is_err() {
+            tracing::warn!("payments were still under way when the time to stop ran out; they go on at the next start");
+        }
+        inner.webhooks.stop().await;
+        let unsaved = inner.directory.stop().await;
+        if unsaved > 0 {
+            tracing::warn!(merchants = unsaved, "limits could not be handed over");
+        }
+        inner.snapshots.write_final(&inner.core).await;
+        inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
+        let store = Arc::clone(&inner.core.store);
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        if let Some(sandbox) = &inner.sandbox {
+            sandbox.stop().await;
+        }
+        closed.unwrap_or_else(|error| Err(StoreError::Poisoned(error.to_string())))
+    }
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
+    let storage = config.storage.clone();
+    let opened = tokio::task::spawn_blocking(move || Engine::open_dir(&storage)).await;
+    let engine = opened.map_err(|error| StoreError::Corrupt(format!("opening the store: {error}")))??;
+    Ok(Arc::new(engine))
+}
+
+fn directory_settings(config: &Config) -> DirectorySettings {
+    let limits = &config.limits;
+    DirectorySettings {
+        lease: Duration::from_millis(limits.lease_ms),
+        merchants_active_max: limits.merchants_active_max,
+        idle: Duration::from_millis(limits.idle_ms),
+        mailbox_max: limits.mailbox_max,
+        mailboxes_total_max: limits.mailbox_max.saturating_mul(MAILBOXES_TOTAL),
+        claims_max: CLAIMS_MAX,
+        snapshot_interval: Duration::from_millis(limits.snapshot_interval_ms),
+    }
+}
+
+fn sender(config: &Config) -> Result<HttpDelivery, OpenError> {
+    let webhook = &config.webhook;
+    HttpDelivery::new(DeliverySettings {
+        timeout: Duration::from_secs(webhook.timeout_s),
+        response_max_bytes: webhook.response_max_bytes,
+        idle_connections_per_host_max: webhook.endpoint_in_flight_max,
+        allowed_private_networks: webhook.allowed_private_networks.clone(),
+    })
+    .map_err(OpenError::Delivery)
+}

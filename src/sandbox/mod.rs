@@ -1,1 +1,176 @@
-//! Room of its own.
+//! The providers' emulators: for the demo, for tests, and for whoever builds an integration. Each speaks its provider's
+//! own protocol on a loopback port of its own, keeps its state in memory, and misbehaves when it is told to.
+//!
+//! A payment's token steers what happens to it: `tok_visa` pays, `tok_declined`, `tok_insufficient_funds` and
+//! `tok_stolen_card` are refused, `tok_3ds` waits for the payer on a page, `tok_processing` pays some seconds later,
+//! `tok_timeout` gets no answer and nothing happens, `tok_lost_response` pays but the answer is lost, `tok_error` fails
+//! before anything happens.
+
+mod alipay;
+mod control;
+pub mod credentials;
+mod faults;
+mod ledger;
+mod page;
+mod server;
+mod stripe;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::FaultConfig;
+use crate::random::Random;
+use crate::sandbox::alipay::AlipayEmulator;
+use crate::sandbox::faults::Faults;
+use crate::sandbox::server::Server;
+use crate::sandbox::stripe::StripeEmulator;
+
+pub use crate::sandbox::control::serve_control;
+pub use crate::sandbox::faults::{FaultPatch, InvalidFault};
+pub use crate::sandbox::ledger::{Ledger, LedgerEntry, LedgerOperation};
+
+/// Objects of one kind that an emulator keeps at most; more are refused.
+const OBJECTS_MAX: usize = 1_000_000;
+/// A request that gets no answer is held open this long at most.
+const HELD_OPEN: Duration = Duration::from_secs(60);
+/// Names of the emulated channels.
+const CHANNELS: [&str; 2] = ["stripe", "alipay"];
+
+/// How emulators are started.
+#[derive(Clone, Debug)]
+pub struct SandboxOptions {
+    /// Faults by channel.
+    pub faults: BTreeMap<String, FaultConfig>,
+    /// What they take for the time.
+    pub clock: Clock,
+    /// Where their numbers come from.
+    pub random: Random,
+    /// How long what settles by itself takes for it.
+    pub settle_after: Duration,
+}
+
+impl SandboxOptions {
+    /// Emulators without faults.
+    pub fn new(clock: Clock, random: Random) -> Self {
+        Self { faults: BTreeMap::new(), clock, random, settle_after: Duration::from_secs(3) }
+    }
+}
+
+/// Why a sandbox did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// No such channel.
+    #[error("there is no emulator of `{0}`")]
+    UnknownChannel(String),
+    /// A fault that can't be had.
+    #[error(transparent)]
+    Invalid(#[from] InvalidFault),
+    /// A socket failed.
+    #[error("the emulator's socket failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Running emulators. They stop when this is dropped; [`Sandbox::stop`] also waits until they have.
+pub struct Sandbox {
+    channels: BTreeMap<&'static str, Running>,
+}
+
+struct Running {
+    faults: Arc<Faults>,
+    book: Book,
+    server: Server,
+}
+
+/// Whose ledger it is.
+enum Book {
+    Stripe(Arc<StripeEmulator>),
+    Alipay(Arc<AlipayEmulator>),
+}
+
+impl Sandbox {
+    /// Starts every emulator on a free loopback port. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SandboxError`] when a port can't be had or the faults name an unknown channel or an impossible rate.
+    pub fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
+        if let Some(unknown) = options.faults.keys().find(|name| !CHANNELS.contains(&name.as_str())) {
+            return Err(SandboxError::UnknownChannel(unknown.clone()));
+        }
+        let mut channels = BTreeMap::new();
+        for name in CHANNELS {
+            let config = options.faults.get(name).copied().unwrap_or_default();
+            faults::check(&config)?;
+            channels.insert(name, Running::start(name, config, &options)?);
+        }
+        Ok(Self { channels })
+    }
+
+    /// Where each emulator listens, or would if it were not down: `http://127.0.0.1:PORT`.
+    pub fn urls(&self) -> BTreeMap<String, String> {
+        let url = |running: &Running| format!("http://{}", running.server.address());
+        self.channels.iter().map(|(name, running)| ((*name).to_owned(), url(running))).collect()
+    }
+
+    /// An emulator's faults.
+    ///
+    /// # Errors
+    /// [`SandboxError::UnknownChannel`].
+    pub fn faults(&self, channel: &str) -> Result<FaultConfig, SandboxError> {
+        Ok(self.channel(channel)?.faults.config())
+    }
+
+    /// Changes an emulator's faults and gives them all back. When it returns, `down` is so: connecting is refused and
+    /// no connection is open, or connecting works again.
+    ///
+    /// # Errors
+    /// [`SandboxError`] when the channel is unknown, the change impossible, or the port can't be listened on.
+    pub async fn set_faults(&self, channel: &str, patch: FaultPatch) -> Result<FaultConfig, SandboxError> {
+        let running = self.channel(channel)?;
+        let config = patch.apply(running.faults.config())?;
+        running.faults.set(config, patch.seed.is_some());
+        running.server.set_down(config.down).await?;
+        Ok(config)
+    }
+
+    /// What an emulator did with money, in order.
+    ///
+    /// # Errors
+    /// [`SandboxError::UnknownChannel`].
+    pub fn ledger(&self, channel: &str) -> Result<Vec<LedgerEntry>, SandboxError> {
+        Ok(match &self.channel(channel)?.book {
+            Book::Stripe(emulator) => emulator.ledger(),
+            Book::Alipay(emulator) => emulator.ledger(),
+        })
+    }
+
+    /// Closes every socket and connection and waits until that is done.
+    pub async fn stop(&self) {
+        for running in self.channels.values() {
+            running.server.stop().await;
+        }
+    }
+
+    fn channel(&self, name: &str) -> Result<&Running, SandboxError> {
+        self.channels.get(name).ok_or_else(|| SandboxError::UnknownChannel(name.to_owned()))
+    }
+}
+
+impl Running {
+    fn start(name: &str, config: FaultConfig, options: &SandboxOptions) -> Result<Self, SandboxError> {
+        let faults = Arc::new(Faults::new(config));
+        let (clock, random) = (options.clock.clone(), options.random.clone());
+        let (book, server) = if name == "stripe" {
+            let emulator = Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, options.settle_after));
+            (Book::Stripe(Arc::clone(&emulator)), Server::start(emulator, config.down)?)
+        } else {
+            let emulator = AlipayEmulator::new(Arc::clone(&faults), clock, random, options.settle_after)
+                .map_err(io::Error::other)?;
+            let emulator = Arc::new(emulator);
+            (Book::Alipay(Arc::clone(&emulator)), Server::start(emulator, config.down)?)
+        };
+        Ok(Self { faults, book, server })
+    }
+}

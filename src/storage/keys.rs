@@ -21,6 +21,8 @@ const ENDPOINT: u8 = 0x06;
 const NOTIFICATION: u8 = 0x07;
 /// A merchant's own row.
 const MERCHANT: u8 = 0x08;
+/// Changes with every endpoint that a merchant makes.
+const ENDPOINTS_MADE: u8 = 0x09;
 
 // The keyspaces below are not a merchant's: they are looked up before the merchant is known, or by time.
 
@@ -116,6 +118,11 @@ pub fn endpoints_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(ENDPOINT, merchant_id)
 }
 
+/// A row that is written with every endpoint that a merchant makes, so that two made at once notice each other.
+pub fn endpoints_made(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(ENDPOINTS_MADE, merchant_id)
+}
+
 /// A notification.
 pub fn notification(merchant_id: &MerchantId, notification_id: &NotificationId) -> Vec<u8> {
     with_text(notifications_of(merchant_id), notification_id.as_str())
@@ -172,6 +179,11 @@ pub fn notifications_due() -> Vec<u8> {
     vec![NOTIFICATION_DUE]
 }
 
+/// First key after all entries of [`notification_due`] of an endpoint that are due at `now`.
+pub fn notifications_due_end(endpoint_id: &EndpointId, now: Timestamp) -> Vec<u8> {
+    with_time(notifications_due_of(endpoint_id), now.plus(std::time::Duration::from_millis(1)))
+}
+
 /// Of which endpoint an entry of [`notification_due`] is, when it is due, and for which notification.
 pub fn parse_notification_due(key: &[u8]) -> Option<(EndpointId, Timestamp, NotificationId)> {
     let endpoint_id = text_after(key, 1)?;
@@ -206,6 +218,8 @@ mod tests {
             parse_notification_due(&late),
             Some((endpoint_id, Timestamp::from_unix_ms(256), NotificationId::new("wn_a")))
         );
+        assert!(late < notifications_due_end(&EndpointId::new("we_1"), Timestamp::from_unix_ms(256)));
+        assert!(late > notifications_due_end(&EndpointId::new("we_1"), Timestamp::from_unix_ms(255)));
         let due = payment_due(Timestamp::from_unix_ms(77), &PaymentNo::new("PY1"));
         assert_eq!(parse_payment_due(&due), Some((Timestamp::from_unix_ms(77), PaymentNo::new("PY1"))));
         assert!(due < payments_due_end(Timestamp::from_unix_ms(77)));

@@ -3,9 +3,35 @@
 //!
 //! A commit returns only when it is on disk. Reads see only what is on disk.
 
+pub mod applier;
+pub mod checkpoint;
+pub mod committer;
+pub mod engine;
+pub mod files;
+pub mod frame;
+pub mod index;
+pub mod index_rows;
+pub mod journal;
 pub mod keys;
+pub mod memory;
+pub mod overlay;
+pub mod queue;
 pub mod record;
+pub mod recovery;
+pub mod replay;
+pub mod request;
+pub mod segments;
+pub mod sim_files;
+pub mod sled_index;
+pub mod space;
+pub mod status;
 pub mod vault;
+pub mod view;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,9 +53,17 @@ pub struct Versioned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// Sets the key, whatever it held.
-    Put { key: Vec<u8>, value: Vec<u8> },
+    Put {
+        /// The key, 1 to 1,024 bytes.
+        key: Vec<u8>,
+        /// What it holds from now on, at most 1 MiB.
+        value: Vec<u8>,
+    },
     /// Removes the key, if it is there.
-    Delete { key: Vec<u8> },
+    Delete {
+        /// The key, 1 to 1,024 bytes.
+        key: Vec<u8>,
+    },
 }
 
 /// A value that gets the next number of its stream when it is committed. Numbers start at 1 and have no gaps. It is

@@ -1,1 +1,3 @@
-//! t
+//! Features through real ports: one binary, one file a feature.
+
+mod tidy;

@@ -1,0 +1,310 @@
+//! The actor of one merchant: decides in one message whether a request may go on.
+//!
+//! It owns the merchant's windows and daily counts. What must survive its failure lies beside it in the [`Slot`]: the
+//! leases of requests in flight and the claims of idempotency keys, taken by the actor alone and given back by whoever
+//! held them, without a message.
+
+mod guards;
+mod slot;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+pub use guards::{IdempotencyClaim, Permit};
+pub(super) use guards::{SlotGuard, Ticket};
+pub(super) use slot::{Blocked, Slot};
+
+use crate::actors::supervisor::{Respawn, Spawned};
+use crate::clock::Clock;
+use crate::domain::ids::MerchantId;
+use crate::domain::limit::{
+    DailyUsage, DayUsage, Decision, LimitFigures, LimitView, Limiter, LimiterSnapshot, Refusal, UnseenSpan,
+};
+use crate::domain::time::Timestamp;
+
+/// What is known about a merchant's windows from before.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The last snapshot that was saved, if any.
+    pub snapshot: Option<LimiterSnapshot>,
+    /// The time before this process in which the merchant may have been admitted without any snapshot knowing, after a
+    /// stop that was not clean.
+    pub unseen: Option<UnseenSpan>,
+}
+
+/// Where windows are kept while their merchant's actor is not in memory. Both calls are made from within an actor and
+/// must be quick: a map in memory, written down by somebody else.
+pub trait LimiterSnapshots: Send + Sync + 'static {
+    /// What was last handed over, even if it is not on disk yet.
+    fn load(&self, merchant_id: &MerchantId) -> Loaded;
+
+    /// Takes a snapshot over. `false` when there is no room; the actor then stays in memory.
+    fn save(&self, merchant_id: &MerchantId, snapshot: LimiterSnapshot) -> bool;
+}
+
+/// A request was let through.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The right to be in flight; given back when dropped.
+    pub permit: Permit,
+    /// The claim on the idempotency key, when one was given; given back when dropped.
+    pub claim: Option<IdempotencyClaim>,
+    /// The limits after it.
+    pub view: LimitView,
+}
+
+/// A request was not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A limit refused it; nothing was consumed.
+    #[error("a limit refused the request")]
+    Limited(Refusal),
+    /// The same idempotency key is being worked on. The request has counted.
+    #[error("a request with the same idempotency key is being worked on")]
+    IdempotencyInProgress(LimitView),
+    /// It costs more than a window can ever hold.
+    #[error("the request costs more than the limits can ever admit, which is {cost_max}")]
+    CostTooLarge {
+        /// The most that one request may cost.
+        cost_max: u32,
+    },
+    /// It can't be decided now; never let through for that reason.
+    #[error("{0}")]
+    Overloaded(&'static str),
+}
+
+/// The limits of a merchant and what it used, for reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MerchantUsage {
+    /// The limits as they stand.
+    pub view: LimitView,
+    /// Today's requests.
+    pub today: DayUsage,
+    /// Requests by day, oldest first.
+    pub days: Vec<DayUsage>,
+    /// Requests in flight that ran longer than their lease since the actor's slot was made; each is a fault.
+    pub leases_expired_total: u64,
+}
+
+/// What every merchant's actor is given.
+pub(super) struct Surroundings {
+    pub clock: Clock,
+    pub snapshots: Arc<dyn LimiterSnapshots>,
+    pub claims_max: usize,
+}
+
+pub(super) struct AdmitMessage {
+    pub ticket: Ticket,
+    pub figures: LimitFigures,
+    pub revision: u64,
+    pub idempotency: Option<u128>,
+    pub cost: u32,
+    pub reply: oneshot::Sender<Result<Admitted, Refused>>,
+}
+
+pub(super) enum MerchantMessage {
+    /// Decide about a request.
+    Admit(AdmitMessage),
+    /// Other limits hold.
+    UpdateLimits { figures: LimitFigures, revision: u64, _guard: SlotGuard },
+    /// Tell the limits as they stand.
+    View { reply: oneshot::Sender<MerchantUsage>, _guard: SlotGuard },
+    /// Hand over a snapshot if anything has changed; tells whether nothing is unsaved any more.
+    Save { reply: Option<oneshot::Sender<bool>>, _guard: SlotGuard },
+    /// Hand over the state and end, if it is taken. Nobody holds the slot any more.
+    PutAway { reply: oneshot::Sender<bool> },
+    /// Fail, for tests of what happens then.
+    #[cfg(test)]
+    Fail,
+}
+
+/// Makes the closure that starts a merchant's actor, for the first time or again.
+pub(super) fn respawn(slot: &Arc<Slot>, surroundings: &Arc<Surroundings>) -> Respawn {
+    let (slot, surroundings) = (Arc::clone(slot), Arc::clone(surroundings));
+    Arc::new(move |root: ActorCell| {
+        let (slot, surroundings) = (Arc::clone(&slot), Arc::clone(&surroundings));
+        Box::pin(async move {
+            let arguments = (Arc::clone(&slot), surroundings);
+            let (actor, _task) = Actor::spawn_linked(None, MerchantActor, arguments, root).await?;
+            let cell = actor.get_cell();
+            Ok(Spawned { cell, publish: Box::new(move || slot.publish(actor)) })
+        })
+    })
+}
+
+struct MerchantActor;
+
+struct MerchantState {
+    slot: Arc<Slot>,
+    surroundings: Arc<Surroundings>,
+    limiter: Limiter,
+    days: DailyUsage,
+    revision: u64,
+    /// Whether anything has changed since the last snapshot.
+    unsaved: bool,
+}
+
+impl Actor for MerchantActor {
+    type Msg = MerchantMessage;
+    type State = MerchantState;
+    type Arguments = (Arc<Slot>, Arc<Surroundings>);
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<MerchantMessage>,
+        (slot, surroundings): Self::Arguments,
+    ) -> Result<MerchantState, ActorProcessingErr> {
+        Ok(MerchantState::start(slot, surroundings))
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<MerchantMessage>,
+        message: MerchantMessage,
+        state: &mut MerchantState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            MerchantMessage::Admit(message) => state.admit(message),
+            MerchantMessage::UpdateLimits { figures, revision, .. } => state.put_in_force(figures, revision),
+            MerchantMessage::View { reply, .. } => {
+                let _ = reply.send(state.usage());
+            }
+            MerchantMessage::Save { reply, .. } => {
+                let saved = state.save();
+                state.slot.save_asked.store(false, Ordering::Release);
+                if let Some(reply) = reply {
+                    let _ = reply.send(saved);
+                }
+            }
+            MerchantMessage::PutAway { reply } => {
+                let saved = state.save();
+                if saved {
+                    myself.stop(None);
+                }
+                let _ = reply.send(saved);
+            }
+            #[cfg(test)]
+            MerchantMessage::Fail => panic!("told to fail"),
+        }
+        Ok(())
+    }
+}
+
+impl MerchantState {
+    /// Goes on from the last snapshot. An actor that takes the place of a failed one is charged for the time since that
+    /// snapshot, in which the failed one may have admitted anything.
+    fn start(slot: Arc<Slot>, surroundings: Arc<Surroundings>) -> Self {
+        let (now, wall) = (surroundings.clock.monotonic(), surroundings.clock.now());
+        let loaded = surroundings.snapshots.load(slot.merchant_id());
+        let lost = slot.begin(wall).map(|since| UnseenSpan { since, until: wall });
+        let unseen: Vec<UnseenSpan> = loaded.unseen.into_iter().chain(lost).collect();
+        let (figures, revision) = slot.figures();
+        let limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), &unseen, now, wall);
+        let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
+        let unsaved = !unseen.is_empty();
+        slot.unblock();
+        Self { slot, surroundings, limiter, days, revision, unsaved }
+    }
+
+    fn admit(&mut self, message: AdmitMessage) {
+        let AdmitMessage { ticket, figures, revision, idempotency, cost, reply } = message;
+        if reply.is_closed() {
+            return;
+        }
+        self.put_in_force(figures, revision);
+        let answer = self.decide(&ticket, idempotency, cost);
+        // Who asked may be gone; a permit that nobody takes is dropped here and so given back.
+        let _ = reply.send(answer);
+    }
+
+    fn put_in_force(&mut self, figures: LimitFigures, revision: u64) {
+        if revision <= self.revision {
+            return;
+        }
+        self.revision = revision;
+        self.slot.set_figures(figures, revision);
+        self.slot.unblock();
+        if figures != self.limiter.figures() {
+            self.limiter.reconfigure(figures, self.surroundings.clock.monotonic());
+        }
+    }
+
+    fn decide(&mut self, ticket: &Ticket, idempotency: Option<u128>, cost: u32) -> Result<Admitted, Refused> {
+        let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
+        self.count(wall, 0, 0);
+        let mut held = self.slot.held();
+        if idempotency.is_some() && held.claims.len() >= self.surroundings.claims_max {
+            return Err(Refused::Overloaded("too many requests of this merchant are being worked on"));
+        }
+        match self.limiter.decide(&mut held.leases, cost, now) {
+            Decision::Admitted { lease, view } => {
+                let in_progress = idempotency.is_some_and(|fingerprint| !held.claims.insert(fingerprint));
+                if in_progress {
+                    held.leases.release(lease);
+                }
+                drop(held);
+                self.count(wall, 1, 0);
+                if in_progress {
+                    return Err(Refused::IdempotencyInProgress(view));
+                }
+                let claim = idempotency.map(|fingerprint| IdempotencyClaim::new(ticket.guard(), fingerprint));
+                Ok(Admitted { permit: Permit::new(ticket.guard(), lease), claim, view })
+            }
+            Decision::Refused(refusal) => {
+                drop(held);
+                self.count(wall, 0, 1);
+                if cost <= 1 && !refusal.blocked_for().is_zero() {
+                    self.slot.block(Blocked { refusal, decided_at: now, revision: self.revision });
+                }
+                Err(Refused::Limited(refusal))
+            }
+            Decision::CostTooLarge { cost_max } => Err(Refused::CostTooLarge { cost_max }),
+        }
+    }
+
+    /// Counts requests, with those that were refused beside the mailbox since the last time.
+    fn count(&mut self, wall: Timestamp, admitted: u64, refused: u64) {
+        let refused = refused + self.slot.take_refused();
+        if admitted + refused > 0 {
+            self.days.count(wall, admitted, refused);
+            self.unsaved = true;
+            self.slot.unsaved.store(true, Ordering::Release);
+        }
+    }
+
+    fn usage(&mut self) -> MerchantUsage {
+        let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
+        self.count(wall, 0, 0);
+        let mut held = self.slot.held();
+        let view = self.limiter.view(&mut held.leases, now);
+        let leases_expired_total = held.leases.expired_total();
+        drop(held);
+        MerchantUsage { view, today: self.days.today(wall), days: self.days.days().to_vec(), leases_expired_total }
+    }
+
+    /// Hands over a snapshot if anything has changed. `true` when nothing is unsaved afterwards.
+    fn save(&mut self) -> bool {
+        let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
+        self.count(wall, 0, 0);
+        if !self.unsaved {
+            return true;
+        }
+        let snapshot = self.limiter.save(&self.days, now, wall);
+        let taken = self.surroundings.snapshots.save(self.slot.merchant_id(), snapshot);
+        if taken {
+            self.unsaved = false;
+            self.slot.saved(wall);
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+impl MerchantMessage {
+    pub(super) fn fail() -> Self {
+        Self::Fail
+    }
+}

@@ -1,0 +1,214 @@
+//! What lies beside a merchant's mailbox: the way to its actor, what must survive the actor, and what is answered
+//! without it.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::{Mutex, MutexGuard};
+use ractor::ActorRef;
+use tokio::sync::{Notify, OnceCell};
+
+use crate::actors::merchant::MerchantMessage;
+use crate::domain::ids::MerchantId;
+use crate::domain::limit::{Leases, LimitFigures, Refusal};
+use crate::domain::time::{Monotonic, Timestamp};
+
+/// Set in the count of holders while the merchant is being put away; nobody can begin to hold it then.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// A refusal that goes on by itself: nothing is consumed by refusals, so until its end every request is refused.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::actors) struct Blocked {
+    /// What was decided.
+    pub refusal: Refusal,
+    /// When.
+    pub decided_at: Monotonic,
+    /// The revision of the figures it was decided by.
+    pub revision: u64,
+}
+
+/// Leases and claims that are out.
+pub(in crate::actors) struct Held {
+    pub leases: Leases,
+    pub claims: HashSet<u128>,
+}
+
+/// One active merchant.
+pub(in crate::actors) struct Slot {
+    merchant_id: MerchantId,
+    actor: ArcSwapOption<ActorRef<MerchantMessage>>,
+    /// Done once the actor was started for the first time.
+    pub started: OnceCell<()>,
+    /// Senders, permits and claims that are out, and [`CLOSED`].
+    holders: AtomicUsize,
+    /// Messages that wait for the actor.
+    pub queued: AtomicUsize,
+    held: Mutex<Held>,
+    figures: Mutex<(LimitFigures, u64)>,
+    /// End of the refusal below in microseconds; 0 for none. Looked at before the lock is taken.
+    blocked_until_us: AtomicU64,
+    blocked: Mutex<Option<Blocked>>,
+    /// Requests refused without the actor that it has not counted yet.
+    refused: AtomicU64,
+    /// Whether the actor has anything that no snapshot has.
+    pub unsaved: AtomicBool,
+    /// Whether the actor has been asked for a snapshot and has not answered.
+    pub save_asked: AtomicBool,
+    /// When the actor's state was last complete in a snapshot; `None` before the first start.
+    complete_at: Mutex<Option<Timestamp>>,
+    last_used_us: AtomicU64,
+    /// Told when the merchant has been put away or stays after all.
+    pub reopened: Notify,
+}
+
+impl Slot {
+    pub fn new(merchant_id: MerchantId, figures: LimitFigures, revision: u64, lease: Duration) -> Self {
+        let leases = Leases::new(figures.concurrent.min(64), lease);
+        Self {
+            merchant_id,
+            actor: ArcSwapOption::empty(),
+            started: OnceCell::new(),
+            holders: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            held: Mutex::new(Held { leases, claims: HashSet::new() }),
+            figures: Mutex::new((figures, revision)),
+            blocked_until_us: AtomicU64::new(0),
+            blocked: Mutex::new(None),
+            refused: AtomicU64::new(0),
+            unsaved: AtomicBool::new(false),
+            save_asked: AtomicBool::new(false),
+            complete_at: Mutex::new(None),
+            last_used_us: AtomicU64::new(0),
+            reopened: Notify::new(),
+        }
+    }
+
+    pub fn merchant_id(&self) -> &MerchantId {
+        &self.merchant_id
+    }
+
+    /// Makes a (new) actor known to senders.
+    pub fn publish(&self, actor: ActorRef<MerchantMessage>) {
+        self.actor.store(Some(std::sync::Arc::new(actor)));
+    }
+
+    /// Sends to the actor. The message comes back to be dropped when there is none that takes it.
+    pub fn send(&self, message: MerchantMessage) -> Result<(), Unreachable> {
+        let actor = self.actor.load();
+        let actor = actor.as_ref().ok_or(Unreachable)?;
+        actor.send_message(message).map_err(|_| Unreachable)
+    }
+
+    /// Begins to hold the merchant in memory; `false` when it is being put away.
+    pub fn hold(&self) -> bool {
+        let more = |holders: usize| (holders & CLOSED == 0).then_some(holders + 1);
+        self.holders.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    pub fn let_go(&self) {
+        self.holders.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether nobody holds it.
+    pub fn is_free(&self) -> bool {
+        self.holders.load(Ordering::Acquire) == 0
+    }
+
+    /// Keeps everybody out, if nobody holds it.
+    pub fn close(&self) -> bool {
+        self.holders.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Lets senders in again after [`Slot::close`].
+    pub fn reopen(&self) {
+        self.holders.fetch_and(!CLOSED, Ordering::AcqRel);
+        self.reopened.notify_waiters();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.holders.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    pub fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock()
+    }
+
+    pub fn figures(&self) -> (LimitFigures, u64) {
+        *self.figures.lock()
+    }
+
+    pub fn set_figures(&self, figures: LimitFigures, revision: u64) {
+        *self.figures.lock() = (figures, revision);
+    }
+
+    /// Publishes a refusal that holds until its end.
+    pub fn block(&self, blocked: Blocked) {
+        let until = blocked.decided_at.plus(blocked.refusal.blocked_for());
+        let mut published = self.blocked.lock();
+        *published = Some(blocked);
+        self.blocked_until_us.store(until.micros(), Ordering::Release);
+    }
+
+    /// Takes the published refusal back.
+    pub fn unblock(&self) {
+        let mut published = self.blocked.lock();
+        *published = None;
+        self.blocked_until_us.store(0, Ordering::Release);
+    }
+
+    /// The refusal that a request with figures of `revision` meets now, decided without the actor and counted for it.
+    pub fn refusal_now(&self, revision: u64, now: Monotonic) -> Option<Refusal> {
+        if now.micros() >= self.blocked_until_us.load(Ordering::Acquire) {
+            return None;
+        }
+        let blocked = (*self.blocked.lock())?;
+        if revision > blocked.revision {
+            return None;
+        }
+        let busy = {
+            let mut held = self.held();
+            held.leases.expire(now);
+            held.leases.in_use() >= blocked.refusal.view.concurrency.limit
+        };
+        let refusal = blocked.refusal.after(now.since(blocked.decided_at), busy)?;
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.unsaved.store(true, Ordering::Release);
+        Some(refusal)
+    }
+
+    /// Requests refused without the actor since this was last asked.
+    pub fn take_refused(&self) -> u64 {
+        if self.refused.load(Ordering::Relaxed) == 0 { 0 } else { self.refused.swap(0, Ordering::Relaxed) }
+    }
+
+    /// Notes that an actor starts with what the snapshots know. Answers since when an earlier actor of this slot may
+    /// have admitted what no snapshot knows.
+    pub fn begin(&self, wall: Timestamp) -> Option<Timestamp> {
+        let mut complete_at = self.complete_at.lock();
+        let since = *complete_at;
+        if since.is_none() {
+            *complete_at = Some(wall);
+        }
+        since
+    }
+
+    /// Notes that a snapshot of `wall` has everything.
+    pub fn saved(&self, wall: Timestamp) {
+        *self.complete_at.lock() = Some(wall);
+        self.unsaved.store(false, Ordering::Release);
+    }
+
+    pub fn used(&self, now: Monotonic) {
+        self.last_used_us.store(now.micros(), Ordering::Relaxed);
+    }
+
+    pub fn last_used(&self) -> Monotonic {
+        Monotonic::from_micros(self.last_used_us.load(Ordering::Relaxed))
+    }
+}
+
+/// There is no actor that takes messages at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::actors) struct Unreachable;

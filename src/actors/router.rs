@@ -1,0 +1,365 @@
+//! The router: decisions are made in the caller's task over the published table; the actor behind it takes outcomes
+//! and changes of the configuration and publishes the next table.
+
+mod live;
+mod setup;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+pub use live::Reservation;
+pub use setup::{InvalidRouting, setup_from_config};
+
+use crate::actors::router::live::{ChannelLive, ProbeToken};
+use crate::actors::supervisor::{Respawn, Spawned, StartError, Supervisor};
+use crate::clock::Clock;
+use crate::domain::ids::ChannelName;
+use crate::domain::routing::{
+    BreakerView, CHANNELS_MAX, ChannelHealth, ChannelReading, DecisionRecord, InvalidSetup, NoChannel, Outcome,
+    OutcomeClass, RouteRequest, RoutingSetup, RoutingTable, decide,
+};
+use crate::domain::time::Monotonic;
+
+/// How often a decision is made again because somebody else took the last place meanwhile.
+const DECIDE_TRIES_MAX: usize = 8;
+/// Outcomes that may wait for the actor; more are dropped and counted, since they only rank.
+const OUTCOMES_QUEUED_MAX: usize = 65_536;
+
+/// A channel as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelStatus {
+    /// Its name.
+    pub name: ChannelName,
+    /// Whether it may be chosen.
+    pub enabled: bool,
+    /// Its breaker.
+    pub breaker: BreakerView,
+    /// Expected success rate, in parts per million.
+    pub success_ppm: u32,
+    /// Outcomes behind it.
+    pub samples: u32,
+    /// Payments in flight.
+    pub in_flight: u32,
+    /// Average latency in milliseconds, when any was measured.
+    pub latency_ms: Option<u32>,
+}
+
+/// The router could not do what the operator asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouterError {
+    /// The setup does not fit together.
+    #[error(transparent)]
+    Invalid(#[from] InvalidSetup),
+    /// There is no such channel.
+    #[error("there is no channel {0}")]
+    UnknownChannel(ChannelName),
+    /// The router is being started again.
+    #[error("the router is being recovered")]
+    Restarting,
+    /// The actor could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// A table with the counters of its channels, place by place.
+struct Published {
+    table: Arc<RoutingTable>,
+    live: Vec<Arc<ChannelLive>>,
+}
+
+struct Shared {
+    published: ArcSwap<Published>,
+    actor: ArcSwapOption<ActorRef<RouterMessage>>,
+    clock: Clock,
+    queued: AtomicUsize,
+    outcomes_dropped_total: AtomicU64,
+}
+
+/// The way to the router. Cheap to clone; clones are the same router.
+#[derive(Clone)]
+pub struct RouterHandle {
+    shared: Arc<Shared>,
+}
+
+enum RouterMessage {
+    Report {
+        channel: ChannelName,
+        outcome: Outcome,
+        token: Option<ProbeToken>,
+    },
+    Configure {
+        setup: Box<RoutingSetup>,
+        reply: oneshot::Sender<u64>,
+    },
+    ResetHealth {
+        channel: ChannelName,
+        reply: oneshot::Sender<Result<(), RouterError>>,
+    },
+    #[cfg(test)]
+    Fail,
+}
+
+impl RouterHandle {
+    /// Starts the router under `supervisor`.
+    ///
+    /// # Errors
+    /// When the setup does not fit together or the actor can't be started.
+    pub async fn start(setup: RoutingSetup, clock: Clock, supervisor: &Supervisor) -> Result<Self, RouterError> {
+        setup.check()?;
+        let health = vec![ChannelHealth::default(); setup.channels.len()];
+        let live = setup.channels.iter().map(|_| Arc::default()).collect();
+        let table = Arc::new(RoutingTable { version: 1, setup: Arc::new(setup), health });
+        let shared = Arc::new(Shared {
+            published: ArcSwap::from_pointee(Published { table, live }),
+            actor: ArcSwapOption::empty(),
+            clock,
+            queued: AtomicUsize::new(0),
+            outcomes_dropped_total: AtomicU64::new(0),
+        });
+        supervisor.start_child(Arc::from("router"), respawn(&shared)).await?;
+        Ok(Self { shared })
+    }
+
+    /// Decides in the caller's task and reserves a place on the channel. No message is sent and nothing is waited for.
+    ///
+    /// # Errors
+    /// [`NoChannel`] when none can take it, with the reasons.
+    pub fn decide(&self, request: &RouteRequest<'_>) -> Result<(Reservation, DecisionRecord), NoChannel> {
+        let now = self.shared.clock.monotonic();
+        let mut tries_left = DECIDE_TRIES_MAX;
+        loop {
+            let published = self.shared.published.load();
+            let choice = decide(&published.table, &published.readings()[..published.live.len()], request, now)?;
+            let live = &published.live[choice.place];
+            let in_flight_max = published.table.setup.channels[choice.place].in_flight_max;
+            if let Some(reserved) = live.reserve(in_flight_max, choice.probe) {
+                let reservation = Reservation::new(choice.channel, reserved, self.clone());
+                return Ok((reservation, choice.record));
+            }
+            tries_left -= 1;
+            if tries_left == 0 {
+                return Err(NoChannel { record: Box::new(choice.record), retry_in: None });
+            }
+        }
+    }
+
+    /// Decides without reserving anything: what would happen to such a payment now.
+    ///
+    /// # Errors
+    /// As for [`RouterHandle::decide`].
+    pub fn quote(&self, request: &RouteRequest<'_>) -> Result<DecisionRecord, NoChannel> {
+        let published = self.shared.published.load();
+        let now = self.shared.clock.monotonic();
+        let readings = published.readings();
+        decide(&published.table, &readings[..published.live.len()], request, now).map(|choice| choice.record)
+    }
+
+    /// Reports what came of a call for which no reservation is held any more, such as a late notification.
+    pub fn report(&self, channel: &ChannelName, class: OutcomeClass, latency_ms: Option<u32>) {
+        self.send_outcome(channel, Outcome { class, latency_ms, probe: false }, None);
+    }
+
+    fn send_outcome(&self, channel: &ChannelName, outcome: Outcome, token: Option<ProbeToken>) {
+        let one_more = |queued: usize| (queued < OUTCOMES_QUEUED_MAX).then_some(queued + 1);
+        let sent = self.shared.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok() && {
+            let taken = self.shared.send(RouterMessage::Report { channel: channel.clone(), outcome, token }).is_ok();
+            if !taken {
+                self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+            }
+            taken
+        };
+        if !sent {
+            self.shared.outcomes_dropped_total.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts another configuration in force; channels keep their health and counters by name. Answers the version of the
+    /// table that has it.
+    ///
+    /// # Errors
+    /// When the setup does not fit together or the router is being started again; then nothing has changed.
+    pub async fn configure(&self, setup: RoutingSetup) -> Result<u64, RouterError> {
+        setup.check()?;
+        let (reply, answer) = oneshot::channel();
+        self.shared.send(RouterMessage::Configure { setup: Box::new(setup), reply })?;
+        answer.await.map_err(|_| RouterError::Restarting)
+    }
+
+    /// Closes a channel's breaker at once and forgets what was learned about it.
+    ///
+    /// # Errors
+    /// When there is no such channel, or the router is being started again.
+    pub async fn reset_health(&self, channel: &ChannelName) -> Result<(), RouterError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.send(RouterMessage::ResetHealth { channel: channel.clone(), reply })?;
+        answer.await.map_err(|_| RouterError::Restarting)?
+    }
+
+    /// The table that decisions are made over now.
+    pub fn table(&self) -> Arc<RoutingTable> {
+        Arc::clone(&self.shared.published.load().table)
+    }
+
+    /// The channels as they stand.
+    pub fn channels(&self) -> Vec<ChannelStatus> {
+        let published = self.shared.published.load();
+        let now = self.shared.clock.monotonic();
+        let readings = published.readings();
+        let status = |(place, facts): (usize, &crate::domain::routing::ChannelFacts)| {
+            let health = published.table.health[place];
+            let estimate = health.estimate(&published.table.setup.health, now);
+            ChannelStatus {
+                name: facts.name.clone(),
+                enabled: facts.enabled,
+                breaker: health.breaker_at(now),
+                success_ppm: estimate.success_ppm,
+                samples: estimate.samples,
+                in_flight: readings[place].in_flight,
+                latency_ms: health.latency_us().map(|micros| micros.div_ceil(1000)),
+            }
+        };
+        published.table.setup.channels.iter().enumerate().map(status).collect()
+    }
+
+    /// Outcomes that were dropped because too many were waiting.
+    pub fn outcomes_dropped_total(&self) -> u64 {
+        self.shared.outcomes_dropped_total.load(Ordering::Relaxed)
+    }
+}
+
+impl Published {
+    fn readings(&self) -> [ChannelReading; CHANNELS_MAX] {
+        let mut readings = [ChannelReading::default(); CHANNELS_MAX];
+        for (reading, live) in readings.iter_mut().zip(&self.live) {
+            *reading = live.read();
+        }
+        readings
+    }
+}
+
+impl Shared {
+    fn send(&self, message: RouterMessage) -> Result<(), RouterError> {
+        let actor = self.actor.load();
+        let actor = actor.as_ref().ok_or(RouterError::Restarting)?;
+        actor.send_message(message).map_err(|_| RouterError::Restarting)
+    }
+
+    /// Publishes the next table made by `change` from the present one. Only the actor calls this.
+    fn publish(
+        &self,
+        change: impl FnOnce(&Published) -> (Arc<RoutingSetup>, Vec<ChannelHealth>, Vec<Arc<ChannelLive>>),
+    ) -> u64 {
+        let present = self.published.load();
+        let version = present.table.version + 1;
+        let (setup, health, live) = change(&present);
+        self.published.store(Arc::new(Published { table: Arc::new(RoutingTable { version, setup, health }), live }));
+        version
+    }
+}
+
+fn respawn(shared: &Arc<Shared>) -> Respawn {
+    let shared = Arc::clone(shared);
+    Arc::new(move |root: ActorCell| {
+        let shared = Arc::clone(&shared);
+        Box::pin(async move {
+            let (actor, _task) = Actor::spawn_linked(None, RouterActor, Arc::clone(&shared), root).await?;
+            let cell = actor.get_cell();
+            Ok(Spawned { cell, publish: Box::new(move || shared.actor.store(Some(Arc::new(actor)))) })
+        })
+    })
+}
+
+/// Holds no state of its own: what it has learned is in the table that it published last, so that one that takes its
+/// place goes on from there.
+struct RouterActor;
+
+impl Actor for RouterActor {
+    type Msg = RouterMessage;
+    type State = Arc<Shared>;
+    type Arguments = Arc<Shared>;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<RouterMessage>,
+        shared: Arc<Shared>,
+    ) -> Result<Arc<Shared>, ActorProcessingErr> {
+        // Outcomes that waited for a failed predecessor went with it.
+        shared.queued.store(0, Ordering::Release);
+        Ok(shared)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<RouterMessage>,
+        message: RouterMessage,
+        shared: &mut Arc<Shared>,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RouterMessage::Report { channel, outcome, token } => {
+                let left = |queued: usize| Some(queued.saturating_sub(1));
+                let _ = shared.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, left);
+                learn(shared, &channel, outcome);
+                // Only now may somebody else try the channel: the table already says what the probe found.
+                drop(token);
+            }
+            RouterMessage::Configure { setup, reply } => {
+                let _ = reply.send(configure(shared, *setup));
+            }
+            RouterMessage::ResetHealth { channel, reply } => {
+                let reset = |health: ChannelHealth, _: &RoutingSetup, _: Monotonic| health.reset();
+                let known = change_health(shared, &channel, reset);
+                let _ = reply.send(if known { Ok(()) } else { Err(RouterError::UnknownChannel(channel)) });
+            }
+            #[cfg(test)]
+            RouterMessage::Fail => panic!("told to fail"),
+        }
+        Ok(())
+    }
+}
+
+fn learn(shared: &Shared, channel: &ChannelName, outcome: Outcome) {
+    change_health(shared, channel, |health, setup, now| {
+        let next = health.after(outcome, &setup.health, now);
+        let (before, after) = (health.breaker_at(now), next.breaker_at(now));
+        if before != after {
+            tracing::warn!(%channel, before = before.as_str(), after = after.as_str(), "a channel's breaker moved");
+        }
+        next
+    });
+}
+
+/// Publishes a table with one channel's health changed. `false` when there is no such channel.
+fn change_health(
+    shared: &Shared,
+    channel: &ChannelName,
+    change: impl FnOnce(ChannelHealth, &RoutingSetup, Monotonic) -> ChannelHealth,
+) -> bool {
+    let Some(place) = shared.published.load().table.setup.place_of(channel) else { return false };
+    let now = shared.clock.monotonic();
+    shared.publish(|present| {
+        let mut health = present.table.health.clone();
+        health[place] = change(health[place], &present.table.setup, now);
+        (Arc::clone(&present.table.setup), health, present.live.clone())
+    });
+    true
+}
+
+fn configure(shared: &Shared, setup: RoutingSetup) -> u64 {
+    shared.publish(|present| {
+        let place_before = |name: &ChannelName| present.table.setup.place_of(name);
+        let names = || setup.channels.iter().map(|channel| &channel.name);
+        let health =
+            names().map(|name| place_before(name).map(|place| present.table.health[place]).unwrap_or_default());
+        let live =
+            names().map(|name| place_before(name).map(|place| Arc::clone(&present.live[place])).unwrap_or_default());
+        let (health, live) = (health.collect(), live.collect());
+        (Arc::new(setup), health, live)
+    })
+}
+
+#[cfg(test)]
+mod tests;

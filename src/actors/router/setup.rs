@@ -1,0 +1,132 @@
+//! The router's setup from the configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::channels::Capabilities;
+use crate::config::{self, ChannelConfig, ChannelKind, Config, RuleConfig};
+use crate::domain::ids::ChannelName;
+use crate::domain::routing::{
+    ChannelFacts, Country, CountrySet, HealthSettings, InvalidSetup, RoutingMode, RoutingSetup, Rule,
+    WINDOW_OUTCOMES_MAX,
+};
+
+/// What was learned about a channel counts half after this long without news.
+const FORGET_HALF_AFTER: Duration = Duration::from_secs(300);
+const PPM_PER_PERCENT: u32 = 10_000;
+
+/// The configuration's routing can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRouting {
+    /// A country is not a code.
+    #[error("{place}: {country:?} is not an ISO 3166-1 alpha-2 country code in capitals")]
+    Country {
+        /// Where it stands.
+        place: String,
+        /// What stands there.
+        country: String,
+    },
+    /// The parts do not fit together.
+    #[error(transparent)]
+    Setup(#[from] InvalidSetup),
+}
+
+/// The setup that a configuration describes. `capabilities` say what each channel's adapter can do; a channel that is
+/// not in it can do nothing.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn setup_from_config(
+    config: &Config,
+    capabilities: &BTreeMap<ChannelName, Capabilities>,
+) -> Result<RoutingSetup, InvalidRouting> {
+    let routing = &config.routing;
+    let mut channels = Vec::with_capacity(config.channels.len());
+    for (name, channel) in &config.channels {
+        let name = ChannelName::new(name.as_str());
+        let can = capabilities.get(&name).copied().unwrap_or_default();
+        channels.push(facts_of(name, channel, can)?);
+    }
+    let setup = RoutingSetup {
+        mode: mode_of(routing.mode),
+        smart: routing.smart,
+        default_channel: ChannelName::new(routing.default_channel.as_str()),
+        rules: config.rules.iter().map(rule_of).collect::<Result<_, _>>()?,
+        channels,
+        settlement_currency: config.fx.settlement_currency,
+        rates: config.fx.rates.clone(),
+        health: HealthSettings {
+            window_outcomes: routing.window_outcomes.clamp(1, WINDOW_OUTCOMES_MAX),
+            prior_outcomes: routing.prior_outcomes,
+            prior_success_ppm: routing.prior_success_percent.min(100) * PPM_PER_PERCENT,
+            breaker_consecutive_failures: routing.breaker_consecutive_failures,
+            breaker_failure_percent: routing.breaker_failure_percent,
+            breaker_min_outcomes: routing.breaker_min_outcomes,
+            breaker_open: Duration::from_millis(routing.breaker_open_ms),
+            breaker_open_max: Duration::from_millis(routing.breaker_open_max_ms),
+            forget_half_after: FORGET_HALF_AFTER,
+        },
+    };
+    setup.check()?;
+    Ok(setup)
+}
+
+/// The mode as the domain names it.
+const fn mode_of(mode: config::RoutingMode) -> RoutingMode {
+    match mode {
+        config::RoutingMode::Balanced => RoutingMode::Balanced,
+        config::RoutingMode::Cost => RoutingMode::Cost,
+        config::RoutingMode::Success => RoutingMode::Success,
+        config::RoutingMode::Geographic => RoutingMode::Geographic,
+    }
+}
+
+fn facts_of(name: ChannelName, channel: &ChannelConfig, can: Capabilities) -> Result<ChannelFacts, InvalidRouting> {
+    let place = |key: &str| format!("[channels.{name}] {key}");
+    let methods = if channel.methods.is_empty() { methods_of(channel.kind) } else { channel.methods.clone() };
+    Ok(ChannelFacts {
+        enabled: channel.enabled,
+        weight: channel.weight,
+        fees: channel.fees.clone(),
+        local_countries: countries_of(&channel.local_countries, || place("local_countries"))?,
+        countries: countries_of(&channel.countries, || place("countries"))?,
+        currencies: channel.currencies.clone(),
+        methods,
+        takes_payments: can.charge,
+        takes_pre_auths: can.pre_auth,
+        in_flight_max: channel.in_flight_max,
+        name,
+    })
+}
+
+/// What an adapter takes where the configuration does not narrow it; empty for anything.
+fn methods_of(kind: ChannelKind) -> Vec<String> {
+    let methods: &[&str] = match kind {
+        ChannelKind::Stripe => &["card"],
+        ChannelKind::Alipay => &["alipay"],
+        ChannelKind::Instant => &[],
+    };
+    methods.iter().map(|method| String::from(*method)).collect()
+}
+
+fn rule_of(rule: &RuleConfig) -> Result<Rule, InvalidRouting> {
+    Ok(Rule {
+        name: Arc::from(rule.name.as_str()),
+        countries: countries_of(&rule.countries, || format!("the rule {:?}", rule.name))?,
+        currencies: rule.currencies.clone(),
+        methods: rule.methods.clone(),
+        tiers: rule.tiers.clone(),
+        amount_minor_min: rule.amount_minor_min,
+        amount_minor_max: rule.amount_minor_max,
+        channels: rule.channels.iter().map(|channel| ChannelName::new(channel.as_str())).collect(),
+    })
+}
+
+fn countries_of(codes: &[String], place: impl Fn() -> String) -> Result<CountrySet, InvalidRouting> {
+    let country = |code: &String| {
+        let invalid = |_| InvalidRouting::Country { place: place(), country: code.clone() };
+        code.parse::<Country>().map_err(invalid)
+    };
+    codes.iter().map(country).collect()
+}

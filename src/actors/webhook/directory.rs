@@ -1,0 +1,247 @@
+//! Which endpoints have an actor, and what each has under way.
+//!
+//! What is under way is kept here and not in the actor, so that an actor that is started again after a failure does not
+//! send what its predecessor's tasks are still sending.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ractor::{ActorId, ActorRef};
+
+use crate::actors::webhook::endpoint::EndpointMessage;
+use crate::actors::webhook::permits::{Class, doubtful_max};
+use crate::actors::webhook::supervisor::SupervisorMessage;
+use crate::domain::ids::{EndpointId, NotificationId};
+use crate::domain::time::Timestamp;
+
+/// Endpoints with an actor at once. Above, the others wait until one is put away; what is due stays in the store.
+pub(super) const ACTORS_MAX: usize = 50_000;
+
+/// Finds the actor of an endpoint. Cheap to clone; clones are the same directory.
+#[derive(Clone)]
+pub struct WebhookDirectory {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    entries: HashMap<EndpointId, Entry>,
+    /// Present while actors may be started.
+    supervisor: Option<ActorRef<SupervisorMessage>>,
+    /// Endpoints were turned away because there were too many; the supervisor looks for them later.
+    is_overflowing: bool,
+    in_flight_max: usize,
+    actors_max: usize,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// `None` while it is being started.
+    actor: Option<ActorRef<EndpointMessage>>,
+    /// A `Look` is in its mailbox, or will be sent when it has started. So one is enough for any number of pokes.
+    is_poked: bool,
+    in_flight: HashSet<NotificationId>,
+    doubtful_in_flight: usize,
+    /// Not to be tried before then, because of trouble on our side.
+    held: HashMap<NotificationId, Timestamp>,
+    /// The last answer was not a success.
+    is_failing: bool,
+    /// Failures of its actor since it was put away last.
+    failures: u32,
+}
+
+/// Whether a request may be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reservation {
+    /// It may, in this class.
+    Granted(Class),
+    /// It is under way already, or nothing is known of the endpoint.
+    NotNeeded,
+    /// As many retries as may be are under way.
+    NoRoomForRetry,
+    /// As many requests as may be are under way.
+    NoRoom,
+}
+
+impl Entry {
+    fn poke(&mut self) {
+        if self.is_poked {
+            return;
+        }
+        self.is_poked = true;
+        if let Some(actor) = &self.actor {
+            // An actor that has just failed does not take it; its successor looks first thing.
+            let _ = actor.cast(EndpointMessage::Look);
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        !self.is_poked && self.in_flight.is_empty()
+    }
+}
+
+impl WebhookDirectory {
+    pub(super) fn new(in_flight_max: usize) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                entries: HashMap::new(),
+                supervisor: None,
+                is_overflowing: false,
+                in_flight_max: in_flight_max.max(1),
+                actors_max: ACTORS_MAX,
+            })),
+        }
+    }
+
+    /// Says that an endpoint has something new due, or was changed. Never waits; any number of pokes is one message.
+    pub fn poke(&self, endpoint_id: &EndpointId) {
+        let mut inner = self.inner.lock();
+        if let Some(entry) = inner.entries.get_mut(endpoint_id) {
+            entry.poke();
+            return;
+        }
+        let Some(supervisor) = inner.supervisor.clone() else { return };
+        if inner.entries.len() >= inner.actors_max {
+            if !inner.is_overflowing {
+                inner.is_overflowing = true;
+                let _ = supervisor.cast(SupervisorMessage::LookForTurnedAwayLater);
+            }
+            return;
+        }
+        inner.entries.insert(endpoint_id.clone(), Entry { is_poked: true, ..Entry::default() });
+        let _ = supervisor.cast(SupervisorMessage::Start(endpoint_id.clone()));
+    }
+
+    /// Actors may be started from now on.
+    pub(super) fn open(&self, supervisor: ActorRef<SupervisorMessage>) {
+        self.inner.lock().supervisor = Some(supervisor);
+    }
+
+    /// No more actors are started.
+    pub(super) fn close(&self) {
+        self.inner.lock().supervisor = None;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.inner.lock().entries.len()
+    }
+
+    pub(super) fn contains(&self, endpoint_id: &EndpointId) -> bool {
+        self.inner.lock().entries.contains_key(endpoint_id)
+    }
+
+    /// Forgets that endpoints were turned away; they are about to be poked again.
+    pub(super) fn begin_to_look_for_turned_away(&self) {
+        self.inner.lock().is_overflowing = false;
+    }
+
+    /// Whether endpoints are waiting for others to be put away.
+    pub(super) fn is_overflowing(&self) -> bool {
+        self.inner.lock().is_overflowing
+    }
+
+    /// The endpoint's actor has started; tells it to look.
+    pub(super) fn attach(&self, endpoint_id: &EndpointId, actor: ActorRef<EndpointMessage>) {
+        if let Some(entry) = self.inner.lock().entries.get_mut(endpoint_id) {
+            let _ = actor.cast(EndpointMessage::Look);
+            entry.is_poked = true;
+            entry.actor = Some(actor);
+        }
+    }
+
+    /// The endpoint's actor could not be started, or has ended by itself. Returns how often that happened, if it has
+    /// to be started again: not when it was put away.
+    pub(super) fn lost(&self, endpoint_id: &EndpointId, actor_id: Option<ActorId>) -> Option<u32> {
+        let mut inner = self.inner.lock();
+        let entry = inner.entries.get_mut(endpoint_id)?;
+        if entry.actor.as_ref().map(|actor| actor.get_id()) != actor_id {
+            return None;
+        }
+        entry.actor = None;
+        entry.is_poked = true;
+        entry.failures = entry.failures.saturating_add(1);
+        Some(entry.failures)
+    }
+
+    /// The actor is about to look; pokes from now on are for the next look. Returns what is held back at `now`.
+    pub(super) fn begin_look(&self, endpoint_id: &EndpointId, now: Timestamp) -> Look {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner.entries.get_mut(endpoint_id) else { return Look::default() };
+        entry.is_poked = false;
+        entry.held.retain(|_, until| *until > now);
+        Look { in_flight: entry.in_flight.clone(), held: entry.held.clone() }
+    }
+
+    /// Whether the actor may end: nothing is under way and nobody has poked it since it began to look. If so, it is no
+    /// longer in the directory, and the next poke starts another one.
+    pub(super) fn try_put_away(&self, endpoint_id: &EndpointId) -> bool {
+        let mut inner = self.inner.lock();
+        let is_quiet = inner.entries.get(endpoint_id).is_none_or(Entry::is_quiet);
+        if is_quiet {
+            inner.entries.remove(endpoint_id);
+        }
+        is_quiet
+    }
+
+    /// Asks to start a request.
+    pub(super) fn reserve(
+        &self,
+        endpoint_id: &EndpointId,
+        notification_id: &NotificationId,
+        is_first_try: bool,
+    ) -> Reservation {
+        let mut inner = self.inner.lock();
+        let in_flight_max = inner.in_flight_max;
+        let Some(entry) = inner.entries.get_mut(endpoint_id) else { return Reservation::NotNeeded };
+        if entry.in_flight.contains(notification_id) {
+            return Reservation::NotNeeded;
+        }
+        if entry.in_flight.len() >= in_flight_max {
+            return Reservation::NoRoom;
+        }
+        if !is_first_try {
+            if entry.doubtful_in_flight >= doubtful_max(in_flight_max) {
+                return Reservation::NoRoomForRetry;
+            }
+            entry.doubtful_in_flight += 1;
+        }
+        entry.in_flight.insert(notification_id.clone());
+        let is_fresh = is_first_try && !entry.is_failing;
+        Reservation::Granted(if is_fresh { Class::Fresh } else { Class::Doubtful })
+    }
+
+    /// A request has ended, and its result is committed or given up.
+    pub(super) fn finish(&self, finished: &Finished<'_>) {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner.entries.get_mut(finished.endpoint_id) else { return };
+        if entry.in_flight.remove(finished.notification_id) && !finished.is_first_try {
+            entry.doubtful_in_flight = entry.doubtful_in_flight.saturating_sub(1);
+        }
+        if let Some(until) = finished.hold_until {
+            entry.held.insert(finished.notification_id.clone(), until);
+        }
+        if let Some(is_success) = finished.is_success {
+            entry.is_failing = !is_success;
+        }
+        entry.poke();
+    }
+}
+
+/// What the directory knows when an actor looks.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    pub(super) in_flight: HashSet<NotificationId>,
+    pub(super) held: HashMap<NotificationId, Timestamp>,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub(super) struct Finished<'a> {
+    pub(super) endpoint_id: &'a EndpointId,
+    pub(super) notification_id: &'a NotificationId,
+    pub(super) is_first_try: bool,
+    /// Not to be tried before then.
+    pub(super) hold_until: Option<Timestamp>,
+    /// What the receiver answered, if it was asked.
+    pub(super) is_success: Option<bool>,
+}

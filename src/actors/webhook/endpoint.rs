@@ -1,0 +1,280 @@
+//! The actor of one endpoint: looks what is due, starts it, sleeps until the next is due.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::concurrency::JoinHandle;
+use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::actors::webhook::Engine;
+use crate::actors::webhook::directory::{Look, Reservation};
+use crate::actors::webhook::reader::EndpointReader;
+use crate::actors::webhook::send::{self, Due};
+use crate::domain::ids::{EndpointId, NotificationId};
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::{DueEntry, EndpointStatus};
+use crate::storage::{Row, Scan, StoreError, keys, prefix_end, record};
+
+/// Longest sleep. Due times are times of day, so a clock that is set forward is noticed within this.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// Reads of the store in one look; what is left is for the next one.
+const REFILLS_MAX: usize = 8;
+
+/// What an endpoint's actor is told.
+#[derive(Debug)]
+pub(super) enum EndpointMessage {
+    /// Something may be due, or has changed, or has ended.
+    Look,
+    /// The sleep is over.
+    Wake {
+        /// Which sleep; those before it were given up.
+        sleep: u64,
+    },
+}
+
+/// See the module.
+pub(super) struct EndpointActor;
+
+/// What one endpoint's actor holds. All of it can be read again.
+pub(super) struct EndpointState {
+    engine: Arc<Engine>,
+    endpoint_id: EndpointId,
+    reader: Arc<EndpointReader>,
+    /// Due by now and not started, in the order of their due times; at most `horizon_max`.
+    window: VecDeque<Waiting>,
+    sleep: u64,
+    sleeper: Option<JoinHandle<Result<(), MessagingErr<EndpointMessage>>>>,
+}
+
+struct Waiting {
+    due: Due,
+    /// When it may be started: when it was due, or later after our own restart or trouble.
+    ready_at: Timestamp,
+}
+
+/// How much of what is ready could be started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// All of it.
+    Enough,
+    /// Not all retries. New first tries still can be.
+    ForFirstTriesOnly,
+    /// Nothing more can.
+    None,
+}
+
+/// What is left after a look.
+enum Left {
+    /// Nothing, or nothing that may be sent.
+    Nothing,
+    /// Something that is started when something else has ended.
+    NoRoom,
+    /// Something that is due then.
+    Later(Timestamp),
+}
+
+impl Actor for EndpointActor {
+    type Msg = EndpointMessage;
+    type State = EndpointState;
+    type Arguments = (Arc<Engine>, EndpointId);
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        (engine, endpoint_id): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let reader = Arc::new(EndpointReader::new(endpoint_id.clone()));
+        Ok(EndpointState { engine, endpoint_id, reader, window: VecDeque::new(), sleep: 0, sleeper: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            EndpointMessage::Wake { sleep } if sleep != state.sleep => return Ok(()),
+            EndpointMessage::Wake { .. } | EndpointMessage::Look => {}
+        }
+        state.give_up_sleep();
+        if state.engine.stopping.is_cancelled() {
+            return Ok(());
+        }
+        match state.look()? {
+            Left::NoRoom => {}
+            Left::Later(at) if !state.makes_room_for_others(at) => state.sleep_until(&myself, at),
+            Left::Later(_) | Left::Nothing => {
+                if state.engine.directory.try_put_away(&state.endpoint_id) {
+                    myself.stop(None);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for EndpointState {
+    fn drop(&mut self) {
+        // Timers are tasks of their own and would outlive the actor.
+        self.give_up_sleep();
+    }
+}
+
+impl EndpointState {
+    fn give_up_sleep(&mut self) {
+        self.sleep += 1;
+        if let Some(sleeper) = self.sleeper.take() {
+            sleeper.abort();
+        }
+    }
+
+    fn sleep_until(&mut self, myself: &ActorRef<EndpointMessage>, at: Timestamp) {
+        let sleep = self.sleep;
+        let duration = at.since(self.engine.parts.clock.now()).min(SLEEP_MAX);
+        self.sleeper = Some(myself.send_after(duration, move || EndpointMessage::Wake { sleep }));
+    }
+
+    /// Whether this actor is put away although something is due later, because others have no room at all. It is
+    /// started again with those that were turned away.
+    fn makes_room_for_others(&self, next_at: Timestamp) -> bool {
+        next_at.since(self.engine.parts.clock.now()) > SLEEP_MAX && self.engine.directory.is_overflowing()
+    }
+
+    /// Starts what is due and fits.
+    fn look(&mut self) -> Result<Left, ActorProcessingErr> {
+        let now = self.engine.parts.clock.now();
+        for _ in 0..REFILLS_MAX {
+            let known = self.engine.directory.begin_look(&self.endpoint_id, now);
+            if self.start_ready(now) == Room::None {
+                return Ok(Left::NoRoom);
+            }
+            let Some(refilled) = self.refill(now, &known)? else { return Ok(Left::Nothing) };
+            if self.start_ready(now) != Room::Enough {
+                return Ok(Left::NoRoom);
+            }
+            if refilled.is_whole {
+                let waiting = self.window.iter().map(|waiting| waiting.ready_at).min();
+                return Ok(match (waiting, refilled.next_due_at) {
+                    (None, None) => Left::Nothing,
+                    (Some(at), None) | (None, Some(at)) => Left::Later(at),
+                    (Some(at), Some(other_at)) => Left::Later(at.min(other_at)),
+                });
+            }
+        }
+        // More than one look can start: go on when something ends, or soon.
+        Ok(Left::Later(now.plus(Duration::from_millis(10))))
+    }
+
+    /// Starts what is ready, as far as there is room.
+    fn start_ready(&mut self, now: Timestamp) -> Room {
+        let mut room = Room::Enough;
+        let mut stay = VecDeque::with_capacity(self.window.len());
+        let mut waiting = std::mem::take(&mut self.window).into_iter();
+        for next in waiting.by_ref() {
+            if next.ready_at > now {
+                stay.push_back(next);
+                continue;
+            }
+            let due = &next.due;
+            let is_first_try = due.entry.is_first_try();
+            match self.engine.directory.reserve(&self.endpoint_id, &due.notification_id, is_first_try) {
+                Reservation::NotNeeded => {}
+                Reservation::Granted(class) => {
+                    send::start(Arc::clone(&self.engine), Arc::clone(&self.reader), next.due, class);
+                }
+                Reservation::NoRoomForRetry => {
+                    room = Room::ForFirstTriesOnly;
+                    stay.push_back(next);
+                }
+                Reservation::NoRoom => {
+                    room = Room::None;
+                    stay.push_back(next);
+                    break;
+                }
+            }
+        }
+        stay.extend(waiting);
+        self.window = stay;
+        room
+    }
+
+    /// Reads what is due from the store. `None` when nothing may be sent.
+    fn refill(&mut self, now: Timestamp, known: &Look) -> Result<Option<Refilled>, ActorProcessingErr> {
+        let store = self.engine.parts.store.as_ref();
+        let limit = self.engine.parts.config.horizon_max.max(1) + known.in_flight.len();
+        let due_end = keys::notifications_due_end(&self.endpoint_id, now);
+        let all_end = prefix_end(&keys::notifications_due_of(&self.endpoint_id));
+        let mut rows = self.due_rows(Some(due_end.clone()), limit)?;
+        let later = store.scan(&Scan { start: due_end, end: all_end.clone(), limit: 1, reverse: false })?;
+        let Some(first) = rows.first().or(later.first()) else {
+            self.window.clear();
+            return Ok(None);
+        };
+        let merchant_id = record::decode::<DueEntry>(&first.versioned.value)?.merchant_id;
+        let endpoint = self.reader.load(store, &self.engine.parts.vault, &merchant_id, now)?;
+        let mut next_due_at = later.first().and_then(|row| keys::parse_notification_due(&row.key)).map(|due| due.1);
+        match endpoint.map(|loaded| loaded.endpoint.status) {
+            Some(EndpointStatus::Enabled) => {}
+            Some(EndpointStatus::Paused | EndpointStatus::Disabled) => {
+                self.window.clear();
+                return Ok(None);
+            }
+            None => {
+                // Of a deleted endpoint everything is ended now, whenever it would have been due.
+                rows = self.due_rows(all_end, limit)?;
+                next_due_at = None;
+            }
+        }
+        let is_whole = rows.len() < limit;
+        self.window = rows.into_iter().filter_map(|row| self.waiting(&row, now, known)).collect();
+        Ok(Some(Refilled { is_whole, next_due_at }))
+    }
+
+    fn due_rows(&self, end: Option<Vec<u8>>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let start = keys::notifications_due_of(&self.endpoint_id);
+        self.engine.parts.store.scan(&Scan { start, end, limit, reverse: false })
+    }
+
+    fn waiting(&self, row: &Row, now: Timestamp, known: &Look) -> Option<Waiting> {
+        let (_, due_at, notification_id) = keys::parse_notification_due(&row.key)?;
+        if known.in_flight.contains(&notification_id) {
+            return None;
+        }
+        let entry = match record::decode(&row.versioned.value) {
+            Ok(entry) => entry,
+            Err(error) => {
+                tracing::error!(endpoint_id = %self.endpoint_id, %notification_id, %error, "a due entry is skipped");
+                return None;
+            }
+        };
+        let held_until = known.held.get(&notification_id).copied().unwrap_or_default();
+        let ready_at = self.spread(due_at, &notification_id).min(now.max(self.spread_end())).max(held_until);
+        Some(Waiting { due: Due { endpoint_id: self.endpoint_id.clone(), due_at, notification_id, entry }, ready_at })
+    }
+
+    /// When something may be started that was due at `due_at`: what waited while we were not running is spread over
+    /// the time after our start, each at a place of its own.
+    fn spread(&self, due_at: Timestamp, notification_id: &NotificationId) -> Timestamp {
+        if due_at >= self.engine.started_at {
+            return due_at;
+        }
+        let spread_ms = self.engine.parts.config.restart_spread_ms;
+        let place_ms = xxh3_64(notification_id.as_str().as_bytes()).checked_rem(spread_ms).unwrap_or(0);
+        self.engine.started_at.plus(Duration::from_millis(place_ms))
+    }
+
+    fn spread_end(&self) -> Timestamp {
+        self.engine.started_at.plus(Duration::from_millis(self.engine.parts.config.restart_spread_ms))
+    }
+}
+
+/// What a refill found.
+struct Refilled {
+    /// Everything that is due by now is in the window.
+    is_whole: bool,
+    /// When the first of what is due later is due.
+    next_due_at: Option<Timestamp>,
+}

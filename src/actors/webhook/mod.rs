@@ -1,0 +1,156 @@
+//! Webhook actors: one for each endpoint that has notifications due. It keeps the timer for the next of them, starts
+//! what is due in tasks of their own, and is put away when nothing is left.
+//!
+//! The store holds the truth: every notification that has to be sent has an entry in the index of what is due, and the
+//! entry is replaced or removed in the same commit as the result of the try. Actors hold only what can be read again,
+//! so that an actor, or the process, may die at any point: what was due is still due. A crash between the receiver's
+//! answer and that commit sends again, with the same `webhook-id` and the same body.
+
+mod directory;
+mod endpoint;
+mod lists;
+mod permits;
+mod reader;
+mod send;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::WebhookConfig;
+use crate::delivery::Deliver;
+use crate::domain::ids::EndpointId;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::{Schedule, ScheduleSettings};
+use crate::random::Random;
+use crate::storage::Store;
+use crate::storage::vault::Vault;
+
+pub use directory::WebhookDirectory;
+pub use lists::EndpointLists;
+pub use reader::secret_identity;
+
+use permits::Permits;
+use supervisor::{Supervisor, SupervisorMessage};
+
+/// After this, tasks that were told to give up are left to themselves.
+const GIVE_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Why the actors could not be started.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StartError {
+    /// The supervisor did not start.
+    #[error("the webhook supervisor could not be started: {0}")]
+    Supervisor(String),
+    /// What is due could not be read.
+    #[error(transparent)]
+    Store(#[from] crate::storage::StoreError),
+}
+
+/// What the actors work with.
+pub struct WebhookParts {
+    /// Where everything durable is.
+    pub store: Arc<dyn Store>,
+    /// The only clock.
+    pub clock: Clock,
+    /// Decides the jitter.
+    pub random: Random,
+    /// Decrypts the endpoints' secrets.
+    pub vault: Arc<Vault>,
+    /// Sends the requests.
+    pub deliver: Arc<dyn Deliver>,
+    /// Bounds and the schedule.
+    pub config: WebhookConfig,
+}
+
+/// Shared by the actors and their tasks.
+struct Engine {
+    parts: WebhookParts,
+    schedule: Schedule,
+    lists: Arc<EndpointLists>,
+    directory: WebhookDirectory,
+    permits: Permits,
+    sends: TaskTracker,
+    stopping: CancellationToken,
+    giving_up: CancellationToken,
+    started_at: Timestamp,
+}
+
+/// The running actors.
+#[derive(Clone)]
+pub struct WebhookActors {
+    engine: Arc<Engine>,
+    supervisor: ActorRef<SupervisorMessage>,
+}
+
+impl WebhookActors {
+    /// Starts them, with one actor for each endpoint that has something due.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(parts: WebhookParts, lists: Arc<EndpointLists>) -> Result<Self, StartError> {
+        let config = &parts.config;
+        let schedule = Schedule::from(ScheduleSettings {
+            initial_backoff_s: config.initial_backoff_s,
+            max_backoff_s: config.max_backoff_s,
+            own_waits_s: config.schedule_s.clone(),
+            jitter_percent: config.jitter_percent,
+        });
+        let directory = WebhookDirectory::new(config.endpoint_in_flight_max);
+        let permits = Permits::new(config.in_flight_max);
+        let started_at = parts.clock.now();
+        let engine = Arc::new(Engine {
+            parts,
+            schedule,
+            lists,
+            directory,
+            permits,
+            sends: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            giving_up: CancellationToken::new(),
+            started_at,
+        });
+        let (supervisor, _) = Actor::spawn(None, Supervisor, Arc::clone(&engine))
+            .await
+            .map_err(|error| StartError::Supervisor(error.to_string()))?;
+        engine.directory.open(supervisor.clone());
+        supervisor::poke_all_due(&engine).await?;
+        Ok(Self { engine, supervisor })
+    }
+
+    /// Who to tell that an endpoint has something due.
+    pub fn directory(&self) -> &WebhookDirectory {
+        &self.engine.directory
+    }
+
+    /// Starts no more requests, waits up to `drain` for those under way and their results, and ends the actors. What
+    /// is cut off stays due and is sent again after the next start.
+    pub async fn stop(&self, drain: Duration) {
+        self.engine.directory.close();
+        self.engine.stopping.cancel();
+        self.engine.sends.close();
+        if tokio::time::timeout(drain, self.engine.sends.wait()).await.is_err() {
+            tracing::warn!(in_flight = self.engine.sends.len(), "webhooks under way are cut off; they are sent again");
+            self.engine.giving_up.cancel();
+            let _ = tokio::time::timeout(GIVE_UP_WITHIN, self.engine.sends.wait()).await;
+        }
+        let _ = self.supervisor.stop_and_wait(None, Some(GIVE_UP_WITHIN)).await;
+    }
+
+    /// Actors in memory.
+    pub fn active(&self) -> usize {
+        self.engine.directory.len()
+    }
+
+    /// Whether an endpoint's actor is in memory.
+    pub fn is_active(&self, endpoint_id: &EndpointId) -> bool {
+        self.engine.directory.contains(endpoint_id)
+    }
+}

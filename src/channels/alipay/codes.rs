@@ -1,0 +1,166 @@
+//! Alipay's codes: whether a call went through, and who refused if not. The HTTP status is 200 for all of them.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::channels::{DeclineScope, Failure};
+
+/// An answer by its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply<T> {
+    /// 10000: done.
+    Done(T),
+    /// 10003: accepted, the payer has to act on the telephone.
+    Waiting,
+    /// Certainly not done.
+    Refused(Refusal),
+    /// 20000, a system error, or a code that is not known: anything may have happened.
+    Unclear(String),
+}
+
+/// A call that Alipay refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// 40004 and the like.
+    pub(super) code: String,
+    /// The reason in capitals, such as `ACQ.TRADE_NOT_EXIST`; empty when there is none.
+    pub(super) sub_code: String,
+}
+
+/// Reads the signed part of an answer; `Err` says why it can't be read.
+pub(super) fn reply_of<T: DeserializeOwned>(raw: &str) -> Result<Reply<T>, String> {
+    #[derive(Deserialize)]
+    struct Head {
+        code: String,
+        #[serde(default)]
+        sub_code: String,
+    }
+    let head: Head = serde_json::from_str(raw).map_err(|_| String::from("Alipay's answer has no code"))?;
+    match head.code.as_str() {
+        "10000" => serde_json::from_str(raw).map(Reply::Done).map_err(|_| String::from("Alipay's answer can't be read")),
+        "10003" => Ok(Reply::Waiting),
+        "40004" if is_system_error(&head.sub_code) => Ok(Reply::Unclear(head.sub_code)),
+        "20001" | "40001" | "40002" | "40003" | "40004" | "40005" | "40006" => {
+            Ok(Reply::Refused(Refusal { code: head.code, sub_code: head.sub_code }))
+        }
+        _ => Ok(Reply::Unclear(format!("{} {}", head.code, head.sub_code))),
+    }
+}
+
+/// A business failure that is none: Alipay asks for the same call again.
+fn is_system_error(sub_code: &str) -> bool {
+    let bare = sub_code.rsplit('.').next().unwrap_or(sub_code);
+    matches!(bare, "SYSTEM_ERROR" | "REQUEST_REPEAT_ERROR" | "CONCURRENT_REQUEST" | "TRADE_SETTLE_ERROR")
+}
+
+impl Refusal {
+    /// Whether its reason is this one, without the prefix (`ACQ.` or `AQC.`).
+    pub(super) fn is(&self, reason: &str) -> bool {
+        self.reason() == reason
+    }
+
+    /// Whether the payer's side refused, rather than Alipay the request.
+    pub(super) fn is_decline(&self) -> bool {
+        matches!(self.scope(), DeclineScope::Customer | DeclineScope::Bank | DeclineScope::Network)
+    }
+
+    /// The failure that it means.
+    pub(super) fn failure(&self) -> Failure {
+        let code = match self.reason() {
+            "BUYER_BALANCE_NOT_ENOUGH" | "BUYER_BANKCARD_BALANCE_NOT_ENOUGH" => String::from("insufficient_funds"),
+            "" => format!("alipay_{}", self.code),
+            reason => reason.to_ascii_lowercase().replace('-', "_"),
+        };
+        Failure::new(code, self.sentence(), self.scope())
+    }
+
+    fn reason(&self) -> &str {
+        self.sub_code.rsplit('.').next().unwrap_or(&self.sub_code)
+    }
+
+    fn scope(&self) -> DeclineScope {
+        if self.code != "40004" {
+            return DeclineScope::Processor;
+        }
+        match self.reason() {
+            "BUYER_BALANCE_NOT_ENOUGH"
+            | "BUYER_BANKCARD_BALANCE_NOT_ENOUGH"
+            | "BUYER_ENABLE_STATUS_FORBID"
+            | "BUYER_PAYMENT_AMOUNT_DAY_LIMIT_ERROR"
+            | "BUYER_PAYMENT_AMOUNT_MONTH_LIMIT_ERROR"
+            | "ERROR_BALANCE_PAYMENT_DISABLE"
+            | "ERROR_BUYER_CERTIFY_LEVEL_LIMIT"
+            | "MOBILE_PAYMENT_SWITCH_OFF"
+            | "NO_PAYMENT_INSTRUMENTS_AVAILABLE"
+            | "PAYMENT_AUTH_CODE_INVALID"
+            | "PULL_MOBILE_CASHIER_FAIL"
+            | "SOUNDWAVE_PARSER_FAIL"
+            | "USER_FACE_PAYMENT_SWITCH_OFF" => DeclineScope::Customer,
+            "PAYMENT_FAIL" | "PAYMENT_REQUEST_HAS_RISK" | "BUYER_BANKCARD_FORBID" => DeclineScope::Bank,
+            _ => DeclineScope::Processor,
+        }
+    }
+
+    fn sentence(&self) -> &'static str {
+        match (self.code.as_str(), self.reason()) {
+            ("40005", _) => "Alipay's rate limit is reached.",
+            ("20001" | "40006", _) => "Alipay does not accept this gateway's credentials.",
+            ("40004", "BUYER_BALANCE_NOT_ENOUGH" | "BUYER_BANKCARD_BALANCE_NOT_ENOUGH") => {
+                "The payer's account has not enough funds."
+            }
+            ("40004", "PAYMENT_AUTH_CODE_INVALID") => "The payment code is wrong or too old.",
+            ("40004", "PAYMENT_REQUEST_HAS_RISK") => "The payment was refused as too risky.",
+            ("40004", _) if self.is_decline() => "The payment was declined.",
+            _ => "Alipay refused the request.",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(raw: &str) -> Reply<serde_json::Value> {
+        reply_of(raw).unwrap()
+    }
+
+    #[test]
+    fn only_clear_refusals_are_refusals() {
+        assert!(matches!(class(r#"{"code":"10000","msg":"Success"}"#), Reply::Done(_)));
+        assert_eq!(class(r#"{"code":"10003"}"#), Reply::Waiting);
+        for raw in [
+            r#"{"code":"20000","sub_code":"isp.unknow-error"}"#,
+            r#"{"code":"40004","sub_code":"ACQ.SYSTEM_ERROR"}"#,
+            r#"{"code":"40004","sub_code":"AQC.SYSTEM_ERROR"}"#,
+            r#"{"code":"99999"}"#,
+        ] {
+            assert!(matches!(class(raw), Reply::Unclear(_)), "{raw}");
+        }
+        for raw in [
+            r#"{"code":"40002","sub_code":"isv.invalid-signature"}"#,
+            r#"{"code":"40005","sub_code":"isv.app-call-limited"}"#,
+            r#"{"code":"40004","sub_code":"ACQ.TRADE_HAS_CLOSE"}"#,
+        ] {
+            assert!(matches!(class(raw), Reply::Refused(_)), "{raw}");
+        }
+        assert!(reply_of::<serde_json::Value>(r#"{"msg":"no code"}"#).is_err());
+    }
+
+    #[test]
+    fn scopes_say_who_refused() {
+        let failure = |code: &str, sub_code: &str| {
+            let failure = Refusal { code: code.to_owned(), sub_code: sub_code.to_owned() }.failure();
+            (failure.code, failure.decline_scope)
+        };
+        assert_eq!(
+            failure("40004", "ACQ.BUYER_BALANCE_NOT_ENOUGH"),
+            (String::from("insufficient_funds"), DeclineScope::Customer)
+        );
+        assert_eq!(failure("40004", "ACQ.PAYMENT_FAIL"), (String::from("payment_fail"), DeclineScope::Bank));
+        assert_eq!(
+            failure("40005", "isv.app-call-limited"),
+            (String::from("app_call_limited"), DeclineScope::Processor)
+        );
+        assert_eq!(failure("40001", ""), (String::from("alipay_40001"), DeclineScope::Processor));
+    }
+}

@@ -1,0 +1,71 @@
+//! Makes a channel from its configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::channels::Channel;
+use crate::channels::alipay::AlipayChannel;
+use crate::channels::credentials::Credentials;
+use crate::channels::http::HttpClient;
+use crate::channels::instant::InstantChannel;
+use crate::channels::stripe::StripeChannel;
+use crate::clock::Clock;
+use crate::config::{ChannelConfig, ChannelKind};
+use crate::domain::ids::ChannelName;
+
+/// A channel can't be set up as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("channel `{channel}`: {reason}")]
+pub struct ChannelSetupError {
+    /// The channel's name.
+    pub channel: ChannelName,
+    /// What is wrong, and what to do about it.
+    pub reason: String,
+}
+
+/// Where a provider listens unless the configuration or an emulator says otherwise; `None` where there is no such place.
+pub fn default_base_url(kind: ChannelKind) -> Option<&'static str> {
+    match kind {
+        ChannelKind::Stripe => Some("https://api.stripe.com"),
+        ChannelKind::Alipay => Some("https://openapi.alipay.com"),
+        ChannelKind::Instant => None,
+    }
+}
+
+/// The channel `name` that speaks to the provider (or emulator) at `base_url`. Must be called within a tokio runtime.
+///
+/// Credentials by kind: stripe `secret_key`; alipay `app_id`, `app_private_key` (PKCS#8 or PKCS#1, PEM or the bare
+/// base64) and `alipay_public_key`. Either may have a `default_payment_token`, which stands in where a payment brings
+/// none; the emulators' credentials do, real ones have no use for it.
+///
+/// # Errors
+/// [`ChannelSetupError`] when a credential is missing or unusable, or the address must not be used.
+pub fn build(
+    name: &ChannelName,
+    config: &ChannelConfig,
+    base_url: &str,
+    credentials: &Credentials,
+    clock: Clock,
+) -> Result<Arc<dyn Channel>, ChannelSetupError> {
+    let failed = |reason: String| ChannelSetupError { channel: name.clone(), reason };
+    if config.kind == ChannelKind::Instant {
+        return Ok(Arc::new(InstantChannel));
+    }
+    let timeout = Duration::from_millis(config.timeout_ms);
+    let http = HttpClient::new(base_url, timeout, config.in_flight_max, clock.clone())
+        .map_err(|error| failed(error.to_string()))?;
+    let channel: Arc<dyn Channel> = match config.kind {
+        ChannelKind::Stripe => Arc::new(StripeChannel::new(http, credentials).map_err(failed)?),
+        ChannelKind::Alipay => Arc::new(AlipayChannel::new(http, credentials, clock).map_err(failed)?),
+        ChannelKind::Instant => Arc::new(InstantChannel),
+    };
+    Ok(channel)
+}
+
+/// A credential that the channel can't do without.
+pub(crate) fn required(credentials: &Credentials, name: &str) -> Result<String, String> {
+    credentials
+        .get(name)
+        .map(str::to_owned)
+        .ok_or_else(|| format!("credential `{name}` is missing; give `{name}_env` or `{name}_file`"))
+}

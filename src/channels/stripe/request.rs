@@ -1,0 +1,166 @@
+//! The requests that are sent to Stripe, and nothing about their answers.
+
+use reqwest::RequestBuilder;
+use zeroize::Zeroizing;
+
+use crate::channels::http::{Deadline, HttpAnswer, HttpClient, HttpError};
+use crate::channels::stripe::{ATTEMPT_KEY, CLOSED_KEY, REFERENCE_KEY, REFUND_KEY};
+use crate::channels::{ChargeRequest, RefundRequest};
+use crate::domain::time::Timestamp;
+
+/// The version of Stripe's API that this adapter was written for.
+const API_VERSION: &str = "2026-08-26.dahlia";
+/// Objects on one page of a list; Stripe gives at most this many.
+const PAGE_OBJECTS: &str = "100";
+
+/// Form or query parameters in order.
+pub(super) type Parameters = Vec<(String, String)>;
+
+fn pair(name: impl Into<String>, value: impl Into<String>) -> (String, String) {
+    (name.into(), value.into())
+}
+
+/// The parameters of a new PaymentIntent.
+pub(super) fn charge_parameters(charge: &ChargeRequest, amount: i64, token: Option<&str>) -> Parameters {
+    let mut form = vec![
+        pair("amount", amount.to_string()),
+        pair("currency", charge.money.currency.code().to_ascii_lowercase()),
+        pair("payment_method_types[]", "card"),
+        pair(format!("metadata[{REFERENCE_KEY}]"), charge.reference.clone()),
+        pair(format!("metadata[{ATTEMPT_KEY}]"), charge.provider_key.clone()),
+    ];
+    if let Some(description) = &charge.description {
+        form.push(pair("description", description.clone()));
+    }
+    if let Some(email) = &charge.customer_email {
+        form.push(pair("receipt_email", email.clone()));
+    }
+    if let Some(token) = token {
+        form.push(pair("confirm", "true"));
+        form.push(pair("expand[]", "latest_charge.balance_transaction"));
+        if token.starts_with("tok_") {
+            form.push(pair("payment_method_data[type]", "card"));
+            form.push(pair("payment_method_data[card][token]", token));
+        } else {
+            form.push(pair("payment_method", token));
+        }
+        if let Some(return_url) = &charge.return_url {
+            form.push(pair("return_url", return_url.clone()));
+        }
+    }
+    form
+}
+
+/// The parameters of a PaymentIntent that is made only to use up its key: it is never confirmed, and it says so.
+pub(super) fn closing_parameters(charge: &ChargeRequest, amount: i64) -> Parameters {
+    let mut form = charge_parameters(charge, amount, None);
+    form.push(pair(format!("metadata[{CLOSED_KEY}]"), "true"));
+    form
+}
+
+/// The parameters of a refund.
+pub(super) fn refund_parameters(request: &RefundRequest, intent_id: &str, amount: i64) -> Parameters {
+    vec![
+        pair("payment_intent", intent_id),
+        pair("amount", amount.to_string()),
+        pair("reason", "requested_by_customer"),
+        pair(format!("metadata[{REFERENCE_KEY}]"), request.reference.clone()),
+        pair(format!("metadata[{REFUND_KEY}]"), request.refund_reference.clone()),
+    ]
+}
+
+/// Sends requests with Stripe's headers.
+#[derive(Clone)]
+pub(super) struct StripeClient {
+    http: HttpClient,
+    secret_key: Zeroizing<String>,
+}
+
+impl StripeClient {
+    pub(super) fn new(http: HttpClient, secret_key: String) -> Self {
+        Self { http, secret_key: Zeroizing::new(secret_key) }
+    }
+
+    /// The deadline of a call that begins now.
+    pub(super) fn deadline(&self) -> Deadline {
+        self.http.deadline()
+    }
+
+    /// Makes a PaymentIntent.
+    pub(super) async fn create_intent(
+        &self,
+        form: &Parameters,
+        key: &str,
+        deadline: Deadline,
+    ) -> Result<HttpAnswer, HttpError> {
+        let request = self.http.post_form("/v1/payment_intents", &[], form).header("Idempotency-Key", key);
+        self.send(request, deadline).await
+    }
+
+    /// Reads a PaymentIntent.
+    pub(super) async fn get_intent(&self, id: &str, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        let expand = [pair("expand[]", "latest_charge.balance_transaction")];
+        self.send(self.http.get(&format!("/v1/payment_intents/{}", segment(id)), &expand), deadline).await
+    }
+
+    /// Cancels a PaymentIntent. Without a key: repeating it is harmless by itself, and a recorded failure would only
+    /// stand in the way.
+    pub(super) async fn cancel_intent(&self, id: &str, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        let form = [pair("cancellation_reason", "requested_by_customer")];
+        self.send(self.http.post_form(&format!("/v1/payment_intents/{}/cancel", segment(id)), &[], &form), deadline).await
+    }
+
+    /// Lists PaymentIntents made since `since`, newest first, those after `starting_after` only.
+    pub(super) async fn list_intents(
+        &self,
+        since: Timestamp,
+        starting_after: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<HttpAnswer, HttpError> {
+        let mut query = vec![
+            pair("limit", PAGE_OBJECTS),
+            pair("created[gte]", since.unix_s().to_string()),
+            pair("expand[]", "data.latest_charge.balance_transaction"),
+        ];
+        query.extend(starting_after.map(|id| pair("starting_after", id)));
+        self.send(self.http.get("/v1/payment_intents", &query), deadline).await
+    }
+
+    /// Gives money back.
+    pub(super) async fn create_refund(
+        &self,
+        form: &Parameters,
+        key: &str,
+        deadline: Deadline,
+    ) -> Result<HttpAnswer, HttpError> {
+        let request = self.http.post_form("/v1/refunds", &[], form).header("Idempotency-Key", key);
+        self.send(request, deadline).await
+    }
+
+    /// Reads a refund.
+    pub(super) async fn get_refund(&self, id: &str, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        self.send(self.http.get(&format!("/v1/refunds/{}", segment(id)), &[]), deadline).await
+    }
+
+    /// Lists the refunds of a PaymentIntent, newest first, those after `starting_after` only.
+    pub(super) async fn list_refunds(
+        &self,
+        intent_id: &str,
+        starting_after: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<HttpAnswer, HttpError> {
+        let mut query = vec![pair("limit", PAGE_OBJECTS), pair("payment_intent", intent_id)];
+        query.extend(starting_after.map(|id| pair("starting_after", id)));
+        self.send(self.http.get("/v1/refunds", &query), deadline).await
+    }
+
+    async fn send(&self, request: RequestBuilder, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        let request = request.bearer_auth(self.secret_key.as_str()).header("Stripe-Version", API_VERSION);
+        self.http.send(request, deadline).await
+    }
+}
+
+/// Ids go into paths; whatever is not part of one is dropped, so that an id can't lead elsewhere.
+fn segment(id: &str) -> String {
+    id.chars().filter(|character| character.is_ascii_alphanumeric() || *character == '_').collect()
+}

@@ -1,0 +1,136 @@
+//! Finding out what became of a charge.
+//!
+//! With its number, the PaymentIntent is read. Without, the request is sent again with its key while Stripe is sure to
+//! remember keys: the answer is then the recorded one, or the charge is made now, once. To close a charge of which no
+//! number is known, its key is taken by a PaymentIntent that is never confirmed: either that succeeds, and the charge,
+//! should it still be on its way, will be refused for its key; or Stripe says that the key was used with other
+//! parameters, and the charge has arrived and can be found.
+//!
+//! "Not done" without a closed object is said only when Stripe has finished with the key (it answered the repetition
+//! for good, or the key's time is over), its list does not hold the PaymentIntent, and the request was sent long enough
+//! ago. The list is consistent: an object of a request that has been answered is in it.
+
+use std::time::Duration;
+
+use crate::channels::http::Deadline;
+use crate::channels::stripe::request::{charge_parameters, closing_parameters};
+use crate::channels::stripe::response::{ErrorReply, IntentStatus, List, PaymentIntent, Reply, read};
+use crate::channels::stripe::{StripeChannel, amount, amount_not_supported, decline, not_received};
+use crate::channels::{ChargeAnswer, Failure, ResolveRequest};
+
+/// Stripe forgets keys after 24 hours at the earliest; an hour less leaves room for clocks and delays.
+pub(super) const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
+/// A request that was sent this long ago has arrived or never will.
+pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(60);
+/// How far Stripe's clock may be behind ours when its list is searched.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+/// Pages of a list that are looked through before giving up for this time.
+pub(super) const PAGES_MAX: usize = 20;
+
+impl StripeChannel {
+    pub(super) async fn ask_about_charge(&self, request: &ResolveRequest) -> ChargeAnswer {
+        let deadline = self.client.deadline();
+        if let Some(id) = &request.refs.channel_order_no {
+            return self.ask_by_number(id, request, deadline).await;
+        }
+        if request.now.since(request.first_sent_at) < KEY_LIFETIME {
+            return self.ask_by_key(request, deadline).await;
+        }
+        self.ask_by_list(request, not_received(), deadline).await
+    }
+
+    async fn ask_by_number(&self, id: &str, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
+        let answer = match self.client.get_intent(id, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => return ChargeAnswer::unknown(error.to_string()),
+        };
+        match read::<PaymentIntent>(&answer) {
+            Ok(Reply::Object(intent)) if intent.id == id => {
+                self.judge(intent, &request.charge, request.close, deadline).await
+            }
+            Ok(Reply::Object(_)) => ChargeAnswer::unknown("Stripe answered about another PaymentIntent"),
+            Ok(Reply::Error(reply)) => ChargeAnswer::unknown(format!("Stripe answered with status {}", reply.status)),
+            Err(reason) => ChargeAnswer::unknown(reason),
+        }
+    }
+
+    async fn ask_by_key(&self, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
+        let charge = &request.charge;
+        let Some(amount) = amount::to_stripe(charge.money) else {
+            return ChargeAnswer::not_done(amount_not_supported());
+        };
+        let form = if request.close {
+            closing_parameters(charge, amount)
+        } else {
+            charge_parameters(charge, amount, self.token_of(charge))
+        };
+        let answer = match self.client.create_intent(&form, &charge.provider_key, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => return ChargeAnswer::unknown(error.to_string()),
+        };
+        match read::<PaymentIntent>(&answer) {
+            Ok(Reply::Object(intent)) if intent.status == IntentStatus::Succeeded => {
+                self.judge(intent, charge, request.close, deadline).await
+            }
+            // The answer may be a recorded one; what the object is now has to be read.
+            Ok(Reply::Object(intent)) => self.ask_by_number(&intent.id, request, deadline).await,
+            Ok(Reply::Error(reply)) => self.refused_repetition(reply, request, deadline).await,
+            Err(reason) => ChargeAnswer::unknown(reason),
+        }
+    }
+
+    /// What the refusal of a repetition says about the request that it repeats.
+    async fn refused_repetition(
+        &self,
+        mut reply: ErrorReply,
+        request: &ResolveRequest,
+        deadline: Deadline,
+    ) -> ChargeAnswer {
+        if let Some(intent) = reply.error.payment_intent.take() {
+            return self.close_refused(*intent, &reply, &request.charge, deadline).await;
+        }
+        let unknown = |status: u16| ChargeAnswer::unknown(format!("Stripe answered with HTTP status {status}"));
+        match reply.status {
+            // Recorded: Stripe has finished with the key, and what it did, if anything, is in the list.
+            500.. if reply.replayed => self.ask_by_list(request, not_received(), deadline).await,
+            // The key was used with other parameters, or the request is refused for good.
+            400 | 404 if reply.is_stripes() => {
+                let failure = if reply.is_key_conflict() { not_received() } else { decline::refusal(&reply) };
+                self.ask_by_list(request, failure, deadline).await
+            }
+            402 if reply.is_stripes() => self.ask_by_list(request, decline::decline(&reply.error), deadline).await,
+            status => unknown(status),
+        }
+    }
+
+    /// Looks for the PaymentIntent in Stripe's list. When it is not there and the request is old enough, it was not
+    /// carried out, for the reason given.
+    async fn ask_by_list(&self, request: &ResolveRequest, absent: Failure, deadline: Deadline) -> ChargeAnswer {
+        match self.find_intent(request, deadline).await {
+            Ok(Some(intent)) => self.judge(intent, &request.charge, request.close, deadline).await,
+            Ok(None) if request.now.since(request.first_sent_at) >= SETTLED_AFTER => ChargeAnswer::not_done(absent),
+            Ok(None) => ChargeAnswer::unknown("Stripe has no such PaymentIntent yet"),
+            Err(reason) => ChargeAnswer::unknown(reason),
+        }
+    }
+
+    async fn find_intent(&self, request: &ResolveRequest, deadline: Deadline) -> Result<Option<PaymentIntent>, String> {
+        let since = request.first_sent_at.minus(CLOCK_SLACK);
+        let mut after: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let answer = self.client.list_intents(since, after.as_deref(), deadline).await;
+            let page = match read::<List<PaymentIntent>>(&answer.map_err(|error| error.to_string())?)? {
+                Reply::Object(page) => page,
+                Reply::Error(reply) => return Err(format!("Stripe's list was answered with status {}", reply.status)),
+            };
+            after = page.data.last().map(|intent| intent.id.clone());
+            if let Some(intent) = page.data.into_iter().find(|intent| intent.is_of(&request.charge)) {
+                return Ok(Some(intent));
+            }
+            if !page.has_more || after.is_none() {
+                return Ok(None);
+            }
+        }
+        Err(String::from("Stripe's list is too long to be looked through"))
+    }
+}

@@ -1,0 +1,425 @@
+//! The Stripe adapter against its emulator over real sockets, and against peers that are not Stripe.
+
+use std::time::Duration;
+
+use crate::channels::testing::{
+    Bench, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown, peer_that_answers,
+    refund_of,
+};
+use crate::channels::{
+    ChargeState, DeclineScope, NextAction, ProviderRefs, RefundState,
+};
+use crate::clock::Clock;
+use crate::config::ChannelKind;
+use crate::domain::money::Money;
+use crate::domain::time::Timestamp;
+use crate::sandbox::{FaultPatch, LedgerOperation};
+
+const NOTHING: ProviderRefs = ProviderRefs { channel_order_no: None, client_secret: None };
+
+fn bench() -> Bench {
+    Bench::new(ChannelKind::Stripe)
+}
+
+#[tokio::test]
+async fn an_approved_charge_is_in_the_ledger_once_with_its_fee() {
+    for token in [Some("tok_visa"), Some("pm_card_visa"), None] {
+        let bench = bench();
+        let request = charge_with(token);
+        let answer = bench.charge(&request).await;
+        // 2.9 % of 12.30 is 35.67 cents, and 30 more.
+        assert_eq!(answer.state, ChargeState::Success { fee_minor: Some(66) }, "{token:?}");
+        assert!(answer.refs.channel_order_no.unwrap().starts_with("pi_"));
+        bench.assert_charged_once(&request);
+    }
+}
+
+#[tokio::test]
+async fn currencies_with_exceptions_come_out_as_our_own_minor_units() {
+    for (amount_minor, code) in [(500, "JPY"), (5, "ISK"), (5, "UGX"), (500, "MGA"), (1250, "KWD")] {
+        let bench = bench();
+        let request = crate::channels::ChargeRequest {
+            money: Money::new(amount_minor, code.parse().unwrap()),
+            ..charge_with(Some("tok_visa"))
+        };
+        let answer = bench.charge(&request).await;
+        assert_eq!(answer.state, ChargeState::Success { fee_minor: None }, "{code}");
+        bench.assert_charged_once(&request);
+    }
+}
+
+#[tokio::test]
+async fn an_amount_that_stripe_cannot_express_is_not_sent() {
+    let bench = bench();
+    for (amount_minor, code) in [(1255, "KWD"), (550, "MGA"), (100, "IRR")] {
+        let mut request = charge_with(Some("tok_visa"));
+        request.money = Money::new(amount_minor, code.parse().unwrap());
+        let answer = bench.charge(&request).await;
+        assert!(matches!(answer.state, ChargeState::NotDone(_)));
+        assert_eq!(failure_of(&answer).code, "amount_not_supported");
+    }
+    assert!(bench.ledger().is_empty());
+}
+
+#[tokio::test]
+async fn a_decline_closes_what_it_leaves_behind() {
+    for (token, code, scope) in [
+        ("tok_declined", "card_declined", DeclineScope::Bank),
+        ("tok_insufficient_funds", "insufficient_funds", DeclineScope::Customer),
+        ("tok_stolen_card", "stolen_card", DeclineScope::Bank),
+        ("tok_chargeDeclinedProcessingError", "processing_error", DeclineScope::Processor),
+    ] {
+        let bench = bench();
+        let request = charge_with(Some(token));
+        let answer = bench.charge(&request).await;
+        assert!(matches!(answer.state, ChargeState::Declined(_)), "{answer:?}");
+        assert_eq!((failure_of(&answer).code.as_str(), failure_of(&answer).decline_scope), (code, scope));
+        // Asked by its number, it is closed and says why; asked by its key, too.
+        for refs in [&answer.refs, &NOTHING] {
+            for close in [false, true] {
+                let later = bench.resolve(&request, refs, 5, close).await;
+                if refs == &NOTHING && close {
+                    // The key is known with other parameters: the list has the object.
+                    assert!(matches!(later.state, ChargeState::Declined(_)), "{later:?}");
+                }
+                assert_eq!(failure_of(&later), failure_of(&answer));
+            }
+        }
+        assert!(bench.ledger().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_token_is_refused_and_not_charged() {
+    let bench = bench();
+    for token in ["tok_nonsense", "pm_nonsense", "nonsense"] {
+        let answer = bench.charge(&charge_with(Some(token))).await;
+        assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
+        assert_eq!(failure_of(&answer).decline_scope, DeclineScope::Processor);
+    }
+}
+
+#[tokio::test]
+async fn a_payer_who_has_to_act_approves_or_declines_on_the_page() {
+    for approve in [true, false] {
+        let bench = bench();
+        let request = charge_with(Some("tok_3ds"));
+        let answer = bench.charge(&request).await;
+        let ChargeState::ActionRequired { next_action: Some(NextAction::Redirect { url }), .. } = &answer.state else {
+            panic!("{answer:?}");
+        };
+        assert!(answer.refs.client_secret.is_some());
+        let waiting = bench.resolve(&request, &answer.refs, 5, false).await;
+        assert!(matches!(waiting.state, ChargeState::ActionRequired { .. }));
+        assert!(browse("GET", url).await.1.contains("Approve"));
+        let action = if approve { "approve" } else { "decline" };
+        assert_eq!(browse("POST", &format!("{url}/{action}")).await.0, 200);
+        let later = bench.resolve(&request, &answer.refs, 10, false).await;
+        if approve {
+            assert!(is_success(&later), "{later:?}");
+            bench.assert_charged_once(&request);
+        } else {
+            assert!(matches!(later.state, ChargeState::Declined(_)), "{later:?}");
+            assert_eq!(failure_of(&later).decline_scope, DeclineScope::Customer);
+            assert_eq!(browse("POST", &format!("{url}/approve")).await.0, 200);
+            assert!(bench.ledger().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn closing_what_waits_for_the_payer_keeps_it_from_being_paid() {
+    let bench = bench();
+    let request = charge_with(Some("tok_3ds"));
+    let answer = bench.charge(&request).await;
+    let ChargeState::ActionRequired { next_action: Some(NextAction::Redirect { url }), .. } = &answer.state else {
+        panic!("{answer:?}");
+    };
+    for _ in 0..2 {
+        let closed = bench.resolve(&request, &answer.refs, 5, true).await;
+        assert_eq!(closed.state, ChargeState::Canceled);
+    }
+    browse("POST", &format!("{url}/approve")).await;
+    assert!(bench.ledger().is_empty());
+}
+
+#[tokio::test]
+async fn a_recorded_answer_does_not_hide_what_happened_since() {
+    let bench = bench();
+    let request = charge_with(Some("tok_3ds"));
+    let answer = bench.charge(&request).await;
+    let ChargeState::ActionRequired { next_action: Some(NextAction::Redirect { url }), .. } = &answer.state else {
+        panic!("{answer:?}");
+    };
+    browse("POST", &format!("{url}/approve")).await;
+    // The key still answers `requires_action`.
+    assert!(is_success(&bench.resolve(&request, &NOTHING, 5, false).await));
+    // And closing comes too late.
+    assert!(is_success(&bench.resolve(&request, &NOTHING, 5, true).await));
+    bench.assert_charged_once(&request);
+}
+
+#[tokio::test]
+async fn what_settles_later_is_processing_until_then() {
+    let bench = bench();
+    let request = charge_with(Some("tok_processing"));
+    let answer = bench.charge(&request).await;
+    assert_eq!(answer.state, ChargeState::Processing);
+    for close in [false, true] {
+        assert_eq!(bench.resolve(&request, &answer.refs, 1, close).await.state, ChargeState::Processing);
+    }
+    assert!(bench.ledger().is_empty());
+    bench.clock.advance(Duration::from_secs(5));
+    assert!(is_success(&bench.resolve(&request, &answer.refs, 6, false).await));
+    bench.assert_charged_once(&request);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_found_by_asking_and_charged_once() {
+    for close in [false, true] {
+        let bench = bench();
+        let request = charge_with(Some("tok_lost_response"));
+        assert!(is_unknown(&bench.charge(&request).await));
+        bench.assert_charged_once(&request);
+        let answer = bench.resolve(&request, &NOTHING, 1, close).await;
+        assert_eq!(answer.state, ChargeState::Success { fee_minor: Some(66) }, "close: {close}");
+        bench.assert_charged_once(&request);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_never_arrived_is_closed_for_ever() {
+    let bench = bench();
+    let request = charge_with(Some("tok_timeout"));
+    assert!(is_unknown(&bench.charge(&request).await));
+    let answer = bench.resolve(&request, &NOTHING, 1, true).await;
+    assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
+    // Should the request arrive after all, even with a card that pays, its key is taken.
+    for token in ["tok_timeout", "tok_visa"] {
+        let late = bench.charge(&charge_with(Some(token))).await;
+        assert!(is_unknown(&late), "{late:?}");
+    }
+    for close in [true, false] {
+        let again = bench.resolve(&request, &NOTHING, 2, close).await;
+        assert!(matches!(again.state, ChargeState::NotDone(_)), "{again:?}");
+    }
+    assert!(bench.ledger().is_empty());
+}
+
+#[tokio::test]
+async fn a_recorded_failure_is_not_done_only_when_it_is_old_and_nothing_is_there() {
+    let bench = bench();
+    let request = charge_with(Some("tok_error"));
+    assert!(is_unknown(&bench.charge(&request).await));
+    for close in [false, true] {
+        assert!(is_unknown(&bench.resolve(&request, &NOTHING, 5, close).await));
+        let answer = bench.resolve(&request, &NOTHING, 61, close).await;
+        assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
+    }
+    assert!(bench.ledger().is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_after_the_effect_is_found_in_the_list() {
+    for close in [false, true] {
+        let bench = bench();
+        let request = charge_with(Some("tok_visa"));
+        bench.faults(FaultPatch { error_after_effect_rate: Some(1.0), ..FaultPatch::default() }).await;
+        assert!(is_unknown(&bench.charge(&request).await));
+        bench.faults(FaultPatch { error_after_effect_rate: Some(0.0), ..FaultPatch::default() }).await;
+        assert!(is_success(&bench.resolve(&request, &NOTHING, 5, close).await));
+        bench.assert_charged_once(&request);
+    }
+}
+
+#[tokio::test]
+async fn after_the_keys_lifetime_nothing_is_sent_again() {
+    let day_s = 24 * 60 * 60;
+    let bench = bench();
+    let request = charge_with(Some("tok_visa"));
+    let answer = bench.resolve(&request, &NOTHING, day_s, false).await;
+    assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
+    assert!(bench.ledger().is_empty());
+    assert!(is_success(&bench.charge(&request).await));
+    bench.clock.advance(Duration::from_secs(25 * 60 * 60));
+    assert!(is_success(&bench.resolve(&request, &NOTHING, 25 * 60 * 60, false).await));
+    bench.assert_charged_once(&request);
+}
+
+#[tokio::test]
+async fn the_list_is_searched_to_its_end_and_tells_attempts_apart() {
+    let bench = bench();
+    let attempt = |number: u32, token: &str| {
+        let mut request = charge_with(Some(token));
+        request.provider_key = format!("tg7_PY20260924000000abcdefgh_{number}");
+        request
+    };
+    let first = attempt(1, "tok_visa");
+    assert!(is_success(&bench.charge(&first).await));
+    for number in 2..=120 {
+        bench.charge(&attempt(number, "tok_declined")).await;
+    }
+    let day = Duration::from_secs(24 * 60 * 60);
+    bench.clock.advance(day);
+    assert!(is_success(&bench.resolve(&first, &NOTHING, 86_400, false).await));
+    let answer = bench.resolve(&attempt(121, "tok_visa"), &NOTHING, 86_400, false).await;
+    assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_emulator_that_is_down_certainly_charges_nothing_and_recovers() {
+    let bench = bench();
+    let request = charge_with(Some("tok_visa"));
+    // Warm up a pooled connection, which `down` breaks.
+    let mut other = charge_with(Some("tok_declined"));
+    other.provider_key.push('0');
+    bench.charge(&other).await;
+    bench.faults(FaultPatch { down: Some(true), ..FaultPatch::default() }).await;
+    let answer = bench.charge(&request).await;
+    assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
+    assert_eq!(failure_of(&answer).code, "channel_unreachable");
+    assert!(is_unknown(&bench.resolve(&request, &NOTHING, 1, true).await));
+    bench.faults(FaultPatch { down: Some(false), ..FaultPatch::default() }).await;
+    assert!(is_success(&bench.charge(&request).await));
+    bench.assert_charged_once(&request);
+}
+
+#[tokio::test]
+async fn faults_are_what_they_say() {
+    let cases = [
+        (FaultPatch { decline_rate: Some(1.0), ..FaultPatch::default() }, "declined"),
+        (FaultPatch { error_rate: Some(1.0), ..FaultPatch::default() }, "unknown"),
+        (FaultPatch { lost_response_rate: Some(1.0), ..FaultPatch::default() }, "unknown"),
+        (FaultPatch { rate_limited_rate: Some(1.0), ..FaultPatch::default() }, "not done"),
+        (FaultPatch { latency_ms: Some(5_000), ..FaultPatch::default() }, "unknown"),
+    ];
+    for (patch, expected) in cases {
+        let bench = bench();
+        bench.faults(patch).await;
+        let answer = bench.charge(&charge_with(Some("tok_visa"))).await;
+        let found = match &answer.state {
+            ChargeState::Declined(_) => "declined",
+            ChargeState::Unknown { .. } => "unknown",
+            ChargeState::NotDone(_) => "not done",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{patch:?}");
+        let charged = patch.lost_response_rate.is_some() || patch.latency_ms.is_some();
+        assert_eq!(bench.count(LedgerOperation::Charge), usize::from(charged), "{patch:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_says_nothing_about_an_earlier_request() {
+    let bench = bench();
+    let request = charge_with(Some("tok_lost_response"));
+    bench.charge(&request).await;
+    bench.faults(FaultPatch { rate_limited_rate: Some(1.0), ..FaultPatch::default() }).await;
+    for (age_s, close) in [(1, false), (1, true), (3_600, false), (3_600, true), (90_000, false)] {
+        assert!(is_unknown(&bench.resolve(&request, &NOTHING, age_s, close).await));
+    }
+}
+
+#[tokio::test]
+async fn refunds_in_parts_up_to_the_amount_and_not_beyond() {
+    let bench = bench();
+    let charge = charge_with(Some("tok_visa"));
+    let refs = bench.charge(&charge).await.refs;
+    let first = refund_of(&charge, &refs, 500, 1);
+    let answer = bench.channel.refund(&first).await;
+    assert_eq!(answer.state, RefundState::Success);
+    assert!(answer.channel_refund_no.as_deref().unwrap().starts_with("re_"));
+    // The same again is the same refund.
+    assert_eq!(bench.channel.refund(&first).await, answer);
+    let over = bench.channel.refund(&refund_of(&charge, &refs, 731, 2)).await;
+    assert!(matches!(over.state, RefundState::Failed(_)), "{over:?}");
+    assert_eq!(bench.channel.refund(&refund_of(&charge, &refs, 730, 3)).await.state, RefundState::Success);
+    let nothing_left = bench.channel.refund(&refund_of(&charge, &refs, 1, 4)).await;
+    assert!(matches!(&nothing_left.state, RefundState::Failed(failure) if failure.code == "charge_already_refunded"));
+    let refunds: Vec<_> = bench.ledger().into_iter().skip(1).map(|entry| (entry.reference, entry.amount_minor)).collect();
+    assert_eq!(refunds, [(charge.reference.clone(), 500), (charge.reference, 730)]);
+}
+
+#[tokio::test]
+async fn a_refund_whose_answer_is_lost_is_found() {
+    for (fault, age) in [
+        (FaultPatch { lost_response_rate: Some(1.0), ..FaultPatch::default() }, Duration::from_secs(5)),
+        (FaultPatch { lost_response_rate: Some(1.0), ..FaultPatch::default() }, Duration::from_secs(90_000)),
+        (FaultPatch { error_after_effect_rate: Some(1.0), ..FaultPatch::default() }, Duration::from_secs(5)),
+    ] {
+        let bench = bench();
+        let charge = charge_with(Some("tok_visa"));
+        let refs = bench.charge(&charge).await.refs;
+        let mut refund = refund_of(&charge, &refs, 500, 1);
+        bench.faults(fault).await;
+        assert!(matches!(bench.channel.refund(&refund).await.state, RefundState::Unknown { .. }));
+        let calm = FaultPatch {
+            lost_response_rate: Some(0.0),
+            error_after_effect_rate: Some(0.0),
+            ..FaultPatch::default()
+        };
+        bench.faults(calm).await;
+        refund.now = refund.now.plus(age);
+        bench.clock.advance(age);
+        assert_eq!(bench.channel.refund(&refund).await.state, RefundState::Success);
+        assert_eq!(bench.count(LedgerOperation::Refund), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_refund_that_was_not_done_fails_only_when_that_is_certain() {
+    let bench = bench();
+    let charge = charge_with(Some("tok_visa"));
+    let refs = bench.charge(&charge).await.refs;
+    let mut refund = refund_of(&charge, &refs, 500, 1);
+    bench.faults(FaultPatch { down: Some(true), ..FaultPatch::default() }).await;
+    assert!(matches!(bench.channel.refund(&refund).await.state, RefundState::Unknown { .. }));
+    bench.faults(FaultPatch { down: Some(false), error_rate: Some(1.0), ..FaultPatch::default() }).await;
+    assert!(matches!(bench.channel.refund(&refund).await.state, RefundState::Unknown { .. }));
+    bench.faults(FaultPatch { error_rate: Some(0.0), ..FaultPatch::default() }).await;
+    refund.now = refund.first_sent_at.plus(Duration::from_secs(30));
+    assert!(matches!(bench.channel.refund(&refund).await.state, RefundState::Unknown { .. }));
+    refund.now = refund.first_sent_at.plus(Duration::from_secs(60));
+    assert!(matches!(bench.channel.refund(&refund).await.state, RefundState::Failed(_)));
+    assert_eq!(bench.count(LedgerOperation::Refund), 0);
+}
+
+#[tokio::test]
+async fn what_is_not_stripes_answer_is_unknown() {
+    let html = "<html>Bad gateway</html>";
+    let foreign = r#"{"id":"pi_x","status":"succeeded","amount":1230,"amount_received":1230,"currency":"usd","metadata":{}}"#;
+    let peers = [
+        http_answer(200, "text/html", html, html.len()),
+        http_answer(400, "text/html", html, html.len()),
+        http_answer(402, "application/json", "{}", 2),
+        http_answer(403, "application/json", r#"{"error":"forbidden"}"#, 21),
+        http_answer(404, "application/json", r#"{"error":{"message":"no"}}"#, 26),
+        http_answer(502, "text/html", html, html.len()),
+        http_answer(301, "text/html", html, html.len()),
+        http_answer(200, "application/json", foreign, foreign.len()),
+        // Half a body.
+        http_answer(200, "application/json", foreign, foreign.len() + 10),
+        http_answer(200, "application/json", &"x".repeat(300_000), 300_000),
+        b"not HTTP at all\r\n\r\n".to_vec(),
+        Vec::new(),
+    ];
+    for peer in peers {
+        let shown = String::from_utf8_lossy(&peer[..peer.len().min(80)]).into_owned();
+        let channel = channel_at(ChannelKind::Stripe, &peer_that_answers(peer).await, Clock::system());
+        let charge = charge_with(Some("tok_visa"));
+        assert!(is_unknown(&channel.charge(&charge).await), "{shown}");
+        let refs = ProviderRefs { channel_order_no: Some(String::from("pi_x")), client_secret: None };
+        for (refs, close) in [(&NOTHING, false), (&NOTHING, true), (&refs, false), (&refs, true)] {
+            let request = crate::channels::ResolveRequest {
+                charge: charge.clone(),
+                first_sent_at: Timestamp::from_unix_s(0),
+                now: Timestamp::from_unix_s(3_600),
+                refs: refs.clone(),
+                close,
+            };
+            assert!(is_unknown(&channel.resolve(&request).await), "{shown}");
+        }
+        let refund = channel.refund(&refund_of(&charge, &refs, 500, 1)).await;
+        assert!(matches!(refund.state, RefundState::Unknown { .. }), "{shown}: {refund:?}");
+    }
+}

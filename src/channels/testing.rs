@@ -1,0 +1,186 @@
+//! What the adapters' tests share: an emulator with its channel, requests, and peers that answer nonsense.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::channels::{
+    Channel, ChargeAnswer, ChargeRequest, ChargeState, Failure, ProviderRefs, RefundRequest, ResolveRequest, build,
+};
+use crate::clock::Clock;
+use crate::config::{ChannelConfig, ChannelKind};
+use crate::domain::fees::FeeSchedule;
+use crate::domain::ids::ChannelName;
+use crate::domain::money::{Currency, Money};
+use crate::domain::time::Timestamp;
+use crate::random::Random;
+use crate::sandbox::{FaultPatch, LedgerEntry, LedgerOperation, Sandbox, SandboxOptions, credentials};
+
+/// Long enough for a loopback answer on a busy machine, short enough to be waited for.
+pub(crate) const TIMEOUT_MS: u64 = 500;
+
+pub(crate) const START: Timestamp = Timestamp::from_unix_s(1_790_000_000);
+
+/// An emulator and the channel that talks to it, on a clock that stands still.
+pub(crate) struct Bench {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) channel: Arc<dyn Channel>,
+    pub(crate) clock: Clock,
+    name: &'static str,
+}
+
+pub(crate) fn config(kind: ChannelKind) -> ChannelConfig {
+    ChannelConfig {
+        kind,
+        enabled: true,
+        sandbox: true,
+        base_url: None,
+        credentials: BTreeMap::new(),
+        fees: FeeSchedule {
+            percent: Default::default(),
+            fixed_minor: 0,
+            fixed_currency: Currency::USD,
+            international_percent: Default::default(),
+            conversion_percent: Default::default(),
+            as_of: String::new(),
+        },
+        local_countries: Vec::new(),
+        countries: Vec::new(),
+        currencies: Vec::new(),
+        methods: Vec::new(),
+        weight: 1,
+        in_flight_max: 8,
+        timeout_ms: TIMEOUT_MS,
+    }
+}
+
+pub(crate) fn channel_at(kind: ChannelKind, base_url: &str, clock: Clock) -> Arc<dyn Channel> {
+    build(&ChannelName::new("x"), &config(kind), base_url, &credentials::of(kind), clock).unwrap()
+}
+
+impl Bench {
+    pub(crate) fn new(kind: ChannelKind) -> Self {
+        let clock = Clock::manual(START);
+        let sandbox = Sandbox::start(SandboxOptions::new(clock.clone(), Random::seeded(1))).unwrap();
+        let name = if kind == ChannelKind::Stripe { "stripe" } else { "alipay" };
+        let channel = channel_at(kind, &sandbox.urls()[name], clock.clone());
+        Self { sandbox, channel, clock, name }
+    }
+
+    pub(crate) async fn charge(&self, request: &ChargeRequest) -> ChargeAnswer {
+        self.channel.charge(request).await
+    }
+
+    /// Asks about a charge `age_s` seconds after it was sent.
+    pub(crate) async fn resolve(&self, charge: &ChargeRequest, refs: &ProviderRefs, age_s: i64, close: bool) -> ChargeAnswer {
+        let now = self.clock.now();
+        let first_sent_at = Timestamp::from_unix_s(now.unix_s() - age_s);
+        let request = ResolveRequest { charge: charge.clone(), first_sent_at, now, refs: refs.clone(), close };
+        self.channel.resolve(&request).await
+    }
+
+    pub(crate) async fn faults(&self, patch: FaultPatch) {
+        self.sandbox.set_faults(self.name, patch).await.unwrap();
+    }
+
+    pub(crate) fn ledger(&self) -> Vec<LedgerEntry> {
+        self.sandbox.ledger(self.name).unwrap()
+    }
+
+    pub(crate) fn count(&self, operation: LedgerOperation) -> usize {
+        self.ledger().iter().filter(|entry| entry.operation == operation).count()
+    }
+
+    /// Exactly this payment was charged, once, and nothing given back.
+    pub(crate) fn assert_charged_once(&self, request: &ChargeRequest) {
+        let ledger = self.ledger();
+        assert_eq!(ledger.len(), 1, "{ledger:?}");
+        assert_eq!(ledger[0].operation, LedgerOperation::Charge);
+        assert_eq!(ledger[0].reference, request.reference);
+        assert_eq!(ledger[0].amount_minor, request.money.amount_minor);
+        assert_eq!(ledger[0].currency, request.money.currency.code());
+    }
+}
+
+/// A charge of 12.30 USD with this token.
+pub(crate) fn charge_with(token: Option<&str>) -> ChargeRequest {
+    ChargeRequest {
+        reference: String::from("PY20260924000000abcdefgh"),
+        provider_key: String::from("tg7_PY20260924000000abcdefgh_1"),
+        money: Money::new(1230, Currency::USD),
+        method: None,
+        payment_token: token.map(str::to_owned),
+        description: Some(String::from("Two nights & breakfast / room=7")),
+        customer_email: Some(String::from("payer@example.com")),
+        return_url: Some(String::from("https://shop.example/done")),
+    }
+}
+
+/// A refund of a charge that succeeded with `refs`.
+pub(crate) fn refund_of(charge: &ChargeRequest, refs: &ProviderRefs, amount_minor: i64, number: u32) -> RefundRequest {
+    RefundRequest {
+        reference: charge.reference.clone(),
+        refund_reference: format!("RF20260924000000abcdef{number:02}"),
+        provider_key: format!("tg7_RF20260924000000abcdef{number:02}"),
+        money: Money::new(amount_minor, charge.money.currency),
+        charged: charge.money,
+        reason: None,
+        refs: refs.clone(),
+        first_sent_at: START,
+        now: START,
+    }
+}
+
+/// The failure of a charge that is over without success.
+pub(crate) fn failure_of(answer: &ChargeAnswer) -> &Failure {
+    match &answer.state {
+        ChargeState::Declined(failure) | ChargeState::NotDone(failure) => failure,
+        other => panic!("not a failure: {other:?}"),
+    }
+}
+
+pub(crate) fn is_success(answer: &ChargeAnswer) -> bool {
+    matches!(answer.state, ChargeState::Success { .. })
+}
+
+pub(crate) fn is_unknown(answer: &ChargeAnswer) -> bool {
+    matches!(answer.state, ChargeState::Unknown { .. })
+}
+
+/// A peer that answers every connection with the same bytes and closes it; its address.
+pub(crate) async fn peer_that_answers(bytes: Vec<u8>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let bytes = bytes.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 16 * 1024];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+/// An HTTP answer with this status and body, and a length that may be a lie.
+pub(crate) fn http_answer(status: u16, content_type: &str, body: &str, length: usize) -> Vec<u8> {
+    format!("HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+/// Sends a plain request as a payer's browser would; gives the status and the body.
+pub(crate) async fn browse(method: &str, url: &str) -> (u16, String) {
+    let url = url::Url::parse(url).unwrap();
+    let host = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let mut stream = tokio::net::TcpStream::connect(&host).await.unwrap();
+    let request =
+        format!("{method} {} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", url.path());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, text.split_once("\r\n\r\n").unwrap().1.to_owned())
+}

@@ -1,0 +1,161 @@
+//! The configuration: typed sections, the layers that they are read from, and the rules that they must keep.
+//!
+//! Layers, later ones win: the `config.toml` that is built in (it documents every key), a file, environment variables,
+//! flags. [`Config::load`] puts them together and checks the result; nothing here reads the process's environment.
+
+mod effective;
+mod environment;
+mod error;
+mod layers;
+mod reader;
+mod routing;
+mod service;
+mod validate;
+mod work;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use effective::effective_toml;
+pub use error::{ConfigError, Problem};
+pub use routing::{ChannelConfig, ChannelKind, RoutingConfig, RoutingMode, RuleConfig};
+pub use service::{
+    AuthConfig, LimitsConfig, LogFormat, SecurityConfig, ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
+};
+pub use work::{FaultConfig, FxConfig, PaymentsConfig, SandboxConfig, WebhookConfig};
+
+use layers::{Layers, Source};
+
+/// The lowest layer, which documents every key.
+pub const EMBEDDED: &str = include_str!("../../config.toml");
+
+/// Whether real money moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Built-in emulators stand in for the providers.
+    Sandbox,
+    /// Real providers, real money.
+    Live,
+}
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Sandbox or live; stamped into the data directory.
+    pub mode: Mode,
+    /// Listeners and their bounds.
+    pub server: ServerConfig,
+    /// Where and how state is kept.
+    pub storage: StorageConfig,
+    /// Authentication of merchants.
+    pub auth: AuthConfig,
+    /// Limits by tier.
+    pub tiers: BTreeMap<String, TierConfig>,
+    /// Bounds of admission.
+    pub limits: LimitsConfig,
+    /// How a channel is chosen.
+    pub routing: RoutingConfig,
+    /// The operator's rule table, top down, first match.
+    #[serde(default)]
+    pub rules: Vec<RuleConfig>,
+    /// Payment channels by name.
+    pub channels: BTreeMap<String, ChannelConfig>,
+    /// How payments are carried and unknown outcomes asked about.
+    pub payments: PaymentsConfig,
+    /// How webhooks are sent.
+    pub webhook: WebhookConfig,
+    /// The built-in emulators. Not allowed in live mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxConfig>,
+    /// Rates of exchange.
+    pub fx: FxConfig,
+    /// Logs.
+    pub telemetry: TelemetryConfig,
+    /// Keys that protect what is stored.
+    pub security: SecurityConfig,
+}
+
+/// One value from above all files and variables, such as a flag's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Override {
+    /// What it is called when it is wrong, such as `--listen`.
+    pub source: String,
+    /// The key's path, such as `server.listen`.
+    pub path: String,
+    /// The value.
+    pub value: toml::Value,
+}
+
+/// Where a configuration is read from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoadOptions {
+    /// A file above the embedded layer.
+    pub file: Option<PathBuf>,
+    /// Environment variables by name. Those that are not configuration are ignored.
+    pub environment: Vec<(String, String)>,
+    /// Single values above everything else, in their order.
+    pub overrides: Vec<Override>,
+}
+
+impl Config {
+    /// Reads all layers, puts them together and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigError::File`] when the file can't be read or is not TOML, [`ConfigError::Problems`] with everything
+    /// that is unknown, of the wrong type or against a rule.
+    pub fn load(options: LoadOptions) -> Result<Self, ConfigError> {
+        let mut layers = embedded_layers()?;
+        if let Some(path) = &options.file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ConfigError::File { path: path.clone(), message: error.to_string() })?;
+            let table = text.parse().map_err(|error: toml::de::Error| ConfigError::File {
+                path: path.clone(),
+                message: error.to_string(),
+            })?;
+            layers.merge(&Source::File(path.display().to_string()), table);
+        }
+        for setting in environment::settings(options.environment) {
+            layers.set(&Source::Variable(setting.name), &setting.path, setting.value);
+        }
+        for one in options.overrides {
+            let path: Vec<String> = one.path.split('.').map(String::from).collect();
+            layers.set(&Source::Flag(one.source), &path, one.value);
+        }
+        layers.drop_embedded_sandbox_in_live_mode();
+        layers.read_checked()
+    }
+
+    /// The embedded defaults alone: sandbox mode, loopback addresses.
+    ///
+    /// # Errors
+    /// [`ConfigError::Problems`] if the embedded file is wrong, which a test rules out.
+    pub fn embedded() -> Result<Self, ConfigError> {
+        embedded_layers()?.read_checked()
+    }
+
+    /// Checks every rule that types can't express.
+    ///
+    /// # Errors
+    /// [`ConfigError::Problems`] with all that is wrong, each with its key and what to do.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let problems = validate::problems(self);
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(problems)) }
+    }
+}
+
+fn embedded_layers() -> Result<Layers, ConfigError> {
+    let table = EMBEDDED.parse().map_err(|error: toml::de::Error| ConfigError::File {
+        path: PathBuf::from("config.toml (built in)"),
+        message: error.to_string(),
+    })?;
+    let mut layers = Layers::default();
+    layers.merge(&Source::Embedded, table);
+    Ok(layers)
+}
+
+#[cfg(test)]
+mod tests;

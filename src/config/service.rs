@@ -1,0 +1,140 @@
+//! Sections about the process itself: listeners, storage, authentication, limits, logs and keys.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address of the merchants' listener.
+    pub listen: SocketAddr,
+    /// Address of the operator's listener.
+    pub admin_listen: SocketAddr,
+    /// Proxies whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Largest body of a request.
+    pub body_max_bytes: usize,
+    /// Largest head of a request.
+    pub head_max_bytes: usize,
+    /// A request's head must have arrived by then.
+    pub header_timeout_ms: u64,
+    /// A request's body must have arrived by then.
+    pub body_timeout_ms: u64,
+    /// A request is answered by then, whatever it waits for.
+    pub request_timeout_ms: u64,
+    /// A connection without a request is closed after this.
+    pub idle_timeout_ms: u64,
+    /// Connections open at once on each listener.
+    pub connections_max: usize,
+    /// Requests being worked on at once; more are answered 503.
+    pub requests_in_flight_max: usize,
+    /// How long stopping waits for what is under way.
+    pub drain_timeout_ms: u64,
+}
+
+/// `[storage]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageConfig {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Size of one journal segment, zero-filled in advance.
+    pub segment_bytes: u64,
+    /// Batches that may wait for the committer.
+    pub queue_batches_max: usize,
+    /// Bytes of batches in one journal frame at most.
+    pub group_bytes_max: usize,
+    /// Bytes in memory that the index does not have yet; new work is refused above.
+    pub overlay_bytes_max: u64,
+    /// How long changes are collected before they go to the index.
+    pub apply_interval_ms: u64,
+    /// How often the index is made durable at the least.
+    pub checkpoint_interval_ms: u64,
+    /// Journal bytes after which the index is made durable even before that.
+    pub checkpoint_bytes: u64,
+    /// Memory that the index may use as a cache.
+    pub cache_bytes: u64,
+    /// Size of the file that is given up when the disk is full.
+    pub ballast_bytes: u64,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    /// How old a signature may be.
+    pub timestamp_past_s: u64,
+    /// How far ahead of our clock a signature may be.
+    pub timestamp_future_s: u64,
+    /// Nonces remembered at once; when full, signed requests are answered 503.
+    pub nonces_max: usize,
+    /// Keys kept decrypted in memory at once.
+    pub key_cache_max: usize,
+}
+
+/// `[tiers.<name>]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierConfig {
+    /// Advertised rate; at most `burst` admissions in any `burst / per_second` seconds.
+    pub per_second: u32,
+    /// Admissions in any 60 s.
+    pub per_minute: u32,
+    /// Admissions in any 3,600 s.
+    pub per_hour: u32,
+    /// Admissions at once.
+    pub burst: u32,
+    /// Requests in flight.
+    pub concurrent: u32,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// A permit is taken back after this.
+    pub lease_ms: u64,
+    /// Merchant actors in memory at once.
+    pub merchants_active_max: usize,
+    /// A merchant's actor is put away after being idle this long.
+    pub idle_ms: u64,
+    /// Requests that may wait for one merchant's actor.
+    pub mailbox_max: usize,
+    /// How often windows of changed merchants are written down.
+    pub snapshot_interval_ms: u64,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// What is logged, in the syntax of `tracing`'s filters.
+    pub log: String,
+    /// `auto` (pretty on a terminal, JSON otherwise), `pretty` or `json`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[security]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// The key that encrypts stored secrets; `<data dir>/master.key` when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master_key_file: Option<PathBuf>,
+}

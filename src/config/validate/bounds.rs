@@ -1,0 +1,129 @@
+//! The range of every number that has one, and the rules between two of them.
+
+use super::Findings;
+use crate::config::Config;
+
+const MINUTE_MS: u64 = 60_000;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+const DAY_S: u64 = 86_400;
+const MIB: u64 = 1024 * 1024;
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    check_server(config, findings);
+    check_storage(config, findings);
+    check_admission(config, findings);
+    check_routing(config, findings);
+    check_payments(config, findings);
+    check_webhook(config, findings);
+}
+
+fn check_server(config: &Config, findings: &mut Findings) {
+    let server = &config.server;
+    findings.range("server.body_max_bytes", server.body_max_bytes, 1024..=16 * 1024 * 1024);
+    findings.range("server.head_max_bytes", server.head_max_bytes, 8192..=1024 * 1024);
+    findings.range("server.header_timeout_ms", server.header_timeout_ms, 1..=10 * MINUTE_MS);
+    findings.range("server.body_timeout_ms", server.body_timeout_ms, 1..=10 * MINUTE_MS);
+    findings.range("server.request_timeout_ms", server.request_timeout_ms, 1..=10 * MINUTE_MS);
+    findings.range("server.idle_timeout_ms", server.idle_timeout_ms, 1..=HOUR_MS);
+    findings.range("server.connections_max", server.connections_max, 1..=1_000_000);
+    findings.range("server.requests_in_flight_max", server.requests_in_flight_max, 1..=1_000_000);
+    findings.range("server.drain_timeout_ms", server.drain_timeout_ms, 0..=10 * MINUTE_MS);
+}
+
+fn check_storage(config: &Config, findings: &mut Findings) {
+    let storage = &config.storage;
+    findings.range("storage.segment_bytes", storage.segment_bytes, MIB..=1024 * MIB);
+    findings.range("storage.queue_batches_max", storage.queue_batches_max, 1..=1_000_000);
+    let group_bytes_max = usize::try_from(storage.segment_bytes / 4).unwrap_or(usize::MAX).max(65_536);
+    findings.range("storage.group_bytes_max", storage.group_bytes_max, 65_536..=group_bytes_max);
+    findings.range("storage.overlay_bytes_max", storage.overlay_bytes_max, MIB..=65_536 * MIB);
+    findings.range("storage.apply_interval_ms", storage.apply_interval_ms, 1..=MINUTE_MS);
+    findings.range("storage.checkpoint_interval_ms", storage.checkpoint_interval_ms, 1000..=HOUR_MS);
+    findings.require(
+        storage.checkpoint_bytes >= storage.segment_bytes,
+        "storage.checkpoint_bytes",
+        format!("must be at least storage.segment_bytes ({})", storage.segment_bytes),
+    );
+    findings.range("storage.cache_bytes", storage.cache_bytes, MIB..=1024 * 1024 * MIB);
+    findings.range("storage.ballast_bytes", storage.ballast_bytes, 0..=1024 * MIB);
+}
+
+fn check_admission(config: &Config, findings: &mut Findings) {
+    let auth = &config.auth;
+    findings.range("auth.timestamp_past_s", auth.timestamp_past_s, 1..=DAY_S);
+    findings.range("auth.timestamp_future_s", auth.timestamp_future_s, 0..=3600);
+    findings.range("auth.nonces_max", auth.nonces_max, 1000..=100_000_000);
+    findings.range("auth.key_cache_max", auth.key_cache_max, 1..=10_000_000);
+    let limits = &config.limits;
+    findings.range("limits.lease_ms", limits.lease_ms, 1000..=HOUR_MS);
+    findings.require(
+        limits.lease_ms > config.server.request_timeout_ms,
+        "limits.lease_ms",
+        format!(
+            "must be longer than server.request_timeout_ms ({}), or requests lose their permits while they run",
+            config.server.request_timeout_ms
+        ),
+    );
+    findings.range("limits.merchants_active_max", limits.merchants_active_max, 1..=10_000_000);
+    findings.range("limits.idle_ms", limits.idle_ms, 1000..=24 * HOUR_MS);
+    findings.range("limits.mailbox_max", limits.mailbox_max, 1..=1_000_000);
+    findings.range("limits.snapshot_interval_ms", limits.snapshot_interval_ms, 100..=HOUR_MS);
+}
+
+fn check_routing(config: &Config, findings: &mut Findings) {
+    let routing = &config.routing;
+    findings.range("routing.failover_max", routing.failover_max, 0..=10);
+    findings.range("routing.window_outcomes", routing.window_outcomes, 10..=10_000);
+    findings.range("routing.prior_outcomes", routing.prior_outcomes, 1..=1000);
+    findings.range("routing.prior_success_percent", routing.prior_success_percent, 0..=100);
+    findings.range("routing.breaker_consecutive_failures", routing.breaker_consecutive_failures, 1..=1000);
+    findings.range("routing.breaker_failure_percent", routing.breaker_failure_percent, 1..=100);
+    let window = u32::try_from(routing.window_outcomes).unwrap_or(u32::MAX).max(1);
+    findings.range("routing.breaker_min_outcomes", routing.breaker_min_outcomes, 1..=window);
+    findings.range("routing.breaker_open_ms", routing.breaker_open_ms, 1..=HOUR_MS);
+    let open_min = routing.breaker_open_ms.min(24 * HOUR_MS);
+    findings.range("routing.breaker_open_max_ms", routing.breaker_open_max_ms, open_min..=24 * HOUR_MS);
+}
+
+fn check_payments(config: &Config, findings: &mut Findings) {
+    let payments = &config.payments;
+    findings.range("payments.answer_within_ms", payments.answer_within_ms, 100..=10 * MINUTE_MS);
+    findings.require(
+        payments.answer_within_ms < config.server.request_timeout_ms,
+        "payments.answer_within_ms",
+        format!("must be shorter than server.request_timeout_ms ({})", config.server.request_timeout_ms),
+    );
+    findings.range("payments.resolve_first_ms", payments.resolve_first_ms, 1..=HOUR_MS);
+    let early_min = payments.resolve_first_ms.min(HOUR_MS);
+    findings.range("payments.resolve_early_max_ms", payments.resolve_early_max_ms, early_min..=HOUR_MS);
+    let late_min = payments.resolve_early_max_ms.min(24 * HOUR_MS);
+    findings.range("payments.resolve_late_max_ms", payments.resolve_late_max_ms, late_min..=24 * HOUR_MS);
+    findings.range("payments.needs_review_after_s", payments.needs_review_after_s, 60..=30 * DAY_S);
+    findings.range("payments.action_expires_s", payments.action_expires_s, 1..=30 * DAY_S);
+    findings.range("payments.resolve_in_flight_max", payments.resolve_in_flight_max, 1..=10_000);
+    findings.range("payments.idempotency_keep_s", payments.idempotency_keep_s, 1..=30 * DAY_S);
+    findings.range("payments.refunds_max", payments.refunds_max, 1..=1000);
+}
+
+fn check_webhook(config: &Config, findings: &mut Findings) {
+    let webhook = &config.webhook;
+    findings.range("webhook.max_attempts", webhook.max_attempts, 1..=100);
+    findings.range("webhook.initial_backoff_s", webhook.initial_backoff_s, 1..=3600);
+    let backoff_min = webhook.initial_backoff_s.min(7 * DAY_S);
+    findings.range("webhook.max_backoff_s", webhook.max_backoff_s, backoff_min..=7 * DAY_S);
+    findings.require(webhook.schedule_s.len() <= 100, "webhook.schedule_s", "must have at most 100 waits");
+    for (index, wait_s) in webhook.schedule_s.iter().enumerate() {
+        findings.range(format!("webhook.schedule_s[{index}]"), *wait_s, 0..=7 * DAY_S);
+    }
+    findings.range("webhook.jitter_percent", webhook.jitter_percent, 0..=50);
+    findings.range("webhook.timeout_s", webhook.timeout_s, 1..=300);
+    findings.range("webhook.retry_interval_s", webhook.retry_interval_s, 10..=DAY_S);
+    findings.range("webhook.endpoint_in_flight_max", webhook.endpoint_in_flight_max, 1..=1000);
+    let in_flight_min = webhook.endpoint_in_flight_max.min(100_000);
+    findings.range("webhook.in_flight_max", webhook.in_flight_max, in_flight_min..=100_000);
+    findings.range("webhook.horizon_max", webhook.horizon_max, 1..=100_000);
+    findings.range("webhook.response_max_bytes", webhook.response_max_bytes, 0..=16_384);
+    findings.range("webhook.endpoints_max", webhook.endpoints_max, 1..=1000);
+    findings.range("webhook.restart_spread_ms", webhook.restart_spread_ms, 0..=10 * MINUTE_MS);
+    findings.range("webhook.rotation_overlap_s", webhook.rotation_overlap_s, 0..=30 * DAY_S);
+}

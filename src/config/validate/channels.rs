@@ -1,0 +1,145 @@
+//! Channels and the rules that name them.
+
+use super::{Findings, check_address, is_name, is_variable_name};
+use crate::config::{ChannelConfig, ChannelKind, Config, Mode};
+use crate::domain::country::is_country;
+
+/// What a provider's adapter must know to sign in, by the name before `_env` or `_file`.
+fn required_credentials(kind: ChannelKind) -> &'static [&'static str] {
+    match kind {
+        ChannelKind::Stripe => &["secret_key"],
+        ChannelKind::Alipay => &["app_id", "app_private_key", "alipay_public_key"],
+        ChannelKind::Instant => &[],
+    }
+}
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    findings.require(!config.channels.is_empty(), "channels", "needs at least one channel; add [channels.<name>]");
+    for (name, channel) in &config.channels {
+        let path = format!("channels.{name}");
+        findings.require(is_name(name), path.clone(), "must be named with 1 to 32 characters from a-z, 0-9, _ and -");
+        findings.range(format!("{path}.weight"), channel.weight, 1..=1000);
+        findings.range(format!("{path}.in_flight_max"), channel.in_flight_max, 1..=100_000);
+        findings.range(format!("{path}.timeout_ms"), channel.timeout_ms, 100..=45_000);
+        check_countries(findings, &format!("{path}.local_countries"), &channel.local_countries);
+        check_countries(findings, &format!("{path}.countries"), &channel.countries);
+        check_provider(config, &path, channel, findings);
+        check_credentials(&path, channel, findings);
+    }
+    let default = &config.routing.default_channel;
+    match config.channels.get(default) {
+        None => findings.add("routing.default_channel", "names no channel; name one of [channels.<name>]"),
+        Some(channel) if !channel.enabled => {
+            findings.add("routing.default_channel", "names a channel that is not enabled; enable it or name another");
+        }
+        Some(_) => {}
+    }
+}
+
+/// Where calls go: to the emulator, to the provider, or nowhere.
+fn check_provider(config: &Config, path: &str, channel: &ChannelConfig, findings: &mut Findings) {
+    if let Some(base_url) = &channel.base_url {
+        check_address(findings, &format!("{path}.base_url"), base_url);
+    }
+    if channel.kind == ChannelKind::Instant {
+        let allowed = config.sandbox.as_ref().is_some_and(|sandbox| sandbox.allow_instant);
+        match config.mode {
+            Mode::Live => findings.add(
+                format!("{path}.kind"),
+                "must not be \"instant\" in live mode, because no money would move; name a provider",
+            ),
+            Mode::Sandbox => findings.require(
+                allowed,
+                format!("{path}.kind"),
+                "is \"instant\", which is for load tests; set allow_instant = true in [sandbox] if that is meant",
+            ),
+        }
+        return;
+    }
+    if config.mode == Mode::Live && channel.sandbox {
+        findings.add(format!("{path}.sandbox"), "must not be true in live mode; give base_url and credentials");
+        return;
+    }
+    if channel.sandbox || !channel.enabled {
+        return;
+    }
+    findings.require(
+        channel.base_url.is_some(),
+        format!("{path}.base_url"),
+        "is missing; give the provider's address, or set enabled = false (or sandbox = true in sandbox mode)",
+    );
+    for name in required_credentials(channel.kind) {
+        let given = |suffix: &str| channel.credentials.contains_key(&format!("{name}{suffix}"));
+        findings.require(
+            given("_env") || given("_file"),
+            format!("{path}.credentials"),
+            format!("lacks `{name}_env` (a variable's name) or `{name}_file` (a path); add one of them"),
+        );
+    }
+}
+
+fn check_credentials(path: &str, channel: &ChannelConfig, findings: &mut Findings) {
+    for (name, value) in &channel.credentials {
+        let path = format!("{path}.credentials.{name}");
+        let credential = name.strip_suffix("_env").or_else(|| name.strip_suffix("_file"));
+        let Some(credential) = credential else {
+            findings.add(path, "must end in _env (a variable's name) or _file (a path); secrets are not written here");
+            continue;
+        };
+        let known = required_credentials(channel.kind);
+        if !known.contains(&credential) {
+            let names = if known.is_empty() { String::from("none") } else { known.join(", ") };
+            findings.add(path, format!("is not a credential of this kind of channel; it has {names}"));
+            continue;
+        }
+        if name.ends_with("_env") {
+            // The value is not repeated: what does not look like a variable's name may be the secret itself.
+            findings.require(is_variable_name(value), path, "must be a variable's name such as STRIPE_SECRET_KEY");
+            continue;
+        }
+        findings.require(!value.is_empty(), path.clone(), "must name a file");
+        let twice = channel.credentials.contains_key(&format!("{credential}_env"));
+        findings.require(!twice, path, format!("is given twice; take {credential}_env or {credential}_file away"));
+    }
+}
+
+pub(super) fn check_rules(config: &Config, findings: &mut Findings) {
+    findings.require(config.rules.len() <= 1000, "rules", "must be at most 1000");
+    for (index, rule) in config.rules.iter().enumerate() {
+        let path = format!("rules[{index}]");
+        let name_length = rule.name.chars().count();
+        findings.require((1..=100).contains(&name_length), format!("{path}.name"), "must have 1 to 100 characters");
+        let earlier = config.rules.iter().take(index).any(|other| other.name == rule.name);
+        findings.require(!earlier, format!("{path}.name"), "is the name of an earlier rule; give it its own");
+        check_countries(findings, &format!("{path}.countries"), &rule.countries);
+        for tier in &rule.tiers {
+            let known = config.tiers.contains_key(tier);
+            findings.require(known, format!("{path}.tiers"), format!("names no tier with \"{tier}\""));
+        }
+        findings.require(!rule.channels.is_empty(), format!("{path}.channels"), "must name at least one channel");
+        for channel in &rule.channels {
+            let known = config.channels.contains_key(channel);
+            findings.require(known, format!("{path}.channels"), format!("names no channel with \"{channel}\""));
+        }
+        for (key, bound) in [("amount_minor_min", rule.amount_minor_min), ("amount_minor_max", rule.amount_minor_max)] {
+            findings.require(bound.is_none_or(|bound| bound >= 0), format!("{path}.{key}"), "must not be negative");
+        }
+        if let (Some(least), Some(most)) = (rule.amount_minor_min, rule.amount_minor_max) {
+            findings.require(
+                least <= most,
+                format!("{path}.amount_minor_max"),
+                format!("must be at least amount_minor_min ({least})"),
+            );
+        }
+    }
+}
+
+fn check_countries(findings: &mut Findings, path: &str, countries: &[String]) {
+    for country in countries {
+        findings.require(
+            is_country(country),
+            path,
+            format!("has \"{country}\", which is not an ISO 3166-1 alpha-2 code in capitals such as DE"),
+        );
+    }
+}

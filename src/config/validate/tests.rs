@@ -1,0 +1,248 @@
+use super::*;
+use crate::config::ConfigError;
+use crate::config::{ChannelKind, FaultConfig, RuleConfig};
+use crate::domain::fees::FxRate;
+
+/// What is wrong after `change`, by path.
+fn paths_after(change: impl FnOnce(&mut Config)) -> Vec<String> {
+    let mut config = Config::embedded().unwrap();
+    change(&mut config);
+    match config.validate() {
+        Ok(()) => Vec::new(),
+        Err(ConfigError::Problems(problems)) => problems.into_iter().map(|problem| problem.path).collect(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn rule() -> RuleConfig {
+    RuleConfig {
+        name: String::from("rule"),
+        countries: Vec::new(),
+        currencies: Vec::new(),
+        methods: Vec::new(),
+        tiers: Vec::new(),
+        amount_minor_min: None,
+        amount_minor_max: None,
+        channels: vec![String::from("stripe")],
+    }
+}
+
+#[test]
+fn listeners_need_different_ports_unless_free_ones_are_taken() {
+    let same = |config: &mut Config| config.server.admin_listen = config.server.listen;
+    assert_eq!(paths_after(same), ["server.admin_listen"]);
+    let any = |config: &mut Config| config.server.admin_listen = "0.0.0.0:8080".parse().unwrap();
+    assert_eq!(paths_after(any), ["server.admin_listen"]);
+    let free = |config: &mut Config| {
+        config.server.listen = "127.0.0.1:0".parse().unwrap();
+        config.server.admin_listen = config.server.listen;
+    };
+    assert!(paths_after(free).is_empty());
+}
+
+#[test]
+fn every_number_with_a_range_is_held_to_it() {
+    let paths = paths_after(|config| {
+        config.server.body_max_bytes = 0;
+        config.server.header_timeout_ms = 0;
+        config.server.connections_max = 0;
+        config.storage.group_bytes_max = 33_554_432;
+        config.storage.checkpoint_bytes = 1;
+        config.auth.nonces_max = 0;
+        config.limits.mailbox_max = 0;
+        config.routing.prior_success_percent = 101;
+        config.routing.breaker_failure_percent = 0;
+        config.routing.breaker_min_outcomes = 201;
+        config.routing.breaker_open_max_ms = 1;
+        config.payments.resolve_early_max_ms = 1;
+        config.webhook.max_attempts = 0;
+        config.webhook.max_backoff_s = 0;
+        config.webhook.schedule_s = vec![1, u64::MAX];
+        config.webhook.jitter_percent = 51;
+        config.webhook.in_flight_max = 1;
+    });
+    let expected = [
+        "server.body_max_bytes",
+        "server.header_timeout_ms",
+        "server.connections_max",
+        "storage.group_bytes_max",
+        "storage.checkpoint_bytes",
+        "auth.nonces_max",
+        "limits.mailbox_max",
+        "routing.prior_success_percent",
+        "routing.breaker_failure_percent",
+        "routing.breaker_min_outcomes",
+        "routing.breaker_open_max_ms",
+        "payments.resolve_early_max_ms",
+        "webhook.max_attempts",
+        "webhook.max_backoff_s",
+        "webhook.schedule_s[1]",
+        "webhook.jitter_percent",
+        "webhook.in_flight_max",
+    ];
+    assert_eq!(paths, expected);
+}
+
+#[test]
+fn a_lease_outlives_its_request_and_an_answer_comes_before_its_deadline() {
+    assert_eq!(paths_after(|config| config.limits.lease_ms = 50_000), ["limits.lease_ms"]);
+    assert_eq!(paths_after(|config| config.payments.answer_within_ms = 50_000), ["payments.answer_within_ms"]);
+}
+
+#[test]
+fn tiers_are_there_and_make_sense() {
+    assert_eq!(paths_after(|config| config.tiers.clear()), ["tiers"]);
+    let starter = |change: fn(&mut crate::config::TierConfig)| {
+        paths_after(|config| change(config.tiers.get_mut("starter").unwrap()))
+    };
+    assert_eq!(starter(|tier| tier.burst = 9), ["tiers.starter.burst"]);
+    assert!(starter(|tier| tier.burst = 10).is_empty());
+    assert_eq!(starter(|tier| tier.concurrent = 0), ["tiers.starter.concurrent"]);
+    assert_eq!(starter(|tier| tier.per_hour = 0), ["tiers.starter.per_hour"]);
+    let named = |config: &mut Config| {
+        let tier = config.tiers["starter"];
+        config.tiers.insert(String::from("No Name"), tier);
+    };
+    assert_eq!(paths_after(named), ["tiers.No Name"]);
+}
+
+#[test]
+fn the_default_channel_exists_and_is_enabled() {
+    let unknown = |config: &mut Config| config.routing.default_channel = String::from("x");
+    assert_eq!(paths_after(unknown), ["routing.default_channel"]);
+    let disabled = |config: &mut Config| config.channels.get_mut("stripe").unwrap().enabled = false;
+    assert_eq!(paths_after(disabled), ["routing.default_channel"]);
+}
+
+#[test]
+fn channels_have_sane_figures_and_real_countries() {
+    let paths = paths_after(|config| {
+        let stripe = config.channels.get_mut("stripe").unwrap();
+        stripe.weight = 0;
+        stripe.in_flight_max = 0;
+        stripe.timeout_ms = 0;
+        stripe.countries = vec![String::from("UK")];
+    });
+    let expected = ["weight", "in_flight_max", "timeout_ms", "countries"].map(|key| format!("channels.stripe.{key}"));
+    assert_eq!(paths, expected);
+}
+
+#[test]
+fn provider_addresses_are_https_or_loopback() {
+    let with_url = |url: &'static str| {
+        paths_after(|config| config.channels.get_mut("stripe").unwrap().base_url = Some(String::from(url)))
+    };
+    for url in ["https://api.stripe.com", "http://127.0.0.1:9", "http://[::1]:9/x", "http://localhost:1"] {
+        assert!(with_url(url).is_empty(), "{url}");
+    }
+    for url in ["http://api.stripe.com", "ftp://127.0.0.1", "api.stripe.com", "https://api.stripe.com/?a=b", ""] {
+        assert_eq!(with_url(url), ["channels.stripe.base_url"], "{url}");
+    }
+}
+
+#[test]
+fn credentials_are_named_never_written() {
+    let with = |name: &'static str, value: &'static str| {
+        paths_after(|config| {
+            let stripe = config.channels.get_mut("stripe").unwrap();
+            stripe.credentials.insert(String::from(name), String::from(value));
+        })
+    };
+    assert!(with("secret_key_env", "STRIPE_SECRET_KEY").is_empty());
+    assert!(with("secret_key_file", "/etc/key").is_empty());
+    let wrong =
+        [("secret_key", "sk_live_1"), ("secret_key_env", "sk_live_1"), ("secret_key_file", ""), ("password_env", "A")];
+    for (name, value) in wrong {
+        assert_eq!(with(name, value), [format!("channels.stripe.credentials.{name}")]);
+    }
+    let twice = paths_after(|config| {
+        let stripe = config.channels.get_mut("stripe").unwrap();
+        stripe.credentials.insert(String::from("secret_key_env"), String::from("A"));
+        stripe.credentials.insert(String::from("secret_key_file"), String::from("/a"));
+    });
+    assert_eq!(twice, ["channels.stripe.credentials.secret_key_file"]);
+}
+
+#[test]
+fn a_real_provider_needs_address_and_credentials_in_sandbox_mode_too() {
+    let paths = paths_after(|config| config.channels.get_mut("stripe").unwrap().sandbox = false);
+    assert_eq!(paths, ["channels.stripe.base_url", "channels.stripe.credentials"]);
+}
+
+#[test]
+fn instant_channels_need_permission() {
+    let instant = |config: &mut Config| config.channels.get_mut("alipay").unwrap().kind = ChannelKind::Instant;
+    assert_eq!(paths_after(instant), ["channels.alipay.kind"]);
+    let permitted = |config: &mut Config| {
+        instant(config);
+        config.sandbox.as_mut().unwrap().allow_instant = true;
+    };
+    assert!(paths_after(permitted).is_empty());
+}
+
+#[test]
+fn rules_name_what_exists() {
+    let with = |change: fn(&mut RuleConfig)| {
+        paths_after(|config| {
+            let mut rule = rule();
+            change(&mut rule);
+            config.rules = vec![rule];
+        })
+    };
+    assert!(with(|_| {}).is_empty());
+    assert_eq!(with(|rule| rule.channels = vec![String::from("x")]), ["rules[0].channels"]);
+    assert_eq!(with(|rule| rule.channels.clear()), ["rules[0].channels"]);
+    assert_eq!(with(|rule| rule.tiers = vec![String::from("x")]), ["rules[0].tiers"]);
+    assert_eq!(with(|rule| rule.countries = vec![String::from("XX")]), ["rules[0].countries"]);
+    assert_eq!(with(|rule| rule.name.clear()), ["rules[0].name"]);
+    assert_eq!(with(|rule| rule.amount_minor_min = Some(-1)), ["rules[0].amount_minor_min"]);
+    let crossed = with(|rule| (rule.amount_minor_min, rule.amount_minor_max) = (Some(2), Some(1)));
+    assert_eq!(crossed, ["rules[0].amount_minor_max"]);
+    assert_eq!(paths_after(|config| config.rules = vec![rule(), rule()]), ["rules[1].name"]);
+}
+
+#[test]
+fn sandbox_faults_are_rates_of_emulated_channels() {
+    let with = |name: &'static str, faults: FaultConfig| {
+        paths_after(|config| {
+            config.sandbox.as_mut().unwrap().faults.insert(String::from(name), faults);
+        })
+    };
+    assert!(with("stripe", FaultConfig { decline_rate: 1.0, ..FaultConfig::default() }).is_empty());
+    assert_eq!(with("x", FaultConfig::default()), ["sandbox.x"]);
+    for rate in [-0.1, 1.1, f64::NAN] {
+        let faults = FaultConfig { lost_response_rate: rate, ..FaultConfig::default() };
+        assert_eq!(with("stripe", faults), ["sandbox.stripe.lost_response_rate"]);
+    }
+    let url = |config: &mut Config| config.sandbox.as_mut().unwrap().url = Some(String::from("http://10.0.0.1"));
+    assert_eq!(paths_after(url), ["sandbox.url"]);
+}
+
+#[test]
+fn fees_can_be_converted_and_rates_are_dated() {
+    let fees = |change: fn(&mut crate::domain::fees::FeeSchedule)| {
+        paths_after(|config| change(&mut config.channels.get_mut("stripe").unwrap().fees))
+    };
+    assert!(fees(|fees| fees.fixed_currency = "EUR".parse().unwrap()).is_empty());
+    assert_eq!(fees(|fees| fees.fixed_currency = "SEK".parse().unwrap()), ["channels.stripe.fees.fixed_currency"]);
+    assert_eq!(fees(|fees| fees.fixed_minor = -1), ["channels.stripe.fees.fixed_minor"]);
+    assert_eq!(fees(|fees| fees.percent = "99".parse().unwrap()), ["channels.stripe.fees"]);
+    assert_eq!(fees(|fees| fees.as_of = String::from("yesterday")), ["channels.stripe.fees.as_of"]);
+    assert_eq!(paths_after(|config| config.fx.as_of = String::from("2025-02-30")), ["fx.as_of"]);
+    let own = |config: &mut Config| {
+        config.fx.rates.insert(config.fx.settlement_currency, "1.1".parse().unwrap());
+    };
+    assert_eq!(paths_after(own), ["fx.rates.USD"]);
+    let one = |config: &mut Config| {
+        config.fx.rates.insert(config.fx.settlement_currency, FxRate::ONE);
+    };
+    assert!(paths_after(one).is_empty());
+}
+
+#[test]
+fn texts_are_usable() {
+    assert_eq!(paths_after(|config| config.telemetry.log = String::from("info,=x=")), ["telemetry.log"]);
+    assert_eq!(paths_after(|config| config.storage.dir.clear()), ["storage.dir"]);
+    let empty = |config: &mut Config| config.security.master_key_file = Some(std::path::PathBuf::new());
+    assert_eq!(paths_after(empty), ["security.master_key_file"]);
+}

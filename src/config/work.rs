@@ -1,0 +1,155 @@
+//! Sections about carrying payments: outcomes, webhooks, emulators and rates of exchange.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::domain::fees::FxRate;
+use crate::domain::money::Currency;
+
+/// `[payments]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentsConfig {
+    /// A request waits this long for an outcome; then it is answered 202 and the payment goes on.
+    pub answer_within_ms: u64,
+    /// Wait before the first question about an unknown outcome; doubles from then on.
+    pub resolve_first_ms: u64,
+    /// Longest wait between questions in the first ten minutes.
+    pub resolve_early_max_ms: u64,
+    /// Longest wait between questions after them.
+    pub resolve_late_max_ms: u64,
+    /// A payment that could not be resolved by then needs a person.
+    pub needs_review_after_s: u64,
+    /// A payment whose payer does not act is closed after this, unless the provider's time is shorter.
+    pub action_expires_s: u64,
+    /// Questions about outcomes under way at once.
+    pub resolve_in_flight_max: usize,
+    /// Answers are kept for repetition this long.
+    pub idempotency_keep_s: u64,
+    /// Refunds of one payment at most.
+    pub refunds_max: usize,
+}
+
+/// `[webhook]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Tries of one notification, the first included.
+    pub max_attempts: u32,
+    /// Wait before the second try.
+    pub initial_backoff_s: u64,
+    /// Longest wait between tries.
+    pub max_backoff_s: u64,
+    /// An own list of waits in place of the built-in schedule.
+    #[serde(default)]
+    pub schedule_s: Vec<u64>,
+    /// Waits vary by up to this share either way, in percent.
+    pub jitter_percent: u32,
+    /// One request ends within this, everything included.
+    pub timeout_s: u64,
+    /// How often exhausted notifications of recovered endpoints are looked for.
+    pub retry_interval_s: u64,
+    /// Requests in flight to one endpoint.
+    pub endpoint_in_flight_max: usize,
+    /// Requests in flight to all endpoints.
+    pub in_flight_max: usize,
+    /// Due notifications of one endpoint held in memory at once.
+    pub horizon_max: usize,
+    /// Bytes of an answer that are kept.
+    pub response_max_bytes: usize,
+    /// Endpoints of one merchant.
+    pub endpoints_max: usize,
+    /// After our own restart a backlog is spread over this long.
+    pub restart_spread_ms: u64,
+    /// During rotation the old secret signs too for this long.
+    pub rotation_overlap_s: u64,
+    /// Private networks to which webhooks may go all the same, then also by plain http and on any port.
+    pub allowed_private_networks: Vec<IpNet>,
+}
+
+/// `[sandbox]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SandboxConfig {
+    /// A separate sandbox (`tollgate sandbox`) to use in place of the built-in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Whether channels of kind `instant` are allowed.
+    pub allow_instant: bool,
+    /// Faults by channel.
+    #[serde(flatten)]
+    pub faults: BTreeMap<String, FaultConfig>,
+}
+
+// Written by hand, because a flattened map would be read through a buffer in which the path of a wrong key is lost.
+impl<'de> Deserialize<'de> for SandboxConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Section;
+
+        impl<'de> Visitor<'de> for Section {
+            type Value = SandboxConfig;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a table")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SandboxConfig, A::Error> {
+                let mut section = SandboxConfig::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "url" => section.url = Some(map.next_value()?),
+                        "allow_instant" => section.allow_instant = map.next_value()?,
+                        _ => {
+                            let faults = map.next_value()?;
+                            section.faults.insert(key, faults);
+                        }
+                    }
+                }
+                Ok(section)
+            }
+        }
+
+        deserializer.deserialize_map(Section)
+    }
+}
+
+/// `[sandbox.<channel>]`: how an emulator misbehaves. Rates are shares from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FaultConfig {
+    /// Added to every answer.
+    pub latency_ms: u64,
+    /// Added to that at random, up to this much.
+    pub latency_jitter_ms: u64,
+    /// Declined.
+    pub decline_rate: f64,
+    /// Answered 500 before any effect.
+    pub error_rate: f64,
+    /// Answered 500 after the effect.
+    pub error_after_effect_rate: f64,
+    /// Connection closed after the effect with no byte sent.
+    pub lost_response_rate: f64,
+    /// Answered as over the provider's rate limit.
+    pub rate_limited_rate: f64,
+    /// Notifications sent twice.
+    pub duplicate_notification_rate: f64,
+    /// Nothing listens.
+    pub down: bool,
+    /// Seed of the faults' random numbers.
+    pub seed: u64,
+}
+
+/// `[fx]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FxConfig {
+    /// The currency in which providers settle.
+    pub settlement_currency: Currency,
+    /// The day of the rates.
+    pub as_of: String,
+    /// What one whole unit of a currency is worth in the settlement currency.
+    pub rates: BTreeMap<Currency, FxRate>,
+}

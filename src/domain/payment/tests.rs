@@ -1,0 +1,298 @@
+//! Every pair of state and event, against the documented table.
+
+use std::time::Duration;
+
+use super::*;
+use crate::domain::event::EventName;
+use crate::domain::ids::RefundNo;
+use crate::domain::money::Currency;
+use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, RefundAnswer, RefundState};
+use crate::domain::routing::DecisionRecord;
+
+const NOW: Timestamp = Timestamp::from_unix_s(1_700_000_000);
+
+fn policy() -> ResolvePolicy {
+    ResolvePolicy {
+        first: Duration::from_secs(1),
+        early_max: Duration::from_secs(10),
+        late_max: Duration::from_secs(600),
+        needs_review_after: Duration::from_secs(72 * 3600),
+        action_expires: Duration::from_secs(24 * 3600),
+        abandoned_after: Duration::from_secs(60),
+    }
+}
+
+fn attempt(channel: &str) -> Attempt {
+    Attempt {
+        channel: ChannelName::new(channel),
+        provider_key: format!("tg_{channel}"),
+        decision: DecisionRecord::for_tests(channel),
+        sent_at: NOW,
+        refs: ProviderRefs::default(),
+        outcome: None,
+        failure: None,
+    }
+}
+
+fn payment(status: PaymentStatus) -> Payment {
+    Payment {
+        payment_no: PaymentNo::new("PY20231114221320000abcde"),
+        merchant_id: MerchantId::new("m_1"),
+        terms: PaymentTerms {
+            order_no: "O-1".to_owned(),
+            money: Money::new(1000, Currency::USD),
+            country: None,
+            method: None,
+            requested_channel: None,
+            payment_token: Some("tok_visa".to_owned()),
+            customer_email: None,
+            customer_ip: None,
+            description: None,
+            metadata: BTreeMap::new(),
+            return_url: None,
+        },
+        status,
+        reconciling: false,
+        cancel_requested: false,
+        attempts: vec![attempt("stripe")],
+        refunds: Vec::new(),
+        next_action: None,
+        fee_minor: Some(59),
+        resolve_tries: 0,
+        event_count: 0,
+        due_at: None,
+        expires_at: None,
+        created_at: NOW,
+        updated_at: NOW,
+        paid_at: None,
+    }
+}
+
+fn failure() -> Failure {
+    Failure {
+        code: "card_declined".to_owned(),
+        message: "The card was declined.".to_owned(),
+        decline_scope: DeclineScope::Bank,
+    }
+}
+
+fn answer(state: ChargeState) -> ChargeAnswer {
+    let refs = ProviderRefs { channel_order_no: Some("pi_1".to_owned()), client_secret: None };
+    ChargeAnswer { state, refs }
+}
+
+fn answers() -> Vec<(&'static str, ChargeState)> {
+    vec![
+        ("success", ChargeState::Success { fee_minor: Some(61) }),
+        ("declined", ChargeState::Declined(failure())),
+        ("not_done", ChargeState::NotDone(failure())),
+        ("action", ChargeState::ActionRequired { next_action: None, expires_at: None }),
+        ("processing", ChargeState::Processing),
+        ("canceled", ChargeState::Canceled),
+        ("unknown", ChargeState::Unknown { reason: "timeout".to_owned() }),
+    ]
+}
+
+/// The status after each answer, in the order of [`answers`]; `None` where nothing changes.
+const TABLE: [(PaymentStatus, [Option<PaymentStatus>; 7]); 7] = {
+    use PaymentStatus::{Canceled, Failed, NeedsReview, Pending, Processing, RequiresAction, Success};
+    [
+        (
+            Pending,
+            [
+                Some(Success),
+                Some(Failed),
+                Some(Failed),
+                Some(RequiresAction),
+                Some(Processing),
+                Some(Failed),
+                Some(Processing),
+            ],
+        ),
+        (
+            RequiresAction,
+            [
+                Some(Success),
+                Some(Failed),
+                Some(Failed),
+                Some(RequiresAction),
+                Some(Processing),
+                Some(Canceled),
+                Some(RequiresAction),
+            ],
+        ),
+        (
+            Processing,
+            [
+                Some(Success),
+                Some(Failed),
+                Some(Failed),
+                Some(Processing),
+                Some(Processing),
+                Some(Failed),
+                Some(Processing),
+            ],
+        ),
+        (Success, [None; 7]),
+        (Failed, [None; 7]),
+        (Canceled, [None; 7]),
+        (NeedsReview, [None; 7]),
+    ]
+};
+
+#[test]
+fn every_answer_in_every_status_leads_where_the_table_says() {
+    for (status, expected) in TABLE {
+        for ((name, state), expected) in answers().into_iter().zip(expected) {
+            let outcome = on_answer(&payment(status), &answer(state), &policy(), NOW);
+            assert_eq!(outcome.map(|outcome| outcome.payment.status), expected, "{} + {name}", status.as_str());
+        }
+    }
+}
+
+#[test]
+fn a_payment_that_was_given_up_is_canceled_when_it_is_closed_and_charged_when_it_was_charged() {
+    for status in [PaymentStatus::RequiresAction, PaymentStatus::Processing] {
+        let given_up = on_cancel_request(&payment(status), &policy(), NOW).unwrap().payment;
+        assert_eq!(given_up.status, status);
+        let after = |state| on_answer(&given_up, &answer(state), &policy(), NOW).unwrap();
+        assert_eq!(after(ChargeState::Canceled).payment.status, PaymentStatus::Canceled);
+        assert_eq!(after(ChargeState::NotDone(failure())).payment.status, PaymentStatus::Canceled);
+        assert_eq!(after(ChargeState::Canceled).effect, Effect::Tell(EventName::PaymentCanceled));
+        assert_eq!(after(ChargeState::Success { fee_minor: None }).payment.status, PaymentStatus::Success);
+    }
+    for status in [
+        PaymentStatus::Pending,
+        PaymentStatus::Success,
+        PaymentStatus::Failed,
+        PaymentStatus::Canceled,
+        PaymentStatus::NeedsReview,
+    ] {
+        assert_eq!(on_cancel_request(&payment(status), &policy(), NOW), Err(status));
+    }
+}
+
+#[test]
+fn each_change_of_status_that_merchants_hear_of_is_told_once() {
+    let told = |status, state| on_answer(&payment(status), &answer(state), &policy(), NOW).unwrap();
+    let success = told(PaymentStatus::Pending, ChargeState::Success { fee_minor: Some(61) });
+    assert_eq!(success.effect, Effect::Tell(EventName::PaymentSuccess));
+    assert_eq!(success.payment.event_count, 1);
+    assert_eq!(success.payment.fee_minor, Some(61));
+    assert_eq!(success.payment.paid_at, Some(NOW));
+    assert_eq!(success.payment.terms.payment_token, None, "tokens are forgotten when they are no longer needed");
+    assert_eq!(success.payment.current().unwrap().refs.channel_order_no.as_deref(), Some("pi_1"));
+    let again = told(PaymentStatus::RequiresAction, ChargeState::ActionRequired { next_action: None, expires_at: None });
+    assert_eq!(again.effect, Effect::None);
+    assert_eq!(again.payment.event_count, 0);
+}
+
+#[test]
+fn a_payment_without_outcome_needs_a_person_after_72_hours() {
+    let late = NOW.plus(Duration::from_secs(72 * 3600));
+    let unknown = || answer(ChargeState::Unknown { reason: "timeout".to_owned() });
+    let before = on_answer(&payment(PaymentStatus::Processing), &unknown(), &policy(), late.minus(Duration::from_secs(1)));
+    assert_eq!(before.unwrap().payment.status, PaymentStatus::Processing);
+    let after = on_answer(&payment(PaymentStatus::Processing), &unknown(), &policy(), late).unwrap().payment;
+    assert_eq!(after.status, PaymentStatus::NeedsReview);
+    assert_eq!(after.due_at, None);
+}
+
+#[test]
+fn the_next_attempt_begins_only_where_nothing_was_charged() {
+    for (name, state) in answers() {
+        let next = begin_attempt(&payment(PaymentStatus::Pending), &answer(state), attempt("alipay"), NOW);
+        assert_eq!(next.is_some(), matches!(name, "declined" | "not_done"), "{name}");
+        if let Some(next) = next {
+            assert_eq!(next.attempts.len(), 2);
+            assert_eq!(next.status, PaymentStatus::Pending);
+            assert!(next.attempts[0].outcome.is_some());
+        }
+    }
+    let processing = payment(PaymentStatus::Processing);
+    assert!(begin_attempt(&processing, &answer(ChargeState::NotDone(failure())), attempt("alipay"), NOW).is_none());
+}
+
+#[test]
+fn a_payment_that_lost_its_task_is_asked_about() {
+    let recovered = on_recovery(&payment(PaymentStatus::Pending), &policy(), NOW).unwrap().payment;
+    assert_eq!(recovered.status, PaymentStatus::Processing);
+    assert!(recovered.reconciling);
+    assert_eq!(recovered.due_at, Some(NOW.plus(Duration::from_secs(1))));
+    assert!(on_recovery(&payment(PaymentStatus::Success), &policy(), NOW).is_none());
+}
+
+#[test]
+fn questions_come_in_doubling_steps_to_ten_seconds_then_to_ten_minutes() {
+    let seconds = |tries, age_s| policy().wait(tries, Duration::from_secs(age_s)).as_secs();
+    assert_eq!([0, 1, 2, 3, 4, 40].map(|tries| seconds(tries, 30)), [1, 2, 4, 8, 10, 10]);
+    assert_eq!(seconds(60, 600), 60);
+    assert_eq!(seconds(60, 3_000), 300);
+    assert_eq!(seconds(60, 100_000), 600);
+}
+
+#[test]
+fn what_the_payer_leaves_undone_is_due_at_its_expiry() {
+    let expires_at = NOW.plus(Duration::from_millis(700));
+    let state = ChargeState::ActionRequired { next_action: None, expires_at: Some(expires_at) };
+    let waiting = on_answer(&payment(PaymentStatus::Pending), &answer(state), &policy(), NOW).unwrap().payment;
+    assert_eq!(waiting.due_at, Some(expires_at));
+    let state = ChargeState::ActionRequired { next_action: None, expires_at: None };
+    let waiting = on_answer(&payment(PaymentStatus::Pending), &answer(state), &policy(), NOW).unwrap().payment;
+    assert_eq!(waiting.expires_at, Some(NOW.plus(Duration::from_secs(24 * 3600))));
+}
+
+fn refund(number: &str, amount_minor: i64) -> Refund {
+    Refund {
+        refund_no: RefundNo::new(number),
+        amount_minor,
+        status: RefundStatus::Pending,
+        reason: None,
+        provider_key: format!("tg_{number}"),
+        channel_refund_no: None,
+        failure: None,
+        resolve_tries: 0,
+        created_at: NOW,
+        updated_at: NOW,
+    }
+}
+
+fn refund_answer(state: RefundState) -> RefundAnswer {
+    RefundAnswer { state, channel_refund_no: Some("re_1".to_owned()) }
+}
+
+#[test]
+fn refunds_reserve_their_amount_until_they_certainly_failed() {
+    let paid = payment(PaymentStatus::Success);
+    let first = begin_refund(&paid, refund("RF1", 600), 10, &policy(), NOW).unwrap();
+    assert_eq!(first.refundable_minor(), 400);
+    let too_much = begin_refund(&first, refund("RF2", 401), 10, &policy(), NOW);
+    assert_eq!(too_much, Err(RefundRejection::TooMuch { refundable_minor: 400 }));
+    let number = RefundNo::new("RF1");
+    let unknown = refund_answer(RefundState::Unknown { reason: "timeout".to_owned() });
+    let unknown = on_refund_answer(&first, &number, &unknown, &policy(), NOW).unwrap();
+    assert_eq!((unknown.payment.refundable_minor(), unknown.effect), (400, Effect::None));
+    let failed = on_refund_answer(&first, &number, &refund_answer(RefundState::Failed(failure())), &policy(), NOW);
+    let failed = failed.unwrap();
+    assert_eq!((failed.payment.refundable_minor(), failed.payment.refunded_minor()), (1000, 0));
+    assert_eq!(failed.effect, Effect::Tell(EventName::RefundFailed));
+    let done = on_refund_answer(&first, &number, &refund_answer(RefundState::Success), &policy(), NOW).unwrap();
+    assert_eq!((done.payment.refundable_minor(), done.payment.refunded_minor()), (400, 600));
+    assert_eq!(done.effect, Effect::Tell(EventName::RefundSuccess));
+    assert_eq!(done.payment.due_at, None);
+    let again = on_refund_answer(&done.payment, &number, &refund_answer(RefundState::Success), &policy(), NOW);
+    assert!(again.is_none(), "a repeated answer changes nothing");
+}
+
+#[test]
+fn only_charged_payments_are_refunded_and_not_without_bound() {
+    for status in PaymentStatus::ALL {
+        let begun = begin_refund(&payment(status), refund("RF1", 1), 10, &policy(), NOW);
+        assert_eq!(begun.is_ok(), status == PaymentStatus::Success, "{}", status.as_str());
+    }
+    for amount_minor in [0, -1, 1001, i64::MAX] {
+        assert!(begin_refund(&payment(PaymentStatus::Success), refund("RF1", amount_minor), 10, &policy(), NOW).is_err());
+    }
+    let one = begin_refund(&payment(PaymentStatus::Success), refund("RF1", 1), 1, &policy(), NOW).unwrap();
+    assert_eq!(begin_refund(&one, refund("RF2", 1), 1, &policy(), NOW), Err(RefundRejection::TooMany));
+}

@@ -1,0 +1,100 @@
+//! The ladder: from the channels with their verdicts to one of them. Needs nothing but what a decision record holds, so
+//! that a record can be decided again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::routing::record::{ChannelVerdict, RuleMatch, Step};
+use crate::domain::routing::set::ChannelSet;
+use crate::domain::routing::strategies::{RoutingMode, Strategy};
+
+/// Which rung of the ladder decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rung {
+    /// The merchant asked for this channel.
+    Requested,
+    /// The strategies.
+    Smart,
+    /// A line of the rule table.
+    Rules,
+    /// The default channel.
+    Default,
+}
+
+impl Rung {
+    /// The name as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Smart => "smart",
+            Self::Rules => "rules",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// Who won and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The rung that decided.
+    pub rung: Rung,
+    /// The strategy that left one channel; `None` where no strategy had to.
+    pub strategy: Option<Strategy>,
+    /// The winner's place.
+    pub place: usize,
+}
+
+/// What the ladder is climbed with.
+pub(super) struct Inputs<'a> {
+    pub mode: RoutingMode,
+    pub smart: bool,
+    pub prior: u32,
+    pub draw: u64,
+    /// The place of the channel asked for; `Some(None)` when one was asked for that is not there.
+    pub requested: Option<Option<usize>>,
+    pub rule: Option<&'a RuleMatch>,
+    pub default: Option<usize>,
+    pub channels: &'a [ChannelVerdict],
+}
+
+/// Climbs the ladder. Each strategy that was asked leaves its step in `steps`.
+pub(super) fn choose(inputs: &Inputs<'_>, steps: &mut Vec<Step>) -> Option<Verdict> {
+    let eligible: ChannelSet =
+        (0..inputs.channels.len()).filter(|place| inputs.channels[*place].dropped_by.is_none()).collect();
+    let on = |rung: Rung, place: Option<usize>| {
+        place.filter(|place| eligible.contains(*place)).map(|place| Verdict { rung, strategy: None, place })
+    };
+    if let Some(requested) = inputs.requested {
+        return on(Rung::Requested, requested);
+    }
+    for rung in [Rung::Smart, Rung::Rules, Rung::Default] {
+        let verdict = match rung {
+            Rung::Smart if inputs.smart => by_strategies(inputs, eligible, steps),
+            Rung::Rules => {
+                let named = inputs.rule.and_then(|rule| rule.places.iter().find(|place| eligible.contains(**place)));
+                on(Rung::Rules, named.copied())
+            }
+            Rung::Default => on(Rung::Default, inputs.default),
+            Rung::Smart | Rung::Requested => None,
+        };
+        if verdict.is_some() {
+            return verdict;
+        }
+    }
+    None
+}
+
+fn by_strategies(inputs: &Inputs<'_>, eligible: ChannelSet, steps: &mut Vec<Step>) -> Option<Verdict> {
+    let mut left = eligible;
+    let mut decided_by = None;
+    for strategy in inputs.mode.order() {
+        if left.len() <= 1 {
+            break;
+        }
+        let kept = strategy.narrow(left, inputs.channels, inputs.prior, inputs.draw);
+        steps.push(Step { strategy, before: left, after: kept });
+        left = kept;
+        decided_by = Some(strategy);
+    }
+    left.first().map(|place| Verdict { rung: Rung::Smart, strategy: decided_by, place })
+}

@@ -1,0 +1,165 @@
+//! One decision: readings and request against the table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::ids::ChannelName;
+use crate::domain::money::Money;
+use crate::domain::routing::choose::Rung;
+use crate::domain::routing::country::Country;
+use crate::domain::routing::eligibility::{dropped_by, fee_on};
+use crate::domain::routing::health::BreakerView;
+use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
+use crate::domain::routing::strategies::Strategy;
+use crate::domain::routing::table::RoutingTable;
+use crate::domain::time::Monotonic;
+
+/// What has to be routed.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteRequest<'a> {
+    /// Amount and currency.
+    pub money: Money,
+    /// The payer's country, where it is known.
+    pub country: Option<Country>,
+    /// The merchant's country, where it is known.
+    pub merchant_country: Option<Country>,
+    /// The payment method, if the merchant named one.
+    pub method: Option<&'a str>,
+    /// The channel asked for by name, if any.
+    pub requested: Option<&'a ChannelName>,
+    /// The only channels that the merchant may use; empty for all.
+    pub allowed: &'a [ChannelName],
+    /// The merchant's tier.
+    pub tier: &'a str,
+    /// Channels that were tried for this payment already.
+    pub tried: &'a [ChannelName],
+    /// Whether the money is to be held first and taken later.
+    pub needs_pre_auth: bool,
+    /// 64 random bits.
+    pub draw: u64,
+}
+
+/// What is read about a channel at the moment of the decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelReading {
+    /// Payments in flight on it.
+    pub in_flight: u32,
+    /// Whether nobody is trying it, should it be half-open.
+    pub probe_available: bool,
+}
+
+/// A channel was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Its place in the table.
+    pub place: usize,
+    /// The rung that decided.
+    pub rung: Rung,
+    /// The strategy that decided, if one had to.
+    pub strategy: Option<Strategy>,
+    /// Whether this payment is the one that tries a half-open channel.
+    pub probe: bool,
+    /// What it was decided from.
+    pub record: DecisionRecord,
+}
+
+/// No channel can take it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", record.reason())]
+pub struct NoChannel {
+    /// What it was decided from, with the reason for every channel.
+    pub record: Box<DecisionRecord>,
+    /// When the first open breaker among otherwise able channels lets somebody try again; `None` when time alone will
+    /// not help.
+    pub retry_in: Option<Duration>,
+}
+
+/// Decides. `readings` are in the order of the table's channels; a channel without a reading counts as idle.
+///
+/// # Errors
+/// [`NoChannel`] when no channel can take it; its record says why for each.
+pub fn decide(
+    table: &RoutingTable,
+    readings: &[ChannelReading],
+    request: &RouteRequest<'_>,
+    now: Monotonic,
+) -> Result<Choice, NoChannel> {
+    let setup = &table.setup;
+    let mut record = DecisionRecord {
+        table_version: table.version,
+        draw: request.draw,
+        mode: setup.mode,
+        smart: setup.smart,
+        prior_outcomes: setup.health.prior_outcomes,
+        currency: request.money.currency,
+        requested: request.requested.cloned(),
+        rule: matching_rule(table, request),
+        default_place: setup.place_of(&setup.default_channel),
+        rung: None,
+        strategy: None,
+        chosen: None,
+        channels: verdicts(table, readings, request, now),
+        steps: Vec::new(),
+    };
+    let Some(verdict) = record.conclude() else {
+        let retry_in = retry_in(table, &record, now);
+        return Err(NoChannel { record: Box::new(record), retry_in });
+    };
+    let chosen = &record.channels[verdict.place];
+    Ok(Choice {
+        channel: chosen.channel.clone(),
+        place: verdict.place,
+        rung: verdict.rung,
+        strategy: verdict.strategy,
+        probe: chosen.breaker == BreakerView::HalfOpen,
+        record,
+    })
+}
+
+fn verdicts(
+    table: &RoutingTable,
+    readings: &[ChannelReading],
+    request: &RouteRequest<'_>,
+    now: Monotonic,
+) -> Vec<ChannelVerdict> {
+    let setup = &table.setup;
+    let idle = ChannelReading { in_flight: 0, probe_available: true };
+    let verdict = |(place, facts): (usize, _)| {
+        let facts: &crate::domain::routing::table::ChannelFacts = facts;
+        let health = table.health.get(place).copied().unwrap_or_default();
+        let reading = readings.get(place).copied().unwrap_or(idle);
+        let breaker = health.breaker_at(now);
+        let estimate = health.estimate(&setup.health, now);
+        ChannelVerdict {
+            channel: facts.name.clone(),
+            dropped_by: dropped_by(facts, reading, breaker, request),
+            fee_minor: fee_on(setup, facts, request.money, request.country, request.merchant_country),
+            success_ppm: estimate.success_ppm,
+            samples: estimate.samples,
+            in_flight: reading.in_flight,
+            latency_us: health.latency_us(),
+            weight: facts.weight,
+            local: request.country.is_some_and(|country| facts.local_countries.contains(country)),
+            breaker,
+        }
+    };
+    setup.channels.iter().enumerate().map(verdict).collect()
+}
+
+fn matching_rule(table: &RoutingTable, request: &RouteRequest<'_>) -> Option<RuleMatch> {
+    let rule = table.setup.rules.iter().find(|rule| rule.matches(request))?;
+    let places = rule.channels.iter().filter_map(|channel| table.setup.place_of(channel)).collect();
+    Some(RuleMatch { name: Arc::clone(&rule.name), places })
+}
+
+fn retry_in(table: &RoutingTable, record: &DecisionRecord, now: Monotonic) -> Option<Duration> {
+    use crate::domain::routing::eligibility::DroppedBy::{BreakerOpen, InFlightMax, ProbeTaken};
+    let wait = |(place, verdict): (usize, &ChannelVerdict)| match verdict.dropped_by {
+        Some(BreakerOpen) => table.health.get(place)?.opens_in(now),
+        Some(ProbeTaken | InFlightMax) => Some(Duration::from_secs(1)),
+        _ => None,
+    };
+    record.channels.iter().enumerate().filter_map(wait).min()
+}

@@ -1,0 +1,31 @@
+//! Which channel takes a payment, and why. Pure: a decision is a function of the published table, the live readings,
+//! the request with its random draw, and the time.
+//!
+//! The ladder is smart → rules → default. The same eligibility filter stands before every rung, and a channel that was
+//! asked for by name skips the choice but not the filter. Every decision comes with a record of what it was made from;
+//! the choice can be made again from the record alone.
+
+mod choose;
+mod country;
+mod decide;
+mod eligibility;
+mod health;
+mod record;
+mod set;
+mod strategies;
+mod table;
+
+pub use choose::{Rung, Verdict};
+pub use country::{Country, CountrySet, InvalidCountry};
+pub use decide::{ChannelReading, Choice, NoChannel, RouteRequest, decide};
+pub use eligibility::{DroppedBy, fee_on};
+pub use health::{
+    BreakerView, ChannelHealth, HealthSettings, Outcome, OutcomeClass, WINDOW_OUTCOMES_MAX, WindowEstimate,
+};
+pub use record::{ChannelVerdict, DecisionRecord, RuleMatch, Step};
+pub use set::{CHANNELS_MAX, ChannelSet};
+pub use strategies::{RoutingMode, Strategy};
+pub use table::{ChannelFacts, InvalidSetup, RoutingSetup, RoutingTable, Rule};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! The channels that are set up, by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::channels::{Channel, ChannelSetupError, CredentialError, Credentials, build, default_base_url};
+use crate::clock::Clock;
+use crate::config::{ChannelConfig, ChannelKind, Config};
+use crate::domain::ids::ChannelName;
+use crate::gateway::sandbox::{credentials_of, provider_of};
+
+/// Why a channel can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelsError {
+    /// A credential is missing.
+    #[error("channel {channel}: {source}")]
+    Credential {
+        /// The channel.
+        channel: String,
+        /// What is missing.
+        source: CredentialError,
+    },
+    /// The adapter can't be made.
+    #[error(transparent)]
+    Setup(#[from] ChannelSetupError),
+    /// There is no address to talk to.
+    #[error("channel {0} has no base_url, and there is no sandbox for it")]
+    NoAddress(String),
+}
+
+/// The channels of a gateway.
+pub(crate) struct ChannelSet(BTreeMap<ChannelName, Arc<dyn Channel>>);
+
+impl ChannelSet {
+    /// Sets up every configured channel. Channels with `sandbox = true` talk to the emulators at `sandbox_urls`.
+    pub(crate) fn build(
+        config: &Config,
+        sandbox_urls: &BTreeMap<String, String>,
+        variable: &dyn Fn(&str) -> Option<String>,
+        clock: &Clock,
+    ) -> Result<Self, ChannelsError> {
+        let mut channels = BTreeMap::new();
+        for (name, channel_config) in &config.channels {
+            let channel = build_one(name, channel_config, sandbox_urls, variable, clock)?;
+            channels.insert(ChannelName::new(name.as_str()), channel);
+        }
+        Ok(Self(channels))
+    }
+
+    /// One channel.
+    pub(crate) fn get(&self, name: &ChannelName) -> Option<&Arc<dyn Channel>> {
+        self.0.get(name)
+    }
+}
+
+fn build_one(
+    name: &str,
+    config: &ChannelConfig,
+    sandbox_urls: &BTreeMap<String, String>,
+    variable: &dyn Fn(&str) -> Option<String>,
+    clock: &Clock,
+) -> Result<Arc<dyn Channel>, ChannelsError> {
+    let channel_name = ChannelName::new(name);
+    if config.kind == ChannelKind::Instant {
+        return Ok(build(&channel_name, config, "", &Credentials::default(), clock.clone())?);
+    }
+    if config.sandbox {
+        let no_address = || ChannelsError::NoAddress(name.to_owned());
+        let url = sandbox_urls.get(provider_of(config.kind)).ok_or_else(no_address)?;
+        return Ok(build(&channel_name, config, url, &credentials_of(config.kind), clock.clone())?);
+    }
+    let credentials = Credentials::read(&config.credentials, variable)
+        .map_err(|source| ChannelsError::Credential { channel: name.to_owned(), source })?;
+    let default = default_base_url(config.kind).map(str::to_owned);
+    let base_url = config.base_url.clone().or(default).ok_or_else(|| ChannelsError::NoAddress(name.to_owned()))?;
+    Ok(build(&channel_name, config, &base_url, &credentials, clock.clone())?)
+}

@@ -1,0 +1,175 @@
+//! Requests that are sent again: the key, what is kept under it, and what a repetition gets.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::actors::merchant::Claim;
+use crate::domain::ids::MerchantId;
+use crate::domain::time::Timestamp;
+use crate::gateway::answer::{Renderer, StoredAnswer};
+use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
+use crate::storage::record::{Record, decode, encode};
+use crate::storage::{ABSENT, Batch, keys};
+
+/// Longest `Idempotency-Key`.
+pub const KEY_LEN_MAX: usize = 255;
+
+/// An idempotency key within its scope: method and path. The merchant is added where it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Covers method, path and key.
+    pub fingerprint: u128,
+    /// Covers the body.
+    pub body_hash: u128,
+}
+
+impl IdempotencyKey {
+    /// Takes the header's value with what it is valid for.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] when the key is empty, longer than 255 characters, or not visible ASCII.
+    pub fn new(method: &str, path: &str, key: &str, body: &[u8]) -> Result<Self, GatewayError> {
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        if key.is_empty() || key.len() > KEY_LEN_MAX || !visible {
+            let message = format!("must be 1 to {KEY_LEN_MAX} visible ASCII characters");
+            return Err(GatewayError::field("Idempotency-Key", message));
+        }
+        let scope = format!("{method}\n{path}\n{key}");
+        Ok(Self { fingerprint: hash_128(scope.as_bytes()), body_hash: hash_128(body) })
+    }
+}
+
+fn hash_128(bytes: &[u8]) -> u128 {
+    let digest = Sha256::digest(bytes);
+    let mut first_half = [0_u8; 16];
+    first_half.copy_from_slice(&digest[..16]);
+    u128::from_be_bytes(first_half)
+}
+
+/// Where a request that changes something comes from.
+pub struct Origin {
+    /// Its idempotency key, if it has one.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Keeps requests with the same key out while this one runs.
+    pub claim: Option<Claim>,
+    /// Makes the bytes of its answer.
+    pub renderer: Renderer,
+}
+
+/// What is kept under an idempotency key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct IdempotencyRecord {
+    /// Hash of the body, hexadecimal.
+    body_hash: String,
+    /// The object that the request made or changed.
+    pub(crate) object_no: String,
+    /// What was answered; `None` while the first request has not been answered.
+    pub(crate) answer: Option<StoredAnswer>,
+    /// When the answer was made, or else when the request came.
+    at: Timestamp,
+}
+
+impl Record for IdempotencyRecord {
+    const NAME: &'static str = "idempotency record";
+}
+
+/// What is known about a request's key before it does anything.
+pub(crate) enum Known {
+    /// Nothing, or the request has no key.
+    New(Reservation),
+    /// It was answered with this.
+    Answered(StoredAnswer),
+    /// It made this object, but the process ended before it was answered.
+    Unanswered {
+        /// The object.
+        object_no: String,
+        /// For storing the answer.
+        slot: Slot,
+    },
+}
+
+/// The place where the answer of a request will be kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    key: Vec<u8>,
+    revision: u64,
+    body_hash: String,
+}
+
+/// A key that is about to be used for the first time; `None` inside when the request has no key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reservation(Option<Slot>);
+
+/// Looks a request's key up.
+///
+/// # Errors
+/// [`GatewayError::IdempotencyMismatch`] when it was used with another body.
+pub(crate) fn look_up(
+    core: &Core,
+    merchant_id: &MerchantId,
+    idempotency: Option<&IdempotencyKey>,
+) -> Result<Known, GatewayError> {
+    let Some(idempotency) = idempotency else { return Ok(Known::New(Reservation::default())) };
+    let key = keys::idempotency(merchant_id, idempotency.fingerprint);
+    let body_hash = format!("{:032x}", idempotency.body_hash);
+    let Some(stored) = core.store.get(&key)? else {
+        return Ok(Known::New(Reservation(Some(Slot { key, revision: ABSENT, body_hash }))));
+    };
+    let record: IdempotencyRecord = decode(&stored.value)?;
+    let slot = Slot { key, revision: stored.revision, body_hash };
+    let keep_s = core.config.payments.idempotency_keep_s;
+    let expired = core.clock.now().since(record.at).as_secs() >= keep_s;
+    if expired && record.answer.is_some() {
+        return Ok(Known::New(Reservation(Some(slot))));
+    }
+    if record.body_hash != slot.body_hash {
+        return Err(GatewayError::IdempotencyMismatch);
+    }
+    Ok(match record.answer {
+        Some(answer) => Known::Answered(answer),
+        None => Known::Unanswered { object_no: record.object_no, slot },
+    })
+}
+
+impl Reservation {
+    /// Adds to `batch` that the key now stands for `object_no`. Returns the index of the precondition that fails when
+    /// another request with the same key was quicker.
+    pub(crate) fn begin(&self, batch: &mut Batch, object_no: &str, now: Timestamp) -> Result<Option<usize>, GatewayError> {
+        let Some(slot) = &self.0 else { return Ok(None) };
+        let index = batch.preconditions.len();
+        slot.write(batch, object_no, None, now)?;
+        Ok(Some(index))
+    }
+
+    /// The place for the answer, once the batch of [`Reservation::begin`] was committed as `sequence`.
+    pub(crate) fn committed(self, sequence: u64) -> Option<Slot> {
+        self.0.map(|slot| Slot { revision: sequence, ..slot })
+    }
+}
+
+impl Slot {
+    /// Adds to `batch` what is answered.
+    pub(crate) fn answer(
+        &self,
+        batch: &mut Batch,
+        object_no: &str,
+        answer: &StoredAnswer,
+        now: Timestamp,
+    ) -> Result<(), GatewayError> {
+        self.write(batch, object_no, Some(answer.clone()), now)
+    }
+
+    fn write(
+        &self,
+        batch: &mut Batch,
+        object_no: &str,
+        answer: Option<StoredAnswer>,
+        now: Timestamp,
+    ) -> Result<(), GatewayError> {
+        let record =
+            IdempotencyRecord { body_hash: self.body_hash.clone(), object_no: object_no.to_owned(), answer, at: now };
+        batch.replace(self.key.clone(), self.revision, encode(&record)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,368 @@
+//! Merchants and their keys: made, changed and suspended by the operator; looked up for every request.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::config::TierConfig;
+use crate::domain::ids::{ChannelName, KeyId, MerchantId, random_id};
+use crate::domain::limit::{InvalidFigures, LimitFigures};
+use crate::domain::merchant::{ACTIVE_KEYS_MAX, LimitOverrides, Merchant, MerchantStatus};
+use crate::domain::time::Timestamp;
+use crate::gateway::command::{CreateMerchant, UpdateMerchant};
+use crate::gateway::core::Core;
+use crate::gateway::error::{FieldError, GatewayError};
+use crate::gateway::page::{Page, PageRequest, cursor_of};
+use crate::gateway::view::{MerchantView, NewKeyView, NewMerchantView};
+use crate::storage::record::{Record, decode, encode};
+use crate::storage::{Batch, Scan, StoreError, Versioned, keys};
+
+/// Tries of a change that others keep overtaking.
+const CONFLICTS_MAX: usize = 8;
+/// Longest name of a merchant in characters.
+const NAME_CHARS_MAX: usize = 100;
+
+/// An API key as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ApiKeyRecord {
+    merchant_id: MerchantId,
+    /// The secret, encrypted for exactly this key of this merchant.
+    sealed_secret: String,
+    created_at: Timestamp,
+}
+
+impl Record for ApiKeyRecord {
+    const NAME: &'static str = "API key";
+}
+
+/// A key with its secret, ready for checking signatures.
+pub(crate) struct KnownKey {
+    /// Whose it is.
+    pub(crate) merchant_id: MerchantId,
+    /// Its secret half.
+    pub(crate) secret: Zeroizing<String>,
+}
+
+/// A merchant with what follows from its record and the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownMerchant {
+    /// The record.
+    pub(crate) merchant: Arc<Merchant>,
+    /// Its limits: the tier's with its own in place of them.
+    pub(crate) figures: Arc<LimitFigures>,
+}
+
+/// Called with a merchant's new limits after they were stored.
+pub(crate) type LimitsChanged = Box<dyn Fn(&MerchantId, Arc<LimitFigures>) + Send + Sync>;
+
+/// The merchants of a gateway.
+pub struct Merchants {
+    core: Core,
+    keys: DashMap<KeyId, Arc<KnownKey>>,
+    merchants: DashMap<MerchantId, KnownMerchant>,
+    limits_changed: LimitsChanged,
+}
+
+impl Merchants {
+    pub(crate) fn new(core: Core, limits_changed: LimitsChanged) -> Self {
+        Self { core, keys: DashMap::new(), merchants: DashMap::new(), limits_changed }
+    }
+
+    /// Makes a merchant with its first key. The secret is in this answer and nowhere else.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] for a wrong field.
+    pub async fn create(&self, command: CreateMerchant) -> Result<NewMerchantView, GatewayError> {
+        let now = self.core.clock.now();
+        let channels = command.channels.clone().unwrap_or_default();
+        let merchant = Merchant {
+            merchant_id: MerchantId::new(random_id("m_", self.draws())),
+            name: command.name,
+            tier: command.tier,
+            country: command.country,
+            limits: command.limits.unwrap_or_default(),
+            channels: channels.into_iter().map(ChannelName::new).collect(),
+            status: MerchantStatus::Active,
+            keys: Vec::new(),
+            created_at: now,
+            updated_at: now,
+        };
+        self.check(&merchant)?;
+        let mut batch = Batch::new();
+        let (merchant, key) = self.add_key(&mut batch, merchant)?;
+        batch.insert(keys::merchant(&merchant.merchant_id), encode(&merchant)?);
+        self.core.store.commit(batch).await?;
+        Ok(NewMerchantView { merchant: view_of(&merchant), key })
+    }
+
+    /// One merchant.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub fn get(&self, merchant_id: &str) -> Result<MerchantView, GatewayError> {
+        let (merchant, _) = self.read(&MerchantId::new(merchant_id))?;
+        Ok(view_of(&merchant))
+    }
+
+    /// A page of merchants.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] for a wrong limit or cursor.
+    pub fn list(&self, page: &PageRequest) -> Result<Page<MerchantView>, GatewayError> {
+        let rows = page.rows()?;
+        let prefix = keys::merchants();
+        let mut scan = Scan::prefix(&prefix, rows + 1);
+        if let Some(mut after) = page.key_after(&prefix)? {
+            after.push(0);
+            scan.start = after;
+        }
+        let found = self.core.store.scan(&scan)?;
+        let next_cursor = if found.len() > rows { found.get(rows - 1).map(|row| cursor_of(&prefix, &row.key)) } else { None };
+        let items = found
+            .iter()
+            .take(rows)
+            .map(|row| decode::<Merchant>(&row.versioned.value).map(|merchant| view_of(&merchant)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(Page { items, next_cursor })
+    }
+
+    /// Changes what the command names; takes effect with the next request.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`].
+    pub async fn update(&self, merchant_id: &str, command: UpdateMerchant) -> Result<MerchantView, GatewayError> {
+        let merchant = self
+            .change(&MerchantId::new(merchant_id), |merchant, _| {
+                merchant.name = command.name.clone().unwrap_or_else(|| merchant.name.clone());
+                merchant.tier = command.tier.clone().unwrap_or_else(|| merchant.tier.clone());
+                merchant.country = command.country.clone().or_else(|| merchant.country.clone());
+                merchant.limits = command.limits.unwrap_or(merchant.limits);
+                merchant.status = command.status.unwrap_or(merchant.status);
+                if let Some(channels) = &command.channels {
+                    merchant.channels = channels.iter().map(|name| ChannelName::new(name.as_str())).collect();
+                }
+                self.check(merchant)
+            })
+            .await?;
+        let known = self.known(merchant)?;
+        (self.limits_changed)(&known.merchant.merchant_id, known.figures);
+        Ok(view_of(&known.merchant))
+    }
+
+    /// Takes a merchant and its keys away. Its payments stay.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub async fn delete(&self, merchant_id: &str) -> Result<(), GatewayError> {
+        let merchant_id = MerchantId::new(merchant_id);
+        let (merchant, stored) = self.read(&merchant_id)?;
+        let mut batch = Batch::new();
+        batch.expect(keys::merchant(&merchant_id), stored.revision);
+        batch.delete(keys::merchant(&merchant_id));
+        for key_id in &merchant.keys {
+            batch.delete(keys::api_key(key_id));
+        }
+        self.core.store.commit(batch).await?;
+        for key_id in &merchant.keys {
+            self.keys.remove(key_id);
+        }
+        self.merchants.remove(&merchant_id);
+        Ok(())
+    }
+
+    /// Makes another key; a merchant has up to two.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], or [`GatewayError::InvalidState`] when there are two already.
+    pub async fn create_key(&self, merchant_id: &str) -> Result<NewKeyView, GatewayError> {
+        let mut made = None;
+        self.change(&MerchantId::new(merchant_id), |merchant, batch| {
+            if merchant.keys.len() >= ACTIVE_KEYS_MAX {
+                return Err(GatewayError::InvalidState { status: "two_active_keys".to_owned() });
+            }
+            let (changed, key) = self.add_key(batch, merchant.clone())?;
+            *merchant = changed;
+            made = Some(key);
+            Ok(())
+        })
+        .await?;
+        made.ok_or_else(|| GatewayError::Internal("a key was stored but not made".to_owned()))
+    }
+
+    /// Takes a key away; requests with it are refused from now on.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub async fn delete_key(&self, merchant_id: &str, key_id: &str) -> Result<(), GatewayError> {
+        let key_id = KeyId::new(key_id);
+        self.change(&MerchantId::new(merchant_id), |merchant, batch| {
+            let before = merchant.keys.len();
+            merchant.keys.retain(|known| *known != key_id);
+            if merchant.keys.len() == before {
+                return Err(GatewayError::NotFound("key"));
+            }
+            batch.delete(keys::api_key(&key_id));
+            Ok(())
+        })
+        .await?;
+        self.keys.remove(&key_id);
+        Ok(())
+    }
+
+    /// The key with this id and its secret, from memory or the store.
+    pub(crate) fn key(&self, key_id: &KeyId) -> Result<Option<Arc<KnownKey>>, GatewayError> {
+        if let Some(known) = self.keys.get(key_id) {
+            return Ok(Some(Arc::clone(&known)));
+        }
+        let Some(stored) = self.core.store.get(&keys::api_key(key_id))? else { return Ok(None) };
+        let record: ApiKeyRecord = decode(&stored.value)?;
+        let identity = key_identity(&record.merchant_id, key_id);
+        let secret = self.core.vault.unseal(&identity, &record.sealed_secret)?;
+        let secret = Zeroizing::new(String::from_utf8_lossy(&secret).into_owned());
+        let known = Arc::new(KnownKey { merchant_id: record.merchant_id, secret });
+        if self.keys.len() >= self.core.config.auth.key_cache_max {
+            self.keys.clear();
+        }
+        self.keys.insert(key_id.clone(), Arc::clone(&known));
+        Ok(Some(known))
+    }
+
+    /// The merchant with this id, from memory or the store.
+    pub(crate) fn merchant(&self, merchant_id: &MerchantId) -> Result<KnownMerchant, GatewayError> {
+        if let Some(known) = self.merchants.get(merchant_id) {
+            return Ok(known.clone());
+        }
+        let (merchant, _) = self.read(merchant_id)?;
+        self.known(merchant)
+    }
+
+    fn known(&self, merchant: Merchant) -> Result<KnownMerchant, GatewayError> {
+        let Some(tier) = self.core.config.tiers.get(&merchant.tier) else {
+            return Err(GatewayError::Internal(format!("tier {} of a merchant is not configured", merchant.tier)));
+        };
+        let figures = figures_of(tier, &merchant.limits)
+            .map_err(|error| GatewayError::Internal(format!("limits of a merchant: {error}")))?;
+        let known = KnownMerchant { merchant: Arc::new(merchant), figures: Arc::new(figures) };
+        if self.merchants.len() >= self.core.config.auth.key_cache_max {
+            self.merchants.clear();
+        }
+        self.merchants.insert(known.merchant.merchant_id.clone(), known.clone());
+        Ok(known)
+    }
+
+    fn read(&self, merchant_id: &MerchantId) -> Result<(Merchant, Versioned), GatewayError> {
+        let stored = self.core.store.get(&keys::merchant(merchant_id))?.ok_or(GatewayError::NotFound("merchant"))?;
+        Ok((decode(&stored.value)?, stored))
+    }
+
+    /// Reads the merchant, lets `apply` change it, and commits both, again when somebody else was quicker.
+    async fn change(
+        &self,
+        merchant_id: &MerchantId,
+        mut apply: impl FnMut(&mut Merchant, &mut Batch) -> Result<(), GatewayError>,
+    ) -> Result<Merchant, GatewayError> {
+        for _ in 0..CONFLICTS_MAX {
+            let (mut merchant, stored) = self.read(merchant_id)?;
+            let mut batch = Batch::new();
+            apply(&mut merchant, &mut batch)?;
+            merchant.updated_at = self.core.clock.now();
+            batch.replace(keys::merchant(merchant_id), stored.revision, encode(&merchant)?);
+            match self.core.store.commit(batch).await {
+                Ok(_) => {
+                    self.merchants.remove(merchant_id);
+                    return Ok(merchant);
+                }
+                Err(StoreError::Precondition { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    fn add_key(&self, batch: &mut Batch, mut merchant: Merchant) -> Result<(Merchant, NewKeyView), GatewayError> {
+        let key_id = KeyId::new(random_id("ak_", self.draws()));
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        self.core.random.fill(bytes.as_mut_slice());
+        let secret = format!("sk_{}", hex::encode(bytes.as_slice()));
+        let identity = key_identity(&merchant.merchant_id, &key_id);
+        let record = ApiKeyRecord {
+            merchant_id: merchant.merchant_id.clone(),
+            sealed_secret: self.core.vault.seal(&identity, secret.as_bytes())?,
+            created_at: self.core.clock.now(),
+        };
+        batch.insert(keys::api_key(&key_id), encode(&record)?);
+        merchant.keys.push(key_id.clone());
+        Ok((merchant, NewKeyView { id: key_id.to_string(), secret }))
+    }
+
+    fn check(&self, merchant: &Merchant) -> Result<(), GatewayError> {
+        let config = &self.core.config;
+        let mut errors = Vec::new();
+        let name_chars = merchant.name.chars().count();
+        if !(1..=NAME_CHARS_MAX).contains(&name_chars) {
+            errors.push(FieldError::new("name", format!("must have 1 to {NAME_CHARS_MAX} characters")));
+        }
+        if !config.tiers.contains_key(&merchant.tier) {
+            let known: Vec<&str> = config.tiers.keys().map(String::as_str).collect();
+            errors.push(FieldError::new("tier", format!("must be one of {}", known.join(", "))));
+        }
+        if merchant.country.as_deref().is_some_and(|country| !is_country_code(country)) {
+            errors.push(FieldError::new("country", "must be an ISO 3166-1 alpha-2 code in capitals, such as US"));
+        }
+        for channel in &merchant.channels {
+            if !config.channels.contains_key(channel.as_str()) {
+                errors.push(FieldError::new("channels", format!("there is no channel {channel}")));
+            }
+        }
+        if let Some(tier) = config.tiers.get(&merchant.tier)
+            && let Err(error) = figures_of(tier, &merchant.limits)
+        {
+            errors.push(FieldError::new("limits", error.to_string()));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(errors)) }
+    }
+
+    fn draws(&self) -> [u64; 2] {
+        [self.core.random.draw_u64(), self.core.random.draw_u64()]
+    }
+}
+
+/// Whether `text` has the form of an ISO 3166-1 alpha-2 code.
+pub(crate) fn is_country_code(text: &str) -> bool {
+    text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+fn figures_of(tier: &TierConfig, overrides: &LimitOverrides) -> Result<LimitFigures, InvalidFigures> {
+    let tier = LimitFigures {
+        per_second: tier.per_second,
+        per_minute: tier.per_minute,
+        per_hour: tier.per_hour,
+        burst: tier.burst,
+        concurrent: tier.concurrent,
+    };
+    LimitFigures::of(&tier, overrides)
+}
+
+fn key_identity(merchant_id: &MerchantId, key_id: &KeyId) -> String {
+    format!("api_key|{merchant_id}|{key_id}")
+}
+
+fn view_of(merchant: &Merchant) -> MerchantView {
+    MerchantView {
+        merchant_id: merchant.merchant_id.to_string(),
+        name: merchant.name.clone(),
+        tier: merchant.tier.clone(),
+        country: merchant.country.clone(),
+        status: match merchant.status {
+            MerchantStatus::Active => "active".to_owned(),
+            MerchantStatus::Suspended => "suspended".to_owned(),
+        },
+        limits: merchant.limits,
+        channels: merchant.channels.iter().map(ToString::to_string).collect(),
+        keys: merchant.keys.iter().map(ToString::to_string).collect(),
+        created_at: merchant.created_at.rfc3339(),
+        updated_at: merchant.updated_at.rfc3339(),
+    }
+}

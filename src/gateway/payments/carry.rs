@@ -1,0 +1,255 @@
+//! Carries one payment from its intent to its outcome, in a task of its own.
+
+use crate::actors::router::Reservation;
+use crate::channels::ChargeRequest;
+use crate::domain::ids::{ChannelName, PaymentNo, dated_number};
+use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope};
+use crate::domain::payment::{Attempt, Payment, PaymentStatus, PaymentTerms, begin_attempt, next_due_at, on_answer};
+use crate::domain::routing::{ChannelVerdict, DroppedBy, NoChannel};
+use crate::domain::time::Timestamp;
+use crate::gateway::answer::{Answered, Renderer};
+use crate::gateway::auth::Caller;
+use crate::gateway::error::{FieldError, GatewayError};
+use crate::gateway::idempotency::{self, Origin, Slot};
+use crate::gateway::payments::rows::{self, StoredPayment};
+use crate::gateway::routing::outcome_class;
+use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, order_exists, views};
+use crate::storage::{Batch, StoreError};
+
+/// What a payment's task holds while it carries the payment.
+struct Carried {
+    stored: StoredPayment,
+    slot: Option<Slot>,
+    renderer: Renderer,
+}
+
+impl Payments {
+    /// Decides, stores the intent, asks the channel (and perhaps the next one), stores the outcome and answers.
+    pub(super) async fn carry(
+        &self,
+        caller: &Caller,
+        origin: Origin,
+        reservation: idempotency::Reservation,
+        terms: PaymentTerms,
+    ) -> Result<Answered, GatewayError> {
+        let inner = &self.0;
+        let Origin { claim, renderer, .. } = origin;
+        // Keeps repetitions out until the answer is stored.
+        let _claim = claim;
+        let now = inner.core.clock.now();
+        let (mut place, decision) = inner
+            .router
+            .decide(&inner.route_request(caller, &terms, &[]))
+            .map_err(|none| GatewayError::NoChannelAvailable { reasons: reasons(&none) })?;
+        let payment_no = PaymentNo::new(dated_number("PY", now, inner.core.random.draw_u64()));
+        let Some(_working) = inner.work_on(&payment_no) else {
+            return Err(GatewayError::Internal(format!("payment number {payment_no} was drawn twice")));
+        };
+        let attempt = inner.attempt(&payment_no, 1, place.channel().clone(), decision, now);
+        let payment = inner.intent(caller, payment_no, terms, attempt, now);
+        let (stored, slot) = inner.commit_intent(payment, reservation, now).await?;
+        let mut carried = Carried { stored, slot, renderer };
+        loop {
+            let answer = inner.charge(&carried.stored.payment, place).await;
+            match inner.next_attempt(caller, &carried.stored.payment, &answer) {
+                Some((next_place, next_attempt)) => {
+                    inner.commit_next(&mut carried, &answer, next_attempt).await?;
+                    place = next_place;
+                }
+                None => return inner.conclude(carried, &answer).await,
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn intent(
+        &self,
+        caller: &Caller,
+        payment_no: PaymentNo,
+        terms: PaymentTerms,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Payment {
+        let fee_minor = chosen_fee_minor(&attempt);
+        let mut payment = Payment {
+            payment_no,
+            merchant_id: caller.merchant.merchant_id.clone(),
+            terms,
+            status: PaymentStatus::Pending,
+            reconciling: false,
+            cancel_requested: false,
+            attempts: vec![attempt],
+            refunds: Vec::new(),
+            next_action: None,
+            fee_minor,
+            resolve_tries: 0,
+            event_count: 0,
+            due_at: None,
+            expires_at: None,
+            created_at: now,
+            updated_at: now,
+            paid_at: None,
+        };
+        payment.due_at = next_due_at(&payment, &self.policy, now);
+        payment
+    }
+
+    /// Makes the intent durable. Until this returns nothing has begun.
+    async fn commit_intent(
+        &self,
+        payment: Payment,
+        reservation: idempotency::Reservation,
+        now: Timestamp,
+    ) -> Result<(StoredPayment, Option<Slot>), GatewayError> {
+        let mut batch = Batch::new();
+        let order_index = rows::insert(&mut batch, &payment)?;
+        let key_index = reservation.begin(&mut batch, payment.payment_no.as_str(), now)?;
+        match self.core.store.commit(batch).await {
+            Ok(committed) => {
+                let slot = reservation.committed(committed.sequence);
+                Ok((StoredPayment { payment, revision: committed.sequence }, slot))
+            }
+            Err(StoreError::Precondition { index }) if index == order_index => {
+                let holder = rows::holder_of_order(&self.core, &payment.merchant_id, &payment.terms.order_no)?;
+                Err(holder.map_or(GatewayError::Overloaded { retry_after_s: 1 }, |holder| order_exists(&holder)))
+            }
+            Err(StoreError::Precondition { index }) if Some(index) == key_index => {
+                Err(GatewayError::IdempotencyInProgress)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks the channel of the current attempt, once, and tells the router how that went.
+    async fn charge(&self, payment: &Payment, place: Reservation) -> ChargeAnswer {
+        let Some(request) = charge_request(payment) else {
+            return ChargeAnswer {
+                state: ChargeState::Unknown { reason: "the payment has no attempt".to_owned() },
+                refs: crate::domain::outcome::ProviderRefs::default(),
+            };
+        };
+        let channel_name = place.channel().clone();
+        let started = self.core.clock.monotonic();
+        let answer = match self.channels.get(&channel_name) {
+            Some(channel) => channel.charge(&request).await,
+            None => not_configured(&channel_name),
+        };
+        let latency = self.core.clock.monotonic().since(started);
+        if let ChargeState::Unknown { reason } = &answer.state {
+            tracing::warn!(payment_no = %payment.payment_no, channel = %channel_name, reason, "charge outcome unknown");
+        }
+        place.report(outcome_class(&answer.state), latency);
+        answer
+    }
+
+    /// Another channel, when the answer allows one: certainly not charged, the refusal lies with the channel, the
+    /// merchant named none, and there is one left within the bounds.
+    fn next_attempt(
+        &self,
+        caller: &Caller,
+        payment: &Payment,
+        answer: &ChargeAnswer,
+    ) -> Option<(Reservation, Attempt)> {
+        let (ChargeState::Declined(failure) | ChargeState::NotDone(failure)) = &answer.state else { return None };
+        let channels_fault = matches!(failure.decline_scope, DeclineScope::Processor | DeclineScope::Network);
+        let tried: Vec<ChannelName> = payment.attempts.iter().map(|attempt| attempt.channel.clone()).collect();
+        let settings = &self.core.config;
+        let failovers_left = tried.len() <= usize::try_from(settings.routing.failover_max).unwrap_or(0);
+        let now = self.core.clock.now();
+        let age_ms = now.since(payment.created_at).as_millis();
+        let in_time = age_ms < u128::from(settings.payments.answer_within_ms);
+        let may_choose = payment.terms.requested_channel.is_none();
+        if !(channels_fault && failovers_left && in_time && may_choose) {
+            return None;
+        }
+        let request = self.route_request(caller, &payment.terms, &tried);
+        let (place, decision) = self.router.decide(&request).ok()?;
+        let attempt = self.attempt(&payment.payment_no, tried.len() + 1, place.channel().clone(), decision, now);
+        Some((place, attempt))
+    }
+
+    /// Makes the end of one attempt and the intent of the next durable, in one commit.
+    async fn commit_next(
+        &self,
+        carried: &mut Carried,
+        answer: &ChargeAnswer,
+        next: Attempt,
+    ) -> Result<(), GatewayError> {
+        let now = self.core.clock.now();
+        let fee_minor = chosen_fee_minor(&next);
+        let Some(mut payment) = begin_attempt(&carried.stored.payment, answer, next, now) else {
+            return Err(GatewayError::Internal("a next attempt began out of turn".to_owned()));
+        };
+        payment.fee_minor = fee_minor;
+        payment.due_at = next_due_at(&payment, &self.policy, now);
+        let mut batch = Batch::finishing();
+        rows::replace(&mut batch, &carried.stored, &payment)?;
+        let committed = rows::commit_finish(&self.core, batch).await?;
+        carried.stored = StoredPayment { payment, revision: committed.sequence };
+        Ok(())
+    }
+
+    /// Makes the outcome durable, with the event, its notifications and the answer, and only then answers.
+    async fn conclude(&self, mut carried: Carried, answer: &ChargeAnswer) -> Result<Answered, GatewayError> {
+        for _ in 0..CONFLICTS_MAX {
+            let now = self.core.clock.now();
+            let before = &carried.stored;
+            let Some(outcome) = on_answer(&before.payment, answer, &self.policy, now) else {
+                return Err(GatewayError::Internal(format!("payment {} ended twice", before.payment.payment_no)));
+            };
+            let mut batch = Batch::finishing();
+            let tell = |name, id| views::payment_event(&outcome.payment, name, id);
+            let planned = self.record(&mut batch, before, &outcome, tell, now)?;
+            let reply = views::created_reply(&outcome.payment, self.core.livemode());
+            let stored_answer = (carried.renderer)(&reply);
+            if let Some(slot) = &carried.slot {
+                slot.answer(&mut batch, outcome.payment.payment_no.as_str(), &stored_answer, now)?;
+            }
+            match rows::commit_finish(&self.core, batch).await {
+                Ok(_) => {
+                    self.announce(planned, outcome.payment.due_at);
+                    return Ok(Answered { answer: stored_answer, replayed: false });
+                }
+                Err(StoreError::Precondition { .. }) => {
+                    let payment = &before.payment;
+                    carried.stored = rows::read(&self.core, &payment.merchant_id, &payment.payment_no)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(GatewayError::Internal("a payment's outcome was overtaken too often".to_owned()))
+    }
+}
+
+/// The request of the current attempt, the same every time it is made.
+pub(super) fn charge_request(payment: &Payment) -> Option<ChargeRequest> {
+    let attempt = payment.current()?;
+    Some(ChargeRequest {
+        reference: payment.payment_no.to_string(),
+        provider_key: attempt.provider_key.clone(),
+        money: payment.terms.money,
+        method: payment.terms.method.clone(),
+        payment_token: payment.terms.payment_token.clone(),
+        description: payment.terms.description.clone(),
+        customer_email: payment.terms.customer_email.clone(),
+        return_url: payment.terms.return_url.clone(),
+    })
+}
+
+fn not_configured(channel: &ChannelName) -> ChargeAnswer {
+    ChargeAnswer {
+        state: ChargeState::Unknown { reason: format!("channel {channel} is not configured any more") },
+        refs: crate::domain::outcome::ProviderRefs::default(),
+    }
+}
+
+fn chosen_fee_minor(attempt: &Attempt) -> Option<i64> {
+    attempt.decision.chosen_channel().and_then(|verdict| verdict.fee_minor)
+}
+
+fn reasons(none: &NoChannel) -> Vec<FieldError> {
+    let in_words = |verdict: &ChannelVerdict| verdict.dropped_by.map_or("was not named", DroppedBy::in_words);
+    let channels = none.record.channels.iter();
+    channels.map(|verdict| FieldError::new(verdict.channel.as_str(), in_words(verdict))).collect()
+}

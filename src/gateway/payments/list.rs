@@ -1,0 +1,132 @@
+//! Pages of a merchant's payments, newest first.
+
+use crate::domain::ids::MerchantId;
+use crate::domain::payment::{Payment, PaymentStatus};
+use crate::domain::time::Timestamp;
+use crate::gateway::command::PaymentFilter;
+use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
+use crate::gateway::page::{Page, PageRequest, cursor_of};
+use crate::gateway::payments::rows;
+use crate::storage::record::decode;
+use crate::storage::{Scan, keys};
+
+/// Rows looked at for one page: a filter that fits few of them gives a short page with a cursor to go on from.
+const ROWS_LOOKED_AT_MAX: usize = 2_000;
+/// Rows read at once.
+const CHUNK_ROWS: usize = 200;
+
+/// What a filter asks for, checked.
+struct Wanted<'a> {
+    status: Option<PaymentStatus>,
+    channel: Option<&'a str>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+}
+
+impl Wanted<'_> {
+    fn includes(&self, payment: &Payment) -> bool {
+        self.status.is_none_or(|status| payment.status == status)
+            && self.channel.is_none_or(|name| payment.current().is_some_and(|attempt| attempt.channel.as_str() == name))
+            && self.to.is_none_or(|to| payment.created_at < to)
+    }
+
+    /// Whether this payment and all older ones are too old.
+    fn ends_before(&self, payment: &Payment) -> bool {
+        self.from.is_some_and(|from| payment.created_at < from)
+    }
+}
+
+/// A page of payments.
+pub(super) fn list(
+    core: &Core,
+    merchant_id: &MerchantId,
+    filter: &PaymentFilter,
+    page: &PageRequest,
+) -> Result<Page<Payment>, GatewayError> {
+    let wanted = check(filter)?;
+    if let Some(order_no) = &filter.order_no {
+        return list_by_order(core, merchant_id, order_no, &wanted, page);
+    }
+    scan(core, merchant_id, &wanted, None, page)
+}
+
+fn check(filter: &PaymentFilter) -> Result<Wanted<'_>, GatewayError> {
+    let time = |field: &str, text: &Option<String>| match text {
+        None => Ok(None),
+        Some(text) => Timestamp::parse_rfc3339(text)
+            .map(Some)
+            .ok_or_else(|| GatewayError::field(field, "must be an RFC 3339 time, such as 2025-01-24T10:30:45Z")),
+    };
+    let status = match &filter.status {
+        None => None,
+        Some(text) => Some(PaymentStatus::parse(text).ok_or_else(|| {
+            let known: Vec<&str> = PaymentStatus::ALL.iter().map(|status| status.as_str()).collect();
+            GatewayError::field("status", format!("must be one of {}", known.join(", ")))
+        })?),
+    };
+    Ok(Wanted {
+        status,
+        channel: filter.channel.as_deref(),
+        from: time("from", &filter.from)?,
+        to: time("to", &filter.to)?,
+    })
+}
+
+/// The payment that holds the order number, quickly; earlier ones that failed under it by looking through the list.
+fn list_by_order(
+    core: &Core,
+    merchant_id: &MerchantId,
+    order_no: &str,
+    wanted: &Wanted<'_>,
+    page: &PageRequest,
+) -> Result<Page<Payment>, GatewayError> {
+    if page.cursor.is_none()
+        && let Some(holder) = rows::holder_of_order(core, merchant_id, order_no)?
+    {
+        let stored = rows::read(core, merchant_id, &holder)?;
+        let prefix = keys::payments_of(merchant_id);
+        let next_cursor = Some(cursor_of(&prefix, &keys::payment(merchant_id, &holder)));
+        let items: Vec<Payment> = Some(stored.payment).into_iter().filter(|payment| wanted.includes(payment)).collect();
+        return Ok(Page { items, next_cursor });
+    }
+    scan(core, merchant_id, wanted, Some(order_no), page)
+}
+
+fn scan(
+    core: &Core,
+    merchant_id: &MerchantId,
+    wanted: &Wanted<'_>,
+    order_no: Option<&str>,
+    page: &PageRequest,
+) -> Result<Page<Payment>, GatewayError> {
+    let rows_wanted = page.rows()?;
+    let prefix = keys::payments_of(merchant_id);
+    let mut items = Vec::new();
+    let mut end = page.key_after(&prefix)?.or_else(|| crate::storage::prefix_end(&prefix));
+    let mut looked_at = 0;
+    while looked_at < ROWS_LOOKED_AT_MAX {
+        let chunk = Scan { start: prefix.clone(), end: end.clone(), limit: CHUNK_ROWS, reverse: true };
+        let rows = core.store.scan(&chunk)?;
+        for row in &rows {
+            looked_at += 1;
+            let payment: Payment = decode(&row.versioned.value)?;
+            if wanted.ends_before(&payment) {
+                return Ok(Page { items, next_cursor: None });
+            }
+            let fits = wanted.includes(&payment) && order_no.is_none_or(|order_no| payment.terms.order_no == order_no);
+            if fits {
+                items.push(payment);
+            }
+            if items.len() == rows_wanted {
+                return Ok(Page { items, next_cursor: Some(cursor_of(&prefix, &row.key)) });
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == CHUNK_ROWS => end = Some(last.key.clone()),
+            _ => return Ok(Page { items, next_cursor: None }),
+        }
+    }
+    let next_cursor = end.map(|key| cursor_of(&prefix, &key));
+    Ok(Page { items, next_cursor })
+}

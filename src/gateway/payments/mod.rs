@@ -1,0 +1,361 @@
+//! Payments: taken, looked up, canceled. What is written here holds at every moment: the intent is stored before a
+//! channel is asked, the outcome before anybody is told.
+
+mod carry;
+mod list;
+mod reconcile;
+mod refunds;
+pub(crate) mod rows;
+mod terms;
+pub(crate) mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashSet;
+use tokio::sync::Notify;
+
+use crate::actors::router::RouterHandle;
+use crate::domain::event::{Event, EventName};
+use crate::domain::ids::{ChannelName, EventId, MerchantId, PaymentNo, sortable_id};
+use crate::domain::outcome::ProviderRefs;
+use crate::domain::payment::{
+    Attempt, Effect, Outcome, Payment, PaymentStatus, PaymentTerms, ResolvePolicy, on_cancel_request,
+};
+use crate::domain::routing::{DecisionRecord, RouteRequest};
+use crate::domain::time::Timestamp;
+use crate::gateway::answer::{Answered, Renderer, Reply, StoredAnswer};
+use crate::gateway::auth::Caller;
+use crate::gateway::channels::ChannelSet;
+use crate::gateway::command::{CreatePayment, PaymentFilter};
+use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
+use crate::gateway::idempotency::{Known, Origin, Slot, look_up};
+use crate::gateway::installation::ProviderKeys;
+use crate::gateway::page::{Page, PageRequest};
+use crate::gateway::view::{PaymentView, QuoteView, RoutingView};
+use crate::gateway::webhooks::Webhooks;
+use crate::storage::{Batch, StoreError};
+
+pub use refunds::Refunds;
+use rows::StoredPayment;
+
+/// Tries of a change that others keep overtaking.
+const CONFLICTS_MAX: usize = 8;
+
+/// The payments of a gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Payments(Arc<Inner>);
+
+struct Inner {
+    core: Core,
+    router: RouterHandle,
+    channels: Arc<ChannelSet>,
+    webhooks: Webhooks,
+    provider_keys: ProviderKeys,
+    policy: ResolvePolicy,
+    /// Payments that somebody in this process works on; timers leave them alone.
+    working: Arc<DashSet<PaymentNo>>,
+    /// Wakes the timer when something becomes due earlier than it thinks.
+    due: Notify,
+}
+
+/// Says that somebody works on a payment, until it is dropped.
+struct Working {
+    set: Arc<DashSet<PaymentNo>>,
+    payment_no: PaymentNo,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.set.remove(&self.payment_no);
+    }
+}
+
+impl Payments {
+    pub(crate) fn new(
+        core: Core,
+        router: RouterHandle,
+        channels: Arc<ChannelSet>,
+        webhooks: Webhooks,
+        provider_keys: ProviderKeys,
+    ) -> Self {
+        let settings = &core.config.payments;
+        let policy = ResolvePolicy {
+            first: Duration::from_millis(settings.resolve_first_ms),
+            early_max: Duration::from_millis(settings.resolve_early_max_ms),
+            late_max: Duration::from_millis(settings.resolve_late_max_ms),
+            needs_review_after: Duration::from_secs(settings.needs_review_after_s),
+            action_expires: Duration::from_secs(settings.action_expires_s),
+            abandoned_after: Duration::from_millis(core.config.limits.lease_ms),
+        };
+        let working = Arc::new(DashSet::new());
+        Self(Arc::new(Inner { core, router, channels, webhooks, provider_keys, policy, working, due: Notify::new() }))
+    }
+
+    /// Takes a payment. The answer says what became of it, or that this is not known yet; it is stored before it is
+    /// returned. The payment goes on when this future is dropped.
+    ///
+    /// # Errors
+    /// Nothing was charged and nothing is stored when an error is returned, but for [`GatewayError::Internal`].
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        origin: Origin,
+        command: CreatePayment,
+    ) -> Result<Answered, GatewayError> {
+        let inner = &self.0;
+        let merchant_id = &caller.merchant.merchant_id;
+        let reservation = match look_up(&inner.core, merchant_id, origin.idempotency.as_ref())? {
+            Known::Answered(answer) => return Ok(Answered { answer, replayed: true }),
+            Known::Unanswered { object_no, slot } => {
+                return self.answer_late(merchant_id, &PaymentNo::new(object_no), &slot, &origin.renderer).await;
+            }
+            Known::New(reservation) => reservation,
+        };
+        let terms = terms::check(&inner.core.config, &command)?;
+        if let Some(holder) = rows::holder_of_order(&inner.core, merchant_id, &terms.order_no)? {
+            return Err(order_exists(&holder));
+        }
+        if inner.core.stopping.is_cancelled() {
+            return Err(GatewayError::ShuttingDown);
+        }
+        let payments = self.clone();
+        let caller = caller.clone();
+        let task = inner.core.tasks.spawn(async move { payments.carry(&caller, origin, reservation, terms).await });
+        task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a payment's task ended: {error}"))))
+    }
+
+    /// Gives a payment up that is not charged yet: the channel is asked to close it. The answer is 202 until that is
+    /// known.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], [`GatewayError::InvalidState`].
+    pub async fn cancel(&self, caller: &Caller, origin: Origin, payment_no: &str) -> Result<Answered, GatewayError> {
+        let inner = &self.0;
+        let merchant_id = caller.merchant.merchant_id.clone();
+        let payment_no = PaymentNo::new(payment_no);
+        let reservation = match look_up(&inner.core, &merchant_id, origin.idempotency.as_ref())? {
+            Known::Answered(answer) => return Ok(Answered { answer, replayed: true }),
+            Known::Unanswered { slot, .. } => {
+                return self.answer_late_cancel(&merchant_id, &payment_no, &slot, &origin.renderer).await;
+            }
+            Known::New(reservation) => reservation,
+        };
+        for _ in 0..CONFLICTS_MAX {
+            let now = inner.core.clock.now();
+            let before = rows::read(&inner.core, &merchant_id, &payment_no)?;
+            if before.payment.status == PaymentStatus::Canceled {
+                let answer = (origin.renderer)(&Reply::PaymentCanceled(inner.view(&before.payment)));
+                return Ok(Answered { answer, replayed: false });
+            }
+            let outcome = on_cancel_request(&before.payment, &inner.policy, now)
+                .map_err(|status| GatewayError::InvalidState { status: status.as_str().to_owned() })?;
+            let mut batch = Batch::new();
+            rows::replace(&mut batch, &before, &outcome.payment)?;
+            let begun = reservation.begin(&mut batch, payment_no.as_str(), now)?;
+            match inner.core.store.commit(batch).await {
+                Ok(committed) => {
+                    let slot = reservation.committed(committed.sequence);
+                    let payments = self.clone();
+                    let stored = StoredPayment { payment: outcome.payment, revision: committed.sequence };
+                    let task = inner.core.tasks.spawn(async move { payments.close(stored, slot, origin).await });
+                    return task.await.unwrap_or_else(|error| {
+                        Err(GatewayError::Internal(format!("a cancellation's task ended: {error}")))
+                    });
+                }
+                Err(StoreError::Precondition { index }) if Some(index) == begun => {
+                    return Err(GatewayError::IdempotencyInProgress);
+                }
+                Err(StoreError::Precondition { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// One payment.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], also for another merchant's.
+    pub fn get(&self, caller: &Caller, payment_no: &str) -> Result<PaymentView, GatewayError> {
+        let stored = self.0.read(&caller.merchant.merchant_id, payment_no)?;
+        Ok(self.0.view(&stored.payment))
+    }
+
+    /// A page of the merchant's payments, newest first.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] for a wrong filter, limit or cursor.
+    pub fn list(
+        &self,
+        caller: &Caller,
+        filter: &PaymentFilter,
+        page: &PageRequest,
+    ) -> Result<Page<PaymentView>, GatewayError> {
+        let livemode = self.0.core.livemode();
+        let found = list::list(&self.0.core, &caller.merchant.merchant_id, filter, page)?;
+        let items = found.items.iter().map(|payment| views::payment_view(payment, livemode)).collect();
+        Ok(Page { items, next_cursor: found.next_cursor })
+    }
+
+    /// How a payment was routed, attempt by attempt.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub fn routing(&self, caller: &Caller, payment_no: &str) -> Result<RoutingView, GatewayError> {
+        let stored = self.0.read(&caller.merchant.merchant_id, payment_no)?;
+        views::routing_view(&stored.payment)
+    }
+
+    /// Where a payment would go, without taking it.
+    ///
+    /// # Errors
+    /// As for [`Payments::create`], but never for the order number.
+    pub fn quote(&self, caller: &Caller, command: &CreatePayment) -> Result<QuoteView, GatewayError> {
+        let terms = terms::check(&self.0.core.config, command)?;
+        let request = self.0.route_request(caller, &terms, &[]);
+        Ok(crate::gateway::routing::quote(&self.0.router, &request))
+    }
+
+    /// Starts what looks after payments that nobody waits for: outcomes to be asked for, payers who do not act.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub(crate) fn start(&self) -> Result<(), GatewayError> {
+        reconcile::start(self)
+    }
+
+    /// Answers a request whose first sending was never answered because the process ended: with what is so now.
+    async fn answer_late(
+        &self,
+        merchant_id: &MerchantId,
+        payment_no: &PaymentNo,
+        slot: &Slot,
+        renderer: &Renderer,
+    ) -> Result<Answered, GatewayError> {
+        if self.0.working.contains(payment_no) {
+            return Err(GatewayError::IdempotencyInProgress);
+        }
+        let stored = rows::read(&self.0.core, merchant_id, payment_no)?;
+        let reply = views::created_reply(&stored.payment, self.0.core.livemode());
+        self.0.store_answer(slot, payment_no.as_str(), renderer(&reply)).await
+    }
+
+    async fn answer_late_cancel(
+        &self,
+        merchant_id: &MerchantId,
+        payment_no: &PaymentNo,
+        slot: &Slot,
+        renderer: &Renderer,
+    ) -> Result<Answered, GatewayError> {
+        let stored = rows::read(&self.0.core, merchant_id, payment_no)?;
+        let reply = Reply::PaymentCanceled(self.0.view(&stored.payment));
+        self.0.store_answer(slot, payment_no.as_str(), renderer(&reply)).await
+    }
+}
+
+impl Inner {
+    fn read(&self, merchant_id: &MerchantId, payment_no: &str) -> Result<StoredPayment, GatewayError> {
+        rows::read(&self.core, merchant_id, &PaymentNo::new(payment_no))
+    }
+
+    fn view(&self, payment: &Payment) -> PaymentView {
+        views::payment_view(payment, self.core.livemode())
+    }
+
+    /// Says that this task works on the payment; `None` when another one does.
+    fn work_on(&self, payment_no: &PaymentNo) -> Option<Working> {
+        let is_free = self.working.insert(payment_no.clone());
+        is_free.then(|| Working { set: Arc::clone(&self.working), payment_no: payment_no.clone() })
+    }
+
+    fn event_id(&self, now: Timestamp) -> EventId {
+        EventId::new(sortable_id("ev_", now, self.core.random.draw_u64()))
+    }
+
+    fn route_request<'a>(
+        &self,
+        caller: &'a Caller,
+        terms: &'a PaymentTerms,
+        tried: &'a [ChannelName],
+    ) -> RouteRequest<'a> {
+        let country = |code: Option<&str>| code.and_then(|code| code.parse().ok());
+        RouteRequest {
+            money: terms.money,
+            country: country(terms.country.as_deref()),
+            merchant_country: country(caller.merchant.country.as_deref()),
+            method: terms.method.as_deref(),
+            requested: terms.requested_channel.as_ref(),
+            allowed: &caller.merchant.channels,
+            tier: &caller.merchant.tier,
+            tried,
+            needs_pre_auth: false,
+            draw: self.core.random.draw_u64(),
+        }
+    }
+
+    fn attempt(
+        &self,
+        payment_no: &PaymentNo,
+        number: usize,
+        channel: ChannelName,
+        decision: DecisionRecord,
+        now: Timestamp,
+    ) -> Attempt {
+        Attempt {
+            channel,
+            provider_key: self.provider_keys.key(payment_no.as_str(), "charge", number),
+            decision,
+            sent_at: now,
+            refs: ProviderRefs::default(),
+            outcome: None,
+            failure: None,
+        }
+    }
+
+    /// Adds the payment's new state and its event to `batch`; returns what to announce after the commit.
+    fn record(
+        &self,
+        batch: &mut Batch,
+        before: &StoredPayment,
+        outcome: &Outcome,
+        event: impl FnOnce(EventName, EventId) -> Result<Event, GatewayError>,
+        now: Timestamp,
+    ) -> Result<Option<crate::gateway::webhooks::Planned>, GatewayError> {
+        rows::replace(batch, before, &outcome.payment)?;
+        match outcome.effect {
+            Effect::None => Ok(None),
+            Effect::Tell(name) => {
+                let payment = &outcome.payment;
+                let event = event(name, self.event_id(now))?;
+                let planned = self.webhooks.plan(batch, &payment.merchant_id, &event, Some(&payment.terms.order_no))?;
+                Ok(Some(planned))
+            }
+        }
+    }
+
+    fn announce(&self, planned: Option<crate::gateway::webhooks::Planned>, due_at: Option<Timestamp>) {
+        if let Some(planned) = planned {
+            self.webhooks.announce(planned);
+        }
+        if due_at.is_some() {
+            self.due.notify_one();
+        }
+    }
+
+    /// Keeps an answer so that repetitions get the same; whoever was quicker has the word.
+    async fn store_answer(&self, slot: &Slot, object_no: &str, answer: StoredAnswer) -> Result<Answered, GatewayError> {
+        let mut batch = Batch::finishing();
+        slot.answer(&mut batch, object_no, &answer, self.core.clock.now())?;
+        match rows::commit_finish(&self.core, batch).await {
+            Ok(_) => Ok(Answered { answer, replayed: true }),
+            Err(StoreError::Precondition { .. }) => Err(GatewayError::IdempotencyInProgress),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn order_exists(holder: &PaymentNo) -> GatewayError {
+    GatewayError::OrderExists { field: "payment_no", number: holder.to_string() }
+}

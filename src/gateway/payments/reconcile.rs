@@ -1,0 +1,298 @@
+//! Looks after payments that nobody waits for: outcomes that have to be asked for, payers who do not act, refunds under
+//! way. What is due stands in the store, so all of it goes on after a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::channels::ResolveRequest;
+use crate::domain::ids::{MerchantId, PaymentNo, RefundNo};
+use crate::domain::outcome::{ChargeAnswer, ChargeState};
+use crate::domain::payment::{Payment, PaymentStatus, RefundStatus, on_answer, on_recovery};
+use crate::domain::time::Timestamp;
+use crate::gateway::answer::{Answered, Reply};
+use crate::gateway::error::GatewayError;
+use crate::gateway::idempotency::{Origin, Slot};
+use crate::gateway::payments::carry::charge_request;
+use crate::gateway::payments::rows::{self, StoredPayment};
+use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, views};
+use crate::storage::{Batch, Scan, StoreError, keys};
+
+/// Due entries read at once.
+const PAGE_ROWS: usize = 256;
+/// Longest sleep of the timer, so that a step of the wall clock is noticed.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// Shortest sleep while everything that is due is being worked on.
+const SLEEP_BUSY: Duration = Duration::from_millis(100);
+
+/// One entry of the due index.
+struct DueEntry {
+    due_at: Timestamp,
+    payment_no: PaymentNo,
+    merchant_id: MerchantId,
+}
+
+/// Takes over what an earlier process left behind, then keeps looking for what is due.
+pub(super) fn start(payments: &Payments) -> Result<(), GatewayError> {
+    let left_behind = payments.0.due_entries(None)?;
+    let watcher = payments.clone();
+    payments.0.core.tasks.spawn(async move {
+        watcher.recover(left_behind).await;
+        watcher.watch().await;
+    });
+    Ok(())
+}
+
+impl Payments {
+    /// Payments in `pending` belong to a process that is gone: whether they were sent is not known.
+    async fn recover(&self, first_page: Vec<DueEntry>) {
+        let mut page = first_page;
+        let mut recovered = 0_usize;
+        while let Some(last) = page.last() {
+            let after = (last.due_at, last.payment_no.clone());
+            for entry in &page {
+                match self.0.recover_one(entry).await {
+                    Ok(true) => recovered += 1,
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(payment_no = %entry.payment_no, %error, "payment not taken over"),
+                }
+                if self.0.core.stopping.is_cancelled() {
+                    return;
+                }
+            }
+            page = match self.0.due_entries(Some(&after)) {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(%error, "the due index can't be read");
+                    return;
+                }
+            };
+        }
+        if recovered > 0 {
+            tracing::info!(payments = recovered, "took over payments of an earlier process; asking their channels");
+        }
+    }
+
+    async fn watch(&self) {
+        let slots = Arc::new(Semaphore::new(self.0.core.config.payments.resolve_in_flight_max));
+        loop {
+            let sleep = self.start_due_work(&slots).await;
+            tokio::select! {
+                () = self.0.core.stopping.cancelled() => return,
+                () = self.0.due.notified() => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// Starts work on everything that is due, as far as there are places; returns how long to sleep.
+    async fn start_due_work(&self, slots: &Arc<Semaphore>) -> Duration {
+        let mut after: Option<(Timestamp, PaymentNo)> = None;
+        let mut busy = false;
+        loop {
+            let page = match self.0.due_entries(after.as_ref()) {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(%error, "the due index can't be read");
+                    return SLEEP_MAX;
+                }
+            };
+            let now = self.0.core.clock.now();
+            for entry in &page {
+                if entry.due_at > now {
+                    let until_next = entry.due_at.since(now);
+                    return if busy { until_next.min(SLEEP_BUSY) } else { until_next.min(SLEEP_MAX) };
+                }
+                let Some(working) = self.0.work_on(&entry.payment_no) else {
+                    busy = true;
+                    continue;
+                };
+                let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return SLEEP_MAX };
+                let payments = self.clone();
+                let merchant_id = entry.merchant_id.clone();
+                let due_at = entry.due_at;
+                self.0.core.tasks.spawn(async move {
+                    payments.look_after(&merchant_id, working, due_at).await;
+                    drop(slot);
+                });
+                busy = true;
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE_ROWS => after = Some((last.due_at, last.payment_no.clone())),
+                _ => return if busy { SLEEP_BUSY } else { SLEEP_MAX },
+            }
+        }
+    }
+
+    /// Does what is due for one payment.
+    async fn look_after(&self, merchant_id: &MerchantId, working: Working, due_at: Timestamp) {
+        let inner = &self.0;
+        let payment_no = working.payment_no.clone();
+        let result = async {
+            let stored = rows::read(&inner.core, merchant_id, &payment_no)?;
+            if stored.payment.due_at != Some(due_at) {
+                return Ok(());
+            }
+            let stored = match stored.payment.status {
+                PaymentStatus::Pending => match inner.take_over(stored).await? {
+                    Some(taken_over) => taken_over,
+                    None => return Ok(()),
+                },
+                _ => stored,
+            };
+            if matches!(stored.payment.status, PaymentStatus::Processing | PaymentStatus::RequiresAction) {
+                inner.resolve(stored).await.map(drop)
+            } else {
+                inner.ask_about_refunds(stored).await
+            }
+        };
+        if let Err(error) = result.await {
+            tracing::warn!(%payment_no, %error, "payment could not be looked after; it will be tried again");
+            // The due entry still stands; without a pause a failing store would be asked in a tight loop.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        drop(working);
+        inner.due.notify_one();
+    }
+
+    /// Asks the channel to close a payment that its merchant gave up, and answers with what came of it.
+    pub(super) async fn close(
+        &self,
+        stored: StoredPayment,
+        slot: Option<Slot>,
+        origin: Origin,
+    ) -> Result<Answered, GatewayError> {
+        let Origin { claim, renderer, .. } = origin;
+        // Keeps repetitions out until the answer is stored.
+        let _claim = claim;
+        let inner = &self.0;
+        let payment_no = stored.payment.payment_no.clone();
+        let merchant_id = stored.payment.merchant_id.clone();
+        // If a timer works on it at this moment, that one sees the request to cancel and the answer is 202.
+        if let Some(working) = inner.work_on(&payment_no) {
+            let resolved = inner.resolve(stored).await;
+            drop(working);
+            if let Err(error) = resolved {
+                tracing::warn!(%payment_no, %error, "payment not closed yet; its channel will be asked again");
+            }
+        }
+        let now_stored = rows::read(&inner.core, &merchant_id, &payment_no)?;
+        let answer = renderer(&Reply::PaymentCanceled(inner.view(&now_stored.payment)));
+        if let Some(slot) = slot {
+            let mut batch = Batch::finishing();
+            slot.answer(&mut batch, payment_no.as_str(), &answer, inner.core.clock.now())?;
+            rows::commit_finish(&inner.core, batch).await?;
+        }
+        Ok(Answered { answer, replayed: false })
+    }
+}
+
+impl Inner {
+    /// A page of the due index after an entry, the earliest first.
+    fn due_entries(&self, after: Option<&(Timestamp, PaymentNo)>) -> Result<Vec<DueEntry>, GatewayError> {
+        let mut scan = Scan::prefix(&keys::payments_due(), PAGE_ROWS);
+        if let Some((due_at, payment_no)) = after {
+            scan.start = keys::payment_due(*due_at, payment_no);
+            scan.start.push(0);
+        }
+        let rows = self.core.store.scan(&scan)?;
+        let entries = rows.iter().filter_map(|row| {
+            let (due_at, payment_no) = keys::parse_payment_due(&row.key)?;
+            let merchant_id = MerchantId::new(std::str::from_utf8(&row.versioned.value).ok()?);
+            Some(DueEntry { due_at, payment_no, merchant_id })
+        });
+        Ok(entries.collect())
+    }
+
+    async fn recover_one(&self, entry: &DueEntry) -> Result<bool, GatewayError> {
+        let Some(_working) = self.work_on(&entry.payment_no) else { return Ok(false) };
+        let stored = rows::read(&self.core, &entry.merchant_id, &entry.payment_no)?;
+        if stored.payment.status != PaymentStatus::Pending {
+            return Ok(false);
+        }
+        Ok(self.take_over(stored).await?.is_some())
+    }
+
+    /// Makes a payment whose task is gone one whose outcome is asked for.
+    async fn take_over(&self, stored: StoredPayment) -> Result<Option<StoredPayment>, GatewayError> {
+        let now = self.core.clock.now();
+        let Some(outcome) = on_recovery(&stored.payment, &self.policy, now) else { return Ok(None) };
+        let mut batch = Batch::finishing();
+        rows::replace(&mut batch, &stored, &outcome.payment)?;
+        match rows::commit_finish(&self.core, batch).await {
+            Ok(committed) => Ok(Some(StoredPayment { payment: outcome.payment, revision: committed.sequence })),
+            Err(StoreError::Precondition { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks the channel what became of a payment and stores the answer.
+    async fn resolve(&self, mut stored: StoredPayment) -> Result<StoredPayment, GatewayError> {
+        let Some(answer) = self.ask(&stored.payment).await else { return Ok(stored) };
+        for _ in 0..CONFLICTS_MAX {
+            let now = self.core.clock.now();
+            let Some(outcome) = on_answer(&stored.payment, &answer, &self.policy, now) else { return Ok(stored) };
+            let mut batch = Batch::finishing();
+            let tell = |name, id| views::payment_event(&outcome.payment, name, id);
+            let planned = self.record(&mut batch, &stored, &outcome, tell, now)?;
+            match rows::commit_finish(&self.core, batch).await {
+                Ok(committed) => {
+                    log_resolution(&stored.payment, &outcome.payment);
+                    self.announce(planned, outcome.payment.due_at);
+                    return Ok(StoredPayment { payment: outcome.payment, revision: committed.sequence });
+                }
+                Err(StoreError::Precondition { .. }) => {
+                    stored = rows::read(&self.core, &stored.payment.merchant_id, &stored.payment.payment_no)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn ask(&self, payment: &Payment) -> Option<ChargeAnswer> {
+        let attempt = payment.current()?;
+        let now = self.core.clock.now();
+        let expired = payment.expires_at.is_some_and(|expires_at| now >= expires_at);
+        let Some(channel) = self.channels.get(&attempt.channel) else {
+            let reason = format!("channel {} is not configured any more", attempt.channel);
+            return Some(ChargeAnswer { state: ChargeState::Unknown { reason }, refs: attempt.refs.clone() });
+        };
+        let request = ResolveRequest {
+            charge: charge_request(payment)?,
+            first_sent_at: attempt.sent_at,
+            now,
+            refs: attempt.refs.clone(),
+            close: payment.cancel_requested || expired,
+        };
+        Some(channel.resolve(&request).await)
+    }
+
+    async fn ask_about_refunds(&self, stored: StoredPayment) -> Result<(), GatewayError> {
+        let pending: Vec<RefundNo> = stored
+            .payment
+            .refunds
+            .iter()
+            .filter(|refund| refund.status == RefundStatus::Pending)
+            .map(|refund| refund.refund_no.clone())
+            .collect();
+        for refund_no in pending {
+            let stored = rows::read(&self.core, &stored.payment.merchant_id, &stored.payment.payment_no)?;
+            self.send_refund(stored, &refund_no, None, None).await?;
+        }
+        Ok(())
+    }
+}
+
+fn log_resolution(before: &Payment, after: &Payment) {
+    if before.status == after.status {
+        return;
+    }
+    let (from, to) = (before.status.as_str(), after.status.as_str());
+    if after.status == PaymentStatus::NeedsReview {
+        tracing::error!(payment_no = %after.payment_no, from, "payment could not be resolved and needs a person");
+    } else {
+        tracing::info!(payment_no = %after.payment_no, from, to, "payment resolved");
+    }
+}

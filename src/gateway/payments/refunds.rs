@@ -1,0 +1,234 @@
+//! Refunds: reserved and stored before they are sent, asked about while unknown.
+
+use crate::channels::RefundRequest;
+use crate::domain::ids::{PaymentNo, RefundNo, dated_number};
+use crate::domain::money::Money;
+use crate::domain::outcome::{RefundAnswer, RefundState};
+use crate::domain::payment::{Payment, Refund, RefundRejection, RefundStatus, begin_refund, on_refund_answer};
+use crate::gateway::answer::{Answered, Renderer, Reply};
+use crate::gateway::auth::Caller;
+use crate::gateway::command::CreateRefund;
+use crate::gateway::error::GatewayError;
+use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
+use crate::gateway::page::Page;
+use crate::gateway::payments::rows::{self, StoredPayment};
+use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, terms, views};
+use crate::gateway::view::RefundView;
+use crate::storage::{Batch, StoreError};
+
+/// The refunds of a gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Refunds(Payments);
+
+impl Refunds {
+    pub(crate) fn new(payments: Payments) -> Self {
+        Self(payments)
+    }
+
+    /// Gives money back. `pending` in the answer means that the outcome is not known yet; the amount stays reserved.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], [`GatewayError::InvalidState`] when the payment is not charged,
+    /// [`GatewayError::AmountTooLarge`] for more than is left.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        origin: Origin,
+        payment_no: &str,
+        command: CreateRefund,
+    ) -> Result<Answered, GatewayError> {
+        let inner = &self.0.0;
+        let merchant_id = &caller.merchant.merchant_id;
+        let payment_no = PaymentNo::new(payment_no);
+        let reservation = match look_up(&inner.core, merchant_id, origin.idempotency.as_ref())? {
+            Known::Answered(answer) => return Ok(Answered { answer, replayed: true }),
+            Known::Unanswered { object_no, slot } => {
+                let stored = rows::read(&inner.core, merchant_id, &payment_no)?;
+                let reply = created_reply(&stored.payment, &RefundNo::new(object_no.as_str()), inner.core.livemode())?;
+                return inner.store_answer(&slot, &object_no, (origin.renderer)(&reply)).await;
+            }
+            Known::New(reservation) => reservation,
+        };
+        terms::check_reason(command.reason.as_ref())?;
+        if command.amount.is_some_and(|amount| amount < 1) {
+            return Err(GatewayError::field("amount", "must be at least 1 minor unit"));
+        }
+        if inner.core.stopping.is_cancelled() {
+            return Err(GatewayError::ShuttingDown);
+        }
+        let (stored, refund_no, slot) = inner.begin(merchant_id, &payment_no, reservation, &command).await?;
+        let payments = self.0.clone();
+        let task = inner.core.tasks.spawn(async move {
+            let Origin { claim, renderer, .. } = origin;
+            // Keeps repetitions out until the answer is stored.
+            let _claim = claim;
+            payments.0.send_refund(stored, &refund_no, slot, Some(renderer)).await
+        });
+        let answered =
+            task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))?;
+        answered.ok_or_else(|| GatewayError::Internal("a refund was sent but not answered".to_owned()))
+    }
+
+    /// One refund.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], also for another merchant's.
+    pub fn get(&self, caller: &Caller, refund_no: &str) -> Result<RefundView, GatewayError> {
+        let inner = &self.0.0;
+        let merchant_id = &caller.merchant.merchant_id;
+        let refund_no = RefundNo::new(refund_no);
+        let payment_no = rows::payment_of_refund(&inner.core, merchant_id, &refund_no)?;
+        let stored = rows::read(&inner.core, merchant_id, &payment_no)?;
+        let refund = find(&stored.payment, &refund_no)?;
+        Ok(views::refund_view(&stored.payment, refund, inner.core.livemode()))
+    }
+
+    /// All refunds of a payment, newest first; there are few.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub fn list(&self, caller: &Caller, payment_no: &str) -> Result<Page<RefundView>, GatewayError> {
+        let inner = &self.0.0;
+        let stored = inner.read(&caller.merchant.merchant_id, payment_no)?;
+        let livemode = inner.core.livemode();
+        let payment = &stored.payment;
+        let items = payment.refunds.iter().rev().map(|refund| views::refund_view(payment, refund, livemode)).collect();
+        Ok(Page { items, next_cursor: None })
+    }
+}
+
+impl Inner {
+    /// Stores the refund with its amount reserved. Until this returns nothing has begun.
+    async fn begin(
+        &self,
+        merchant_id: &crate::domain::ids::MerchantId,
+        payment_no: &PaymentNo,
+        reservation: Reservation,
+        command: &CreateRefund,
+    ) -> Result<(StoredPayment, RefundNo, Option<Slot>), GatewayError> {
+        for _ in 0..CONFLICTS_MAX {
+            let now = self.core.clock.now();
+            let before = rows::read(&self.core, merchant_id, payment_no)?;
+            let refund_no = RefundNo::new(dated_number("RF", now, self.core.random.draw_u64()));
+            let refund = Refund {
+                refund_no: refund_no.clone(),
+                amount_minor: command.amount.unwrap_or_else(|| before.payment.refundable_minor()),
+                status: RefundStatus::Pending,
+                reason: command.reason.clone(),
+                provider_key: self.provider_keys.key(refund_no.as_str(), "refund", 1),
+                channel_refund_no: None,
+                failure: None,
+                resolve_tries: 0,
+                created_at: now,
+                updated_at: now,
+            };
+            let refunds_max = self.core.config.payments.refunds_max;
+            let payment = begin_refund(&before.payment, refund, refunds_max, &self.policy, now).map_err(rejected)?;
+            let mut batch = Batch::new();
+            rows::replace(&mut batch, &before, &payment)?;
+            let begun = reservation.begin(&mut batch, refund_no.as_str(), now)?;
+            match self.core.store.commit(batch).await {
+                Ok(committed) => {
+                    let slot = reservation.committed(committed.sequence);
+                    return Ok((StoredPayment { payment, revision: committed.sequence }, refund_no, slot));
+                }
+                Err(StoreError::Precondition { index }) if Some(index) == begun => {
+                    return Err(GatewayError::IdempotencyInProgress);
+                }
+                Err(StoreError::Precondition { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// Sends a refund (or asks about it: the channel takes the same call for both), stores what came of it and makes
+    /// the answer, if somebody waits for one.
+    pub(super) async fn send_refund(
+        &self,
+        mut stored: StoredPayment,
+        refund_no: &RefundNo,
+        slot: Option<Slot>,
+        renderer: Option<Renderer>,
+    ) -> Result<Option<Answered>, GatewayError> {
+        let answer = self.ask_refund(&stored.payment, refund_no).await?;
+        for _ in 0..CONFLICTS_MAX {
+            let now = self.core.clock.now();
+            let mut batch = Batch::finishing();
+            let outcome = on_refund_answer(&stored.payment, refund_no, &answer, &self.policy, now);
+            let payment = outcome.as_ref().map_or(&stored.payment, |outcome| &outcome.payment);
+            let mut planned = None;
+            if let Some(outcome) = &outcome {
+                let refund = find(&outcome.payment, refund_no)?;
+                let tell = |name, id| views::refund_event(&outcome.payment, refund, name, id);
+                planned = self.record(&mut batch, &stored, outcome, tell, now)?;
+            }
+            let mut answered = None;
+            if let Some(renderer) = &renderer {
+                let stored_answer = renderer(&created_reply(payment, refund_no, self.core.livemode())?);
+                if let Some(slot) = &slot {
+                    slot.answer(&mut batch, refund_no.as_str(), &stored_answer, now)?;
+                }
+                answered = Some(Answered { answer: stored_answer, replayed: false });
+            }
+            if batch.writes.is_empty() {
+                return Ok(answered);
+            }
+            match rows::commit_finish(&self.core, batch).await {
+                Ok(_) => {
+                    self.announce(planned, payment.due_at);
+                    return Ok(answered);
+                }
+                Err(StoreError::Precondition { .. }) => {
+                    stored = rows::read(&self.core, &stored.payment.merchant_id, &stored.payment.payment_no)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(GatewayError::Internal("a refund's outcome was overtaken too often".to_owned()))
+    }
+
+    async fn ask_refund(&self, payment: &Payment, refund_no: &RefundNo) -> Result<RefundAnswer, GatewayError> {
+        let refund = find(payment, refund_no)?;
+        let unknown = |reason: String| RefundAnswer { state: RefundState::Unknown { reason }, channel_refund_no: None };
+        let Some(attempt) = payment.current() else { return Ok(unknown("the payment has no attempt".to_owned())) };
+        let Some(channel) = self.channels.get(&attempt.channel) else {
+            return Ok(unknown(format!("channel {} is not configured any more", attempt.channel)));
+        };
+        let currency = payment.terms.money.currency;
+        let request = RefundRequest {
+            reference: payment.payment_no.to_string(),
+            refund_reference: refund_no.to_string(),
+            provider_key: refund.provider_key.clone(),
+            money: Money::new(refund.amount_minor, currency),
+            charged: payment.terms.money,
+            reason: refund.reason.clone(),
+            refs: attempt.refs.clone(),
+            first_sent_at: refund.created_at,
+            now: self.core.clock.now(),
+        };
+        let answer = channel.refund(&request).await;
+        if let RefundState::Unknown { reason } = &answer.state {
+            tracing::warn!(refund_no = %refund_no, channel = %attempt.channel, reason, "refund outcome unknown");
+        }
+        Ok(answer)
+    }
+}
+
+fn find<'a>(payment: &'a Payment, refund_no: &RefundNo) -> Result<&'a Refund, GatewayError> {
+    payment.refunds.iter().find(|refund| refund.refund_no == *refund_no).ok_or(GatewayError::NotFound("refund"))
+}
+
+fn created_reply(payment: &Payment, refund_no: &RefundNo, livemode: bool) -> Result<Reply, GatewayError> {
+    let refund = find(payment, refund_no)?;
+    let view = views::refund_view(payment, refund, livemode);
+    Ok(if refund.status == RefundStatus::Failed { Reply::RefundNotDone(view) } else { Reply::RefundCreated(view) })
+}
+
+fn rejected(rejection: RefundRejection) -> GatewayError {
+    match rejection {
+        RefundRejection::State(status) => GatewayError::InvalidState { status: status.as_str().to_owned() },
+        RefundRejection::TooMuch { refundable_minor } => GatewayError::AmountTooLarge { max_minor: refundable_minor },
+        RefundRejection::TooMany => GatewayError::InvalidState { status: "too_many_refunds".to_owned() },
+    }
+}

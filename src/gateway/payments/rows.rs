@@ -1,0 +1,107 @@
+//! Payments in the store: the row, the order number that it holds, its due entry, its refunds' index.
+
+use std::time::Duration;
+
+use crate::domain::ids::{MerchantId, PaymentNo, RefundNo};
+use crate::domain::payment::Payment;
+use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
+use crate::storage::record::{Record, decode, encode};
+use crate::storage::{Batch, Committed, StoreError, keys};
+
+/// Tries of a commit that finishes something while the store has no room.
+const FINISH_TRIES_MAX: u32 = 8;
+/// Wait before the second of them; doubles from then on.
+const FINISH_FIRST_WAIT: Duration = Duration::from_millis(25);
+
+impl Record for Payment {
+    const NAME: &'static str = "payment";
+}
+
+/// A payment as it was read, with the revision that a change of it has to name.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredPayment {
+    /// The payment.
+    pub(crate) payment: Payment,
+    /// Of its row.
+    pub(crate) revision: u64,
+}
+
+/// The payment with this number, if it is this merchant's.
+pub(crate) fn read(core: &Core, merchant_id: &MerchantId, payment_no: &PaymentNo) -> Result<StoredPayment, GatewayError> {
+    let stored = core.store.get(&keys::payment(merchant_id, payment_no))?.ok_or(GatewayError::NotFound("payment"))?;
+    Ok(StoredPayment { payment: decode(&stored.value)?, revision: stored.revision })
+}
+
+/// The number of the payment that holds an order number, if any.
+pub(crate) fn holder_of_order(
+    core: &Core,
+    merchant_id: &MerchantId,
+    order_no: &str,
+) -> Result<Option<PaymentNo>, GatewayError> {
+    let stored = core.store.get(&keys::order(merchant_id, order_no))?;
+    Ok(stored.map(|stored| PaymentNo::new(String::from_utf8_lossy(&stored.value).into_owned())))
+}
+
+/// The number of the payment that a refund belongs to.
+pub(crate) fn payment_of_refund(
+    core: &Core,
+    merchant_id: &MerchantId,
+    refund_no: &RefundNo,
+) -> Result<PaymentNo, GatewayError> {
+    let stored = core.store.get(&keys::refund(merchant_id, refund_no))?.ok_or(GatewayError::NotFound("refund"))?;
+    Ok(PaymentNo::new(String::from_utf8_lossy(&stored.value).into_owned()))
+}
+
+/// Adds a new payment to `batch`. Returns the index of the precondition that fails when the order number is taken.
+pub(crate) fn insert(batch: &mut Batch, payment: &Payment) -> Result<usize, GatewayError> {
+    batch.insert(keys::payment(&payment.merchant_id, &payment.payment_no), encode(payment)?);
+    let order_index = batch.preconditions.len();
+    let order_key = keys::order(&payment.merchant_id, &payment.terms.order_no);
+    batch.insert(order_key, payment.payment_no.as_str().as_bytes().to_vec());
+    if let Some(due_at) = payment.due_at {
+        put_due(batch, payment, due_at);
+    }
+    Ok(order_index)
+}
+
+/// Adds a changed payment to `batch`, on condition that nobody else changed it.
+pub(crate) fn replace(batch: &mut Batch, before: &StoredPayment, after: &Payment) -> Result<(), GatewayError> {
+    batch.replace(keys::payment(&after.merchant_id, &after.payment_no), before.revision, encode(after)?);
+    if before.payment.due_at != after.due_at {
+        if let Some(due_at) = before.payment.due_at {
+            batch.delete(keys::payment_due(due_at, &after.payment_no));
+        }
+        if let Some(due_at) = after.due_at {
+            put_due(batch, after, due_at);
+        }
+    }
+    if after.status.frees_order_no() && !before.payment.status.frees_order_no() {
+        batch.delete(keys::order(&after.merchant_id, &after.terms.order_no));
+    }
+    for refund in after.refunds.iter().skip(before.payment.refunds.len()) {
+        let refund_key = keys::refund(&after.merchant_id, &refund.refund_no);
+        batch.insert(refund_key, after.payment_no.as_str().as_bytes().to_vec());
+    }
+    Ok(())
+}
+
+fn put_due(batch: &mut Batch, payment: &Payment, due_at: crate::domain::time::Timestamp) {
+    let value = payment.merchant_id.as_str().as_bytes().to_vec();
+    batch.put(keys::payment_due(due_at, &payment.payment_no), value);
+}
+
+/// Commits what finishes something that has begun. While the store has no room it is tried again for a few seconds:
+/// giving up would leave a known outcome to be asked for again.
+pub(crate) async fn commit_finish(core: &Core, batch: Batch) -> Result<Committed, StoreError> {
+    let mut wait = FINISH_FIRST_WAIT;
+    for _ in 1..FINISH_TRIES_MAX {
+        match core.store.commit(batch.clone()).await {
+            Err(StoreError::Overloaded(_)) => {}
+            result => return result,
+        }
+        tokio::time::sleep(wait).await;
+        wait *= 2;
+    }
+    core.store.commit(batch).await
+}

@@ -1,0 +1,182 @@
+//! Checks what a merchant asks for. All problems are named at once.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::config::{Config, Mode};
+use crate::domain::ids::ChannelName;
+use crate::domain::money::{AMOUNT_MINOR_MAX, Currency, Money};
+use crate::domain::pan::holds_card_number;
+use crate::domain::payment::PaymentTerms;
+use crate::gateway::command::CreatePayment;
+use crate::gateway::error::{FieldError, GatewayError};
+use crate::gateway::merchants::is_country_code;
+
+const ORDER_NO_LEN_MAX: usize = 64;
+const TEXT_CHARS_MAX: usize = 255;
+const METADATA_ENTRIES_MAX: usize = 20;
+const METADATA_KEY_CHARS_MAX: usize = 40;
+const METADATA_VALUE_CHARS_MAX: usize = 500;
+const URL_LEN_MAX: usize = 2048;
+
+/// The sandbox's magic tokens; they are refused in live mode.
+const MAGIC_TOKENS: [&str; 9] = [
+    "tok_visa",
+    "tok_declined",
+    "tok_insufficient_funds",
+    "tok_stolen_card",
+    "tok_3ds",
+    "tok_processing",
+    "tok_timeout",
+    "tok_lost_response",
+    "tok_error",
+];
+
+/// The checked terms of a payment.
+///
+/// # Errors
+/// [`GatewayError::InvalidRequest`] with every wrong field, [`GatewayError::CurrencyNotSupported`],
+/// [`GatewayError::AmountTooLarge`], [`GatewayError::PanRefused`].
+pub(super) fn check(config: &Config, command: &CreatePayment) -> Result<PaymentTerms, GatewayError> {
+    refuse_card_numbers(command)?;
+    let mut errors = check_fields(config, command);
+    if command.amount < 1 {
+        errors.push(FieldError::new("amount", "must be at least 1 minor unit"));
+    }
+    let has_currency_form = command.currency.len() == 3 && command.currency.bytes().all(|byte| byte.is_ascii_uppercase());
+    if !has_currency_form {
+        errors.push(FieldError::new("currency", "must be an ISO 4217 code in capitals, such as USD"));
+    }
+    if !errors.is_empty() {
+        return Err(GatewayError::InvalidRequest(errors));
+    }
+    if command.amount > AMOUNT_MINOR_MAX {
+        return Err(GatewayError::AmountTooLarge { max_minor: AMOUNT_MINOR_MAX });
+    }
+    let currency: Currency =
+        command.currency.parse().map_err(|_| GatewayError::CurrencyNotSupported(command.currency.clone()))?;
+    Ok(PaymentTerms {
+        order_no: command.order_no.clone(),
+        money: Money::new(command.amount, currency),
+        country: command.country.clone(),
+        method: command.method.clone(),
+        requested_channel: command.channel.as_deref().map(ChannelName::new),
+        payment_token: command.payment_token.clone(),
+        customer_email: command.customer_email.clone(),
+        customer_ip: command.customer_ip.clone(),
+        description: command.description.clone(),
+        metadata: command.metadata.clone().unwrap_or_default(),
+        return_url: command.return_url.clone(),
+    })
+}
+
+fn check_fields(config: &Config, command: &CreatePayment) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut check = |field: &str, ok: bool, message: &str| {
+        if !ok {
+            errors.push(FieldError::new(field, message));
+        }
+    };
+    check("order_no", is_order_no(&command.order_no), "must be 1 to 64 characters from A-Z a-z 0-9 _ - .");
+    let country = command.country.as_deref();
+    check("country", country.is_none_or(is_country_code), "must be an ISO 3166-1 alpha-2 code in capitals, such as US");
+    let method = command.method.as_deref();
+    check("method", method.is_none_or(is_method), "must be 1 to 32 characters from a-z 0-9 _");
+    let channel = command.channel.as_deref();
+    check("channel", channel.is_none_or(|name| config.channels.contains_key(name)), "there is no such channel");
+    let token = command.payment_token.as_deref();
+    check("payment_token", token.is_none_or(is_token), "must be 1 to 255 visible ASCII characters");
+    let magic_in_live = config.mode == Mode::Live && token.is_some_and(|token| MAGIC_TOKENS.contains(&token));
+    check("payment_token", !magic_in_live, "is a sandbox token, which live mode does not take");
+    let email = command.customer_email.as_deref();
+    check("customer_email", email.is_none_or(is_email), "must be an e-mail address of at most 254 characters");
+    let ip = command.customer_ip.as_deref();
+    check("customer_ip", ip.is_none_or(|text| text.parse::<IpAddr>().is_ok()), "must be an IPv4 or IPv6 address");
+    let description = command.description.as_deref();
+    check("description", description.is_none_or(is_text), "must have at most 255 characters and no control characters");
+    let return_url = command.return_url.as_deref();
+    check("return_url", return_url.is_none_or(is_web_url), "must be an http or https URL of at most 2048 characters");
+    if let Some(metadata) = &command.metadata {
+        errors.extend(check_metadata(metadata));
+    }
+    errors
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Option<FieldError> {
+    if metadata.len() > METADATA_ENTRIES_MAX {
+        return Some(FieldError::new("metadata", format!("must have at most {METADATA_ENTRIES_MAX} entries")));
+    }
+    let too_long = metadata.iter().find(|(key, value)| {
+        key.is_empty() || key.chars().count() > METADATA_KEY_CHARS_MAX || value.chars().count() > METADATA_VALUE_CHARS_MAX
+    });
+    too_long.map(|(key, _)| {
+        let shown: String = key.chars().take(METADATA_KEY_CHARS_MAX).collect();
+        let message = "keys must have 1 to 40 characters, values at most 500";
+        FieldError::new(format!("metadata.{shown}"), message)
+    })
+}
+
+/// Card numbers are refused in every free text, so that none is ever stored.
+fn refuse_card_numbers(command: &CreatePayment) -> Result<(), GatewayError> {
+    let texts = [
+        ("order_no", Some(&command.order_no)),
+        ("method", command.method.as_ref()),
+        ("payment_token", command.payment_token.as_ref()),
+        ("customer_email", command.customer_email.as_ref()),
+        ("description", command.description.as_ref()),
+        ("return_url", command.return_url.as_ref()),
+    ];
+    for (field, text) in texts {
+        if text.is_some_and(|text| holds_card_number(text)) {
+            return Err(GatewayError::PanRefused(field.to_owned()));
+        }
+    }
+    let metadata = command.metadata.iter().flatten();
+    for (key, value) in metadata {
+        if holds_card_number(key) || holds_card_number(value) {
+            return Err(GatewayError::PanRefused("metadata".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// The merchant's reason of a refund, checked.
+pub(super) fn check_reason(reason: Option<&String>) -> Result<(), GatewayError> {
+    let Some(reason) = reason else { return Ok(()) };
+    if holds_card_number(reason) {
+        return Err(GatewayError::PanRefused("reason".to_owned()));
+    }
+    if !is_text(reason) {
+        return Err(GatewayError::field("reason", "must have at most 255 characters and no control characters"));
+    }
+    Ok(())
+}
+
+fn is_order_no(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (1..=ORDER_NO_LEN_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_method(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=32).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_token(text: &str) -> bool {
+    (1..=TEXT_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else { return false };
+    let plain = text.chars().all(|character| !character.is_whitespace() && !character.is_control());
+    text.len() <= 254 && plain && !local.is_empty() && domain.contains('.') && !domain.contains('@')
+}
+
+fn is_text(text: &str) -> bool {
+    text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control)
+}
+
+fn is_web_url(text: &str) -> bool {
+    text.len() <= URL_LEN_MAX
+        && url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}

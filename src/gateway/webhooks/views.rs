@@ -1,0 +1,263 @@
+//! What requests about webhooks carry and what is answered.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::domain::event::Event;
+use crate::domain::webhook::{Endpoint, EndpointStatus, EventPattern, Notification, NotificationStatus, Try};
+
+/// A new endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEndpoint {
+    /// Where events go: `https://`, to a public address.
+    pub url: String,
+    /// Which events: names, `payment.*` for all of a group, `*` for all (also when absent).
+    #[serde(default)]
+    pub events: Option<Vec<String>>,
+    /// A note, up to 500 characters.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Tries of one notification, the first included: 1 to 100.
+    #[serde(default)]
+    pub max_attempts: Option<u32>,
+}
+
+/// The statuses that a merchant can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SettableStatus {
+    /// Send; also what was kept meanwhile.
+    Enabled,
+    /// Send nothing for now; keep what happens.
+    Paused,
+}
+
+impl From<SettableStatus> for EndpointStatus {
+    fn from(status: SettableStatus) -> Self {
+        match status {
+            SettableStatus::Enabled => Self::Enabled,
+            SettableStatus::Paused => Self::Paused,
+        }
+    }
+}
+
+/// Changes of an endpoint; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateEndpoint {
+    /// Where events go.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Which events.
+    #[serde(default)]
+    pub events: Option<Vec<String>>,
+    /// A note; an empty one removes it.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Whether it is sent to.
+    #[serde(default)]
+    pub status: Option<SettableStatus>,
+    /// Tries of notifications made from now on.
+    #[serde(default)]
+    pub max_attempts: Option<u32>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EndpointView {
+    /// Its id.
+    pub id: String,
+    /// Where events go.
+    pub url: String,
+    /// Which events.
+    pub events: Vec<String>,
+    /// The merchant's note.
+    pub description: Option<String>,
+    /// `enabled`, `paused` or `disabled`.
+    pub status: String,
+    /// Why it is disabled.
+    pub disabled_reason: Option<String>,
+    /// Tries of one notification.
+    pub max_attempts: u32,
+    /// Until when the secret before the current one signs too.
+    pub previous_secret_valid_until: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it was last changed.
+    pub updated_at: String,
+}
+
+impl EndpointView {
+    /// The view of an endpoint.
+    pub(super) fn of(endpoint: &Endpoint) -> Self {
+        Self {
+            id: endpoint.id.to_string(),
+            url: endpoint.url.clone(),
+            events: endpoint.events.iter().map(EventPattern::as_str).map(str::to_owned).collect(),
+            description: endpoint.description.clone(),
+            status: endpoint.status.as_str().to_owned(),
+            disabled_reason: endpoint.disabled_reason.clone(),
+            max_attempts: endpoint.max_attempts,
+            previous_secret_valid_until: endpoint.secrets.previous_valid_until.map(|until| until.rfc3339()),
+            created_at: endpoint.created_at.rfc3339(),
+            updated_at: endpoint.updated_at.rfc3339(),
+        }
+    }
+}
+
+/// An endpoint with its new secret, which is never shown again.
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct NewSecretView {
+    /// The endpoint.
+    #[serde(flatten)]
+    pub endpoint: EndpointView,
+    /// The secret that signs from now on, `whsec_…`.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for NewSecretView {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("NewSecretView").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// One try of a notification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TryView {
+    /// When it began.
+    pub at: String,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// The receiver's status code, if it answered.
+    pub status_code: Option<u16>,
+    /// The beginning of the receiver's answer.
+    pub response: Option<String>,
+    /// Why there was no answer.
+    pub error: Option<String>,
+}
+
+impl TryView {
+    fn of(a_try: &Try) -> Self {
+        Self {
+            at: a_try.at.rfc3339(),
+            duration_ms: a_try.duration_ms,
+            status_code: a_try.status_code,
+            response: a_try.response.clone(),
+            error: a_try.error.clone(),
+        }
+    }
+}
+
+/// A notification.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct NotificationView {
+    /// Its id; also its `webhook-id` on the wire.
+    pub id: String,
+    /// Where it goes.
+    pub endpoint_id: String,
+    /// The payment (or pre-auth) that it is about.
+    pub payment_no: Option<String>,
+    /// The merchant's number for it.
+    pub order_no: Option<String>,
+    /// What happened.
+    pub event: String,
+    /// The address of the last try.
+    pub url: String,
+    /// The body as it goes over the wire.
+    #[schema(value_type = Object)]
+    pub payload: Box<RawValue>,
+    /// `pending`, `retrying`, `success` or `failed`.
+    pub status: String,
+    /// Tries so far.
+    pub attempts: u32,
+    /// Tries before it is given up.
+    pub max_attempts: u32,
+    /// Status code of the last try.
+    pub status_code: Option<u16>,
+    /// The beginning of the receiver's last answer.
+    pub response: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// When it is tried again.
+    pub next_retry_at: Option<String>,
+    /// When the receiver took it.
+    pub succeeded_at: Option<String>,
+    /// When it was given up.
+    pub failed_at: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it was last changed.
+    pub updated_at: String,
+    /// All tries, oldest first; only where one notification is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tries: Option<Vec<TryView>>,
+}
+
+impl NotificationView {
+    /// The view of a notification in a list.
+    pub(super) fn of(notification: &Notification) -> Self {
+        let last_try = notification.last_try();
+        let is_retrying = notification.status == NotificationStatus::Retrying;
+        Self {
+            id: notification.id.to_string(),
+            endpoint_id: notification.endpoint_id.to_string(),
+            payment_no: notification.object_no.clone(),
+            order_no: notification.order_no.clone(),
+            event: notification.event.as_str().to_owned(),
+            url: notification.url.clone(),
+            payload: notification.body.clone(),
+            status: notification.status.as_str().to_owned(),
+            attempts: notification.attempts,
+            max_attempts: notification.max_attempts,
+            status_code: last_try.and_then(|last| last.status_code),
+            response: last_try.and_then(|last| last.response.clone()),
+            error: notification.error_text(),
+            next_retry_at: notification.due_at.filter(|_| is_retrying).map(|at| at.rfc3339()),
+            succeeded_at: notification.succeeded_at.map(|at| at.rfc3339()),
+            failed_at: notification.failed_at.map(|at| at.rfc3339()),
+            created_at: notification.created_at.rfc3339(),
+            updated_at: notification.updated_at.rfc3339(),
+            tries: None,
+        }
+    }
+
+    /// The view of a notification with its tries.
+    pub(super) fn with_tries(notification: &Notification) -> Self {
+        let tries = notification.tries.iter().map(TryView::of).collect();
+        Self { tries: Some(tries), ..Self::of(notification) }
+    }
+}
+
+/// An event.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct EventView {
+    /// Its number among the merchant's events, from 1 without gaps.
+    pub sequence: u64,
+    /// Its id.
+    pub id: String,
+    /// What happened.
+    pub event: String,
+    /// The payment (or pre-auth) that it is about.
+    pub payment_no: Option<String>,
+    /// When it happened.
+    pub created_at: String,
+    /// The body as it went over the wire.
+    #[schema(value_type = Object)]
+    pub body: Box<RawValue>,
+}
+
+impl EventView {
+    /// The view of an event with its number.
+    pub(super) fn of(sequence: u64, event: Event) -> Self {
+        Self {
+            sequence,
+            id: event.id.to_string(),
+            event: event.name.as_str().to_owned(),
+            payment_no: event.object_no,
+            created_at: event.at.rfc3339(),
+            body: event.body,
+        }
+    }
+}

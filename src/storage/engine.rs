@@ -1,0 +1,395 @@
+//! The engine that the product runs on: a journal with an embedded index behind it.
+//!
+//! `commit` puts a batch into the queue. The committer's thread takes what has queued, writes it as one frame, syncs,
+//! shows it in the overlay and answers. The applier's thread moves the overlay into the index. Readers look into the
+//! overlay, then into the index, and never wait for the journal.
+
+use std::fs::File;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::config::StorageConfig;
+use crate::random::Random;
+use crate::storage::applier::{self, Applier, ApplierPace, ApplierSignal};
+use crate::storage::committer::Committer;
+use crate::storage::files::{DiskFiles, Files, create_private_directory};
+use crate::storage::index::IndexHome;
+use crate::storage::journal::Journal;
+use crate::storage::queue::{CommitQueue, QueueBounds};
+use crate::storage::recovery::recover;
+use crate::storage::request::Request;
+use crate::storage::segments::{SegmentSupply, frame_bytes_max};
+use crate::storage::sled_index::SledHome;
+use crate::storage::space::Space;
+use crate::storage::status::Status;
+use crate::storage::view::View;
+use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Versioned};
+
+/// Bytes applied after which the index is reopened. docs/durability.md has the measurements behind it.
+const REOPEN_BYTES: u64 = 512 << 20;
+/// The index's directory.
+const INDEX: &str = "index";
+/// The file whose lock says that a process has the directory open.
+const LOCK: &str = "LOCK";
+
+/// What an engine is opened with, apart from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Size of one journal segment.
+    pub segment_bytes: u64,
+    /// Batches that may wait for the committer.
+    pub queue_batches_max: usize,
+    /// Bytes of batches in one journal frame at most.
+    pub group_bytes_max: usize,
+    /// Bytes in memory that the index does not have yet.
+    pub overlay_bytes_max: u64,
+    /// How long changes are collected before they go to the index.
+    pub apply_interval: Duration,
+    /// How often the index is made durable at the least.
+    pub checkpoint_interval: Duration,
+    /// Bytes after which the index is made durable even before that.
+    pub checkpoint_bytes: u64,
+    /// Bytes after which the index is reopened.
+    pub reopen_bytes: u64,
+    /// Size of the file that is given up when the disk is full.
+    pub ballast_bytes: u64,
+}
+
+impl EngineOptions {
+    /// The options that the configuration asks for.
+    pub fn from_config(config: &StorageConfig) -> Self {
+        Self {
+            segment_bytes: config.segment_bytes,
+            queue_batches_max: config.queue_batches_max,
+            group_bytes_max: config.group_bytes_max,
+            overlay_bytes_max: config.overlay_bytes_max,
+            apply_interval: Duration::from_millis(config.apply_interval_ms),
+            checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
+            checkpoint_bytes: config.checkpoint_bytes,
+            reopen_bytes: REOPEN_BYTES,
+            ballast_bytes: config.ballast_bytes,
+        }
+    }
+
+    fn pace(&self) -> ApplierPace {
+        ApplierPace {
+            apply_interval: self.apply_interval,
+            checkpoint_interval: self.checkpoint_interval,
+            checkpoint_bytes: self.checkpoint_bytes,
+            reopen_bytes: self.reopen_bytes,
+        }
+    }
+}
+
+/// Who prepares journal segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentsBy {
+    /// A thread, ahead of time.
+    Thread,
+    /// The committer, when it needs one. For simulations, where nothing may happen by itself.
+    Committer,
+}
+
+/// An engine's parts, without threads. [`Engine`] runs them; a simulation steps them.
+pub struct Parts {
+    /// Evaluates, writes, answers.
+    pub committer: Committer,
+    /// Moves changes into the index.
+    pub applier: Applier,
+    /// What readers see.
+    pub view: Arc<View>,
+    /// How it goes.
+    pub status: Arc<Status>,
+    /// Room on the disk.
+    pub space: Arc<Space>,
+}
+
+impl Parts {
+    /// Recovers what is on disk.
+    ///
+    /// # Errors
+    /// As for [`Engine::open`].
+    pub fn open(
+        files: Arc<dyn Files>,
+        home: &dyn IndexHome,
+        options: &EngineOptions,
+        random: Random,
+        segments_by: SegmentsBy,
+    ) -> Result<Self, StoreError> {
+        let recovered = recover(&files, home, options.overlay_bytes_max)?;
+        let space = Arc::new(Space::open(Arc::clone(&files), options.ballast_bytes));
+        let (supply_files, supply_space) = (Arc::clone(&files), Arc::clone(&space));
+        let supply = match segments_by {
+            SegmentsBy::Committer => SegmentSupply::inline(supply_files, supply_space, random, options.segment_bytes),
+            SegmentsBy::Thread => SegmentSupply::threaded(supply_files, supply_space, random, options.segment_bytes)
+                .map_err(|error| io_error("starting a thread", &error))?,
+        };
+        let status = Arc::new(Status::new(recovered.end.last_sequence));
+        let journal = Journal::new(supply, recovered.end);
+        let view = recovered.view;
+        let committer = Committer::new(journal, Arc::clone(&view), Arc::clone(&status), options.group_bytes_max);
+        let applier = Applier::new(Arc::clone(&view), files, options.pace(), recovered.checkpointed);
+        Ok(Self { committer, applier, view, status, space })
+    }
+}
+
+/// See the module.
+pub struct Engine {
+    queue: Arc<CommitQueue>,
+    view: Arc<View>,
+    status: Arc<Status>,
+    space: Arc<Space>,
+    signal: Arc<ApplierSignal>,
+    batch_bytes_max: usize,
+    /// `None` once the engine is closed.
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    committer: JoinHandle<Committer>,
+    applier: JoinHandle<Result<(), StoreError>>,
+    /// Held as long as the directory is in use.
+    lock: Option<File>,
+}
+
+impl Engine {
+    /// Opens the store in the configured directory, making one if there is none, and recovers what a crash has left.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when another process has it open or a file can't be read or written, [`StoreError::Corrupt`]
+    /// when something is damaged that can't be rebuilt.
+    pub fn open_dir(config: &StorageConfig) -> Result<Self, StoreError> {
+        create_private_directory(&config.dir)
+            .map_err(|error| io_error(&format!("making {}", config.dir.display()), &error))?;
+        let lock = take_lock(&config.dir)?;
+        let files = Arc::new(DiskFiles::new(&config.dir));
+        let home = SledHome::new(config.dir.join(INDEX), config.cache_bytes);
+        let options = EngineOptions::from_config(config);
+        Self::start(files, &home, &options, Random::from_os(), Some(lock))
+    }
+
+    /// Opens a store on any files and any index.
+    ///
+    /// # Errors
+    /// As for [`Engine::open_dir`].
+    pub fn open(
+        files: Arc<dyn Files>,
+        home: &dyn IndexHome,
+        options: &EngineOptions,
+        random: Random,
+    ) -> Result<Self, StoreError> {
+        Self::start(files, home, options, random, None)
+    }
+
+    fn start(
+        files: Arc<dyn Files>,
+        home: &dyn IndexHome,
+        options: &EngineOptions,
+        random: Random,
+        lock: Option<File>,
+    ) -> Result<Self, StoreError> {
+        let Parts { committer, applier, view, status, space } =
+            Parts::open(files, home, options, random, SegmentsBy::Thread)?;
+        let bounds =
+            QueueBounds { batches_max: options.queue_batches_max, memory_bytes_max: options.overlay_bytes_max };
+        let queue = Arc::new(CommitQueue::new(bounds));
+        let signal = Arc::new(ApplierSignal::default());
+        let committer_thread = spawn("tollgate-commit", {
+            let stage = CommitStage {
+                queue: Arc::clone(&queue),
+                view: Arc::clone(&view),
+                status: Arc::clone(&status),
+                signal: Arc::clone(&signal),
+                hurry_bytes: options.overlay_bytes_max / 2,
+            };
+            move || stage.run(committer)
+        })?;
+        let applier_thread = spawn("tollgate-apply", {
+            let (signal, status, space) = (Arc::clone(&signal), Arc::clone(&status), Arc::clone(&space));
+            move || {
+                let _alarm = PanicAlarm(&status);
+                applier::run(applier, &signal, &status, &space)
+            }
+        });
+        let applier_thread = match applier_thread {
+            Ok(thread) => thread,
+            Err(error) => {
+                queue.abort(&closed());
+                let _ = committer_thread.join();
+                return Err(error);
+            }
+        };
+        let running = Running { committer: committer_thread, applier: applier_thread, lock };
+        // A batch that could never fit beside others would only ever be told to try again.
+        let overlay_share = usize::try_from(options.overlay_bytes_max / 4).unwrap_or(usize::MAX);
+        Ok(Self {
+            queue,
+            view,
+            status,
+            space,
+            signal,
+            batch_bytes_max: frame_bytes_max(options.segment_bytes).min(overlay_share),
+            running: Mutex::new(Some(running)),
+        })
+    }
+
+    fn enqueue(
+        &self,
+        batch: Batch,
+    ) -> Result<oneshot::Receiver<Result<crate::storage::Committed, StoreError>>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::new(batch, self.batch_bytes_max, reply)?;
+        self.status.check()?;
+        if request.urgency == crate::storage::Urgency::New && self.space.is_full() {
+            return Err(StoreError::Overloaded("the disk is full"));
+        }
+        self.queue.push(request, self.view.overlay().bytes())?;
+        Ok(answer)
+    }
+}
+
+impl Store for Engine {
+    fn commit(&self, batch: Batch) -> CommitFuture {
+        match self.enqueue(batch) {
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+            Ok(answer) => Box::pin(async move {
+                answer.await.unwrap_or_else(|_| {
+                    Err(StoreError::Indeterminate("the committer ended before it answered".to_owned()))
+                })
+            }),
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        self.view.get(key)
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError> {
+        self.view.scan(scan)
+    }
+
+    fn health(&self) -> Health {
+        let poisoned = self.status.poisoned();
+        let overlay_bytes = self.view.overlay().bytes();
+        Health {
+            accepts_new: poisoned.is_none() && !self.space.is_full() && self.queue.has_room(overlay_bytes),
+            poisoned,
+            committed: self.status.committed(),
+            applied: self.view.index().applied(),
+            overlay_bytes,
+            journal_bytes_written: self.status.journal_bytes_written(),
+        }
+    }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        self.status.failed()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        let Some(running) = self.running.lock().take() else { return Ok(()) };
+        self.queue.close(closed());
+        let committer = running.committer.join();
+        self.signal.finish();
+        let applied = running.applier.join().unwrap_or_else(|_| Err(ended("the applier's thread panicked")));
+        let sealed = match committer {
+            Ok(mut committer) => committer.seal(),
+            Err(_) => Err(ended("the committer's thread panicked")),
+        };
+        self.view.index().close();
+        drop(running.lock);
+        self.status.check()?;
+        applied.and(sealed)
+    }
+}
+
+impl Drop for Engine {
+    /// Without [`Store::close`] before it this is like a crash that loses nothing acknowledged.
+    fn drop(&mut self) {
+        let Some(running) = self.running.lock().take() else { return };
+        self.queue.abort(&closed());
+        self.signal.abandon();
+        let _ = running.committer.join();
+        let _ = running.applier.join();
+        self.view.index().close();
+        drop(running.lock);
+    }
+}
+
+/// The committer's thread.
+struct CommitStage {
+    queue: Arc<CommitQueue>,
+    view: Arc<View>,
+    status: Arc<Status>,
+    signal: Arc<ApplierSignal>,
+    hurry_bytes: u64,
+}
+
+impl CommitStage {
+    fn run(self, mut committer: Committer) -> Committer {
+        let _alarm = PanicAlarm(&self.status);
+        let mut group = Vec::new();
+        while self.queue.take_group(&mut group, committer.frame_bytes_max()) {
+            committer.step(&mut group);
+            if let Err(error) = self.status.check() {
+                self.queue.abort(&error);
+                break;
+            }
+            if self.view.overlay().bytes() > self.hurry_bytes {
+                self.signal.hurry();
+            }
+        }
+        committer
+    }
+}
+
+/// Poisons the store when the thread that holds it panics.
+struct PanicAlarm<'a>(&'a Status);
+
+impl Drop for PanicAlarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison("a thread of the store panicked");
+        }
+    }
+}
+
+fn take_lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join(LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| io_error(&format!("opening {}", path.display()), &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Io {
+            context: format!("opening the store in {}", directory.display()),
+            message: "another process has it open".to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(error)) => Err(io_error(&format!("locking {}", path.display()), &error)),
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StoreError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|error| io_error("starting a thread", &error))
+}
+
+fn closed() -> StoreError {
+    StoreError::Poisoned("it is closed".to_owned())
+}
+
+fn ended(how: &str) -> StoreError {
+    StoreError::Poisoned(how.to_owned())
+}
+
+fn io_error(context: &str, error: &std::io::Error) -> StoreError {
+    StoreError::Io { context: context.to_owned(), message: error.to_string() }
+}

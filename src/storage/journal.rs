@@ -1,0 +1,140 @@
+//! The journal: frames written one after the other into segments, each synced before it counts.
+
+use crate::storage::files::FileHandle;
+use crate::storage::frame::{FrameBuilder, stored_bytes};
+use crate::storage::segments::{NoSegment, SEGMENT_HEADER_BYTES, Segment, SegmentSupply};
+
+/// Where the journal ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalEnd {
+    /// Sequence of the last batch or seal, 0 when there is none.
+    pub last_sequence: u64,
+    /// Checksum of the last frame, 0 when there is none.
+    pub last_checksum: u64,
+    /// Whether the last frame is a seal.
+    pub sealed: bool,
+}
+
+/// Why a frame was not made durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// There is no segment for it because the disk is full. Nothing was written.
+    Full,
+    /// Writing or syncing failed, and whether the frame is durable is not known. The journal takes nothing more.
+    Failed(String),
+}
+
+/// The journal's writing end. See `replay` for the reading end.
+pub struct Journal {
+    supply: SegmentSupply,
+    /// The segment being written. Each opening starts a new one, when there is something to write.
+    current: Option<Current>,
+    end: JournalEnd,
+    failed: Option<String>,
+    written_bytes: u64,
+}
+
+struct Current {
+    handle: Box<dyn FileHandle>,
+    seed: u64,
+    offset: u64,
+    length: u64,
+}
+
+impl Journal {
+    /// A journal that goes on after `end`.
+    pub fn new(supply: SegmentSupply, end: JournalEnd) -> Self {
+        Self { supply, current: None, end, failed: None, written_bytes: 0 }
+    }
+
+    /// Most bytes that a frame can have, header and padding included.
+    pub fn frame_bytes_max(&self) -> usize {
+        self.supply.frame_bytes_max()
+    }
+
+    /// Where the journal ends now.
+    pub fn end(&self) -> JournalEnd {
+        self.end
+    }
+
+    /// Bytes written since opening.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Writes the frame that was built and makes it durable.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] when nothing was written; after [`AppendError::Failed`] every further append fails.
+    pub fn append(&mut self, frame: &mut FrameBuilder) -> Result<(), AppendError> {
+        let count = u64::from(frame.count());
+        let first_sequence = self.end.last_sequence + 1;
+        let (seed, offset) = self.place(frame.stored_bytes(), first_sequence)?;
+        let (bytes, checksum) = frame.finish(first_sequence, self.end.last_checksum, seed);
+        self.write(offset, bytes)?;
+        self.end = JournalEnd { last_sequence: self.end.last_sequence + count, last_checksum: checksum, sealed: false };
+        Ok(())
+    }
+
+    /// Writes the mark of a clean stop, unless the journal ends with one, and cuts off the zeros behind it.
+    ///
+    /// # Errors
+    /// As for [`Journal::append`].
+    pub fn seal(&mut self) -> Result<(), AppendError> {
+        if self.end.sealed || self.end.last_sequence == 0 {
+            return Ok(());
+        }
+        let sequence = self.end.last_sequence + 1;
+        let mut frame = FrameBuilder::new();
+        let (seed, offset) = self.place(stored_bytes(0), sequence)?;
+        let (bytes, checksum) = frame.seal(sequence, self.end.last_checksum, seed);
+        self.write(offset, bytes)?;
+        self.end = JournalEnd { last_sequence: sequence, last_checksum: checksum, sealed: true };
+        if let Some(current) = self.current.take() {
+            let cut = current.handle.set_length(current.offset).and_then(|()| current.handle.sync_data());
+            cut.map_err(|error| self.fail(format!("cutting off a sealed journal segment: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// Seed and offset for a frame of this size, in the current segment or a new one.
+    fn place(&mut self, frame_bytes: usize, first_sequence: u64) -> Result<(u64, u64), AppendError> {
+        if let Some(reason) = &self.failed {
+            return Err(AppendError::Failed(reason.clone()));
+        }
+        if let Some(reason) = self.supply.failure() {
+            return Err(self.fail(reason));
+        }
+        if let Some(current) = &self.current
+            && current.offset + frame_bytes as u64 <= current.length
+        {
+            return Ok((current.seed, current.offset));
+        }
+        let Segment { handle, seed } = match self.supply.take(first_sequence) {
+            Ok(segment) => segment,
+            Err(NoSegment::Full) => return Err(AppendError::Full),
+            Err(NoSegment::Failed(reason)) => return Err(self.fail(reason)),
+        };
+        let offset = SEGMENT_HEADER_BYTES as u64;
+        let length = offset + self.supply.frame_bytes_max() as u64;
+        self.current = Some(Current { handle, seed, offset, length });
+        Ok((seed, offset))
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), AppendError> {
+        let Some(current) = &mut self.current else {
+            return Err(self.fail("there is no segment to write to".to_owned()));
+        };
+        let written = current.handle.write_at(offset, bytes).and_then(|()| current.handle.sync_data());
+        if let Err(error) = written {
+            return Err(self.fail(format!("writing the journal: {error}")));
+        }
+        current.offset = offset + bytes.len() as u64;
+        self.written_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn fail(&mut self, reason: String) -> AppendError {
+        AppendError::Failed(self.failed.get_or_insert(reason).clone())
+    }
+}

@@ -1,0 +1,186 @@
+//! Opening: from what is on disk to overlay and index. The journal has the last word; an index that is of no use is
+//! moved aside and rebuilt from it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::storage::StoreError;
+use crate::storage::applier::{Applier, ApplierPace};
+use crate::storage::checkpoint::{self, Checkpoint};
+use crate::storage::files::Files;
+use crate::storage::index::{Index, IndexError, IndexHome};
+use crate::storage::journal::JournalEnd;
+use crate::storage::overlay::Overlay;
+use crate::storage::replay::{ReplayRange, replay};
+use crate::storage::segments;
+use crate::storage::view::{INDEX_DAMAGED, View};
+
+/// Commits between two lines in the log while the journal is replayed.
+const PROGRESS_COMMITS: u64 = 100_000;
+
+/// What opening found.
+pub struct Recovered {
+    /// Overlay and index, together complete.
+    pub view: Arc<View>,
+    /// Where the journal goes on.
+    pub end: JournalEnd,
+    /// Sequence up to which the index is durable.
+    pub checkpointed: u64,
+}
+
+/// Opens the index and replays what it does not have. The overlay is kept below half of `overlay_bytes_max`.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when the journal is damaged or incomplete, [`StoreError::Io`] when something can't be read or
+/// written.
+pub fn recover(files: &Arc<dyn Files>, home: &dyn IndexHome, overlay_bytes_max: u64) -> Result<Recovered, StoreError> {
+    let prepared = files.create_directory(segments::DIRECTORY).and_then(|()| files.sync_directory(""));
+    prepared.map_err(|error| io_error("preparing the journal's directory", &error))?;
+    let found = checkpoint::read(&**files).map_err(|error| io_error("reading the checkpoint", &error))?;
+    let checkpointed = match found {
+        Checkpoint::At(sequence) => sequence,
+        Checkpoint::Missing | Checkpoint::Damaged => 0,
+    };
+    let recovery = Recovery { files, home, overlay_bytes_max, checkpointed };
+    let index = match recovery.open_index(found) {
+        Ok(index) => index,
+        Err(Unusable::Rebuild(reason)) => return recovery.rebuild(&reason),
+        Err(Unusable::Refuse(error)) => return Err(error.into()),
+    };
+    match recovery.fill(Arc::clone(&index)) {
+        Err(Failure::Index(error @ IndexError::Corrupt(_))) => {
+            index.close();
+            drop(index);
+            recovery.rebuild(&error.to_string())
+        }
+        filled => filled.map_err(Failure::into_store_error),
+    }
+}
+
+struct Recovery<'a> {
+    files: &'a Arc<dyn Files>,
+    home: &'a dyn IndexHome,
+    overlay_bytes_max: u64,
+    checkpointed: u64,
+}
+
+enum Unusable {
+    Rebuild(String),
+    Refuse(IndexError),
+}
+
+enum Failure {
+    Index(IndexError),
+    Journal(StoreError),
+}
+
+impl Failure {
+    fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Index(error) => error.into(),
+            Self::Journal(error) => error,
+        }
+    }
+}
+
+impl Recovery<'_> {
+    fn open_index(&self, found: Checkpoint) -> Result<Arc<dyn Index>, Unusable> {
+        if found == Checkpoint::Damaged {
+            return Err(Unusable::Rebuild("the checkpoint is damaged".to_owned()));
+        }
+        if self.files.open(INDEX_DAMAGED).is_ok() {
+            return Err(Unusable::Rebuild("it was found damaged while it was in use".to_owned()));
+        }
+        let index = match self.home.open() {
+            Ok(index) => index,
+            Err(error @ (IndexError::Full | IndexError::Busy)) => return Err(Unusable::Refuse(error)),
+            Err(error) => return Err(Unusable::Rebuild(error.to_string())),
+        };
+        let applied = index.applied();
+        if applied < self.checkpointed {
+            index.close();
+            return Err(Unusable::Rebuild(format!(
+                "it has everything up to sequence {applied} only, and was durable up to {}",
+                self.checkpointed
+            )));
+        }
+        Ok(index)
+    }
+
+    /// Moves the index aside and makes a new one of the whole journal.
+    fn rebuild(&self, reason: &str) -> Result<Recovered, StoreError> {
+        let all = segments::list(&**self.files).map_err(|error| io_error("listing the journal", &error))?;
+        if all.first().is_some_and(|first| *first != 1) {
+            return Err(StoreError::Corrupt(format!(
+                "the index can't be used ({reason}) and can't be rebuilt, because the journal begins at sequence {} \
+                 instead of 1. Put the missing files of {}/ back, or restore the data directory from a backup",
+                all[0],
+                segments::DIRECTORY
+            )));
+        }
+        tracing::warn!(reason, segments = all.len(), "the index can't be used and is rebuilt from the journal");
+        self.home.move_aside()?;
+        let index = self.home.open()?;
+        let recovered = self.fill(index).map_err(Failure::into_store_error)?;
+        let (view, files) = (Arc::clone(&recovered.view), Arc::clone(self.files));
+        // The old checkpoint stays until the new index has as much, so that an interrupted rebuilding starts again.
+        let mut applier = Applier::new(view, files, self.pace(), 0);
+        applier.pass()?;
+        applier.checkpoint()?;
+        match self.files.remove(INDEX_DAMAGED) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("removing the mark of a damaged index", &error));
+            }
+            _ => {}
+        }
+        self.files.sync_directory("").map_err(|error| io_error("syncing the data directory", &error))?;
+        let checkpointed = recovered.view.index().applied();
+        tracing::info!(sequence = checkpointed, "the index is rebuilt");
+        Ok(Recovered { checkpointed, ..recovered })
+    }
+
+    /// Replays what the index does not have.
+    fn fill(&self, index: Arc<dyn Index>) -> Result<Recovered, Failure> {
+        let applied = index.applied();
+        let overlay = Arc::new(Overlay::new(applied));
+        let view = Arc::new(View::new(overlay, index, Arc::clone(self.files)));
+        let mut applier = Applier::new(Arc::clone(&view), Arc::clone(self.files), self.pace(), self.checkpointed);
+        let mut index_error = None;
+        let mut next_progress = applied + PROGRESS_COMMITS;
+        let range = ReplayRange { after: applied, durable: applied.max(self.checkpointed) };
+        let replayed = replay(&**self.files, range, &mut |changes, last_sequence| {
+            view.overlay().add(changes, last_sequence);
+            if last_sequence >= next_progress {
+                next_progress = last_sequence + PROGRESS_COMMITS;
+                tracing::info!(sequence = last_sequence, "replaying the journal");
+            }
+            if view.overlay().bytes() > self.overlay_bytes_max / 2 {
+                applier.pass().map_err(|error| {
+                    index_error = Some(error.clone());
+                    StoreError::from(error)
+                })?;
+            }
+            Ok(())
+        });
+        match (replayed, index_error) {
+            (Ok(end), _) => Ok(Recovered { view, end, checkpointed: self.checkpointed }),
+            (Err(_), Some(error)) => Err(Failure::Index(error)),
+            (Err(error), None) => Err(Failure::Journal(error)),
+        }
+    }
+
+    /// Nothing is due by time while opening.
+    fn pace(&self) -> ApplierPace {
+        ApplierPace {
+            apply_interval: Duration::MAX,
+            checkpoint_interval: Duration::MAX,
+            checkpoint_bytes: u64::MAX,
+            reopen_bytes: u64::MAX,
+        }
+    }
+}
+
+fn io_error(context: &str, error: &io::Error) -> StoreError {
+    StoreError::Io { context: context.to_owned(), message: error.to_string() }
+}

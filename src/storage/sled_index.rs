@@ -1,0 +1,305 @@
+//! The index on disk: sled 0.34.7, used so that what is known to go wrong with it does no harm.
+//!
+//! - Nothing is flushed in the background, only by [`Index::sync`], with the blocking `flush`.
+//! - `flush` does not reach the disk's own cache on Linux, so a second handle on the file is synced after it.
+//! - A process killed while opening leaves a torn `snap.*.generating`, which every later opening takes for the newest
+//!   snapshot: it is deleted first.
+//! - A damaged file makes it panic or lose records without a word: panics are caught, each record has a checksum, and
+//!   `applied`, written together with the changes, shows what is missing.
+//! - Garbage of a batch is collected only when later operations begin: batches are small (`applier`), or memory grows by
+//!   gigabytes.
+//! - It writes a snapshot only while opening, and replays everything since then at the next opening: it is reopened
+//!   now and then.
+
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use crate::storage::files::{create_private_directory, sync_directory_at};
+use crate::storage::index::{Changes, Index, IndexError, IndexHome, Range};
+use crate::storage::index_rows::{
+    APPLIED_KEY, HEAD_PREFIX, assemble, decode_applied, decode_head, encode_applied, encode_head, encode_part,
+    head_key, part_key, parts_of,
+};
+use crate::storage::{Row, Versioned};
+
+/// Broken indexes kept for looking into.
+const ASIDE_MAX: usize = 2;
+/// Rows read before writers get a turn.
+const ROWS_AT_ONCE: usize = 256;
+/// The file's lock is let go by a thread of sled's own some time after the last handle is dropped.
+const LOCK_TRIES_MAX: u32 = 250;
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// A directory that holds, or will hold, an index.
+#[derive(Clone, Debug)]
+pub struct SledHome {
+    directory: PathBuf,
+    cache_bytes: u64,
+}
+
+impl SledHome {
+    /// The index in `directory`, with a page cache of about `cache_bytes`.
+    pub fn new(directory: PathBuf, cache_bytes: u64) -> Self {
+        Self { directory, cache_bytes }
+    }
+
+    /// The directories of indexes moved aside, with their numbers, oldest first.
+    fn aside(&self) -> Vec<(u32, PathBuf)> {
+        let Some((parent, prefix)) = self.directory.parent().zip(self.aside_prefix()) else { return Vec::new() };
+        let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+        let mut aside: Vec<(u32, PathBuf)> = entries
+            .filter_map(|entry| {
+                let number = entry.file_name().to_str()?.strip_prefix(&prefix)?.parse().ok()?;
+                Some((number, entry.path()))
+            })
+            .collect();
+        aside.sort_unstable();
+        aside
+    }
+
+    fn aside_prefix(&self) -> Option<String> {
+        Some(format!("{}.broken-", self.directory.file_name()?.to_str()?))
+    }
+}
+
+impl IndexHome for SledHome {
+    fn open(&self) -> Result<Arc<dyn Index>, IndexError> {
+        let opened = Opened::open(&self.directory, self.cache_bytes)?;
+        let applied = AtomicU64::new(opened.read_applied()?);
+        Ok(Arc::new(SledIndex { home: self.clone(), opened: RwLock::new(Some(opened)), applied }))
+    }
+
+    fn move_aside(&self) -> Result<(), IndexError> {
+        let Some(prefix) = self.aside_prefix().filter(|_| self.directory.exists()) else { return Ok(()) };
+        let aside = self.aside();
+        let number = aside.last().map_or(1, |(number, _)| number + 1);
+        let target = self.directory.with_file_name(format!("{prefix}{number}"));
+        let moved = fs::rename(&self.directory, &target).and_then(|()| {
+            aside.iter().rev().skip(ASIDE_MAX - 1).try_for_each(|(_, path)| fs::remove_dir_all(path))?;
+            target.parent().map_or(Ok(()), sync_directory_at)
+        });
+        tracing::warn!(aside = %target.display(), "the index is moved aside");
+        moved.map_err(|error| IndexError::from_io(&error))
+    }
+}
+
+struct SledIndex {
+    home: SledHome,
+    /// Held for writing while changes are made, so that a reader never sees half a row of several parts.
+    opened: RwLock<Option<Opened>>,
+    applied: AtomicU64,
+}
+
+struct Opened {
+    tree: sled::Db,
+    /// For syncing; the lock that sled holds belongs to its own handle.
+    file: File,
+}
+
+impl Opened {
+    fn open(directory: &Path, cache_bytes: u64) -> Result<Self, IndexError> {
+        prepare_directory(directory).map_err(|error| IndexError::from_io(&error))?;
+        let config = sled::Config::new().path(directory).flush_every_ms(None).cache_capacity(cache_bytes);
+        let mut tries = 0;
+        let tree = loop {
+            match guarded(|| config.open().map_err(classify)) {
+                Err(IndexError::Busy) if tries < LOCK_TRIES_MAX => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_RETRY);
+                }
+                opened => break opened?,
+            }
+        };
+        let synced = File::open(directory.join("db")).and_then(|file| {
+            file.sync_data()?;
+            sync_directory_at(directory)?;
+            directory.parent().map_or(Ok(()), sync_directory_at)?;
+            Ok(file)
+        });
+        let file = synced.map_err(|error| IndexError::from_io(&error))?;
+        Ok(Self { tree, file })
+    }
+
+    fn read_applied(&self) -> Result<u64, IndexError> {
+        guarded(|| match self.tree.get(APPLIED_KEY).map_err(classify)? {
+            Some(stored) => decode_applied(&stored),
+            None if self.tree.is_empty() => Ok(0),
+            None => Err(IndexError::Corrupt("it does not say up to where it was written".to_owned())),
+        })
+    }
+
+    fn row(&self, key: &[u8], stored: &[u8]) -> Result<Versioned, IndexError> {
+        let head = decode_head(key, stored)?;
+        assemble(key, head, |part| self.tree.get(part_key(key, part)).map_err(classify))
+    }
+
+    fn rows(&self, range: Range<'_>) -> Result<Vec<Row>, IndexError> {
+        let start = head_key(range.start);
+        let end = range.end.map_or_else(|| vec![HEAD_PREFIX + 1], head_key);
+        if end <= start {
+            return Ok(Vec::new());
+        }
+        let mut entries = self.tree.range(start..end);
+        let mut rows = Vec::new();
+        while rows.len() < range.rows_max {
+            let Some(entry) = (if range.reverse { entries.next_back() } else { entries.next() }) else { break };
+            let (stored_key, stored) = entry.map_err(classify)?;
+            let key = stored_key[1..].to_vec();
+            let versioned = self.row(&key, &stored)?;
+            rows.push(Row { key, versioned });
+        }
+        Ok(rows)
+    }
+
+    fn batch(&self, changes: &Changes<'_>, applied: Option<u64>) -> Result<sled::Batch, IndexError> {
+        let mut batch = sled::Batch::default();
+        for (key, entry) in changes {
+            let stored_key = head_key(key);
+            let parts_before = match self.tree.get(&stored_key).map_err(classify)? {
+                Some(stored) => decode_head(key, &stored)?.parts(),
+                None => 0,
+            };
+            let parts_after = entry.value.as_ref().map_or(0, |value| parts_of(value.len()));
+            match &entry.value {
+                Some(value) => batch.insert(stored_key, encode_head(key, entry.revision, value)),
+                None => batch.remove(stored_key),
+            }
+            for part in 1..=parts_after.max(parts_before) {
+                match &entry.value {
+                    Some(value) if part <= parts_after => {
+                        batch.insert(part_key(key, part), encode_part(key, entry.revision, value, part));
+                    }
+                    _ => batch.remove(part_key(key, part)),
+                }
+            }
+        }
+        if let Some(applied) = applied {
+            batch.insert(APPLIED_KEY, &encode_applied(applied));
+        }
+        Ok(batch)
+    }
+}
+
+impl SledIndex {
+    fn read<T>(&self, work: impl FnOnce(&Opened) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        let opened = self.opened.read();
+        let opened = opened.as_ref().ok_or_else(closed)?;
+        guarded(|| work(opened))
+    }
+}
+
+impl Index for SledIndex {
+    fn get(&self, key: &[u8]) -> Result<Option<Versioned>, IndexError> {
+        self.read(|opened| {
+            let stored = opened.tree.get(head_key(key)).map_err(classify)?;
+            stored.map(|stored| opened.row(key, &stored)).transpose()
+        })
+    }
+
+    fn range(&self, range: Range<'_>) -> Result<Vec<Row>, IndexError> {
+        let mut rows: Vec<Row> = Vec::new();
+        loop {
+            let rows_max = ROWS_AT_ONCE.min(range.rows_max - rows.len());
+            let last_key = rows.last().map(|row| row.key.clone());
+            let mut next_start = last_key.clone();
+            if let Some(start) = &mut next_start {
+                start.push(0);
+            }
+            let rest = match (&last_key, &next_start) {
+                (Some(last), _) if range.reverse => Range { end: Some(last), rows_max, ..range },
+                (_, Some(next)) => Range { start: next, rows_max, ..range },
+                _ => Range { rows_max, ..range },
+            };
+            let page = self.read(|opened| opened.rows(rest))?;
+            let is_end = page.len() < rows_max;
+            rows.extend(page);
+            if is_end || rows.len() >= range.rows_max {
+                return Ok(rows);
+            }
+        }
+    }
+
+    fn apply(&self, changes: &Changes<'_>, applied: Option<u64>) -> Result<(), IndexError> {
+        // Only the applier writes, so that what the batch was made from does not change before it is made.
+        let batch = self.read(|opened| opened.batch(changes, applied))?;
+        let opened = self.opened.write();
+        let opened = opened.as_ref().ok_or_else(closed)?;
+        guarded(|| opened.tree.apply_batch(batch).map_err(classify))?;
+        if let Some(applied) = applied {
+            self.applied.store(applied, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    fn sync(&self) -> Result<(), IndexError> {
+        self.read(|opened| {
+            opened.tree.flush().map_err(classify)?;
+            opened.file.sync_data().map_err(|error| IndexError::from_io(&error))
+        })
+    }
+
+    fn reopen(&self) -> Result<(), IndexError> {
+        let mut opened = self.opened.write();
+        guarded(|| {
+            drop(opened.take());
+            Ok(())
+        })?;
+        let again = Opened::open(&self.home.directory, self.home.cache_bytes)?;
+        self.applied.store(again.read_applied()?, Ordering::Release);
+        *opened = Some(again);
+        Ok(())
+    }
+
+    fn close(&self) {
+        let opened = self.opened.write().take();
+        let _ = guarded(|| {
+            drop(opened);
+            Ok(())
+        });
+    }
+}
+
+fn prepare_directory(directory: &Path) -> std::io::Result<()> {
+    create_private_directory(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs something of sled's, which panics on damaged files, and makes an error of a panic.
+fn guarded<T>(work: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(IndexError::Corrupt(format!("sled panicked: {}", text.unwrap_or_default())))
+    })
+}
+
+fn classify(error: sled::Error) -> IndexError {
+    match error {
+        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => IndexError::Busy,
+        sled::Error::Io(error) => IndexError::from_io(&error),
+        sled::Error::Corruption { .. } => IndexError::Corrupt(error.to_string()),
+        other => IndexError::Failed(other.to_string()),
+    }
+}
+
+fn closed() -> IndexError {
+    IndexError::Failed("it is closed".to_owned())
+}

@@ -1,0 +1,118 @@
+//! Disk space held back: a ballast file that is given up when the disk is full, so that what has begun can be
+//! finished.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::storage::files::{Files, write_zeros};
+
+/// The ballast's name.
+pub const BALLAST: &str = "BALLAST";
+
+/// Whether the disk is full, and the ballast.
+pub struct Space {
+    files: Arc<dyn Files>,
+    ballast_bytes: u64,
+    full: AtomicBool,
+    /// Held while the ballast is made or given up, so that one does not cross the other.
+    ballast: Mutex<()>,
+}
+
+impl Space {
+    /// Makes the ballast unless it is there in full size. A disk without room for it counts as full.
+    pub fn open(files: Arc<dyn Files>, ballast_bytes: u64) -> Self {
+        let space = Self { files, ballast_bytes, full: AtomicBool::new(false), ballast: Mutex::new(()) };
+        if !space.has_ballast() {
+            space.full.store(true, Ordering::Release);
+            space.restore();
+        }
+        space
+    }
+
+    /// Whether the disk was full when it was last asked for space.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// Notes that the disk is full and gives the ballast up. Returns whether that made room.
+    pub fn give_up(&self) -> bool {
+        let _crossing = self.ballast.lock();
+        self.full.store(true, Ordering::Release);
+        match self.files.remove(BALLAST) {
+            Ok(()) => {
+                tracing::warn!("the disk is full: the ballast was given up, new work is refused");
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Makes the ballast again if there is room for it; then the disk no longer counts as full.
+    pub fn restore(&self) -> bool {
+        let _crossing = self.ballast.lock();
+        match self.make_ballast() {
+            Ok(()) => {
+                if self.full.swap(false, Ordering::AcqRel) {
+                    tracing::info!("the disk has room for the ballast: new work is taken");
+                }
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, "there is no room for the ballast");
+                // Half a ballast would hold back the room that finishing needs.
+                let _ = self.files.remove(BALLAST);
+                false
+            }
+        }
+    }
+
+    fn has_ballast(&self) -> bool {
+        self.ballast_bytes == 0
+            || self
+                .files
+                .open(BALLAST)
+                .and_then(|handle| handle.length())
+                .is_ok_and(|length| length == self.ballast_bytes)
+    }
+
+    fn make_ballast(&self) -> io::Result<()> {
+        if self.has_ballast() {
+            return Ok(());
+        }
+        let handle = self.files.create(BALLAST)?;
+        write_zeros(&*handle, 0, self.ballast_bytes)?;
+        self.files.sync_directory("")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::sim_files::SimFiles;
+
+    #[test]
+    fn the_ballast_is_made_given_up_and_made_again() {
+        let files = SimFiles::new();
+        let space = Space::open(Arc::new(files.clone()), 10_000);
+        assert_eq!((space.is_full(), files.used_bytes()), (false, 10_000));
+        assert!(space.give_up());
+        assert_eq!((space.is_full(), files.used_bytes()), (true, 0));
+        assert!(!space.give_up(), "there is nothing more to give up");
+        files.set_space_bytes(Some(9_999));
+        assert!(!space.restore());
+        assert_eq!((space.is_full(), files.used_bytes()), (true, 0));
+        files.set_space_bytes(Some(10_000));
+        assert!(space.restore());
+        assert_eq!((space.is_full(), files.used_bytes()), (false, 10_000));
+    }
+
+    #[test]
+    fn a_disk_without_room_for_the_ballast_counts_as_full_from_the_beginning() {
+        let files = SimFiles::new();
+        files.set_space_bytes(Some(5_000));
+        assert!(Space::open(Arc::new(files), 10_000).is_full());
+    }
+}

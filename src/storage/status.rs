@@ -1,0 +1,85 @@
+//! What the engine's threads tell each other and everybody else about how it goes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use crate::storage::StoreError;
+
+/// Shared by all threads of an engine.
+#[derive(Debug)]
+pub struct Status {
+    committed: AtomicU64,
+    journal_bytes_written: AtomicU64,
+    failure: watch::Sender<Option<String>>,
+}
+
+impl Status {
+    /// Everything up to `committed` is durable.
+    pub fn new(committed: u64) -> Self {
+        Self {
+            committed: AtomicU64::new(committed),
+            journal_bytes_written: AtomicU64::new(0),
+            failure: watch::Sender::new(None),
+        }
+    }
+
+    /// Notes what was made durable.
+    pub fn advance(&self, committed: u64, journal_bytes_written: u64) {
+        self.committed.store(committed, Ordering::Release);
+        self.journal_bytes_written.store(journal_bytes_written, Ordering::Release);
+    }
+
+    /// Sequence of the last commit that is durable.
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Bytes written to the journal since opening.
+    pub fn journal_bytes_written(&self) -> u64 {
+        self.journal_bytes_written.load(Ordering::Acquire)
+    }
+
+    /// From now on nothing more is acknowledged. Only the first reason counts.
+    pub fn poison(&self, reason: &str) {
+        let is_first = self.failure.send_if_modified(|failure| {
+            let is_first = failure.is_none();
+            failure.get_or_insert_with(|| reason.to_owned());
+            is_first
+        });
+        if is_first {
+            tracing::error!(reason, "the store has failed and takes no more changes");
+        }
+    }
+
+    /// Why nothing more is acknowledged, if so.
+    pub fn poisoned(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    /// An error once the store is poisoned.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        match &*self.failure.borrow() {
+            None => Ok(()),
+            Some(reason) => Err(StoreError::Poisoned(reason.clone())),
+        }
+    }
+
+    /// Ready with the reason once the store is poisoned.
+    pub fn failed(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        let mut failure = self.failure.subscribe();
+        Box::pin(async move {
+            let reason = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+            match reason {
+                Some(reason) => reason,
+                // The engine is gone without having failed.
+                None => std::future::pending().await,
+            }
+        })
+    }
+}

@@ -1,0 +1,142 @@
+//! A whole gateway on free ports and a temporary directory, clients that sign, and a receiver that can be scripted.
+
+mod client;
+mod receiver;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tollgate::api::Api;
+use tollgate::clock::Clock;
+use tollgate::config::Config;
+use tollgate::gateway::{Environment, Gateway};
+use tollgate::random::Random;
+
+pub use client::{Answer, Client, Key};
+pub use receiver::{Delivery, Receiver};
+
+/// A running gateway.
+pub struct House {
+    pub gateway: Gateway,
+    pub url: String,
+    pub admin_url: String,
+    pub admin_token: String,
+    pub directory: TempDir,
+    api: Api,
+    shutdown: CancellationToken,
+}
+
+/// The embedded configuration with short waits, so that what is asked for again is asked for soon.
+pub fn quick_config() -> Config {
+    let mut config = Config::embedded().unwrap();
+    config.payments.resolve_first_ms = 20;
+    config.payments.resolve_early_max_ms = 100;
+    config.storage.segment_bytes = 4 * 1024 * 1024;
+    config.storage.group_bytes_max = 1024 * 1024;
+    config.storage.ballast_bytes = 0;
+    config.storage.cache_bytes = 16 * 1024 * 1024;
+    config.webhook.allowed_private_networks = vec!["127.0.0.0/8".parse().unwrap()];
+    config.webhook.schedule_s = vec![0, 1, 1];
+    for channel in config.channels.values_mut() {
+        channel.timeout_ms = 1_000;
+    }
+    config
+}
+
+impl House {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(directory, change).await
+    }
+
+    /// Starts on a directory that an earlier gateway has left.
+    pub async fn start_in(directory: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = quick_config();
+        change(&mut config);
+        config.storage.dir = directory.path().join("data");
+        let environment =
+            Environment { clock: Clock::system(), random: Random::from_os(), variable: Box::new(|_| None) };
+        let gateway = Gateway::open(config, environment).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let admin_url = format!("http://{}", admin_listener.local_addr().unwrap());
+        let admin_token = gateway.admin_tokens()[0].secret.clone();
+        let shutdown = CancellationToken::new();
+        let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone());
+        Self { gateway, url, admin_url, admin_token, directory, api, shutdown }
+    }
+
+    /// Stops in order and gives the directory back, for another start.
+    pub async fn stop(self) -> TempDir {
+        self.shutdown.cancel();
+        self.api.drained().await;
+        self.gateway.stop().await.unwrap();
+        self.directory
+    }
+
+    /// A new merchant of a tier.
+    pub async fn merchant(&self, tier: &str) -> Client {
+        let body = serde_json::json!({ "name": format!("a {tier} shop"), "tier": tier });
+        let answer = self.admin("POST", "/admin/v1/merchants", Some(body)).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        let data = &answer.body["data"];
+        let key = Key {
+            id: data["key"]["id"].as_str().unwrap().to_owned(),
+            secret: data["key"]["secret"].as_str().unwrap().to_owned(),
+        };
+        Client::new(&self.url, key, data["merchant_id"].as_str().unwrap())
+    }
+
+    /// One request of the operator.
+    pub async fn admin(&self, method: &str, path: &str, body: Option<serde_json::Value>) -> Answer {
+        let bearer = format!("Bearer {}", self.admin_token);
+        let headers = HashMap::from([("authorization".to_owned(), bearer)]);
+        client::send(&self.admin_url, method, path, body.map(|body| body.to_string()), headers).await
+    }
+
+    /// Tells a built-in emulator to misbehave.
+    pub async fn disturb(&self, channel: &str, faults: serde_json::Value) {
+        let answer = self.admin("PUT", &format!("/admin/v1/sandbox/{channel}"), Some(faults)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+
+    /// What an emulator says it did for a reference.
+    pub async fn ledger(&self, channel: &str, reference: &str) -> Vec<serde_json::Value> {
+        let answer = self.admin("GET", &format!("/admin/v1/sandbox/{channel}/ledger"), None).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let items = answer.body["data"]["items"].as_array().cloned().unwrap();
+        items.into_iter().filter(|item| item["reference"] == reference).collect()
+    }
+
+    /// All charges of a reference in all emulators.
+    pub async fn charges(&self, reference: &str) -> usize {
+        let mut charges = 0;
+        for channel in ["stripe", "alipay"] {
+            let items = self.ledger(channel, reference).await;
+            charges += items.iter().filter(|item| item["operation"] == "charge").count();
+        }
+        charges
+    }
+}
+
+/// Asks until `found` says yes; fails the test when it does not within ten seconds.
+pub async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    for _ in 0..500 {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what} did not happen within ten seconds");
+}
