@@ -50,9 +50,13 @@ impl Admin {
             (None, Some(token)) => String::from(token),
             (None, None) => token_from_data_dir(arguments, context)?,
         };
-        let wrong =
-            || Failure::Usage(format!("{} is not an address such as http://127.0.0.1:8081", arguments.admin_url));
-        let mut base = Url::parse(&arguments.admin_url).map_err(|_| wrong())?;
+        Self::at(&arguments.admin_url, &token)
+    }
+
+    /// The admin API at an address, with a token.
+    pub(super) fn at(address: &str, token: &str) -> Result<Self, Failure> {
+        let wrong = || Failure::Usage(format!("{address} is not an address such as http://127.0.0.1:8081"));
+        let mut base = Url::parse(address).map_err(|_| wrong())?;
         base.path_segments_mut().map_err(|()| wrong())?.pop_if_empty();
         let headers = HeaderMap::from_iter([header("authorization", &format!("Bearer {token}"))?]);
         Ok(Self { client: Client::new()?, base, headers })

@@ -37,7 +37,13 @@ pub(super) struct Tally {
     pub(super) delivered: HashSet<String>,
     /// When the first notification about a payment was taken.
     pub(super) taken_at: HashMap<String, Monotonic>,
-    seen: HashMap<String, u64>,
+}
+
+#[derive(Default)]
+struct Book {
+    tally: Tally,
+    /// How often each notification came.
+    times_seen: HashMap<String, u64>,
 }
 
 struct Shared {
@@ -45,7 +51,7 @@ struct Shared {
     random: Random,
     /// Endpoint's secret by tier.
     secrets: Mutex<HashMap<String, String>>,
-    tally: Mutex<Tally>,
+    book: Mutex<Book>,
 }
 
 /// A running receiver. It stops when it is dropped.
@@ -61,7 +67,7 @@ impl Receiver {
         let failed = |error: std::io::Error| Failure::Failed(format!("no port for the webhook receiver: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
         let base_url = format!("http://{}", listener.local_addr().map_err(failed)?);
-        let shared = Arc::new(Shared { clock, random, secrets: Mutex::default(), tally: Mutex::default() });
+        let shared = Arc::new(Shared { clock, random, secrets: Mutex::default(), book: Mutex::default() });
         let router = Router::new()
             .route("/webhooks/{tier}", post(receive))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -84,12 +90,12 @@ impl Receiver {
 
     /// How many notifications were taken.
     pub(super) fn delivered(&self) -> u64 {
-        self.shared.tally.lock().delivered.len() as u64
+        self.shared.book.lock().tally.delivered.len() as u64
     }
 
     /// What arrived so far.
     pub(super) fn tally(&self) -> Tally {
-        self.shared.tally.lock().clone()
+        self.shared.book.lock().tally.clone()
     }
 }
 
@@ -116,13 +122,14 @@ async fn receive(
     let holds = secret.is_some_and(|secret| signatures_hold(&secret, &headers, &body, &shared.clock));
     let fails = shared.random.draw_u64() % 1000 < FAILURES_PERMILLE;
     let id = header(&headers, "webhook-id").unwrap_or_default();
-    let mut tally = shared.tally.lock();
+    let mut book = shared.book.lock();
+    let Book { tally, times_seen } = &mut *book;
     tally.attempts += 1;
     if !holds {
         tally.invalid += 1;
         return StatusCode::UNAUTHORIZED;
     }
-    let times = tally.seen.entry(String::from(id)).or_default();
+    let times = times_seen.entry(String::from(id)).or_default();
     *times += 1;
     if *times == 2 {
         tally.retried += 1;
