@@ -10,6 +10,7 @@ mod build;
 mod credentials;
 mod http;
 mod instant;
+mod separate_sandbox;
 mod stripe;
 #[cfg(test)]
 mod testing;
@@ -24,6 +25,7 @@ pub(crate) use crate::channels::alipay::{
 };
 pub use crate::channels::build::{ChannelSetupError, build, default_base_url};
 pub use crate::channels::credentials::{CredentialError, Credentials};
+pub use crate::channels::separate_sandbox::separate_sandbox_urls;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 

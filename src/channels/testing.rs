@@ -73,7 +73,13 @@ impl Bench {
     }
 
     /// Asks about a charge `age_s` seconds after it was sent.
-    pub(crate) async fn resolve(&self, charge: &ChargeRequest, refs: &ProviderRefs, age_s: i64, close: bool) -> ChargeAnswer {
+    pub(crate) async fn resolve(
+        &self,
+        charge: &ChargeRequest,
+        refs: &ProviderRefs,
+        age_s: i64,
+        close: bool,
+    ) -> ChargeAnswer {
         let now = self.clock.now();
         let first_sent_at = Timestamp::from_unix_s(now.unix_s() - age_s);
         let request = ResolveRequest { charge: charge.clone(), first_sent_at, now, refs: refs.clone(), close };
@@ -168,7 +174,8 @@ pub(crate) async fn peer_that_answers(bytes: Vec<u8>) -> String {
 
 /// An HTTP answer with this status and body, and a length that may be a lie.
 pub(crate) fn http_answer(status: u16, content_type: &str, body: &str, length: usize) -> Vec<u8> {
-    format!("HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    format!("HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
 }
 
 /// Sends a plain request as a payer's browser would; gives the status and the body.

@@ -27,6 +27,7 @@ pub mod space;
 pub mod status;
 pub mod vault;
 pub mod view;
+pub mod whole_file;
 
 #[cfg(test)]
 mod conformance;

@@ -94,8 +94,10 @@ fn nobody_imports_a_room_above_its_own() {
         for (number, line) in code_without_tests(&source) {
             for (start, _) in line.match_indices("crate::") {
                 let rest = &line[start + "crate::".len()..];
-                let target: String = rest.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect();
-                let is_room = MAY_IMPORT.iter().any(|(room, _)| *room == target) || ["cli", "telemetry"].contains(&target.as_str());
+                let target: String =
+                    rest.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect();
+                let is_room = MAY_IMPORT.iter().any(|(room, _)| *room == target)
+                    || ["cli", "telemetry"].contains(&target.as_str());
                 if is_room && target != source.room && !allowed.contains(&target.as_str()) {
                     violations.push(format!("{}:{number} imports {target}", source.path));
                 }
@@ -111,7 +113,9 @@ fn crates_stay_in_their_rooms() {
     for source in sources() {
         for (number, line) in code_without_tests(&source) {
             for (name, rooms) in CRATES {
-                let used = line.contains(&format!("use {name}::")) || line.contains(&format!(" {name}::")) || line.contains(&format!("({name}::"));
+                let used = line.contains(&format!("use {name}::"))
+                    || line.contains(&format!(" {name}::"))
+                    || line.contains(&format!("({name}::"));
                 let allowed = rooms.iter().any(|room| source.room == *room || source.path == *room);
                 if used && !allowed && !is_test_file(&source) {
                     violations.push(format!("{}:{number} uses {name}", source.path));
@@ -140,8 +144,11 @@ fn the_domain_only_decides() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let silent: Vec<String> =
-        sources().into_iter().filter(|source| !source.lines.first().is_some_and(|line| line.starts_with("//!"))).map(|source| source.path).collect();
+    let silent: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| !source.lines.first().is_some_and(|line| line.starts_with("//!")))
+        .map(|source| source.path)
+        .collect();
     assert!(silent.is_empty(), "files without a first line that says what they are: {}", silent.join(", "));
 }
 
@@ -161,9 +168,9 @@ fn nothing_is_left_unfinished_or_skipped() {
     let mut violations = Vec::new();
     let tests = std::fs::read_dir(root.join("tests/it")).unwrap().map(|entry| entry.unwrap().path());
     let here = sources().into_iter().map(|source| (source.path, source.lines.join("\n")));
-    let there = tests.filter(|path| !path.ends_with("tidy.rs")).map(|path| {
-        (path.to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap_or_default())
-    });
+    let there = tests
+        .filter(|path| !path.ends_with("tidy.rs"))
+        .map(|path| (path.to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap_or_default()));
     for (path, text) in here.chain(there) {
         for banned in ["todo!", "unimplemented!", "TODO", "FIXME", "#[ignore", "dbg!("] {
             if text.contains(banned) {

@@ -182,7 +182,8 @@ fn each_change_of_status_that_merchants_hear_of_is_told_once() {
     assert_eq!(success.payment.paid_at, Some(NOW));
     assert_eq!(success.payment.terms.payment_token, None, "tokens are forgotten when they are no longer needed");
     assert_eq!(success.payment.current().unwrap().refs.channel_order_no.as_deref(), Some("pi_1"));
-    let again = told(PaymentStatus::RequiresAction, ChargeState::ActionRequired { next_action: None, expires_at: None });
+    let again =
+        told(PaymentStatus::RequiresAction, ChargeState::ActionRequired { next_action: None, expires_at: None });
     assert_eq!(again.effect, Effect::None);
     assert_eq!(again.payment.event_count, 0);
 }
@@ -191,7 +192,8 @@ fn each_change_of_status_that_merchants_hear_of_is_told_once() {
 fn a_payment_without_outcome_needs_a_person_after_72_hours() {
     let late = NOW.plus(Duration::from_secs(72 * 3600));
     let unknown = || answer(ChargeState::Unknown { reason: "timeout".to_owned() });
-    let before = on_answer(&payment(PaymentStatus::Processing), &unknown(), &policy(), late.minus(Duration::from_secs(1)));
+    let before =
+        on_answer(&payment(PaymentStatus::Processing), &unknown(), &policy(), late.minus(Duration::from_secs(1)));
     assert_eq!(before.unwrap().payment.status, PaymentStatus::Processing);
     let after = on_answer(&payment(PaymentStatus::Processing), &unknown(), &policy(), late).unwrap().payment;
     assert_eq!(after.status, PaymentStatus::NeedsReview);
@@ -291,7 +293,9 @@ fn only_charged_payments_are_refunded_and_not_without_bound() {
         assert_eq!(begun.is_ok(), status == PaymentStatus::Success, "{}", status.as_str());
     }
     for amount_minor in [0, -1, 1001, i64::MAX] {
-        assert!(begin_refund(&payment(PaymentStatus::Success), refund("RF1", amount_minor), 10, &policy(), NOW).is_err());
+        assert!(
+            begin_refund(&payment(PaymentStatus::Success), refund("RF1", amount_minor), 10, &policy(), NOW).is_err()
+        );
     }
     let one = begin_refund(&payment(PaymentStatus::Success), refund("RF1", 1), 1, &policy(), NOW).unwrap();
     assert_eq!(begin_refund(&one, refund("RF2", 1), 1, &policy(), NOW), Err(RefundRejection::TooMany));

@@ -64,8 +64,9 @@ impl Refunds {
             let _claim = claim;
             payments.0.send_refund(stored, &refund_no, slot, Some(renderer)).await
         });
-        let answered =
-            task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))?;
+        let answered = task
+            .await
+            .unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))?;
         answered.ok_or_else(|| GatewayError::Internal("a refund was sent but not answered".to_owned()))
     }
 
