@@ -64,10 +64,9 @@ pub const ALIPAY_PUBLIC_KEY: &str = "\
 /// What a channel of this kind proves itself with at its emulator.
 pub fn of(kind: ChannelKind) -> Credentials {
     match kind {
-        ChannelKind::Stripe => Credentials::new([
-            ("secret_key", STRIPE_SECRET_KEY),
-            ("default_payment_token", DEFAULT_PAYMENT_TOKEN),
-        ]),
+        ChannelKind::Stripe => {
+            Credentials::new([("secret_key", STRIPE_SECRET_KEY), ("default_payment_token", DEFAULT_PAYMENT_TOKEN)])
+        }
         ChannelKind::Alipay => Credentials::new([
             ("app_id", ALIPAY_APP_ID),
             ("app_private_key", ALIPAY_APP_PRIVATE_KEY),

@@ -46,7 +46,9 @@ impl Verifier {
     /// A sentence that says what is wrong with the key.
     pub(crate) fn new(key: &str) -> Result<Self, String> {
         let der = der_of(key).ok_or("the public key is not PEM or base64")?;
-        rsa_public_key(&der).map(|key| Self { key: key.to_vec() }).ok_or_else(|| String::from("the public key is not RSA"))
+        rsa_public_key(&der)
+            .map(|key| Self { key: key.to_vec() })
+            .ok_or_else(|| String::from("the public key is not RSA"))
     }
 
     /// Whether `signature` (base64) is the other side's signature of `text`.
