@@ -73,7 +73,7 @@ pub(crate) fn required(credentials: &Credentials, name: &str) -> Result<String, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channels::testing::config;
+    use crate::channels::tests::config;
     use crate::sandbox::credentials;
 
     fn reason(kind: ChannelKind, base_url: &str, credentials: &Credentials) -> String {
@@ -84,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn every_kind_is_built_with_its_credentials() {
         for kind in [ChannelKind::Stripe, ChannelKind::Alipay, ChannelKind::Instant] {
-            assert_eq!(reason(kind, "http://127.0.0.1:1", &credentials::of(kind)), "");
+            assert_eq!(reason(kind, "http://127.0.0.1:1", &Credentials::new(credentials::of(kind))), "");
             if let Some(base_url) = default_base_url(kind) {
                 let url = base_url.parse::<reqwest::Url>().unwrap();
                 assert_eq!(url.scheme(), "https");
@@ -100,7 +100,7 @@ mod tests {
         let wrong = Credentials::new([("app_id", "1"), ("app_private_key", "c2VjcmV0"), ("alipay_public_key", "x")]);
         let said = reason(ChannelKind::Alipay, "http://127.0.0.1:1", &wrong);
         assert!(said.contains("private key") && !said.contains("c2VjcmV0"), "{said}");
-        let of_stripe = credentials::of(ChannelKind::Stripe);
+        let of_stripe = Credentials::new(credentials::of(ChannelKind::Stripe));
         assert!(reason(ChannelKind::Stripe, "http://api.stripe.com", &of_stripe).contains("https://"));
     }
 }

@@ -12,16 +12,13 @@ mod http;
 mod instant;
 mod stripe;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use crate::channels::alipay::{
-    Signer as AlipaySigner, Verifier as AlipayVerifier, canonical as alipay_canonical,
-};
 pub use crate::channels::build::{ChannelSetupError, build, default_base_url};
 pub use crate::channels::credentials::{CredentialError, Credentials};
 use crate::domain::money::{Currency, Money};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::channels::{AlipaySigner, AlipayVerifier, alipay_canonical};
+use crate::sandbox::alipay::rsa2::{Signer, Verifier, signed_text};
 use crate::sandbox::testing::send;
 use crate::sandbox::tests::sandbox;
 use crate::sandbox::{LedgerOperation, Sandbox, credentials};
@@ -25,8 +25,8 @@ async fn call_with(
         ("version", String::from("1.0")),
     ];
     change(&mut parameters);
-    let text = alipay_canonical(parameters.iter().map(|(name, value)| (*name, value.as_str())));
-    let signature = AlipaySigner::new(credentials::ALIPAY_APP_PRIVATE_KEY).unwrap().sign(&text).unwrap();
+    let text = signed_text(&parameters);
+    let signature = Signer::new(credentials::ALIPAY_APP_PRIVATE_KEY).unwrap().sign(&text).unwrap();
     parameters.push(("sign", sign(signature)));
     // Everything in the body, as other clients of Alipay do.
     let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&parameters).finish();
@@ -41,7 +41,7 @@ async fn call_with(
 fn open(body: &str) -> Value {
     let (signed, signature) = body.split_once("_response\":").unwrap().1.rsplit_once(",\"sign\":\"").unwrap();
     let signature = signature.strip_suffix("\"}").unwrap();
-    let verifier = AlipayVerifier::new(credentials::ALIPAY_PUBLIC_KEY).unwrap();
+    let verifier = Verifier::new(credentials::ALIPAY_PUBLIC_KEY).unwrap();
     assert!(verifier.verify(signed.as_bytes(), signature), "{body}");
     serde_json::from_str(signed).unwrap()
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::channels::{
-    Channel, ChargeAnswer, ChargeRequest, ChargeState, Failure, ProviderRefs, RefundRequest, ResolveRequest, build,
+    Channel, ChargeAnswer, ChargeRequest, ChargeState, Credentials, Failure, ProviderRefs, RefundRequest,
+    ResolveRequest, build,
 };
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind};
@@ -57,7 +58,7 @@ pub(crate) fn config(kind: ChannelKind) -> ChannelConfig {
 }
 
 pub(crate) fn channel_at(kind: ChannelKind, base_url: &str, clock: Clock) -> Arc<dyn Channel> {
-    build(&ChannelName::new("x"), &config(kind), base_url, &credentials::of(kind), clock).unwrap()
+    build(&ChannelName::new("x"), &config(kind), base_url, &Credentials::new(credentials::of(kind)), clock).unwrap()
 }
 
 impl Bench {
