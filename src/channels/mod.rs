@@ -13,16 +13,13 @@ mod instant;
 mod separate_sandbox;
 mod stripe;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use serde::Serialize;
 
-pub(crate) use crate::channels::alipay::{
-    Signer as AlipaySigner, Verifier as AlipayVerifier, canonical as alipay_canonical,
-};
 pub use crate::channels::build::{ChannelSetupError, build, default_base_url};
 pub use crate::channels::credentials::{CredentialError, Credentials};
 pub use crate::channels::separate_sandbox::separate_sandbox_urls;

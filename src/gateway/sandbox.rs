@@ -70,7 +70,7 @@ pub(super) const fn provider_of(kind: ChannelKind) -> &'static str {
 
 /// What an emulator takes for credentials.
 pub(super) fn credentials_of(kind: ChannelKind) -> Credentials {
-    credentials::of(kind)
+    Credentials::new(credentials::of(kind))
 }
 
 impl SandboxControl {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::channels::alipay::number_of;
 use crate::channels::alipay::rsa2::Signer;
-use crate::channels::testing::{
+use crate::channels::tests::{
     Bench, TIMEOUT_MS, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown,
     peer_that_answers, refund_of,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::channels::testing::{
+use crate::channels::tests::{
     Bench, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown, peer_that_answers,
     refund_of,
 };
@@ -215,6 +215,17 @@ async fn a_recorded_failure_is_not_done_only_when_it_is_old_and_nothing_is_there
         assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
     }
     assert!(bench.ledger().is_empty());
+}
+
+#[tokio::test]
+async fn a_fresh_failure_proves_nothing_however_old_the_request_is() {
+    let bench = bench();
+    let request = charge_with(Some("tok_error"));
+    // Nothing has arrived before, so that this repetition is the first to fail.
+    assert!(is_unknown(&bench.resolve(&request, &NOTHING, 3_600, false).await));
+    // Now the failure is recorded, and nothing is there.
+    let answer = bench.resolve(&request, &NOTHING, 3_600, false).await;
+    assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
 }
 
 #[tokio::test]
