@@ -1,1 +1,101 @@
-//! Room of its own.
+//! The gateway over HTTP: two listeners, one for merchants and one for the operator.
+//!
+//! From the outside in: `server` accepts connections, `connection` serves one, `edge` stands around every request,
+//! `merchant` and `admin` say who may come in, and one file a resource calls the gateway. Every outcome is one value
+//! (`envelope::Outcome`) until `edge` writes it, so that ids, languages, errors and headers are written in one place.
+
+mod admin;
+mod auth;
+mod body;
+mod call;
+mod codes;
+mod connection;
+mod context;
+mod document;
+mod edge;
+mod envelope;
+mod error;
+mod events;
+mod idempotency;
+mod json;
+mod language;
+mod limit_headers;
+mod limits;
+mod merchant;
+mod messages;
+mod open;
+mod payments;
+mod query;
+mod quotes;
+mod refunds;
+mod render;
+mod request_id;
+mod routes;
+mod server;
+mod webhooks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::gateway::Gateway;
+
+pub use admin::AdminAccess;
+pub use document::openapi_document;
+
+use admin::AdminHandler;
+use edge::{Edge, Handler};
+use merchant::MerchantHandler;
+use server::ListenerSettings;
+
+/// Both listeners, serving.
+#[derive(Debug)]
+pub struct Api {
+    listeners: TaskTracker,
+}
+
+impl Api {
+    /// Serves `gateway` on two bound listeners until `shutdown` is cancelled. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the address of the operator's listener can't be read.
+    pub fn start(
+        gateway: Gateway,
+        listener: TcpListener,
+        admin_listener: TcpListener,
+        admin_access: &AdminAccess,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<Self> {
+        let admin_handler = AdminHandler::new(gateway.clone(), admin_access, admin_listener.local_addr()?);
+        let merchant_handler = MerchantHandler::new(gateway.clone());
+        let listeners = TaskTracker::new();
+        serve(&listeners, &gateway, merchant_handler, "merchant", listener, shutdown.clone());
+        serve(&listeners, &gateway, admin_handler, "admin", admin_listener, shutdown);
+        listeners.close();
+        Ok(Self { listeners })
+    }
+
+    /// Ready when shutdown was asked for and the last connection is closed, which takes at most the drain timeout.
+    pub async fn drained(&self) {
+        self.listeners.wait().await;
+    }
+}
+
+fn serve<H: Handler>(
+    listeners: &TaskTracker,
+    gateway: &Gateway,
+    handler: H,
+    listener_name: &'static str,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) {
+    let config = &gateway.config().server;
+    let clock = gateway.clock().clone();
+    let request_timeout = Duration::from_millis(config.request_timeout_ms);
+    let edge = Edge::new(handler, listener_name, clock.clone(), config.requests_in_flight_max, request_timeout);
+    let settings = ListenerSettings::of(config);
+    listeners.spawn(server::serve(listener, Arc::new(edge), settings, clock, shutdown));
+}

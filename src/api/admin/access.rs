@@ -1,0 +1,178 @@
+//! Who may use the admin listener: whoever has one of the tokens and called this server by a name that is its own.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::api::auth::only_value;
+use crate::api::error::ApiError;
+
+/// What opens the admin listener.
+#[derive(Clone, Default)]
+pub struct AdminAccess {
+    /// Names of tokens (for the log) and the tokens.
+    pub tokens: Vec<(String, String)>,
+    /// Names of this server in the `Host` header, beside loopback names and the address it listens on.
+    pub host_names: Vec<String>,
+}
+
+impl std::fmt::Debug for AdminAccess {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.tokens.iter().map(|(name, _)| name.as_str()).collect();
+        formatter.debug_struct("AdminAccess").field("tokens", &names).field("host_names", &self.host_names).finish()
+    }
+}
+
+/// Checks requests; holds no token, only hashes.
+pub(super) struct AccessCheck {
+    token_hashes: Vec<[u8; 32]>,
+    host_names: Vec<String>,
+    listens_on: IpAddr,
+}
+
+impl AccessCheck {
+    pub(super) fn new(access: &AdminAccess, address: SocketAddr) -> Self {
+        // An empty token would let everybody in who sends none.
+        let tokens = access.tokens.iter().filter(|(_, token)| !token.is_empty());
+        Self {
+            token_hashes: tokens.map(|(_, token)| Sha256::digest(token.as_bytes()).into()).collect(),
+            host_names: access.host_names.clone(),
+            listens_on: address.ip().to_canonical(),
+        }
+    }
+
+    /// Lets the request through, or not.
+    ///
+    /// # Errors
+    /// [`ApiError::HostNotAllowed`], [`ApiError::OperatorUnauthenticated`].
+    pub(super) fn check(&self, head: &Parts) -> Result<(), ApiError> {
+        self.check_host(head)?;
+        let token = only_value(&head.headers, &AUTHORIZATION)
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map_or("", |(_, token)| token.trim());
+        let hash = Sha256::digest(token.as_bytes());
+        // All are compared, so that the time says nothing about which was close.
+        let equal = self.token_hashes.iter().fold(Choice::from(0), |equal, known| equal | known.ct_eq(hash.as_slice()));
+        if bool::from(equal) { Ok(()) } else { Err(ApiError::OperatorUnauthenticated) }
+    }
+
+    /// A web page can make a browser on this machine send requests here under a name that its author controls (DNS
+    /// rebinding). Such a request carries that name.
+    ///
+    /// # Errors
+    /// [`ApiError::HostNotAllowed`].
+    pub(super) fn check_host(&self, head: &Parts) -> Result<(), ApiError> {
+        let named = match head.uri.authority() {
+            Some(authority) => Some(authority.clone()),
+            None => only_value(&head.headers, &HOST).and_then(|host| host.parse::<Authority>().ok()),
+        };
+        let is_own = named.is_some_and(|authority| self.is_own(authority.host()));
+        if is_own { Ok(()) } else { Err(ApiError::HostNotAllowed) }
+    }
+
+    fn is_own(&self, host: &str) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            let address = address.to_canonical();
+            // Who listens on all addresses can't list them, and an address is no name that could be rebound.
+            return address.is_loopback() || address == self.listens_on || self.listens_on.is_unspecified();
+        }
+        let name = host.trim_end_matches('.');
+        name.eq_ignore_ascii_case("localhost") || self.host_names.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn access(listens_on: &str) -> AccessCheck {
+        let access = AdminAccess {
+            tokens: vec![
+                (String::from("first"), String::from("tok-1")),
+                (String::from("second"), String::from("tok-2")),
+                (String::from("empty"), String::new()),
+            ],
+            host_names: vec![String::from("gateway.example")],
+        };
+        AccessCheck::new(&access, listens_on.parse().unwrap())
+    }
+
+    fn head(host: &str, authorization: Option<&str>) -> Parts {
+        let mut request = Request::get("/admin/v1/merchants").header(HOST, host);
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn any_of_the_tokens_opens() {
+        let access = access("127.0.0.1:8081");
+        for value in ["Bearer tok-1", "bearer tok-2", "Bearer  tok-1 "] {
+            assert!(access.check(&head("localhost:8081", Some(value))).is_ok(), "{value}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_does() {
+        let access = access("127.0.0.1:8081");
+        for value in ["Bearer", "Bearer ", "Bearer tok-3", "Bearer tok-1x", "Basic tok-1", "tok-1", "Bearer TOK-1"] {
+            let refused = access.check(&head("localhost", Some(value)));
+            assert!(matches!(refused, Err(ApiError::OperatorUnauthenticated)), "{value}");
+        }
+        assert!(matches!(access.check(&head("localhost", None)), Err(ApiError::OperatorUnauthenticated)));
+        let nobody = AccessCheck::new(&AdminAccess::default(), "127.0.0.1:1".parse().unwrap());
+        assert!(nobody.check(&head("localhost", Some("Bearer "))).is_err());
+    }
+
+    #[test]
+    fn the_host_must_be_this_server() {
+        let access = access("192.0.2.7:8081");
+        for host in [
+            "localhost",
+            "LOCALHOST:8081",
+            "localhost.",
+            "127.0.0.1:8081",
+            "127.1.2.3",
+            "[::1]:8081",
+            "192.0.2.7",
+            "Gateway.Example:1",
+        ] {
+            assert!(access.check_host(&head(host, None)).is_ok(), "{host}");
+        }
+        for host in
+            ["", "evil.example", "localhost.evil.example", "192.0.2.8", "[2001:db8::1]", "127.0.0.1.evil.example"]
+        {
+            assert!(access.check_host(&head(host, None)).is_err(), "{host}");
+        }
+        let (no_host, ()) = Request::get("/admin/v1/merchants").body(()).unwrap().into_parts();
+        assert!(access.check_host(&no_host).is_err());
+        let (absolute, ()) = Request::get("http://evil.example/admin/v1/merchants")
+            .header(HOST, "localhost")
+            .body(())
+            .unwrap()
+            .into_parts();
+        assert!(access.check_host(&absolute).is_err(), "the target's authority stands above the header");
+    }
+
+    #[test]
+    fn who_listens_on_all_addresses_takes_any_address_but_no_name() {
+        let access = access("0.0.0.0:8081");
+        assert!(access.check_host(&head("10.0.0.5:8081", None)).is_ok());
+        assert!(access.check_host(&head("evil.example", None)).is_err());
+    }
+
+    #[test]
+    fn tokens_are_not_printed() {
+        let access = AdminAccess { tokens: vec![(String::from("n"), String::from("tok-1"))], host_names: Vec::new() };
+        assert!(!format!("{access:?}").contains("tok-1"));
+    }
+}

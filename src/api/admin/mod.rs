@@ -1,0 +1,80 @@
+//! The operator's listener: its own address, its own tokens, nothing shared with merchants but the code around it.
+
+mod access;
+pub(crate) mod channels;
+pub(crate) mod keys;
+pub(crate) mod merchants;
+pub(crate) mod sandbox;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Request;
+use bytes::Bytes;
+use hyper::body::Incoming;
+
+use crate::api::body::BodyBounds;
+use crate::api::call::{Call, OpenCall, OperatorCall};
+use crate::api::context::RequestContext;
+use crate::api::edge::Handler;
+use crate::api::envelope::Outcome;
+use crate::api::merchant::is_below;
+use crate::api::open;
+use crate::api::routes::Routes;
+use crate::gateway::Gateway;
+
+use access::AccessCheck;
+pub use access::AdminAccess;
+
+/// Everything below it needs a token.
+const PREFIX: &str = "/admin/v1";
+
+/// Serves the operator.
+pub(crate) struct AdminHandler {
+    gateway: Gateway,
+    access: AccessCheck,
+    body_bounds: BodyBounds,
+    own: Routes,
+    open: Routes,
+}
+
+impl AdminHandler {
+    /// For the operator of `gateway`, on a listener at `address`.
+    pub(crate) fn new(gateway: Gateway, access: &AdminAccess, address: SocketAddr) -> Self {
+        let server = &gateway.config().server;
+        let body_bounds =
+            BodyBounds { max_bytes: server.body_max_bytes, timeout: Duration::from_millis(server.body_timeout_ms) };
+        let access = AccessCheck::new(access, address);
+        Self { gateway, access, body_bounds, own: routes(), open: open::routes() }
+    }
+}
+
+impl Handler for AdminHandler {
+    async fn handle(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Outcome {
+        let (head, body) = request.into_parts();
+        let is_own = is_below(PREFIX, head.uri.path());
+        let allowed = if is_own { self.access.check(&head) } else { self.access.check_host(&head) };
+        if let Err(error) = allowed {
+            context.leave_body_unread_unless_empty(&body);
+            return Err(error);
+        }
+        if is_own {
+            let body = self.body_bounds.read(&head.headers, body, context).await?;
+            let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);
+            return self.own.answer(head, OperatorCall { call }).await;
+        }
+        context.leave_body_unread_unless_empty(&body);
+        let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
+        self.open.answer(head, OpenCall { call }).await
+    }
+}
+
+/// All routes of the operator.
+pub(crate) fn routes() -> Routes {
+    let routes = Routes::default();
+    let routes = merchants::add_routes(routes);
+    let routes = keys::add_routes(routes);
+    let routes = channels::add_routes(routes);
+    sandbox::add_routes(routes)
+}

@@ -1,0 +1,147 @@
+//! Reading a request's body: bounded in bytes and in time.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_LENGTH;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+
+use crate::api::context::RequestContext;
+use crate::api::error::ApiError;
+use crate::gateway::error::GatewayError;
+
+/// How much of a body is taken, and how long it may take to arrive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyBounds {
+    /// Largest body.
+    pub(crate) max_bytes: usize,
+    /// It must have arrived by then, counted from the end of the head.
+    pub(crate) timeout: Duration,
+}
+
+impl BodyBounds {
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    /// [`ApiError::PayloadTooLarge`], without waiting for the rest; [`ApiError::BodyTimeout`]; or an invalid request
+    /// when the client breaks off or its chunks make no sense.
+    pub(crate) async fn read<B>(self, headers: &HeaderMap, body: B, context: &RequestContext) -> Result<Bytes, ApiError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        if body.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        // Until it is read to its end, an answer leaves bytes behind on the connection.
+        let read = match declared_length(headers) {
+            Some(length) if length > self.max_bytes => Err(self.too_large()),
+            _ => match tokio::time::timeout(self.timeout, self.collect(body)).await {
+                Ok(read) => read,
+                Err(_elapsed) => Err(ApiError::BodyTimeout),
+            },
+        };
+        if read.is_err() {
+            context.leave_body_unread();
+        }
+        read
+    }
+
+    async fn collect<B>(self, mut body: B) -> Result<Bytes, ApiError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let mut first = Bytes::new();
+        let mut joined = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| GatewayError::field("body", "did not arrive completely"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if first.len() + joined.len() + data.len() > self.max_bytes {
+                return Err(self.too_large());
+            }
+            // Most bodies come in one piece, which is then not copied.
+            if first.is_empty() && joined.is_empty() {
+                first = data;
+                continue;
+            }
+            if joined.is_empty() {
+                joined.extend_from_slice(&std::mem::take(&mut first));
+            }
+            joined.extend_from_slice(&data);
+        }
+        Ok(if joined.is_empty() { first } else { joined.freeze() })
+    }
+
+    fn too_large(self) -> ApiError {
+        ApiError::PayloadTooLarge { max_bytes: self.max_bytes }
+    }
+}
+
+/// What `Content-Length` says; the connection has checked that it is a number.
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::http::Method;
+    use futures_util::stream;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+
+    use super::*;
+
+    const BOUNDS: BodyBounds = BodyBounds { max_bytes: 8, timeout: Duration::from_secs(10) };
+
+    fn context() -> RequestContext {
+        RequestContext::new(String::from("r"), Method::POST, &HeaderMap::new(), "127.0.0.1:1".parse().unwrap())
+    }
+
+    fn in_pieces(pieces: &[&'static str]) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let frames: Vec<_> = pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
+        StreamBody::new(stream::iter(frames))
+    }
+
+    #[tokio::test]
+    async fn a_body_of_exactly_the_limit_is_read_whole_or_in_pieces() {
+        for pieces in [&["12345678"][..], &["123", "45678"], &["1", "", "234", "5678"], &["", "12345678"]] {
+            let context = context();
+            let read = BOUNDS.read(&HeaderMap::new(), in_pieces(pieces), &context).await.unwrap();
+            assert_eq!(read, "12345678");
+            assert!(!context.body_is_unread());
+        }
+    }
+
+    #[tokio::test]
+    async fn one_byte_more_is_too_large_even_when_its_length_is_not_declared() {
+        let context = context();
+        let read = BOUNDS.read(&HeaderMap::new(), in_pieces(&["12345678", "9"]), &context).await;
+        assert!(matches!(read, Err(ApiError::PayloadTooLarge { max_bytes: 8 })));
+        assert!(context.body_is_unread());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_declared_length_is_refused_without_waiting() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, "9".parse().unwrap());
+        let endless = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let read = BodyBounds { timeout: Duration::MAX, ..BOUNDS }.read(&headers, endless, &context()).await;
+        assert!(matches!(read, Err(ApiError::PayloadTooLarge { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_times_out() {
+        let endless = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let read = BOUNDS.read(&HeaderMap::new(), endless, &context()).await;
+        assert!(matches!(read, Err(ApiError::BodyTimeout)));
+    }
+
+    #[tokio::test]
+    async fn no_body_is_an_empty_one() {
+        let read = BOUNDS.read(&HeaderMap::new(), Full::new(Bytes::new()), &context()).await.unwrap();
+        assert!(read.is_empty());
+    }
+}

@@ -1,0 +1,191 @@
+//! A request as handlers see it: admitted, with its body read, and nothing of HTTP left but what they ask for.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, MatchedPath, Path};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::context::RequestContext;
+use crate::api::envelope::{Answer, Outcome};
+use crate::api::error::ApiError;
+use crate::api::query::{Pages, Query};
+use crate::api::render::renderer;
+use crate::api::routes::take_call;
+use crate::api::{idempotency, json};
+use crate::gateway::Gateway;
+use crate::gateway::admission::Claim;
+use crate::gateway::answer::Answered;
+use crate::gateway::auth::Caller;
+use crate::gateway::idempotency::{IdempotencyKey, Origin};
+
+/// What every handler gets, whoever asks.
+#[derive(Clone)]
+pub(crate) struct Call {
+    /// The gateway.
+    pub(crate) gateway: Gateway,
+    /// The request.
+    pub(crate) context: Arc<RequestContext>,
+    /// Its body.
+    pub(crate) body: Bytes,
+    /// Its query as it was sent.
+    query: Option<String>,
+    media_type: Result<(), ApiError>,
+}
+
+impl Call {
+    /// A request whose body has been read.
+    pub(crate) fn new(gateway: Gateway, context: Arc<RequestContext>, head: &Parts, body: Bytes) -> Self {
+        let media_type = json::check_media_type(&head.headers, &body);
+        let query = head.uri.query().map(String::from);
+        Self { gateway, context, body, query, media_type }
+    }
+
+    /// The body as a command.
+    ///
+    /// # Errors
+    /// [`ApiError::UnsupportedMediaType`], or an invalid request that names the field.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        self.media_type.clone()?;
+        json::parse(&self.body)
+    }
+
+    /// The body as a command whose fields are all optional: it may be absent.
+    ///
+    /// # Errors
+    /// As for [`Call::json`].
+    pub(crate) fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
+        if self.body.is_empty() { Ok(T::default()) } else { self.json() }
+    }
+
+    /// Refuses fields where none are taken; an absent body and `{}` are fine.
+    ///
+    /// # Errors
+    /// As for [`Call::json`].
+    pub(crate) fn no_fields(&self) -> Result<(), ApiError> {
+        self.json_or_default::<NoFields>().map(|NoFields {}| ())
+    }
+
+    /// The query, which may have these names.
+    ///
+    /// # Errors
+    /// An invalid request that names every unknown or repeated name.
+    pub(crate) fn query(&self, names: &[&str], pages: Pages) -> Result<Query<'_>, ApiError> {
+        Query::read(self.query.as_deref(), names, pages)
+    }
+
+    /// 200 with `data`.
+    ///
+    /// # Errors
+    /// When it can't be written as JSON.
+    pub(crate) fn ok<T: Serialize>(&self, data: T) -> Outcome {
+        Answer::of(StatusCode::OK, data, self.context.language)
+    }
+
+    /// 201 with `data`.
+    ///
+    /// # Errors
+    /// When it can't be written as JSON.
+    pub(crate) fn created<T: Serialize>(&self, data: T) -> Outcome {
+        Answer::of(StatusCode::CREATED, data, self.context.language)
+    }
+}
+
+/// A body without fields.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoFields {}
+
+/// A merchant's request. Its permit is held outside until the answer is made.
+pub(crate) struct MerchantCall {
+    /// What every handler gets.
+    pub(crate) call: Call,
+    /// Who asks.
+    pub(crate) caller: Caller,
+    /// The idempotency key, if one was sent.
+    pub(crate) idempotency: Option<IdempotencyKey>,
+    /// Keeps other requests with the same key out until this one's work has ended.
+    pub(crate) claim: Option<Claim>,
+}
+
+impl MerchantCall {
+    /// Where a command comes from. Takes key and claim with it: one request gives one command.
+    pub(crate) fn origin(&mut self) -> Origin {
+        Origin {
+            idempotency: self.idempotency.take(),
+            claim: self.claim.take(),
+            renderer: renderer(&self.call.context),
+        }
+    }
+
+    /// The same for a request that must not be sent without a key.
+    ///
+    /// # Errors
+    /// An invalid request when there is none.
+    pub(crate) fn origin_with_key(&mut self) -> Result<Origin, ApiError> {
+        if self.idempotency.is_some() { Ok(self.origin()) } else { Err(idempotency::missing()) }
+    }
+}
+
+/// The gateway's own answer, byte for byte.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn stored(answered: Answered) -> Outcome {
+    Answer::stored(answered)
+}
+
+/// An operator's request.
+pub(crate) struct OperatorCall {
+    /// What every handler gets.
+    pub(crate) call: Call,
+}
+
+/// A request that anybody may send.
+pub(crate) struct OpenCall {
+    /// What every handler gets.
+    pub(crate) call: Call,
+}
+
+/// Notes which route answers, for the log.
+fn note_route(head: &Parts, context: &RequestContext) {
+    if let Some(route) = head.extensions.get::<MatchedPath>() {
+        // Set once: a request has one route.
+        let _ = context.route.set(route.clone());
+    }
+}
+
+macro_rules! extracted {
+    ($($call:ty),*) => {$(
+        impl<S: Sync> FromRequestParts<S> for $call {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(head: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+                let taken: Self = take_call(head)?;
+                note_route(head, &taken.call.context);
+                Ok(taken)
+            }
+        }
+    )*};
+}
+
+extracted!(MerchantCall, OperatorCall, OpenCall);
+
+/// What a path's placeholders stand for, in their order. One that is not UTF-8 names nothing.
+pub(crate) struct Named<T>(pub(crate) T);
+
+impl<T, S> FromRequestParts<S> for Named<T>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(names) = Path::<T>::from_request_parts(head, state).await.map_err(|_| ApiError::PathNotFound)?;
+        Ok(Self(names))
+    }
+}

@@ -1,0 +1,133 @@
+//! The codes that errors carry, each with its one HTTP status.
+
+use axum::http::StatusCode;
+
+/// What a program reads to know what went wrong. Part of the contract: a code never changes its meaning or its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Code {
+    InvalidRequest,
+    Unauthenticated,
+    SignatureExpired,
+    NonceReused,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    OrderExists,
+    InvalidState,
+    IdempotencyInProgress,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    IdempotencyMismatch,
+    AmountTooLarge,
+    CurrencyNotSupported,
+    PanRefused,
+    UrlNotAllowed,
+    RateLimitExceeded,
+    Internal,
+    ChannelError,
+    NoChannelAvailable,
+    Overloaded,
+    ShuttingDown,
+}
+
+impl Code {
+    /// All codes, by status.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 24] = [
+        Self::InvalidRequest,
+        Self::Unauthenticated,
+        Self::SignatureExpired,
+        Self::NonceReused,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::OrderExists,
+        Self::InvalidState,
+        Self::IdempotencyInProgress,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::IdempotencyMismatch,
+        Self::AmountTooLarge,
+        Self::CurrencyNotSupported,
+        Self::PanRefused,
+        Self::UrlNotAllowed,
+        Self::RateLimitExceeded,
+        Self::Internal,
+        Self::ChannelError,
+        Self::NoChannelAvailable,
+        Self::Overloaded,
+        Self::ShuttingDown,
+    ];
+
+    /// The code as bodies carry it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "INVALID_REQUEST",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::SignatureExpired => "SIGNATURE_EXPIRED",
+            Self::NonceReused => "NONCE_REUSED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::NotFound => "NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::RequestTimeout => "REQUEST_TIMEOUT",
+            Self::OrderExists => "ORDER_EXISTS",
+            Self::InvalidState => "INVALID_STATE",
+            Self::IdempotencyInProgress => "IDEMPOTENCY_IN_PROGRESS",
+            Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
+            Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
+            Self::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
+            Self::AmountTooLarge => "AMOUNT_TOO_LARGE",
+            Self::CurrencyNotSupported => "CURRENCY_NOT_SUPPORTED",
+            Self::PanRefused => "PAN_REFUSED",
+            Self::UrlNotAllowed => "URL_NOT_ALLOWED",
+            Self::RateLimitExceeded => "RATE_LIMIT_EXCEEDED",
+            Self::Internal => "INTERNAL",
+            Self::ChannelError => "CHANNEL_ERROR",
+            Self::NoChannelAvailable => "NO_CHANNEL_AVAILABLE",
+            Self::Overloaded => "OVERLOADED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+        }
+    }
+
+    /// The status that goes with it.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated | Self::SignatureExpired | Self::NonceReused => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::OrderExists | Self::InvalidState | Self::IdempotencyInProgress => StatusCode::CONFLICT,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::IdempotencyMismatch
+            | Self::AmountTooLarge
+            | Self::CurrencyNotSupported
+            | Self::PanRefused
+            | Self::UrlNotAllowed => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::ChannelError => StatusCode::BAD_GATEWAY,
+            Self::NoChannelAvailable | Self::Overloaded | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_have_error_statuses() {
+        let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!(code.status().is_client_error() || code.status().is_server_error(), "{code:?}");
+        }
+    }
+}

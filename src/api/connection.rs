@@ -1,0 +1,228 @@
+//! One connection: HTTP/1.1 with a bound on everything that a client can be slow with. Hyper's own timeout for heads
+//! runs between requests too and would close idle connections with it, and nothing in hyper bounds how long a client
+//! may take to read; so each connection has a phase here, and one timer that looks at it.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::http::{Request, Response, header};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::server::{ListenerSettings, Site};
+use crate::clock::Clock;
+
+/// How long, and for how many bytes, a closed connection is still read, so that a client that is sending gets to see
+/// the answer instead of a reset.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+/// The smallest buffer that hyper takes.
+const BUFFER_BYTES_MIN: usize = 8 * 1024;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Connected, and nothing has arrived yet.
+    Fresh,
+    /// Between two requests.
+    Idle,
+    /// A head is on its way.
+    Head,
+    /// A request is being worked on; its own bounds hold.
+    Busy,
+    /// The answer is being written.
+    Answering,
+}
+
+/// The phase and when it began, written by the connection's own task and read by its timer.
+#[derive(Debug)]
+struct Activity {
+    clock: Clock,
+    phase: AtomicU64,
+    since_ms: AtomicU64,
+    /// Whether the connection is being closed by us while the client may still be sending.
+    lingers: AtomicBool,
+}
+
+impl Activity {
+    fn new(clock: Clock) -> Self {
+        let since_ms = AtomicU64::new(clock.monotonic().millis());
+        Self { clock, phase: AtomicU64::new(Phase::Fresh as u64), since_ms, lingers: AtomicBool::new(false) }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.since_ms.store(self.clock.monotonic().millis(), Ordering::Relaxed);
+        self.phase.store(phase as u64, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        const PHASES: [Phase; 5] = [Phase::Fresh, Phase::Idle, Phase::Head, Phase::Busy, Phase::Answering];
+        let stored = usize::try_from(self.phase.load(Ordering::Relaxed)).unwrap_or(0);
+        PHASES.get(stored).copied().unwrap_or(Phase::Fresh)
+    }
+
+    /// The phase, if it has lasted too long.
+    fn overdue(&self, settings: &ListenerSettings) -> Option<Phase> {
+        let phase = self.phase();
+        let bound = match phase {
+            Phase::Idle => settings.idle_timeout,
+            Phase::Fresh | Phase::Head => settings.head_timeout,
+            Phase::Busy => return None,
+            Phase::Answering => settings.write_timeout,
+        };
+        let lasted_ms = self.clock.monotonic().millis().saturating_sub(self.since_ms.load(Ordering::Relaxed));
+        (Duration::from_millis(lasted_ms) >= bound).then_some(phase)
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<S: Site>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    site: Arc<S>,
+    settings: ListenerSettings,
+    clock: Clock,
+    stopping: CancellationToken,
+    cut: CancellationToken,
+) {
+    let activity = Arc::new(Activity::new(clock));
+    let io = TokioIo::new(WatchedStream { stream, activity: Arc::clone(&activity) });
+    let watched = Arc::clone(&activity);
+    let service = service_fn(move |request| {
+        Box::pin(answer(Arc::clone(&site), Arc::clone(&watched), request, peer)) as AnswerFuture
+    });
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(settings.head_max_bytes.max(BUFFER_BYTES_MIN))
+        .serve_connection(io, service);
+    let mut is_stopping = false;
+    loop {
+        let finished = tokio::select! {
+            result = std::future::poll_fn(|task| connection.poll_without_shutdown(task)) => Some(result),
+            () = stopping.cancelled(), if !is_stopping => None,
+            () = cut.cancelled() => return,
+            () = tokio::time::sleep(settings.tick()) => match activity.overdue(&settings) {
+                None => continue,
+                // Nothing is under way: close in good order.
+                Some(Phase::Idle) => None,
+                Some(phase) => {
+                    tracing::debug!(%peer, ?phase, "a slow client was cut off");
+                    return;
+                }
+            },
+        };
+        match finished {
+            // Hyper would wait for a first request here.
+            None if activity.phase() == Phase::Fresh => return,
+            None => {
+                is_stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            Some(Ok(())) if activity.lingers.load(Ordering::Relaxed) => {
+                let stream = connection.into_parts().io.into_inner().stream;
+                tokio::select! { () = linger(stream) => {}, () = cut.cancelled() => {} }
+                return;
+            }
+            // Broken connections are the client's business; there is nobody left to tell.
+            Some(_) => return,
+        }
+    }
+}
+
+type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+
+async fn answer<S: Site>(
+    site: Arc<S>,
+    activity: Arc<Activity>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    activity.enter(Phase::Busy);
+    let response = site.answer(request, peer).await;
+    if response.headers().contains_key(header::CONNECTION) {
+        activity.lingers.store(true, Ordering::Relaxed);
+    }
+    activity.enter(Phase::Answering);
+    Ok(response)
+}
+
+/// Ends our side and reads what the client is still sending, within bounds: closing with unread bytes would reset the
+/// connection and could take the answer with it.
+async fn linger(mut stream: TcpStream) {
+    let reading = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut buffer = [0_u8; 4096];
+        let mut read_bytes = 0;
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            read_bytes += count;
+            if read_bytes > LINGER_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // Whether it ended by itself or was cut makes no difference.
+    let _ = tokio::time::timeout(LINGER_TIMEOUT, reading).await;
+}
+
+/// A stream that notes when a head begins to arrive and when an answer has been written.
+struct WatchedStream {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(task, buffer);
+        if buffer.filled().len() > before && matches!(self.activity.phase(), Phase::Fresh | Phase::Idle) {
+            self.activity.enter(Phase::Head);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(task, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(task, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Asked for once everything before it has been written.
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(task);
+        if flushed.is_ready() && self.activity.phase() == Phase::Answering {
+            self.activity.enter(Phase::Idle);
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(task)
+    }
+}

@@ -1,0 +1,65 @@
+//! What is known about one request from its first byte on, shared by everyone who works on it.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::MatchedPath;
+use axum::http::{HeaderMap, Method};
+use hyper::body::Body;
+
+use crate::api::language::Language;
+use crate::domain::ids::MerchantId;
+
+/// One request. What is learned on the way is set once and read when the answer is written and logged.
+#[derive(Debug)]
+pub(crate) struct RequestContext {
+    /// Its id.
+    pub(crate) request_id: String,
+    /// The language of its messages.
+    pub(crate) language: Language,
+    /// Its method.
+    pub(crate) method: Method,
+    /// Who is at the other end of the connection, which may be a proxy.
+    pub(crate) peer: SocketAddr,
+    /// The route's pattern; the path itself is not logged, since it may hold anything.
+    pub(crate) route: OnceLock<MatchedPath>,
+    /// Who sent it.
+    pub(crate) merchant: OnceLock<MerchantId>,
+    /// The limit headers of its answer, from admission on.
+    pub(crate) limit_headers: OnceLock<HeaderMap>,
+    body_unread: AtomicBool,
+}
+
+impl RequestContext {
+    /// A request that has just arrived.
+    pub(crate) fn new(request_id: String, method: Method, headers: &HeaderMap, peer: SocketAddr) -> Self {
+        Self {
+            request_id,
+            language: Language::of(headers),
+            method,
+            peer,
+            route: OnceLock::new(),
+            merchant: OnceLock::new(),
+            limit_headers: OnceLock::new(),
+            body_unread: AtomicBool::new(false),
+        }
+    }
+
+    /// Remembers that bytes of the body may still be on their way, so that the connection is closed after the answer.
+    pub(crate) fn leave_body_unread(&self) {
+        self.body_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// The same for a body that nobody is going to read, unless there is none.
+    pub(crate) fn leave_body_unread_unless_empty<B: Body>(&self, body: &B) {
+        if !body.is_end_stream() {
+            self.leave_body_unread();
+        }
+    }
+
+    /// Whether bytes of the body may still be on their way.
+    pub(crate) fn body_is_unread(&self) -> bool {
+        self.body_unread.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,127 @@
+//! The OpenAPI document, made from the handlers. What holds for many operations (credentials, headers, the usual
+//! errors) is added here in one place.
+
+mod common;
+
+use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
+
+use crate::api::admin::{channels, keys, merchants, sandbox};
+use crate::api::{events, limits, open, payments, quotes, refunds, webhooks};
+use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
+
+/// A list, for the document.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Listed<T> {
+    /// The rows.
+    items: Vec<T>,
+    /// Ask for this next; null when there is no more.
+    next_cursor: Option<String>,
+}
+
+/// An error, for the document.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct ErrorSchema {
+    /// What a program reads.
+    #[schema(example = "INVALID_REQUEST")]
+    code: String,
+    /// What people read, in the language of `Accept-Language` (English, or Chinese for `zh`).
+    message: String,
+    /// For asking about it; also in `X-Request-Id`.
+    request_id: String,
+    /// With `INVALID_REQUEST`: what is wrong with which field.
+    #[schema(required = false, nullable = false)]
+    errors: Option<Vec<FieldErrorSchema>>,
+    /// With `SIGNATURE_EXPIRED`: the server's clock, Unix seconds.
+    #[schema(required = false, nullable = false)]
+    server_time: Option<i64>,
+    /// With `ORDER_EXISTS` and `CHANNEL_ERROR`.
+    #[schema(required = false, nullable = false)]
+    payment_no: Option<String>,
+    /// With `CHANNEL_ERROR`.
+    #[schema(required = false, nullable = false)]
+    refund_no: Option<String>,
+    /// With `INVALID_STATE`: the object's status.
+    #[schema(required = false, nullable = false)]
+    status: Option<String>,
+    /// With `AMOUNT_TOO_LARGE`: the most that would be possible, in minor units.
+    #[schema(required = false, nullable = false)]
+    max_amount: Option<i64>,
+    /// With `PAN_REFUSED`: the field that holds what looks like a card number.
+    #[schema(required = false, nullable = false)]
+    field: Option<String>,
+    /// With `PAYLOAD_TOO_LARGE`: the largest body.
+    #[schema(required = false, nullable = false)]
+    max_bytes: Option<u64>,
+    /// With `NO_CHANNEL_AVAILABLE`: why not, by channel.
+    #[schema(required = false, nullable = false)]
+    reasons: Option<Vec<ReasonSchema>>,
+    /// With `RATE_LIMIT_EXCEEDED`: the merchant's tier.
+    #[schema(required = false, nullable = false)]
+    tier: Option<String>,
+    /// With `RATE_LIMIT_EXCEEDED`: the limit that refuses longest.
+    #[schema(required = false, nullable = false)]
+    limit: Option<String>,
+    /// With `RATE_LIMIT_EXCEEDED`: `second`, `minute`, `hour`, `concurrency`.
+    #[schema(required = false, nullable = false)]
+    violated_policies: Option<Vec<String>>,
+    /// With `RATE_LIMIT_EXCEEDED`: whole seconds, as in `Retry-After`.
+    #[schema(required = false, nullable = false)]
+    retry_after: Option<u64>,
+}
+
+/// What is wrong with one field.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FieldError)]
+pub(crate) struct FieldErrorSchema {
+    /// The field, with dots before inner ones.
+    field: String,
+    /// What is wrong.
+    message: String,
+}
+
+/// Why a channel was not available.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reason)]
+pub(crate) struct ReasonSchema {
+    /// The channel.
+    channel: String,
+    /// Why not.
+    reason: String,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tollgate",
+        description = "A payment gateway in one process. Amounts are integers in a currency's minor units; times are \
+                       RFC 3339 in UTC. Paths under /api/v1 are served by the merchants' listener, paths under \
+                       /admin/v1 by the operator's."
+    ),
+    paths(
+        payments::create, payments::list, payments::get, payments::cancel, payments::routing,
+        refunds::create, refunds::list, refunds::get,
+        quotes::quote, limits::read,
+        webhooks::create_endpoint, webhooks::list_endpoints, webhooks::get_endpoint, webhooks::update_endpoint,
+        webhooks::delete_endpoint, webhooks::rotate_secret, webhooks::send_test,
+        webhooks::list_notifications, webhooks::get_notification, webhooks::retry_notification,
+        webhooks::cancel_notification,
+        events::list,
+        merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
+        keys::create, keys::delete, channels::list, sandbox::get, sandbox::put, sandbox::ledger,
+        open::alive, open::ready, open::document,
+    ),
+    components(schemas(ErrorSchema)),
+    modifiers(&Credentials, &UsualParameters, &UsualErrors, &UsualHeaders),
+)]
+struct Document;
+
+/// The OpenAPI document of both listeners, as JSON.
+pub fn openapi_document() -> String {
+    // It is plain data; that it can be written is tested.
+    Document::openapi().to_pretty_json().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What holds for many operations: credentials, parameters, errors and headers.
+
+use utoipa::Modify;
+use utoipa::openapi::header::Header;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::response::Response;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, Object, OpenApi, Ref, RefOr, Required, Type};
+
+use crate::api::codes::Code;
+use crate::api::idempotency::{IDEMPOTENCY_KEY_NAME, KEY_LEN_MAX};
+
+const SIGNATURE_SCHEMES: [(&str, &str, &str); 4] = [
+    ("api_key", "X-Api-Key", "The key's id, `ak_…`"),
+    ("timestamp", "X-Timestamp", "Unix seconds; at most 300 s old or 30 s ahead"),
+    ("nonce", "X-Nonce", "1 to 64 characters from `A-Za-z0-9_-`, used once per key"),
+    (
+        "signature",
+        "X-Signature",
+        "`v1=` and the hexadecimal HMAC-SHA256, with the key's secret, of these lines joined with `\\n`: `v1`, key id, \
+         timestamp, nonce, method, path with query exactly as sent, the `Idempotency-Key` header or an empty line, \
+         lower-case hexadecimal SHA-256 of the body",
+    ),
+];
+const BASIC: &str = "basic";
+const BEARER: &str = "operator";
+const ERROR_SCHEMA: &str = "Error";
+/// Operations that are not taken without an idempotency key.
+const KEY_REQUIRED: [&str; 2] = ["/api/v1/payments/{payment_no}/cancel", "/api/v1/payments/{payment_no}/refunds"];
+
+/// Whose operation it is, by its path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    Merchant,
+    Operator,
+    Anybody,
+}
+
+fn audience(path: &str) -> Audience {
+    match path {
+        path if path.starts_with("/api/v1/") => Audience::Merchant,
+        path if path.starts_with("/admin/v1/") => Audience::Operator,
+        _ => Audience::Anybody,
+    }
+}
+
+/// Calls `change` with every operation, its path, and whether it is a POST.
+fn for_each_operation(openapi: &mut OpenApi, mut change: impl FnMut(&str, bool, &mut Operation)) {
+    for (path, item) in &mut openapi.paths.paths {
+        for operation in [&mut item.get, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
+            change(path, false, operation);
+        }
+        if let Some(operation) = &mut item.post {
+            change(path, true, operation);
+        }
+    }
+}
+
+/// Who may call what, and how they say who they are.
+pub(super) struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, openapi: &mut OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        for (name, header, description) in SIGNATURE_SCHEMES {
+            let value = ApiKeyValue::with_description(header, description);
+            components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(value)));
+        }
+        let mut basic = Http::new(HttpAuthScheme::Basic);
+        basic.description =
+            Some(String::from("Key id and secret; only straight over loopback, or through a trusted proxy over TLS"));
+        components.add_security_scheme(BASIC, SecurityScheme::Http(basic));
+        components.add_security_scheme(BEARER, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        for_each_operation(openapi, |path, _is_post, operation| {
+            operation.security = match audience(path) {
+                Audience::Merchant => Some(vec![signature(), requirement(BASIC)]),
+                Audience::Operator => Some(vec![requirement(BEARER)]),
+                Audience::Anybody => None,
+            };
+        });
+    }
+}
+
+fn requirement(name: &str) -> SecurityRequirement {
+    SecurityRequirement::new(name, [""; 0])
+}
+
+/// All four headers together.
+fn signature() -> SecurityRequirement {
+    let mut all = SecurityRequirement::default();
+    for (name, _, _) in SIGNATURE_SCHEMES {
+        all = all.add(name, [""; 0]);
+    }
+    all
+}
+
+/// Headers that requests may have.
+pub(super) struct UsualParameters;
+
+impl Modify for UsualParameters {
+    fn modify(&self, openapi: &mut OpenApi) {
+        for_each_operation(openapi, |path, is_post, operation| {
+            let parameters = operation.parameters.get_or_insert_default();
+            if audience(path) == Audience::Merchant && is_post {
+                let is_required = KEY_REQUIRED.contains(&path);
+                let description = format!(
+                    "1 to {KEY_LEN_MAX} visible ASCII characters. The same key and body get the same answer for 24 \
+                     hours, with `Idempotent-Replayed: true`"
+                );
+                parameters.push(header_parameter(IDEMPOTENCY_KEY_NAME, &description, is_required));
+            }
+            parameters.push(header_parameter("Accept-Language", "`zh` for messages in Chinese", false));
+            parameters.push(header_parameter("X-Request-Id", "An id of your own for this request", false));
+        });
+    }
+}
+
+fn header_parameter(name: &str, description: &str, is_required: bool) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(if is_required { Required::True } else { Required::False })
+        .description(Some(description))
+        .schema(Some(Object::with_type(Type::String)))
+        .build()
+}
+
+/// Errors that any operation of an audience may answer, and the body of all errors.
+pub(super) struct UsualErrors;
+
+impl Modify for UsualErrors {
+    fn modify(&self, openapi: &mut OpenApi) {
+        for_each_operation(openapi, |path, _is_post, operation| {
+            let takes_input = operation.request_body.is_some() || audience(path) != Audience::Anybody;
+            let mut usual: Vec<Code> = vec![Code::RequestTimeout, Code::Internal, Code::Overloaded, Code::ShuttingDown];
+            if takes_input {
+                usual.extend([Code::InvalidRequest, Code::PayloadTooLarge, Code::UnsupportedMediaType]);
+            }
+            match audience(path) {
+                Audience::Merchant => usual.extend([
+                    Code::Unauthenticated,
+                    Code::SignatureExpired,
+                    Code::NonceReused,
+                    Code::Forbidden,
+                    Code::RateLimitExceeded,
+                ]),
+                Audience::Operator => usual.extend([Code::Unauthenticated, Code::Forbidden]),
+                Audience::Anybody => {}
+            }
+            for code in usual {
+                add_code(operation, code);
+            }
+            for (status, response) in &mut operation.responses.responses {
+                if let (RefOr::T(response), '4' | '5') = (response, status.chars().next().unwrap_or_default()) {
+                    let content = Content::new(Some(Ref::from_schema_name(ERROR_SCHEMA)));
+                    response.content.insert(String::from("application/json"), content);
+                }
+            }
+        });
+    }
+}
+
+/// Names the code in the description of its status, unless it is there already.
+fn add_code(operation: &mut Operation, code: Code) {
+    let name = format!("`{}`", code.as_str());
+    let status = code.status().as_str().to_owned();
+    let known = operation.responses.responses.entry(status).or_insert_with(|| RefOr::T(Response::new("")));
+    if let RefOr::T(response) = known {
+        if response.description.is_empty() {
+            response.description = name;
+        } else if !response.description.contains(&name) {
+            response.description = format!("{}; {name}", response.description);
+        }
+    }
+}
+
+/// Headers that answers have.
+pub(super) struct UsualHeaders;
+
+impl Modify for UsualHeaders {
+    fn modify(&self, openapi: &mut OpenApi) {
+        for_each_operation(openapi, |path, is_post, operation| {
+            for (status, response) in &mut operation.responses.responses {
+                let RefOr::T(response) = response else { continue };
+                let mut add = |name: &str, kind: Type, description: &str| {
+                    let mut header = Header::new(Object::with_type(kind));
+                    header.description = Some(String::from(description));
+                    response.headers.insert(String::from(name), header);
+                };
+                add("X-Request-Id", Type::String, "The request's id");
+                if matches!(status.as_str(), "429" | "503") {
+                    add("Retry-After", Type::Integer, "Whole seconds to wait");
+                }
+                // Before authentication nobody's limits are known.
+                if audience(path) != Audience::Merchant || status == "401" {
+                    continue;
+                }
+                add("X-RateLimit-Limit", Type::Integer, "The tier's requests per second");
+                add("X-RateLimit-Remaining", Type::Integer, "Requests possible now under the tightest window");
+                add("X-RateLimit-Reset", Type::Integer, "Unix second at which that window next frees one");
+                add("X-RateLimit-Tier", Type::String, "The merchant's tier");
+                add("X-RateLimit-NearLimit", Type::String, "`true` from 80 % of any limit on");
+                add("RateLimit-Policy", Type::String, "All limits, draft-ietf-httpapi-ratelimit-headers-11");
+                add("RateLimit", Type::String, "The limit nearest to exhaustion, the same draft");
+                if is_post {
+                    add("Idempotent-Replayed", Type::String, "`true` on the stored answer to a repeated request");
+                }
+            }
+        });
+    }
+}

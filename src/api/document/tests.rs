@@ -1,0 +1,128 @@
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::openapi_document;
+use crate::api::codes::Code;
+use crate::api::routes::Verb;
+use crate::api::{admin, merchant, open};
+
+fn document() -> Value {
+    serde_json::from_str(&openapi_document()).unwrap()
+}
+
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations.push((method.clone(), path.clone(), operation));
+        }
+    }
+    operations
+}
+
+#[test]
+fn the_document_has_exactly_the_routes() {
+    let method = |verb: Verb| match verb {
+        Verb::Get => "get",
+        Verb::Post => "post",
+        Verb::Put => "put",
+        Verb::Patch => "patch",
+        Verb::Delete => "delete",
+    };
+    let listed = [merchant::routes(), admin::routes(), open::routes()];
+    let routes: Vec<(String, String)> = listed
+        .iter()
+        .flat_map(|routes| routes.listed())
+        .map(|(verb, path)| (String::from(method(*verb)), String::from(*path)))
+        .collect();
+    let routed: BTreeSet<_> = routes.iter().cloned().collect();
+    assert_eq!(routes.len(), routed.len(), "a route is there twice");
+    let document = document();
+    let documented: BTreeSet<_> = operations(&document).into_iter().map(|(method, path, _)| (method, path)).collect();
+    assert_eq!(routed, documented);
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    fn references(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, inner) in fields {
+                    match inner.as_str() {
+                        Some(target) if name == "$ref" => {
+                            found.insert(String::from(target));
+                        }
+                        _ => references(inner, found),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let document = document();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    assert!(found.len() > 10);
+    for target in found {
+        let pointer = target.trim_start_matches('#');
+        assert!(document.pointer(pointer).is_some(), "{target}");
+    }
+}
+
+#[test]
+fn every_operation_says_who_may_call_it_and_what_can_go_wrong() {
+    let document = document();
+    let mut codes = BTreeSet::new();
+    for (method, path, operation) in operations(&document) {
+        let schemes = &operation["security"];
+        let is_open = !path.starts_with("/api/v1/") && !path.starts_with("/admin/v1/");
+        assert_eq!(schemes.is_null(), is_open, "{method} {path}");
+        assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
+        assert!(!operation["operationId"].is_null());
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            assert!(response["headers"].get("X-Request-Id").is_some(), "{method} {path} {status}");
+            if status.starts_with(['4', '5']) {
+                let schema = &response["content"]["application/json"]["schema"]["$ref"];
+                assert_eq!(schema, "#/components/schemas/Error", "{method} {path} {status}");
+                let text = response["description"].as_str().unwrap();
+                for code in Code::ALL.iter().filter(|code| text.contains(&format!("`{}`", code.as_str()))) {
+                    assert_eq!(code.status().as_str(), status, "{method} {path} {text}");
+                    codes.insert(*code);
+                }
+            }
+        }
+        if path.starts_with("/api/v1/") {
+            assert_eq!(schemes[0].as_object().unwrap().len(), 4, "all signature headers together");
+            assert!(operation["responses"].get("429").is_some());
+        }
+    }
+    // A wrong method has no operation that could name it.
+    let undocumented: Vec<_> = Code::ALL.into_iter().filter(|code| !codes.contains(code)).collect();
+    assert_eq!(undocumented, [Code::MethodNotAllowed]);
+}
+
+#[test]
+fn operation_ids_are_unique() {
+    let document = document();
+    let ids: Vec<&str> =
+        operations(&document).iter().filter_map(|(_, _, operation)| operation["operationId"].as_str()).collect();
+    assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len(), "{ids:?}");
+}
+
+#[test]
+fn a_key_is_required_where_money_moves_by_number() {
+    let document = document();
+    for (method, path, operation) in operations(&document) {
+        let parameters = operation["parameters"].as_array().unwrap();
+        let key = parameters.iter().find(|parameter| parameter["name"] == "Idempotency-Key");
+        assert_eq!(key.is_some(), method == "post" && path.starts_with("/api/v1/"), "{method} {path}");
+        if let Some(key) = key {
+            assert_eq!(
+                key["required"] == true,
+                path.ends_with("/cancel") && path.contains("payments") || path.ends_with("/refunds")
+            );
+        }
+    }
+}

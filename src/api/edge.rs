@@ -1,0 +1,187 @@
+//! What happens around every request, whatever it asks for: an id, a bound on requests at once, a deadline, the
+//! envelope of errors, the headers of every answer, one line in the log.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+
+use crate::api::context::RequestContext;
+use crate::api::envelope::{Answer, Outcome};
+use crate::api::error::ApiError;
+use crate::api::request_id::{REQUEST_ID, RequestIds};
+use crate::api::server::Site;
+use crate::clock::Clock;
+use crate::domain::time::Monotonic;
+use crate::gateway::error::GatewayError;
+
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Asked for by whoever decides to kill the process, so they are answered however much work there is.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+/// When to come back after a refusal for too many requests at once: they take milliseconds.
+const BUSY_RETRY_AFTER_S: u64 = 1;
+/// In the log, the status of a request whose client went away before it was answered (as nginx writes it).
+const CLIENT_GONE: u16 = 499;
+
+/// What one listener serves.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Does what the request asks for.
+    fn handle(&self, context: &Arc<RequestContext>, request: Request<Incoming>)
+    -> impl Future<Output = Outcome> + Send;
+}
+
+/// The edge of one listener.
+pub(crate) struct Edge<H> {
+    handler: H,
+    /// Which listener, for the log.
+    listener_name: &'static str,
+    clock: Clock,
+    request_ids: RequestIds,
+    slots: Semaphore,
+    request_timeout: Duration,
+}
+
+impl<H: Handler> Edge<H> {
+    /// An edge that lets `requests_in_flight_max` requests in at once and answers each by `request_timeout`.
+    pub(crate) fn new(
+        handler: H,
+        listener_name: &'static str,
+        clock: Clock,
+        requests_in_flight_max: usize,
+        request_timeout: Duration,
+    ) -> Self {
+        let slots = Semaphore::new(requests_in_flight_max.min(Semaphore::MAX_PERMITS));
+        Self { handler, listener_name, clock, request_ids: RequestIds::new(), slots, request_timeout }
+    }
+
+    /// Lets the request in, or not, and sees to it that it ends.
+    async fn carry(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Outcome {
+        let _slot = match self.slots.try_acquire() {
+            Ok(slot) => Some(slot),
+            Err(_) if PROBES.contains(&request.uri().path()) => None,
+            Err(_) => return Err(GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S }.into()),
+        };
+        let work = AssertUnwindSafe(self.handler.handle(context, request)).catch_unwind();
+        match tokio::time::timeout(self.request_timeout, work).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err(GatewayError::Internal(String::from("a handler panicked")).into()),
+            Err(_elapsed) => Err(too_late(&context.method)),
+        }
+    }
+}
+
+impl<H: Handler> Site for Edge<H> {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let request_id = self.request_ids.of(request.headers());
+        let context = RequestContext::new(request_id, request.method().clone(), request.headers(), peer);
+        let context = Arc::new(context);
+        let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context));
+        let outcome = self.carry(&context, request).await;
+        let response = write(&context, outcome);
+        line.status = response.status().as_u16();
+        response
+    }
+
+    fn refusal(&self) -> Bytes {
+        let error = ApiError::from(GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S });
+        let request_id = self.request_ids.draw();
+        let body = error.body(crate::api::language::Language::English, &request_id);
+        let head = format!(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+             retry-after: {BUSY_RETRY_AFTER_S}\r\n{REQUEST_ID}: {request_id}\r\nconnection: close\r\n\r\n",
+            body.len(),
+        );
+        Bytes::from([head.as_bytes(), &body].concat())
+    }
+}
+
+/// What to say at the deadline. A request that only reads changed nothing and may be sent again; of any other it is
+/// not known what it changed, and work that moves money goes on without its client.
+fn too_late(method: &Method) -> ApiError {
+    if method.is_safe() {
+        GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S }.into()
+    } else {
+        ApiError::AnswerTimeout
+    }
+}
+
+/// Writes the response, and the one line about an error inside.
+fn write(context: &RequestContext, outcome: Outcome) -> Response<Full<Bytes>> {
+    let mut headers = HeaderMap::with_capacity(14);
+    if let Some(limits) = context.limit_headers.get() {
+        headers.extend(limits.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    let (status, body) = match outcome {
+        Ok(answer) => write_answer(answer, &mut headers),
+        Err(error) => write_error(context, &error, &mut headers),
+    };
+    if let Ok(request_id) = HeaderValue::from_str(&context.request_id) {
+        headers.insert(REQUEST_ID, request_id);
+    }
+    // Answers hold secrets and states that change.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if context.body_is_unread() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn write_answer(answer: Answer, headers: &mut HeaderMap) -> (StatusCode, Bytes) {
+    headers.insert(CONTENT_TYPE, answer.content_type);
+    if answer.replayed {
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    (answer.status, answer.body)
+}
+
+fn write_error(context: &RequestContext, error: &ApiError, headers: &mut HeaderMap) -> (StatusCode, Bytes) {
+    if let ApiError::Gateway(GatewayError::Internal(reason)) = error {
+        tracing::error!(request_id = context.request_id, reason, "a request failed inside");
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    error.add_headers(headers);
+    (error.code().status(), error.body(context.language, &context.request_id))
+}
+
+/// The one line about a request. Written when it goes out of scope, so that a request whose client went away has one
+/// too. Never holds a path, a query, a body or a secret.
+struct LogLine<'a> {
+    listener_name: &'static str,
+    clock: &'a Clock,
+    started: Monotonic,
+    context: Arc<RequestContext>,
+    status: u16,
+}
+
+impl<'a> LogLine<'a> {
+    fn begin(listener_name: &'static str, clock: &'a Clock, context: Arc<RequestContext>) -> Self {
+        Self { listener_name, clock, started: clock.monotonic(), context, status: CLIENT_GONE }
+    }
+}
+
+impl Drop for LogLine<'_> {
+    fn drop(&mut self) {
+        let duration_us = self.clock.monotonic().since(self.started).as_micros();
+        tracing::info!(
+            listener = self.listener_name,
+            method = self.context.method.as_str(),
+            route = self.context.route.get().map_or("-", |route| route.as_str()),
+            status = self.status,
+            duration_us = u64::try_from(duration_us).unwrap_or(u64::MAX),
+            request_id = self.context.request_id,
+            merchant_id = self.context.merchant.get().map_or("-", |merchant| merchant.as_str()),
+            "request",
+        );
+    }
+}

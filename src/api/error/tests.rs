@@ -1,0 +1,108 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::domain::time::Timestamp;
+
+fn every_error() -> Vec<ApiError> {
+    let gateway = [
+        GatewayError::field("amount", "is missing"),
+        GatewayError::Unauthenticated,
+        GatewayError::SignatureExpired { server_time: Timestamp::from_unix_s(1_700_000_000) },
+        GatewayError::NonceReused,
+        GatewayError::Forbidden(String::from("the merchant is suspended")),
+        GatewayError::NotFound("payment"),
+        GatewayError::OrderExists { field: "payment_no", number: String::from("PY1") },
+        GatewayError::InvalidState { status: String::from("success") },
+        GatewayError::IdempotencyInProgress,
+        GatewayError::IdempotencyMismatch,
+        GatewayError::AmountTooLarge { max_minor: 5 },
+        GatewayError::CurrencyNotSupported(String::from("JPY")),
+        GatewayError::PanRefused(String::from("description")),
+        GatewayError::UrlNotAllowed(String::from("it is private")),
+        GatewayError::NoChannelAvailable { reasons: vec![FieldError::new("stripe", "breaker open")] },
+        GatewayError::Overloaded { retry_after_s: 0 },
+        GatewayError::ShuttingDown,
+        GatewayError::Internal(String::from("sled is on fire")),
+    ];
+    let http = [
+        ApiError::ChannelFailed { field: "payment_no", number: String::from("PY2") },
+        ApiError::BasicNotAllowed,
+        ApiError::OperatorUnauthenticated,
+        ApiError::HostNotAllowed,
+        ApiError::PathNotFound,
+        ApiError::MethodNotAllowed { allow: Some(HeaderValue::from_static("GET")) },
+        ApiError::BodyTimeout,
+        ApiError::AnswerTimeout,
+        ApiError::PayloadTooLarge { max_bytes: 65_536 },
+        ApiError::UnsupportedMediaType,
+    ];
+    gateway.into_iter().map(ApiError::from).chain(http).collect()
+}
+
+fn body_of(error: &ApiError, language: Language) -> Value {
+    serde_json::from_slice(&error.body(language, "req_1")).unwrap()
+}
+
+#[test]
+fn every_code_but_the_limits_has_an_error_here() {
+    let mut met: BTreeSet<Code> = every_error().iter().map(ApiError::code).collect();
+    met.insert(Code::RateLimitExceeded);
+    assert_eq!(met, Code::ALL.into_iter().collect());
+}
+
+#[test]
+fn every_error_has_a_message_in_both_languages() {
+    for error in every_error() {
+        let english = body_of(&error, Language::English);
+        let chinese = body_of(&error, Language::Chinese);
+        assert!(english["message"].as_str().unwrap().is_ascii(), "{english}");
+        assert!(!chinese["message"].as_str().unwrap().is_ascii(), "{chinese}");
+        assert_eq!(english["request_id"], "req_1");
+        assert_eq!(english["code"], error.code().as_str());
+        assert!(english.get("data").is_none());
+    }
+}
+
+#[test]
+fn errors_carry_fields_of_their_own() {
+    let with = |error: GatewayError| body_of(&error.into(), Language::English);
+    assert_eq!(
+        with(GatewayError::field("amount", "is missing"))["errors"],
+        json!([{"field": "amount", "message": "is missing"}])
+    );
+    let expired = GatewayError::SignatureExpired { server_time: Timestamp::from_unix_s(1_700_000_000) };
+    assert_eq!(with(expired)["server_time"], 1_700_000_000);
+    let exists = GatewayError::OrderExists { field: "pre_auth_no", number: String::from("PA1") };
+    assert_eq!(with(exists)["pre_auth_no"], "PA1");
+    assert_eq!(with(GatewayError::InvalidState { status: String::from("failed") })["status"], "failed");
+    assert_eq!(with(GatewayError::AmountTooLarge { max_minor: 7 })["max_amount"], 7);
+    let none = GatewayError::NoChannelAvailable { reasons: vec![FieldError::new("stripe", "breaker open")] };
+    assert_eq!(with(none)["reasons"], json!([{"channel": "stripe", "reason": "breaker open"}]));
+    let failed = ApiError::ChannelFailed { field: "refund_no", number: String::from("RF1") };
+    assert_eq!(body_of(&failed, Language::English)["refund_no"], "RF1");
+}
+
+#[test]
+fn the_inside_is_not_shown() {
+    let error = ApiError::from(GatewayError::Internal(String::from("sled is on fire")));
+    for language in [Language::English, Language::Chinese] {
+        assert!(!body_of(&error, language).to_string().contains("sled"));
+    }
+}
+
+#[test]
+fn headers_say_when_to_come_back_and_how_to_authenticate() {
+    let headers_of = |error: ApiError| {
+        let mut headers = HeaderMap::new();
+        error.add_headers(&mut headers);
+        headers
+    };
+    let overloaded = headers_of(GatewayError::Overloaded { retry_after_s: 0 }.into());
+    assert_eq!(overloaded[RETRY_AFTER], "1", "never zero, which would mean at once");
+    assert!(headers_of(GatewayError::ShuttingDown.into()).contains_key(RETRY_AFTER));
+    assert!(headers_of(GatewayError::NonceReused.into()).contains_key(WWW_AUTHENTICATE));
+    assert_eq!(headers_of(ApiError::OperatorUnauthenticated)[WWW_AUTHENTICATE], "Bearer realm=\"tollgate-admin\"");
+    let allow = Some(HeaderValue::from_static("GET,HEAD"));
+    assert_eq!(headers_of(ApiError::MethodNotAllowed { allow })[ALLOW], "GET,HEAD");
+    assert!(headers_of(ApiError::PathNotFound).is_empty());
+}

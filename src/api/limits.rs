@@ -1,0 +1,21 @@
+//! A merchant's own limits over HTTP.
+
+use crate::api::call::MerchantCall;
+use crate::api::envelope::{Envelope, Outcome};
+use crate::api::query::Pages;
+use crate::api::routes::{Routes, Verb};
+use crate::gateway::view::LimitsView;
+
+pub(crate) fn add_routes(routes: Routes) -> Routes {
+    routes.with(Verb::Get, "/api/v1/limits", read)
+}
+
+/// Read the limits and how much of them is used
+#[utoipa::path(
+    get, path = "/api/v1/limits", operation_id = "get_limits", tag = "Limits",
+    responses((status = 200, description = "The limits", body = Envelope<LimitsView>)),
+)]
+pub(crate) async fn read(request: MerchantCall) -> Outcome {
+    request.call.query(&[], Pages::No)?;
+    request.call.ok(request.call.gateway.limits(&request.caller).await?)
+}

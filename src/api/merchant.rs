@@ -1,0 +1,128 @@
+//! The merchants' listener. In front of every route of `/api/v1`: who asks, and whether the merchant's limits let it
+//! in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Request;
+use axum::http::request::Parts;
+use bytes::Bytes;
+use hyper::body::Incoming;
+
+use crate::api::auth::Presented;
+use crate::api::body::BodyBounds;
+use crate::api::call::{Call, MerchantCall, OpenCall};
+use crate::api::context::RequestContext;
+use crate::api::edge::Handler;
+use crate::api::envelope::Outcome;
+use crate::api::error::ApiError;
+use crate::api::limit_headers::{self, LimitedRequest};
+use crate::api::routes::Routes;
+use crate::api::{events, idempotency, limits, open, payments, quotes, refunds, webhooks};
+use crate::gateway::Gateway;
+use crate::gateway::admission::{Admission, Refusal};
+use crate::gateway::auth::Caller;
+use crate::gateway::error::GatewayError;
+
+/// Everything below it belongs to merchants.
+const PREFIX: &str = "/api/v1";
+
+/// Serves merchants.
+pub(crate) struct MerchantHandler {
+    gateway: Gateway,
+    body_bounds: BodyBounds,
+    own: Routes,
+    open: Routes,
+}
+
+impl MerchantHandler {
+    /// For the merchants of `gateway`.
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        let server = &gateway.config().server;
+        let body_bounds =
+            BodyBounds { max_bytes: server.body_max_bytes, timeout: Duration::from_millis(server.body_timeout_ms) };
+        Self { gateway, body_bounds, own: routes(), open: open::routes() }
+    }
+
+    /// Authenticates, admits, and only then looks at what is asked.
+    async fn guard(&self, context: &Arc<RequestContext>, head: Parts, body: Incoming) -> Outcome {
+        let trusted_proxies = &self.gateway.config().server.trusted_proxies;
+        let presented = match Presented::read(&head.headers, context.peer, trusted_proxies) {
+            Ok(presented) => presented,
+            Err(error) => {
+                context.leave_body_unread_unless_empty(&body);
+                return Err(error);
+            }
+        };
+        let body = self.body_bounds.read(&head.headers, body, context).await?;
+        let caller = self.gateway.authenticate(presented.credentials(&head, &body)).await?;
+        // Set once: a request has one caller.
+        let _ = context.merchant.set(caller.merchant.merchant_id.clone());
+        self.admitted(context, head, body, caller).await
+    }
+
+    async fn admitted(&self, context: &Arc<RequestContext>, head: Parts, body: Bytes, caller: Caller) -> Outcome {
+        let key = idempotency::key_of(&head.method, head.uri.path(), &head.headers, &body);
+        let fingerprint = key.as_ref().ok().and_then(Option::as_ref).map(|key| key.fingerprint);
+        let admission = self.admit(context, &caller, fingerprint).await?;
+        // Held until the answer is made.
+        let _permit = admission.permit;
+        let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);
+        let call = MerchantCall { call, caller, idempotency: key?, claim: admission.claim };
+        self.own.answer(head, call).await
+    }
+
+    /// Asks for a permit and notes the headers that every answer has from here on.
+    async fn admit(
+        &self,
+        context: &RequestContext,
+        caller: &Caller,
+        fingerprint: Option<u128>,
+    ) -> Result<Admission, ApiError> {
+        let tier = &caller.merchant.tier;
+        let admitted = self.gateway.admit(caller, fingerprint).await;
+        let now = self.gateway.clock().now();
+        let (headers, answer) = match admitted {
+            Ok(admission) => (limit_headers::headers_of(&admission.view, tier, now), Ok(admission)),
+            Err(Refusal::Limited(refusal)) => {
+                let limited = LimitedRequest { refusal: *refusal, tier: tier.clone() };
+                (limited.headers(now), Err(ApiError::Limited(Box::new(limited))))
+            }
+            Err(Refusal::InProgress(view)) => {
+                (limit_headers::headers_of(&view, tier, now), Err(GatewayError::IdempotencyInProgress.into()))
+            }
+            Err(Refusal::Error(error)) => return Err(error.into()),
+        };
+        // Set once: a request is admitted once.
+        let _ = context.limit_headers.set(headers);
+        answer
+    }
+}
+
+impl Handler for MerchantHandler {
+    async fn handle(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Outcome {
+        let (head, body) = request.into_parts();
+        if is_below(PREFIX, head.uri.path()) {
+            return self.guard(context, head, body).await;
+        }
+        context.leave_body_unread_unless_empty(&body);
+        let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
+        self.open.answer(head, OpenCall { call }).await
+    }
+}
+
+/// Whether a path is the prefix or below it.
+pub(crate) fn is_below(prefix: &str, path: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// All routes of merchants.
+pub(crate) fn routes() -> Routes {
+    let routes = Routes::default();
+    let routes = payments::add_routes(routes);
+    let routes = refunds::add_routes(routes);
+    let routes = quotes::add_routes(routes);
+    let routes = limits::add_routes(routes);
+    let routes = webhooks::add_routes(routes);
+    events::add_routes(routes)
+}

@@ -1,0 +1,219 @@
+//! Webhooks over HTTP: endpoints, and what is on its way to them.
+
+use crate::api::call::{MerchantCall, Named};
+use crate::api::document::Listed;
+use crate::api::envelope::{Envelope, Nothing, Outcome};
+use crate::api::query::Pages;
+use crate::api::routes::{Routes, Verb};
+use crate::gateway::webhooks::{
+    CreateEndpoint, EndpointView, EndpointWithSecretView, NotificationDetailView, NotificationFilter, NotificationView,
+    UpdateEndpoint,
+};
+
+/// What a list of notifications can be narrowed by.
+const FILTERS: [&str; 4] = ["status", "endpoint_id", "event", "payment_no"];
+
+pub(crate) fn add_routes(routes: Routes) -> Routes {
+    routes
+        .with(Verb::Post, "/api/v1/webhooks/endpoints", create_endpoint)
+        .with(Verb::Get, "/api/v1/webhooks/endpoints", list_endpoints)
+        .with(Verb::Get, "/api/v1/webhooks/endpoints/{endpoint_id}", get_endpoint)
+        .with(Verb::Patch, "/api/v1/webhooks/endpoints/{endpoint_id}", update_endpoint)
+        .with(Verb::Delete, "/api/v1/webhooks/endpoints/{endpoint_id}", delete_endpoint)
+        .with(Verb::Post, "/api/v1/webhooks/endpoints/{endpoint_id}/rotate-secret", rotate_secret)
+        .with(Verb::Post, "/api/v1/webhooks/endpoints/{endpoint_id}/test", send_test)
+        .with(Verb::Get, "/api/v1/webhooks/notifications", list_notifications)
+        .with(Verb::Get, "/api/v1/webhooks/notifications/{notification_id}", get_notification)
+        .with(Verb::Post, "/api/v1/webhooks/notifications/{notification_id}/retry", retry_notification)
+        .with(Verb::Post, "/api/v1/webhooks/notifications/{notification_id}/cancel", cancel_notification)
+}
+
+/// Make an endpoint
+///
+/// The secret is in this answer and in that of a rotation, and nowhere else.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/endpoints", tag = "Webhooks", request_body = CreateEndpoint,
+    responses(
+        (status = 201, description = "The endpoint with its secret", body = Envelope<EndpointWithSecretView>),
+        (status = 409, description = "`INVALID_STATE`: there are as many as a merchant may have"),
+        (status = 422, description = "`URL_NOT_ALLOWED`"),
+    ),
+)]
+pub(crate) async fn create_endpoint(request: MerchantCall) -> Outcome {
+    let command: CreateEndpoint = request.call.json()?;
+    let webhooks = request.call.gateway.webhooks();
+    request.call.created(webhooks.create_endpoint(&request.caller.merchant.merchant_id, command).await?)
+}
+
+/// List endpoints
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/endpoints", tag = "Webhooks",
+    responses((status = 200, description = "All endpoints", body = Envelope<Listed<EndpointView>>)),
+)]
+pub(crate) async fn list_endpoints(request: MerchantCall) -> Outcome {
+    request.call.query(&[], Pages::No)?;
+    request.call.ok(request.call.gateway.webhooks().list_endpoints(&request.caller.merchant.merchant_id)?)
+}
+
+/// Read an endpoint
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/endpoints/{endpoint_id}", tag = "Webhooks",
+    params(("endpoint_id" = String, Path, description = "The endpoint's id")),
+    responses(
+        (status = 200, description = "The endpoint", body = Envelope<EndpointView>),
+        (status = 404, description = "`NOT_FOUND`"),
+    ),
+)]
+pub(crate) async fn get_endpoint(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
+    request.call.query(&[], Pages::No)?;
+    let webhooks = request.call.gateway.webhooks();
+    request.call.ok(webhooks.get_endpoint(&request.caller.merchant.merchant_id, &endpoint_id)?)
+}
+
+/// Change an endpoint
+///
+/// Only what is given changes. `paused` keeps what happens and sends it when the endpoint is `enabled` again.
+#[utoipa::path(
+    patch, path = "/api/v1/webhooks/endpoints/{endpoint_id}", tag = "Webhooks", request_body = UpdateEndpoint,
+    params(("endpoint_id" = String, Path, description = "The endpoint's id")),
+    responses(
+        (status = 200, description = "The endpoint as it is now", body = Envelope<EndpointView>),
+        (status = 404, description = "`NOT_FOUND`"),
+        (status = 422, description = "`URL_NOT_ALLOWED`"),
+    ),
+)]
+pub(crate) async fn update_endpoint(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
+    let command: UpdateEndpoint = request.call.json_or_default()?;
+    let webhooks = request.call.gateway.webhooks();
+    request.call.ok(webhooks.update_endpoint(&request.caller.merchant.merchant_id, &endpoint_id, command).await?)
+}
+
+/// Remove an endpoint
+///
+/// What was on its way to it is given up.
+#[utoipa::path(
+    delete, path = "/api/v1/webhooks/endpoints/{endpoint_id}", tag = "Webhooks",
+    params(("endpoint_id" = String, Path, description = "The endpoint's id")),
+    responses(
+        (status = 200, description = "Removed; `data` is empty", body = Envelope<Nothing>),
+        (status = 404, description = "`NOT_FOUND`"),
+    ),
+)]
+pub(crate) async fn delete_endpoint(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
+    request.call.no_fields()?;
+    let webhooks = request.call.gateway.webhooks();
+    webhooks.delete_endpoint(&request.caller.merchant.merchant_id, &endpoint_id).await?;
+    request.call.ok(Nothing {})
+}
+
+/// Change an endpoint's secret
+///
+/// For a day both secrets sign, so that a receiver can change over.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/endpoints/{endpoint_id}/rotate-secret", tag = "Webhooks",
+    params(("endpoint_id" = String, Path, description = "The endpoint's id")),
+    responses(
+        (status = 200, description = "The endpoint with its new secret", body = Envelope<EndpointWithSecretView>),
+        (status = 404, description = "`NOT_FOUND`"),
+    ),
+)]
+pub(crate) async fn rotate_secret(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
+    request.call.no_fields()?;
+    let webhooks = request.call.gateway.webhooks();
+    request.call.ok(webhooks.rotate_secret(&request.caller.merchant.merchant_id, &endpoint_id).await?)
+}
+
+/// Send a test event
+///
+/// To this endpoint only, whatever events it wants.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/endpoints/{endpoint_id}/test", tag = "Webhooks",
+    params(("endpoint_id" = String, Path, description = "The endpoint's id")),
+    responses(
+        (status = 200, description = "The notification, on its way", body = Envelope<NotificationView>),
+        (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE` with `status`: the endpoint is not enabled"),
+    ),
+)]
+pub(crate) async fn send_test(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
+    request.call.no_fields()?;
+    let webhooks = request.call.gateway.webhooks();
+    request.call.ok(webhooks.send_test(&request.caller.merchant.merchant_id, &endpoint_id).await?)
+}
+
+/// List notifications
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/notifications", tag = "Webhooks",
+    params(
+        ("status" = Option<String>, Query, description = "`pending`, `retrying`, `success` or `failed`"),
+        ("endpoint_id" = Option<String>, Query, description = "To this endpoint"),
+        ("event" = Option<String>, Query, description = "Of this event"),
+        ("payment_no" = Option<String>, Query, description = "About this payment"),
+        ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "One page", body = Envelope<Listed<NotificationView>>)),
+)]
+pub(crate) async fn list_notifications(request: MerchantCall) -> Outcome {
+    let query = request.call.query(&FILTERS, Pages::Yes)?;
+    let filter = NotificationFilter {
+        status: query.text("status"),
+        endpoint_id: query.text("endpoint_id"),
+        event: query.text("event"),
+        payment_no: query.text("payment_no"),
+    };
+    let webhooks = request.call.gateway.webhooks();
+    let merchant_id = &request.caller.merchant.merchant_id;
+    request.call.ok(webhooks.list_notifications(merchant_id, &filter, &query.page()?)?)
+}
+
+/// Read a notification with its tries
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/notifications/{notification_id}", tag = "Webhooks",
+    params(("notification_id" = String, Path, description = "The notification's id")),
+    responses(
+        (status = 200, description = "The notification", body = Envelope<NotificationDetailView>),
+        (status = 404, description = "`NOT_FOUND`"),
+    ),
+)]
+pub(crate) async fn get_notification(Named(notification_id): Named<String>, request: MerchantCall) -> Outcome {
+    request.call.query(&[], Pages::No)?;
+    let webhooks = request.call.gateway.webhooks();
+    request.call.ok(webhooks.get_notification(&request.caller.merchant.merchant_id, &notification_id)?)
+}
+
+/// Send a notification again
+///
+/// One that was given up, with a fresh schedule.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/notifications/{notification_id}/retry", tag = "Webhooks",
+    params(("notification_id" = String, Path, description = "The notification's id")),
+    responses(
+        (status = 200, description = "The notification, on its way again", body = Envelope<NotificationView>),
+        (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE` with `status`"),
+    ),
+)]
+pub(crate) async fn retry_notification(Named(notification_id): Named<String>, request: MerchantCall) -> Outcome {
+    request.call.no_fields()?;
+    let webhooks = request.call.gateway.webhooks();
+    request.call.ok(webhooks.retry_notification(&request.caller.merchant.merchant_id, &notification_id).await?)
+}
+
+/// Give a notification up
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/notifications/{notification_id}/cancel", tag = "Webhooks",
+    params(("notification_id" = String, Path, description = "The notification's id")),
+    responses(
+        (status = 200, description = "The notification, given up", body = Envelope<NotificationView>),
+        (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE` with `status`"),
+    ),
+)]
+pub(crate) async fn cancel_notification(Named(notification_id): Named<String>, request: MerchantCall) -> Outcome {
+    request.call.no_fields()?;
+    let webhooks = request.call.gateway.webhooks();
+    request.call.ok(webhooks.cancel_notification(&request.caller.merchant.merchant_id, &notification_id).await?)
+}
