@@ -1,6 +1,6 @@
 //! The actor of one merchant: decides in one message whether a request may go on.
 //!
-//! It owns the merchant's windows and daily counts. What must survive its failure lies beside it in the [`Slot`]: the
+//! It owns the merchant's windows and daily counts. What must survive its failure lies beside it in the slot: the
 //! leases of requests in flight and the claims of idempotency keys, taken by the actor alone and given back by whoever
 //! held them, without a message.
 
