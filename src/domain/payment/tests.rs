@@ -7,7 +7,7 @@ use crate::domain::event::EventName;
 use crate::domain::ids::RefundNo;
 use crate::domain::money::Currency;
 use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, RefundAnswer, RefundState};
-use crate::domain::routing::DecisionRecord;
+use crate::domain::routing::{DecisionRecord, RoutingMode};
 
 const NOW: Timestamp = Timestamp::from_unix_s(1_700_000_000);
 
@@ -22,11 +22,30 @@ fn policy() -> ResolvePolicy {
     }
 }
 
+fn decision() -> DecisionRecord {
+    DecisionRecord {
+        table_version: 1,
+        draw: 0,
+        mode: RoutingMode::Balanced,
+        smart: true,
+        prior_outcomes: 20,
+        currency: Currency::USD,
+        requested: None,
+        rule: None,
+        default_place: None,
+        rung: None,
+        strategy: None,
+        chosen: None,
+        channels: Vec::new(),
+        steps: Vec::new(),
+    }
+}
+
 fn attempt(channel: &str) -> Attempt {
     Attempt {
         channel: ChannelName::new(channel),
         provider_key: format!("tg_{channel}"),
-        decision: DecisionRecord::for_tests(channel),
+        decision: decision(),
         sent_at: NOW,
         refs: ProviderRefs::default(),
         outcome: None,
