@@ -186,7 +186,7 @@ impl Committer {
                 if !self.changes.is_empty() || !self.frame.is_empty() {
                     let last_sequence = self.journal.end().last_sequence;
                     self.view.overlay().add(self.changes.drain(..), last_sequence);
-                    self.status.advance(last_sequence, self.journal.written_bytes());
+                    self.status.advance(&self.journal);
                 }
                 None
             }
