@@ -16,3 +16,4 @@ pub mod gateway;
 pub mod random;
 pub mod sandbox;
 pub mod storage;
+pub mod telemetry;

@@ -1,1 +1,152 @@
-//! Room of its own.
+//! The command line: one file a command. Commands write what they have to say to standard output and end with an exit
+//! code; only `main` ends the process.
+
+mod admin;
+mod channel;
+mod check_config;
+mod client;
+mod context;
+mod demo;
+mod failure;
+mod merchant;
+mod openapi;
+mod output;
+mod request;
+mod running;
+mod sandbox;
+mod serve;
+mod signals;
+mod signer;
+mod table;
+
+#[cfg(test)]
+mod scripted;
+
+use std::ffi::OsString;
+use std::io;
+
+use clap::{Parser, Subcommand};
+
+use context::Context;
+use failure::{Failure, Outcome};
+
+/// Exit code of a command that failed.
+const EXIT_FAILED: u8 = 1;
+/// Exit code of wrong usage or configuration.
+const EXIT_USAGE: u8 = 2;
+
+/// A payment gateway in one process. Without a command it serves, as `tollgate serve` does.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Arguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until it is told to stop.
+    Serve(serve::Arguments),
+    /// Run the whole gateway with demo merchants and sandbox channels, and show what happens.
+    Demo(demo::Arguments),
+    /// Run only the providers' emulators.
+    Sandbox(sandbox::Arguments),
+    /// Sign one merchant request, send it, and print the answer.
+    Request(request::Arguments),
+    /// Add, list, change and remove merchants and their keys.
+    Merchant(merchant::Arguments),
+    /// List channels; make the sandbox's emulators misbehave.
+    Channel(channel::Arguments),
+    /// Check the configuration and print what is in effect, secrets hidden.
+    CheckConfig(check_config::Arguments),
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+impl CommandLine {
+    /// Reads the arguments, the program's name first.
+    ///
+    /// # Errors
+    /// The exit code, when help was asked for (0) or the arguments are wrong (2); what is to be said has been written.
+    pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, u8> {
+        Self::try_parse_from(arguments).map_err(|error| {
+            let exit_code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            // A closed pipe is no reason to fail differently.
+            let _ = error.print();
+            exit_code
+        })
+    }
+}
+
+/// Runs a command with the process's environment variables and returns the exit code: 0 fine, 1 failed, 2 wrong usage or
+/// configuration.
+pub async fn run(command_line: CommandLine, environment: Vec<(String, String)>) -> u8 {
+    let context = Context::new(environment);
+    match dispatch(command_line.command.unwrap_or(Command::Serve(command_line.serve)), &context).await {
+        Ok(Outcome::Fine) => 0,
+        Ok(Outcome::Failed) => EXIT_FAILED,
+        Err(failure) => {
+            output::error(&failure.to_string());
+            match failure {
+                Failure::Failed(_) => EXIT_FAILED,
+                Failure::Usage(_) => EXIT_USAGE,
+            }
+        }
+    }
+}
+
+/// Says that the process could not even begin, and returns the exit code.
+pub fn report_no_runtime(error: &io::Error) -> u8 {
+    output::error(&format!("no threads can be started ({error}); check the limits on processes and files"));
+    EXIT_FAILED
+}
+
+async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failure> {
+    match command {
+        Command::Serve(arguments) => serve::run(arguments, context).await,
+        Command::Demo(arguments) => demo::run(arguments, context).await,
+        Command::Sandbox(arguments) => sandbox::run(arguments, context).await,
+        Command::Request(arguments) => request::run(arguments, context).await,
+        Command::Merchant(arguments) => merchant::run(arguments, context).await,
+        Command::Channel(arguments) => channel::run(arguments, context).await,
+        Command::CheckConfig(arguments) => check_config::run(&arguments, context),
+        Command::Openapi => openapi::run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_is_code_2_and_help_is_not() {
+        let parse = |line: &str| CommandLine::from_arguments(line.split(' ').map(OsString::from)).map(|_| ());
+        assert_eq!(parse("tollgate merchant"), Err(EXIT_USAGE));
+        assert_eq!(parse("tollgate no-such-command"), Err(EXIT_USAGE));
+        assert_eq!(parse("tollgate request GET"), Err(EXIT_USAGE));
+        assert_eq!(parse("tollgate --help"), Err(0));
+        assert_eq!(parse("tollgate --version"), Err(0));
+        assert_eq!(parse("tollgate check-config"), Ok(()));
+        assert_eq!(parse("tollgate demo --payments 0"), Err(EXIT_USAGE));
+        assert_eq!(parse("tollgate demo --seconds nan"), Err(EXIT_USAGE));
+    }
+
+    #[test]
+    fn serve_is_the_default_command() {
+        let parse = |line: &str| CommandLine::try_parse_from(line.split(' '));
+        let serve = parse("tollgate --listen 127.0.0.1:1 --data-dir x").unwrap();
+        assert!(serve.command.is_none());
+        assert!(matches!(parse("tollgate serve --listen 127.0.0.1:1").unwrap().command, Some(Command::Serve(_))));
+        assert!(parse("tollgate --listen 127.0.0.1:1 demo").is_err(), "flags of serve go with serve only");
+        assert!(parse("tollgate --listen nowhere").is_err());
+    }
+}

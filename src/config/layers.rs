@@ -71,8 +71,9 @@ impl Layers {
         }
     }
 
-    /// In live mode the embedded layer's emulators do not count: an operator who sets `mode = "live"` should not have to
-    /// undo defaults. What a higher layer says about them stays, and is refused by validation.
+    /// In live mode the embedded layer's emulators do not count: an operator who sets `mode = "live"` names the channels
+    /// that there are, and should not have to undo defaults. What a higher layer says about emulators stays, and is
+    /// refused by validation.
     pub(super) fn drop_embedded_sandbox_in_live_mode(&mut self) {
         if self.merged.get("mode").and_then(Value::as_str) != Some("live") {
             return;
@@ -82,10 +83,14 @@ impl Layers {
         }
         let channels = self.merged.get("channels").and_then(Value::as_table);
         let names: Vec<String> = channels.map(|table| table.keys().cloned().collect()).unwrap_or_default();
-        for name in names.iter().filter(|name| self.is_embedded(&["channels", name, "sandbox"])).collect::<Vec<_>>() {
-            let channel = self.merged.get_mut("channels").and_then(|channels| channels.get_mut(name));
-            if let Some(table) = channel.and_then(Value::as_table_mut) {
-                table.remove("sandbox");
+        for name in names {
+            let is_unnamed = self.is_embedded(&["channels", &name]);
+            let is_emulated_by_default = self.is_embedded(&["channels", &name, "sandbox"]);
+            let Some(channels) = self.merged.get_mut("channels").and_then(Value::as_table_mut) else { return };
+            if is_unnamed {
+                channels.remove(&name);
+            } else if is_emulated_by_default && let Some(Value::Table(channel)) = channels.get_mut(&name) {
+                channel.remove("sandbox");
             }
         }
     }

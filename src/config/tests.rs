@@ -1,3 +1,5 @@
+//! Layers, errors and what is shown.
+
 use std::io::Write;
 
 use super::*;
@@ -256,10 +258,12 @@ fn live_mode_refuses_emulators_that_are_asked_for() {
 }
 
 #[test]
-fn live_mode_needs_addresses_and_credentials_of_enabled_channels() {
-    let problems = problems_of(with_file("mode = \"live\"\n[channels.alipay]\nenabled = false"));
+fn live_mode_has_only_the_channels_that_are_named_and_needs_their_addresses_and_credentials() {
+    let problems = problems_of(with_file("mode = \"live\"\n[channels.stripe]\nweight = 1"));
     let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(paths, ["channels.stripe.base_url", "channels.stripe.credentials"]);
+    let text = &LIVE[..LIVE.find("[channels.alipay]").unwrap()];
+    assert_eq!(with_file(text).unwrap().channels.keys().collect::<Vec<_>>(), ["stripe"]);
 }
 
 #[test]

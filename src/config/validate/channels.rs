@@ -60,13 +60,13 @@ fn check_provider(config: &Config, path: &str, channel: &ChannelConfig, findings
         findings.add(format!("{path}.sandbox"), "must not be true in live mode; give base_url and credentials");
         return;
     }
-    if channel.sandbox || !channel.enabled {
+    if channel.sandbox {
         return;
     }
     findings.require(
         channel.base_url.is_some(),
         format!("{path}.base_url"),
-        "is missing; give the provider's address, or set enabled = false (or sandbox = true in sandbox mode)",
+        "is missing; give the provider's address, or set sandbox = true in sandbox mode",
     );
     for name in required_credentials(channel.kind) {
         let given = |suffix: &str| channel.credentials.contains_key(&format!("{name}{suffix}"));

@@ -1,3 +1,5 @@
+//! Every rule once.
+
 use super::*;
 use crate::config::ConfigError;
 use crate::config::{ChannelKind, FaultConfig, RuleConfig};

@@ -1,0 +1,22 @@
+//! `tollgate check-config`: what is in effect, or what is wrong.
+
+use clap::Args;
+
+use super::context::{ConfigArguments, Context};
+use super::failure::{Failure, Outcome};
+use super::output;
+use crate::config::effective_toml;
+
+/// Flags of `check-config`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+/// Prints the effective configuration.
+pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<Outcome, Failure> {
+    let config = arguments.config.load(context, Vec::new())?;
+    output::line(&effective_toml(&config)?)?;
+    Ok(Outcome::Fine)
+}

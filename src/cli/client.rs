@@ -1,0 +1,109 @@
+//! HTTP as the commands use it: one bounded exchange, with failures said in words.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use super::failure::Failure;
+
+/// An exchange ends within this; longer than the gateway's own deadline for a request.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Connecting ends within this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What came back.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+/// Sends requests to a gateway.
+#[derive(Clone)]
+pub(super) struct Client(reqwest::Client);
+
+impl Client {
+    pub(super) fn new() -> Result<Self, Failure> {
+        // Somebody in this process may have chosen a provider already; theirs is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("tollgate-cli/", env!("CARGO_PKG_VERSION")))
+                .timeout(TIMEOUT)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .no_proxy()
+                .tcp_nodelay(true)
+        };
+        // A machine without certificate authorities can still talk plain http to a gateway on loopback.
+        builder()
+            .build()
+            .or_else(|_| {
+                builder().tls_backend_preconfigured(tls_that_trusts_nobody()?).build().map_err(|e| e.to_string())
+            })
+            .map(Self)
+            .map_err(|error| Failure::Failed(format!("HTTP can't be set up: {error}")))
+    }
+
+    /// One exchange.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, Failure> {
+        let mut request = self.0.request(method, url.clone()).headers(headers);
+        if let Some(body) = body {
+            request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body);
+        }
+        let mut response = request.send().await.map_err(|error| failure_of(url, &error))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure_of(url, &error))? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(Failure::Failed(format!(
+                    "the answer from {} is too large to be the gateway's",
+                    origin(url)
+                )));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status: response.status(), headers: response.headers().clone(), body })
+    }
+}
+
+/// A header, or what is wrong with it.
+pub(super) fn header(name: &'static str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
+    let value = HeaderValue::from_str(value)
+        .map_err(|_| Failure::Usage(format!("the value for {name} has characters that a header can't hold")))?;
+    Ok((HeaderName::from_static(name), value))
+}
+
+/// Scheme, host and port: enough to name a server, and nothing secret.
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn failure_of(url: &Url, error: &reqwest::Error) -> Failure {
+    let server = origin(url);
+    Failure::Failed(if error.is_connect() {
+        format!("nothing answers at {server}; start the gateway (`tollgate serve`) or give its address")
+    } else if error.is_timeout() {
+        format!("{server} did not answer within {} s; whether it did what was asked is not known", TIMEOUT.as_secs())
+    } else {
+        format!("the exchange with {server} broke off ({error}); whether it did what was asked is not known")
+    })
+}
+
+fn tls_that_trusts_nobody() -> Result<rustls::ClientConfig, String> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+}

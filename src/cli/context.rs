@@ -1,0 +1,60 @@
+//! What commands take from their surroundings. It comes as a value, so that tests bring their own.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::Failure;
+use crate::clock::Clock;
+use crate::config::{Config, LoadOptions, Override};
+use crate::random::Random;
+
+/// The surroundings of a command.
+pub(super) struct Context {
+    /// Environment variables.
+    pub(super) environment: Vec<(String, String)>,
+    /// The clock.
+    pub(super) clock: Clock,
+    /// Where nonces come from.
+    pub(super) random: Random,
+}
+
+impl Context {
+    /// The machine's own clock and random numbers, and `environment`.
+    pub(super) fn new(environment: Vec<(String, String)>) -> Self {
+        Self { environment, clock: Clock::system(), random: Random::from_os() }
+    }
+
+    /// An environment variable that is set and not empty.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.environment.iter().find(|(known, _)| known == name)?;
+        (!value.is_empty()).then_some(value)
+    }
+}
+
+/// Flags that say where the configuration comes from.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct ConfigArguments {
+    /// Configuration file above the built-in defaults
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Data directory, in place of [storage] dir
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+}
+
+impl ConfigArguments {
+    /// The configuration from all layers, with `overrides` on top.
+    pub(super) fn load(&self, context: &Context, mut overrides: Vec<Override>) -> Result<Config, Failure> {
+        if let Some(dir) = &self.data_dir {
+            overrides.push(override_of("--data-dir", "storage.dir", dir.to_string_lossy().into_owned()));
+        }
+        let environment = context.environment.clone();
+        Ok(Config::load(LoadOptions { file: self.config.clone(), environment, overrides })?)
+    }
+}
+
+/// The value that a flag gives to a key.
+pub(super) fn override_of(flag: &str, path: &str, value: String) -> Override {
+    Override { source: String::from(flag), path: String::from(path), value: toml::Value::String(value) }
+}

@@ -1,0 +1,366 @@
+//! What happened in a demo, for people and for scripts. Every figure was measured in that run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::receiver::Tally;
+use super::traffic::{Requests, SentPayment};
+use crate::cli::table::{Column, table};
+use crate::config::Config;
+use crate::domain::fees::{FeeCircumstances, FxRate, fee_of};
+use crate::domain::money::{Currency, Money};
+
+/// The channel that the saving is measured against.
+const COMPARED_WITH: &str = "stripe";
+
+/// The whole report.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Report {
+    payments: Payments,
+    channels: BTreeMap<String, ChannelFigures>,
+    /// In minor units of the settlement currency, as all fees here.
+    saved_minor: i64,
+    settlement_currency: String,
+    limits: BTreeMap<String, LimitFigures>,
+    pre_auths: PreAuths,
+    webhooks: Webhooks,
+    seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct Payments {
+    sent: u64,
+    success: u64,
+    failed: u64,
+    processing: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct ChannelFigures {
+    payments: u64,
+    approved: u64,
+    fees_minor: i64,
+    stripe_only_fees_minor: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct LimitFigures {
+    admitted: u64,
+    refused: u64,
+    per_second: u32,
+    burst: u32,
+}
+
+/// The demo sends none so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct PreAuths {
+    created: u64,
+    captured: u64,
+    canceled: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+struct Webhooks {
+    events: u64,
+    delivered: u64,
+    attempts: u64,
+    retried: u64,
+    pending: u64,
+    invalid_signatures: u64,
+    latency_p50_ms: f64,
+    latency_p99_ms: f64,
+}
+
+impl Report {
+    /// Counts what was sent and what arrived.
+    pub(super) fn of(
+        config: &Config,
+        payments: &[SentPayment],
+        requests: &BTreeMap<String, Requests>,
+        webhooks: &Tally,
+        elapsed: Duration,
+    ) -> Self {
+        let channels = channels_of(config, payments);
+        let saved_minor = channels.values().map(|figures| figures.stripe_only_fees_minor - figures.fees_minor).sum();
+        let limits = requests.iter().filter_map(|(tier, requests)| {
+            let limit = config.tiers.get(tier)?;
+            let Requests { admitted, refused } = *requests;
+            Some((tier.clone(), LimitFigures { admitted, refused, per_second: limit.per_second, burst: limit.burst }))
+        });
+        Self {
+            payments: count(payments),
+            channels,
+            saved_minor,
+            settlement_currency: config.fx.settlement_currency.to_string(),
+            limits: limits.collect(),
+            pre_auths: PreAuths::default(),
+            webhooks: webhooks_of(payments, webhooks),
+            seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+        }
+    }
+
+    /// Tables for people.
+    pub(super) fn text(&self, settlement: Currency) -> String {
+        let Payments { sent, success, failed, processing } = self.payments;
+        let open = if processing == 0 { String::new() } else { format!(", {processing} not decided yet") };
+        let invalid = self.webhooks.invalid_signatures;
+        let signatures =
+            if invalid == 0 { String::from("every signature held") } else { format!("{invalid} SIGNATURES DID NOT HOLD") };
+        let webhooks = &self.webhooks;
+        format!(
+            "{sent} payments in {:.1} s: {success} approved, {failed} declined{open}\n\n{}\n\n{}\n\n\
+             Webhooks: {} events, {} delivered with {} attempts ({} retried), {} pending; {signatures}\n\
+             From a payment's answer to its accepted webhook: p50 {:.1} ms, p99 {:.1} ms\n",
+            self.seconds,
+            self.channels_table(settlement),
+            self.limits_table(),
+            webhooks.events,
+            webhooks.delivered,
+            webhooks.attempts,
+            webhooks.retried,
+            webhooks.pending,
+            webhooks.latency_p50_ms,
+            webhooks.latency_p99_ms,
+        )
+    }
+
+    fn channels_table(&self, settlement: Currency) -> String {
+        let columns = [
+            Column::Left("channel"),
+            Column::Right("payments"),
+            Column::Right("approved"),
+            Column::Right("approval"),
+            Column::Right("fees"),
+            Column::Right("stripe only"),
+            Column::Right("saved"),
+        ];
+        let mut total = ChannelFigures::default();
+        let mut rows = Vec::with_capacity(self.channels.len() + 1);
+        for (name, figures) in &self.channels {
+            rows.push(channel_row(name, figures, settlement));
+            total.payments += figures.payments;
+            total.approved += figures.approved;
+            total.fees_minor += figures.fees_minor;
+            total.stripe_only_fees_minor += figures.stripe_only_fees_minor;
+        }
+        rows.push(channel_row("all", &total, settlement));
+        format!("{}\n(fees in {settlement}, of approved payments)", table(&columns, &rows))
+    }
+
+    fn limits_table(&self) -> String {
+        let columns = [
+            Column::Left("tier"),
+            Column::Right("per second"),
+            Column::Right("burst"),
+            Column::Right("requests admitted"),
+            Column::Right("refused, then sent again"),
+        ];
+        let mut tiers: Vec<_> = self.limits.iter().collect();
+        tiers.sort_by_key(|(_, figures)| figures.per_second);
+        let rows: Vec<Vec<String>> = tiers
+            .into_iter()
+            .map(|(tier, figures)| {
+                let counts = [u64::from(figures.per_second), u64::from(figures.burst), figures.admitted, figures.refused];
+                std::iter::once(tier.clone()).chain(counts.map(|count| count.to_string())).collect()
+            })
+            .collect();
+        table(&columns, &rows)
+    }
+}
+
+fn channel_row(name: &str, figures: &ChannelFigures, settlement: Currency) -> Vec<String> {
+    let money = |minor: i64| Money::new(minor, settlement).decimal();
+    let approval = match figures.payments {
+        0 => String::from("-"),
+        payments => format!("{:.1} %", figures.approved as f64 * 100.0 / payments as f64),
+    };
+    vec![
+        String::from(name),
+        figures.payments.to_string(),
+        figures.approved.to_string(),
+        approval,
+        money(figures.fees_minor),
+        money(figures.stripe_only_fees_minor),
+        money(figures.stripe_only_fees_minor - figures.fees_minor),
+    ]
+}
+
+fn count(payments: &[SentPayment]) -> Payments {
+    let mut counts = Payments { sent: payments.len() as u64, ..Payments::default() };
+    for payment in payments {
+        match payment.status.as_str() {
+            "success" => counts.success += 1,
+            "failed" | "canceled" => counts.failed += 1,
+            _ => counts.processing += 1,
+        }
+    }
+    counts
+}
+
+fn channels_of(config: &Config, payments: &[SentPayment]) -> BTreeMap<String, ChannelFigures> {
+    let mut channels: BTreeMap<String, ChannelFigures> = BTreeMap::new();
+    for payment in payments {
+        let Some(channel) = &payment.channel else { continue };
+        let figures = channels.entry(channel.clone()).or_default();
+        figures.payments += 1;
+        if payment.status == "success" {
+            figures.approved += 1;
+            figures.fees_minor += settled(config, Money::new(payment.fee_minor, payment.money.currency));
+            figures.stripe_only_fees_minor += settled(config, fee_on_stripe(config, payment));
+        }
+    }
+    channels
+}
+
+/// What Stripe would have taken for a payment, whatever its method.
+fn fee_on_stripe(config: &Config, payment: &SentPayment) -> Money {
+    let none = Money::new(0, payment.money.currency);
+    let Some(stripe) = config.channels.get(COMPARED_WITH) else { return none };
+    let circumstances = FeeCircumstances {
+        international: !stripe.local_countries.iter().any(|country| country == payment.country),
+        conversion: payment.money.currency != config.fx.settlement_currency,
+        fixed_rate: rate_of(config, stripe.fees.fixed_currency),
+        payment_rate: rate_of(config, payment.money.currency),
+    };
+    fee_of(&stripe.fees, payment.money, circumstances)
+}
+
+fn rate_of(config: &Config, currency: Currency) -> FxRate {
+    config.fx.rates.get(&currency).copied().unwrap_or(FxRate::ONE)
+}
+
+/// An amount in minor units of the settlement currency, rounded half up.
+fn settled(config: &Config, money: Money) -> i64 {
+    let settlement = config.fx.settlement_currency;
+    let numerator = i128::from(money.amount_minor)
+        * i128::from(rate_of(config, money.currency).billionths())
+        * i128::from(settlement.minor_per_unit());
+    let denominator = i128::from(FxRate::ONE.billionths()) * i128::from(money.currency.minor_per_unit());
+    i64::try_from((2 * numerator + denominator).div_euclid(2 * denominator)).unwrap_or(i64::MAX)
+}
+
+/// Payments whose end is an event that some webhook tells of.
+pub(super) fn events_of(payments: &[SentPayment]) -> u64 {
+    let ended = |payment: &&SentPayment| matches!(payment.status.as_str(), "success" | "failed" | "canceled");
+    payments.iter().filter(ended).count() as u64
+}
+
+fn webhooks_of(payments: &[SentPayment], tally: &Tally) -> Webhooks {
+    let events = events_of(payments);
+    let delivered = tally.delivered.len() as u64;
+    let mut latencies_ms: Vec<f64> = payments
+        .iter()
+        .filter_map(|payment| {
+            let taken_at = tally.taken_at.get(&payment.payment_no)?;
+            // A webhook may overtake the answer to the request that caused it; that is no time at all.
+            Some(taken_at.since(payment.answered_at?).as_secs_f64() * 1000.0)
+        })
+        .collect();
+    latencies_ms.sort_by(f64::total_cmp);
+    Webhooks {
+        events,
+        delivered,
+        attempts: tally.attempts,
+        retried: tally.retried,
+        pending: events.saturating_sub(delivered),
+        invalid_signatures: tally.invalid,
+        latency_p50_ms: percentile(&latencies_ms, 50),
+        latency_p99_ms: percentile(&latencies_ms, 99),
+    }
+}
+
+/// The value that `percent` of the sorted values do not exceed; 0 when there is none. To a hundredth.
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    let value = sorted.get(rank - 1).copied().unwrap_or(0.0);
+    (value * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Monotonic;
+
+    fn payment(number: u64, status: &str, channel: &str, money: Money, fee_minor: i64) -> SentPayment {
+        SentPayment {
+            payment_no: format!("PY{number}"),
+            status: String::from(status),
+            channel: Some(String::from(channel)),
+            money,
+            country: "US",
+            fee_minor,
+            answered_at: Some(Monotonic::from_micros(1_000)),
+        }
+    }
+
+    fn report() -> Report {
+        let dollars = Money::new(10_000, Currency::USD);
+        let payments = [
+            payment(1, "success", "stripe", dollars, 320),
+            payment(2, "success", "alipay", dollars, 60),
+            payment(3, "failed", "alipay", dollars, 60),
+            payment(4, "processing", "stripe", dollars, 320),
+        ];
+        let requests = BTreeMap::from([(String::from("starter"), Requests { admitted: 5, refused: 2 })]);
+        let mut tally = Tally { attempts: 4, retried: 1, ..Tally::default() };
+        for (number, micros) in [(1, 3_000), (2, 500)] {
+            tally.delivered.insert(format!("wn_{number}"));
+            tally.taken_at.insert(format!("PY{number}"), Monotonic::from_micros(micros));
+        }
+        Report::of(&Config::embedded().unwrap(), &payments, &requests, &tally, Duration::from_millis(1_500))
+    }
+
+    #[test]
+    fn the_json_has_the_documented_fields() {
+        let json = serde_json::to_value(report()).unwrap();
+        assert_eq!(json["payments"], serde_json::json!({ "sent": 4, "success": 2, "failed": 1, "processing": 1 }));
+        assert_eq!(json["channels"]["alipay"]["payments"], 2);
+        assert_eq!(json["channels"]["alipay"]["approved"], 1);
+        assert_eq!(json["channels"]["alipay"]["fees_minor"], 60);
+        assert_eq!(json["saved_minor"], 260);
+        assert_eq!(json["limits"]["starter"]["admitted"], 5);
+        assert_eq!(json["limits"]["starter"]["refused"], 2);
+        assert_eq!(json["pre_auths"], serde_json::json!({ "created": 0, "captured": 0, "canceled": 0 }));
+        assert_eq!(json["webhooks"]["events"], 3);
+        assert_eq!(json["webhooks"]["delivered"], 2);
+        assert_eq!(json["webhooks"]["attempts"], 4);
+        assert_eq!(json["webhooks"]["pending"], 1);
+        assert_eq!(json["webhooks"]["latency_p50_ms"], 0.0);
+        assert_eq!(json["webhooks"]["latency_p99_ms"], 2.0);
+        assert_eq!(json["seconds"], 1.5);
+    }
+
+    #[test]
+    fn the_tables_say_the_same() {
+        let text = report().text(Currency::USD);
+        assert!(text.starts_with("4 payments in 1.5 s: 2 approved, 1 declined, 1 not decided yet\n"), "{text}");
+        let line = |beginning: &str| {
+            let found = text.lines().find(|line| line.trim_start().starts_with(beginning));
+            found.unwrap().split_whitespace().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(line("all"), ["all", "4", "2", "50.0", "%", "3.80", "6.40", "2.60"]);
+        assert_eq!(line("starter"), ["starter", "10", "20", "5", "2"]);
+        assert!(text.contains("2 delivered with 4 attempts (1 retried), 1 pending; every signature held"), "{text}");
+    }
+
+    #[test]
+    fn foreign_fees_are_converted() {
+        let config = Config::embedded().unwrap();
+        let yuan = Money::new(10_000, Currency::CNY);
+        assert_eq!(settled(&config, yuan), 1_380);
+        assert_eq!(settled(&config, Money::new(1_000, "JPY".parse().unwrap())), 640);
+        let mut abroad = payment(1, "success", "alipay", yuan, 60);
+        abroad.country = "CN";
+        // 2.9 % + 1.5 % international + 1 % conversion of 100 yuan, and 0.30 USD at 0.138 USD a yuan.
+        assert_eq!(fee_on_stripe(&config, &abroad).amount_minor, 540 + 217);
+    }
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!((percentile(&values, 50), percentile(&values, 99)), (100.0, 198.0));
+        assert_eq!((percentile(&[], 50), percentile(&[7.0], 99)), (0.0, 7.0));
+    }
+}

@@ -1,0 +1,66 @@
+//! A gateway with its two listeners, as `serve` and `demo` run it.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::failure::Failure;
+use crate::api::Api;
+use crate::config::Config;
+use crate::gateway::{Environment, Gateway};
+
+/// A gateway that answers requests.
+pub(super) struct RunningGateway {
+    /// The gateway itself.
+    pub(super) gateway: Gateway,
+    /// Where merchants reach it.
+    pub(super) address: SocketAddr,
+    /// Where operators reach it.
+    pub(super) admin_address: SocketAddr,
+    api: Api,
+    shutdown: CancellationToken,
+}
+
+impl RunningGateway {
+    /// Listens, opens the gateway and serves it. The ports are taken first, so that a second start on the same ports
+    /// fails before it touches anything.
+    pub(super) async fn start(config: Config, context: &Context) -> Result<Self, Failure> {
+        let listener = listen(config.server.listen, "--listen").await?;
+        let admin_listener = listen(config.server.admin_listen, "--admin-listen").await?;
+        let address = address_of(&listener)?;
+        let admin_address = address_of(&admin_listener)?;
+        let variables: std::collections::HashMap<String, String> = context.environment.iter().cloned().collect();
+        let environment = Environment {
+            clock: context.clock.clone(),
+            random: context.random.clone(),
+            variable: Box::new(move |name| variables.get(name).filter(|value| !value.is_empty()).cloned()),
+        };
+        let gateway =
+            Gateway::open(config, environment).await.map_err(|error| Failure::Failed(error.to_string()))?;
+        let shutdown = CancellationToken::new();
+        let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone())
+            .map_err(|error| Failure::Failed(format!("the listeners can't be used: {error}")))?;
+        Ok(Self { gateway, address, admin_address, api, shutdown })
+    }
+
+    /// Stops in good order: no new connections, requests under way are answered, the store is closed.
+    pub(super) async fn stop(self) -> Result<(), Failure> {
+        self.shutdown.cancel();
+        self.api.drained().await;
+        self.gateway.stop().await.map_err(|error| {
+            Failure::Failed(format!("the store was not closed in good order ({error}); it recovers at the next start"))
+        })
+    }
+}
+
+async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::Failed(format!("{address} can't be listened on ({error}); give another address with {flag}"))
+    })
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::Failed(format!("a listener has no address: {error}")))
+}

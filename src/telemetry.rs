@@ -1,0 +1,61 @@
+//! Logs: what is logged is said where it happens, how it looks is decided here.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, TelemetryConfig};
+
+/// Logs can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter can't be read.
+    #[error("telemetry.log is not a filter such as \"info,tollgate::delivery=debug\": {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Somebody in this process has set logs up before.
+    #[error("logs are set up already: {0}")]
+    AlreadySet(String),
+}
+
+/// Sends this process's logs to standard error from now on. Whoever embeds the crate sets up logs of its own instead.
+///
+/// # Errors
+/// [`TelemetryError`] when the filter is wrong or logs are set up already.
+pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::builder().parse(&config.log)?;
+    let on_terminal = io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let set = match format_for(config.format, on_terminal) {
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Pretty | LogFormat::Auto => builder.with_ansi(on_terminal).try_init(),
+    };
+    set.map_err(|error| TelemetryError::AlreadySet(error.to_string()))
+}
+
+/// What `auto` comes to.
+fn format_for(format: LogFormat, on_terminal: bool) -> LogFormat {
+    match format {
+        LogFormat::Auto if on_terminal => LogFormat::Pretty,
+        LogFormat::Auto => LogFormat::Json,
+        chosen => chosen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_for_people_on_a_terminal_and_for_programs_elsewhere() {
+        assert_eq!(format_for(LogFormat::Auto, true), LogFormat::Pretty);
+        assert_eq!(format_for(LogFormat::Auto, false), LogFormat::Json);
+        assert_eq!(format_for(LogFormat::Json, true), LogFormat::Json);
+        assert_eq!(format_for(LogFormat::Pretty, false), LogFormat::Pretty);
+    }
+
+    #[test]
+    fn a_wrong_filter_is_an_error_and_sets_nothing_up() {
+        let config = TelemetryConfig { log: String::from("=x="), format: LogFormat::Auto };
+        assert!(matches!(init(&config), Err(TelemetryError::Filter(_))));
+    }
+}
