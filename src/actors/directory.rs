@@ -254,7 +254,7 @@ async fn wait_until_put_away(slot: &Slot) {
     let reopened = slot.reopened.notified();
     tokio::pin!(reopened);
     reopened.as_mut().enable();
-    if slot.is_closed() {
+    if slot.is_leaving() {
         reopened.await;
     }
 }

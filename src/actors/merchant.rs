@@ -1,6 +1,6 @@
 //! The actor of one merchant: decides in one message whether a request may go on.
 //!
-//! It owns the merchant's windows and daily counts. What must survive its failure lies beside it in the [`Slot`]: the
+//! It owns the merchant's windows and daily counts. What must survive its failure lies beside it in the slot: the
 //! leases of requests in flight and the claims of idempotency keys, taken by the actor alone and given back by whoever
 //! held them, without a message.
 
@@ -9,6 +9,7 @@ mod slot;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -199,13 +200,15 @@ impl MerchantState {
     fn start(slot: Arc<Slot>, surroundings: Arc<Surroundings>) -> Self {
         let (now, wall) = (surroundings.clock.monotonic(), surroundings.clock.now());
         let loaded = surroundings.snapshots.load(slot.merchant_id());
-        let lost = slot.begin(wall).map(|since| UnseenSpan { since, until: wall });
+        // The millisecond that has begun belongs to it.
+        let until = wall.plus(Duration::from_millis(1));
+        let lost = slot.begin(wall).map(|since| UnseenSpan { since, until });
         let unseen: Vec<UnseenSpan> = loaded.unseen.into_iter().chain(lost).collect();
         let (figures, revision) = slot.figures();
         let limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), &unseen, now, wall);
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let unsaved = !unseen.is_empty();
-        slot.unblock();
+        slot.unsaved.fetch_or(unsaved, Ordering::AcqRel);
         Self { slot, surroundings, limiter, days, revision, unsaved }
     }
 
@@ -240,10 +243,11 @@ impl MerchantState {
             return Err(Refused::Overloaded("too many requests of this merchant are being worked on"));
         }
         match self.limiter.decide(&mut held.leases, cost, now) {
-            Decision::Admitted { lease, view } => {
+            Decision::Admitted { lease, mut view } => {
                 let in_progress = idempotency.is_some_and(|fingerprint| !held.claims.insert(fingerprint));
                 if in_progress {
                     held.leases.release(lease);
+                    view.concurrency.used = held.leases.in_use();
                 }
                 drop(held);
                 self.count(wall, 1, 0);
@@ -289,22 +293,18 @@ impl MerchantState {
     fn save(&mut self) -> bool {
         let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
         self.count(wall, 0, 0);
+        // Before the snapshot is made, so that a refusal beside the mailbox sets it again.
+        self.slot.unsaved.store(false, Ordering::Release);
         if !self.unsaved {
             return true;
         }
         let snapshot = self.limiter.save(&self.days, now, wall);
-        let taken = self.surroundings.snapshots.save(self.slot.merchant_id(), snapshot);
-        if taken {
-            self.unsaved = false;
-            self.slot.saved(wall);
+        if !self.surroundings.snapshots.save(self.slot.merchant_id(), snapshot) {
+            self.slot.unsaved.store(true, Ordering::Release);
+            return false;
         }
-        taken
-    }
-}
-
-#[cfg(test)]
-impl MerchantMessage {
-    pub(super) fn fail() -> Self {
-        Self::Fail
+        self.unsaved = false;
+        self.slot.saved(wall);
+        true
     }
 }

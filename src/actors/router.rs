@@ -19,8 +19,8 @@ use crate::actors::supervisor::{Respawn, Spawned, StartError, Supervisor};
 use crate::clock::Clock;
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    BreakerView, CHANNELS_MAX, ChannelHealth, ChannelReading, DecisionRecord, InvalidSetup, NoChannel, Outcome,
-    OutcomeClass, RouteRequest, RoutingSetup, RoutingTable, decide,
+    BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, DecisionRecord, InvalidSetup, NoChannel,
+    Outcome, OutcomeClass, RouteRequest, RoutingSetup, RoutingTable, decide,
 };
 use crate::domain::time::Monotonic;
 
@@ -142,7 +142,7 @@ impl RouterHandle {
             }
             tries_left -= 1;
             if tries_left == 0 {
-                return Err(NoChannel { record: Box::new(choice.record), retry_in: None });
+                return Err(NoChannel::lost_to_others(choice));
             }
         }
     }
@@ -209,7 +209,7 @@ impl RouterHandle {
         let published = self.shared.published.load();
         let now = self.shared.clock.monotonic();
         let readings = published.readings();
-        let status = |(place, facts): (usize, &crate::domain::routing::ChannelFacts)| {
+        let status = |(place, facts): (usize, &ChannelFacts)| {
             let health = published.table.health[place];
             let estimate = health.estimate(&published.table.setup.health, now);
             ChannelStatus {

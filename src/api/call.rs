@@ -13,14 +13,12 @@ use crate::api::context::RequestContext;
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
 use crate::api::query::{Pages, Query};
-use crate::api::render::renderer;
 use crate::api::routes::take_call;
 use crate::api::{idempotency, json};
 use crate::gateway::Gateway;
-use crate::gateway::admission::Claim;
 use crate::gateway::answer::Answered;
 use crate::gateway::auth::Caller;
-use crate::gateway::idempotency::{IdempotencyKey, Origin};
+use crate::gateway::idempotency::Origin;
 
 /// What every handler gets, whoever asks.
 #[derive(Clone)]
@@ -105,29 +103,16 @@ pub(crate) struct MerchantCall {
     pub(crate) call: Call,
     /// Who asks.
     pub(crate) caller: Caller,
-    /// The idempotency key, if one was sent.
-    pub(crate) idempotency: Option<IdempotencyKey>,
-    /// Keeps other requests with the same key out until this one's work has ended.
-    pub(crate) claim: Option<Claim>,
+    /// The request's idempotency key with its claim, and how its answer is written.
+    pub(crate) origin: Origin,
 }
 
-impl MerchantCall {
-    /// Where a command comes from. Takes key and claim with it: one request gives one command.
-    pub(crate) fn origin(&mut self) -> Origin {
-        Origin {
-            idempotency: self.idempotency.take(),
-            claim: self.claim.take(),
-            renderer: renderer(&self.call.context),
-        }
-    }
-
-    /// The same for a request that must not be sent without a key.
-    ///
-    /// # Errors
-    /// An invalid request when there is none.
-    pub(crate) fn origin_with_key(&mut self) -> Result<Origin, ApiError> {
-        if self.idempotency.is_some() { Ok(self.origin()) } else { Err(idempotency::missing()) }
-    }
+/// The origin of a command that must not be sent without an idempotency key.
+///
+/// # Errors
+/// An invalid request when there is none.
+pub(crate) fn with_key(origin: Origin) -> Result<Origin, ApiError> {
+    if origin.idempotency.is_some() { Ok(origin) } else { Err(idempotency::missing()) }
 }
 
 /// The gateway's own answer, byte for byte.

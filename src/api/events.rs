@@ -22,7 +22,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
     ),
     responses((status = 200, description = "One page", body = Envelope<Listed<EventView>>)),
 )]
-pub(crate) async fn list(request: MerchantCall) -> Outcome {
-    let page = request.call.query(&[], Pages::Yes)?.page()?;
-    request.call.ok(request.call.gateway.webhooks().list_events(&request.caller.merchant.merchant_id, &page)?)
+pub(crate) async fn list(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    let page = call.query(&[], Pages::Yes)?.page()?;
+    call.ok(call.gateway.webhooks().list_events(&caller.merchant.merchant_id, &page)?)
 }

@@ -15,7 +15,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
     get, path = "/api/v1/limits", operation_id = "get_limits", tag = "Limits",
     responses((status = 200, description = "The limits", body = Envelope<LimitsView>)),
 )]
-pub(crate) async fn read(request: MerchantCall) -> Outcome {
-    request.call.query(&[], Pages::No)?;
-    request.call.ok(request.call.gateway.limits(&request.caller).await?)
+pub(crate) async fn read(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(call.gateway.limits(&caller).await?)
 }

@@ -17,12 +17,14 @@ use crate::api::edge::Handler;
 use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::limit_headers::{self, LimitedRequest};
+use crate::api::render::renderer;
 use crate::api::routes::Routes;
 use crate::api::{events, idempotency, limits, open, payments, quotes, refunds, webhooks};
 use crate::gateway::Gateway;
 use crate::gateway::admission::{Admission, Refusal};
 use crate::gateway::auth::Caller;
 use crate::gateway::error::GatewayError;
+use crate::gateway::idempotency::Origin;
 
 /// Everything below it belongs to merchants.
 const PREFIX: &str = "/api/v1";
@@ -55,7 +57,7 @@ impl MerchantHandler {
             }
         };
         let body = self.body_bounds.read(&head.headers, body, context).await?;
-        let caller = self.gateway.authenticate(presented.credentials(&head, &body)).await?;
+        let caller = self.gateway.authenticate(presented.credentials(&head, &body))?;
         // Set once: a request has one caller.
         let _ = context.merchant.set(caller.merchant.merchant_id.clone());
         self.admitted(context, head, body, caller).await
@@ -68,7 +70,8 @@ impl MerchantHandler {
         // Held until the answer is made.
         let _permit = admission.permit;
         let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);
-        let call = MerchantCall { call, caller, idempotency: key?, claim: admission.claim };
+        let origin = Origin { idempotency: key?, claim: admission.claim, renderer: renderer(context) };
+        let call = MerchantCall { call, caller, origin };
         self.own.answer(head, call).await
     }
 

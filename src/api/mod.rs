@@ -43,7 +43,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::gateway::Gateway;
 
-pub use admin::AdminAccess;
 pub use document::openapi_document;
 
 use admin::AdminHandler;
@@ -66,10 +65,9 @@ impl Api {
         gateway: Gateway,
         listener: TcpListener,
         admin_listener: TcpListener,
-        admin_access: &AdminAccess,
         shutdown: CancellationToken,
     ) -> std::io::Result<Self> {
-        let admin_handler = AdminHandler::new(gateway.clone(), admin_access, admin_listener.local_addr()?);
+        let admin_handler = AdminHandler::new(gateway.clone(), admin_listener.local_addr()?);
         let merchant_handler = MerchantHandler::new(gateway.clone());
         let listeners = TaskTracker::new();
         serve(&listeners, &gateway, merchant_handler, "merchant", listener, shutdown.clone());

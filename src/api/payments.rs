@@ -1,6 +1,6 @@
 //! Payments over HTTP.
 
-use crate::api::call::{MerchantCall, Named, stored};
+use crate::api::call::{MerchantCall, Named, stored, with_key};
 use crate::api::document::Listed;
 use crate::api::envelope::{Envelope, Outcome};
 use crate::api::query::Pages;
@@ -34,10 +34,9 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         (status = 503, description = "`NO_CHANNEL_AVAILABLE` with `reasons`; `OVERLOADED`; `SHUTTING_DOWN`"),
     ),
 )]
-pub(crate) async fn create(mut request: MerchantCall) -> Outcome {
-    let command: CreatePayment = request.call.json()?;
-    let origin = request.origin();
-    stored(request.call.gateway.payments().create(&request.caller, origin, command).await?)
+pub(crate) async fn create(MerchantCall { call, caller, origin }: MerchantCall) -> Outcome {
+    let command: CreatePayment = call.json()?;
+    stored(call.gateway.payments().create(&caller, origin, command).await?)
 }
 
 /// List payments
@@ -56,8 +55,8 @@ pub(crate) async fn create(mut request: MerchantCall) -> Outcome {
     ),
     responses((status = 200, description = "One page", body = Envelope<Listed<PaymentView>>)),
 )]
-pub(crate) async fn list(request: MerchantCall) -> Outcome {
-    let query = request.call.query(&FILTERS, Pages::Yes)?;
+pub(crate) async fn list(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    let query = call.query(&FILTERS, Pages::Yes)?;
     let filter = PaymentFilter {
         order_no: query.text("order_no"),
         status: query.text("status"),
@@ -65,8 +64,8 @@ pub(crate) async fn list(request: MerchantCall) -> Outcome {
         from: query.text("from"),
         to: query.text("to"),
     };
-    let page = request.call.gateway.payments().list(&request.caller, &filter, &query.page()?)?;
-    request.call.ok(page)
+    let page = call.gateway.payments().list(&caller, &filter, &query.page()?)?;
+    call.ok(page)
 }
 
 /// Read a payment
@@ -78,9 +77,9 @@ pub(crate) async fn list(request: MerchantCall) -> Outcome {
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn get(Named(payment_no): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.query(&[], Pages::No)?;
-    request.call.ok(request.call.gateway.payments().get(&request.caller, &payment_no)?)
+pub(crate) async fn get(Named(payment_no): Named<String>, MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(call.gateway.payments().get(&caller, &payment_no)?)
 }
 
 /// Cancel a payment
@@ -97,10 +96,12 @@ pub(crate) async fn get(Named(payment_no): Named<String>, request: MerchantCall)
         (status = 422, description = "`IDEMPOTENCY_MISMATCH`"),
     ),
 )]
-pub(crate) async fn cancel(Named(payment_no): Named<String>, mut request: MerchantCall) -> Outcome {
-    request.call.no_fields()?;
-    let origin = request.origin_with_key()?;
-    stored(request.call.gateway.payments().cancel(&request.caller, origin, &payment_no).await?)
+pub(crate) async fn cancel(
+    Named(payment_no): Named<String>,
+    MerchantCall { call, caller, origin }: MerchantCall,
+) -> Outcome {
+    call.no_fields()?;
+    stored(call.gateway.payments().cancel(&caller, with_key(origin)?, &payment_no).await?)
 }
 
 /// Read how a payment was routed
@@ -114,7 +115,10 @@ pub(crate) async fn cancel(Named(payment_no): Named<String>, mut request: Mercha
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn routing(Named(payment_no): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.query(&[], Pages::No)?;
-    request.call.ok(request.call.gateway.payments().routing(&request.caller, &payment_no)?)
+pub(crate) async fn routing(
+    Named(payment_no): Named<String>,
+    MerchantCall { call, caller, .. }: MerchantCall,
+) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(call.gateway.payments().routing(&caller, &payment_no)?)
 }

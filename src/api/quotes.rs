@@ -20,7 +20,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         (status = 422, description = "`AMOUNT_TOO_LARGE`, `CURRENCY_NOT_SUPPORTED`, `PAN_REFUSED`"),
     ),
 )]
-pub(crate) async fn quote(request: MerchantCall) -> Outcome {
-    let command: CreatePayment = request.call.json()?;
-    request.call.ok(request.call.gateway.payments().quote(&request.caller, &command)?)
+pub(crate) async fn quote(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    let command: CreatePayment = call.json()?;
+    call.ok(call.gateway.payments().quote(&caller, &command)?)
 }

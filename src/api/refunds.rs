@@ -1,6 +1,6 @@
 //! Refunds over HTTP.
 
-use crate::api::call::{MerchantCall, Named, stored};
+use crate::api::call::{MerchantCall, Named, stored, with_key};
 use crate::api::document::Listed;
 use crate::api::envelope::{Envelope, Outcome};
 use crate::api::query::Pages;
@@ -30,10 +30,12 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         (status = 502, description = "`CHANNEL_ERROR` with `refund_no`: certainly not done, the refund is `failed`"),
     ),
 )]
-pub(crate) async fn create(Named(payment_no): Named<String>, mut request: MerchantCall) -> Outcome {
-    let command: CreateRefund = request.call.json_or_default()?;
-    let origin = request.origin_with_key()?;
-    stored(request.call.gateway.refunds().create(&request.caller, origin, &payment_no, command).await?)
+pub(crate) async fn create(
+    Named(payment_no): Named<String>,
+    MerchantCall { call, caller, origin }: MerchantCall,
+) -> Outcome {
+    let command: CreateRefund = call.json_or_default()?;
+    stored(call.gateway.refunds().create(&caller, with_key(origin)?, &payment_no, command).await?)
 }
 
 /// List a payment's refunds
@@ -45,9 +47,9 @@ pub(crate) async fn create(Named(payment_no): Named<String>, mut request: Mercha
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn list(Named(payment_no): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.query(&[], Pages::No)?;
-    request.call.ok(request.call.gateway.refunds().list(&request.caller, &payment_no)?)
+pub(crate) async fn list(Named(payment_no): Named<String>, MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(call.gateway.refunds().list(&caller, &payment_no)?)
 }
 
 /// Read a refund
@@ -59,7 +61,7 @@ pub(crate) async fn list(Named(payment_no): Named<String>, request: MerchantCall
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn get(Named(refund_no): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.query(&[], Pages::No)?;
-    request.call.ok(request.call.gateway.refunds().get(&request.caller, &refund_no)?)
+pub(crate) async fn get(Named(refund_no): Named<String>, MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(call.gateway.refunds().get(&caller, &refund_no)?)
 }

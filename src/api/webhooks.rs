@@ -5,9 +5,9 @@ use crate::api::document::Listed;
 use crate::api::envelope::{Envelope, Nothing, Outcome};
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
+use crate::domain::ids::{EndpointId, NotificationId};
 use crate::gateway::webhooks::{
-    CreateEndpoint, EndpointView, EndpointWithSecretView, NotificationDetailView, NotificationFilter, NotificationView,
-    UpdateEndpoint,
+    CreateEndpoint, EndpointView, NewSecretView, NotificationFilter, NotificationView, UpdateEndpoint,
 };
 
 /// What a list of notifications can be narrowed by.
@@ -34,25 +34,31 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 #[utoipa::path(
     post, path = "/api/v1/webhooks/endpoints", tag = "Webhooks", request_body = CreateEndpoint,
     responses(
-        (status = 201, description = "The endpoint with its secret", body = Envelope<EndpointWithSecretView>),
+        (status = 201, description = "The endpoint with its secret", body = Envelope<NewSecretView>),
         (status = 409, description = "`INVALID_STATE`: there are as many as a merchant may have"),
         (status = 422, description = "`URL_NOT_ALLOWED`"),
     ),
 )]
-pub(crate) async fn create_endpoint(request: MerchantCall) -> Outcome {
-    let command: CreateEndpoint = request.call.json()?;
-    let webhooks = request.call.gateway.webhooks();
-    request.call.created(webhooks.create_endpoint(&request.caller.merchant.merchant_id, command).await?)
+pub(crate) async fn create_endpoint(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    let command: CreateEndpoint = call.json()?;
+    let webhooks = call.gateway.webhooks();
+    call.created(webhooks.create_endpoint(&caller.merchant.merchant_id, command).await?)
 }
 
 /// List endpoints
+///
+/// Newest first.
 #[utoipa::path(
     get, path = "/api/v1/webhooks/endpoints", tag = "Webhooks",
-    responses((status = 200, description = "All endpoints", body = Envelope<Listed<EndpointView>>)),
+    params(
+        ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "One page", body = Envelope<Listed<EndpointView>>)),
 )]
-pub(crate) async fn list_endpoints(request: MerchantCall) -> Outcome {
-    request.call.query(&[], Pages::No)?;
-    request.call.ok(request.call.gateway.webhooks().list_endpoints(&request.caller.merchant.merchant_id)?)
+pub(crate) async fn list_endpoints(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    let page = call.query(&[], Pages::Yes)?.page()?;
+    call.ok(call.gateway.webhooks().list_endpoints(&caller.merchant.merchant_id, &page)?)
 }
 
 /// Read an endpoint
@@ -64,10 +70,13 @@ pub(crate) async fn list_endpoints(request: MerchantCall) -> Outcome {
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn get_endpoint(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.query(&[], Pages::No)?;
-    let webhooks = request.call.gateway.webhooks();
-    request.call.ok(webhooks.get_endpoint(&request.caller.merchant.merchant_id, &endpoint_id)?)
+pub(crate) async fn get_endpoint(
+    Named(endpoint_id): Named<EndpointId>,
+    MerchantCall { call, caller, .. }: MerchantCall,
+) -> Outcome {
+    call.query(&[], Pages::No)?;
+    let webhooks = call.gateway.webhooks();
+    call.ok(webhooks.get_endpoint(&caller.merchant.merchant_id, &endpoint_id)?)
 }
 
 /// Change an endpoint
@@ -82,10 +91,13 @@ pub(crate) async fn get_endpoint(Named(endpoint_id): Named<String>, request: Mer
         (status = 422, description = "`URL_NOT_ALLOWED`"),
     ),
 )]
-pub(crate) async fn update_endpoint(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
-    let command: UpdateEndpoint = request.call.json_or_default()?;
-    let webhooks = request.call.gateway.webhooks();
-    request.call.ok(webhooks.update_endpoint(&request.caller.merchant.merchant_id, &endpoint_id, command).await?)
+pub(crate) async fn update_endpoint(
+    Named(endpoint_id): Named<EndpointId>,
+    MerchantCall { call, caller, .. }: MerchantCall,
+) -> Outcome {
+    let command: UpdateEndpoint = call.json_or_default()?;
+    let webhooks = call.gateway.webhooks();
+    call.ok(webhooks.update_endpoint(&caller.merchant.merchant_id, &endpoint_id, command).await?)
 }
 
 /// Remove an endpoint
@@ -99,11 +111,14 @@ pub(crate) async fn update_endpoint(Named(endpoint_id): Named<String>, request: 
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn delete_endpoint(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.no_fields()?;
-    let webhooks = request.call.gateway.webhooks();
-    webhooks.delete_endpoint(&request.caller.merchant.merchant_id, &endpoint_id).await?;
-    request.call.ok(Nothing {})
+pub(crate) async fn delete_endpoint(
+    Named(endpoint_id): Named<EndpointId>,
+    MerchantCall { call, caller, .. }: MerchantCall,
+) -> Outcome {
+    call.no_fields()?;
+    let webhooks = call.gateway.webhooks();
+    webhooks.delete_endpoint(&caller.merchant.merchant_id, &endpoint_id).await?;
+    call.ok(Nothing {})
 }
 
 /// Change an endpoint's secret
@@ -113,14 +128,17 @@ pub(crate) async fn delete_endpoint(Named(endpoint_id): Named<String>, request: 
     post, path = "/api/v1/webhooks/endpoints/{endpoint_id}/rotate-secret", tag = "Webhooks",
     params(("endpoint_id" = String, Path, description = "The endpoint's id")),
     responses(
-        (status = 200, description = "The endpoint with its new secret", body = Envelope<EndpointWithSecretView>),
+        (status = 200, description = "The endpoint with its new secret", body = Envelope<NewSecretView>),
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn rotate_secret(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.no_fields()?;
-    let webhooks = request.call.gateway.webhooks();
-    request.call.ok(webhooks.rotate_secret(&request.caller.merchant.merchant_id, &endpoint_id).await?)
+pub(crate) async fn rotate_secret(
+    Named(endpoint_id): Named<EndpointId>,
+    MerchantCall { call, caller, .. }: MerchantCall,
+) -> Outcome {
+    call.no_fields()?;
+    let webhooks = call.gateway.webhooks();
+    call.ok(webhooks.rotate_secret(&caller.merchant.merchant_id, &endpoint_id).await?)
 }
 
 /// Send a test event
@@ -135,10 +153,13 @@ pub(crate) async fn rotate_secret(Named(endpoint_id): Named<String>, request: Me
         (status = 409, description = "`INVALID_STATE` with `status`: the endpoint is not enabled"),
     ),
 )]
-pub(crate) async fn send_test(Named(endpoint_id): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.no_fields()?;
-    let webhooks = request.call.gateway.webhooks();
-    request.call.ok(webhooks.send_test(&request.caller.merchant.merchant_id, &endpoint_id).await?)
+pub(crate) async fn send_test(
+    Named(endpoint_id): Named<EndpointId>,
+    MerchantCall { call, caller, .. }: MerchantCall,
+) -> Outcome {
+    call.no_fields()?;
+    let webhooks = call.gateway.webhooks();
+    call.ok(webhooks.send_test(&caller.merchant.merchant_id, &endpoint_id).await?)
 }
 
 /// List notifications
@@ -156,17 +177,17 @@ pub(crate) async fn send_test(Named(endpoint_id): Named<String>, request: Mercha
     ),
     responses((status = 200, description = "One page", body = Envelope<Listed<NotificationView>>)),
 )]
-pub(crate) async fn list_notifications(request: MerchantCall) -> Outcome {
-    let query = request.call.query(&FILTERS, Pages::Yes)?;
+pub(crate) async fn list_notifications(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
+    let query = call.query(&FILTERS, Pages::Yes)?;
     let filter = NotificationFilter {
         status: query.text("status"),
         endpoint_id: query.text("endpoint_id"),
         event: query.text("event"),
         payment_no: query.text("payment_no"),
     };
-    let webhooks = request.call.gateway.webhooks();
-    let merchant_id = &request.caller.merchant.merchant_id;
-    request.call.ok(webhooks.list_notifications(merchant_id, &filter, &query.page()?)?)
+    let webhooks = call.gateway.webhooks();
+    let merchant_id = &caller.merchant.merchant_id;
+    call.ok(webhooks.list_notifications(merchant_id, &filter, &query.page()?)?)
 }
 
 /// Read a notification with its tries
@@ -174,14 +195,17 @@ pub(crate) async fn list_notifications(request: MerchantCall) -> Outcome {
     get, path = "/api/v1/webhooks/notifications/{notification_id}", tag = "Webhooks",
     params(("notification_id" = String, Path, description = "The notification's id")),
     responses(
-        (status = 200, description = "The notification", body = Envelope<NotificationDetailView>),
+        (status = 200, description = "The notification", body = Envelope<NotificationView>),
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn get_notification(Named(notification_id): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.query(&[], Pages::No)?;
-    let webhooks = request.call.gateway.webhooks();
-    request.call.ok(webhooks.get_notification(&request.caller.merchant.merchant_id, &notification_id)?)
+pub(crate) async fn get_notification(
+    Named(notification_id): Named<NotificationId>,
+    MerchantCall { call, caller, .. }: MerchantCall,
+) -> Outcome {
+    call.query(&[], Pages::No)?;
+    let webhooks = call.gateway.webhooks();
+    call.ok(webhooks.get_notification(&caller.merchant.merchant_id, &notification_id)?)
 }
 
 /// Send a notification again
@@ -196,10 +220,13 @@ pub(crate) async fn get_notification(Named(notification_id): Named<String>, requ
         (status = 409, description = "`INVALID_STATE` with `status`"),
     ),
 )]
-pub(crate) async fn retry_notification(Named(notification_id): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.no_fields()?;
-    let webhooks = request.call.gateway.webhooks();
-    request.call.ok(webhooks.retry_notification(&request.caller.merchant.merchant_id, &notification_id).await?)
+pub(crate) async fn retry_notification(
+    Named(notification_id): Named<NotificationId>,
+    MerchantCall { call, caller, .. }: MerchantCall,
+) -> Outcome {
+    call.no_fields()?;
+    let webhooks = call.gateway.webhooks();
+    call.ok(webhooks.retry_notification(&caller.merchant.merchant_id, &notification_id).await?)
 }
 
 /// Give a notification up
@@ -212,8 +239,11 @@ pub(crate) async fn retry_notification(Named(notification_id): Named<String>, re
         (status = 409, description = "`INVALID_STATE` with `status`"),
     ),
 )]
-pub(crate) async fn cancel_notification(Named(notification_id): Named<String>, request: MerchantCall) -> Outcome {
-    request.call.no_fields()?;
-    let webhooks = request.call.gateway.webhooks();
-    request.call.ok(webhooks.cancel_notification(&request.caller.merchant.merchant_id, &notification_id).await?)
+pub(crate) async fn cancel_notification(
+    Named(notification_id): Named<NotificationId>,
+    MerchantCall { call, caller, .. }: MerchantCall,
+) -> Outcome {
+    call.no_fields()?;
+    let webhooks = call.gateway.webhooks();
+    call.ok(webhooks.cancel_notification(&caller.merchant.merchant_id, &notification_id).await?)
 }

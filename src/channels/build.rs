@@ -69,3 +69,38 @@ pub(crate) fn required(credentials: &Credentials, name: &str) -> Result<String, 
         .map(str::to_owned)
         .ok_or_else(|| format!("credential `{name}` is missing; give `{name}_env` or `{name}_file`"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channels::tests::config;
+    use crate::sandbox::credentials;
+
+    fn reason(kind: ChannelKind, base_url: &str, credentials: &Credentials) -> String {
+        let built = build(&ChannelName::new("x"), &config(kind), base_url, credentials, Clock::system());
+        built.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn every_kind_is_built_with_its_credentials() {
+        for kind in [ChannelKind::Stripe, ChannelKind::Alipay, ChannelKind::Instant] {
+            assert_eq!(reason(kind, "http://127.0.0.1:1", &Credentials::new(credentials::of(kind))), "");
+            if let Some(base_url) = default_base_url(kind) {
+                let url = base_url.parse::<reqwest::Url>().unwrap();
+                assert_eq!(url.scheme(), "https");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_said_without_showing_it() {
+        let nothing = Credentials::default();
+        assert!(reason(ChannelKind::Stripe, "http://127.0.0.1:1", &nothing).contains("secret_key_env"));
+        assert!(reason(ChannelKind::Alipay, "http://127.0.0.1:1", &nothing).contains("app_id_env"));
+        let wrong = Credentials::new([("app_id", "1"), ("app_private_key", "c2VjcmV0"), ("alipay_public_key", "x")]);
+        let said = reason(ChannelKind::Alipay, "http://127.0.0.1:1", &wrong);
+        assert!(said.contains("private key") && !said.contains("c2VjcmV0"), "{said}");
+        let of_stripe = Credentials::new(credentials::of(ChannelKind::Stripe));
+        assert!(reason(ChannelKind::Stripe, "http://api.stripe.com", &of_stripe).contains("https://"));
+    }
+}

@@ -236,6 +236,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn https_is_for_every_address() {
+        // A machine without any certificates may refuse, but for that reason only.
+        let made = client("https://api.stripe.com");
+        assert!(matches!(made, Ok(_) | Err(HttpSetupError::Tls(_))), "{made:?}");
+    }
+
+    #[tokio::test]
     async fn a_refused_connection_is_not_sent_and_a_silent_one_may_have_arrived() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -15,10 +15,7 @@ pub(crate) struct InstantChannel;
 fn approved(request: &ChargeRequest) -> ChargeAnswer {
     ChargeAnswer {
         state: ChargeState::Success { fee_minor: None },
-        refs: ProviderRefs {
-            channel_order_no: Some(format!("instant_{}", request.provider_key)),
-            client_secret: None,
-        },
+        refs: ProviderRefs { channel_order_no: Some(format!("instant_{}", request.provider_key)), client_secret: None },
     }
 }
 

@@ -10,20 +10,19 @@ mod build;
 mod credentials;
 mod http;
 mod instant;
+mod separate_sandbox;
 mod stripe;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use serde::Serialize;
 
-pub(crate) use crate::channels::alipay::{
-    Signer as AlipaySigner, Verifier as AlipayVerifier, canonical as alipay_canonical,
-};
 pub use crate::channels::build::{ChannelSetupError, build, default_base_url};
 pub use crate::channels::credentials::{CredentialError, Credentials};
+pub use crate::channels::separate_sandbox::separate_sandbox_urls;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 

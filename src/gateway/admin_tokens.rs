@@ -51,10 +51,8 @@ pub(crate) fn open(
         return Ok(vec![AdminToken { name: "environment".to_owned(), secret }]);
     }
     let path = directory.join(TOKEN_FILE);
-    let failed = |error: std::io::Error| AdminTokenError::File {
-        path: path.display().to_string(),
-        message: error.to_string(),
-    };
+    let failed =
+        |error: std::io::Error| AdminTokenError::File { path: path.display().to_string(), message: error.to_string() };
     let secret = match std::fs::read_to_string(&path) {
         Ok(text) => text.trim().to_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(&path, random).map_err(failed)?,

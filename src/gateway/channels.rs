@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::channels::{Channel, ChannelSetupError, CredentialError, Credentials, build, default_base_url};
+use crate::channels::{
+    Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build, default_base_url,
+};
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind, Config};
 use crate::domain::ids::ChannelName;
+use crate::domain::routing::RoutingSetup;
 use crate::gateway::sandbox::{credentials_of, provider_of};
 
 /// Why a channel can't be set up.
@@ -45,6 +48,29 @@ impl ChannelSet {
             channels.insert(ChannelName::new(name.as_str()), channel);
         }
         Ok(Self(channels))
+    }
+
+    /// What each channel can do.
+    pub(crate) fn abilities(&self) -> BTreeMap<ChannelName, Capabilities> {
+        self.0.iter().map(|(name, channel)| (name.clone(), channel.capabilities())).collect()
+    }
+
+    /// Leaves in a setup what the adapters can do: what is not configured is all that they can, what is configured is
+    /// only what they can.
+    pub(crate) fn narrow(&self, setup: &mut RoutingSetup) {
+        for facts in &mut setup.channels {
+            let Some(channel) = self.0.get(&facts.name) else { continue };
+            let supported = channel.currencies();
+            match supported {
+                CurrencySupport::Listed(codes) if facts.currencies.is_empty() => {
+                    facts.currencies = codes.iter().filter_map(|code| code.parse().ok()).collect();
+                }
+                _ => facts.currencies.retain(|currency| supported.contains(*currency)),
+            }
+            if facts.methods.is_empty() {
+                facts.methods = channel.methods().iter().map(ToString::to_string).collect();
+            }
+        }
     }
 
     /// One channel.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::actors::merchant::Claim;
+use crate::actors::merchant::IdempotencyClaim;
 use crate::domain::ids::MerchantId;
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Renderer, StoredAnswer};
@@ -52,7 +52,7 @@ pub struct Origin {
     /// Its idempotency key, if it has one.
     pub idempotency: Option<IdempotencyKey>,
     /// Keeps requests with the same key out while this one runs.
-    pub claim: Option<Claim>,
+    pub claim: Option<IdempotencyClaim>,
     /// Makes the bytes of its answer.
     pub renderer: Renderer,
 }
@@ -135,7 +135,12 @@ pub(crate) fn look_up(
 impl Reservation {
     /// Adds to `batch` that the key now stands for `object_no`. Returns the index of the precondition that fails when
     /// another request with the same key was quicker.
-    pub(crate) fn begin(&self, batch: &mut Batch, object_no: &str, now: Timestamp) -> Result<Option<usize>, GatewayError> {
+    pub(crate) fn begin(
+        &self,
+        batch: &mut Batch,
+        object_no: &str,
+        now: Timestamp,
+    ) -> Result<Option<usize>, GatewayError> {
         let Some(slot) = &self.0 else { return Ok(None) };
         let index = batch.preconditions.len();
         slot.write(batch, object_no, None, now)?;

@@ -60,8 +60,7 @@ pub(crate) struct Installation {
 impl Installation {
     /// Opens the installation that the store holds, or makes it.
     pub(crate) async fn open(store: &dyn Store, config: &Config, random: Random) -> Result<Self, InstallationError> {
-        let key_file =
-            config.security.master_key_file.clone().unwrap_or_else(|| config.storage.dir.join("master.key"));
+        let key_file = config.security.master_key_file.clone().unwrap_or_else(|| config.storage.dir.join("master.key"));
         match store.get(&keys::installation(KEY))? {
             Some(stored) => {
                 let record: InstallationRecord = decode(&stored.value)?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::config::TierConfig;
+use crate::domain::country::is_country;
 use crate::domain::ids::{ChannelName, KeyId, MerchantId, random_id};
 use crate::domain::limit::{InvalidFigures, LimitFigures};
 use crate::domain::merchant::{ACTIVE_KEYS_MAX, LimitOverrides, Merchant, MerchantStatus};
@@ -51,11 +52,13 @@ pub(crate) struct KnownMerchant {
     /// The record.
     pub(crate) merchant: Arc<Merchant>,
     /// Its limits: the tier's with its own in place of them.
-    pub(crate) figures: Arc<LimitFigures>,
+    pub(crate) figures: LimitFigures,
+    /// Of its row; the limits of a higher one are newer.
+    pub(crate) revision: u64,
 }
 
-/// Called with a merchant's new limits after they were stored.
-pub(crate) type LimitsChanged = Box<dyn Fn(&MerchantId, Arc<LimitFigures>) + Send + Sync>;
+/// Called with a merchant's new limits and their revision after they were stored.
+pub(crate) type LimitsChanged = Box<dyn Fn(&MerchantId, LimitFigures, u64) + Send + Sync>;
 
 /// The merchants of a gateway.
 pub struct Merchants {
@@ -119,7 +122,8 @@ impl Merchants {
             scan.start = after;
         }
         let found = self.core.store.scan(&scan)?;
-        let next_cursor = if found.len() > rows { found.get(rows - 1).map(|row| cursor_of(&prefix, &row.key)) } else { None };
+        let next_cursor =
+            if found.len() > rows { found.get(rows - 1).map(|row| cursor_of(&prefix, &row.key)) } else { None };
         let items = found
             .iter()
             .take(rows)
@@ -133,7 +137,7 @@ impl Merchants {
     /// # Errors
     /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`].
     pub async fn update(&self, merchant_id: &str, command: UpdateMerchant) -> Result<MerchantView, GatewayError> {
-        let merchant = self
+        let (merchant, revision) = self
             .change(&MerchantId::new(merchant_id), |merchant, _| {
                 merchant.name = command.name.clone().unwrap_or_else(|| merchant.name.clone());
                 merchant.tier = command.tier.clone().unwrap_or_else(|| merchant.tier.clone());
@@ -146,8 +150,8 @@ impl Merchants {
                 self.check(merchant)
             })
             .await?;
-        let known = self.known(merchant)?;
-        (self.limits_changed)(&known.merchant.merchant_id, known.figures);
+        let known = self.known(merchant, revision)?;
+        (self.limits_changed)(&known.merchant.merchant_id, known.figures, known.revision);
         Ok(view_of(&known.merchant))
     }
 
@@ -234,17 +238,17 @@ impl Merchants {
         if let Some(known) = self.merchants.get(merchant_id) {
             return Ok(known.clone());
         }
-        let (merchant, _) = self.read(merchant_id)?;
-        self.known(merchant)
+        let (merchant, stored) = self.read(merchant_id)?;
+        self.known(merchant, stored.revision)
     }
 
-    fn known(&self, merchant: Merchant) -> Result<KnownMerchant, GatewayError> {
+    fn known(&self, merchant: Merchant, revision: u64) -> Result<KnownMerchant, GatewayError> {
         let Some(tier) = self.core.config.tiers.get(&merchant.tier) else {
             return Err(GatewayError::Internal(format!("tier {} of a merchant is not configured", merchant.tier)));
         };
         let figures = figures_of(tier, &merchant.limits)
             .map_err(|error| GatewayError::Internal(format!("limits of a merchant: {error}")))?;
-        let known = KnownMerchant { merchant: Arc::new(merchant), figures: Arc::new(figures) };
+        let known = KnownMerchant { merchant: Arc::new(merchant), figures, revision };
         if self.merchants.len() >= self.core.config.auth.key_cache_max {
             self.merchants.clear();
         }
@@ -262,7 +266,7 @@ impl Merchants {
         &self,
         merchant_id: &MerchantId,
         mut apply: impl FnMut(&mut Merchant, &mut Batch) -> Result<(), GatewayError>,
-    ) -> Result<Merchant, GatewayError> {
+    ) -> Result<(Merchant, u64), GatewayError> {
         for _ in 0..CONFLICTS_MAX {
             let (mut merchant, stored) = self.read(merchant_id)?;
             let mut batch = Batch::new();
@@ -270,9 +274,9 @@ impl Merchants {
             merchant.updated_at = self.core.clock.now();
             batch.replace(keys::merchant(merchant_id), stored.revision, encode(&merchant)?);
             match self.core.store.commit(batch).await {
-                Ok(_) => {
+                Ok(committed) => {
                     self.merchants.remove(merchant_id);
-                    return Ok(merchant);
+                    return Ok((merchant, committed.sequence));
                 }
                 Err(StoreError::Precondition { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -308,7 +312,7 @@ impl Merchants {
             let known: Vec<&str> = config.tiers.keys().map(String::as_str).collect();
             errors.push(FieldError::new("tier", format!("must be one of {}", known.join(", "))));
         }
-        if merchant.country.as_deref().is_some_and(|country| !is_country_code(country)) {
+        if merchant.country.as_deref().is_some_and(|country| !is_country(country)) {
             errors.push(FieldError::new("country", "must be an ISO 3166-1 alpha-2 code in capitals, such as US"));
         }
         for channel in &merchant.channels {
@@ -327,11 +331,6 @@ impl Merchants {
     fn draws(&self) -> [u64; 2] {
         [self.core.random.draw_u64(), self.core.random.draw_u64()]
     }
-}
-
-/// Whether `text` has the form of an ISO 3166-1 alpha-2 code.
-pub(crate) fn is_country_code(text: &str) -> bool {
-    text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 fn figures_of(tier: &TierConfig, overrides: &LimitOverrides) -> Result<LimitFigures, InvalidFigures> {

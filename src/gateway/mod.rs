@@ -148,14 +148,18 @@ impl Gateway {
         let emulators = Emulators::start(config, &clock, &random).await?;
         let channels = Arc::new(ChannelSet::build(config, &emulators.urls, &variable, &clock)?);
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
-        let setup = setup_from_config(config, &channels.abilities())?;
+        let mut setup = setup_from_config(config, &channels.abilities())?;
+        channels.narrow(&mut setup);
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
         let snapshots = Arc::new(LimitSnapshots::open(&core));
-        let directory =
-            MerchantDirectory::start(directory_settings(config), clock, Arc::clone(&snapshots) as _, supervisor.clone());
+        let directory = MerchantDirectory::start(
+            directory_settings(config),
+            clock,
+            Arc::clone(&snapshots) as _,
+            supervisor.clone(),
+        );
         let webhooks = Webhooks::start(core.clone(), Arc::new(sender(config)?)).await?;
-        let payments =
-            Payments::new(core.clone(), router.clone(), channels, webhooks.clone(), provider_keys);
+        let payments = Payments::new(core.clone(), router.clone(), channels, webhooks.clone(), provider_keys);
         let limits_changed = {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))

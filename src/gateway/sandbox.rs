@@ -17,7 +17,9 @@ pub enum SandboxStartError {
     #[error("the sandbox can't be started: {0}")]
     BuiltIn(#[from] SandboxError),
     /// The separate sandbox does not answer as one.
-    #[error("the sandbox at {url} does not answer ({reason}); start it with `tollgate sandbox`, or take [sandbox] url away")]
+    #[error(
+        "the sandbox at {url} does not answer ({reason}); start it with `tollgate sandbox`, or take [sandbox] url away"
+    )]
     Separate {
         /// Where it should be.
         url: String,
@@ -50,10 +52,8 @@ impl Emulators {
                 .map_err(|reason| SandboxStartError::Separate { url: url.clone(), reason })?;
             return Ok(Self { urls, built_in: None });
         }
-        let options = SandboxOptions {
-            faults: settings.faults.clone(),
-            ..SandboxOptions::new(clock.clone(), random.clone())
-        };
+        let options =
+            SandboxOptions { faults: settings.faults.clone(), ..SandboxOptions::new(clock.clone(), random.clone()) };
         let sandbox = Arc::new(Sandbox::start(options)?);
         Ok(Self { urls: sandbox.urls(), built_in: Some(sandbox) })
     }
@@ -70,12 +70,16 @@ pub(super) const fn provider_of(kind: ChannelKind) -> &'static str {
 
 /// What an emulator takes for credentials.
 pub(super) fn credentials_of(kind: ChannelKind) -> Credentials {
-    credentials::of(kind)
+    Credentials::new(credentials::of(kind))
 }
 
 impl SandboxControl {
     pub(super) fn new(sandbox: Arc<Sandbox>) -> Self {
         Self(sandbox)
+    }
+
+    pub(super) async fn stop(&self) {
+        self.0.stop().await;
     }
 
     /// How an emulator misbehaves.

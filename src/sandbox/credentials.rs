@@ -1,7 +1,6 @@
 //! The emulators' credentials. They are fixed and public, so that any client can be pointed at an emulator; they open
 //! nothing else.
 
-use crate::channels::Credentials;
 use crate::config::ChannelKind;
 
 /// Secret key of the Stripe emulator.
@@ -61,19 +60,18 @@ pub const ALIPAY_PUBLIC_KEY: &str = "\
     aazYbhg9/Ewy3UKITWa85fME9DjOiUS2/JvpjH1iJ5rYOBqgzMUuz/ETCU0Z65p+rD2scliPMadf2rkCqN7YTvHV/wfgEYVwM/f6\
     GouJ4/+gcDgjSgoOBA4geJLU5WxSXjEcxHh6BKF3y6xb+25oBa7ag67GrJoLOsuaLRDJslI0sVJqRb2OLl+0LwIDAQAB";
 
-/// What a channel of this kind proves itself with at its emulator.
-pub fn of(kind: ChannelKind) -> Credentials {
+/// What a channel of this kind proves itself with at its emulator: credentials by name.
+pub fn of(kind: ChannelKind) -> Vec<(&'static str, &'static str)> {
     match kind {
-        ChannelKind::Stripe => Credentials::new([
-            ("secret_key", STRIPE_SECRET_KEY),
-            ("default_payment_token", DEFAULT_PAYMENT_TOKEN),
-        ]),
-        ChannelKind::Alipay => Credentials::new([
+        ChannelKind::Stripe => {
+            vec![("secret_key", STRIPE_SECRET_KEY), ("default_payment_token", DEFAULT_PAYMENT_TOKEN)]
+        }
+        ChannelKind::Alipay => vec![
             ("app_id", ALIPAY_APP_ID),
             ("app_private_key", ALIPAY_APP_PRIVATE_KEY),
             ("alipay_public_key", ALIPAY_PUBLIC_KEY),
             ("default_payment_token", DEFAULT_PAYMENT_TOKEN),
-        ]),
-        ChannelKind::Instant => Credentials::default(),
+        ],
+        ChannelKind::Instant => Vec::new(),
     }
 }

@@ -61,9 +61,7 @@ impl FaultPatch {
             error_after_effect_rate: self.error_after_effect_rate.unwrap_or(faults.error_after_effect_rate),
             lost_response_rate: self.lost_response_rate.unwrap_or(faults.lost_response_rate),
             rate_limited_rate: self.rate_limited_rate.unwrap_or(faults.rate_limited_rate),
-            duplicate_notification_rate: self
-                .duplicate_notification_rate
-                .unwrap_or(faults.duplicate_notification_rate),
+            duplicate_notification_rate: self.duplicate_notification_rate.unwrap_or(faults.duplicate_notification_rate),
             down: self.down.unwrap_or(faults.down),
             seed: self.seed.unwrap_or(faults.seed),
         };

@@ -14,6 +14,10 @@ mod ledger;
 mod page;
 mod server;
 mod stripe;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -177,6 +177,12 @@ impl ApplierSignal {
         }
         wished
     }
+
+    /// Waits for the wish to end, whoever is in a hurry.
+    fn wait_for_end(&self, timeout: Duration) {
+        let is_going_on = |wish: &mut Wish| matches!(wish, Wish::None | Wish::Hurry);
+        self.changed.wait_while_for(&mut self.wish.lock(), is_going_on, timeout);
+    }
 }
 
 /// The applier's thread: passes and checkpoints until it is told to end.
@@ -184,7 +190,7 @@ impl ApplierSignal {
 /// # Errors
 /// Why the last pass or checkpoint failed, or the store before it.
 pub fn run(mut applier: Applier, signal: &ApplierSignal, status: &Status, space: &Space) -> Result<(), StoreError> {
-    let mut pause = applier.pace.apply_interval;
+    let pause = applier.pace.apply_interval;
     let mut waited = Duration::ZERO;
     loop {
         let wish = signal.wait(pause);
@@ -204,14 +210,13 @@ pub fn run(mut applier: Applier, signal: &ApplierSignal, status: &Status, space:
             }
             Ok(())
         });
-        pause = applier.pace.apply_interval;
         match worked {
             Ok(()) if is_last => return Ok(()),
             Ok(()) => {}
             Err(IndexError::Full) if !is_last => {
                 // The index remembers that it failed: only reopening makes it try again.
                 space.give_up();
-                pause = FULL_RETRY.max(pause);
+                signal.wait_for_end(FULL_RETRY);
                 if let Err(error) = applier.reopen()
                     && error != IndexError::Full
                 {

@@ -57,12 +57,12 @@ impl Committer {
     /// Commits or refuses all batches of a group and answers them. The group is empty afterwards.
     pub fn step(&mut self, group: &mut Vec<Request>) {
         for request in group.drain(..) {
+            if !self.frame.is_empty() && self.frame.stored_bytes() + request.frame_bytes > self.frame_bytes_max {
+                self.flush();
+            }
             if let Err(error) = self.status.check() {
                 self.answers.push((request.reply, Err(error)));
                 continue;
-            }
-            if !self.frame.is_empty() && self.frame.stored_bytes() + request.frame_bytes > self.frame_bytes_max {
-                self.flush();
             }
             let Request { preconditions, changes, appends, reply, .. } = request;
             let answer = self.evaluate(&preconditions, changes, appends);
@@ -186,7 +186,7 @@ impl Committer {
                 if !self.changes.is_empty() || !self.frame.is_empty() {
                     let last_sequence = self.journal.end().last_sequence;
                     self.view.overlay().add(self.changes.drain(..), last_sequence);
-                    self.status.advance(last_sequence, self.journal.written_bytes());
+                    self.status.advance(&self.journal);
                 }
                 None
             }

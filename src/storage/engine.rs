@@ -285,6 +285,7 @@ impl Store for Engine {
             applied: self.view.index().applied(),
             overlay_bytes,
             journal_bytes_written: self.status.journal_bytes_written(),
+            journal_frames_written: self.status.journal_frames_written(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -135,6 +136,7 @@ struct MemoryState {
     since: Mutex<Vec<Applied>>,
     /// What the next use of the disk ends with.
     fault: Mutex<Option<IndexError>>,
+    full: AtomicBool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -181,12 +183,20 @@ impl MemoryIndex {
         *self.0.fault.lock() = Some(error);
     }
 
+    /// Lets every apply and sync end with [`IndexError::Full`] until it is called again.
+    pub fn set_full(&self, full: bool) {
+        self.0.full.store(full, Ordering::Release);
+    }
+
     /// Keys in it.
     pub fn rows(&self) -> usize {
         self.0.seen.read().rows.len()
     }
 
     fn check_fault(&self) -> Result<(), IndexError> {
+        if self.0.full.load(Ordering::Acquire) {
+            return Err(IndexError::Full);
+        }
         self.0.fault.lock().take().map_or(Ok(()), Err)
     }
 }

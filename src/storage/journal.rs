@@ -32,6 +32,7 @@ pub struct Journal {
     end: JournalEnd,
     failed: Option<String>,
     written_bytes: u64,
+    written_frames: u64,
 }
 
 struct Current {
@@ -44,7 +45,7 @@ struct Current {
 impl Journal {
     /// A journal that goes on after `end`.
     pub fn new(supply: SegmentSupply, end: JournalEnd) -> Self {
-        Self { supply, current: None, end, failed: None, written_bytes: 0 }
+        Self { supply, current: None, end, failed: None, written_bytes: 0, written_frames: 0 }
     }
 
     /// Most bytes that a frame can have, header and padding included.
@@ -60,6 +61,11 @@ impl Journal {
     /// Bytes written since opening.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes
+    }
+
+    /// Frames written since opening.
+    pub fn written_frames(&self) -> u64 {
+        self.written_frames
     }
 
     /// Writes the frame that was built and makes it durable.
@@ -131,6 +137,7 @@ impl Journal {
         }
         current.offset = offset + bytes.len() as u64;
         self.written_bytes += bytes.len() as u64;
+        self.written_frames += 1;
         Ok(())
     }
 

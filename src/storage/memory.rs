@@ -108,6 +108,7 @@ impl Store for MemoryStore {
             applied: state.sequence,
             overlay_bytes: 0,
             journal_bytes_written: 0,
+            journal_frames_written: 0,
         }
     }
 

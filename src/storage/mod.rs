@@ -27,6 +27,7 @@ pub mod space;
 pub mod status;
 pub mod vault;
 pub mod view;
+pub mod whole_file;
 
 #[cfg(test)]
 mod conformance;
@@ -218,6 +219,8 @@ pub struct Health {
     pub overlay_bytes: u64,
     /// Bytes written to the journal since opening.
     pub journal_bytes_written: u64,
+    /// Frames written to the journal since opening, each with one sync for all commits in it.
+    pub journal_frames_written: u64,
 }
 
 /// Why a store did not do what it was asked.

@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use crate::storage::StoreError;
+use crate::storage::journal::Journal;
 
 /// Shared by all threads of an engine.
 #[derive(Debug)]
 pub struct Status {
     committed: AtomicU64,
     journal_bytes_written: AtomicU64,
+    journal_frames_written: AtomicU64,
     failure: watch::Sender<Option<String>>,
 }
 
@@ -22,14 +24,16 @@ impl Status {
         Self {
             committed: AtomicU64::new(committed),
             journal_bytes_written: AtomicU64::new(0),
+            journal_frames_written: AtomicU64::new(0),
             failure: watch::Sender::new(None),
         }
     }
 
     /// Notes what was made durable.
-    pub fn advance(&self, committed: u64, journal_bytes_written: u64) {
-        self.committed.store(committed, Ordering::Release);
-        self.journal_bytes_written.store(journal_bytes_written, Ordering::Release);
+    pub fn advance(&self, journal: &Journal) {
+        self.committed.store(journal.end().last_sequence, Ordering::Release);
+        self.journal_bytes_written.store(journal.written_bytes(), Ordering::Release);
+        self.journal_frames_written.store(journal.written_frames(), Ordering::Release);
     }
 
     /// Sequence of the last commit that is durable.
@@ -40,6 +44,11 @@ impl Status {
     /// Bytes written to the journal since opening.
     pub fn journal_bytes_written(&self) -> u64 {
         self.journal_bytes_written.load(Ordering::Acquire)
+    }
+
+    /// Frames written to the journal since opening.
+    pub fn journal_frames_written(&self) -> u64 {
+        self.journal_frames_written.load(Ordering::Acquire)
     }
 
     /// From now on nothing more is acknowledged. Only the first reason counts.

@@ -14,6 +14,7 @@ use crate::actors::merchant::{MerchantMessage, Slot, SlotGuard};
 const PUT_AWAY_ROUND_MAX: usize = 1_024;
 /// When there is no room, a merchant is idle enough after this.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(1);
+const PAUSE_UNDER_PRESSURE: Duration = Duration::from_millis(100);
 
 /// Runs until the directory is gone.
 pub(super) async fn run(directory: Weak<Inner>) {
@@ -32,6 +33,11 @@ pub(super) async fn run(directory: Weak<Inner>) {
         let idle = if pressed { IDLE_UNDER_PRESSURE.min(inner.settings.idle) } else { inner.settings.idle };
         inner.ask_for_snapshots();
         inner.put_idle_away(idle).await;
+        drop(inner);
+        if pressed {
+            // However many are refused for want of room, looking for room takes little of the processor.
+            tokio::time::sleep(PAUSE_UNDER_PRESSURE).await;
+        }
     }
 }
 
@@ -77,7 +83,7 @@ impl Inner {
         if gone {
             self.slots.remove_if(slot.merchant_id(), |_, known| Arc::ptr_eq(known, slot));
             self.active.fetch_sub(1, Ordering::AcqRel);
-            slot.reopened.notify_waiters();
+            slot.gone();
         } else {
             slot.reopen();
         }

@@ -59,6 +59,7 @@ pub(in crate::actors) struct Slot {
     /// When the actor's state was last complete in a snapshot; `None` before the first start.
     complete_at: Mutex<Option<Timestamp>>,
     last_used_us: AtomicU64,
+    gone: AtomicBool,
     /// Told when the merchant has been put away or stays after all.
     pub reopened: Notify,
 }
@@ -81,6 +82,7 @@ impl Slot {
             save_asked: AtomicBool::new(false),
             complete_at: Mutex::new(None),
             last_used_us: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
             reopened: Notify::new(),
         }
     }
@@ -125,10 +127,6 @@ impl Slot {
     pub fn reopen(&self) {
         self.holders.fetch_and(!CLOSED, Ordering::AcqRel);
         self.reopened.notify_waiters();
-    }
-
-    pub fn is_closed(&self) -> bool {
-        self.holders.load(Ordering::Acquire) & CLOSED != 0
     }
 
     pub fn held(&self) -> MutexGuard<'_, Held> {
@@ -183,21 +181,33 @@ impl Slot {
         if self.refused.load(Ordering::Relaxed) == 0 { 0 } else { self.refused.swap(0, Ordering::Relaxed) }
     }
 
-    /// Notes that an actor starts with what the snapshots know. Answers since when an earlier actor of this slot may
-    /// have admitted what no snapshot knows.
+    /// Notes that an actor starts with what the snapshots know. Answers since when an earlier actor of this slot
+    /// admitted what no snapshot knows, if it did.
     pub fn begin(&self, wall: Timestamp) -> Option<Timestamp> {
+        self.unblock();
+        self.save_asked.store(false, Ordering::Release);
         let mut complete_at = self.complete_at.lock();
-        let since = *complete_at;
-        if since.is_none() {
+        if !self.unsaved.load(Ordering::Acquire) {
             *complete_at = Some(wall);
+            return None;
         }
-        since
+        *complete_at
     }
 
     /// Notes that a snapshot of `wall` has everything.
     pub fn saved(&self, wall: Timestamp) {
         *self.complete_at.lock() = Some(wall);
-        self.unsaved.store(false, Ordering::Release);
+    }
+
+    /// Notes that the merchant has been put away for good; a successor may come.
+    pub fn gone(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.reopened.notify_waiters();
+    }
+
+    /// Whether somebody is putting it away at the moment.
+    pub fn is_leaving(&self) -> bool {
+        self.holders.load(Ordering::Acquire) & CLOSED != 0 && !self.gone.load(Ordering::Acquire)
     }
 
     pub fn used(&self, now: Monotonic) {

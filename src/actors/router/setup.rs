@@ -130,3 +130,49 @@ fn countries_of(codes: &[String], place: impl Fn() -> String) -> Result<CountryS
     };
     codes.iter().map(country).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fees::{FeeSchedule, Percent};
+    use crate::domain::money::Currency;
+
+    fn config(methods: &[&str], local_countries: &[&str]) -> ChannelConfig {
+        let texts = |given: &[&str]| given.iter().map(|text| String::from(*text)).collect::<Vec<_>>();
+        ChannelConfig {
+            kind: ChannelKind::Stripe,
+            enabled: true,
+            sandbox: true,
+            base_url: None,
+            credentials: BTreeMap::new(),
+            fees: FeeSchedule {
+                percent: Percent::default(),
+                fixed_minor: 0,
+                fixed_currency: Currency::USD,
+                international_percent: Percent::default(),
+                conversion_percent: Percent::default(),
+                as_of: String::new(),
+            },
+            local_countries: texts(local_countries),
+            countries: Vec::new(),
+            currencies: Vec::new(),
+            methods: texts(methods),
+            weight: 1,
+            in_flight_max: 1,
+            timeout_ms: 10_000,
+        }
+    }
+
+    #[test]
+    fn a_channel_takes_what_its_adapter_can_unless_narrowed() {
+        let can = Capabilities { charge: true, refund: true, pre_auth: false };
+        let name = || ChannelName::new("stripe");
+        let facts = facts_of(name(), &config(&[], &["US"]), can).unwrap();
+        assert_eq!(facts.methods, ["card"]);
+        assert!(facts.takes_payments && !facts.takes_pre_auths);
+        assert!("US".parse().is_ok_and(|country| facts.local_countries.contains(country)));
+        assert_eq!(facts_of(name(), &config(&["wallet"], &[]), can).unwrap().methods, ["wallet"]);
+        let wrong = facts_of(name(), &config(&[], &["usa"]), can).unwrap_err();
+        assert!(wrong.to_string().starts_with("[channels.stripe] local_countries: \"usa\""), "{wrong}");
+    }
+}

@@ -13,8 +13,6 @@ mod permits;
 mod reader;
 mod send;
 mod supervisor;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -102,5 +102,5 @@ pub(crate) async fn delete(Named(merchant_id): Named<String>, OperatorCall { cal
 )]
 pub(crate) async fn limits(Named(merchant_id): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
-    call.ok(call.gateway.merchants().limits(&merchant_id).await?)
+    call.ok(call.gateway.merchant_limits(&merchant_id).await?)
 }

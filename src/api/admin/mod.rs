@@ -25,7 +25,6 @@ use crate::api::routes::Routes;
 use crate::gateway::Gateway;
 
 use access::AccessCheck;
-pub use access::AdminAccess;
 
 /// Everything below it needs a token.
 const PREFIX: &str = "/admin/v1";
@@ -41,11 +40,11 @@ pub(crate) struct AdminHandler {
 
 impl AdminHandler {
     /// For the operator of `gateway`, on a listener at `address`.
-    pub(crate) fn new(gateway: Gateway, access: &AdminAccess, address: SocketAddr) -> Self {
+    pub(crate) fn new(gateway: Gateway, address: SocketAddr) -> Self {
         let server = &gateway.config().server;
         let body_bounds =
             BodyBounds { max_bytes: server.body_max_bytes, timeout: Duration::from_millis(server.body_timeout_ms) };
-        let access = AccessCheck::new(access, address);
+        let access = AccessCheck::new(gateway.admin_tokens(), address);
         Self { gateway, access, body_bounds, own: routes(), open: open::routes() }
     }
 }

@@ -10,7 +10,7 @@ use crate::api::envelope::{Envelope, Outcome};
 use crate::api::error::ApiError;
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
-use crate::gateway::sandbox_control::SandboxControl;
+use crate::gateway::sandbox::SandboxControl;
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
     routes.with(Verb::Get, "/admin/v1/sandbox/{channel}", get).with(Verb::Put, "/admin/v1/sandbox/{channel}", put).with(
@@ -65,12 +65,11 @@ pub(crate) struct LedgerEntrySchema {
     at: String,
 }
 
-/// What an emulator did, all of it.
+/// What an emulator did, all of it, in the order in which it happened.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct LedgerView {
-    /// In the order in which it happened.
-    #[schema(value_type = Vec<LedgerEntrySchema>)]
-    items: Vec<Value>,
+pub(crate) struct Ledger<T> {
+    /// The entries.
+    items: Vec<T>,
 }
 
 fn controls(call: &Call) -> Result<&SandboxControl, ApiError> {
@@ -115,13 +114,13 @@ pub(crate) async fn put(Named(channel): Named<String>, OperatorCall { call }: Op
     get, path = "/admin/v1/sandbox/{channel}/ledger", operation_id = "get_ledger", tag = "Sandbox",
     params(("channel" = String, Path, description = "The channel's name")),
     responses(
-        (status = 200, description = "Its ledger", body = Envelope<LedgerView>),
+        (status = 200, description = "Its ledger", body = Envelope<Ledger<LedgerEntrySchema>>),
         (status = 404, description = "`NOT_FOUND`: no such emulator, or live mode"),
     ),
 )]
 pub(crate) async fn ledger(Named(channel): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
-    call.ok(LedgerView { items: controls(&call)?.ledger(&channel)? })
+    call.ok(Ledger { items: controls(&call)?.ledger(&channel)? })
 }
 
 #[cfg(test)]

@@ -43,9 +43,12 @@ mod tests {
 
     #[test]
     fn amounts_have_two_decimals_and_read_back() {
-        for (amount_minor, code, text) in
-            [(1, "CNY", "0.01"), (1230, "USD", "12.30"), (500, "JPY", "500.00"), (10_000_000_000, "CNY", "100000000.00")]
-        {
+        for (amount_minor, code, text) in [
+            (1, "CNY", "0.01"),
+            (1230, "USD", "12.30"),
+            (500, "JPY", "500.00"),
+            (10_000_000_000, "CNY", "100000000.00"),
+        ] {
             let money = Money::new(amount_minor, code.parse().unwrap());
             assert_eq!(to_alipay(money).as_deref(), Some(text));
             assert_eq!(from_alipay(text, money.currency), Some(money));

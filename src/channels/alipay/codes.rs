@@ -37,7 +37,9 @@ pub(super) fn reply_of<T: DeserializeOwned>(raw: &str) -> Result<Reply<T>, Strin
     }
     let head: Head = serde_json::from_str(raw).map_err(|_| String::from("Alipay's answer has no code"))?;
     match head.code.as_str() {
-        "10000" => serde_json::from_str(raw).map(Reply::Done).map_err(|_| String::from("Alipay's answer can't be read")),
+        "10000" => {
+            serde_json::from_str(raw).map(Reply::Done).map_err(|_| String::from("Alipay's answer can't be read"))
+        }
         "10003" => Ok(Reply::Waiting),
         "40004" if is_system_error(&head.sub_code) => Ok(Reply::Unclear(head.sub_code)),
         "20001" | "40001" | "40002" | "40003" | "40004" | "40005" | "40006" => {

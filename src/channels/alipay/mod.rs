@@ -16,6 +16,7 @@ mod wire;
 
 use sha2::{Digest, Sha256};
 
+use crate::channels::alipay::rsa2::{Signer, Verifier};
 use crate::channels::alipay::wire::AlipayClient;
 use crate::channels::build::required;
 use crate::channels::credentials::Credentials;
@@ -25,8 +26,6 @@ use crate::channels::{
     RefundRequest, ResolveRequest,
 };
 use crate::clock::Clock;
-
-pub(crate) use crate::channels::alipay::rsa2::{Signer, Verifier, canonical};
 
 /// The emulators' token for a payer who has to act: here, one who scans a QR code.
 const SCAN_TOKEN: &str = "tok_3ds";

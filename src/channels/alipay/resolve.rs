@@ -87,10 +87,9 @@ impl AlipayChannel {
                 Cancellation::Unknown(reason) => of_trade(ChargeState::Unknown { reason }),
             },
             "WAIT_BUYER_PAY" if self.bar_code_of(charge).is_some() => of_trade(ChargeState::Processing),
-            "WAIT_BUYER_PAY" => ChargeAnswer {
-                refs: refs_of(Some(trade.trade_no)),
-                ..waiting_for_payer(None, request.first_sent_at)
-            },
+            "WAIT_BUYER_PAY" => {
+                ChargeAnswer { refs: refs_of(Some(trade.trade_no)), ..waiting_for_payer(None, request.first_sent_at) }
+            }
             status => of_trade(ChargeState::Unknown { reason: format!("the trade's status is {status}") }),
         }
     }

@@ -6,14 +6,14 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
-/// Signs with the application's (or, in the emulator, Alipay's) private key.
-pub(crate) struct Signer {
+/// Signs with the application's private key.
+pub(super) struct Signer {
     key: RsaKeyPair,
     random: SystemRandom,
 }
 
-/// Checks signatures with the other side's public key.
-pub(crate) struct Verifier {
+/// Checks signatures with Alipay's public key.
+pub(super) struct Verifier {
     /// The key as an RSAPublicKey of PKCS#1, in DER.
     key: Vec<u8>,
 }
@@ -23,7 +23,7 @@ impl Signer {
     ///
     /// # Errors
     /// A sentence that says what is wrong with the key; never the key.
-    pub(crate) fn new(key: &str) -> Result<Self, String> {
+    pub(super) fn new(key: &str) -> Result<Self, String> {
         let der = Zeroizing::new(der_of(key).ok_or("the private key is not PEM or base64")?);
         let key = RsaKeyPair::from_pkcs8(&der)
             .or_else(|_| RsaKeyPair::from_der(&der))
@@ -32,7 +32,7 @@ impl Signer {
     }
 
     /// The signature of `text` in base64; `None` when the key turns out not to work.
-    pub(crate) fn sign(&self, text: &str) -> Option<String> {
+    pub(super) fn sign(&self, text: &str) -> Option<String> {
         let mut signature = vec![0; self.key.public().modulus_len()];
         self.key.sign(&RSA_PKCS1_SHA256, &self.random, text.as_bytes(), &mut signature).ok()?;
         Some(STANDARD.encode(signature))
@@ -44,20 +44,22 @@ impl Verifier {
     ///
     /// # Errors
     /// A sentence that says what is wrong with the key.
-    pub(crate) fn new(key: &str) -> Result<Self, String> {
+    pub(super) fn new(key: &str) -> Result<Self, String> {
         let der = der_of(key).ok_or("the public key is not PEM or base64")?;
-        rsa_public_key(&der).map(|key| Self { key: key.to_vec() }).ok_or_else(|| String::from("the public key is not RSA"))
+        rsa_public_key(&der)
+            .map(|key| Self { key: key.to_vec() })
+            .ok_or_else(|| String::from("the public key is not RSA"))
     }
 
-    /// Whether `signature` (base64) is the other side's signature of `text`.
-    pub(crate) fn verify(&self, text: &[u8], signature: &str) -> bool {
+    /// Whether `signature` (base64) is Alipay's signature of `text`.
+    pub(super) fn verify(&self, text: &[u8], signature: &str) -> bool {
         let Ok(signature) = STANDARD.decode(signature) else { return false };
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.key).verify(text, &signature).is_ok()
     }
 }
 
 /// The text that is signed: every parameter but `sign` that is not empty, sorted by name, values not encoded.
-pub(crate) fn canonical<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+pub(super) fn canonical<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut parts: Vec<(&str, &str)> =
         parameters.into_iter().filter(|(name, value)| *name != "sign" && !value.is_empty()).collect();
     parts.sort_unstable();

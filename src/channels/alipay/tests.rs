@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::channels::alipay::number_of;
 use crate::channels::alipay::rsa2::Signer;
-use crate::channels::testing::{
+use crate::channels::tests::{
     Bench, TIMEOUT_MS, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown,
     peer_that_answers, refund_of,
 };
@@ -224,7 +224,8 @@ async fn refunds_in_parts_up_to_the_amount_and_not_beyond() {
     assert_eq!(bench.channel.refund(&refund_of(&charge, &refs, 730, 3)).await.state, RefundState::Success);
     // Given back in full, the trade is closed; asking for the same refund still finds it.
     assert_eq!(bench.channel.refund(&refund_of(&charge, &refs, 730, 3)).await.state, RefundState::Success);
-    let refunds: Vec<_> = bench.ledger().into_iter().skip(1).map(|entry| (entry.reference, entry.amount_minor)).collect();
+    let refunds: Vec<_> =
+        bench.ledger().into_iter().skip(1).map(|entry| (entry.reference, entry.amount_minor)).collect();
     assert_eq!(refunds, [(charge.reference.clone(), 500), (charge.reference, 730)]);
 }
 

@@ -19,19 +19,49 @@ pub(super) fn decline(error: &ApiError) -> Failure {
 
 fn scope_of(code: &str) -> DeclineScope {
     match code {
-        "authentication_required" | "card_velocity_exceeded" | "expired_card" | "incorrect_address" | "incorrect_cvc"
-        | "incorrect_number" | "incorrect_pin" | "incorrect_zip" | "insufficient_funds" | "invalid_cvc"
-        | "invalid_expiry_month" | "invalid_expiry_year" | "invalid_number" | "invalid_pin"
-        | "online_or_offline_pin_required" | "payment_intent_authentication_failure" | "payment_intent_payment_attempt_expired"
-        | "pin_try_exceeded" | "setup_intent_authentication_failure" | "withdrawal_count_limit_exceeded" => {
-            DeclineScope::Customer
-        }
-        "approve_with_id" | "call_issuer" | "card_declined" | "card_not_supported" | "currency_not_supported"
-        | "do_not_honor" | "do_not_try_again" | "fraudulent" | "invalid_account" | "lost_card"
-        | "new_account_information_available" | "no_action_taken" | "not_permitted" | "pickup_card"
-        | "restricted_card" | "revocation_of_all_authorizations" | "revocation_of_authorization"
-        | "security_violation" | "service_not_allowed" | "stolen_card" | "stop_payment_order"
-        | "transaction_not_allowed" | "try_again_later" => DeclineScope::Bank,
+        "authentication_required"
+        | "card_velocity_exceeded"
+        | "expired_card"
+        | "incorrect_address"
+        | "incorrect_cvc"
+        | "incorrect_number"
+        | "incorrect_pin"
+        | "incorrect_zip"
+        | "insufficient_funds"
+        | "invalid_cvc"
+        | "invalid_expiry_month"
+        | "invalid_expiry_year"
+        | "invalid_number"
+        | "invalid_pin"
+        | "online_or_offline_pin_required"
+        | "payment_intent_authentication_failure"
+        | "payment_intent_payment_attempt_expired"
+        | "pin_try_exceeded"
+        | "setup_intent_authentication_failure"
+        | "withdrawal_count_limit_exceeded" => DeclineScope::Customer,
+        "approve_with_id"
+        | "call_issuer"
+        | "card_declined"
+        | "card_not_supported"
+        | "currency_not_supported"
+        | "do_not_honor"
+        | "do_not_try_again"
+        | "fraudulent"
+        | "invalid_account"
+        | "lost_card"
+        | "new_account_information_available"
+        | "no_action_taken"
+        | "not_permitted"
+        | "pickup_card"
+        | "restricted_card"
+        | "revocation_of_all_authorizations"
+        | "revocation_of_authorization"
+        | "security_violation"
+        | "service_not_allowed"
+        | "stolen_card"
+        | "stop_payment_order"
+        | "transaction_not_allowed"
+        | "try_again_later" => DeclineScope::Bank,
         "issuer_not_available" | "reenter_transaction" => DeclineScope::Network,
         "duplicate_transaction" | "merchant_blacklist" | "processing_error" | "testmode_decline" => {
             DeclineScope::Processor

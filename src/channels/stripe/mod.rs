@@ -127,7 +127,9 @@ impl StripeChannel {
         let declined = intent.last_payment_error.as_ref().map(decline::decline);
         match (intent.status, declined) {
             (IntentStatus::Succeeded, _) => succeeded(&intent, charge),
-            (IntentStatus::Canceled, _) if intent.is_for_closing() => answer(&intent, ChargeState::NotDone(not_received())),
+            (IntentStatus::Canceled, _) if intent.is_for_closing() => {
+                answer(&intent, ChargeState::NotDone(not_received()))
+            }
             (IntentStatus::Canceled, Some(failure)) => answer(&intent, ChargeState::Declined(failure)),
             (IntentStatus::Canceled, None) => answer(&intent, ChargeState::Canceled),
             // It could still be paid with other means; this payment's attempt is over.

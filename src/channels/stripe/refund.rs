@@ -59,7 +59,7 @@ impl StripeChannel {
     ) -> RefundAnswer {
         let first = request.now <= request.first_sent_at;
         match reply.status {
-            400 | 401 | 402 | 403 | 404 if first && reply.is_stripes() && !reply.is_key_conflict() => {
+            400..=404 if first && reply.is_stripes() && !reply.is_key_conflict() => {
                 RefundAnswer::failed(decline::refusal(reply))
             }
             // An earlier try may have done it all the same; 401 and 403 say nothing about that.

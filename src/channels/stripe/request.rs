@@ -107,7 +107,8 @@ impl StripeClient {
     /// stand in the way.
     pub(super) async fn cancel_intent(&self, id: &str, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
         let form = [pair("cancellation_reason", "requested_by_customer")];
-        self.send(self.http.post_form(&format!("/v1/payment_intents/{}/cancel", segment(id)), &[], &form), deadline).await
+        self.send(self.http.post_form(&format!("/v1/payment_intents/{}/cancel", segment(id)), &[], &form), deadline)
+            .await
     }
 
     /// Lists PaymentIntents made since `since`, newest first, those after `starting_after` only.

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use crate::channels::testing::{
+use crate::channels::tests::{
     Bench, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown, peer_that_answers,
     refund_of,
 };
-use crate::channels::{
-    ChargeState, DeclineScope, NextAction, ProviderRefs, RefundState,
-};
+use crate::channels::{ChargeState, DeclineScope, NextAction, ProviderRefs, RefundState};
 use crate::clock::Clock;
 use crate::config::ChannelKind;
 use crate::domain::money::Money;
@@ -220,6 +218,17 @@ async fn a_recorded_failure_is_not_done_only_when_it_is_old_and_nothing_is_there
 }
 
 #[tokio::test]
+async fn a_fresh_failure_proves_nothing_however_old_the_request_is() {
+    let bench = bench();
+    let request = charge_with(Some("tok_error"));
+    // Nothing has arrived before, so that this repetition is the first to fail.
+    assert!(is_unknown(&bench.resolve(&request, &NOTHING, 3_600, false).await));
+    // Now the failure is recorded, and nothing is there.
+    let answer = bench.resolve(&request, &NOTHING, 3_600, false).await;
+    assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_failure_after_the_effect_is_found_in_the_list() {
     for close in [false, true] {
         let bench = bench();
@@ -336,7 +345,8 @@ async fn refunds_in_parts_up_to_the_amount_and_not_beyond() {
     assert_eq!(bench.channel.refund(&refund_of(&charge, &refs, 730, 3)).await.state, RefundState::Success);
     let nothing_left = bench.channel.refund(&refund_of(&charge, &refs, 1, 4)).await;
     assert!(matches!(&nothing_left.state, RefundState::Failed(failure) if failure.code == "charge_already_refunded"));
-    let refunds: Vec<_> = bench.ledger().into_iter().skip(1).map(|entry| (entry.reference, entry.amount_minor)).collect();
+    let refunds: Vec<_> =
+        bench.ledger().into_iter().skip(1).map(|entry| (entry.reference, entry.amount_minor)).collect();
     assert_eq!(refunds, [(charge.reference.clone(), 500), (charge.reference, 730)]);
 }
 
@@ -353,11 +363,8 @@ async fn a_refund_whose_answer_is_lost_is_found() {
         let mut refund = refund_of(&charge, &refs, 500, 1);
         bench.faults(fault).await;
         assert!(matches!(bench.channel.refund(&refund).await.state, RefundState::Unknown { .. }));
-        let calm = FaultPatch {
-            lost_response_rate: Some(0.0),
-            error_after_effect_rate: Some(0.0),
-            ..FaultPatch::default()
-        };
+        let calm =
+            FaultPatch { lost_response_rate: Some(0.0), error_after_effect_rate: Some(0.0), ..FaultPatch::default() };
         bench.faults(calm).await;
         refund.now = refund.now.plus(age);
         bench.clock.advance(age);
@@ -387,7 +394,8 @@ async fn a_refund_that_was_not_done_fails_only_when_that_is_certain() {
 #[tokio::test]
 async fn what_is_not_stripes_answer_is_unknown() {
     let html = "<html>Bad gateway</html>";
-    let foreign = r#"{"id":"pi_x","status":"succeeded","amount":1230,"amount_received":1230,"currency":"usd","metadata":{}}"#;
+    let foreign =
+        r#"{"id":"pi_x","status":"succeeded","amount":1230,"amount_received":1230,"currency":"usd","metadata":{}}"#;
     let peers = [
         http_answer(200, "text/html", html, html.len()),
         http_answer(400, "text/html", html, html.len()),

@@ -222,7 +222,11 @@ impl Payment {
 
     /// Why it failed, if it did.
     pub fn failure(&self) -> Option<&Failure> {
-        if self.status == PaymentStatus::Failed { self.current().and_then(|attempt| attempt.failure.as_ref()) } else { None }
+        if self.status == PaymentStatus::Failed {
+            self.current().and_then(|attempt| attempt.failure.as_ref())
+        } else {
+            None
+        }
     }
 
     /// Minor units given back.

@@ -43,7 +43,8 @@ pub fn next_due_at(payment: &Payment, policy: &ResolvePolicy, now: Timestamp) ->
         PaymentStatus::Pending => Some(now.plus(policy.abandoned_after)),
         PaymentStatus::Processing | PaymentStatus::RequiresAction => {
             let wait = policy.wait(payment.resolve_tries, now.since(payment.created_at));
-            let asked = now.plus(if payment.cancel_requested && payment.resolve_tries == 0 { policy.first } else { wait });
+            let asked =
+                now.plus(if payment.cancel_requested && payment.resolve_tries == 0 { policy.first } else { wait });
             Some(payment.expires_at.filter(|expiry| *expiry > now).map_or(asked, |expiry| expiry.min(asked)))
         }
         PaymentStatus::Success | PaymentStatus::Failed | PaymentStatus::Canceled | PaymentStatus::NeedsReview => None,

@@ -7,7 +7,7 @@ use crate::domain::event::EventName;
 use crate::domain::ids::RefundNo;
 use crate::domain::money::Currency;
 use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, RefundAnswer, RefundState};
-use crate::domain::routing::DecisionRecord;
+use crate::domain::routing::{DecisionRecord, RoutingMode};
 
 const NOW: Timestamp = Timestamp::from_unix_s(1_700_000_000);
 
@@ -22,11 +22,30 @@ fn policy() -> ResolvePolicy {
     }
 }
 
+fn decision() -> DecisionRecord {
+    DecisionRecord {
+        table_version: 1,
+        draw: 0,
+        mode: RoutingMode::Balanced,
+        smart: true,
+        prior_outcomes: 20,
+        currency: Currency::USD,
+        requested: None,
+        rule: None,
+        default_place: None,
+        rung: None,
+        strategy: None,
+        chosen: None,
+        channels: Vec::new(),
+        steps: Vec::new(),
+    }
+}
+
 fn attempt(channel: &str) -> Attempt {
     Attempt {
         channel: ChannelName::new(channel),
         provider_key: format!("tg_{channel}"),
-        decision: DecisionRecord::for_tests(channel),
+        decision: decision(),
         sent_at: NOW,
         refs: ProviderRefs::default(),
         outcome: None,
@@ -182,7 +201,8 @@ fn each_change_of_status_that_merchants_hear_of_is_told_once() {
     assert_eq!(success.payment.paid_at, Some(NOW));
     assert_eq!(success.payment.terms.payment_token, None, "tokens are forgotten when they are no longer needed");
     assert_eq!(success.payment.current().unwrap().refs.channel_order_no.as_deref(), Some("pi_1"));
-    let again = told(PaymentStatus::RequiresAction, ChargeState::ActionRequired { next_action: None, expires_at: None });
+    let again =
+        told(PaymentStatus::RequiresAction, ChargeState::ActionRequired { next_action: None, expires_at: None });
     assert_eq!(again.effect, Effect::None);
     assert_eq!(again.payment.event_count, 0);
 }
@@ -191,7 +211,8 @@ fn each_change_of_status_that_merchants_hear_of_is_told_once() {
 fn a_payment_without_outcome_needs_a_person_after_72_hours() {
     let late = NOW.plus(Duration::from_secs(72 * 3600));
     let unknown = || answer(ChargeState::Unknown { reason: "timeout".to_owned() });
-    let before = on_answer(&payment(PaymentStatus::Processing), &unknown(), &policy(), late.minus(Duration::from_secs(1)));
+    let before =
+        on_answer(&payment(PaymentStatus::Processing), &unknown(), &policy(), late.minus(Duration::from_secs(1)));
     assert_eq!(before.unwrap().payment.status, PaymentStatus::Processing);
     let after = on_answer(&payment(PaymentStatus::Processing), &unknown(), &policy(), late).unwrap().payment;
     assert_eq!(after.status, PaymentStatus::NeedsReview);
@@ -291,7 +312,9 @@ fn only_charged_payments_are_refunded_and_not_without_bound() {
         assert_eq!(begun.is_ok(), status == PaymentStatus::Success, "{}", status.as_str());
     }
     for amount_minor in [0, -1, 1001, i64::MAX] {
-        assert!(begin_refund(&payment(PaymentStatus::Success), refund("RF1", amount_minor), 10, &policy(), NOW).is_err());
+        assert!(
+            begin_refund(&payment(PaymentStatus::Success), refund("RF1", amount_minor), 10, &policy(), NOW).is_err()
+        );
     }
     let one = begin_refund(&payment(PaymentStatus::Success), refund("RF1", 1), 1, &policy(), NOW).unwrap();
     assert_eq!(begin_refund(&one, refund("RF2", 1), 1, &policy(), NOW), Err(RefundRejection::TooMany));

@@ -7,12 +7,15 @@ use crate::domain::ids::ChannelName;
 use crate::domain::money::Money;
 use crate::domain::routing::choose::Rung;
 use crate::domain::routing::country::Country;
-use crate::domain::routing::eligibility::{dropped_by, fee_on};
+use crate::domain::routing::eligibility::{DroppedBy, dropped_by, fee_on};
 use crate::domain::routing::health::BreakerView;
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
 use crate::domain::routing::strategies::Strategy;
-use crate::domain::routing::table::RoutingTable;
+use crate::domain::routing::table::{ChannelFacts, RoutingTable};
 use crate::domain::time::Monotonic;
+
+/// After this a place or a probe may be free again; nobody can say when.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// What has to be routed.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +79,17 @@ pub struct NoChannel {
     pub retry_in: Option<Duration>,
 }
 
+impl NoChannel {
+    /// The outcome when others took the last place on the chosen channel again and again.
+    pub fn lost_to_others(choice: Choice) -> Self {
+        let mut record = choice.record;
+        record.channels[choice.place].dropped_by = Some(DroppedBy::InFlightMax);
+        (record.rung, record.strategy, record.chosen) = (None, None, None);
+        record.steps.clear();
+        Self { record: Box::new(record), retry_in: Some(MOMENT) }
+    }
+}
+
 /// Decides. `readings` are in the order of the table's channels; a channel without a reading counts as idle.
 ///
 /// # Errors
@@ -126,8 +140,7 @@ fn verdicts(
 ) -> Vec<ChannelVerdict> {
     let setup = &table.setup;
     let idle = ChannelReading { in_flight: 0, probe_available: true };
-    let verdict = |(place, facts): (usize, _)| {
-        let facts: &crate::domain::routing::table::ChannelFacts = facts;
+    let verdict = |(place, facts): (usize, &ChannelFacts)| {
         let health = table.health.get(place).copied().unwrap_or_default();
         let reading = readings.get(place).copied().unwrap_or(idle);
         let breaker = health.breaker_at(now);
@@ -155,10 +168,9 @@ fn matching_rule(table: &RoutingTable, request: &RouteRequest<'_>) -> Option<Rul
 }
 
 fn retry_in(table: &RoutingTable, record: &DecisionRecord, now: Monotonic) -> Option<Duration> {
-    use crate::domain::routing::eligibility::DroppedBy::{BreakerOpen, InFlightMax, ProbeTaken};
     let wait = |(place, verdict): (usize, &ChannelVerdict)| match verdict.dropped_by {
-        Some(BreakerOpen) => table.health.get(place)?.opens_in(now),
-        Some(ProbeTaken | InFlightMax) => Some(Duration::from_secs(1)),
+        Some(DroppedBy::BreakerOpen) => table.health.get(place)?.opens_in(now),
+        Some(DroppedBy::ProbeTaken | DroppedBy::InFlightMax) => Some(MOMENT),
         _ => None,
     };
     record.channels.iter().enumerate().filter_map(wait).min()

@@ -1,1 +1,439 @@
+//! Routing as the operator and the merchant meet it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
+
+use super::*;
+use crate::domain::fees::{FeeSchedule, Percent};
+use crate::domain::ids::ChannelName;
+use crate::domain::money::{Currency, Money};
+use crate::domain::time::Monotonic;
+
+const NOW: Monotonic = Monotonic::from_micros(1_000_000);
+const HEALTH: HealthSettings = HealthSettings {
+    window_outcomes: 200,
+    prior_outcomes: 20,
+    prior_success_ppm: 950_000,
+    breaker_consecutive_failures: 5,
+    breaker_failure_percent: 50,
+    breaker_min_outcomes: 20,
+    breaker_open: Duration::from_secs(30),
+    breaker_open_max: Duration::from_secs(300),
+    forget_half_after: Duration::from_secs(300),
+};
+
+fn channel(text: &str) -> ChannelName {
+    ChannelName::new(text)
+}
+
+fn country(text: &str) -> Country {
+    text.parse().unwrap()
+}
+
+fn countries(text: &str) -> CountrySet {
+    text.split_ascii_whitespace().map(country).collect()
+}
+
+fn percent(text: &str) -> Percent {
+    text.parse().unwrap()
+}
+
+fn facts(name: &str, fees: (&str, i64, &str, &str), local: &str, methods: &[&str], pre_auth: bool) -> ChannelFacts {
+    ChannelFacts {
+        name: channel(name),
+        enabled: true,
+        weight: 100,
+        fees: FeeSchedule {
+            percent: percent(fees.0),
+            fixed_minor: fees.1,
+            fixed_currency: Currency::USD,
+            international_percent: percent(fees.2),
+            conversion_percent: percent(fees.3),
+            as_of: String::new(),
+        },
+        local_countries: countries(local),
+        countries: CountrySet::default(),
+        currencies: Vec::new(),
+        methods: methods.iter().map(|method| String::from(*method)).collect(),
+        takes_payments: true,
+        takes_pre_auths: pre_auth,
+        in_flight_max: 100,
+    }
+}
+
+const STRIPE: usize = 3;
+const PAYPAL: usize = 2;
+const ALIPAY: usize = 0;
+const CRYPTO: usize = 1;
+
+/// The four channels of the product, in the order of their names.
+fn setup(mode: RoutingMode) -> RoutingSetup {
+    RoutingSetup {
+        mode,
+        smart: true,
+        default_channel: channel("stripe"),
+        rules: Vec::new(),
+        channels: vec![
+            facts("alipay", ("0.6", 0, "0", "0"), "CN HK MO", &["alipay"], true),
+            facts("crypto", ("1", 0, "0", "0"), "", &["crypto"], false),
+            facts("paypal", ("3.49", 49, "1.5", "0"), "", &["paypal", "card"], true),
+            facts("stripe", ("2.9", 30, "1.5", "1"), "US CA GB DE FR AU NZ JP SG", &["card"], true),
+        ],
+        settlement_currency: Currency::USD,
+        rates: BTreeMap::from([(Currency::CNY, "0.14".parse().unwrap())]),
+        health: HEALTH,
+    }
+}
+
+fn table(setup: RoutingSetup) -> RoutingTable {
+    let health = vec![ChannelHealth::default(); setup.channels.len()];
+    RoutingTable { version: 7, setup: Arc::new(setup), health }
+}
+
+fn request(amount_minor: i64) -> RouteRequest<'static> {
+    RouteRequest {
+        money: Money::new(amount_minor, Currency::USD),
+        country: None,
+        merchant_country: None,
+        method: None,
+        requested: None,
+        allowed: &[],
+        tier: "starter",
+        tried: &[],
+        needs_pre_auth: false,
+        draw: 0,
+    }
+}
+
+fn idle(table: &RoutingTable) -> Vec<ChannelReading> {
+    vec![ChannelReading { in_flight: 0, probe_available: true }; table.setup.channels.len()]
+}
+
+fn learn(table: &mut RoutingTable, place: usize, class: OutcomeClass, times: usize) {
+    for _ in 0..times {
+        let outcome = Outcome { class, latency_ms: None, probe: false };
+        table.health[place] = table.health[place].after(outcome, &HEALTH, NOW);
+    }
+}
+
+fn chosen(table: &RoutingTable, request: &RouteRequest<'_>) -> Choice {
+    decide(table, &idle(table), request, NOW).unwrap()
+}
+
+#[test]
+fn the_modes_ask_the_strategies_in_the_documented_order() {
+    use Strategy::{Cost, Geographic, LoadBalance, SuccessRate};
+    assert_eq!(RoutingMode::Balanced.order(), [Geographic, SuccessRate, Cost, LoadBalance]);
+    assert_eq!(RoutingMode::Cost.order(), [Cost, SuccessRate, LoadBalance, Geographic]);
+    assert_eq!(RoutingMode::Success.order(), [SuccessRate, Cost, LoadBalance, Geographic]);
+    assert_eq!(RoutingMode::Geographic.order(), [Geographic, SuccessRate, Cost, LoadBalance]);
+}
+
+#[test]
+fn geography_keeps_local_channels_and_abstains_where_there_is_none() {
+    let table = table(setup(RoutingMode::Balanced));
+    let from = |code| RouteRequest { country: Some(country(code)), ..request(10_000) };
+    let choice = chosen(&table, &from("CN"));
+    assert_eq!((choice.channel, choice.strategy), (channel("alipay"), Some(Strategy::Geographic)));
+    assert_eq!(chosen(&table, &from("US")).channel, channel("stripe"));
+    let nobody_local = chosen(&table, &from("BR"));
+    assert_eq!(nobody_local.strategy, Some(Strategy::Cost), "geography and success rate abstained");
+    assert_eq!(nobody_local.channel, channel("alipay"));
+    let [geographic, success_rate, cost] = &nobody_local.record.steps[..] else { panic!("three steps") };
+    assert_eq!((geographic.before, geographic.after), (success_rate.before, success_rate.before));
+    assert_eq!((cost.before.len(), cost.after.len()), (4, 1));
+}
+
+#[test]
+fn a_clear_lead_in_success_decides_and_a_small_one_does_not() {
+    let mut near = table(setup(RoutingMode::Success));
+    let card = RouteRequest { method: Some("card"), ..request(10_000) };
+    learn(&mut near, PAYPAL, OutcomeClass::Approved, 200);
+    assert_eq!(chosen(&near, &card).strategy, Some(Strategy::Cost), "a fresh channel is within the dead band");
+    for _ in 0..20 {
+        learn(&mut near, STRIPE, OutcomeClass::DeclinedByProcessor, 2);
+        learn(&mut near, STRIPE, OutcomeClass::Approved, 8);
+    }
+    let choice = chosen(&near, &card);
+    assert_eq!((choice.channel, choice.strategy), (channel("paypal"), Some(Strategy::SuccessRate)));
+    assert!(choice.record.reason().contains("99."), "{}", choice.record.reason());
+}
+
+#[test]
+fn cost_reproduces_the_documented_month() {
+    let table = table(setup(RoutingMode::Cost));
+    let from_us = RouteRequest { country: Some(country("US")), ..request(10_000) };
+    let mut fees_minor = 0;
+    for (method, count) in [("alipay", 6_460), ("card", 3_540)] {
+        let choice = chosen(&table, &RouteRequest { method: Some(method), ..from_us });
+        fees_minor += choice.record.channels[choice.place].fee_minor.unwrap() * count;
+    }
+    assert_eq!(fees_minor, 1_520_400);
+    let stripe = &table.setup.channels[STRIPE];
+    let fee = fee_on(&table.setup, stripe, from_us.money, from_us.country, None);
+    assert_eq!(fee, Some(320));
+}
+
+#[test]
+fn a_tie_in_cost_is_no_reason() {
+    let mut twins = setup(RoutingMode::Cost);
+    twins.channels[PAYPAL].fees = twins.channels[STRIPE].fees.clone();
+    twins.channels[PAYPAL].local_countries = twins.channels[STRIPE].local_countries;
+    let table = table(twins);
+    let choice = chosen(&table, &RouteRequest { method: Some("card"), ..request(10_000) });
+    assert_eq!(choice.strategy, Some(Strategy::LoadBalance));
+    assert_eq!(choice.record.steps[0].after.len(), 2);
+}
+
+#[test]
+fn fees_know_what_is_international_and_what_is_converted() {
+    let setup = setup(RoutingMode::Cost);
+    let dollars = Money::new(10_000, Currency::USD);
+    let fee = |place: usize, money, payer: Option<&str>, merchant: Option<&str>| {
+        fee_on(&setup, &setup.channels[place], money, payer.map(country), merchant.map(country))
+    };
+    assert_eq!(fee(STRIPE, dollars, Some("BR"), None), Some(470));
+    assert_eq!(fee(STRIPE, dollars, None, None), Some(320), "an unknown country is not international");
+    assert_eq!(fee(PAYPAL, dollars, Some("US"), Some("US")), Some(398));
+    assert_eq!(fee(PAYPAL, dollars, Some("DE"), Some("US")), Some(548));
+    assert_eq!(fee(PAYPAL, dollars, Some("DE"), None), Some(398), "foreign to whom is not known");
+    // 2.9 % + 1 % conversion of 100 CNY, and 0.30 USD at 0.14 USD a yuan.
+    assert_eq!(fee(STRIPE, Money::new(10_000, Currency::CNY), None, None), Some(390 + 214));
+    let won = Money::new(10_000, "KRW".parse().unwrap());
+    assert_eq!(fee(STRIPE, won, None, None), None, "the fixed part can't be converted");
+    assert_eq!(fee(ALIPAY, won, None, None), Some(60));
+}
+
+#[test]
+fn a_channel_of_unknown_cost_is_never_the_cheaper_one() {
+    let table = table(setup(RoutingMode::Cost));
+    let won = RouteRequest { money: Money::new(10_000, "KRW".parse().unwrap()), ..request(0) };
+    let choice = chosen(&table, &won);
+    assert_eq!((choice.channel, choice.strategy), (channel("alipay"), Some(Strategy::Cost)));
+    let only_unknown = chosen(&table, &RouteRequest { method: Some("card"), ..won });
+    assert_eq!(only_unknown.strategy, Some(Strategy::LoadBalance), "cost abstains");
+}
+
+#[test]
+fn load_goes_by_weight_among_equals_and_away_from_the_loaded() {
+    let mut twins = setup(RoutingMode::Balanced);
+    twins.channels[PAYPAL].fees = twins.channels[STRIPE].fees.clone();
+    twins.channels[PAYPAL].local_countries = twins.channels[STRIPE].local_countries;
+    (twins.channels[PAYPAL].weight, twins.channels[STRIPE].weight) = (3, 1);
+    let table = table(twins);
+    let card = |draw| RouteRequest { method: Some("card"), draw, ..request(10_000) };
+    let share = |readings: &[ChannelReading]| {
+        let to_paypal = |step: u64| {
+            let draw = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            decide(&table, readings, &card(draw), NOW).unwrap().place == PAYPAL
+        };
+        (0..4_000).filter(|step| to_paypal(*step)).count()
+    };
+    assert!((2_900..=3_100).contains(&share(&idle(&table))));
+    let mut loaded = idle(&table);
+    loaded[PAYPAL].in_flight = 10;
+    assert_eq!(share(&loaded), 0, "of two the less loaded");
+    loaded[STRIPE].in_flight = 9;
+    assert!(share(&loaded) > 2_500, "a small difference is none");
+}
+
+#[test]
+fn every_filter_drops_and_says_so() {
+    let mut all = setup(RoutingMode::Balanced);
+    all.channels[ALIPAY].currencies = vec![Currency::CNY];
+    all.channels[CRYPTO].enabled = false;
+    all.channels[PAYPAL].countries = countries("US");
+    all.channels[STRIPE].in_flight_max = 2;
+    let mut table = table(all);
+    let from_germany = RouteRequest { country: Some(country("DE")), ..request(10_000) };
+    let mut readings = idle(&table);
+    readings[STRIPE].in_flight = 2;
+    let none = decide(&table, &readings, &from_germany, NOW).unwrap_err();
+    let dropped: Vec<_> = none.record.channels.iter().map(|verdict| verdict.dropped_by).collect();
+    use DroppedBy::{BreakerOpen, Disabled, InFlightMax, Merchant, Method, PreAuth, Tried};
+    assert_eq!(dropped, [Some(DroppedBy::Currency), Some(Disabled), Some(DroppedBy::Country), Some(InFlightMax)]);
+    assert!(none.record.channels.iter().all(|verdict| verdict.fee_minor.is_some()), "fees of dropped channels too");
+    assert_eq!(none.retry_in, Some(Duration::from_secs(1)));
+    assert!(none.to_string().contains("stripe has as many payments in flight as it may"), "{none}");
+
+    let why = |table: &RoutingTable, request: &RouteRequest<'_>, place: usize| {
+        let decision = decide(table, &idle(table), request, NOW);
+        let record = decision.map_or_else(|none| *none.record, |choice| choice.record);
+        record.channels[place].dropped_by
+    };
+    let (allowed, tried) = ([channel("paypal")], [channel("stripe")]);
+    assert_eq!(why(&table, &RouteRequest { allowed: &allowed, ..request(1) }, STRIPE), Some(Merchant));
+    assert_eq!(why(&table, &RouteRequest { tried: &tried, ..request(1) }, STRIPE), Some(Tried));
+    assert_eq!(why(&table, &RouteRequest { method: Some("paypal"), ..request(1) }, STRIPE), Some(Method));
+    let hold = RouteRequest { needs_pre_auth: true, ..request(1) };
+    assert_eq!(why(&table, &hold, STRIPE), None);
+    Arc::make_mut(&mut table.setup).channels[CRYPTO].enabled = true;
+    assert_eq!(why(&table, &hold, CRYPTO), Some(PreAuth));
+    learn(&mut table, STRIPE, OutcomeClass::TechnicalFailure, 5);
+    assert_eq!(why(&table, &request(1), STRIPE), Some(BreakerOpen));
+}
+
+#[test]
+fn a_channel_asked_for_skips_the_choice_but_not_the_filter() {
+    let mut table = table(setup(RoutingMode::Cost));
+    let paypal = channel("paypal");
+    let asked = RouteRequest { requested: Some(&paypal), ..request(10_000) };
+    let choice = chosen(&table, &asked);
+    assert_eq!((choice.channel, choice.rung, choice.strategy), (paypal.clone(), Rung::Requested, None));
+    learn(&mut table, PAYPAL, OutcomeClass::TechnicalFailure, 5);
+    let none = decide(&table, &idle(&table), &asked, NOW).unwrap_err();
+    assert!(none.record.reason().contains("failing"), "{}", none.record.reason());
+    assert_eq!(none.retry_in, Some(Duration::from_secs(30)));
+    let unknown = channel("klarna");
+    let none = decide(&table, &idle(&table), &RouteRequest { requested: Some(&unknown), ..asked }, NOW).unwrap_err();
+    assert!(none.record.reason().contains("there is no channel klarna"), "{}", none.record.reason());
+}
+
+#[test]
+fn the_ladder_goes_from_strategies_to_rules_to_the_default() {
+    let rule = |name: &str, methods: &[&str], channels: &[&str]| Rule {
+        name: Arc::from(name),
+        methods: methods.iter().map(|method| String::from(*method)).collect(),
+        channels: channels.iter().map(|name| channel(name)).collect(),
+        ..Rule::default()
+    };
+    let mut by_rules = setup(RoutingMode::Balanced);
+    by_rules.smart = false;
+    by_rules.rules = vec![rule("cards", &["card"], &["paypal", "stripe"]), rule("the same", &["card"], &["stripe"])];
+    let card = RouteRequest { method: Some("card"), ..request(10_000) };
+    let mut table = table(by_rules.clone());
+    let choice = chosen(&table, &card);
+    assert_eq!((choice.channel, choice.rung, choice.strategy), (channel("paypal"), Rung::Rules, None));
+    assert_eq!(choice.record.reason(), "The rule \"cards\" names paypal.");
+    learn(&mut table, PAYPAL, OutcomeClass::TechnicalFailure, 5);
+    assert_eq!(chosen(&table, &card).channel, channel("stripe"), "the rule's next, not the next rule's");
+    assert_eq!(chosen(&table, &request(10_000)).rung, Rung::Default, "no method, no rule");
+    let by_alipay = RouteRequest { method: Some("alipay"), ..request(10_000) };
+    assert!(decide(&table, &idle(&table), &by_alipay, NOW).is_err(), "the default is filtered too");
+    by_rules.smart = true;
+    let smart = self::table(by_rules);
+    assert_eq!(chosen(&smart, &card).rung, Rung::Smart);
+    assert!(chosen(&smart, &card).record.rule.is_some(), "the rule is noted all the same");
+}
+
+#[test]
+fn rules_match_only_when_every_condition_holds() {
+    let rule = Rule {
+        name: Arc::from("r"),
+        countries: countries("DE FR"),
+        currencies: vec![Currency::USD],
+        methods: vec![String::from("card")],
+        tiers: vec![String::from("premium")],
+        amount_minor_min: Some(1_000),
+        amount_minor_max: Some(2_000),
+        channels: Vec::new(),
+    };
+    let fits = RouteRequest { country: Some(country("DE")), method: Some("card"), tier: "premium", ..request(1_000) };
+    assert!(rule.matches(&fits));
+    assert!(rule.matches(&RouteRequest { money: Money::new(2_000, Currency::USD), ..fits }));
+    let misfits = [
+        RouteRequest { country: Some(country("US")), ..fits },
+        RouteRequest { country: None, ..fits },
+        RouteRequest { method: None, ..fits },
+        RouteRequest { method: Some("alipay"), ..fits },
+        RouteRequest { tier: "starter", ..fits },
+        RouteRequest { money: Money::new(999, Currency::USD), ..fits },
+        RouteRequest { money: Money::new(2_001, Currency::USD), ..fits },
+        RouteRequest { money: Money::new(1_500, Currency::CNY), ..fits },
+    ];
+    assert!(misfits.iter().all(|misfit| !rule.matches(misfit)));
+}
+
+#[test]
+fn a_half_open_channel_is_tried_by_one_payment_that_would_want_it() {
+    let mut table = table(setup(RoutingMode::Balanced));
+    learn(&mut table, STRIPE, OutcomeClass::TechnicalFailure, 5);
+    let from_us = RouteRequest { country: Some(country("US")), ..request(10_000) };
+    let later = NOW.plus(Duration::from_secs(30));
+    let choice = decide(&table, &idle(&table), &from_us, later).unwrap();
+    assert_eq!((choice.place, choice.probe), (STRIPE, true));
+    let mut taken = idle(&table);
+    taken[STRIPE].probe_available = false;
+    let other = decide(&table, &taken, &from_us, later).unwrap();
+    assert_eq!(other.record.channels[STRIPE].dropped_by, Some(DroppedBy::ProbeTaken));
+    assert!(!other.probe && other.place != STRIPE);
+}
+
+#[test]
+fn setups_that_do_not_fit_together_are_refused() {
+    let good = setup(RoutingMode::Balanced);
+    assert_eq!(good.check(), Ok(()));
+    let unknown = RoutingSetup { default_channel: channel("klarna"), ..good.clone() };
+    assert_eq!(unknown.check(), Err(InvalidSetup::UnknownDefault(channel("klarna"))));
+    let mut twice = good.clone();
+    twice.channels.push(good.channels[0].clone());
+    assert_eq!(twice.check(), Err(InvalidSetup::DuplicateChannel(channel("alipay"))));
+    let mut ruled = good;
+    ruled.rules.push(Rule { channels: vec![channel("klarna")], ..Rule::default() });
+    assert!(matches!(ruled.check(), Err(InvalidSetup::UnknownInRule { .. })));
+}
+
+#[test]
+fn a_record_is_small_enough_for_a_row() {
+    let mut table = table(setup(RoutingMode::Balanced));
+    for place in 0..4 {
+        learn(&mut table, place, OutcomeClass::Approved, 200);
+        let outcome = Outcome { class: OutcomeClass::Approved, latency_ms: Some(321), probe: false };
+        table.health[place] = table.health[place].after(outcome, &HEALTH, NOW);
+    }
+    let request = RouteRequest { draw: u64::MAX, ..request(9_999_999) };
+    let readings = vec![ChannelReading { in_flight: 99, probe_available: true }; 4];
+    let choice = decide(&table, &readings, &request, NOW).unwrap();
+    let text = serde_json::to_string(&choice.record).unwrap();
+    assert!(text.len() < 700, "{} bytes: {text}", text.len());
+}
+
+proptest! {
+    #[test]
+    fn a_decision_is_made_again_from_its_record_and_only_among_the_eligible(
+        draw in any::<u64>(),
+        mode in 0_usize..4,
+        channels in prop::collection::vec((0_usize..8, 0_usize..40, 0_u32..120, any::<bool>()), 4),
+        kind in 0_usize..4,
+    ) {
+        let modes = [RoutingMode::Balanced, RoutingMode::Cost, RoutingMode::Success, RoutingMode::Geographic];
+        let mut setup = setup(modes[mode]);
+        setup.smart = kind != 3;
+        setup.rules.push(Rule { name: Arc::from("r"), channels: vec![channel("crypto")], ..Rule::default() });
+        let mut table = table(setup);
+        let mut readings = Vec::new();
+        let classes = [
+            OutcomeClass::Approved, OutcomeClass::Answered, OutcomeClass::DeclinedByProcessor,
+            OutcomeClass::DeclinedByNetwork, OutcomeClass::DeclinedByBank, OutcomeClass::DeclinedByCustomer,
+            OutcomeClass::DeclinedUnspecified, OutcomeClass::TechnicalFailure,
+        ];
+        for (place, (class, times, in_flight, probe_available)) in channels.into_iter().enumerate() {
+            learn(&mut table, place, classes[class], times);
+            readings.push(ChannelReading { in_flight, probe_available });
+        }
+        let countries = [None, Some(country("US")), Some(country("CN")), Some(country("BR"))];
+        let request = RouteRequest { draw, country: countries[kind], ..request(10_000) };
+        let later = NOW.plus(Duration::from_secs(draw % 60));
+        let decision = decide(&table, &readings, &request, later);
+        let record = match decision {
+            Ok(choice) => {
+                prop_assert_eq!(choice.record.channels[choice.place].dropped_by, None);
+                choice.record
+            }
+            Err(none) => {
+                prop_assert!(!table.setup.smart || none.record.channels.iter().all(|one| one.dropped_by.is_some()));
+                *none.record
+            }
+        };
+        prop_assert!(record.steps.iter().all(|step| !step.after.is_empty() && step.after.len() <= step.before.len()));
+        let stored: DecisionRecord = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        prop_assert_eq!(&stored, &record);
+        let (verdict, steps) = stored.replay();
+        prop_assert_eq!(verdict.map(|verdict| verdict.place), record.chosen);
+        prop_assert_eq!(verdict.and_then(|verdict| verdict.strategy), record.strategy);
+        prop_assert_eq!(steps, record.steps);
+    }
+}

@@ -48,7 +48,13 @@ impl Nonces {
 
     /// Takes the nonce of `key_id`, signed at `signed_s`, unless it was taken before. What was signed before `oldest_s`
     /// is forgotten: such signatures are refused by their time.
-    pub(crate) fn use_once(&self, key_id: &str, nonce: &str, signed_s: i64, oldest_s: i64) -> Result<(), NonceRejection> {
+    pub(crate) fn use_once(
+        &self,
+        key_id: &str,
+        nonce: &str,
+        signed_s: i64,
+        oldest_s: i64,
+    ) -> Result<(), NonceRejection> {
         let text = [key_id.as_bytes(), b"\n", nonce.as_bytes()].concat();
         let hash = xxh3_64_with_seed(&text, self.seed);
         let mut used = self.used.lock();

@@ -12,8 +12,8 @@ use crate::gateway::auth::Caller;
 use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::idempotency::{self, Origin, Slot};
 use crate::gateway::payments::rows::{self, StoredPayment};
-use crate::gateway::routing::outcome_class;
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, order_exists, views};
+use crate::gateway::routing::outcome_class;
 use crate::storage::{Batch, StoreError};
 
 /// What a payment's task holds while it carries the payment.
@@ -122,7 +122,7 @@ impl Inner {
     }
 
     /// Asks the channel of the current attempt, once, and tells the router how that went.
-    async fn charge(&self, payment: &Payment, place: Reservation) -> ChargeAnswer {
+    async fn charge(&self, payment: &Payment, mut place: Reservation) -> ChargeAnswer {
         let Some(request) = charge_request(payment) else {
             return ChargeAnswer {
                 state: ChargeState::Unknown { reason: "the payment has no attempt".to_owned() },
@@ -139,7 +139,8 @@ impl Inner {
         if let ChargeState::Unknown { reason } = &answer.state {
             tracing::warn!(payment_no = %payment.payment_no, channel = %channel_name, reason, "charge outcome unknown");
         }
-        place.report(outcome_class(&answer.state), latency);
+        let latency_ms = u32::try_from(latency.as_millis()).unwrap_or(u32::MAX);
+        place.report(outcome_class(&answer.state), Some(latency_ms));
         answer
     }
 

@@ -62,10 +62,13 @@ impl Refunds {
             let Origin { claim, renderer, .. } = origin;
             // Keeps repetitions out until the answer is stored.
             let _claim = claim;
+            // Keeps the timer from asking about a refund that is being sent.
+            let _working = payments.0.work_on(&stored.payment.payment_no);
             payments.0.send_refund(stored, &refund_no, slot, Some(renderer)).await
         });
-        let answered =
-            task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))?;
+        let answered = task
+            .await
+            .unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))?;
         answered.ok_or_else(|| GatewayError::Internal("a refund was sent but not answered".to_owned()))
     }
 
@@ -151,7 +154,8 @@ impl Inner {
         slot: Option<Slot>,
         renderer: Option<Renderer>,
     ) -> Result<Option<Answered>, GatewayError> {
-        let answer = self.ask_refund(&stored.payment, refund_no).await?;
+        let is_first = renderer.is_some();
+        let answer = self.ask_refund(&stored.payment, refund_no, is_first).await?;
         for _ in 0..CONFLICTS_MAX {
             let now = self.core.clock.now();
             let mut batch = Batch::finishing();
@@ -188,7 +192,13 @@ impl Inner {
         Err(GatewayError::Internal("a refund's outcome was overtaken too often".to_owned()))
     }
 
-    async fn ask_refund(&self, payment: &Payment, refund_no: &RefundNo) -> Result<RefundAnswer, GatewayError> {
+    /// `is_first` says that nothing was sent for this refund before.
+    async fn ask_refund(
+        &self,
+        payment: &Payment,
+        refund_no: &RefundNo,
+        is_first: bool,
+    ) -> Result<RefundAnswer, GatewayError> {
         let refund = find(payment, refund_no)?;
         let unknown = |reason: String| RefundAnswer { state: RefundState::Unknown { reason }, channel_refund_no: None };
         let Some(attempt) = payment.current() else { return Ok(unknown("the payment has no attempt".to_owned())) };
@@ -205,7 +215,7 @@ impl Inner {
             reason: refund.reason.clone(),
             refs: attempt.refs.clone(),
             first_sent_at: refund.created_at,
-            now: self.core.clock.now(),
+            now: if is_first { refund.created_at } else { self.core.clock.now() },
         };
         let answer = channel.refund(&request).await;
         if let RefundState::Unknown { reason } = &answer.state {

@@ -28,7 +28,11 @@ pub(crate) struct StoredPayment {
 }
 
 /// The payment with this number, if it is this merchant's.
-pub(crate) fn read(core: &Core, merchant_id: &MerchantId, payment_no: &PaymentNo) -> Result<StoredPayment, GatewayError> {
+pub(crate) fn read(
+    core: &Core,
+    merchant_id: &MerchantId,
+    payment_no: &PaymentNo,
+) -> Result<StoredPayment, GatewayError> {
     let stored = core.store.get(&keys::payment(merchant_id, payment_no))?.ok_or(GatewayError::NotFound("payment"))?;
     Ok(StoredPayment { payment: decode(&stored.value)?, revision: stored.revision })
 }

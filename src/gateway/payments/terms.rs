@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::config::{Config, Mode};
+use crate::domain::country::is_country;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{AMOUNT_MINOR_MAX, Currency, Money};
 use crate::domain::pan::holds_card_number;
 use crate::domain::payment::PaymentTerms;
 use crate::gateway::command::CreatePayment;
 use crate::gateway::error::{FieldError, GatewayError};
-use crate::gateway::merchants::is_country_code;
 
 const ORDER_NO_LEN_MAX: usize = 64;
 const TEXT_CHARS_MAX: usize = 255;
@@ -43,7 +43,8 @@ pub(super) fn check(config: &Config, command: &CreatePayment) -> Result<PaymentT
     if command.amount < 1 {
         errors.push(FieldError::new("amount", "must be at least 1 minor unit"));
     }
-    let has_currency_form = command.currency.len() == 3 && command.currency.bytes().all(|byte| byte.is_ascii_uppercase());
+    let has_currency_form =
+        command.currency.len() == 3 && command.currency.bytes().all(|byte| byte.is_ascii_uppercase());
     if !has_currency_form {
         errors.push(FieldError::new("currency", "must be an ISO 4217 code in capitals, such as USD"));
     }
@@ -79,7 +80,7 @@ fn check_fields(config: &Config, command: &CreatePayment) -> Vec<FieldError> {
     };
     check("order_no", is_order_no(&command.order_no), "must be 1 to 64 characters from A-Z a-z 0-9 _ - .");
     let country = command.country.as_deref();
-    check("country", country.is_none_or(is_country_code), "must be an ISO 3166-1 alpha-2 code in capitals, such as US");
+    check("country", country.is_none_or(is_country), "must be an ISO 3166-1 alpha-2 code in capitals, such as US");
     let method = command.method.as_deref();
     check("method", method.is_none_or(is_method), "must be 1 to 32 characters from a-z 0-9 _");
     let channel = command.channel.as_deref();
@@ -107,7 +108,9 @@ fn check_metadata(metadata: &BTreeMap<String, String>) -> Option<FieldError> {
         return Some(FieldError::new("metadata", format!("must have at most {METADATA_ENTRIES_MAX} entries")));
     }
     let too_long = metadata.iter().find(|(key, value)| {
-        key.is_empty() || key.chars().count() > METADATA_KEY_CHARS_MAX || value.chars().count() > METADATA_VALUE_CHARS_MAX
+        key.is_empty()
+            || key.chars().count() > METADATA_KEY_CHARS_MAX
+            || value.chars().count() > METADATA_VALUE_CHARS_MAX
     });
     too_long.map(|(key, _)| {
         let shown: String = key.chars().take(METADATA_KEY_CHARS_MAX).collect();

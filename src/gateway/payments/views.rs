@@ -31,10 +31,10 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
         channel: current.map(|attempt| attempt.channel.to_string()),
         channel_order_no: current.and_then(|attempt| attempt.refs.channel_order_no.clone()),
         client_secret: current.and_then(|attempt| attempt.refs.client_secret.clone()),
-        next_action: payment.next_action.as_ref().map(|NextAction::Redirect { url }| NextActionView {
-            kind: "redirect".to_owned(),
-            url: url.clone(),
-        }),
+        next_action: payment
+            .next_action
+            .as_ref()
+            .map(|NextAction::Redirect { url }| NextActionView { kind: "redirect".to_owned(), url: url.clone() }),
         routing: current.map(|attempt| routing_summary(&attempt.decision)),
         fee: payment.fee_minor.map(|amount| FeeView { amount, currency }),
         refunded_amount: payment.refunded_minor(),

@@ -1,6 +1,7 @@
 //! The Alipay emulator: one path, signed both ways, HTTP 200 whatever happens.
 
 mod codes;
+pub(super) mod rsa2;
 mod trades;
 
 use std::future::Future;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::channels::{AlipaySigner, AlipayVerifier, alipay_canonical};
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 use crate::random::Random;
@@ -21,6 +21,8 @@ use crate::sandbox::ledger::LedgerEntry;
 use crate::sandbox::server::{Call, Emulator, Outcome, answer};
 use crate::sandbox::{HELD_OPEN, page};
 
+use rsa2::{Signer, Verifier, signed_text};
+
 use codes::{call_limited, invalid, missing, system_error};
 use trades::{Content, Step, Trades};
 
@@ -29,8 +31,8 @@ pub(super) struct AlipayEmulator {
     trades: Mutex<Trades>,
     faults: Arc<Faults>,
     clock: Clock,
-    signer: AlipaySigner,
-    verifier: AlipayVerifier,
+    signer: Signer,
+    verifier: Verifier,
 }
 
 impl AlipayEmulator {
@@ -48,8 +50,8 @@ impl AlipayEmulator {
             trades: Mutex::new(Trades::new(random, settle_after)),
             faults,
             clock,
-            signer: AlipaySigner::new(ALIPAY_PRIVATE_KEY)?,
-            verifier: AlipayVerifier::new(ALIPAY_APP_PUBLIC_KEY)?,
+            signer: Signer::new(ALIPAY_PRIVATE_KEY)?,
+            verifier: Verifier::new(ALIPAY_APP_PUBLIC_KEY)?,
         })
     }
 
@@ -129,7 +131,7 @@ impl AlipayEmulator {
         if jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", timestamp).is_err() {
             return Err(invalid("isv.invalid-timestamp", "The timestamp is not yyyy-MM-dd HH:mm:ss"));
         }
-        let text = alipay_canonical(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let text = signed_text(parameters);
         if !self.verifier.verify(text.as_bytes(), parameter(parameters, "sign").unwrap_or_default()) {
             return Err(invalid("isv.invalid-signature", "The signature is wrong"));
         }

@@ -108,7 +108,9 @@ fn payer_of(auth_code: &str) -> Option<Payer> {
     Some(match auth_code {
         "tok_visa" => Payer::Pays,
         "tok_declined" => DECLINED,
-        "tok_insufficient_funds" => Payer::Declines("ACQ.BUYER_BALANCE_NOT_ENOUGH", "The buyer's balance is not enough"),
+        "tok_insufficient_funds" => {
+            Payer::Declines("ACQ.BUYER_BALANCE_NOT_ENOUGH", "The buyer's balance is not enough")
+        }
         "tok_stolen_card" => Payer::Declines("ACQ.PAYMENT_REQUEST_HAS_RISK", "The payment request has risk"),
         "tok_3ds" | "tok_processing" => Payer::Confirms,
         "tok_timeout" => Payer::Hangs,
@@ -222,7 +224,8 @@ impl Trades {
             Some(code) => code.parse().map_err(|_| business("ACQ.INVALID_PARAMETER", "trans_currency is not valid"))?,
         };
         let text = content.total_amount.as_deref().ok_or_else(|| missing("total_amount"))?;
-        let total = money_of(text, currency).ok_or_else(|| business("ACQ.INVALID_PARAMETER", "total_amount is not valid"))?;
+        let total =
+            money_of(text, currency).ok_or_else(|| business("ACQ.INVALID_PARAMETER", "total_amount is not valid"))?;
         if self.closed_numbers.contains(number) {
             return Err(business("ACQ.TRADE_HAS_CLOSE", "The trade has been closed"));
         }

@@ -9,15 +9,25 @@ use crate::sandbox::ledger::{LedgerEntry, LedgerOperation};
 use crate::sandbox::page::Visit;
 use crate::sandbox::stripe::cards::{Card, Decline, GENERIC, card_of};
 use crate::sandbox::stripe::objects::{Charge, Expansion, Intent, money_of};
-use crate::sandbox::stripe::reply::{
-    Reply, bad_parameter, card_error, full, internal_error, invalid_request, missing,
-};
+use crate::sandbox::stripe::reply::{Reply, bad_parameter, card_error, full, internal_error, invalid_request, missing};
 use crate::sandbox::stripe::{Context, State, Step, page_of};
 
 /// Parameters of a new PaymentIntent, without what is in brackets.
 const CREATE_PARAMETERS: &[&str] = &[
-    "amount", "automatic_payment_methods", "capture_method", "confirm", "confirmation_method", "currency", "description",
-    "expand", "metadata", "payment_method", "payment_method_data", "payment_method_types", "receipt_email", "return_url",
+    "amount",
+    "automatic_payment_methods",
+    "capture_method",
+    "confirm",
+    "confirmation_method",
+    "currency",
+    "description",
+    "expand",
+    "metadata",
+    "payment_method",
+    "payment_method_data",
+    "payment_method_types",
+    "receipt_email",
+    "return_url",
     "statement_descriptor_suffix",
 ];
 /// Statuses in which a PaymentIntent can be canceled or confirmed.
@@ -160,8 +170,7 @@ impl State {
     fn take(&mut self, intent: &mut Intent, now: Timestamp) {
         intent.status = "succeeded";
         intent.charge = Some(Charge { id: self.new_id("ch_"), paid: true, refunded: 0 });
-        let entry =
-            LedgerEntry::new(LedgerOperation::Charge, &intent.id, intent.reference(), intent.money(), now);
+        let entry = LedgerEntry::new(LedgerOperation::Charge, &intent.id, intent.reference(), intent.money(), now);
         self.ledger.push(entry);
     }
 
@@ -222,9 +231,9 @@ impl State {
 
     pub(super) fn cancel_intent(&mut self, id: &str, context: &Context<'_>) -> Reply {
         let reason = context.get("cancellation_reason");
-        if reason.is_some_and(|reason| {
-            !["duplicate", "fraudulent", "requested_by_customer", "abandoned"].contains(&reason)
-        }) {
+        if reason
+            .is_some_and(|reason| !["duplicate", "fraudulent", "requested_by_customer", "abandoned"].contains(&reason))
+        {
             return bad_parameter("parameter_invalid_string", "cancellation_reason", "Invalid cancellation_reason");
         }
         let Some(intent) = self.intents.get_mut(id) else { return missing("payment_intent", id, "intent") };
@@ -264,9 +273,10 @@ impl State {
 }
 
 fn required<'a>(context: &'a Context<'_>, name: &str) -> Result<&'a str, Reply> {
-    context.get(name).filter(|value| !value.is_empty()).ok_or_else(|| {
-        bad_parameter("parameter_missing", name, &format!("Missing required param: {name}."))
-    })
+    context
+        .get(name)
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| bad_parameter("parameter_missing", name, &format!("Missing required param: {name}.")))
 }
 
 /// The card that a request brings: by token in `payment_method_data`, or as a test PaymentMethod.

@@ -81,9 +81,7 @@ impl Context<'_> {
 
     /// The entries of a map, such as `metadata[name]`.
     fn map(&self, name: &str) -> std::collections::BTreeMap<String, String> {
-        let entry = |found: &str| {
-            found.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']').map(str::to_owned)
-        };
+        let entry = |found: &str| found.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']').map(str::to_owned);
         self.parameters.iter().filter_map(|(found, value)| Some((entry(found)?, value.clone()))).collect()
     }
 }
@@ -174,13 +172,8 @@ impl State {
         let is_post = call.method == hyper::Method::POST;
         let parameters = if is_post { call.form() } else { call.query.clone() };
         let base_url = format!("http://{}", call.header("host").unwrap_or("127.0.0.1"));
-        let context = Context {
-            now,
-            draw,
-            parameters: &parameters,
-            base_url: &base_url,
-            expansion: Expansion::of(&parameters),
-        };
+        let context =
+            Context { now, draw, parameters: &parameters, base_url: &base_url, expansion: Expansion::of(&parameters) };
         let key = call.header("idempotency-key").filter(|_| is_post);
         let Some(key) = key else { return (self.execute(call, &context), false) };
         let fingerprint = fingerprint_of(&call.path, &parameters);

@@ -62,7 +62,9 @@ impl Expansion {
     /// What `expand[]` asks for.
     pub(super) fn of(parameters: &[(String, String)]) -> Self {
         let asked = |part: &str| {
-            parameters.iter().any(|(name, value)| name.starts_with("expand[") && value.split('.').any(|step| step == part))
+            parameters
+                .iter()
+                .any(|(name, value)| name.starts_with("expand[") && value.split('.').any(|step| step == part))
         };
         Self { charge: asked("latest_charge"), balance_transaction: asked("balance_transaction") }
     }

@@ -60,8 +60,7 @@ impl State {
             created: context.now,
         };
         let money = money_of(amount, currency).map_err(|(code, message)| bad_parameter(code, "amount", message))?;
-        let entry =
-            LedgerEntry::new(LedgerOperation::Refund, &refund.id, intent.reference(), money, context.now);
+        let entry = LedgerEntry::new(LedgerOperation::Refund, &refund.id, intent.reference(), money, context.now);
         self.ledger.push(entry);
         let reply = Reply::ok(&refund.show());
         self.refunds_by_intent.entry(refund.intent_id.clone()).or_default().push(refund.id.clone());
@@ -92,7 +91,11 @@ impl State {
 
     pub(super) fn list_refunds(&self, context: &Context<'_>) -> Reply {
         let Some(intent_id) = context.get("payment_intent") else {
-            return bad_parameter("parameter_missing", "payment_intent", "This emulator lists refunds by payment_intent.");
+            return bad_parameter(
+                "parameter_missing",
+                "payment_intent",
+                "This emulator lists refunds by payment_intent.",
+            );
         };
         let ids = self.refunds_by_intent.get(intent_id).map_or(&[][..], Vec::as_slice);
         let newest_first =

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::channels::{
-    Channel, ChargeAnswer, ChargeRequest, ChargeState, Failure, ProviderRefs, RefundRequest, ResolveRequest, build,
+    Channel, ChargeAnswer, ChargeRequest, ChargeState, Credentials, Failure, ProviderRefs, RefundRequest,
+    ResolveRequest, build,
 };
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind};
@@ -15,6 +16,7 @@ use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 use crate::random::Random;
+use crate::sandbox::testing::send;
 use crate::sandbox::{FaultPatch, LedgerEntry, LedgerOperation, Sandbox, SandboxOptions, credentials};
 
 /// Long enough for a loopback answer on a busy machine, short enough to be waited for.
@@ -56,7 +58,7 @@ pub(crate) fn config(kind: ChannelKind) -> ChannelConfig {
 }
 
 pub(crate) fn channel_at(kind: ChannelKind, base_url: &str, clock: Clock) -> Arc<dyn Channel> {
-    build(&ChannelName::new("x"), &config(kind), base_url, &credentials::of(kind), clock).unwrap()
+    build(&ChannelName::new("x"), &config(kind), base_url, &Credentials::new(credentials::of(kind)), clock).unwrap()
 }
 
 impl Bench {
@@ -73,7 +75,13 @@ impl Bench {
     }
 
     /// Asks about a charge `age_s` seconds after it was sent.
-    pub(crate) async fn resolve(&self, charge: &ChargeRequest, refs: &ProviderRefs, age_s: i64, close: bool) -> ChargeAnswer {
+    pub(crate) async fn resolve(
+        &self,
+        charge: &ChargeRequest,
+        refs: &ProviderRefs,
+        age_s: i64,
+        close: bool,
+    ) -> ChargeAnswer {
         let now = self.clock.now();
         let first_sent_at = Timestamp::from_unix_s(now.unix_s() - age_s);
         let request = ResolveRequest { charge: charge.clone(), first_sent_at, now, refs: refs.clone(), close };
@@ -168,19 +176,12 @@ pub(crate) async fn peer_that_answers(bytes: Vec<u8>) -> String {
 
 /// An HTTP answer with this status and body, and a length that may be a lie.
 pub(crate) fn http_answer(status: u16, content_type: &str, body: &str, length: usize) -> Vec<u8> {
-    format!("HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    format!("HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
 }
 
 /// Sends a plain request as a payer's browser would; gives the status and the body.
 pub(crate) async fn browse(method: &str, url: &str) -> (u16, String) {
-    let url = url::Url::parse(url).unwrap();
-    let host = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
-    let mut stream = tokio::net::TcpStream::connect(&host).await.unwrap();
-    let request =
-        format!("{method} {} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", url.path());
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, text.split_once("\r\n\r\n").unwrap().1.to_owned())
+    let answer = send(method, url, &[], "").await.unwrap();
+    (answer.status, answer.body)
 }

@@ -1,0 +1,328 @@
+//! A webhook capability of its own for each test, with a receiver that does what the test says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::store::TestStore;
+use crate::clock::Clock;
+use crate::config::{Config, WebhookConfig};
+use crate::delivery::{Answer, Deliver, DeliveryFuture, DeliveryRequest, DeliveryResult};
+use crate::domain::event::{Event, EventName};
+use crate::domain::ids::{EndpointId, EventId, MerchantId, NotificationId, sortable_id};
+use crate::domain::time::Timestamp;
+use crate::gateway::core::Core;
+use crate::gateway::page::PageRequest;
+use crate::gateway::webhooks::{CreateEndpoint, NewSecretView, NotificationFilter, NotificationView, Webhooks};
+use crate::random::Random;
+use crate::storage::vault::Vault;
+use crate::storage::{Batch, Store, keys};
+
+pub(super) const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
+
+/// What the receiver does with a request.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    Answer(DeliveryResult),
+    /// Answers 200 after this.
+    AnswerAfter(Duration),
+    Hang,
+    Panic,
+}
+
+pub(super) fn answer(status: u16) -> Act {
+    Act::Answer(Ok(Answer { status, retry_after: None, response: format!("answer {status}") }))
+}
+
+/// One request as the receiver saw it.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) at: Timestamp,
+    pub(super) url: String,
+    pub(super) headers: HashMap<String, String>,
+    pub(super) body: String,
+}
+
+impl Seen {
+    pub(super) fn id(&self) -> &str {
+        &self.headers["webhook-id"]
+    }
+}
+
+type Script = dyn Fn(usize, &DeliveryRequest) -> Act + Send + Sync;
+
+/// Stands in for the network.
+pub(super) struct FakeReceiver {
+    clock: Clock,
+    script: Box<Script>,
+    seen: Mutex<Vec<Seen>>,
+    in_flight: Mutex<(usize, usize)>,
+}
+
+impl FakeReceiver {
+    pub(super) fn new(
+        clock: &Clock,
+        script: impl Fn(usize, &DeliveryRequest) -> Act + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            clock: clock.clone(),
+            script: Box::new(script),
+            seen: Mutex::default(),
+            in_flight: Mutex::default(),
+        })
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().clone()
+    }
+
+    pub(super) fn most_in_flight(&self) -> usize {
+        self.in_flight.lock().1
+    }
+
+    async fn receive(&self, request: DeliveryRequest) -> DeliveryResult {
+        let number = {
+            let mut seen = self.seen.lock();
+            let headers = request.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            let body = request.body.to_string();
+            seen.push(Seen { at: self.clock.now(), url: request.url.clone(), headers, body });
+            seen.len() - 1
+        };
+        {
+            let mut in_flight = self.in_flight.lock();
+            in_flight.0 += 1;
+            in_flight.1 = in_flight.1.max(in_flight.0);
+        }
+        let _ended = Ended(&self.in_flight);
+        match (self.script)(number, &request) {
+            Act::Answer(result) => result,
+            Act::AnswerAfter(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(Answer { status: 200, ..Answer::default() })
+            }
+            Act::Hang => std::future::pending().await,
+            Act::Panic => panic!("told to"),
+        }
+    }
+}
+
+struct Ended<'a>(&'a Mutex<(usize, usize)>);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.lock().0 -= 1;
+    }
+}
+
+impl Deliver for FakeReceiver {
+    fn deliver(&self, request: DeliveryRequest) -> DeliveryFuture<'_> {
+        Box::pin(self.receive(request))
+    }
+}
+
+pub(super) struct Fixture {
+    pub(super) webhooks: Webhooks,
+    pub(super) store: Arc<TestStore>,
+    pub(super) clock: Clock,
+    pub(super) merchant_id: MerchantId,
+}
+
+impl Fixture {
+    pub(super) async fn start(
+        store: &Arc<TestStore>,
+        clock: &Clock,
+        deliver: Arc<dyn Deliver>,
+        config: WebhookConfig,
+    ) -> Self {
+        let core = core(store, clock, config);
+        let webhooks = Webhooks::start(core, deliver).await.unwrap();
+        let merchant_id = MerchantId::new("m_1");
+        Self { webhooks, store: Arc::clone(store), clock: clock.clone(), merchant_id }
+    }
+
+    /// An endpoint that wants everything.
+    pub(super) async fn endpoint(&self, url: &str) -> EndpointId {
+        EndpointId::new(self.new_endpoint(url).await.endpoint.id)
+    }
+
+    pub(super) async fn new_endpoint(&self, url: &str) -> NewSecretView {
+        let request = CreateEndpoint { url: url.to_owned(), ..CreateEndpoint::default() };
+        self.webhooks.create_endpoint(&self.merchant_id, request).await.unwrap()
+    }
+
+    /// Commits an event and announces it.
+    pub(super) async fn publish(&self, name: EventName, payment_no: &str) {
+        let planned = {
+            let mut batch = Batch::new();
+            let event = event(name, payment_no, self.clock.now());
+            let planned = self.webhooks.plan(&mut batch, &self.merchant_id, &event, Some("ORDER-1")).unwrap();
+            self.store.commit(batch).await.unwrap();
+            planned
+        };
+        self.webhooks.announce(planned);
+    }
+
+    pub(super) fn notifications(&self) -> Vec<NotificationView> {
+        let page = PageRequest { limit: Some(100), cursor: None };
+        self.webhooks.list_notifications(&self.merchant_id, &NotificationFilter::default(), &page).unwrap().items
+    }
+
+    pub(super) fn only_notification(&self) -> NotificationView {
+        let [only] = self.notifications().try_into().unwrap();
+        self.webhooks.get_notification(&self.merchant_id, &NotificationId::new(only.id)).unwrap()
+    }
+
+    pub(super) fn due(&self) -> usize {
+        self.store.count(&keys::notifications_due())
+    }
+
+    /// Lets everything run that has nothing to wait for, then some virtual time pass.
+    pub(super) async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+        settle().await;
+    }
+}
+
+/// Lets everything run that has nothing to wait for.
+pub(super) async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+pub(super) fn event(name: EventName, payment_no: &str, at: Timestamp) -> Event {
+    let body = format!(r#"{{"event":"{}","payment_no":"{payment_no}","extra":{{"b":1,"a":2}}}}"#, name.as_str());
+    Event {
+        id: EventId::new(sortable_id("ev_", at, 0)),
+        name,
+        object_no: Some(payment_no.to_owned()),
+        amount_minor: 100,
+        at,
+        body: serde_json::value::RawValue::from_string(body).unwrap(),
+    }
+}
+
+pub(super) fn webhook_config() -> WebhookConfig {
+    WebhookConfig {
+        max_attempts: 13,
+        initial_backoff_s: 1,
+        max_backoff_s: 3_600,
+        schedule_s: Vec::new(),
+        jitter_percent: 0,
+        timeout_s: 30,
+        retry_interval_s: 300,
+        endpoint_in_flight_max: 8,
+        in_flight_max: 64,
+        horizon_max: 32,
+        response_max_bytes: 16 * 1024,
+        endpoints_max: 16,
+        restart_spread_ms: 5_000,
+        rotation_overlap_s: 86_400,
+        allowed_private_networks: vec!["127.0.0.0/8".parse().unwrap()],
+    }
+}
+
+fn core(store: &Arc<TestStore>, clock: &Clock, webhook: WebhookConfig) -> Core {
+    let mut config: Config = toml::from_str(REST_OF_CONFIG).unwrap();
+    config.webhook = webhook;
+    let random = Random::seeded(1);
+    Core {
+        store: Arc::clone(store) as Arc<dyn Store>,
+        clock: clock.clone(),
+        random: random.clone(),
+        config: Arc::new(config),
+        vault: Arc::new(Vault::with_key(&[7; 32], random)),
+        tasks: TaskTracker::new(),
+        stopping: CancellationToken::new(),
+    }
+}
+
+/// Sections that webhooks do not look at, except for `drain_timeout_ms`.
+const REST_OF_CONFIG: &str = r#"
+mode = "sandbox"
+[server]
+listen = "127.0.0.1:0"
+admin_listen = "127.0.0.1:0"
+trusted_proxies = []
+body_max_bytes = 1
+head_max_bytes = 1
+header_timeout_ms = 1
+body_timeout_ms = 1
+request_timeout_ms = 1
+idle_timeout_ms = 1
+connections_max = 1
+requests_in_flight_max = 1
+drain_timeout_ms = 3000
+[storage]
+dir = "unused"
+segment_bytes = 1
+queue_batches_max = 1
+group_bytes_max = 1
+overlay_bytes_max = 1
+apply_interval_ms = 1
+checkpoint_interval_ms = 1
+checkpoint_bytes = 1
+cache_bytes = 1
+ballast_bytes = 1
+[auth]
+timestamp_past_s = 1
+timestamp_future_s = 1
+nonces_max = 1
+key_cache_max = 1
+[tiers]
+[limits]
+lease_ms = 1
+merchants_active_max = 1
+idle_ms = 1
+mailbox_max = 1
+snapshot_interval_ms = 1
+[routing]
+mode = "balanced"
+smart = true
+default_channel = "stripe"
+failover_max = 1
+window_outcomes = 1
+prior_outcomes = 1
+prior_success_percent = 1
+breaker_consecutive_failures = 1
+breaker_failure_percent = 1
+breaker_min_outcomes = 1
+breaker_open_ms = 1
+breaker_open_max_ms = 1
+[channels]
+[payments]
+answer_within_ms = 1
+resolve_first_ms = 1
+resolve_early_max_ms = 1
+resolve_late_max_ms = 1
+needs_review_after_s = 1
+action_expires_s = 1
+resolve_in_flight_max = 1
+idempotency_keep_s = 1
+refunds_max = 1
+[webhook]
+max_attempts = 1
+initial_backoff_s = 1
+max_backoff_s = 1
+jitter_percent = 1
+timeout_s = 1
+retry_interval_s = 1
+endpoint_in_flight_max = 1
+in_flight_max = 1
+horizon_max = 1
+response_max_bytes = 1
+endpoints_max = 1
+restart_spread_ms = 1
+rotation_overlap_s = 1
+allowed_private_networks = []
+[fx]
+settlement_currency = "USD"
+as_of = "2025-01-01"
+[fx.rates]
+[telemetry]
+log = "info"
+format = "auto"
+[security]
+"#;

@@ -1,0 +1,203 @@
+//! Endpoints, lists and events.
+
+use std::sync::Arc;
+
+use super::fixture::{FakeReceiver, Fixture, START, answer, event, settle, webhook_config};
+use super::store::store;
+use crate::clock::Clock;
+use crate::domain::event::EventName;
+use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
+use crate::gateway::error::GatewayError;
+use crate::gateway::page::PageRequest;
+use crate::gateway::webhooks::{CreateEndpoint, NotificationFilter, UpdateEndpoint};
+use crate::storage::{Batch, Store};
+
+const URL: &str = "https://example.com/hook";
+
+async fn fixture() -> Fixture {
+    let clock = Clock::virtual_from(START);
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    Fixture::start(&store(), &clock, receiver, webhook_config()).await
+}
+
+fn page(limit: usize, cursor: Option<String>) -> PageRequest {
+    PageRequest { limit: Some(limit), cursor }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_secret_is_shown_once_and_is_not_in_the_store() {
+    let fixture = fixture().await;
+    let made = fixture.new_endpoint(URL).await;
+    assert!(made.secret.starts_with("whsec_"));
+    assert_eq!((made.endpoint.status.as_str(), made.endpoint.events.as_slice()), ("enabled", &["*".to_owned()][..]));
+    assert_eq!((made.endpoint.max_attempts, made.endpoint.url.as_str()), (13, URL));
+    let view = serde_json::to_value(&made).unwrap();
+    assert!(view["secret"].is_string() && view["id"].is_string());
+    let id = EndpointId::new(made.endpoint.id.clone());
+    let read = fixture.webhooks.get_endpoint(&fixture.merchant_id, &id).unwrap();
+    assert!(!serde_json::to_string(&read).unwrap().contains("whsec_"));
+    let stored = fixture.store.get(&crate::storage::keys::endpoint(&fixture.merchant_id, &id)).unwrap().unwrap();
+    assert!(!String::from_utf8_lossy(&stored.value).contains(&made.secret));
+    assert!(!format!("{made:?}").contains(&made.secret));
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_requests_are_refused_by_field() {
+    let fixture = fixture().await;
+    let create = |request| fixture.webhooks.create_endpoint(&fixture.merchant_id, request);
+    let good = CreateEndpoint { url: URL.to_owned(), ..CreateEndpoint::default() };
+    for url in ["http://example.com/", "https://10.0.0.1/", "https://a:b@example.com/", "nonsense"] {
+        let refused = create(CreateEndpoint { url: url.to_owned(), ..good.clone() }).await;
+        assert!(matches!(refused, Err(GatewayError::UrlNotAllowed(_))), "{url}");
+    }
+    let wrong = [
+        ("events", CreateEndpoint { events: Some(vec![]), ..good.clone() }),
+        ("events", CreateEndpoint { events: Some(vec![String::from("nothing")]), ..good.clone() }),
+        ("description", CreateEndpoint { description: Some("x".repeat(501)), ..good.clone() }),
+        ("max_attempts", CreateEndpoint { max_attempts: Some(0), ..good.clone() }),
+        ("max_attempts", CreateEndpoint { max_attempts: Some(101), ..good.clone() }),
+    ];
+    for (field, request) in wrong {
+        let Err(GatewayError::InvalidRequest(errors)) = create(request).await else { panic!("{field} was taken") };
+        assert_eq!(errors[0].field, field);
+    }
+    assert!(fixture.webhooks.list_endpoints(&fixture.merchant_id, &page(20, None)).unwrap().items.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_endpoints_than_the_limit_even_when_made_at_once() {
+    let fixture = Arc::new(fixture().await);
+    let mut making = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let fixture = Arc::clone(&fixture);
+        making.spawn(async move {
+            let request = CreateEndpoint { url: format!("https://{number}.example/"), ..CreateEndpoint::default() };
+            fixture.webhooks.create_endpoint(&fixture.merchant_id, request).await.is_ok()
+        });
+    }
+    let made = making.join_all().await.into_iter().filter(|is_made| *is_made).count();
+    assert!(made <= 16);
+    while fixture.webhooks.list_endpoints(&fixture.merchant_id, &page(100, None)).unwrap().items.len() < 16 {
+        fixture.endpoint(URL).await;
+    }
+    let request = CreateEndpoint { url: URL.to_owned(), ..CreateEndpoint::default() };
+    let refused = fixture.webhooks.create_endpoint(&fixture.merchant_id, request.clone()).await;
+    assert!(matches!(refused, Err(GatewayError::Forbidden(_))));
+    let other = fixture.webhooks.create_endpoint(&MerchantId::new("m_2"), request).await;
+    assert!(other.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_merges_and_is_in_force_for_the_next_event() {
+    let fixture = fixture().await;
+    let id = fixture.endpoint(URL).await;
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    let changes = UpdateEndpoint {
+        events: Some(vec![String::from("refund.*"), String::from("refund.*")]),
+        description: Some(String::from("till 3")),
+        ..UpdateEndpoint::default()
+    };
+    let view = fixture.webhooks.update_endpoint(&fixture.merchant_id, &id, changes).await.unwrap();
+    assert_eq!((view.url.as_str(), view.events.as_slice()), (URL, &["refund.*".to_owned()][..]));
+    assert_eq!(view.description.as_deref(), Some("till 3"));
+    fixture.publish(EventName::PaymentSuccess, "PY2").await;
+    fixture.publish(EventName::RefundSuccess, "PY3").await;
+    settle().await;
+    let numbers: Vec<Option<String>> = fixture.notifications().into_iter().map(|view| view.payment_no).collect();
+    assert_eq!(numbers, [Some(String::from("PY3")), Some(String::from("PY1"))]);
+    let moved = UpdateEndpoint { url: Some(String::from("https://192.168.0.1/")), ..UpdateEndpoint::default() };
+    let refused = fixture.webhooks.update_endpoint(&fixture.merchant_id, &id, moved).await;
+    assert!(matches!(refused, Err(GatewayError::UrlNotAllowed(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_merchants_objects_are_not_there() {
+    let fixture = fixture().await;
+    let id = fixture.endpoint(URL).await;
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    settle().await;
+    let notification_id = NotificationId::new(fixture.only_notification().id);
+    let stranger = MerchantId::new("m_");
+    assert!(matches!(fixture.webhooks.get_endpoint(&stranger, &id), Err(GatewayError::NotFound(_))));
+    assert!(matches!(fixture.webhooks.delete_endpoint(&stranger, &id).await, Err(GatewayError::NotFound(_))));
+    let notification = fixture.webhooks.get_notification(&stranger, &notification_id);
+    assert!(matches!(notification, Err(GatewayError::NotFound(_))));
+    assert!(fixture.webhooks.list_events(&stranger, &page(20, None)).unwrap().items.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_listed_in_order_without_gaps_and_a_poller_goes_on_where_it_was() {
+    let fixture = fixture().await;
+    for number in 0..5 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    let list = |cursor| fixture.webhooks.list_events(&fixture.merchant_id, &page(2, cursor)).unwrap();
+    let mut sequences = Vec::new();
+    let mut cursor = None;
+    for _ in 0..3 {
+        let events = list(cursor);
+        sequences.extend(events.items.iter().map(|event| event.sequence));
+        cursor = events.next_cursor;
+    }
+    assert_eq!(sequences, [1, 2, 3, 4, 5]);
+    let nothing_new = list(cursor);
+    assert!(nothing_new.items.is_empty());
+    fixture.publish(EventName::PaymentFailed, "PY5").await;
+    let new = list(nothing_new.next_cursor);
+    assert_eq!((new.items.len(), new.items[0].sequence), (1, 6));
+    assert_eq!((new.items[0].event.as_str(), new.items[0].payment_no.as_deref()), ("payment.failed", Some("PY5")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn notifications_are_listed_newest_first_by_filter_and_page() {
+    let fixture = fixture().await;
+    let id = fixture.endpoint(URL).await;
+    for number in 0..250 {
+        let name = if number % 50 == 0 { EventName::RefundFailed } else { EventName::PaymentSuccess };
+        fixture.publish(name, &format!("PY{number:03}")).await;
+        settle().await;
+    }
+    let numbers = |filter: &NotificationFilter, limit| {
+        let mut numbers = Vec::new();
+        let mut cursor = None;
+        loop {
+            let found =
+                fixture.webhooks.list_notifications(&fixture.merchant_id, filter, &page(limit, cursor)).unwrap();
+            assert!(found.items.len() <= limit);
+            numbers.extend(found.items.into_iter().filter_map(|view| view.payment_no));
+            cursor = found.next_cursor;
+            if cursor.is_none() {
+                return numbers;
+            }
+        }
+    };
+    let all: Vec<String> = (0..250).rev().map(|number| format!("PY{number:03}")).collect();
+    assert_eq!(numbers(&NotificationFilter::default(), 100), all);
+    let refunds = NotificationFilter { event: Some(String::from("refund.failed")), ..NotificationFilter::default() };
+    assert_eq!(numbers(&refunds, 2), ["PY200", "PY150", "PY100", "PY050", "PY000"]);
+    let one = NotificationFilter {
+        payment_no: Some(String::from("PY007")),
+        status: Some(String::from("success")),
+        endpoint_id: Some(id.to_string()),
+        ..NotificationFilter::default()
+    };
+    assert_eq!(numbers(&one, 20), ["PY007"]);
+    let wrong = NotificationFilter { status: Some(String::from("sent")), ..NotificationFilter::default() };
+    let refused = fixture.webhooks.list_notifications(&fixture.merchant_id, &wrong, &page(20, None));
+    assert!(matches!(refused, Err(GatewayError::InvalidRequest(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_not_committed_leaves_nothing() {
+    let fixture = fixture().await;
+    fixture.endpoint(URL).await;
+    let mut batch = Batch::new();
+    let planned = fixture
+        .webhooks
+        .plan(&mut batch, &fixture.merchant_id, &event(EventName::PaymentSuccess, "PY1", START), None)
+        .unwrap();
+    assert_eq!((batch.appends.len(), batch.writes.len(), batch.preconditions.len()), (1, 2, 0));
+    fixture.webhooks.announce(planned);
+    settle().await;
+    assert_eq!((fixture.notifications().len(), fixture.due()), (0, 0));
+}

@@ -1,0 +1,5 @@
+mod fixture;
+mod management;
+mod sending;
+mod sockets;
+mod store;

@@ -1,0 +1,159 @@
+//! A store in memory that can be told to fail.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::ops::Bound;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::storage::{ABSENT, Batch, CommitFuture, Committed, Health, Row, Scan, Store, StoreError, Versioned, Write};
+
+#[derive(Default)]
+pub(super) struct TestStore {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    rows: BTreeMap<Vec<u8>, Versioned>,
+    streams: BTreeMap<Vec<u8>, u64>,
+    sequence: u64,
+    failures: VecDeque<(StoreError, Stored)>,
+    panics_on_scan_of: Option<Vec<u8>>,
+}
+
+/// Whether a commit that fails was stored all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    No,
+    Yes,
+}
+
+impl TestStore {
+    /// The next commits fail like this.
+    pub(super) fn fail(&self, failures: impl IntoIterator<Item = (StoreError, Stored)>) {
+        self.state.lock().failures.extend(failures);
+    }
+
+    /// Whether all failures have been had.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state.lock().failures.is_empty()
+    }
+
+    /// The next scan under this prefix panics.
+    pub(super) fn panic_on_scan_of(&self, prefix: Vec<u8>) {
+        self.state.lock().panics_on_scan_of = Some(prefix);
+    }
+
+    pub(super) fn count(&self, prefix: &[u8]) -> usize {
+        self.state.lock().rows.keys().filter(|key| key.starts_with(prefix)).count()
+    }
+}
+
+impl State {
+    fn commit(&mut self, batch: Batch) -> Result<Committed, StoreError> {
+        let mut keys: Vec<&Vec<u8>> =
+            batch.writes.iter().map(|(Write::Put { key, .. } | Write::Delete { key })| key).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), batch.writes.len(), "a key is written twice in one batch");
+        for (index, precondition) in batch.preconditions.iter().enumerate() {
+            let revision = self.rows.get(&precondition.key).map_or(ABSENT, |row| row.revision);
+            if revision != precondition.revision {
+                return Err(StoreError::Precondition { index });
+            }
+        }
+        self.sequence += 1;
+        let revision = self.sequence;
+        for write in batch.writes {
+            match write {
+                Write::Put { key, value } => {
+                    self.rows.insert(key, Versioned { revision, value: value.into() });
+                }
+                Write::Delete { key } => {
+                    self.rows.remove(&key);
+                }
+            }
+        }
+        let mut numbers = Vec::new();
+        for append in batch.appends {
+            let number = self.streams.entry(append.stream.clone()).or_default();
+            *number += 1;
+            let key = [append.stream.as_slice(), &number.to_be_bytes()].concat();
+            self.rows.insert(key, Versioned { revision, value: append.value.into() });
+            numbers.push(*number);
+        }
+        Ok(Committed { sequence: revision, numbers })
+    }
+}
+
+impl Store for TestStore {
+    fn commit(&self, batch: Batch) -> CommitFuture {
+        let mut state = self.state.lock();
+        let result = match state.failures.pop_front() {
+            None => state.commit(batch),
+            Some((error, stored)) => {
+                if stored == Stored::Yes {
+                    state.commit(batch).unwrap();
+                }
+                Err(error)
+            }
+        };
+        Box::pin(async move {
+            // A real commit takes a while, in which others run.
+            tokio::task::yield_now().await;
+            result
+        })
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        Ok(self.state.lock().rows.get(key).cloned())
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError> {
+        let mut state = self.state.lock();
+        assert!((1..=1_000).contains(&scan.limit), "a scan of {} rows", scan.limit);
+        if state.panics_on_scan_of.as_ref().is_some_and(|prefix| scan.start.starts_with(prefix)) {
+            state.panics_on_scan_of = None;
+            drop(state);
+            panic!("told to");
+        }
+        if scan.end.as_ref().is_some_and(|end| *end <= scan.start) {
+            return Ok(Vec::new());
+        }
+        let upper = scan.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let range = state.rows.range::<Vec<u8>, _>((Bound::Included(&scan.start), upper));
+        let row = |(key, versioned): (&Vec<u8>, &Versioned)| Row { key: key.clone(), versioned: versioned.clone() };
+        if scan.reverse {
+            return Ok(range.rev().take(scan.limit).map(row).collect());
+        }
+        Ok(range.take(scan.limit).map(row).collect())
+    }
+
+    fn health(&self) -> Health {
+        let committed = self.state.lock().sequence;
+        Health {
+            poisoned: None,
+            accepts_new: true,
+            committed,
+            applied: committed,
+            overlay_bytes: 0,
+            journal_bytes_written: 0,
+        }
+    }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A store that all the parts of one test share.
+pub(super) fn store() -> Arc<TestStore> {
+    Arc::new(TestStore::default())
+}

@@ -1,0 +1,76 @@
+//! A small file that is always either the old one or the new one: written beside its place, synced, renamed. The first
+//! line is a checksum of the rest.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::storage::files::sync_directory_at;
+
+/// A file that is written whole.
+#[derive(Clone, Debug)]
+pub struct WholeFile {
+    path: PathBuf,
+}
+
+impl WholeFile {
+    /// The file at `path`.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it holds; `None` when it is not there or was damaged.
+    ///
+    /// # Errors
+    /// When it is there but can't be read.
+    pub fn read(&self) -> std::io::Result<Option<Vec<u8>>> {
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+        let (checksum, content) = (&bytes[..end], &bytes[end + 1..]);
+        let intact = checksum == format!("{:016x}", xxh3_64(content)).as_bytes();
+        Ok(intact.then(|| content.to_vec()))
+    }
+
+    /// Replaces it. Blocks until it is on disk.
+    ///
+    /// # Errors
+    /// When that fails; the old file is then still there.
+    pub fn write(&self, content: &[u8]) -> std::io::Result<()> {
+        let temporary = self.path.with_extension("tmp");
+        let mut file = std::fs::File::create(&temporary)?;
+        writeln!(file, "{:016x}", xxh3_64(content))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, &self.path)?;
+        self.path.parent().map_or(Ok(()), sync_directory_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_damage_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = WholeFile::new(directory.path().join("windows"));
+        assert_eq!(file.read().unwrap(), None);
+        file.write(b"one").unwrap();
+        file.write(b"two\nlines").unwrap();
+        assert_eq!(file.read().unwrap(), Some(b"two\nlines".to_vec()));
+        let mut bytes = std::fs::read(file.path()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(file.path(), bytes).unwrap();
+        assert_eq!(file.read().unwrap(), None);
+    }
+}
