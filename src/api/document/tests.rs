@@ -1,3 +1,5 @@
+//! The document is complete: routes, references, errors, credentials.
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;

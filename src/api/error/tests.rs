@@ -1,3 +1,5 @@
+//! Every error has its code, status, fields, headers and words.
+
 use std::collections::BTreeSet;
 
 use super::*;
