@@ -85,6 +85,15 @@ fn errors_carry_fields_of_their_own() {
 }
 
 #[test]
+fn fields_are_written_in_the_order_in_which_people_read_them() {
+    let error = ApiError::from(GatewayError::InvalidState { status: String::from("failed") });
+    assert_eq!(
+        error.body(Language::English, "req_1"),
+        r#"{"code":"INVALID_STATE","message":"Not possible in status failed","status":"failed","request_id":"req_1"}"#
+    );
+}
+
+#[test]
 fn the_inside_is_not_shown() {
     let error = ApiError::from(GatewayError::Internal(String::from("sled is on fire")));
     for language in [Language::English, Language::Chinese] {
