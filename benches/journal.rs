@@ -6,7 +6,7 @@
 //!   a zero-filled file. This is what the disk allows for groups of that size;
 //! - *full groups*: the same, with one group of all writers for each `fdatasync`, which no closed loop can reach.
 //!
-//! Environment: `WRITERS` (64), `COMMITS` a turn (20,000), `VALUE_BYTES` (700), `TURNS` (5), `DIR` (the system's
+//! Environment: `WRITERS` (64), `COMMITS` a turn (10,000), `VALUE_BYTES` (700), `TURNS` (15), `APPLY_INTERVAL_MS` (100), `DIR` (the system's
 //! temporary directory; should be on the disk that is meant).
 #![allow(
     clippy::print_stdout,
@@ -15,6 +15,7 @@
     reason = "a program that measures and prints"
 )]
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -41,60 +42,69 @@ struct Turn {
 fn main() {
     let plan = Plan {
         writers: from_environment("WRITERS", 64),
-        commits: from_environment("COMMITS", 20_000),
+        commits: from_environment("COMMITS", 10_000),
         value_bytes: usize::try_from(from_environment("VALUE_BYTES", 700)).expect("a length"),
-        turns: usize::try_from(from_environment("TURNS", 5)).expect("a number"),
+        turns: usize::try_from(from_environment("TURNS", 15)).expect("a number"),
     };
     let parent = std::env::var("DIR").map_or_else(|_| std::env::temp_dir(), Into::into);
+    let dir = tempfile::tempdir_in(parent).expect("a directory");
+    let bytes_a_turn = 2 * plan.commits * (plan.value_bytes as u64 + 200);
+    let raw = RawFile::create(dir.path(), plan.turns as u64 * bytes_a_turn);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let (mut engine, mut append, mut full) = (Vec::new(), Vec::new(), Vec::new());
-    for turn in 1..=plan.turns {
-        let dir = tempfile::tempdir_in(&parent).expect("a directory");
-        let measured = runtime.block_on(measure_engine(&plan, dir.path()));
-        let raw = measure_append(&plan, dir.path(), measured.frames, measured.bytes);
-        let grouped = measure_append(&plan, dir.path(), plan.commits / plan.writers, measured.bytes);
+    let engine = Arc::new(open(dir.path()));
+    let (mut engines, mut appends, mut groups, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for turn in 0..plan.turns {
+        let measured = runtime.block_on(measure_engine(&plan, &engine, turn));
+        let append = plan.commits as f64 / raw.append(measured.frames, measured.bytes);
+        let group = plan.commits as f64 / raw.append(plan.commits / plan.writers, measured.bytes);
         println!(
-            "turn {turn}: engine {:>7.0}/s in {} frames of {:.1} commits, append {raw:>7.0}/s, full groups {grouped:>7.0}/s",
+            "turn {turn:>2}: engine {:>7.0}/s in frames of {:>4.1} commits, append {append:>7.0}/s, full groups {group:>7.0}/s",
             measured.commits_per_s,
-            measured.frames,
             plan.commits as f64 / measured.frames as f64,
         );
-        engine.push(measured.commits_per_s);
-        append.push(raw);
-        full.push(grouped);
+        engines.push(measured.commits_per_s);
+        appends.push(append);
+        groups.push(group);
+        shares.push(100.0 * measured.commits_per_s / append);
     }
-    let (engine, append, full) = (median(engine), median(append), median(full));
+    engine.close().expect("a clean stop");
+    let (engine, append, group) = (median(engines), median(appends), median(groups));
     println!(
-        "median: engine {engine:.0}/s = {:.0} % of append {append:.0}/s = {:.0} % of full groups {full:.0}/s",
+        "medians: engine {engine:.0}/s, append {append:.0}/s, full groups {group:.0}/s; engine/append {:.0} %, of each turn {:.0} %",
         100.0 * engine / append,
-        100.0 * engine / full,
+        median(shares),
     );
 }
 
-async fn measure_engine(plan: &Plan, dir: &Path) -> Turn {
+fn open(dir: &Path) -> Engine {
     let config = StorageConfig {
         dir: dir.join("store"),
         segment_bytes: 64 << 20,
         queue_batches_max: 4096,
         group_bytes_max: 1 << 20,
         overlay_bytes_max: 256 << 20,
-        apply_interval_ms: 200,
+        apply_interval_ms: from_environment("APPLY_INTERVAL_MS", 100),
         checkpoint_interval_ms: 5000,
         checkpoint_bytes: 64 << 20,
         cache_bytes: 64 << 20,
         ballast_bytes: 0,
     };
-    let engine = Arc::new(Engine::open_dir(&config).expect("a store"));
-    // The first commit waits for the first segment, which is not what is measured.
-    engine.commit(batch(plan, u64::MAX, 0)).await.expect("a commit");
+    Engine::open_dir(&config).expect("a store")
+}
+
+async fn measure_engine(plan: &Plan, engine: &Arc<Engine>, turn: usize) -> Turn {
+    // The first commit of all waits for the first segment, which is not what is measured.
+    engine.commit(Batch::new()).await.expect("a commit");
     let before = engine.health();
-    let started = Instant::now();
     let each = plan.commits / plan.writers;
-    let writers: Vec<_> = (0..plan.writers)
-        .map(|writer| {
-            let engine = Arc::clone(&engine);
-            let batches: Vec<Batch> = (0..each).map(|number| batch(plan, writer, number)).collect();
+    let batches = |writer| (0..each).map(move |number| batch(plan, turn, writer, number)).collect::<Vec<Batch>>();
+    let all: Vec<_> = (0..plan.writers).map(batches).collect();
+    let started = Instant::now();
+    let writers: Vec<_> = all
+        .into_iter()
+        .map(|batches| {
+            let engine = Arc::clone(engine);
             tokio::spawn(async move {
                 for batch in batches {
                     engine.commit(batch).await.expect("a commit");
@@ -107,7 +117,10 @@ async fn measure_engine(plan: &Plan, dir: &Path) -> Turn {
     }
     let seconds = started.elapsed().as_secs_f64();
     let after = engine.health();
-    engine.close().expect("a clean stop");
+    // What is left to do is not to be done at the expense of the next measurement.
+    while engine.health().applied < after.committed {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     Turn {
         commits_per_s: (each * plan.writers) as f64 / seconds,
         frames: after.journal_frames_written - before.journal_frames_written,
@@ -115,27 +128,40 @@ async fn measure_engine(plan: &Plan, dir: &Path) -> Turn {
     }
 }
 
-fn batch(plan: &Plan, writer: u64, number: u64) -> Batch {
+fn batch(plan: &Plan, turn: usize, writer: u64, number: u64) -> Batch {
     let mut batch = Batch::new();
-    batch.insert(format!("writer/{writer:020}/{number:010}").into_bytes(), vec![7; plan.value_bytes]);
+    batch.insert(format!("writer/{writer:05}/{turn:05}/{number:010}").into_bytes(), vec![7; plan.value_bytes]);
     batch
 }
 
-/// Commits a second if each frame took only its append and its sync.
-fn measure_append(plan: &Plan, dir: &Path, frames: u64, bytes: u64) -> f64 {
-    let file = File::create(dir.join("append")).expect("a file");
-    let frame = vec![7; usize::try_from(bytes / frames).expect("a length")];
-    let zeros = vec![0; 1 << 20];
-    for chunk in 0..=bytes >> 20 {
-        file.write_all_at(&zeros, chunk << 20).expect("zeros");
+/// A file that was filled with zeros and synced.
+struct RawFile {
+    file: File,
+    offset: Cell<u64>,
+}
+
+impl RawFile {
+    fn create(dir: &Path, bytes: u64) -> Self {
+        let file = File::create(dir.join("append")).expect("a file");
+        let zeros = vec![0; 1 << 20];
+        for chunk in 0..=bytes >> 20 {
+            file.write_all_at(&zeros, chunk << 20).expect("zeros");
+        }
+        file.sync_all().expect("a sync");
+        Self { file, offset: Cell::new(0) }
     }
-    file.sync_all().expect("a sync");
-    let started = Instant::now();
-    for number in 0..frames {
-        file.write_all_at(&frame, number * frame.len() as u64).expect("an append");
-        file.sync_data().expect("a sync");
+
+    /// Seconds for appending so many frames of so many bytes together, with a sync after each.
+    fn append(&self, frames: u64, bytes: u64) -> f64 {
+        let frame = vec![7; usize::try_from(bytes / frames).expect("a length")];
+        let started = Instant::now();
+        for _ in 0..frames {
+            self.file.write_all_at(&frame, self.offset.get()).expect("an append");
+            self.file.sync_data().expect("a sync");
+            self.offset.set(self.offset.get() + frame.len() as u64);
+        }
+        started.elapsed().as_secs_f64()
     }
-    plan.commits as f64 / started.elapsed().as_secs_f64()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -8,9 +8,11 @@ use tempfile::TempDir;
 use crate::config::StorageConfig;
 use crate::random::Random;
 use crate::storage::engine::{Engine, EngineOptions};
+use crate::storage::files::DiskFiles;
 use crate::storage::index::MemoryIndex;
 use crate::storage::memory::MemoryStore;
 use crate::storage::sim_files::SimFiles;
+use crate::storage::sled_index::SledHome;
 use crate::storage::{ABSENT, Batch, Committed, Scan, Store, StoreError, Urgency};
 
 /// Small enough that segments, groups and passes end often.
@@ -63,6 +65,18 @@ impl Kind for Simulated {
     fn open(&self) -> Arc<dyn Store> {
         let files = Arc::new(self.0.clone());
         Arc::new(Engine::open(files, &self.1, &options(), Random::seeded(1)).unwrap())
+    }
+}
+
+/// The real disk, with an index that is reopened all the time.
+struct Reopening(TempDir);
+
+impl Kind for Reopening {
+    fn open(&self) -> Arc<dyn Store> {
+        let files = Arc::new(DiskFiles::new(self.0.path()));
+        let home = SledHome::new(self.0.path().join("index"), 8 << 20);
+        let options = EngineOptions { reopen_bytes: 20_000, ..options() };
+        Arc::new(Engine::open(files, &home, &options, Random::seeded(1)).unwrap())
     }
 }
 
@@ -437,6 +451,12 @@ async fn engine_on_simulated_files_conforms() {
     let simulated = Simulated(SimFiles::new(), MemoryIndex::new());
     run_all(&simulated).await;
     run_reopening(&simulated).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn engine_with_an_index_that_is_often_reopened_conforms() {
+    run_all(&Reopening(TempDir::new().unwrap())).await;
+    run_reopening(&Reopening(TempDir::new().unwrap())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

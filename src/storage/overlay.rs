@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_put_over_a_sealed_entry_is_never_taken_for_new() {
         let overlay = Overlay::new(0);
-        overlay.add([delete("a", 1)], 1);
+        overlay.add([put("a", 1, false)], 1);
         overlay.seal(0).unwrap();
         overlay.add([put("a", 2, true), delete("a", 3)], 3);
         assert_eq!(overlay.lookup(b"a"), Lookup::Deleted);

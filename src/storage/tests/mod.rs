@@ -4,6 +4,7 @@ mod crashes;
 mod damage;
 mod failures;
 mod index_loss;
+mod sim_files;
 
 use std::sync::Arc;
 use std::time::Duration;
