@@ -90,7 +90,7 @@ impl Receiver {
 
     /// Waits until so many requests have come.
     pub(crate) async fn wait_for(&self, requests: usize) -> Vec<Received> {
-        eventually(|| (self.received.lock().len() >= requests).then(|| self.received())).await
+        eventually(|| Some(self.received()).filter(|received| received.len() >= requests)).await
     }
 }
 

@@ -122,6 +122,12 @@ impl WebhookDirectory {
         self.inner.lock().supervisor = None;
     }
 
+    /// Lets fewer actors be in memory at once.
+    #[cfg(test)]
+    pub(crate) fn limit_actors(&self, actors_max: usize) {
+        self.inner.lock().actors_max = actors_max;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.inner.lock().entries.len()
     }
