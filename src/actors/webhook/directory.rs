@@ -141,6 +141,11 @@ impl WebhookDirectory {
         self.inner.lock().is_overflowing = false;
     }
 
+    /// Makes every actor look, so that those that only sleep make room for endpoints that were turned away.
+    pub(super) fn poke_all_actors(&self) {
+        self.inner.lock().entries.values_mut().for_each(Entry::poke);
+    }
+
     /// Whether endpoints are waiting for others to be put away.
     pub(super) fn is_overflowing(&self) -> bool {
         self.inner.lock().is_overflowing

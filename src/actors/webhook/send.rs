@@ -174,10 +174,10 @@ fn read(engine: &Engine, due: &Due) -> Result<Option<(Notification, u64)>, Store
 async fn remove_entry(engine: &Engine, due: &Due) -> Result<(), StoreError> {
     let stored = engine.parts.store.get(&due.row_key())?;
     let mut batch = Batch::finishing();
-    if let Some(stored) = &stored {
-        if due.is_for(&record::decode(&stored.value)?) {
-            return Ok(());
-        }
+    if let Some(stored) = &stored
+        && due.is_for(&record::decode(&stored.value)?)
+    {
+        return Ok(());
     }
     batch.expect(due.row_key(), stored.map_or(crate::storage::ABSENT, |stored| stored.revision));
     batch.delete(due.key());
