@@ -12,6 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use tokio::sync::Semaphore;
 
+use crate::config::WebhookConfig;
 use crate::delivery::url::{Scope, allowed_loopback, is_localhost, vet};
 use crate::delivery::{Answer, Deliver, DeliveryError, DeliveryFuture, DeliveryRequest, DeliveryResult};
 
@@ -31,6 +32,17 @@ pub struct DeliverySettings {
     pub idle_connections_per_host_max: usize,
     /// Private networks to which webhooks may go.
     pub allowed_private_networks: Vec<IpNet>,
+}
+
+impl From<&WebhookConfig> for DeliverySettings {
+    fn from(config: &WebhookConfig) -> Self {
+        Self {
+            timeout: Duration::from_secs(config.timeout_s),
+            response_max_bytes: config.response_max_bytes,
+            idle_connections_per_host_max: config.endpoint_in_flight_max,
+            allowed_private_networks: config.allowed_private_networks.clone(),
+        }
+    }
 }
 
 /// Sends webhooks over HTTP.

@@ -49,6 +49,8 @@ pub(crate) fn reply(status: u16, header_lines: &str, body: &[u8]) -> Reply {
     Reply::Bytes([head.as_bytes(), body].concat())
 }
 
+type Script = Arc<dyn Fn(usize, &Received) -> Reply + Send + Sync>;
+
 /// A receiver on a free port of 127.0.0.1; dropping it closes everything.
 pub(crate) struct Receiver {
     /// Where it is.
@@ -65,7 +67,7 @@ impl Receiver {
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let received = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
-        let script: Arc<dyn Fn(usize, &Received) -> Reply + Send + Sync> = Arc::new(script);
+        let script: Script = Arc::new(script);
         let mut accepting = JoinSet::new();
         let (log, count) = (Arc::clone(&received), Arc::clone(&connections));
         accepting.spawn(async move {
@@ -90,7 +92,7 @@ impl Receiver {
 
     /// Waits until so many requests have come.
     pub(crate) async fn wait_for(&self, requests: usize) -> Vec<Received> {
-        eventually(|| (self.received.lock().len() >= requests).then(|| self.received())).await
+        eventually(|| Some(self.received()).filter(|received| received.len() >= requests)).await
     }
 }
 
@@ -105,11 +107,7 @@ pub(crate) async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
     panic!("it did not happen");
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    log: Arc<Mutex<Vec<Received>>>,
-    script: Arc<dyn Fn(usize, &Received) -> Reply + Send + Sync>,
-) {
+async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Received>>>, script: Script) {
     while let Some(request) = read_request(&mut stream).await {
         let number = {
             let mut log = log.lock();

@@ -11,6 +11,9 @@ use crate::delivery::address::{Reach, reach_of};
 /// Longest URL of an endpoint, in bytes.
 pub const URL_MAX_BYTES: usize = 2_048;
 
+/// Top levels that no public name server knows (RFC 6761, RFC 6762, RFC 8375, ICANN's `.internal`).
+const PRIVATE_TOP_LEVELS: [&str; 5] = [".internal", ".local", ".lan", ".home.arpa", ".test"];
+
 /// Which addresses a request to a vetted URL may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -105,19 +108,19 @@ fn scope_of_name(url: &Url, name: &str, allowed_private_networks: &[IpNet]) -> R
     if name.ends_with('.') {
         return Err(String::from("its host must not end with a dot"));
     }
-    let has_private_networks = !allowed_private_networks.is_empty();
-    if !name.contains('.') {
-        return if has_private_networks {
-            Ok(Scope::AllowedOnly)
-        } else {
+    if is_private_name(name) {
+        return if allowed_private_networks.is_empty() {
             Err(String::from("its host is not a name on the public internet"))
+        } else {
+            Ok(Scope::AllowedOnly)
         };
     }
-    match fit_for_public(url) {
-        Ok(()) => Ok(Scope::PublicOrAllowed),
-        Err(_) if has_private_networks => Ok(Scope::AllowedOnly),
-        Err(reason) => Err(reason),
-    }
+    fit_for_public(url).map(|()| Scope::PublicOrAllowed)
+}
+
+/// Whether a host name can't be one of the public internet: without a dot, or below a top level that is set aside.
+fn is_private_name(name: &str) -> bool {
+    !name.contains('.') || PRIVATE_TOP_LEVELS.iter().any(|top_level| name.ends_with(top_level))
 }
 
 /// Only TLS goes over the public internet, and only to ports on which web servers are: other services must not be
@@ -181,6 +184,8 @@ mod tests {
             "https://a.localhost./",
             "https://example.com./",
             "https://redis/",
+            "https://metadata.google.internal/",
+            "https://printer.local/",
             "https://127.0.0.1/",
             "https://127.1/",
             "https://2130706433/",
@@ -224,13 +229,19 @@ mod tests {
             "http://localhost:1234/",
             "http://2130706433:1234/",
             "http://receiver:8080/",
-            "http://hooks.corp.example:81/",
+            "http://hooks.internal:81/",
         ] {
             assert_eq!(vet(text, &loopback()).map(|vetted| vetted.scope), Ok(Scope::AllowedOnly), "{text}");
         }
-        for text in
-            ["http://10.0.0.1/", "http://8.8.8.8/", "https://8.8.8.8:22/", "http://[::1]/", "http://user@127.0.0.1/"]
-        {
+        for text in [
+            "http://10.0.0.1/",
+            "http://8.8.8.8/",
+            "https://8.8.8.8:22/",
+            "http://[::1]/",
+            "http://user@127.0.0.1/",
+            "http://example.com/",
+            "https://example.com:22/",
+        ] {
             assert!(vet(text, &loopback()).is_err(), "{text}");
         }
     }

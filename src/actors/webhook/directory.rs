@@ -122,6 +122,12 @@ impl WebhookDirectory {
         self.inner.lock().supervisor = None;
     }
 
+    /// Lets fewer actors be in memory at once.
+    #[cfg(test)]
+    pub(crate) fn limit_actors(&self, actors_max: usize) {
+        self.inner.lock().actors_max = actors_max;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.inner.lock().entries.len()
     }
@@ -133,6 +139,11 @@ impl WebhookDirectory {
     /// Forgets that endpoints were turned away; they are about to be poked again.
     pub(super) fn begin_to_look_for_turned_away(&self) {
         self.inner.lock().is_overflowing = false;
+    }
+
+    /// Makes every actor look, so that those that only sleep make room for endpoints that were turned away.
+    pub(super) fn poke_all_actors(&self) {
+        self.inner.lock().entries.values_mut().for_each(Entry::poke);
     }
 
     /// Whether endpoints are waiting for others to be put away.

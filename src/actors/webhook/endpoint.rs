@@ -216,6 +216,7 @@ impl EndpointState {
         let merchant_id = record::decode::<DueEntry>(&first.versioned.value)?.merchant_id;
         let endpoint = self.reader.load(store, &self.engine.parts.vault, &merchant_id, now)?;
         let mut next_due_at = later.first().and_then(|row| keys::parse_notification_due(&row.key)).map(|due| due.1);
+        let is_deleted = endpoint.is_none();
         match endpoint.map(|loaded| loaded.endpoint.status) {
             Some(EndpointStatus::Enabled) => {}
             Some(EndpointStatus::Paused | EndpointStatus::Disabled) => {
@@ -229,7 +230,10 @@ impl EndpointState {
             }
         }
         let is_whole = rows.len() < limit;
-        self.window = rows.into_iter().filter_map(|row| self.waiting(&row, now, known)).collect();
+        self.window = rows.iter().filter_map(|row| self.waiting(row, known)).collect();
+        if is_deleted {
+            self.window.iter_mut().for_each(|waiting| waiting.ready_at = now);
+        }
         Ok(Some(Refilled { is_whole, next_due_at }))
     }
 
@@ -238,7 +242,7 @@ impl EndpointState {
         self.engine.parts.store.scan(&Scan { start, end, limit, reverse: false })
     }
 
-    fn waiting(&self, row: &Row, now: Timestamp, known: &Look) -> Option<Waiting> {
+    fn waiting(&self, row: &Row, known: &Look) -> Option<Waiting> {
         let (_, due_at, notification_id) = keys::parse_notification_due(&row.key)?;
         if known.in_flight.contains(&notification_id) {
             return None;
@@ -251,8 +255,9 @@ impl EndpointState {
             }
         };
         let held_until = known.held.get(&notification_id).copied().unwrap_or_default();
-        let ready_at = self.spread(due_at, &notification_id).min(now.max(self.spread_end())).max(held_until);
-        Some(Waiting { due: Due { endpoint_id: self.endpoint_id.clone(), due_at, notification_id, entry }, ready_at })
+        let ready_at = self.spread(due_at, &notification_id).max(held_until);
+        let due = Due { endpoint_id: self.endpoint_id.clone(), due_at, notification_id, entry };
+        Some(Waiting { due, ready_at })
     }
 
     /// When something may be started that was due at `due_at`: what waited while we were not running is spread over
@@ -264,10 +269,6 @@ impl EndpointState {
         let spread_ms = self.engine.parts.config.restart_spread_ms;
         let place_ms = xxh3_64(notification_id.as_str().as_bytes()).checked_rem(spread_ms).unwrap_or(0);
         self.engine.started_at.plus(Duration::from_millis(place_ms))
-    }
-
-    fn spread_end(&self) -> Timestamp {
-        self.engine.started_at.plus(Duration::from_millis(self.engine.parts.config.restart_spread_ms))
     }
 }
 

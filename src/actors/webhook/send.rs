@@ -174,10 +174,10 @@ fn read(engine: &Engine, due: &Due) -> Result<Option<(Notification, u64)>, Store
 async fn remove_entry(engine: &Engine, due: &Due) -> Result<(), StoreError> {
     let stored = engine.parts.store.get(&due.row_key())?;
     let mut batch = Batch::finishing();
-    if let Some(stored) = &stored {
-        if due.is_for(&record::decode(&stored.value)?) {
-            return Ok(());
-        }
+    if let Some(stored) = &stored
+        && due.is_for(&record::decode(&stored.value)?)
+    {
+        return Ok(());
     }
     batch.expect(due.row_key(), stored.map_or(crate::storage::ABSENT, |stored| stored.revision));
     batch.delete(due.key());
@@ -208,10 +208,6 @@ async fn commit_result(engine: &Engine, due: &Due, sent_to: &Endpoint, result: &
     let mut last_error = None;
     for commit in 0..COMMITS_MAX {
         let Some((notification, revision)) = read(engine, due)? else { return Ok(()) };
-        if notification.tries.contains(&this_try) {
-            // An earlier commit whose outcome was not known was stored after all.
-            return Ok(());
-        }
         let mut batch = Batch::finishing();
         let mut is_disabled = false;
         let changed = if due.is_for(&notification) {
@@ -226,6 +222,9 @@ async fn commit_result(engine: &Engine, due: &Due, sent_to: &Endpoint, result: &
                 is_disabled = disable_endpoint(engine, due, &mut batch, (reason, now))?;
             }
             changed
+        } else if notification.last_try() == Some(&this_try) {
+            // An earlier commit whose outcome was not known was stored after all.
+            return Ok(());
         } else {
             let mut changed = notification;
             changed.note_late_try(result, now);

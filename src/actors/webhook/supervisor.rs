@@ -62,13 +62,14 @@ impl Actor for Supervisor {
         match message {
             SupervisorMessage::Start(endpoint_id) => start(&myself, state, endpoint_id).await,
             SupervisorMessage::LookForTurnedAwayLater => {
-                let _ = myself.send_after(TURNED_AWAY_INTERVAL, || SupervisorMessage::LookForTurnedAway);
+                state.engine.directory.poke_all_actors();
+                drop(myself.send_after(TURNED_AWAY_INTERVAL, || SupervisorMessage::LookForTurnedAway));
             }
             SupervisorMessage::LookForTurnedAway => {
                 state.engine.directory.begin_to_look_for_turned_away();
                 if let Err(error) = poke_all_due(&state.engine).await {
                     tracing::error!(%error, "due webhooks can't be read");
-                    let _ = myself.send_after(TURNED_AWAY_INTERVAL, || SupervisorMessage::LookForTurnedAway);
+                    drop(myself.send_after(TURNED_AWAY_INTERVAL, || SupervisorMessage::LookForTurnedAway));
                 }
             }
         }
@@ -128,22 +129,40 @@ fn start_again(
 ) {
     let Some(failures) = state.engine.directory.lost(&endpoint_id, actor_id) else { return };
     let doublings = failures.saturating_sub(1).min(RESTART_DOUBLINGS_MAX);
-    let _ = myself.send_after(RESTART_FIRST * 2_u32.pow(doublings), move || SupervisorMessage::Start(endpoint_id));
+    let wait = RESTART_FIRST * 2_u32.pow(doublings);
+    drop(myself.send_after(wait, move || SupervisorMessage::Start(endpoint_id)));
 }
 
-/// Pokes every endpoint that has anything due, now or later. One read for each of them, however much it has.
+/// Which endpoints are poked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Now,
+    Later,
+}
+
+/// Pokes every endpoint that has anything due: first those that have it now, so that they get the room that there is.
+/// One read for each of them and pass, however much it has.
 pub(super) async fn poke_all_due(engine: &Engine) -> Result<(), StoreError> {
+    poke_due(engine, Due::Now).await?;
+    poke_due(engine, Due::Later).await
+}
+
+async fn poke_due(engine: &Engine, wanted: Due) -> Result<(), StoreError> {
+    let now = engine.parts.clock.now();
     let end = prefix_end(&keys::notifications_due());
     let mut start = keys::notifications_due();
     for found in 1_usize.. {
         let scan = Scan { start, end: end.clone(), limit: 1, reverse: false };
         let Some(row) = engine.parts.store.scan(&scan)?.pop() else { break };
-        let Some((endpoint_id, _, _)) = keys::parse_notification_due(&row.key) else {
+        let Some((endpoint_id, due_at, _)) = keys::parse_notification_due(&row.key) else {
             tracing::error!(key = %hex::encode(&row.key), "an entry of the due index can't be read");
             start = [row.key.as_slice(), &[0]].concat();
             continue;
         };
-        engine.directory.poke(&endpoint_id);
+        let due = if due_at <= now { Due::Now } else { Due::Later };
+        if due == wanted {
+            engine.directory.poke(&endpoint_id);
+        }
         let Some(next) = prefix_end(&keys::notifications_due_of(&endpoint_id)) else { break };
         start = next;
         if found % FOUND_BEFORE_YIELD == 0 {

@@ -135,7 +135,7 @@ fn every_status_code_has_the_documented_verdict() {
             200..=299 => Verdict::Success,
             410 => Verdict::Gone,
             408 | 429 | 500..=599 => Verdict::Retry,
-            300..=399 | 400..=499 => Verdict::Refused,
+            300..=499 => Verdict::Refused,
             _ => Verdict::Retry,
         };
         assert_eq!(verdict(Some(code)), expected, "{code}");

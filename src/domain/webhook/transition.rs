@@ -161,10 +161,8 @@ impl Notification {
     }
 
     fn record(&mut self, new_try: Try, now: Timestamp) {
-        if let Some(previous) = self.tries.last_mut() {
-            if let Some(response) = &mut previous.response {
-                shorten(response, EXCERPT_OF_OLDER_TRIES_MAX_BYTES);
-            }
+        if let Some(response) = self.tries.last_mut().and_then(|previous| previous.response.as_mut()) {
+            shorten(response, EXCERPT_OF_OLDER_TRIES_MAX_BYTES);
         }
         self.tries.push(new_try);
         let surplus = self.tries.len().saturating_sub(TRIES_KEPT_MAX);

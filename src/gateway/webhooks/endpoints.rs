@@ -12,7 +12,7 @@ use crate::domain::webhook::{Endpoint, EndpointStatus, EventPattern, SealedSecre
 use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::{
-    CHANGES_MAX, CreateEndpoint, EndpointView, NewSecretView, UpdateEndpoint, Webhooks, unless_overtaken,
+    CHANGES_MAX, CreateEndpoint, EndpointView, ID_MAX_BYTES, NewSecretView, UpdateEndpoint, Webhooks, unless_overtaken,
 };
 use crate::storage::{ABSENT, Batch, Scan, keys, record};
 
@@ -185,6 +185,9 @@ impl Webhooks {
         merchant_id: &MerchantId,
         endpoint_id: &EndpointId,
     ) -> Result<(Endpoint, u64), GatewayError> {
+        if endpoint_id.as_str().len() > ID_MAX_BYTES {
+            return Err(GatewayError::NotFound("webhook endpoint"));
+        }
         let stored = self.core.store.get(&keys::endpoint(merchant_id, endpoint_id))?;
         let stored = stored.ok_or(GatewayError::NotFound("webhook endpoint"))?;
         Ok((record::decode(&stored.value)?, stored.revision))

@@ -30,6 +30,8 @@ pub use views::{
     CreateEndpoint, EndpointView, EventView, NewSecretView, NotificationView, SettableStatus, TryView, UpdateEndpoint,
 };
 
+/// Longest id that is looked up; ours are shorter.
+const ID_MAX_BYTES: usize = 64;
 /// Commits tried before a change that others keep overtaking is refused.
 const CHANGES_MAX: usize = 8;
 

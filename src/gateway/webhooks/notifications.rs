@@ -4,7 +4,7 @@ use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
 use crate::domain::webhook::{DueEntry, Ending, NotPossible, Notification, NotificationStatus};
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
-use crate::gateway::webhooks::{CHANGES_MAX, NotificationView, Webhooks, unless_overtaken};
+use crate::gateway::webhooks::{CHANGES_MAX, ID_MAX_BYTES, NotificationView, Webhooks, unless_overtaken};
 use crate::storage::{Batch, Scan, keys, record};
 
 /// Rows looked at for one page. A page may be shorter than asked for, even empty, and still have a `next_cursor`.
@@ -168,6 +168,9 @@ impl Webhooks {
         merchant_id: &MerchantId,
         notification_id: &NotificationId,
     ) -> Result<(Notification, u64), GatewayError> {
+        if notification_id.as_str().len() > ID_MAX_BYTES {
+            return Err(GatewayError::NotFound("notification"));
+        }
         let stored = self.core.store.get(&keys::notification(merchant_id, notification_id))?;
         let stored = stored.ok_or(GatewayError::NotFound("notification"))?;
         Ok((record::decode(&stored.value)?, stored.revision))

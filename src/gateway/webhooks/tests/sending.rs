@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::fixture::{Act, FakeReceiver, Fixture, START, answer, settle, webhook_config};
 use super::store::{Stored, store};
 use crate::clock::Clock;
+use crate::delivery::testing::eventually;
 use crate::delivery::{Answer, DeliveryError};
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, NotificationId};
@@ -212,7 +213,6 @@ async fn a_restart_in_the_middle_sends_the_rest_spread_out_and_each_once() {
     settle().await;
     before.webhooks.stop().await;
     assert_eq!(before.due(), 200);
-    clock.now();
     settle().await;
     let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
     let after = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
@@ -370,4 +370,50 @@ async fn a_test_event_goes_to_one_endpoint_whatever_it_wants() {
     assert_eq!(body["timestamp"], serde_json::json!(START.unix_s()));
     let unknown = fixture.webhooks.send_test(&fixture.merchant_id, &EndpointId::new("we_x")).await;
     assert!(matches!(unknown, Err(GatewayError::NotFound(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_for_which_there_is_no_actor_wait_for_one_and_lose_nothing() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |number, _| answer(if number < 20 { 500 } else { 200 }));
+    let config = crate::config::WebhookConfig { schedule_s: vec![600], ..webhook_config() };
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
+    fixture.webhooks.actors.directory().limit_actors(2);
+    for number in 0..10 {
+        fixture.endpoint(&format!("https://{number}.example/")).await;
+    }
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    fixture.publish(EventName::PaymentSuccess, "PY2").await;
+    settle().await;
+    assert!(fixture.webhooks.actors.active() <= 2);
+    // Those that only sleep make room: everybody is asked long before the first retry is due.
+    fixture.pass(Duration::from_secs(300)).await;
+    assert_eq!((receiver.seen().len(), fixture.due()), (20, 20));
+    fixture.pass(LONG).await;
+    assert_eq!((receiver.seen().len(), fixture.due(), fixture.webhooks.actors.active()), (40, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_poke_that_races_with_putting_away_is_not_lost() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Arc::new(Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await);
+    fixture.endpoint(URL).await;
+    let mut publishing = tokio::task::JoinSet::new();
+    for publisher in 0..4 {
+        let fixture = Arc::clone(&fixture);
+        publishing.spawn(async move {
+            for number in 0..250 {
+                fixture.publish(EventName::PaymentSuccess, &format!("PY{publisher}-{number}")).await;
+                for _ in 0..number % 7 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+    publishing.join_all().await;
+    eventually(|| (fixture.due() == 0).then_some(())).await;
+    let seen = receiver.seen();
+    let ids: HashSet<&str> = seen.iter().map(super::fixture::Seen::id).collect();
+    assert_eq!((seen.len(), ids.len()), (1_000, 1_000));
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::fixture::{Fixture, START, webhook_config};
 use super::store::{TestStore, store};
@@ -20,16 +19,7 @@ fn config() -> WebhookConfig {
 }
 
 fn http() -> Arc<dyn Deliver> {
-    let config = config();
-    Arc::new(
-        HttpDelivery::new(DeliverySettings {
-            timeout: Duration::from_secs(config.timeout_s),
-            response_max_bytes: config.response_max_bytes,
-            idle_connections_per_host_max: config.endpoint_in_flight_max,
-            allowed_private_networks: config.allowed_private_networks,
-        })
-        .unwrap(),
-    )
+    Arc::new(HttpDelivery::new(DeliverySettings::from(&config())).unwrap())
 }
 
 async fn start(store: &Arc<TestStore>) -> Fixture {
