@@ -37,8 +37,7 @@ impl RunningGateway {
             random: context.random.clone(),
             variable: Box::new(move |name| variables.get(name).filter(|value| !value.is_empty()).cloned()),
         };
-        let gateway =
-            Gateway::open(config, environment).await.map_err(|error| Failure::Failed(error.to_string()))?;
+        let gateway = Gateway::open(config, environment).await.map_err(|error| Failure::Failed(error.to_string()))?;
         let shutdown = CancellationToken::new();
         let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone())
             .map_err(|error| Failure::Failed(format!("the listeners can't be used: {error}")))?;

@@ -26,10 +26,8 @@ pub(super) struct Arguments {
 
 impl Arguments {
     fn load(&self, context: &Context) -> Result<Config, Failure> {
-        let flags = [
-            ("--listen", "server.listen", self.listen),
-            ("--admin-listen", "server.admin_listen", self.admin_listen),
-        ];
+        let flags =
+            [("--listen", "server.listen", self.listen), ("--admin-listen", "server.admin_listen", self.admin_listen)];
         let given = flags.into_iter().filter_map(|(flag, path, address)| Some((flag, path, address?)));
         let overrides = given.map(|(flag, path, address)| override_of(flag, path, address.to_string())).collect();
         self.config.load(context, overrides)

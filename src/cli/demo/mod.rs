@@ -167,7 +167,12 @@ fn admin_of(running: &RunningGateway) -> Result<Admin, Failure> {
 }
 
 /// Adds a merchant as an operator does.
-async fn open_shop(shop: Shop, context: &Context, running: &RunningGateway, admin: &Admin) -> Result<Merchant, Failure> {
+async fn open_shop(
+    shop: Shop,
+    context: &Context,
+    running: &RunningGateway,
+    admin: &Admin,
+) -> Result<Merchant, Failure> {
     let body = json!({ "name": shop.name, "tier": shop.tier, "country": shop.country });
     let made = admin.call(Method::POST, &["merchants"], Some(&body)).await?;
     let part = |pointer: &str| {
@@ -197,7 +202,11 @@ async fn add_endpoint(merchant: &Merchant, receiver: &Receiver, requests: &mut R
 }
 
 /// Sends everything, all merchants at once, and shows how far it is on a terminal.
-async fn send(arguments: &Arguments, context: &Context, merchants: &[Merchant]) -> Result<Vec<(String, Sent)>, Failure> {
+async fn send(
+    arguments: &Arguments,
+    context: &Context,
+    merchants: &[Merchant],
+) -> Result<Vec<(String, Sent)>, Failure> {
     let seconds = arguments.seconds.unwrap_or_else(|| default_seconds(arguments.payments));
     let progress = progress_bar(u64::from(arguments.payments));
     let mut tasks = JoinSet::new();

@@ -148,9 +148,8 @@ async fn receive(
 fn signatures_hold(secret: &str, headers: &HeaderMap, body: &[u8], clock: &Clock) -> bool {
     let texts = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let standard = verify(secret, texts, body, clock.now()).is_ok();
-    let plain = Secret::parse(secret).is_ok_and(|secret| {
-        header(headers, "x-webhook-signature") == Some(secret.sign_body(body).as_str())
-    });
+    let plain = Secret::parse(secret)
+        .is_ok_and(|secret| header(headers, "x-webhook-signature") == Some(secret.sign_body(body).as_str()));
     standard && plain
 }
 

@@ -106,8 +106,11 @@ impl Report {
         let Payments { sent, success, failed, processing } = self.payments;
         let open = if processing == 0 { String::new() } else { format!(", {processing} not decided yet") };
         let invalid = self.webhooks.invalid_signatures;
-        let signatures =
-            if invalid == 0 { String::from("every signature held") } else { format!("{invalid} SIGNATURES DID NOT HOLD") };
+        let signatures = if invalid == 0 {
+            String::from("every signature held")
+        } else {
+            format!("{invalid} SIGNATURES DID NOT HOLD")
+        };
         let webhooks = &self.webhooks;
         format!(
             "{sent} payments in {:.1} s: {success} approved, {failed} declined{open}\n\n{}\n\n{}\n\n\
@@ -162,7 +165,8 @@ impl Report {
         let rows: Vec<Vec<String>> = tiers
             .into_iter()
             .map(|(tier, figures)| {
-                let counts = [u64::from(figures.per_second), u64::from(figures.burst), figures.admitted, figures.refused];
+                let counts =
+                    [u64::from(figures.per_second), u64::from(figures.burst), figures.admitted, figures.refused];
                 std::iter::once(tier.clone()).chain(counts.map(|count| count.to_string())).collect()
             })
             .collect();

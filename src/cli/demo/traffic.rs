@@ -105,7 +105,9 @@ impl Merchant {
         let mut view = match answer.status {
             StatusCode::CREATED | StatusCode::ACCEPTED => taken.get("data").cloned().unwrap_or_default(),
             // The channel did not take it, or an earlier try did arrive: the payment is there and can be read.
-            StatusCode::BAD_GATEWAY | StatusCode::CONFLICT => self.read(text(&taken, "payment_no")?, &mut requests).await?,
+            StatusCode::BAD_GATEWAY | StatusCode::CONFLICT => {
+                self.read(text(&taken, "payment_no")?, &mut requests).await?
+            }
             _ => return Err(unexpected(&answer)),
         };
         let answered_finally = is_final(&view);
@@ -168,7 +170,8 @@ impl Sent {
         &mut self,
         finished: Result<Result<(SentPayment, Requests), Failure>, tokio::task::JoinError>,
     ) -> Result<(), Failure> {
-        let (payment, requests) = finished.map_err(|error| Failure::Failed(format!("a sender broke off: {error}")))??;
+        let (payment, requests) =
+            finished.map_err(|error| Failure::Failed(format!("a sender broke off: {error}")))??;
         self.payments.push(payment);
         self.requests.admitted += requests.admitted;
         self.requests.refused += requests.refused;
