@@ -223,9 +223,7 @@ async fn a_killed_gateway_loses_nothing_that_it_answered_and_charges_nobody_twic
     for round in 0..kills {
         let stop = Arc::new(AtomicBool::new(false));
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|number| {
-                tokio::spawn(load(shop.clone(), round, number, Arc::clone(&answered), Arc::clone(&stop)))
-            })
+            .map(|number| tokio::spawn(load(shop.clone(), round, number, Arc::clone(&answered), Arc::clone(&stop))))
             .collect();
         // Another moment every time, between 0.3 and 0.9 seconds into the load.
         let pause = 300 + pauses.fetch_add(217, Ordering::SeqCst) % 600;
@@ -256,7 +254,8 @@ async fn check(shop: &Client, serving: &Serving, sandbox_url: &str, receiver: &R
     assert!(answered.payments.len() > 20, "too little load to say anything: {}", answered.payments.len());
 
     for (payment_no, payment) in &answered.payments {
-        let stored = by_number.get(payment_no.as_str()).unwrap_or_else(|| panic!("{payment_no} was answered and is lost"));
+        let stored =
+            by_number.get(payment_no.as_str()).unwrap_or_else(|| panic!("{payment_no} was answered and is lost"));
         assert_eq!(stored["order_no"], payment.body["order_no"]);
         assert_eq!(stored["amount"], payment.body["amount"]);
         let again = try_post(shop, "/api/v1/payments", &payment.body, &payment.idempotency_key).await.unwrap();
@@ -283,9 +282,8 @@ async fn check(shop: &Client, serving: &Serving, sandbox_url: &str, receiver: &R
 async fn settle(shop: &Client) -> Vec<Value> {
     for _ in 0..300 {
         let all = list_all(shop, "/api/v1/payments?limit=100").await;
-        let open = all.iter().filter(|payment| {
-            !matches!(payment["status"].as_str(), Some("success" | "failed" | "canceled"))
-        });
+        let open =
+            all.iter().filter(|payment| !matches!(payment["status"].as_str(), Some("success" | "failed" | "canceled")));
         if open.count() == 0 {
             return all;
         }
@@ -351,9 +349,9 @@ async fn compare_events(shop: &Client, all: &[Value]) {
     }
     for payment in all {
         let name = format!("payment.{}", payment["status"].as_str().unwrap());
-        let told = events.iter().filter(|event| {
-            event["event"] == name.as_str() && event["payment_no"] == payment["payment_no"]
-        });
+        let told = events
+            .iter()
+            .filter(|event| event["event"] == name.as_str() && event["payment_no"] == payment["payment_no"]);
         assert_eq!(told.count(), 1, "{name} of {}", payment["payment_no"]);
     }
 }

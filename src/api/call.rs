@@ -133,6 +133,8 @@ pub(crate) struct OperatorCall {
 pub(crate) struct OpenCall {
     /// What every handler gets.
     pub(crate) call: Call,
+    /// The OpenAPI document, made once.
+    pub(crate) document: Bytes,
 }
 
 /// Notes which route answers, for the log.

@@ -3,7 +3,8 @@
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::api::codes::Code;
 use crate::api::language::Language;
@@ -88,12 +89,12 @@ impl ApiError {
 
     /// The body: code, message, fields of its own, the request's id.
     pub(crate) fn body(&self, language: Language, request_id: &str) -> Bytes {
-        let mut body = Map::new();
-        body.insert(String::from("code"), Value::from(self.code().as_str()));
-        body.insert(String::from("message"), Value::from(message_of(self, language)));
-        self.add_fields(&mut body);
-        body.insert(String::from("request_id"), Value::from(request_id));
-        Bytes::from(Value::Object(body).to_string())
+        let mut fields =
+            vec![("code", Value::from(self.code().as_str())), ("message", Value::from(message_of(self, language)))];
+        self.add_fields(&mut fields);
+        fields.push(("request_id", Value::from(request_id)));
+        // Maps of plain values with text for names can always be written.
+        Bytes::from(serde_json::to_vec(&InOrder(fields)).unwrap_or_default())
     }
 
     /// Adds the headers that this error calls for.
@@ -127,12 +128,10 @@ impl ApiError {
         }
     }
 
-    fn add_fields(&self, body: &mut Map<String, Value>) {
-        let mut add = |name: &str, value: Value| {
-            body.insert(String::from(name), value);
-        };
+    fn add_fields(&self, fields: &mut Vec<(&'static str, Value)>) {
+        let mut add = |name, value| fields.push((name, value));
         match self {
-            Self::Limited(limited) => limited.add_fields(body),
+            Self::Limited(limited) => limited.add_fields(fields),
             Self::ChannelFailed { field, number } => add(field, Value::from(number.as_str())),
             Self::PayloadTooLarge { max_bytes } => add("max_bytes", Value::from(*max_bytes)),
             Self::Gateway(error) => match error {
@@ -149,6 +148,15 @@ impl ApiError {
             },
             _ => {}
         }
+    }
+}
+
+/// Fields that are written in this order, since people read them too.
+struct InOrder(Vec<(&'static str, Value)>);
+
+impl Serialize for InOrder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 

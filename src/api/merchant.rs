@@ -35,15 +35,16 @@ pub(crate) struct MerchantHandler {
     body_bounds: BodyBounds,
     own: Routes,
     open: Routes,
+    document: Bytes,
 }
 
 impl MerchantHandler {
-    /// For the merchants of `gateway`.
-    pub(crate) fn new(gateway: Gateway) -> Self {
+    /// For the merchants of `gateway`; `document` describes its API.
+    pub(crate) fn new(gateway: Gateway, document: Bytes) -> Self {
         let server = &gateway.config().server;
         let body_bounds =
             BodyBounds { max_bytes: server.body_max_bytes, timeout: Duration::from_millis(server.body_timeout_ms) };
-        Self { gateway, body_bounds, own: routes(), open: open::routes() }
+        Self { gateway, body_bounds, own: routes(), open: open::routes(), document }
     }
 
     /// Authenticates, admits, and only then looks at what is asked.
@@ -110,7 +111,7 @@ impl Handler for MerchantHandler {
         }
         context.leave_body_unread_unless_empty(&body);
         let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
-        self.open.answer(head, OpenCall { call }).await
+        self.open.answer(head, OpenCall { call, document: self.document.clone() }).await
     }
 }
 

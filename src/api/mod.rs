@@ -37,6 +37,7 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -67,8 +68,9 @@ impl Api {
         admin_listener: TcpListener,
         shutdown: CancellationToken,
     ) -> std::io::Result<Self> {
-        let admin_handler = AdminHandler::new(gateway.clone(), admin_listener.local_addr()?);
-        let merchant_handler = MerchantHandler::new(gateway.clone());
+        let document = Bytes::from(openapi_document());
+        let admin_handler = AdminHandler::new(gateway.clone(), admin_listener.local_addr()?, document.clone());
+        let merchant_handler = MerchantHandler::new(gateway.clone(), document);
         let listeners = TaskTracker::new();
         serve(&listeners, &gateway, merchant_handler, "merchant", listener, shutdown.clone());
         serve(&listeners, &gateway, admin_handler, "admin", admin_listener, shutdown);

@@ -1,11 +1,9 @@
 //! What anybody may ask: whether the process is alive and ready, and what its API looks like.
 
-use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::call::OpenCall;
-use crate::api::document::openapi_document;
 use crate::api::envelope::{Answer, Envelope, Outcome};
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
@@ -61,5 +59,5 @@ pub(crate) async fn ready(request: OpenCall) -> Outcome {
 )]
 pub(crate) async fn document(request: OpenCall) -> Outcome {
     request.call.query(&[], Pages::No)?;
-    Ok(Answer::document(Bytes::from(openapi_document())))
+    Ok(Answer::document(request.document))
 }

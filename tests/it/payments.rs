@@ -105,7 +105,8 @@ async fn the_same_key_gets_the_same_bytes_and_one_charge() {
     assert_eq!((again.status, &again.text), (first.status, &first.text));
     assert_eq!(again.headers.get("idempotent-replayed").map(String::as_str), Some("true"));
     assert!(!first.headers.contains_key("idempotent-replayed"));
-    let other = shop.post_with_key(PAYMENTS, json!({ "order_no": "O-1", "amount": 901, "currency": "USD" }), "k-1").await;
+    let other =
+        shop.post_with_key(PAYMENTS, json!({ "order_no": "O-1", "amount": 901, "currency": "USD" }), "k-1").await;
     assert_eq!((other.status, other.code()), (422, "IDEMPOTENCY_MISMATCH"));
     let held = shop.post_with_key(PAYMENTS, body, "k-2").await;
     assert_eq!((held.status, held.code()), (409, "ORDER_EXISTS"));
@@ -204,9 +205,11 @@ async fn refunds_never_exceed_the_charge_and_are_told() {
         let path = format!("{PAYMENTS}/{number}/refunds");
         let keyless = shop.post(&path, json!({ "amount": 1 })).await;
         assert_eq!((keyless.status, keyless.code()), (400, "INVALID_REQUEST"), "{}", keyless.text);
-        let part = shop.post_with_key(&path, json!({ "amount": 400, "reason": "cold soup" }), &format!("{channel}-1")).await;
+        let part =
+            shop.post_with_key(&path, json!({ "amount": 400, "reason": "cold soup" }), &format!("{channel}-1")).await;
         assert_eq!((part.status, part.data("status")), (201, "success"), "{}", part.text);
-        let again = shop.post_with_key(&path, json!({ "amount": 400, "reason": "cold soup" }), &format!("{channel}-1")).await;
+        let again =
+            shop.post_with_key(&path, json!({ "amount": 400, "reason": "cold soup" }), &format!("{channel}-1")).await;
         assert_eq!(again.text, part.text);
         let too_much = shop.post_with_key(&path, json!({ "amount": 601 }), &format!("{channel}-2")).await;
         assert_eq!((too_much.status, too_much.code()), (422, "AMOUNT_TOO_LARGE"), "{}", too_much.text);
@@ -264,9 +267,14 @@ async fn what_is_not_charged_yet_can_be_canceled_and_nothing_else() {
         let waits = shop.pay(&format!("O-{channel}"), 1_000, more).await;
         let path = format!("{PAYMENTS}/{}/cancel", waits.data("payment_no"));
         let canceled = shop.post_with_key(&path, json!({}), &format!("{channel}-1")).await;
-        assert_eq!((canceled.status, canceled.data("status")), (200, "canceled"), "{}", canceled.text);
+        // Stripe closes at once; at Alipay nobody has scanned the code yet, and it takes a moment until that is certain.
+        let expected = if channel == "stripe" { (200, "canceled") } else { (202, "requires_action") };
+        assert_eq!((canceled.status, canceled.data("status")), expected, "{}", canceled.text);
         let again = shop.post_with_key(&path, json!({}), &format!("{channel}-1")).await;
         assert_eq!(again.text, canceled.text);
+        let read = format!("{PAYMENTS}/{}", waits.data("payment_no"));
+        eventually("the cancellation", || async { (shop.get(&read).await.data("status") == "canceled").then_some(()) })
+            .await;
         let paid = shop.pay(&format!("O-{channel}"), 1_000, json!({ "channel": channel, "currency": "CNY" })).await;
         assert_eq!(paid.data("status"), "success", "the order number is free again: {}", paid.text);
         let path = format!("{PAYMENTS}/{}/cancel", paid.data("payment_no"));
@@ -284,7 +292,9 @@ async fn merchants_see_only_their_own() {
     let other = house.merchant("business").await;
     let paid = shop.pay("O-1", 900, json!({})).await;
     let number = paid.data("payment_no");
-    for path in [format!("{PAYMENTS}/{number}"), format!("{PAYMENTS}/{number}/routing"), format!("{PAYMENTS}/{number}/refunds")] {
+    for path in
+        [format!("{PAYMENTS}/{number}"), format!("{PAYMENTS}/{number}/routing"), format!("{PAYMENTS}/{number}/refunds")]
+    {
         let answer = other.get(&path).await;
         assert_eq!((answer.status, answer.code()), (404, "NOT_FOUND"), "{path}: {}", answer.text);
     }

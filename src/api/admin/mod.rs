@@ -36,16 +36,17 @@ pub(crate) struct AdminHandler {
     body_bounds: BodyBounds,
     own: Routes,
     open: Routes,
+    document: Bytes,
 }
 
 impl AdminHandler {
-    /// For the operator of `gateway`, on a listener at `address`.
-    pub(crate) fn new(gateway: Gateway, address: SocketAddr) -> Self {
+    /// For the operator of `gateway`, on a listener at `address`; `document` describes its API.
+    pub(crate) fn new(gateway: Gateway, address: SocketAddr, document: Bytes) -> Self {
         let server = &gateway.config().server;
         let body_bounds =
             BodyBounds { max_bytes: server.body_max_bytes, timeout: Duration::from_millis(server.body_timeout_ms) };
         let access = AccessCheck::new(gateway.admin_tokens(), address);
-        Self { gateway, access, body_bounds, own: routes(), open: open::routes() }
+        Self { gateway, access, body_bounds, own: routes(), open: open::routes(), document }
     }
 }
 
@@ -65,7 +66,7 @@ impl Handler for AdminHandler {
         }
         context.leave_body_unread_unless_empty(&body);
         let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
-        self.open.answer(head, OpenCall { call }).await
+        self.open.answer(head, OpenCall { call, document: self.document.clone() }).await
     }
 }
 

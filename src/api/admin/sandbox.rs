@@ -2,7 +2,7 @@
 //! sandbox in a process of its own, which has its own.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::api::call::{Call, Named, OperatorCall};
@@ -10,6 +10,7 @@ use crate::api::envelope::{Envelope, Outcome};
 use crate::api::error::ApiError;
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
+use crate::config::FaultConfig;
 use crate::gateway::sandbox::SandboxControl;
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
@@ -103,7 +104,9 @@ pub(crate) async fn get(Named(channel): Named<String>, OperatorCall { call }: Op
 )]
 pub(crate) async fn put(Named(channel): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
     let controls = controls(&call)?;
-    let patch: serde_json::Map<String, Value> = call.json_or_default()?;
+    // Read once as what it must become, which names a wrong field, and once as what was given, which is merged.
+    call.json_or_default::<FaultConfig>()?;
+    let patch: Map<String, Value> = call.json_or_default()?;
     call.ok(controls.set_faults(&channel, Value::Object(patch)).await?)
 }
 
@@ -126,7 +129,6 @@ pub(crate) async fn ledger(Named(channel): Named<String>, OperatorCall { call }:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::FaultConfig;
 
     #[test]
     fn the_document_describes_the_configuration_s_faults() {

@@ -1,3 +1,5 @@
+//! What is taken as credentials, and over which ways.
+
 use super::*;
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {

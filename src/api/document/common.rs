@@ -131,47 +131,92 @@ pub(super) struct UsualErrors;
 impl Modify for UsualErrors {
     fn modify(&self, openapi: &mut OpenApi) {
         for_each_operation(openapi, |path, _is_post, operation| {
-            let takes_input = operation.request_body.is_some() || audience(path) != Audience::Anybody;
-            let mut usual: Vec<Code> = vec![Code::RequestTimeout, Code::Internal, Code::Overloaded, Code::ShuttingDown];
-            if takes_input {
-                usual.extend([Code::InvalidRequest, Code::PayloadTooLarge, Code::UnsupportedMediaType]);
-            }
-            match audience(path) {
-                Audience::Merchant => usual.extend([
-                    Code::Unauthenticated,
-                    Code::SignatureExpired,
-                    Code::NonceReused,
-                    Code::Forbidden,
-                    Code::RateLimitExceeded,
-                ]),
-                Audience::Operator => usual.extend([Code::Unauthenticated, Code::Forbidden]),
-                Audience::Anybody => {}
-            }
-            for code in usual {
-                add_code(operation, code);
+            for (name, codes) in usual_errors(audience(path)) {
+                add_error(operation, name, codes);
             }
             for (status, response) in &mut operation.responses.responses {
                 if let (RefOr::T(response), '4' | '5') = (response, status.chars().next().unwrap_or_default()) {
-                    let content = Content::new(Some(Ref::from_schema_name(ERROR_SCHEMA)));
-                    response.content.insert(String::from("application/json"), content);
+                    describe_body(response);
                 }
             }
         });
+        let components = openapi.components.get_or_insert_default();
+        let audiences = [Audience::Merchant, Audience::Operator, Audience::Anybody];
+        for (name, codes) in audiences.into_iter().flat_map(usual_errors) {
+            let mut response = Response::new(names_of(codes));
+            describe_body(&mut response);
+            add_headers(&mut response, &[REQUEST_ID]);
+            match codes {
+                [Code::RateLimitExceeded] => {
+                    add_headers(&mut response, &[RETRY_AFTER]);
+                    add_headers(&mut response, &LIMIT_HEADERS);
+                }
+                [Code::Overloaded, ..] => add_headers(&mut response, &[RETRY_AFTER]),
+                _ => {}
+            }
+            components.responses.insert(String::from(*name), RefOr::T(response));
+        }
     }
 }
 
-/// Names the code in the description of its status, unless it is there already.
-fn add_code(operation: &mut Operation, code: Code) {
-    let name = format!("`{}`", code.as_str());
-    let status = code.status().as_str().to_owned();
-    let known = operation.responses.responses.entry(status).or_insert_with(|| RefOr::T(Response::new("")));
-    if let RefOr::T(response) = known {
-        if response.description.is_empty() {
-            response.description = name;
-        } else if !response.description.contains(&name) {
-            response.description = format!("{}; {name}", response.description);
+/// A response's name in the document and the codes it may carry, which have one status.
+type UsualError = (&'static str, &'static [Code]);
+
+fn usual_errors(audience: Audience) -> &'static [UsualError] {
+    const INPUT: UsualError = ("InvalidRequest", &[Code::InvalidRequest]);
+    const FORBIDDEN: UsualError = ("Forbidden", &[Code::Forbidden]);
+    const TIMEOUT: UsualError = ("RequestTimeout", &[Code::RequestTimeout]);
+    const TOO_LARGE: UsualError = ("PayloadTooLarge", &[Code::PayloadTooLarge]);
+    const MEDIA_TYPE: UsualError = ("UnsupportedMediaType", &[Code::UnsupportedMediaType]);
+    const INTERNAL: UsualError = ("Internal", &[Code::Internal]);
+    const UNAVAILABLE: UsualError = ("Unavailable", &[Code::Overloaded, Code::ShuttingDown]);
+    match audience {
+        Audience::Merchant => &[
+            INPUT,
+            ("Unauthenticated", &[Code::Unauthenticated, Code::SignatureExpired, Code::NonceReused]),
+            FORBIDDEN,
+            TIMEOUT,
+            TOO_LARGE,
+            MEDIA_TYPE,
+            ("RateLimitExceeded", &[Code::RateLimitExceeded]),
+            INTERNAL,
+            UNAVAILABLE,
+        ],
+        Audience::Operator => &[
+            INPUT,
+            ("OperatorUnauthenticated", &[Code::Unauthenticated]),
+            FORBIDDEN,
+            TIMEOUT,
+            TOO_LARGE,
+            MEDIA_TYPE,
+            INTERNAL,
+            UNAVAILABLE,
+        ],
+        Audience::Anybody => &[TIMEOUT, INTERNAL, UNAVAILABLE],
+    }
+}
+
+/// Refers to the shared response, or adds the codes to what the operation says of the same status.
+fn add_error(operation: &mut Operation, name: &str, codes: &[Code]) {
+    let Some(status) = codes.first().map(|code| code.status().as_str().to_owned()) else { return };
+    let shared = || RefOr::Ref(Ref::from_response_name(name));
+    if let RefOr::T(own) = operation.responses.responses.entry(status).or_insert_with(shared) {
+        for code in codes {
+            let quoted = format!("`{}`", code.as_str());
+            if !own.description.contains(&quoted) {
+                own.description = format!("{}; {quoted}", own.description);
+            }
         }
     }
+}
+
+fn names_of(codes: &[Code]) -> String {
+    codes.iter().map(|code| format!("`{}`", code.as_str())).collect::<Vec<_>>().join("; ")
+}
+
+fn describe_body(response: &mut Response) {
+    let content = Content::new(Some(Ref::from_schema_name(ERROR_SCHEMA)));
+    response.content.insert(String::from("application/json"), content);
 }
 
 /// Headers that answers have.
@@ -182,30 +227,43 @@ impl Modify for UsualHeaders {
         for_each_operation(openapi, |path, is_post, operation| {
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };
-                let mut add = |name: &str, kind: Type, description: &str| {
-                    let mut header = Header::new(Object::with_type(kind));
-                    header.description = Some(String::from(description));
-                    response.headers.insert(String::from(name), header);
-                };
-                add("X-Request-Id", Type::String, "The request's id");
-                if matches!(status.as_str(), "429" | "503") {
-                    add("Retry-After", Type::Integer, "Whole seconds to wait");
+                add_headers(response, &[REQUEST_ID]);
+                if status == "503" {
+                    add_headers(response, &[RETRY_AFTER]);
                 }
-                // Before authentication nobody's limits are known.
-                if audience(path) != Audience::Merchant || status == "401" {
-                    continue;
-                }
-                add("X-RateLimit-Limit", Type::Integer, "The tier's requests per second");
-                add("X-RateLimit-Remaining", Type::Integer, "Requests possible now under the tightest window");
-                add("X-RateLimit-Reset", Type::Integer, "Unix second at which that window next frees one");
-                add("X-RateLimit-Tier", Type::String, "The merchant's tier");
-                add("X-RateLimit-NearLimit", Type::String, "`true` from 80 % of any limit on");
-                add("RateLimit-Policy", Type::String, "All limits, draft-ietf-httpapi-ratelimit-headers-11");
-                add("RateLimit", Type::String, "The limit nearest to exhaustion, the same draft");
-                if is_post {
-                    add("Idempotent-Replayed", Type::String, "`true` on the stored answer to a repeated request");
+                // Errors after authentication have them too; once is enough to say it.
+                if audience(path) == Audience::Merchant && status.starts_with('2') {
+                    add_headers(response, &LIMIT_HEADERS);
+                    if is_post {
+                        add_headers(response, &[REPLAYED]);
+                    }
                 }
             }
         });
+    }
+}
+
+/// A header's name, type and meaning.
+type HeaderText = (&'static str, Type, &'static str);
+
+const REQUEST_ID: HeaderText = ("X-Request-Id", Type::String, "The request's id");
+const RETRY_AFTER: HeaderText = ("Retry-After", Type::Integer, "Whole seconds to wait");
+const REPLAYED: HeaderText = ("Idempotent-Replayed", Type::String, "`true` on the stored answer to a repeated request");
+/// On every answer after authentication.
+const LIMIT_HEADERS: [HeaderText; 7] = [
+    ("X-RateLimit-Limit", Type::Integer, "The tier's requests per second"),
+    ("X-RateLimit-Remaining", Type::Integer, "Requests possible now under the tightest window"),
+    ("X-RateLimit-Reset", Type::Integer, "Unix second at which that window next frees one"),
+    ("X-RateLimit-Tier", Type::String, "The merchant's tier"),
+    ("X-RateLimit-NearLimit", Type::String, "`true` from 80 % of any limit on"),
+    ("RateLimit-Policy", Type::String, "All limits, draft-ietf-httpapi-ratelimit-headers-11"),
+    ("RateLimit", Type::String, "The limit nearest to exhaustion, the same draft"),
+];
+
+fn add_headers(response: &mut Response, headers: &[HeaderText]) {
+    for (name, kind, description) in headers {
+        let mut header = Header::new(Object::with_type(kind.clone()));
+        header.description = Some(String::from(*description));
+        response.headers.insert(String::from(*name), header);
     }
 }

@@ -1,3 +1,5 @@
+//! The document is complete: routes, references, errors, credentials.
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -82,6 +84,8 @@ fn every_operation_says_who_may_call_it_and_what_can_go_wrong() {
         assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
         assert!(!operation["operationId"].is_null());
         for (status, response) in operation["responses"].as_object().unwrap() {
+            let shared = response["$ref"].as_str().map(|target| target.trim_start_matches('#'));
+            let response = shared.map_or(response, |pointer| document.pointer(pointer).unwrap());
             assert!(response["headers"].get("X-Request-Id").is_some(), "{method} {path} {status}");
             if status.starts_with(['4', '5']) {
                 let schema = &response["content"]["application/json"]["schema"]["$ref"];

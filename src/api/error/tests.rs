@@ -1,3 +1,5 @@
+//! Every error has its code, status, fields, headers and words.
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -80,6 +82,15 @@ fn errors_carry_fields_of_their_own() {
     assert_eq!(with(none)["reasons"], json!([{"channel": "stripe", "reason": "breaker open"}]));
     let failed = ApiError::ChannelFailed { field: "refund_no", number: String::from("RF1") };
     assert_eq!(body_of(&failed, Language::English)["refund_no"], "RF1");
+}
+
+#[test]
+fn fields_are_written_in_the_order_in_which_people_read_them() {
+    let error = ApiError::from(GatewayError::InvalidState { status: String::from("failed") });
+    assert_eq!(
+        error.body(Language::English, "req_1"),
+        r#"{"code":"INVALID_STATE","message":"Not possible in status failed","status":"failed","request_id":"req_1"}"#
+    );
 }
 
 #[test]

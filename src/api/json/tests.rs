@@ -1,3 +1,5 @@
+//! What is wrong with a body is said by field, and nothing that was sent is repeated.
+
 use axum::http::HeaderName;
 
 use super::*;

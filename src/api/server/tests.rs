@@ -1,3 +1,5 @@
+//! The bounds of a listener, over real sockets and on virtual time.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;

@@ -1,3 +1,5 @@
+//! Tests of `client`.
+
 use super::*;
 use crate::delivery::testing::{Receiver, Reply, reply};
 

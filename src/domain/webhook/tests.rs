@@ -1,3 +1,5 @@
+//! Tests of `webhook`.
+
 use std::time::Duration;
 
 use serde_json::value::RawValue;

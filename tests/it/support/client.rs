@@ -77,8 +77,15 @@ impl Client {
         self.post("/api/v1/payments", body).await
     }
 
-    pub async fn request(&self, method: &str, path: &str, body: Option<String>, idempotency_key: Option<&str>) -> Answer {
-        let headers = self.signed(method, path, body.as_deref().unwrap_or_default(), idempotency_key, unix_s(), &nonce());
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<String>,
+        idempotency_key: Option<&str>,
+    ) -> Answer {
+        let headers =
+            self.signed(method, path, body.as_deref().unwrap_or_default(), idempotency_key, unix_s(), &nonce());
         send(&self.url, method, path, body, headers).await
     }
 

@@ -16,7 +16,7 @@ use tollgate::gateway::{Environment, Gateway};
 use tollgate::random::Random;
 
 pub use client::{Answer, Client, Key};
-pub use receiver::{Delivery, Receiver};
+pub use receiver::Receiver;
 
 /// A running gateway.
 pub struct House {
@@ -70,7 +70,7 @@ impl House {
         let admin_url = format!("http://{}", admin_listener.local_addr().unwrap());
         let admin_token = gateway.admin_tokens()[0].secret.clone();
         let shutdown = CancellationToken::new();
-        let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone());
+        let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone()).unwrap();
         Self { gateway, url, admin_url, admin_token, directory, api, shutdown }
     }
 

@@ -1,3 +1,5 @@
+//! Tests of `webhooks`.
+
 mod fixture;
 mod management;
 mod sending;

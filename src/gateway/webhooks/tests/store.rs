@@ -141,6 +141,7 @@ impl Store for TestStore {
             applied: committed,
             overlay_bytes: 0,
             journal_bytes_written: 0,
+            journal_frames_written: 0,
         }
     }
 
