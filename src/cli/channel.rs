@@ -24,7 +24,7 @@ enum Action {
     /// List channels with their health
     List,
     /// Show a sandbox channel's faults, or change those that are given
-    FaultFlags {
+    Faults {
         /// Name of the channel, such as stripe
         channel: String,
         #[command(flatten)]
@@ -100,7 +100,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             let text = channels_table(&rows_of(&value));
             (value, text)
         }
-        Action::FaultFlags { channel, faults } => {
+        Action::Faults { channel, faults } => {
             let path = ["sandbox", channel.as_str()];
             let patch = faults.patch();
             let value = if patch.is_empty() {

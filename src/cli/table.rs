@@ -33,6 +33,9 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<String>]) -> String {
     for row in rows {
         table.add_row(columns.iter().zip(row).map(|(column, text)| column.cell(text)));
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     // Nothing follows the last column, so trailing blanks are only noise.
     let lines: Vec<String> = table.lines().map(|line| String::from(line.trim_end())).collect();
     lines.join("\n")
