@@ -268,12 +268,18 @@ pub struct MerchantView {
 }
 
 /// A new key. The secret is shown this once.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Serialize, ToSchema)]
 pub struct NewKeyView {
     /// The public half.
     pub id: String,
     /// The secret half.
     pub secret: String,
+}
+
+impl std::fmt::Debug for NewKeyView {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("NewKeyView").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A new merchant with its first key.
