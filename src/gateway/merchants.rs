@@ -230,6 +230,11 @@ impl Merchants {
             self.keys.clear();
         }
         self.keys.insert(key_id.clone(), Arc::clone(&known));
+        // Whoever takes the key away meanwhile forgets it after its commit: either that is still to come, or it shows here.
+        if self.core.store.get(&keys::api_key(key_id))?.is_none() {
+            self.keys.remove(key_id);
+            return Ok(None);
+        }
         Ok(Some(known))
     }
 
@@ -252,7 +257,13 @@ impl Merchants {
         if self.merchants.len() >= self.core.config.auth.key_cache_max {
             self.merchants.clear();
         }
-        self.merchants.insert(known.merchant.merchant_id.clone(), known.clone());
+        let merchant_id = &known.merchant.merchant_id;
+        self.merchants.insert(merchant_id.clone(), known.clone());
+        // The same race as with keys: what was changed or removed meanwhile must not stay known as it was.
+        let stored_revision = self.core.store.get(&keys::merchant(merchant_id))?.map(|stored| stored.revision);
+        if stored_revision != Some(revision) {
+            self.merchants.remove_if(merchant_id, |_, cached| cached.revision == revision);
+        }
         Ok(known)
     }
 
