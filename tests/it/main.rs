@@ -1,5 +1,6 @@
 //! Features through real ports: one binary, one file a feature.
 
+mod auth;
 mod payments;
 mod support;
 mod tidy;

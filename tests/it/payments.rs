@@ -115,7 +115,7 @@ async fn the_same_key_gets_the_same_bytes_and_one_charge() {
 
     let directory = house.stop().await;
     let house = House::start_in(directory, |_| {}).await;
-    let shop = crate::support::Client { url: house.url.clone(), ..shop };
+    let shop = shop.at(&house);
     // What was signed before the second in which the process started is refused, so the clock has to pass it.
     let body = json!({ "order_no": "O-1", "amount": 900, "currency": "USD" });
     let after_restart = shop.post_with_key(PAYMENTS, body, "k-1").await;

@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tollgate::domain::signature::SignedParts;
 
+use super::House;
+
 static NONCES: AtomicU64 = AtomicU64::new(1);
 
 /// An API key.
@@ -26,6 +28,29 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Asserts status and code, and shows the answer when they are others.
+    #[track_caller]
+    pub fn expect(self, status: u16, code: &str) -> Self {
+        assert_eq!((self.status, self.code()), (status, code), "{}", self.text);
+        self
+    }
+
+    /// A header, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    /// The rows of a list.
+    pub fn items(&self) -> Vec<Value> {
+        self.body["data"]["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The fields that an invalid request names.
+    pub fn wrong_fields(&self) -> Vec<String> {
+        let errors = self.body["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|error| error["field"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     pub fn data(&self, field: &str) -> &str {
         self.body["data"][field].as_str().unwrap_or_default()
     }
@@ -41,6 +66,7 @@ pub struct Client {
     pub url: String,
     pub key: Key,
     pub merchant_id: String,
+    http: reqwest::Client,
 }
 
 #[allow(clippy::disallowed_methods, reason = "a client of its own has a clock of its own")]
@@ -54,7 +80,17 @@ pub fn nonce() -> String {
 
 impl Client {
     pub fn new(url: &str, key: Key, merchant_id: &str) -> Self {
-        Self { url: url.to_owned(), key, merchant_id: merchant_id.to_owned() }
+        Self { url: url.to_owned(), key, merchant_id: merchant_id.to_owned(), http: http_client() }
+    }
+
+    /// The same merchant at a gateway that was started again.
+    pub fn at(&self, house: &House) -> Self {
+        Self { url: house.url.clone(), ..self.clone() }
+    }
+
+    /// The same merchant with another key.
+    pub fn with_key(&self, key: Key) -> Self {
+        Self { key, ..self.clone() }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -86,7 +122,25 @@ impl Client {
     ) -> Answer {
         let headers =
             self.signed(method, path, body.as_deref().unwrap_or_default(), idempotency_key, unix_s(), &nonce());
-        send(&self.url, method, path, body, headers).await
+        self.send(method, path, body, headers).await
+    }
+
+    /// Sends what is given, signed or not, as JSON if it has a body.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<String>,
+        headers: HashMap<String, String>,
+    ) -> Answer {
+        send(&self.http, &self.url, method, path, body, headers).await
+    }
+
+    /// Signs a body of any bytes and sends it with this content type, or none.
+    pub async fn post_bytes(&self, path: &str, bytes: &[u8], content_type: Option<&str>) -> Answer {
+        let mut headers = self.signed_bytes("POST", path, bytes, None, unix_s(), &nonce());
+        headers.extend(content_type.map(|value| ("content-type".to_owned(), value.to_owned())));
+        exchange(&self.http, &self.url, "POST", path, Some(bytes.to_vec()), headers).await
     }
 
     /// The headers of a signed request.
@@ -99,7 +153,24 @@ impl Client {
         timestamp_s: u64,
         nonce: &str,
     ) -> HashMap<String, String> {
-        let timestamp = timestamp_s.to_string();
+        self.signed_bytes(method, path, body.as_bytes(), idempotency_key, timestamp_s, nonce)
+    }
+
+    /// The headers of a signed request whose timestamp is any text.
+    pub fn signed_at(&self, method: &str, path: &str, timestamp: &str) -> HashMap<String, String> {
+        self.signed_bytes(method, path, b"", None, timestamp, &nonce())
+    }
+
+    fn signed_bytes(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        idempotency_key: Option<&str>,
+        timestamp: impl ToString,
+        nonce: &str,
+    ) -> HashMap<String, String> {
+        let timestamp = timestamp.to_string();
         let parts = SignedParts {
             key_id: &self.key.id,
             timestamp: &timestamp,
@@ -107,7 +178,7 @@ impl Client {
             method,
             path_and_query: path,
             idempotency_key: idempotency_key.unwrap_or_default(),
-            body: body.as_bytes(),
+            body,
         };
         let mut headers = HashMap::from([
             ("x-api-key".to_owned(), self.key.id.clone()),
@@ -122,27 +193,47 @@ impl Client {
     }
 }
 
-/// Sends one request as it is.
+/// A client with connections of its own that stay open.
+pub fn http_client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Sends one request as it is; a body is JSON.
 pub async fn send(
+    http: &reqwest::Client,
     url: &str,
     method: &str,
     path: &str,
     body: Option<String>,
+    mut headers: HashMap<String, String>,
+) -> Answer {
+    if body.is_some() {
+        headers.insert("content-type".to_owned(), "application/json".to_owned());
+    }
+    exchange(http, url, method, path, body.map(String::into_bytes), headers).await
+}
+
+async fn exchange(
+    http: &reqwest::Client,
+    url: &str,
+    method: &str,
+    path: &str,
+    body: Option<Vec<u8>>,
     headers: HashMap<String, String>,
 ) -> Answer {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let mut request = client.request(method.parse().unwrap(), format!("{url}{path}"));
+    let mut request = http.request(method.parse().unwrap(), format!("{url}{path}"));
     for (name, value) in headers {
         request = request.header(name, value);
     }
     if let Some(body) = body {
-        request = request.header("content-type", "application/json").body(body);
+        request = request.body(body);
     }
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let header = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
-        (name.as_str().to_owned(), value.to_str().unwrap_or_default().to_owned())
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.as_str().to_owned(), value)
     };
     let headers = response.headers().iter().map(header).collect();
     let text = response.text().await.unwrap();

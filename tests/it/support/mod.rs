@@ -4,6 +4,7 @@ mod client;
 mod receiver;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -12,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tollgate::api::Api;
 use tollgate::clock::Clock;
 use tollgate::config::Config;
-use tollgate::gateway::{Environment, Gateway};
+use tollgate::gateway::{Environment, Gateway, OpenError};
 use tollgate::random::Random;
 
-pub use client::{Answer, Client, Key};
+pub use client::{Answer, Client, Key, http_client, nonce, unix_s};
 pub use receiver::Receiver;
 
 /// A running gateway.
@@ -25,6 +26,7 @@ pub struct House {
     pub admin_url: String,
     pub admin_token: String,
     pub directory: TempDir,
+    http: reqwest::Client,
     api: Api,
     shutdown: CancellationToken,
 }
@@ -56,14 +58,19 @@ impl House {
         Self::start_in(directory, change).await
     }
 
-    /// Starts on a directory that an earlier gateway has left.
-    pub async fn start_in(directory: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+    /// Opens a gateway without listeners, or does not.
+    pub async fn open(data_directory: &Path, change: impl FnOnce(&mut Config)) -> Result<Gateway, OpenError> {
         let mut config = quick_config();
         change(&mut config);
-        config.storage.dir = directory.path().join("data");
+        config.storage.dir = data_directory.to_owned();
         let environment =
             Environment { clock: Clock::system(), random: Random::from_os(), variable: Box::new(|_| None) };
-        let gateway = Gateway::open(config, environment).await.unwrap();
+        Gateway::open(config, environment).await
+    }
+
+    /// Starts on a directory that an earlier gateway has left.
+    pub async fn start_in(directory: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let gateway = Self::open(&directory.path().join("data"), change).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -71,7 +78,7 @@ impl House {
         let admin_token = gateway.admin_tokens()[0].secret.clone();
         let shutdown = CancellationToken::new();
         let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone()).unwrap();
-        Self { gateway, url, admin_url, admin_token, directory, api, shutdown }
+        Self { gateway, url, admin_url, admin_token, directory, http: http_client(), api, shutdown }
     }
 
     /// Stops in order and gives the directory back, for another start.
@@ -84,7 +91,16 @@ impl House {
 
     /// A new merchant of a tier.
     pub async fn merchant(&self, tier: &str) -> Client {
-        let body = serde_json::json!({ "name": format!("a {tier} shop"), "tier": tier });
+        self.merchant_with(serde_json::json!({ "name": format!("a {tier} shop"), "tier": tier })).await
+    }
+
+    /// A new merchant of the tier `business` with limits of its own.
+    pub async fn merchant_limited(&self, limits: serde_json::Value) -> Client {
+        self.merchant_with(serde_json::json!({ "name": "a shop", "tier": "business", "limits": limits })).await
+    }
+
+    /// A new merchant as described.
+    pub async fn merchant_with(&self, body: serde_json::Value) -> Client {
         let answer = self.admin("POST", "/admin/v1/merchants", Some(body)).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
         let data = &answer.body["data"];
@@ -99,7 +115,18 @@ impl House {
     pub async fn admin(&self, method: &str, path: &str, body: Option<serde_json::Value>) -> Answer {
         let bearer = format!("Bearer {}", self.admin_token);
         let headers = HashMap::from([("authorization".to_owned(), bearer)]);
-        client::send(&self.admin_url, method, path, body.map(|body| body.to_string()), headers).await
+        self.admin_as(method, path, body, headers).await
+    }
+
+    /// One request to the operator's listener with these headers.
+    pub async fn admin_as(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<serde_json::Value>,
+        headers: HashMap<String, String>,
+    ) -> Answer {
+        client::send(&self.http, &self.admin_url, method, path, body.map(|body| body.to_string()), headers).await
     }
 
     /// Tells a built-in emulator to misbehave.
