@@ -1,0 +1,323 @@
+//! Tier limits over HTTP: what is admitted, what a refusal says, and that its word can be taken.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Answer, Client, House, eventually, nonce, unix_s};
+
+const LIMITS: &str = "/api/v1/limits";
+const PAYMENTS: &str = "/api/v1/payments";
+
+/// How much of a window is used, as the operator sees it; asking does not count.
+async fn used(house: &House, shop: &Client, window: &str) -> u64 {
+    let path = format!("/admin/v1/merchants/{}/limits", shop.merchant_id);
+    let limits = house.admin("GET", &path, None).await.expect(200, "SUCCESS");
+    window_of(&limits, window)["used"].as_u64().unwrap()
+}
+
+fn window_of(limits: &Answer, name: &str) -> serde_json::Value {
+    let windows = limits.body["data"]["windows"].as_array().unwrap();
+    windows.iter().find(|window| window["name"] == name).unwrap_or_else(|| panic!("{}", limits.text)).clone()
+}
+
+async fn in_chinese(shop: &Client) -> Answer {
+    let mut headers = shop.signed("GET", LIMITS, "", None, unix_s(), &nonce());
+    headers.insert("accept-language".to_owned(), "zh-CN,zh;q=0.9,en;q=0.8".to_owned());
+    shop.send("GET", LIMITS, None, headers).await
+}
+
+async fn wait_as_told(refusal: &Answer) {
+    let seconds: u64 = refusal.header("retry-after").parse().unwrap();
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_at_once_pass_in_tier_starter_and_the_next_is_refused() {
+    let house = House::start().await;
+    let shop = house.merchant("starter").await;
+    for number in 1..=20 {
+        let answer = shop.get(LIMITS).await.expect(200, "SUCCESS");
+        assert_eq!(answer.header("x-ratelimit-limit"), "10");
+        assert_eq!(answer.header("x-ratelimit-tier"), "starter");
+        assert_eq!(answer.header("x-ratelimit-nearlimit"), if number < 16 { "" } else { "true" }, "request {number}");
+        assert!(!answer.headers.contains_key("retry-after"));
+    }
+    let refusal = shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    assert_eq!(refusal.body["message"], "Request rate exceeds the limit: more than 10 requests per second");
+    let chinese = in_chinese(&shop).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    assert_eq!(chinese.body["message"], "请求频率超过限制: 超过每秒 10 次请求限制");
+    house.stop().await;
+}
+
+/// With a window of 30 s no time passes during the test that would matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_says_everything_and_consumes_nothing() {
+    let house = House::start().await;
+    let shop = house.merchant_limited(json!({ "per_second": 1, "burst": 30 })).await;
+    let mut remaining = Vec::new();
+    for _ in 0..30 {
+        let answer = shop.get(LIMITS).await.expect(200, "SUCCESS");
+        remaining.push(answer.header("x-ratelimit-remaining").parse::<u32>().unwrap());
+        let reset_s: u64 = answer.header("x-ratelimit-reset").parse().unwrap();
+        assert!((unix_s()..=unix_s() + 32).contains(&reset_s), "{reset_s}");
+    }
+    assert_eq!(remaining, (0..30).rev().collect::<Vec<_>>());
+
+    for _ in 0..10 {
+        let refusal = shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+        let retry_after = refusal.body["retry_after"].as_u64().unwrap();
+        let expected = json!({
+            "code": "RATE_LIMIT_EXCEEDED",
+            "message": "Request rate exceeds the limit: more than 1 requests per second",
+            "tier": "business",
+            "limit": "second",
+            "violated_policies": ["second"],
+            "retry_after": retry_after,
+            "request_id": refusal.header("x-request-id"),
+        });
+        assert_eq!(refusal.body, expected);
+        assert!((1..=31).contains(&retry_after));
+        assert_eq!(refusal.header("retry-after"), retry_after.to_string());
+        assert_eq!(refusal.header("x-ratelimit-limit"), "1");
+        assert_eq!(refusal.header("x-ratelimit-remaining"), "0");
+        assert_eq!(refusal.header("x-ratelimit-tier"), "business");
+        assert_eq!(refusal.header("x-ratelimit-nearlimit"), "true");
+        let reset_s: u64 = refusal.header("x-ratelimit-reset").parse().unwrap();
+        assert!(reset_s.abs_diff(unix_s() + retry_after) <= 1, "{refusal:?}");
+        assert_eq!(refusal.header("ratelimit"), format!("\"second\";r=0;t={retry_after}"));
+        let policies = "\"second\";q=30;w=30, \"minute\";q=2500;w=60, \"hour\";q=50000;w=3600, \
+                        \"concurrency\";q=50;qu=\"concurrent-requests\"";
+        assert_eq!(refusal.header("ratelimit-policy"), policies);
+        assert_eq!(refusal.header("content-type"), "application/json");
+    }
+    for window in ["second", "minute", "hour"] {
+        assert_eq!(used(&house, &shop, window).await, 30, "{window}");
+    }
+    let path = format!("/admin/v1/merchants/{}/limits", shop.merchant_id);
+    let limits = house.admin("GET", &path, None).await;
+    assert_eq!(limits.body["data"]["today"]["admitted"], 30, "{}", limits.text);
+    assert_eq!(limits.body["data"]["today"]["refused"], 10, "{}", limits.text);
+    let neighbour = house.merchant("starter").await;
+    neighbour.get(LIMITS).await.expect(200, "SUCCESS");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_as_told_is_admitted() {
+    let house = House::start().await;
+    let shop = house.merchant_limited(json!({ "per_second": 25, "burst": 25 })).await;
+    let mut refusals = 0;
+    for _ in 0..3 {
+        // A strict limit of 25 in any second: however slowly this runs, it is met within a few hundred requests.
+        let mut refusal = None;
+        for _ in 0..500 {
+            let answers = futures_util::future::join_all((0..10).map(|_| shop.get(LIMITS))).await;
+            refusal = answers.into_iter().find(|answer| answer.status == 429);
+            if refusal.is_some() {
+                break;
+            }
+        }
+        let refusal = refusal.expect("the limit was never met");
+        assert_eq!(refusal.header("retry-after"), "1");
+        wait_as_told(&refusal).await;
+        shop.get(LIMITS).await.expect(200, "SUCCESS");
+        refusals += 1;
+    }
+    assert_eq!(refusals, 3);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tightest_limit_is_named_and_all_violated_ones_are_listed() {
+    let house = House::start().await;
+    let limits = json!({ "per_second": 1, "burst": 6, "per_minute": 6, "per_hour": 6 });
+    let shop = house.merchant_limited(limits).await;
+    for _ in 0..6 {
+        shop.get(LIMITS).await.expect(200, "SUCCESS");
+    }
+    let refusal = shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    assert_eq!(refusal.body["violated_policies"], json!(["second", "minute", "hour"]), "{}", refusal.text);
+    assert_eq!(refusal.body["limit"], "hour", "the one that holds longest says when to come back: {}", refusal.text);
+    assert_eq!(refusal.body["message"], "Request rate exceeds the limit: more than 6 requests per hour");
+    assert!(refusal.body["retry_after"].as_u64().unwrap() > 3_500, "{}", refusal.text);
+    let chinese = in_chinese(&shop).await;
+    assert_eq!(chinese.body["message"], "请求频率超过限制: 超过每小时 6 次请求限制");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_counts_and_is_warned_from_eighty_percent_on() {
+    let house = House::start().await;
+    let shop = house.merchant_limited(json!({ "per_minute": 10 })).await;
+    let mut near = Vec::new();
+    let mut note = |answer: Answer| near.push(answer.header("x-ratelimit-nearlimit") == "true");
+    let body = json!({ "order_no": "O-1", "amount": 900, "currency": "USD" });
+    note(shop.post_with_key(PAYMENTS, body.clone(), "k").await.expect(201, "SUCCESS"));
+    note(shop.post_with_key(PAYMENTS, body, "k").await.expect(201, "SUCCESS"));
+    note(shop.get("/api/v1/payments/PY1").await.expect(404, "NOT_FOUND"));
+    note(shop.get("/api/v1/nothing").await.expect(404, "NOT_FOUND"));
+    note(shop.request("PUT", PAYMENTS, None, None).await.expect(405, "METHOD_NOT_ALLOWED"));
+    note(shop.post(PAYMENTS, json!({})).await.expect(400, "INVALID_REQUEST"));
+    note(shop.post_bytes(PAYMENTS, b"{}", None).await.expect(415, "UNSUPPORTED_MEDIA_TYPE"));
+    for _ in 0..3 {
+        note(shop.get(PAYMENTS).await.expect(200, "SUCCESS"));
+    }
+    assert_eq!(near, [false, false, false, false, false, false, false, true, true, true]);
+    shop.get(PAYMENTS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    // What is refused before it is known who asks counts for nobody.
+    let mut unsigned = shop.signed("GET", PAYMENTS, "", None, unix_s(), &nonce());
+    unsigned.insert("x-signature".to_owned(), "v1=".to_owned());
+    shop.send("GET", PAYMENTS, None, unsigned).await.expect(401, "UNAUTHENTICATED");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_figures_can_be_read() {
+    let house = House::start().await;
+    let shop = house.merchant("business").await;
+    for _ in 0..4 {
+        shop.get(PAYMENTS).await.expect(200, "SUCCESS");
+    }
+    let limits = shop.get(LIMITS).await.expect(200, "SUCCESS");
+    let data = &limits.body["data"];
+    assert_eq!(data["tier"], "business");
+    let names: Vec<&str> = data["windows"].as_array().unwrap().iter().map(|w| w["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["second", "minute", "hour"]);
+    for (name, limit, window_s) in [("second", 100, 2.0), ("minute", 2_500, 60.0), ("hour", 50_000, 3_600.0)] {
+        let window = window_of(&limits, name);
+        assert_eq!((&window["limit"], &window["window_s"]), (&json!(limit), &json!(window_s)), "{}", limits.text);
+        let (used, remaining) = (window["used"].as_u64().unwrap(), window["remaining"].as_u64().unwrap());
+        assert_eq!(used + remaining, limit, "{}", limits.text);
+        assert!(window["reset_at"].as_str().unwrap().ends_with('Z'), "{}", limits.text);
+    }
+    assert_eq!(window_of(&limits, "hour")["used"], 5, "asking counts too: {}", limits.text);
+    assert_eq!(data["concurrency"], json!({ "limit": 50, "used": 1 }), "{}", limits.text);
+    assert_eq!((&data["today"]["admitted"], &data["today"]["refused"]), (&json!(5), &json!(0)), "{}", limits.text);
+    assert_eq!(limits.header("x-ratelimit-remaining"), window_of(&limits, "second")["remaining"].to_string());
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_take_effect_at_once_and_keep_what_was_used() {
+    let house = House::start().await;
+    let shop = house.merchant("business").await;
+    let path = format!("/admin/v1/merchants/{}", shop.merchant_id);
+    let patch = |body| house.admin("PATCH", &path, Some(body));
+    for _ in 0..5 {
+        shop.get(LIMITS).await.expect(200, "SUCCESS");
+    }
+    patch(json!({ "limits": { "per_minute": 6 } })).await.expect(200, "SUCCESS");
+    let last = shop.get(LIMITS).await.expect(200, "SUCCESS");
+    assert_eq!(window_of(&last, "minute")["used"], 6, "{}", last.text);
+    assert_eq!(last.header("x-ratelimit-remaining"), "0");
+    let refusal = shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    assert_eq!(refusal.body["limit"], "minute", "{}", refusal.text);
+
+    patch(json!({ "tier": "premium", "limits": {} })).await.expect(200, "SUCCESS");
+    let promoted = shop.get(LIMITS).await.expect(200, "SUCCESS");
+    assert_eq!(promoted.header("x-ratelimit-limit"), "500");
+    assert_eq!(promoted.header("x-ratelimit-tier"), "premium");
+    assert_eq!(window_of(&promoted, "minute")["used"], 7, "{}", promoted.text);
+    assert_eq!(window_of(&promoted, "minute")["limit"], 25_000, "{}", promoted.text);
+
+    // Below what is used already: refused until enough of it has passed.
+    patch(json!({ "tier": "starter", "limits": { "per_hour": 3 } })).await.expect(200, "SUCCESS");
+    let refusal = shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    assert_eq!(
+        (&refusal.body["tier"], &refusal.body["limit"]),
+        (&json!("starter"), &json!("hour")),
+        "{}",
+        refusal.text
+    );
+    assert_eq!(used(&house, &shop, "hour").await, 7);
+    for wrong in [
+        json!({ "limits": { "per_second": 0 } }),
+        json!({ "limits": { "per_second": -1 } }),
+        json!({ "limits": { "per_day": 5 } }),
+        json!({ "tier": "platinum" }),
+    ] {
+        let refused = patch(wrong.clone()).await.expect(400, "INVALID_REQUEST");
+        let field = refused.wrong_fields().remove(0);
+        assert!(field.starts_with("limits") || field == "tier", "{wrong}: {}", refused.text);
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_in_flight_are_limited_and_their_ends_make_room() {
+    let house = House::start().await;
+    house.disturb("stripe", json!({ "latency_ms": 500 })).await;
+    let shop = house.merchant_limited(json!({ "concurrent": 2 })).await;
+    let slow = |order_no: &str| {
+        let (shop, order_no) = (shop.clone(), order_no.to_owned());
+        tokio::spawn(async move { shop.pay(&order_no, 900, json!({ "channel": "stripe" })).await })
+    };
+    let running = [slow("O-1"), slow("O-2")];
+    eventually("both requests in flight", || async {
+        let path = format!("/admin/v1/merchants/{}/limits", shop.merchant_id);
+        let limits = house.admin("GET", &path, None).await;
+        (limits.body["data"]["concurrency"]["used"] == 2).then_some(())
+    })
+    .await;
+    let refusal = shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    assert_eq!(refusal.body["limit"], "concurrency", "{}", refusal.text);
+    assert_eq!(refusal.body["violated_policies"], json!(["concurrency"]), "{}", refusal.text);
+    assert_eq!(refusal.body["message"], "Too many requests in flight: more than 2 at the same time");
+    assert_eq!(refusal.header("x-ratelimit-remaining"), "0");
+    assert_eq!(refusal.header("ratelimit"), "\"concurrency\";r=0");
+    assert!(refusal.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert_eq!(in_chinese(&shop).await.body["message"], "并发请求超过限制: 超过 2 个并发请求限制");
+    for payment in running {
+        payment.await.unwrap().expect(201, "SUCCESS");
+    }
+    shop.get(LIMITS).await.expect(200, "SUCCESS");
+    assert_eq!(used(&house, &shop, "minute").await, 3, "refusals have used nothing");
+    house.stop().await;
+}
+
+/// A client that hangs up gives its place back when its request ends, not a minute later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_away_leaves_no_permit_behind() {
+    let house = House::start().await;
+    house.disturb("stripe", json!({ "latency_ms": 200 })).await;
+    let shop = house.merchant_limited(json!({ "concurrent": 1 })).await;
+    let running = tokio::spawn({
+        let shop = shop.clone();
+        async move { shop.pay("O-1", 900, json!({ "channel": "stripe" })).await }
+    });
+    eventually("the request in flight", || async { (shop.get(LIMITS).await.status == 429).then_some(()) }).await;
+    running.abort();
+    eventually("room again", || async { (shop.get(LIMITS).await.status == 200).then_some(()) }).await;
+    eventually("the payment's end", || async {
+        let list = shop.get(PAYMENTS).await;
+        (list.items().first()?["status"] == "success").then_some(())
+    })
+    .await;
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_survive_a_restart() {
+    let house = House::start().await;
+    let shop = house.merchant_limited(json!({ "per_minute": 5 })).await;
+    let untouched = house.merchant("starter").await;
+    for _ in 0..5 {
+        shop.get(LIMITS).await.expect(200, "SUCCESS");
+    }
+    shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    let directory = house.stop().await;
+    let house = House::start_in(directory, |_| {}).await;
+    let shop = shop.at(&house);
+    let refusal = shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    assert_eq!(refusal.body["limit"], "minute", "{}", refusal.text);
+    assert_eq!(used(&house, &shop, "hour").await, 5);
+    let path = format!("/admin/v1/merchants/{}/limits", shop.merchant_id);
+    let limits = house.admin("GET", &path, None).await;
+    assert_eq!(limits.body["data"]["today"]["admitted"], 5, "{}", limits.text);
+    assert_eq!(limits.body["data"]["today"]["refused"], 2, "{}", limits.text);
+    assert_eq!(limits.body["data"]["concurrency"]["used"], 0, "{}", limits.text);
+    untouched.at(&house).get(LIMITS).await.expect(200, "SUCCESS");
+    assert_eq!(used(&house, &untouched, "hour").await, 1);
+    house.stop().await;
+}
