@@ -29,6 +29,7 @@ impl Wanted<'_> {
         self.status.is_none_or(|status| payment.status == status)
             && self.channel.is_none_or(|name| payment.current().is_some_and(|attempt| attempt.channel.as_str() == name))
             && self.to.is_none_or(|to| payment.created_at < to)
+            && !self.ends_before(payment)
     }
 
     /// Whether this payment and all older ones are too old.
@@ -45,6 +46,7 @@ pub(super) fn list(
     page: &PageRequest,
 ) -> Result<Page<Payment>, GatewayError> {
     let wanted = check(filter)?;
+    page.rows()?;
     if let Some(order_no) = &filter.order_no {
         return list_by_order(core, merchant_id, order_no, &wanted, page);
     }
