@@ -119,13 +119,17 @@ fn check_metadata(metadata: &BTreeMap<String, String>) -> Option<FieldError> {
     })
 }
 
-/// Card numbers are refused in every free text, so that none is ever stored.
+/// Card numbers are refused in every text, so that none is ever stored, and whoever sends one is told why.
 fn refuse_card_numbers(command: &CreatePayment) -> Result<(), GatewayError> {
     let texts = [
         ("order_no", Some(&command.order_no)),
+        ("currency", Some(&command.currency)),
+        ("country", command.country.as_ref()),
         ("method", command.method.as_ref()),
+        ("channel", command.channel.as_ref()),
         ("payment_token", command.payment_token.as_ref()),
         ("customer_email", command.customer_email.as_ref()),
+        ("customer_ip", command.customer_ip.as_ref()),
         ("description", command.description.as_ref()),
         ("return_url", command.return_url.as_ref()),
     ];
@@ -180,6 +184,9 @@ fn is_text(text: &str) -> bool {
 }
 
 fn is_web_url(text: &str) -> bool {
-    text.len() <= URL_LEN_MAX
+    // The URL standard drops blanks around a URL and line ends within it; what is kept must be what was checked.
+    let is_plain = !text.chars().any(|character| character.is_whitespace() || character.is_control());
+    is_plain
+        && text.len() <= URL_LEN_MAX
         && url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
