@@ -2,8 +2,10 @@
 //! resource that takes the command.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::merchant::{LimitOverrides, MerchantStatus};
@@ -44,7 +46,7 @@ pub struct CreatePayment {
     #[serde(default)]
     pub description: Option<String>,
     /// Up to 20 of the merchant's own values, kept and given back.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique_names")]
     pub metadata: Option<BTreeMap<String, String>>,
     /// Where the payer returns to after acting.
     #[serde(default)]
@@ -123,4 +125,38 @@ pub struct UpdateMerchant {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub status: Option<MerchantStatus>,
+}
+
+/// Reads values by name. A name that is there twice is refused: which of the two was meant can't be known.
+fn unique_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    Ok(Option::<UniqueNames>::deserialize(deserializer)?.map(|UniqueNames(values)| values))
+}
+
+struct UniqueNames(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for UniqueNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values;
+
+        impl<'de> Visitor<'de> for Values {
+            type Value = UniqueNames;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueNames, A::Error> {
+                let mut values = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    if values.contains_key(&name) {
+                        return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
+                    }
+                    values.insert(name, value);
+                }
+                Ok(UniqueNames(values))
+            }
+        }
+
+        deserializer.deserialize_map(Values)
+    }
 }
