@@ -35,8 +35,8 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
     post, path = "/api/v1/webhooks/endpoints", tag = "Webhooks", request_body = CreateEndpoint,
     responses(
         (status = 201, description = "The endpoint with its secret", body = Envelope<NewSecretView>),
-        (status = 409, description = "`INVALID_STATE`: there are as many as a merchant may have"),
-        (status = 422, description = "`URL_NOT_ALLOWED`"),
+        (status = 403, description = "`FORBIDDEN`: there are as many as a merchant may have, or the merchant is suspended"),
+        (status = 422, description = "`URL_NOT_ALLOWED`, `PAN_REFUSED`"),
     ),
 )]
 pub(crate) async fn create_endpoint(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
@@ -88,7 +88,7 @@ pub(crate) async fn get_endpoint(
     responses(
         (status = 200, description = "The endpoint as it is now", body = Envelope<EndpointView>),
         (status = 404, description = "`NOT_FOUND`"),
-        (status = 422, description = "`URL_NOT_ALLOWED`"),
+        (status = 422, description = "`URL_NOT_ALLOWED`, `PAN_REFUSED`"),
     ),
 )]
 pub(crate) async fn update_endpoint(

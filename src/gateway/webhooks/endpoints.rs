@@ -7,6 +7,7 @@ use crate::delivery::signing::Secret;
 use crate::delivery::url::vet;
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId, sortable_id};
+use crate::domain::pan::holds_card_number;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Endpoint, EndpointStatus, EventPattern, SealedSecrets};
 use crate::gateway::error::{FieldError, GatewayError};
@@ -27,8 +28,8 @@ impl Webhooks {
     /// Makes an endpoint. Its secret is in the answer and nowhere else.
     ///
     /// # Errors
-    /// [`GatewayError::InvalidRequest`], [`GatewayError::UrlNotAllowed`], or [`GatewayError::Forbidden`] when the
-    /// merchant has as many as it may have.
+    /// [`GatewayError::InvalidRequest`], [`GatewayError::PanRefused`], [`GatewayError::UrlNotAllowed`], or
+    /// [`GatewayError::Forbidden`] when the merchant has as many as it may have.
     pub async fn create_endpoint(
         &self,
         merchant_id: &MerchantId,
@@ -36,6 +37,7 @@ impl Webhooks {
     ) -> Result<NewSecretView, GatewayError> {
         let max_attempts = request.max_attempts.unwrap_or(self.core.config.webhook.max_attempts);
         let events = request.events.as_deref();
+        refuse_card_numbers(Some(&request.url), request.description.as_deref())?;
         check_fields(events, request.description.as_deref(), request.max_attempts)?;
         let url = self.vetted_url(&request.url)?;
         let now = self.core.clock.now();
@@ -100,13 +102,15 @@ impl Webhooks {
     /// Changes an endpoint; what is absent stays. Enabling it sends what was kept meanwhile.
     ///
     /// # Errors
-    /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`] or [`GatewayError::UrlNotAllowed`].
+    /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`], [`GatewayError::PanRefused`] or
+    /// [`GatewayError::UrlNotAllowed`].
     pub async fn update_endpoint(
         &self,
         merchant_id: &MerchantId,
         endpoint_id: &EndpointId,
         changes: UpdateEndpoint,
     ) -> Result<EndpointView, GatewayError> {
+        refuse_card_numbers(changes.url.as_deref(), changes.description.as_deref())?;
         check_fields(changes.events.as_deref(), changes.description.as_deref(), changes.max_attempts)?;
         let url = changes.url.as_deref().map(|url| self.vetted_url(url)).transpose()?;
         let events = changes.events.as_deref().map(patterns).transpose()?;
@@ -250,6 +254,16 @@ impl Webhooks {
     }
 }
 
+/// As with payments: no text that is kept may hold a card number.
+fn refuse_card_numbers(url: Option<&str>, description: Option<&str>) -> Result<(), GatewayError> {
+    for (field, text) in [("url", url), ("description", description)] {
+        if text.is_some_and(holds_card_number) {
+            return Err(GatewayError::PanRefused(field.to_owned()));
+        }
+    }
+    Ok(())
+}
+
 fn check_fields(
     events: Option<&[String]>,
     description: Option<&str>,
@@ -273,7 +287,7 @@ fn patterns(texts: &[String]) -> Result<Vec<EventPattern>, GatewayError> {
     for text in texts {
         let Some(pattern) = EventPattern::parse(text) else {
             let names: Vec<&str> = EventName::ALL.iter().map(|name| name.as_str()).collect();
-            let message = format!("{text:?} matches no event; events are {}", names.join(", "));
+            let message = format!("has an entry that matches no event; events are {}", names.join(", "));
             return Err(GatewayError::field("events", message));
         };
         if !patterns.contains(&pattern) {
