@@ -1,6 +1,7 @@
 //! Features through real ports: one binary, one file a feature.
 
 mod auth;
+mod input;
 mod limits;
 mod payments;
 mod support;
