@@ -6,3 +6,4 @@ mod limits;
 mod payments;
 mod support;
 mod tidy;
+mod webhooks;

@@ -17,7 +17,7 @@ use tollgate::gateway::{Environment, Gateway, OpenError};
 use tollgate::random::Random;
 
 pub use client::{Answer, Client, Key, http_client, nonce, unix_s};
-pub use receiver::Receiver;
+pub use receiver::{Delivery, Receiver};
 
 /// A running gateway.
 pub struct House {

@@ -10,6 +10,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::net::TcpSocket;
+use tollgate::delivery::signing::{VerifyError, verify};
+use tollgate::domain::time::Timestamp;
+
+use super::unix_s;
 
 /// One delivery as it arrived.
 #[derive(Clone, Debug)]
@@ -22,6 +27,13 @@ pub struct Delivery {
 impl Delivery {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Verifies it as Standard Webhooks has it.
+    pub fn verify(&self, secret: &str) -> Result<(), VerifyError> {
+        let headers = self.headers.keys().map(|name| (name.as_str(), self.header(name.as_str())));
+        let now = Timestamp::from_unix_s(i64::try_from(unix_s()).unwrap());
+        verify(secret, headers, &self.bytes, now)
     }
 }
 
@@ -37,14 +49,32 @@ struct Shared {
     deliveries: Mutex<Vec<Delivery>>,
 }
 
-impl Receiver {
-    pub async fn start() -> Self {
+/// A receiver that is down: its port is its own, and connecting is refused.
+pub struct ReceiverDown {
+    pub url: String,
+    socket: TcpSocket,
+}
+
+impl ReceiverDown {
+    /// Comes up at the same address.
+    pub fn up(self) -> Receiver {
         let state = Arc::new(Shared { status: AtomicU16::new(200), deliveries: Mutex::new(Vec::new()) });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let listener = self.socket.listen(64).unwrap();
         let router = Router::new().route("/hook", post(receive)).with_state(Arc::clone(&state));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, state }
+        Receiver { url: self.url, state }
+    }
+}
+
+impl Receiver {
+    pub async fn start() -> Self {
+        Self::down().up()
+    }
+
+    pub fn down() -> ReceiverDown {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        ReceiverDown { url: format!("http://{}/hook", socket.local_addr().unwrap()), socket }
     }
 
     /// What is answered from now on.
