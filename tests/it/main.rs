@@ -1,5 +1,6 @@
 //! Features through real ports: one binary, one file a feature.
 
+mod admin;
 mod auth;
 mod input;
 mod limits;
