@@ -5,6 +5,7 @@ mod auth;
 mod input;
 mod limits;
 mod payments;
+mod restart;
 mod support;
 mod tidy;
 mod webhooks;
