@@ -3,6 +3,8 @@
 //!
 //! `TOLLGATE_CRASH_KILLS` sets how often (5 by default).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "it/support/client.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod client;
