@@ -3,6 +3,8 @@
 //!
 //! `TOLLGATE_CRASH_KILLS` sets how often (5 by default).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "it/support/client.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod client;
@@ -148,7 +150,7 @@ async fn load(shop: Client, round: usize, number: usize, answered: Arc<Mutex<Ans
             return;
         }
         let order_no = format!("O-{round}-{number}-{index}");
-        let channel = if (number + index) % 2 == 0 { "stripe" } else { "alipay" };
+        let channel = if (number + index).is_multiple_of(2) { "stripe" } else { "alipay" };
         let body = json!({
             "order_no": order_no, "amount": 500 + index, "currency": "CNY", "channel": channel,
             "payment_token": tokens[index % tokens.len()],

@@ -14,8 +14,8 @@ use crate::domain::money::Currency;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentsConfig {
-    /// A request waits this long for an outcome; then it is answered 202 and the payment goes on.
-    pub answer_within_ms: u64,
+    /// No further channel is tried for a payment that is older than this.
+    pub failover_within_ms: u64,
     /// Wait before the first question about an unknown outcome; doubles from then on.
     pub resolve_first_ms: u64,
     /// Longest wait between questions in the first ten minutes.

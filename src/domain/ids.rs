@@ -35,7 +35,7 @@ macro_rules! text_id {
 }
 
 text_id!(
-    /// A merchant, `m_` and 16 letters or digits.
+    /// A merchant, `m_` and 19 letters or digits that sort by the time it was made.
     MerchantId
 );
 text_id!(

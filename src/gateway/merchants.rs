@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::config::TierConfig;
 use crate::domain::country::is_country;
-use crate::domain::ids::{ChannelName, KeyId, MerchantId, random_id};
+use crate::domain::ids::{ChannelName, KeyId, MerchantId, random_id, sortable_id};
 use crate::domain::limit::{InvalidFigures, LimitFigures};
 use crate::domain::merchant::{ACTIVE_KEYS_MAX, LimitOverrides, Merchant, MerchantStatus};
 use crate::domain::time::Timestamp;
@@ -81,7 +81,7 @@ impl Merchants {
         let now = self.core.clock.now();
         let channels = command.channels.clone().unwrap_or_default();
         let merchant = Merchant {
-            merchant_id: MerchantId::new(random_id("m_", self.draws())),
+            merchant_id: MerchantId::new(sortable_id("m_", now, self.core.random.draw_u64())),
             name: command.name,
             tier: command.tier,
             country: command.country,
@@ -109,17 +109,16 @@ impl Merchants {
         Ok(view_of(&merchant))
     }
 
-    /// A page of merchants.
+    /// A page of merchants, newest first.
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] for a wrong limit or cursor.
     pub fn list(&self, page: &PageRequest) -> Result<Page<MerchantView>, GatewayError> {
         let rows = page.rows()?;
         let prefix = keys::merchants();
-        let mut scan = Scan::prefix(&prefix, rows + 1);
-        if let Some(mut after) = page.key_after(&prefix)? {
-            after.push(0);
-            scan.start = after;
+        let mut scan = Scan::prefix_reverse(&prefix, rows + 1);
+        if let Some(before) = page.key_after(&prefix)? {
+            scan.end = Some(before);
         }
         let found = self.core.store.scan(&scan)?;
         let next_cursor =

@@ -66,8 +66,11 @@ pub struct Environment {
     /// Where random numbers come from.
     pub random: Random,
     /// Reads an environment variable (credentials, the first admin token).
-    pub variable: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub variable: Variables,
 }
+
+/// Reads an environment variable by its name.
+pub type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Why a gateway can't be opened.
 #[derive(Debug, thiserror::Error)]

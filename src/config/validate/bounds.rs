@@ -87,10 +87,10 @@ fn check_routing(config: &Config, findings: &mut Findings) {
 
 fn check_payments(config: &Config, findings: &mut Findings) {
     let payments = &config.payments;
-    findings.range("payments.answer_within_ms", payments.answer_within_ms, 100..=10 * MINUTE_MS);
+    findings.range("payments.failover_within_ms", payments.failover_within_ms, 100..=10 * MINUTE_MS);
     findings.require(
-        payments.answer_within_ms < config.server.request_timeout_ms,
-        "payments.answer_within_ms",
+        payments.failover_within_ms < config.server.request_timeout_ms,
+        "payments.failover_within_ms",
         format!("must be shorter than server.request_timeout_ms ({})", config.server.request_timeout_ms),
     );
     findings.range("payments.resolve_first_ms", payments.resolve_first_ms, 1..=HOUR_MS);

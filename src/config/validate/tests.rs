@@ -88,7 +88,7 @@ fn every_number_with_a_range_is_held_to_it() {
 #[test]
 fn a_lease_outlives_its_request_and_an_answer_comes_before_its_deadline() {
     assert_eq!(paths_after(|config| config.limits.lease_ms = 50_000), ["limits.lease_ms"]);
-    assert_eq!(paths_after(|config| config.payments.answer_within_ms = 50_000), ["payments.answer_within_ms"]);
+    assert_eq!(paths_after(|config| config.payments.failover_within_ms = 50_000), ["payments.failover_within_ms"]);
 }
 
 #[test]

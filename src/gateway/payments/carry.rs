@@ -159,7 +159,7 @@ impl Inner {
         let failovers_left = tried.len() <= usize::try_from(settings.routing.failover_max).unwrap_or(0);
         let now = self.core.clock.now();
         let age_ms = now.since(payment.created_at).as_millis();
-        let in_time = age_ms < u128::from(settings.payments.answer_within_ms);
+        let in_time = age_ms < u128::from(settings.payments.failover_within_ms);
         let may_choose = payment.terms.requested_channel.is_none();
         if !(channels_fault && failovers_left && in_time && may_choose) {
             return None;

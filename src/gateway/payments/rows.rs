@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::ids::{MerchantId, PaymentNo, RefundNo};
 use crate::domain::payment::Payment;
+use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::storage::record::{Record, decode, encode};
@@ -90,9 +91,11 @@ pub(crate) fn replace(batch: &mut Batch, before: &StoredPayment, after: &Payment
     Ok(())
 }
 
-fn put_due(batch: &mut Batch, payment: &Payment, due_at: crate::domain::time::Timestamp) {
+/// Inserted rather than put, so that the store knows that the key is new: an entry that is soon deleted again then never
+/// reaches the index.
+fn put_due(batch: &mut Batch, payment: &Payment, due_at: Timestamp) {
     let value = payment.merchant_id.as_str().as_bytes().to_vec();
-    batch.put(keys::payment_due(due_at, &payment.payment_no), value);
+    batch.insert(keys::payment_due(due_at, &payment.payment_no), value);
 }
 
 /// Commits what finishes something that has begun. While the store has no room it is tried again for a few seconds:

@@ -130,7 +130,8 @@ impl Webhooks {
         let row_key = keys::notification(&endpoint.merchant_id, &notification.id);
         batch.put(row_key, record::encode(&notification)?);
         let due_key = keys::notification_due(&endpoint.id, now, &notification.id);
-        batch.put(due_key, record::encode(&DueEntry::of(&notification))?);
+        // Known to be new, an entry that is soon deleted again never reaches the index.
+        batch.insert(due_key, record::encode(&DueEntry::of(&notification))?);
         Ok(notification)
     }
 

@@ -293,7 +293,7 @@ breaker_open_ms = 1
 breaker_open_max_ms = 1
 [channels]
 [payments]
-answer_within_ms = 1
+failover_within_ms = 1
 resolve_first_ms = 1
 resolve_early_max_ms = 1
 resolve_late_max_ms = 1
