@@ -123,7 +123,15 @@ fn serve(directory: &Path, sandbox_url: &str) -> Serving {
 
 async fn admin(serving: &Serving, method: &str, path: &str, body: Option<Value>) -> Value {
     let headers = HashMap::from([("authorization".to_owned(), format!("Bearer {ADMIN_TOKEN}"))]);
-    let answer = client::send(&serving.admin_url, method, path, body.map(|body| body.to_string()), headers).await;
+    let answer = client::send(
+        &client::http_client(),
+        &serving.admin_url,
+        method,
+        path,
+        body.map(|body| body.to_string()),
+        headers,
+    )
+    .await;
     assert!(answer.status < 300, "{path}: {}", answer.text);
     answer.body["data"].clone()
 }
@@ -321,7 +329,7 @@ async fn compare_books(sandbox_url: &str, by_number: &HashMap<&str, &Value>) {
     let mut refunded: HashMap<String, i64> = HashMap::new();
     for channel in ["stripe", "alipay"] {
         let path = format!("/control/{channel}/ledger");
-        let ledger = client::send(sandbox_url, "GET", &path, None, HashMap::new()).await;
+        let ledger = client::send(&client::http_client(), sandbox_url, "GET", &path, None, HashMap::new()).await;
         for line in ledger.body["items"].as_array().unwrap() {
             let reference = line["reference"].as_str().unwrap().to_owned();
             let amount = line["amount_minor"].as_i64().unwrap();

@@ -146,7 +146,7 @@ async fn what_was_signed_before_the_start_may_only_read() {
     eventually("the next second", || async { (unix_s() > signed_s).then_some(()) }).await;
     let directory = house.stop().await;
     let house = House::start_in(directory, |_| {}).await;
-    let shop = shop.at(&house);
+    let shop = shop.at(&house.url);
 
     let replayed = shop.send("POST", PAYMENTS, Some(body.clone()), post).await.expect(401, "SIGNATURE_EXPIRED");
     assert!(replayed.body["server_time"].as_u64().unwrap() > signed_s);
@@ -311,12 +311,12 @@ async fn a_merchant_changes_over_to_another_key() {
 
     let directory = house.stop().await;
     let house = House::start_in(directory, |_| {}).await;
-    shop.at(&house).get(PAYMENTS).await.expect(401, "UNAUTHENTICATED");
-    second.at(&house).get(PAYMENTS).await.expect(200, "SUCCESS");
-    third.at(&house).get(PAYMENTS).await.expect(200, "SUCCESS");
+    shop.at(&house.url).get(PAYMENTS).await.expect(401, "UNAUTHENTICATED");
+    second.at(&house.url).get(PAYMENTS).await.expect(200, "SUCCESS");
+    third.at(&house.url).get(PAYMENTS).await.expect(200, "SUCCESS");
     house.admin("DELETE", &format!("/admin/v1/merchants/{}", shop.merchant_id), None).await.expect(200, "SUCCESS");
-    second.at(&house).get(PAYMENTS).await.expect(401, "UNAUTHENTICATED");
-    third.at(&house).get(PAYMENTS).await.expect(401, "UNAUTHENTICATED");
+    second.at(&house.url).get(PAYMENTS).await.expect(401, "UNAUTHENTICATED");
+    third.at(&house.url).get(PAYMENTS).await.expect(401, "UNAUTHENTICATED");
     house.stop().await;
 }
 

@@ -77,7 +77,7 @@ async fn everything_is_as_it_was() {
     let mut directory = house.stop().await;
     for _ in 0..2 {
         let house = House::start_in(directory, with_sandbox(&url)).await;
-        let shop = shop.at(&house);
+        let shop = shop.at(&house.url);
         let mut after = Vec::new();
         for number in [paid.data("payment_no"), declined.data("payment_no")] {
             after.extend(all_about(&shop, number).await);
@@ -97,7 +97,7 @@ async fn everything_is_as_it_was() {
         directory = house.stop().await;
     }
     let house = House::start_in(directory, with_sandbox(&url)).await;
-    let shop = shop.at(&house);
+    let shop = shop.at(&house.url);
     let rest = shop.post_with_key(&refunds, json!({}), "k-3").await.expect(201, "SUCCESS");
     assert_eq!(rest.body["data"]["amount"], 600);
     let told = eventually("the next webhook", || async { receiver.deliveries().get(3).cloned() }).await;
@@ -125,7 +125,7 @@ async fn a_payment_that_waits_for_its_payer_goes_on_waiting() {
     }
     let directory = house.stop().await;
     let house = House::start_in(directory, with_sandbox(&url)).await;
-    let shop = shop.at(&house);
+    let shop = shop.at(&house.url);
     let http = http_client();
     for (deed, waits) in waiting {
         let path = format!("{PAYMENTS}/{}", waits.data("payment_no"));
@@ -180,7 +180,7 @@ async fn a_payment_whose_outcome_was_unknown_is_asked_about() {
     assert_eq!(lost.data("status"), "processing");
     let directory = house.stop().await;
     let house = House::start_in(directory, with_sandbox(&url)).await;
-    let shop = shop.at(&house);
+    let shop = shop.at(&house.url);
     let again = shop.post_with_key(PAYMENTS, body, "k-1").await;
     assert_eq!((again.status, &again.text), (202, &lost.text), "the answer of then");
     eventually("the outcome", || async {
@@ -202,7 +202,7 @@ async fn a_sandbox_s_directory_is_not_opened_in_live_mode() {
     assert!(why.contains("sandbox mode") && why.contains("live mode"), "{why}");
     // The refusal has changed nothing and holds nothing.
     let house = House::start_in(directory, |_| {}).await;
-    shop.at(&house).get(PAYMENTS).await.expect(200, "SUCCESS");
+    shop.at(&house.url).get(PAYMENTS).await.expect(200, "SUCCESS");
     house.stop().await;
 }
 
@@ -227,7 +227,7 @@ async fn a_lost_master_key_is_never_made_again() {
     assert!(why.contains("master.key") && why.contains("64 hexadecimal digits"), "{why}");
     fs::rename(&aside, &key).unwrap();
     let house = House::start_in(directory, |_| {}).await;
-    shop.at(&house).get(PAYMENTS).await.expect(200, "SUCCESS");
+    shop.at(&house.url).get(PAYMENTS).await.expect(200, "SUCCESS");
     house.stop().await;
 }
 
@@ -243,7 +243,7 @@ async fn two_processes_do_not_share_a_directory() {
     shop.pay("O-1", 900, json!({})).await.expect(201, "SUCCESS");
     let directory = house.stop().await;
     let house = House::start_in(directory, |_| {}).await;
-    assert_eq!(shop.at(&house).get(PAYMENTS).await.items().len(), 1);
+    assert_eq!(shop.at(&house.url).get(PAYMENTS).await.items().len(), 1);
     house.stop().await;
 }
 
@@ -294,16 +294,16 @@ impl Crashed {
 
     async fn assert_recovered(&self, directory: tempfile::TempDir, has_last_merchant: bool) {
         let house = House::start_in(directory, |_| {}).await;
-        let shop = self.shop.at(&house);
+        let shop = self.shop.at(&house.url);
         let path = format!("{PAYMENTS}/{}", self.payment["payment_no"].as_str().unwrap());
         let read = shop.get(&path).await.expect(200, "SUCCESS");
         assert_eq!(read.body["data"], self.payment);
-        let last = self.last_merchant.at(&house).get(PAYMENTS).await;
+        let last = self.last_merchant.at(&house.url).get(PAYMENTS).await;
         assert_eq!(last.status, if has_last_merchant { 200 } else { 401 }, "{}", last.text);
         shop.pay("O-2", 900, json!({})).await.expect(201, "SUCCESS");
         let directory = house.stop().await;
         let house = House::start_in(directory, |_| {}).await;
-        assert_eq!(self.shop.at(&house).get(PAYMENTS).await.items().len(), 2);
+        assert_eq!(self.shop.at(&house.url).get(PAYMENTS).await.items().len(), 2);
         house.stop().await;
     }
 }
@@ -387,7 +387,7 @@ async fn behind_a_clean_stop_nothing_may_be_torn() {
     assert!(why.contains(segment.file_name().unwrap().to_str().unwrap()), "{why}");
     fs::write(&segment, whole).unwrap();
     let house = House::start_in(directory, |_| {}).await;
-    assert_eq!(shop.at(&house).get(PAYMENTS).await.items().len(), 1);
+    assert_eq!(shop.at(&house.url).get(PAYMENTS).await.items().len(), 1);
     house.stop().await;
 }
 
@@ -412,7 +412,7 @@ async fn a_lost_index_is_made_again() {
             }
         }
         let house = House::start_in(directory, |_| {}).await;
-        let read = shop.at(&house).get(&format!("{PAYMENTS}/{}", paid.data("payment_no"))).await;
+        let read = shop.at(&house.url).get(&format!("{PAYMENTS}/{}", paid.data("payment_no"))).await;
         assert_eq!(read.expect(200, "SUCCESS").body["data"], paid.body["data"]);
         directory = house.stop().await;
     }
@@ -435,7 +435,7 @@ async fn who_is_stopping_finishes_what_has_begun() {
     let directory = house.stop().await;
     let answered = running.await.unwrap().expect(201, "SUCCESS");
     let house = House::start_in(directory, |_| {}).await;
-    let read = shop.at(&house).get(&format!("{PAYMENTS}/{}", answered.data("payment_no"))).await;
+    let read = shop.at(&house.url).get(&format!("{PAYMENTS}/{}", answered.data("payment_no"))).await;
     assert_eq!(read.body["data"], answered.body["data"], "{}", read.text);
     house.stop().await;
 }

@@ -381,7 +381,7 @@ async fn an_address_that_is_no_longer_allowed_is_not_sent_to() {
     endpoint(&shop, &receiver.url).await;
     let directory = house.stop().await;
     let house = House::start_in(directory, |config| config.webhook.allowed_private_networks.clear()).await;
-    let shop = shop.at(&house);
+    let shop = shop.at(&house.url);
     shop.pay("O-1", 900, json!({})).await.expect(201, "SUCCESS");
     let retrying = notification_in(&shop, "retrying").await;
     assert_eq!(retrying.body["data"]["status_code"], Value::Null, "{}", retrying.text);
@@ -526,7 +526,7 @@ async fn a_restart_while_the_receiver_is_down_loses_nothing() {
     assert!(retrying.body["data"]["error"].is_string(), "{}", retrying.text);
     let directory = house.stop().await;
     let house = House::start_in(directory, spread).await;
-    let shop = shop.at(&house);
+    let shop = shop.at(&house.url);
     let receiver = receiver.up();
     let sent = deliveries(&receiver, 5).await;
     let told: BTreeSet<String> = sent.iter().map(|sent| sent.body["payment_no"].as_str().unwrap().to_owned()).collect();

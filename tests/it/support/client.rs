@@ -7,8 +7,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tollgate::domain::signature::SignedParts;
 
-use super::House;
-
 static NONCES: AtomicU64 = AtomicU64::new(1);
 
 /// An API key.
@@ -84,8 +82,8 @@ impl Client {
     }
 
     /// The same merchant at a gateway that was started again.
-    pub fn at(&self, house: &House) -> Self {
-        Self { url: house.url.clone(), ..self.clone() }
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
     }
 
     /// The same merchant with another key.

@@ -14,7 +14,7 @@ use tokio::net::TcpSocket;
 use tollgate::delivery::signing::{VerifyError, verify};
 use tollgate::domain::time::Timestamp;
 
-use super::unix_s;
+use super::client::unix_s;
 
 /// One delivery as it arrived.
 #[derive(Clone, Debug)]
