@@ -18,6 +18,8 @@ pub(super) const QR_CODE_LIFETIME: Duration = Duration::from_secs(120 * 60);
 /// [`QR_CODE_LIFETIME`] as Alipay writes it.
 const QR_CODE_LIFETIME_TEXT: &str = "120m";
 /// How long a payer may take to confirm a bar code payment on the telephone.
+pub(super) const BAR_CODE_LIFETIME: Duration = Duration::from_secs(10 * 60);
+/// [`BAR_CODE_LIFETIME`] as Alipay writes it.
 const BAR_CODE_LIFETIME_TEXT: &str = "10m";
 /// Longest title of an order.
 const SUBJECT_CHARACTERS_MAX: usize = 200;

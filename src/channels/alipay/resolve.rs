@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::channels::alipay::charge::{QR_CODE_LIFETIME, is_amount, refs_of, succeeded, waiting_for_payer};
+use crate::channels::alipay::charge::{
+    BAR_CODE_LIFETIME, QR_CODE_LIFETIME, is_amount, refs_of, succeeded, waiting_for_payer,
+};
 use crate::channels::alipay::codes::Reply;
 use crate::channels::alipay::{AlipayChannel, amount, amount_not_supported, not_received, number_of};
 use crate::channels::http::Deadline;
@@ -81,17 +83,28 @@ impl AlipayChannel {
             "TRADE_SUCCESS" | "TRADE_FINISHED" => succeeded(trade.trade_no),
             // Closed before it was paid, or paid and given back in full: either way nothing is left with us.
             "TRADE_CLOSED" => of_trade(ChargeState::Canceled),
-            "WAIT_BUYER_PAY" if request.close => match self.cancel(number, deadline).await {
-                Cancellation::Closed => of_trade(ChargeState::Canceled),
-                Cancellation::NoTrade => ChargeAnswer::unknown("Alipay says that it both has the trade and has it not"),
-                Cancellation::Unknown(reason) => of_trade(ChargeState::Unknown { reason }),
-            },
+            "WAIT_BUYER_PAY" if request.close || self.is_overdue(request) => {
+                match self.cancel(number, deadline).await {
+                    Cancellation::Closed => of_trade(ChargeState::Canceled),
+                    Cancellation::NoTrade => {
+                        ChargeAnswer::unknown("Alipay says that it both has the trade and has it not")
+                    }
+                    Cancellation::Unknown(reason) => of_trade(ChargeState::Unknown { reason }),
+                }
+            }
             "WAIT_BUYER_PAY" if self.bar_code_of(charge).is_some() => of_trade(ChargeState::Processing),
             "WAIT_BUYER_PAY" => {
                 ChargeAnswer { refs: refs_of(Some(trade.trade_no)), ..waiting_for_payer(None, request.first_sent_at) }
             }
             status => of_trade(ChargeState::Unknown { reason: format!("the trade's status is {status}") }),
         }
+    }
+
+    /// Whether a bar code waits for its payer for longer than it should. A payment that was refused looks like one that
+    /// waits, when the process ended before it could close the trade.
+    fn is_overdue(&self, request: &ResolveRequest) -> bool {
+        let age = request.now.since(request.first_sent_at);
+        self.bar_code_of(&request.charge).is_some() && age >= BAR_CODE_LIFETIME + SETTLE_MARGIN
     }
 
     async fn no_trade(&self, number: &str, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {

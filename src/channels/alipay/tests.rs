@@ -137,6 +137,18 @@ async fn a_payer_who_confirms_later_is_processing_until_then() {
 }
 
 #[tokio::test]
+async fn a_bar_code_that_waits_too_long_is_closed() {
+    let bench = bench();
+    let request = charge_with(Some("tok_processing"));
+    bench.charge(&request).await;
+    assert_eq!(bench.resolve(&request, &NOTHING, 601, false).await.state, ChargeState::Processing);
+    assert_eq!(bench.resolve(&request, &NOTHING, 602, false).await.state, ChargeState::Canceled);
+    bench.clock.advance(Duration::from_secs(5));
+    assert_eq!(bench.resolve(&request, &NOTHING, 607, false).await.state, ChargeState::Canceled);
+    assert!(bench.ledger().is_empty());
+}
+
+#[tokio::test]
 async fn closing_a_trade_that_waits_keeps_it_from_being_paid() {
     let bench = bench();
     let request = charge_with(Some("tok_processing"));
