@@ -107,6 +107,25 @@ pub(crate) struct MerchantCall {
     pub(crate) origin: Origin,
 }
 
+impl MerchantCall {
+    /// Answers a POST that moves no money with what `work` makes of it, once per idempotency key.
+    ///
+    /// # Errors
+    /// What `work` fails with, and [`GatewayError::IdempotencyMismatch`].
+    ///
+    /// [`GatewayError::IdempotencyMismatch`]: crate::gateway::error::GatewayError::IdempotencyMismatch
+    pub(crate) async fn once<F>(self, work: impl FnOnce(Call, Caller) -> F) -> Outcome
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let Self { call, caller, origin } = self;
+        let gateway = call.gateway.clone();
+        let work = work(call, caller.clone());
+        let answered = gateway.once(&caller, origin, async move { work.await.map(Answer::into_stored) }).await;
+        Answer::stored(answered?)
+    }
+}
+
 /// The origin of a command that must not be sent without an idempotency key.
 ///
 /// # Errors

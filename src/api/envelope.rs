@@ -68,6 +68,11 @@ impl Answer {
         Self { status: StatusCode::OK, body, content_type: JSON, replayed: false }
     }
 
+    /// The answer as the gateway keeps it.
+    pub(crate) fn into_stored(self) -> StoredAnswer {
+        StoredAnswer { status: self.status.as_u16(), body: String::from_utf8_lossy(&self.body).into_owned() }
+    }
+
     /// An answer of the gateway, byte for byte.
     ///
     /// # Errors

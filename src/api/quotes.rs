@@ -1,8 +1,9 @@
 //! Where a payment would go, over HTTP.
 
-use crate::api::call::MerchantCall;
+use crate::api::call::{Call, MerchantCall};
 use crate::api::envelope::{Envelope, Outcome};
 use crate::api::routes::{Routes, Verb};
+use crate::gateway::auth::Caller;
 use crate::gateway::command::CreatePayment;
 use crate::gateway::view::QuoteView;
 
@@ -20,7 +21,10 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         (status = 422, description = "`AMOUNT_TOO_LARGE`, `CURRENCY_NOT_SUPPORTED`, `PAN_REFUSED`"),
     ),
 )]
-pub(crate) async fn quote(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
-    let command: CreatePayment = call.json()?;
-    call.ok(call.gateway.payments().quote(&caller, &command)?)
+pub(crate) async fn quote(request: MerchantCall) -> Outcome {
+    let work = |call: Call, caller: Caller| async move {
+        let command: CreatePayment = call.json()?;
+        call.ok(call.gateway.payments().quote(&caller, &command)?)
+    };
+    request.once(work).await
 }

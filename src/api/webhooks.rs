@@ -1,11 +1,12 @@
 //! Webhooks over HTTP: endpoints, and what is on its way to them.
 
-use crate::api::call::{MerchantCall, Named};
+use crate::api::call::{Call, MerchantCall, Named};
 use crate::api::document::Listed;
 use crate::api::envelope::{Envelope, Nothing, Outcome};
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::domain::ids::{EndpointId, NotificationId};
+use crate::gateway::auth::Caller;
 use crate::gateway::webhooks::{
     CreateEndpoint, EndpointView, NewSecretView, NotificationFilter, NotificationView, UpdateEndpoint,
 };
@@ -39,10 +40,12 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         (status = 422, description = "`URL_NOT_ALLOWED`, `PAN_REFUSED`"),
     ),
 )]
-pub(crate) async fn create_endpoint(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
-    let command: CreateEndpoint = call.json()?;
-    let webhooks = call.gateway.webhooks();
-    call.created(webhooks.create_endpoint(&caller.merchant.merchant_id, command).await?)
+pub(crate) async fn create_endpoint(request: MerchantCall) -> Outcome {
+    let work = |call: Call, caller: Caller| async move {
+        let command: CreateEndpoint = call.json()?;
+        call.created(call.gateway.webhooks().create_endpoint(&caller.merchant.merchant_id, command).await?)
+    };
+    request.once(work).await
 }
 
 /// List endpoints
@@ -132,13 +135,12 @@ pub(crate) async fn delete_endpoint(
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn rotate_secret(
-    Named(endpoint_id): Named<EndpointId>,
-    MerchantCall { call, caller, .. }: MerchantCall,
-) -> Outcome {
-    call.no_fields()?;
-    let webhooks = call.gateway.webhooks();
-    call.ok(webhooks.rotate_secret(&caller.merchant.merchant_id, &endpoint_id).await?)
+pub(crate) async fn rotate_secret(Named(endpoint_id): Named<EndpointId>, request: MerchantCall) -> Outcome {
+    let work = |call: Call, caller: Caller| async move {
+        call.no_fields()?;
+        call.ok(call.gateway.webhooks().rotate_secret(&caller.merchant.merchant_id, &endpoint_id).await?)
+    };
+    request.once(work).await
 }
 
 /// Send a test event
@@ -153,13 +155,12 @@ pub(crate) async fn rotate_secret(
         (status = 409, description = "`INVALID_STATE` with `status`: the endpoint is not enabled"),
     ),
 )]
-pub(crate) async fn send_test(
-    Named(endpoint_id): Named<EndpointId>,
-    MerchantCall { call, caller, .. }: MerchantCall,
-) -> Outcome {
-    call.no_fields()?;
-    let webhooks = call.gateway.webhooks();
-    call.ok(webhooks.send_test(&caller.merchant.merchant_id, &endpoint_id).await?)
+pub(crate) async fn send_test(Named(endpoint_id): Named<EndpointId>, request: MerchantCall) -> Outcome {
+    let work = |call: Call, caller: Caller| async move {
+        call.no_fields()?;
+        call.ok(call.gateway.webhooks().send_test(&caller.merchant.merchant_id, &endpoint_id).await?)
+    };
+    request.once(work).await
 }
 
 /// List notifications
@@ -222,11 +223,13 @@ pub(crate) async fn get_notification(
 )]
 pub(crate) async fn retry_notification(
     Named(notification_id): Named<NotificationId>,
-    MerchantCall { call, caller, .. }: MerchantCall,
+    request: MerchantCall,
 ) -> Outcome {
-    call.no_fields()?;
-    let webhooks = call.gateway.webhooks();
-    call.ok(webhooks.retry_notification(&caller.merchant.merchant_id, &notification_id).await?)
+    let work = |call: Call, caller: Caller| async move {
+        call.no_fields()?;
+        call.ok(call.gateway.webhooks().retry_notification(&caller.merchant.merchant_id, &notification_id).await?)
+    };
+    request.once(work).await
 }
 
 /// Give a notification up
@@ -241,9 +244,11 @@ pub(crate) async fn retry_notification(
 )]
 pub(crate) async fn cancel_notification(
     Named(notification_id): Named<NotificationId>,
-    MerchantCall { call, caller, .. }: MerchantCall,
+    request: MerchantCall,
 ) -> Outcome {
-    call.no_fields()?;
-    let webhooks = call.gateway.webhooks();
-    call.ok(webhooks.cancel_notification(&caller.merchant.merchant_id, &notification_id).await?)
+    let work = |call: Call, caller: Caller| async move {
+        call.no_fields()?;
+        call.ok(call.gateway.webhooks().cancel_notification(&caller.merchant.merchant_id, &notification_id).await?)
+    };
+    request.once(work).await
 }

@@ -6,11 +6,11 @@ use sha2::{Digest, Sha256};
 use crate::actors::merchant::IdempotencyClaim;
 use crate::domain::ids::MerchantId;
 use crate::domain::time::Timestamp;
-use crate::gateway::answer::{Renderer, StoredAnswer};
+use crate::gateway::answer::{Answered, Renderer, StoredAnswer};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::storage::record::{Record, decode, encode};
-use crate::storage::{ABSENT, Batch, keys};
+use crate::storage::{ABSENT, Batch, StoreError, keys};
 
 /// Longest `Idempotency-Key`.
 pub const KEY_LEN_MAX: usize = 255;
@@ -68,6 +68,9 @@ pub(crate) struct IdempotencyRecord {
     pub(crate) answer: Option<StoredAnswer>,
     /// When the answer was made, or else when the request came.
     at: Timestamp,
+    /// Whether the answer's body is encrypted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sealed: bool,
 }
 
 impl Record for IdempotencyRecord {
@@ -127,9 +130,57 @@ pub(crate) fn look_up(
         return Err(GatewayError::IdempotencyMismatch);
     }
     Ok(match record.answer {
+        Some(answer) if record.sealed => Known::Answered(unseal(core, &slot.key, &answer)?),
         Some(answer) => Known::Answered(answer),
         None => Known::Unanswered { object_no: record.object_no, slot },
     })
+}
+
+/// Carries a request out that moves no money, once per idempotency key: a repetition gets the answer that was given
+/// before. The answer is kept encrypted, since it may hold a secret, and is stored before it is returned. `work` goes on
+/// when this future is dropped; a process that dies between its effect and the answer leaves no answer, and then a
+/// repetition does it once more.
+pub(super) async fn once<E>(
+    core: &Core,
+    merchant_id: &MerchantId,
+    key: Option<IdempotencyKey>,
+    claim: Option<IdempotencyClaim>,
+    work: impl Future<Output = Result<StoredAnswer, E>> + Send + 'static,
+) -> Result<Answered, E>
+where
+    E: From<GatewayError> + Send + 'static,
+{
+    let slot = match look_up(core, merchant_id, key.as_ref())? {
+        Known::Answered(answer) => return Ok(Answered { answer, replayed: true }),
+        Known::Unanswered { .. } => return Err(GatewayError::IdempotencyInProgress.into()),
+        Known::New(Reservation(slot)) => slot,
+    };
+    let inner = core.clone();
+    let task = core.tasks.spawn(async move {
+        // Keeps repetitions out until the answer is stored.
+        let _claim = claim;
+        let answer = work.await?;
+        if let Some(slot) = slot {
+            let batch = slot.sealed_answer(&inner, &answer)?;
+            match inner.store.commit(batch).await {
+                Ok(_) => {}
+                Err(StoreError::Precondition { .. }) => return Err(GatewayError::IdempotencyInProgress.into()),
+                Err(error) => return Err(GatewayError::from(error).into()),
+            }
+        }
+        Ok(Answered { answer, replayed: false })
+    });
+    task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a request's task ended: {error}")).into()))
+}
+
+/// What an encrypted answer is bound to.
+fn identity_of(key: &[u8]) -> String {
+    format!("idempotency|{}", hex::encode(key))
+}
+
+fn unseal(core: &Core, key: &[u8], answer: &StoredAnswer) -> Result<StoredAnswer, GatewayError> {
+    let body = core.vault.unseal(&identity_of(key), &answer.body)?;
+    Ok(StoredAnswer { status: answer.status, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 impl Reservation {
@@ -165,6 +216,20 @@ impl Slot {
         self.write(batch, object_no, Some(answer.clone()), now)
     }
 
+    fn sealed_answer(&self, core: &Core, answer: &StoredAnswer) -> Result<Batch, GatewayError> {
+        let body = core.vault.seal(&identity_of(&self.key), answer.body.as_bytes())?;
+        let record = IdempotencyRecord {
+            body_hash: self.body_hash.clone(),
+            object_no: String::new(),
+            answer: Some(StoredAnswer { status: answer.status, body }),
+            at: core.clock.now(),
+            sealed: true,
+        };
+        let mut batch = Batch::finishing();
+        batch.replace(self.key.clone(), self.revision, encode(&record)?);
+        Ok(batch)
+    }
+
     fn write(
         &self,
         batch: &mut Batch,
@@ -172,8 +237,13 @@ impl Slot {
         answer: Option<StoredAnswer>,
         now: Timestamp,
     ) -> Result<(), GatewayError> {
-        let record =
-            IdempotencyRecord { body_hash: self.body_hash.clone(), object_no: object_no.to_owned(), answer, at: now };
+        let record = IdempotencyRecord {
+            body_hash: self.body_hash.clone(),
+            object_no: object_no.to_owned(),
+            answer,
+            at: now,
+            sealed: false,
+        };
         batch.replace(self.key.clone(), self.revision, encode(&record)?);
         Ok(())
     }

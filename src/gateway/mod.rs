@@ -37,10 +37,12 @@ use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::admission::{Admission, Refusal};
+use crate::gateway::answer::{Answered, StoredAnswer};
 use crate::gateway::auth::{Authentication, Caller, Credentials};
 use crate::gateway::channels::{ChannelSet, ChannelsError};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
+use crate::gateway::idempotency::Origin;
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
@@ -217,6 +219,22 @@ impl Gateway {
     /// [`Refusal`], with the figures for the answer.
     pub async fn admit(&self, caller: &Caller, idempotency: Option<u128>) -> Result<Admission, Refusal> {
         admission::admit(&self.0.directory, caller, idempotency).await
+    }
+
+    /// Carries out a request that moves no money, once per idempotency key: a repetition gets the stored answer. `work`
+    /// makes the answer, and goes on when this future is dropped.
+    ///
+    /// # Errors
+    /// [`GatewayError::IdempotencyMismatch`] when the key was used with another body; what `work` fails with, which is not
+    /// stored.
+    pub async fn once<E: From<GatewayError> + Send + 'static>(
+        &self,
+        caller: &Caller,
+        origin: Origin,
+        work: impl Future<Output = Result<StoredAnswer, E>> + Send + 'static,
+    ) -> Result<Answered, E> {
+        let merchant_id = &caller.merchant.merchant_id;
+        idempotency::once(&self.0.core, merchant_id, origin.idempotency, origin.claim, work).await
     }
 
     /// A merchant's limits and how much of them is used, without using any.
