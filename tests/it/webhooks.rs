@@ -96,6 +96,62 @@ async fn endpoints_are_made_read_changed_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_request_gets_the_same_answer_and_does_nothing() {
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let receiver = Receiver::start().await;
+    let body = json!({ "url": receiver.url });
+    let made = shop.post_with_key(ENDPOINTS, body.clone(), "k-1").await.expect(201, "SUCCESS");
+    let again = shop.post_with_key(ENDPOINTS, body.clone(), "k-1").await.expect(201, "SUCCESS");
+    assert_eq!((&again.text, again.header("idempotent-replayed")), (&made.text, "true"));
+    let other = json!({ "url": "https://shop.example/" });
+    shop.post_with_key(ENDPOINTS, other.clone(), "k-1").await.expect(422, "IDEMPOTENCY_MISMATCH");
+    assert_eq!(shop.get(ENDPOINTS).await.items().len(), 1);
+    // Keys are the merchant's own, and belong to one path.
+    let stranger = house.merchant("premium").await;
+    stranger.post_with_key(ENDPOINTS, other, "k-1").await.expect(201, "SUCCESS");
+    let path = path_of(&made);
+    let rotated = shop.post_with_key(&format!("{path}/rotate-secret"), json!({}), "k-1").await.expect(200, "SUCCESS");
+    let tested = shop.post_with_key(&format!("{path}/test"), json!({}), "k-1").await.expect(200, "SUCCESS");
+    // What fails is not kept, so that it can be put right.
+    let wrong = json!({ "url": "https://10.0.0.1/" });
+    shop.post_with_key(ENDPOINTS, wrong, "k-2").await.expect(422, "URL_NOT_ALLOWED");
+    shop.post_with_key(ENDPOINTS, json!({ "url": "https://shop.example/2" }), "k-2").await.expect(201, "SUCCESS");
+
+    let directory = house.stop().await;
+    let house = House::start_in(directory, |_| {}).await;
+    let shop = shop.at(&house.url);
+    let again = shop.post_with_key(ENDPOINTS, body, "k-1").await;
+    assert_eq!((again.status, &again.text), (201, &made.text));
+    let again = shop.post_with_key(&format!("{path}/rotate-secret"), json!({}), "k-1").await;
+    assert_eq!((again.status, &again.text), (200, &rotated.text));
+    let again = shop.post_with_key(&format!("{path}/test"), json!({}), "k-1").await;
+    assert_eq!((again.status, &again.text), (200, &tested.text));
+    shop.pay("O-1", 900, json!({})).await.expect(201, "SUCCESS");
+    let sent = deliveries(&receiver, 2).await;
+    sent[1].verify(rotated.data("secret")).unwrap();
+    assert_eq!(sent.len(), 2, "one test event and one payment");
+    assert_eq!(shop.get(ENDPOINTS).await.items().len(), 2);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_equal_requests_at_once_one_is_carried_out() {
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let body = json!({ "url": "https://shop.example/" });
+    let sent = (0..8).map(|_| shop.post_with_key(ENDPOINTS, body.clone(), "k-1"));
+    let answers = futures_util::future::join_all(sent).await;
+    let made: BTreeSet<&str> =
+        answers.iter().filter(|answer| answer.status == 201).map(|answer| answer.text.as_str()).collect();
+    assert_eq!(made.len(), 1, "all that were answered got the same");
+    let others = answers.iter().filter(|answer| answer.status != 201);
+    assert!(others.into_iter().all(|answer| answer.code() == "IDEMPOTENCY_IN_PROGRESS"));
+    assert_eq!(shop.get(ENDPOINTS).await.items().len(), 1);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_merchant_has_sixteen_endpoints_at_most() {
     let house = House::start().await;
     let shop = house.merchant("premium").await;
