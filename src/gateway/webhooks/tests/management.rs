@@ -196,7 +196,8 @@ async fn a_batch_that_is_not_committed_leaves_nothing() {
         .webhooks
         .plan(&mut batch, &fixture.merchant_id, &event(EventName::PaymentSuccess, "PY1", START), None)
         .unwrap();
-    assert_eq!((batch.appends.len(), batch.writes.len(), batch.preconditions.len()), (1, 2, 0));
+    // The event; the notification and its due entry; and that the due entry is new.
+    assert_eq!((batch.appends.len(), batch.writes.len(), batch.preconditions.len()), (1, 2, 1));
     fixture.webhooks.announce(planned);
     settle().await;
     assert_eq!((fixture.notifications().len(), fixture.due()), (0, 0));
