@@ -105,18 +105,23 @@ async fn a_running_engine_gives_up_its_ballast_and_gets_it_back() {
     wait_until(|| files.open("journal/next.tmp").is_ok_and(|spare| spare.length().is_ok_and(|length| length == 8192)))
         .await;
     files.set_space_bytes(Some(files.used_bytes() + 512));
-    let mut number = 0;
-    while engine.health().accepts_new {
-        engine.commit(put(&format!("new/{number:03}"), &[1; 1000])).await.unwrap();
-        number += 1;
+    // The thread that prepares segments notices at any moment, also between two commits.
+    for number in 0.. {
         assert!(number < 100, "nobody noticed that the disk is full");
-        tokio::task::yield_now().await;
+        match engine.commit(put(&format!("new/{number:03}"), &[1; 1000])).await {
+            Ok(_) => tokio::task::yield_now().await,
+            Err(error) => {
+                assert_eq!(error, StoreError::Overloaded("the disk is full"));
+                break;
+            }
+        }
     }
-    assert_eq!(engine.commit(put("new", b"1")).await, Err(StoreError::Overloaded("the disk is full")));
+    assert!(!engine.health().accepts_new);
     for round in 0..8 {
         engine.commit(finishing(&format!("finish/{round}"), &[2; 1000])).await.unwrap();
     }
-    assert!(files.open("BALLAST").is_err());
+    // It is there for a moment whenever somebody tries whether there is room for it.
+    wait_until(|| files.open("BALLAST").is_err()).await;
     files.set_space_bytes(None);
     wait_until(|| engine.health().accepts_new).await;
     engine.commit(put("new", b"1")).await.unwrap();
