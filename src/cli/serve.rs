@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::context::{ConfigArguments, Context, override_of};
 use super::failure::{Failure, Outcome};
+use super::open_files;
 use super::running::RunningGateway;
 use super::signals::{Asked, Signals};
 use crate::config::Config;
@@ -36,8 +37,10 @@ impl Arguments {
 
 /// Runs the gateway until SIGTERM or SIGINT, then stops it in good order.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
-    let config = arguments.load(context)?;
+    let mut config = arguments.load(context)?;
+    let loaded = config.clone();
     telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
+    open_files::prepare(&mut config);
     let mut signals = Signals::listen()?;
     let running = RunningGateway::start(config.clone(), context).await?;
     tracing::info!(
@@ -52,7 +55,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => break None,
-                Asked::Reload => check_again(&arguments, context, &config),
+                Asked::Reload => check_again(&arguments, context, &loaded),
             },
             reason = running.gateway.failed() => break Some(reason),
         }
