@@ -156,7 +156,7 @@ impl Gateway {
         let mut setup = setup_from_config(config, &channels.abilities())?;
         channels.narrow(&mut setup);
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
-        let snapshots = Arc::new(LimitSnapshots::open(&core));
+        let snapshots = LimitSnapshots::open(&config.storage.dir, &config.limits, clock.now()).await;
         let directory = MerchantDirectory::start(
             directory_settings(config),
             clock,
@@ -321,7 +321,7 @@ impl Gateway {
         if unsaved > 0 {
             tracing::warn!(merchants = unsaved, "limits could not be handed over");
         }
-        inner.snapshots.write_final(&inner.core).await;
+        inner.snapshots.write_final(unsaved == 0, inner.core.clock.now()).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         let store = Arc::clone(&inner.core.store);
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
