@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn the_limit_in_force_is_the_hard_one() {
         let limit = getrlimit(Resource::Nofile);
-        assert_eq!(raise(limit.clone()), limit.maximum.unwrap_or(u64::MAX));
+        assert_eq!(raise(limit), limit.maximum.unwrap_or(u64::MAX));
         assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
     }
 }

@@ -97,7 +97,7 @@ impl IndexHome for SledHome {
     fn open_new(&self) -> Result<Arc<dyn Index>, IndexError> {
         let directory = self.directory.with_extension(NEW);
         match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(IndexError::from_io(&error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(IndexError::from_io(&error)),
             _ => Self { directory, cache_bytes: self.cache_bytes }.open(),
         }
     }

@@ -247,7 +247,7 @@ fn a_first_pass_that_was_interrupted_leaves_a_usable_index() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_reader_that_waits_keeps_no_other_task_from_running() {
     let lock = Arc::new(RwLock::new(1));
-    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
     let (locked, is_locked) = tokio::sync::oneshot::channel();
     let reopening = std::thread::spawn({
         let lock = Arc::clone(&lock);
