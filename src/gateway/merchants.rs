@@ -1,8 +1,9 @@
 //! Merchants and their keys: made, changed and suspended by the operator; looked up for every request.
 
+mod remembered;
+
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -19,6 +20,8 @@ use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::view::{MerchantView, NewKeyView, NewMerchantView};
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::{Batch, Scan, StoreError, Versioned, keys};
+
+use remembered::Remembered;
 
 /// Tries of a change that others keep overtaking.
 const CONFLICTS_MAX: usize = 8;
@@ -60,17 +63,22 @@ pub(crate) struct KnownMerchant {
 /// Called with a merchant's new limits and their revision after they were stored.
 pub(crate) type LimitsChanged = Box<dyn Fn(&MerchantId, LimitFigures, u64) + Send + Sync>;
 
-/// The merchants of a gateway.
-pub struct Merchants {
+/// The merchants of a gateway. Cheap to clone. A change that has begun goes on when its future is dropped.
+#[derive(Clone)]
+pub struct Merchants(Arc<Inner>);
+
+struct Inner {
     core: Core,
-    keys: DashMap<KeyId, Arc<KnownKey>>,
-    merchants: DashMap<MerchantId, KnownMerchant>,
+    keys: Remembered<KeyId, Arc<KnownKey>>,
+    merchants: Remembered<MerchantId, KnownMerchant>,
     limits_changed: LimitsChanged,
 }
 
 impl Merchants {
     pub(crate) fn new(core: Core, limits_changed: LimitsChanged) -> Self {
-        Self { core, keys: DashMap::new(), merchants: DashMap::new(), limits_changed }
+        let remembered_max = core.config.auth.key_cache_max;
+        let (keys, merchants) = (Remembered::new(remembered_max), Remembered::new(remembered_max));
+        Self(Arc::new(Inner { core, keys, merchants, limits_changed }))
     }
 
     /// Makes a merchant with its first key. The secret is in this answer and nowhere else.
@@ -78,6 +86,104 @@ impl Merchants {
     /// # Errors
     /// [`GatewayError::InvalidRequest`] for a wrong field.
     pub async fn create(&self, command: CreateMerchant) -> Result<NewMerchantView, GatewayError> {
+        let inner = Arc::clone(&self.0);
+        self.0.core.carry(async move { inner.create(command).await }).await
+    }
+
+    /// One merchant.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub fn get(&self, merchant_id: &str) -> Result<MerchantView, GatewayError> {
+        let (merchant, _) = self.0.read(&MerchantId::new(merchant_id))?;
+        Ok(view_of(&merchant))
+    }
+
+    /// A page of merchants, newest first.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] for a wrong limit or cursor.
+    pub fn list(&self, page: &PageRequest) -> Result<Page<MerchantView>, GatewayError> {
+        let rows = page.rows()?;
+        let prefix = keys::merchants();
+        let mut scan = Scan::prefix_reverse(&prefix, rows + 1);
+        if let Some(before) = page.key_after(&prefix)? {
+            scan.end = Some(before);
+        }
+        let found = self.0.core.store.scan(&scan)?;
+        let next_cursor =
+            if found.len() > rows { found.get(rows - 1).map(|row| cursor_of(&prefix, &row.key)) } else { None };
+        let items = found
+            .iter()
+            .take(rows)
+            .map(|row| decode::<Merchant>(&row.versioned.value).map(|merchant| view_of(&merchant)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(Page { items, next_cursor })
+    }
+
+    /// Changes what the command names; takes effect with the next request.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`].
+    pub async fn update(&self, merchant_id: &str, command: UpdateMerchant) -> Result<MerchantView, GatewayError> {
+        let (inner, merchant_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id));
+        self.0.core.carry(async move { inner.update(&merchant_id, &command).await }).await
+    }
+
+    /// Takes a merchant and its keys away. Its payments stay.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub async fn delete(&self, merchant_id: &str) -> Result<(), GatewayError> {
+        let (inner, merchant_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id));
+        self.0.core.carry(async move { inner.delete(&merchant_id).await }).await
+    }
+
+    /// Makes another key; a merchant has up to two.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], or [`GatewayError::InvalidState`] when there are two already.
+    pub async fn create_key(&self, merchant_id: &str) -> Result<NewKeyView, GatewayError> {
+        let (inner, merchant_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id));
+        self.0.core.carry(async move { inner.create_key(&merchant_id).await }).await
+    }
+
+    /// Takes a key away; requests with it are refused from now on.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub async fn delete_key(&self, merchant_id: &str, key_id: &str) -> Result<(), GatewayError> {
+        let (inner, merchant_id, key_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id), KeyId::new(key_id));
+        self.0.core.carry(async move { inner.delete_key(&merchant_id, &key_id).await }).await
+    }
+
+    /// The key with this id and its secret, from memory or the store.
+    pub(crate) fn key(&self, key_id: &KeyId) -> Result<Option<Arc<KnownKey>>, GatewayError> {
+        let inner = &self.0;
+        inner.keys.get_or_read(key_id, || {
+            let Some(stored) = inner.core.store.get(&keys::api_key(key_id))? else { return Ok(None) };
+            let record: ApiKeyRecord = decode(&stored.value)?;
+            let identity = key_identity(&record.merchant_id, key_id);
+            let secret = inner.core.vault.unseal(&identity, &record.sealed_secret)?;
+            let secret = Zeroizing::new(String::from_utf8_lossy(&secret).into_owned());
+            Ok(Some(Arc::new(KnownKey { merchant_id: record.merchant_id, secret })))
+        })
+    }
+
+    /// The merchant with this id, from memory or the store.
+    pub(crate) fn merchant(&self, merchant_id: &MerchantId) -> Result<KnownMerchant, GatewayError> {
+        let inner = &self.0;
+        let known = inner.merchants.get_or_read(merchant_id, || match inner.read(merchant_id) {
+            Ok((merchant, stored)) => inner.known(merchant, stored.revision).map(Some),
+            Err(GatewayError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        })?;
+        known.ok_or(GatewayError::NotFound("merchant"))
+    }
+}
+
+impl Inner {
+    async fn create(&self, command: CreateMerchant) -> Result<NewMerchantView, GatewayError> {
         let now = self.core.clock.now();
         let channels = command.channels.clone().unwrap_or_default();
         let merchant = Merchant {
@@ -100,44 +206,9 @@ impl Merchants {
         Ok(NewMerchantView { merchant: view_of(&merchant), key })
     }
 
-    /// One merchant.
-    ///
-    /// # Errors
-    /// [`GatewayError::NotFound`].
-    pub fn get(&self, merchant_id: &str) -> Result<MerchantView, GatewayError> {
-        let (merchant, _) = self.read(&MerchantId::new(merchant_id))?;
-        Ok(view_of(&merchant))
-    }
-
-    /// A page of merchants, newest first.
-    ///
-    /// # Errors
-    /// [`GatewayError::InvalidRequest`] for a wrong limit or cursor.
-    pub fn list(&self, page: &PageRequest) -> Result<Page<MerchantView>, GatewayError> {
-        let rows = page.rows()?;
-        let prefix = keys::merchants();
-        let mut scan = Scan::prefix_reverse(&prefix, rows + 1);
-        if let Some(before) = page.key_after(&prefix)? {
-            scan.end = Some(before);
-        }
-        let found = self.core.store.scan(&scan)?;
-        let next_cursor =
-            if found.len() > rows { found.get(rows - 1).map(|row| cursor_of(&prefix, &row.key)) } else { None };
-        let items = found
-            .iter()
-            .take(rows)
-            .map(|row| decode::<Merchant>(&row.versioned.value).map(|merchant| view_of(&merchant)))
-            .collect::<Result<Vec<_>, StoreError>>()?;
-        Ok(Page { items, next_cursor })
-    }
-
-    /// Changes what the command names; takes effect with the next request.
-    ///
-    /// # Errors
-    /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`].
-    pub async fn update(&self, merchant_id: &str, command: UpdateMerchant) -> Result<MerchantView, GatewayError> {
+    async fn update(&self, merchant_id: &MerchantId, command: &UpdateMerchant) -> Result<MerchantView, GatewayError> {
         let (merchant, revision) = self
-            .change(&MerchantId::new(merchant_id), |merchant, _| {
+            .change(merchant_id, |merchant, _| {
                 merchant.name = command.name.clone().unwrap_or_else(|| merchant.name.clone());
                 merchant.tier = command.tier.clone().unwrap_or_else(|| merchant.tier.clone());
                 merchant.country = command.country.clone().or_else(|| merchant.country.clone());
@@ -150,38 +221,29 @@ impl Merchants {
             })
             .await?;
         let known = self.known(merchant, revision)?;
-        (self.limits_changed)(&known.merchant.merchant_id, known.figures, known.revision);
+        (self.limits_changed)(merchant_id, known.figures, known.revision);
         Ok(view_of(&known.merchant))
     }
 
-    /// Takes a merchant and its keys away. Its payments stay.
-    ///
-    /// # Errors
-    /// [`GatewayError::NotFound`].
-    pub async fn delete(&self, merchant_id: &str) -> Result<(), GatewayError> {
-        let merchant_id = MerchantId::new(merchant_id);
-        let (merchant, stored) = self.read(&merchant_id)?;
+    async fn delete(&self, merchant_id: &MerchantId) -> Result<(), GatewayError> {
+        let (merchant, stored) = self.read(merchant_id)?;
         let mut batch = Batch::new();
-        batch.expect(keys::merchant(&merchant_id), stored.revision);
-        batch.delete(keys::merchant(&merchant_id));
+        batch.expect(keys::merchant(merchant_id), stored.revision);
+        batch.delete(keys::merchant(merchant_id));
         for key_id in &merchant.keys {
             batch.delete(keys::api_key(key_id));
         }
         self.core.store.commit(batch).await?;
         for key_id in &merchant.keys {
-            self.keys.remove(key_id);
+            self.keys.forget(key_id);
         }
-        self.merchants.remove(&merchant_id);
+        self.merchants.forget(merchant_id);
         Ok(())
     }
 
-    /// Makes another key; a merchant has up to two.
-    ///
-    /// # Errors
-    /// [`GatewayError::NotFound`], or [`GatewayError::InvalidState`] when there are two already.
-    pub async fn create_key(&self, merchant_id: &str) -> Result<NewKeyView, GatewayError> {
+    async fn create_key(&self, merchant_id: &MerchantId) -> Result<NewKeyView, GatewayError> {
         let mut made = None;
-        self.change(&MerchantId::new(merchant_id), |merchant, batch| {
+        self.change(merchant_id, |merchant, batch| {
             if merchant.keys.len() >= ACTIVE_KEYS_MAX {
                 return Err(GatewayError::InvalidState { status: "two_active_keys".to_owned() });
             }
@@ -194,56 +256,19 @@ impl Merchants {
         made.ok_or_else(|| GatewayError::Internal("a key was stored but not made".to_owned()))
     }
 
-    /// Takes a key away; requests with it are refused from now on.
-    ///
-    /// # Errors
-    /// [`GatewayError::NotFound`].
-    pub async fn delete_key(&self, merchant_id: &str, key_id: &str) -> Result<(), GatewayError> {
-        let key_id = KeyId::new(key_id);
-        self.change(&MerchantId::new(merchant_id), |merchant, batch| {
+    async fn delete_key(&self, merchant_id: &MerchantId, key_id: &KeyId) -> Result<(), GatewayError> {
+        self.change(merchant_id, |merchant, batch| {
             let before = merchant.keys.len();
-            merchant.keys.retain(|known| *known != key_id);
+            merchant.keys.retain(|known| known != key_id);
             if merchant.keys.len() == before {
                 return Err(GatewayError::NotFound("key"));
             }
-            batch.delete(keys::api_key(&key_id));
+            batch.delete(keys::api_key(key_id));
             Ok(())
         })
         .await?;
-        self.keys.remove(&key_id);
+        self.keys.forget(key_id);
         Ok(())
-    }
-
-    /// The key with this id and its secret, from memory or the store.
-    pub(crate) fn key(&self, key_id: &KeyId) -> Result<Option<Arc<KnownKey>>, GatewayError> {
-        if let Some(known) = self.keys.get(key_id) {
-            return Ok(Some(Arc::clone(&known)));
-        }
-        let Some(stored) = self.core.store.get(&keys::api_key(key_id))? else { return Ok(None) };
-        let record: ApiKeyRecord = decode(&stored.value)?;
-        let identity = key_identity(&record.merchant_id, key_id);
-        let secret = self.core.vault.unseal(&identity, &record.sealed_secret)?;
-        let secret = Zeroizing::new(String::from_utf8_lossy(&secret).into_owned());
-        let known = Arc::new(KnownKey { merchant_id: record.merchant_id, secret });
-        if self.keys.len() >= self.core.config.auth.key_cache_max {
-            self.keys.clear();
-        }
-        self.keys.insert(key_id.clone(), Arc::clone(&known));
-        // Whoever takes the key away meanwhile forgets it after its commit: either that is still to come, or it shows here.
-        if self.core.store.get(&keys::api_key(key_id))?.is_none() {
-            self.keys.remove(key_id);
-            return Ok(None);
-        }
-        Ok(Some(known))
-    }
-
-    /// The merchant with this id, from memory or the store.
-    pub(crate) fn merchant(&self, merchant_id: &MerchantId) -> Result<KnownMerchant, GatewayError> {
-        if let Some(known) = self.merchants.get(merchant_id) {
-            return Ok(known.clone());
-        }
-        let (merchant, stored) = self.read(merchant_id)?;
-        self.known(merchant, stored.revision)
     }
 
     fn known(&self, merchant: Merchant, revision: u64) -> Result<KnownMerchant, GatewayError> {
@@ -252,18 +277,7 @@ impl Merchants {
         };
         let figures = figures_of(tier, &merchant.limits)
             .map_err(|error| GatewayError::Internal(format!("limits of a merchant: {error}")))?;
-        let known = KnownMerchant { merchant: Arc::new(merchant), figures, revision };
-        if self.merchants.len() >= self.core.config.auth.key_cache_max {
-            self.merchants.clear();
-        }
-        let merchant_id = &known.merchant.merchant_id;
-        self.merchants.insert(merchant_id.clone(), known.clone());
-        // The same race as with keys: what was changed or removed meanwhile must not stay known as it was.
-        let stored_revision = self.core.store.get(&keys::merchant(merchant_id))?.map(|stored| stored.revision);
-        if stored_revision != Some(revision) {
-            self.merchants.remove_if(merchant_id, |_, cached| cached.revision == revision);
-        }
-        Ok(known)
+        Ok(KnownMerchant { merchant: Arc::new(merchant), figures, revision })
     }
 
     fn read(&self, merchant_id: &MerchantId) -> Result<(Merchant, Versioned), GatewayError> {
@@ -285,7 +299,7 @@ impl Merchants {
             batch.replace(keys::merchant(merchant_id), stored.revision, encode(&merchant)?);
             match self.core.store.commit(batch).await {
                 Ok(committed) => {
-                    self.merchants.remove(merchant_id);
+                    self.merchants.forget(merchant_id);
                     return Ok((merchant, committed.sequence));
                 }
                 Err(StoreError::Precondition { .. }) => {}
@@ -375,3 +389,6 @@ fn view_of(merchant: &Merchant) -> MerchantView {
         updated_at: merchant.updated_at.rfc3339(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,6 +237,18 @@ impl Gateway {
         idempotency::once(&self.0.core, merchant_id, origin.idempotency, origin.claim, work).await
     }
 
+    /// Carries out a change that has no idempotency key. `work` goes on when this future is dropped.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub async fn carry<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<GatewayError> + Send + 'static,
+    {
+        self.0.core.carry(work).await
+    }
+
     /// A merchant's limits and how much of them is used, without using any.
     ///
     /// # Errors
