@@ -20,6 +20,7 @@ pub mod page;
 pub mod payments;
 mod routing;
 pub mod sandbox;
+mod stopping;
 pub mod view;
 pub mod webhooks;
 
@@ -48,6 +49,7 @@ use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
 use crate::gateway::payments::{Payments, Refunds};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
+use crate::gateway::stopping::Stopping;
 use crate::gateway::view::{ChannelView, LimitsView};
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
@@ -126,6 +128,7 @@ struct Inner {
     snapshots: Arc<LimitSnapshots>,
     sandbox: Option<SandboxControl>,
     admin_tokens: Vec<AdminToken>,
+    stopping: Stopping,
 }
 
 impl Gateway {
@@ -181,6 +184,7 @@ impl Gateway {
             snapshots,
             sandbox: emulators.built_in.map(SandboxControl::new),
             admin_tokens,
+            stopping: Stopping::new(Duration::from_millis(core.config.server.drain_timeout_ms)),
             core,
         };
         let gateway = Self(Arc::new(inner));
@@ -301,9 +305,22 @@ impl Gateway {
         self.0.core.store.health()
     }
 
-    /// Whether requests should be sent here: recovered, not stopping, and the store takes work.
+    /// Whether requests should be sent here: what an earlier process left behind is taken over, the gateway is not
+    /// stopping, and the store takes new work.
     pub fn is_ready(&self) -> bool {
-        !self.0.core.stopping.is_cancelled() && self.0.core.store.health().poisoned.is_none()
+        let health = self.0.core.store.health();
+        !self.is_stopping() && self.0.payments.has_recovered() && health.poisoned.is_none() && health.accepts_new
+    }
+
+    /// Whether stopping has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.has_begun()
+    }
+
+    /// Notes that stopping begins: [`Gateway::is_ready`] says no, and the time that stopping may take runs. Work goes on
+    /// until [`Gateway::stop`].
+    pub fn begin_stopping(&self) {
+        self.0.stopping.begin(self.0.core.clock.monotonic());
     }
 
     /// Ready with the reason once the gateway can't go on: the store has failed, or actors fail too often. The process
@@ -315,23 +332,25 @@ impl Gateway {
         }
     }
 
-    /// Stops in stages: no new work, work under way is finished (as long as the configuration lets it), windows and
-    /// store are written down. Stop listening before.
+    /// Stops in stages: no new work, work under way is finished (as long as the configuration lets it, counted from
+    /// [`Gateway::begin_stopping`] over all stages), windows and store are written down. Stop listening before.
     ///
     /// # Errors
     /// When the store could not be closed; what was acknowledged is safe all the same.
     pub async fn stop(&self) -> Result<(), StoreError> {
         let inner = &self.0;
+        self.begin_stopping();
+        let time_left = || inner.stopping.left(inner.core.clock.monotonic());
         inner.core.stopping.cancel();
         inner.core.tasks.close();
-        let drain = Duration::from_millis(inner.core.config.server.drain_timeout_ms);
-        if tokio::time::timeout(drain, inner.core.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(time_left(), inner.core.tasks.wait()).await.is_err() {
             tracing::warn!("payments were still under way when the time to stop ran out; they go on at the next start");
         }
-        inner.webhooks.stop().await;
-        let unsaved = inner.directory.stop().await;
-        if unsaved > 0 {
-            tracing::warn!(merchants = unsaved, "limits could not be handed over");
+        inner.webhooks.stop(time_left()).await;
+        match tokio::time::timeout(ACTORS_STOP_TIMEOUT, inner.directory.stop()).await {
+            Ok(0) => {}
+            Ok(unsaved) => tracing::warn!(merchants = unsaved, "limits could not be handed over"),
+            Err(_elapsed) => tracing::warn!("limits were not handed over in time"),
         }
         inner.snapshots.write_final(&inner.core).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
