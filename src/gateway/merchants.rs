@@ -198,7 +198,7 @@ impl Inner {
             created_at: now,
             updated_at: now,
         };
-        self.check(&merchant)?;
+        refuse(self.problems(&merchant))?;
         let mut batch = Batch::new();
         let (merchant, key) = self.add_key(&mut batch, merchant)?;
         batch.insert(keys::merchant(&merchant.merchant_id), encode(&merchant)?);
@@ -217,7 +217,15 @@ impl Inner {
                 if let Some(channels) = &command.channels {
                     merchant.channels = channels.iter().map(|name| ChannelName::new(name.as_str())).collect();
                 }
-                self.check(merchant)
+                // What the configuration does not allow any more must not keep the operator from suspending a merchant.
+                let is_changed = |problem: &FieldError| match problem.field.as_str() {
+                    "name" => command.name.is_some(),
+                    "tier" => command.tier.is_some(),
+                    "country" => command.country.is_some(),
+                    "channels" => command.channels.is_some(),
+                    _ => command.limits.is_some() || command.tier.is_some(),
+                };
+                refuse(self.problems(merchant).into_iter().filter(is_changed).collect())
             })
             .await?;
         let known = self.known(merchant, revision)?;
@@ -325,7 +333,8 @@ impl Inner {
         Ok((merchant, NewKeyView { id: key_id.to_string(), secret }))
     }
 
-    fn check(&self, merchant: &Merchant) -> Result<(), GatewayError> {
+    /// What the configuration and the form of the fields do not allow.
+    fn problems(&self, merchant: &Merchant) -> Vec<FieldError> {
         let config = &self.core.config;
         let mut errors = Vec::new();
         let name_chars = merchant.name.chars().count();
@@ -344,17 +353,27 @@ impl Inner {
                 errors.push(FieldError::new("channels", format!("there is no channel {channel}")));
             }
         }
-        if let Some(tier) = config.tiers.get(&merchant.tier)
-            && let Err(error) = figures_of(tier, &merchant.limits)
-        {
-            errors.push(FieldError::new("limits", error.to_string()));
+        match config.tiers.get(&merchant.tier).map(|tier| figures_of(tier, &merchant.limits)) {
+            Some(Err(error)) => errors.push(FieldError::new("limits", error.to_string())),
+            Some(Ok(figures)) if figures.burst < figures.per_second => {
+                let message = format!(
+                    "must be at least per_second ({}); equal to it for a strict limit by the second",
+                    figures.per_second
+                );
+                errors.push(FieldError::new("limits.burst", message));
+            }
+            Some(Ok(_)) | None => {}
         }
-        if errors.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(errors)) }
+        errors
     }
 
     fn draws(&self) -> [u64; 2] {
         [self.core.random.draw_u64(), self.core.random.draw_u64()]
     }
+}
+
+fn refuse(problems: Vec<FieldError>) -> Result<(), GatewayError> {
+    if problems.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(problems)) }
 }
 
 fn figures_of(tier: &TierConfig, overrides: &LimitOverrides) -> Result<LimitFigures, InvalidFigures> {

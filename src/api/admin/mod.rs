@@ -44,7 +44,7 @@ impl AdminHandler {
     /// For the operator of `gateway`, on a listener at `address`; `document` describes its API.
     pub(crate) fn new(gateway: Gateway, address: SocketAddr, document: Bytes) -> Self {
         let body_bounds = BodyBounds::of(&gateway.config().server);
-        let access = AccessCheck::new(gateway.admin_tokens(), address);
+        let access = AccessCheck::new(gateway.admin_tokens(), address, &gateway.config().admin.hosts);
         Self { gateway, access, body_bounds, own: routes(), open: open::routes(), document }
     }
 }

@@ -151,3 +151,43 @@ async fn a_key_that_its_merchant_does_not_list_opens_nothing() {
     bench.merchants.0.merchants.forget(&merchant_id);
     assert!(matches!(bench.authenticate(&made.key), Err(GatewayError::Unauthenticated)));
 }
+
+#[tokio::test]
+async fn a_burst_below_the_rate_is_refused_whoever_sets_which() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.acknowledgements.add_permits(10);
+    let update = |command| bench.merchants.update(&made.merchant.merchant_id, command);
+    let limits = |per_second, burst| {
+        let limits = LimitOverrides { per_second, burst, ..LimitOverrides::default() };
+        UpdateMerchant { limits: Some(limits), ..UpdateMerchant::default() }
+    };
+    for refused in [limits(Some(30), None), limits(None, Some(9)), limits(Some(40), Some(39))] {
+        match update(refused).await {
+            Err(GatewayError::InvalidRequest(errors)) => assert_eq!(errors[0].field, "limits.burst"),
+            other => panic!("{other:?}"),
+        }
+    }
+    update(limits(Some(40), Some(40))).await.unwrap();
+    update(limits(None, Some(10))).await.unwrap();
+    let tier = UpdateMerchant { tier: Some("premium".to_owned()), ..UpdateMerchant::default() };
+    assert!(update(tier).await.is_err(), "10 at once is less than premium's 500 a second");
+}
+
+#[tokio::test]
+async fn a_merchant_can_be_suspended_whatever_the_configuration_says_of_it() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.acknowledgements.add_permits(10);
+    let merchant_id = MerchantId::new(made.merchant.merchant_id.as_str());
+    let (mut merchant, stored) = bench.merchants.0.read(&merchant_id).unwrap();
+    merchant.channels = vec![ChannelName::new("closed")];
+    merchant.limits.burst = Some(1);
+    let mut batch = Batch::new();
+    batch.replace(keys::merchant(&merchant_id), stored.revision, encode(&merchant).unwrap());
+    bench.core.store.commit(batch).await.unwrap();
+    let suspend = UpdateMerchant { status: Some(MerchantStatus::Suspended), ..UpdateMerchant::default() };
+    bench.merchants.update(merchant_id.as_str(), suspend).await.unwrap();
+    let rename = UpdateMerchant { name: Some(String::new()), ..UpdateMerchant::default() };
+    assert!(bench.merchants.update(merchant_id.as_str(), rename).await.is_err());
+}
