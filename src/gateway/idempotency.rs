@@ -67,7 +67,7 @@ pub(crate) struct IdempotencyRecord {
     /// What was answered; `None` while the first request has not been answered.
     pub(crate) answer: Option<StoredAnswer>,
     /// When the answer was made, or else when the request came.
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Whether the answer's body is encrypted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     sealed: bool,

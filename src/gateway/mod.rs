@@ -18,6 +18,7 @@ mod limit_snapshots;
 pub mod merchants;
 pub mod page;
 pub mod payments;
+mod retention;
 mod routing;
 pub mod sandbox;
 mod stopping;
@@ -190,6 +191,7 @@ impl Gateway {
         let gateway = Self(Arc::new(inner));
         gateway.0.payments.start()?;
         gateway.0.snapshots.start(&gateway.0.core);
+        retention::start(&gateway.0.core);
         Ok(gateway)
     }
 
