@@ -2,8 +2,10 @@
 
 mod remembered;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -25,6 +27,8 @@ use remembered::Remembered;
 
 /// Tries of a change that others keep overtaking.
 const CONFLICTS_MAX: usize = 8;
+/// Where the number of changes of the tiers stands in a revision, above the sequence of the merchant's row.
+const TIER_CHANGES_SHIFT: u32 = 48;
 /// Longest name of a merchant in characters.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -56,7 +60,7 @@ pub(crate) struct KnownMerchant {
     pub(crate) merchant: Arc<Merchant>,
     /// Its limits: the tier's with its own in place of them.
     pub(crate) figures: LimitFigures,
-    /// Of its row; the limits of a higher one are newer.
+    /// Of its row and of the tiers; the limits of a higher one are newer.
     pub(crate) revision: u64,
 }
 
@@ -71,14 +75,28 @@ struct Inner {
     core: Core,
     keys: Remembered<KeyId, Arc<KnownKey>>,
     merchants: Remembered<MerchantId, KnownMerchant>,
+    tiers: ArcSwap<Tiers>,
     limits_changed: LimitsChanged,
+}
+
+/// The tiers in force, and how often they were changed.
+struct Tiers {
+    by_name: BTreeMap<String, TierConfig>,
+    changes: u64,
 }
 
 impl Merchants {
     pub(crate) fn new(core: Core, limits_changed: LimitsChanged) -> Self {
         let remembered_max = core.config.auth.key_cache_max;
         let (keys, merchants) = (Remembered::new(remembered_max), Remembered::new(remembered_max));
-        Self(Arc::new(Inner { core, keys, merchants, limits_changed }))
+        let tiers = ArcSwap::from_pointee(Tiers { by_name: core.config.tiers.clone(), changes: 0 });
+        Self(Arc::new(Inner { core, keys, merchants, tiers, limits_changed }))
+    }
+
+    /// Puts other tiers in force; every merchant has its new limits with its next request.
+    pub(crate) fn change_tiers(&self, tiers: &BTreeMap<String, TierConfig>) {
+        self.0.tiers.rcu(|before| Tiers { by_name: tiers.clone(), changes: before.changes + 1 });
+        self.0.merchants.forget_all();
     }
 
     /// Makes a merchant with its first key. The secret is in this answer and nowhere else.
@@ -280,11 +298,14 @@ impl Inner {
     }
 
     fn known(&self, merchant: Merchant, revision: u64) -> Result<KnownMerchant, GatewayError> {
-        let Some(tier) = self.core.config.tiers.get(&merchant.tier) else {
+        let tiers = self.tiers.load();
+        let Some(tier) = tiers.by_name.get(&merchant.tier) else {
             return Err(GatewayError::Internal(format!("tier {} of a merchant is not configured", merchant.tier)));
         };
         let figures = figures_of(tier, &merchant.limits)
             .map_err(|error| GatewayError::Internal(format!("limits of a merchant: {error}")))?;
+        // Limits of later tiers are newer than any of earlier ones; sequences stay far below the bit.
+        let revision = revision + (tiers.changes << TIER_CHANGES_SHIFT);
         Ok(KnownMerchant { merchant: Arc::new(merchant), figures, revision })
     }
 
@@ -341,8 +362,9 @@ impl Inner {
         if !(1..=NAME_CHARS_MAX).contains(&name_chars) {
             errors.push(FieldError::new("name", format!("must have 1 to {NAME_CHARS_MAX} characters")));
         }
-        if !config.tiers.contains_key(&merchant.tier) {
-            let known: Vec<&str> = config.tiers.keys().map(String::as_str).collect();
+        let tiers = self.tiers.load();
+        if !tiers.by_name.contains_key(&merchant.tier) {
+            let known: Vec<&str> = tiers.by_name.keys().map(String::as_str).collect();
             errors.push(FieldError::new("tier", format!("must be one of {}", known.join(", "))));
         }
         if merchant.country.as_deref().is_some_and(|country| !is_country(country)) {
@@ -353,7 +375,7 @@ impl Inner {
                 errors.push(FieldError::new("channels", format!("there is no channel {channel}")));
             }
         }
-        match config.tiers.get(&merchant.tier).map(|tier| figures_of(tier, &merchant.limits)) {
+        match tiers.by_name.get(&merchant.tier).map(|tier| figures_of(tier, &merchant.limits)) {
             Some(Err(error)) => errors.push(FieldError::new("limits", error.to_string())),
             Some(Ok(figures)) if figures.burst < figures.per_second => {
                 let message = format!(

@@ -18,6 +18,7 @@ mod limit_snapshots;
 pub mod merchants;
 pub mod page;
 pub mod payments;
+pub mod reload;
 mod retention;
 mod routing;
 pub mod sandbox;
@@ -129,6 +130,9 @@ struct Inner {
     snapshots: Arc<LimitSnapshots>,
     sandbox: Option<SandboxControl>,
     admin_tokens: Vec<AdminToken>,
+    channels: Arc<ChannelSet>,
+    /// The configuration as it was last changed while running.
+    in_force: tokio::sync::Mutex<Config>,
     stopping: Stopping,
 }
 
@@ -168,7 +172,8 @@ impl Gateway {
             supervisor.clone(),
         );
         let webhooks = Webhooks::start(core.clone(), Arc::new(sender(config)?)).await?;
-        let payments = Payments::new(core.clone(), router.clone(), channels, webhooks.clone(), provider_keys);
+        let payments =
+            Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
         let limits_changed = {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
@@ -185,6 +190,8 @@ impl Gateway {
             snapshots,
             sandbox: emulators.built_in.map(SandboxControl::new),
             admin_tokens,
+            channels,
+            in_force: tokio::sync::Mutex::new(Config::clone(&core.config)),
             stopping: Stopping::new(Duration::from_millis(core.config.server.drain_timeout_ms)),
             core,
         };
