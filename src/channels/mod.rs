@@ -20,7 +20,7 @@ use std::pin::Pin;
 
 use serde::Serialize;
 
-pub use crate::channels::build::{ChannelSetupError, build, default_base_url};
+pub use crate::channels::build::{ChannelSetupError, build};
 pub use crate::channels::credentials::{CredentialError, Credentials};
 pub use crate::channels::separate_sandbox::separate_sandbox_urls;
 use crate::domain::money::{Currency, Money};

@@ -46,6 +46,7 @@ impl RunningGateway {
 
     /// Stops in good order: no new connections, requests under way are answered, the store is closed.
     pub(super) async fn stop(self) -> Result<(), Failure> {
+        self.gateway.begin_stopping();
         self.shutdown.cancel();
         self.api.drained().await;
         self.gateway.stop().await.map_err(|error| {

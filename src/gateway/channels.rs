@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::channels::{
-    Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build, default_base_url,
-};
+use crate::channels::{Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build};
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind, Config};
 use crate::domain::ids::ChannelName;
@@ -97,7 +95,6 @@ fn build_one(
     }
     let credentials = Credentials::read(&config.credentials, variable)
         .map_err(|source| ChannelsError::Credential { channel: name.to_owned(), source })?;
-    let default = default_base_url(config.kind).map(str::to_owned);
-    let base_url = config.base_url.clone().or(default).ok_or_else(|| ChannelsError::NoAddress(name.to_owned()))?;
-    Ok(build(&channel_name, config, &base_url, &credentials, clock.clone())?)
+    let base_url = config.base_url.as_ref().ok_or_else(|| ChannelsError::NoAddress(name.to_owned()))?;
+    Ok(build(&channel_name, config, base_url, &credentials, clock.clone())?)
 }

@@ -67,7 +67,7 @@ pub(crate) struct IdempotencyRecord {
     /// What was answered; `None` while the first request has not been answered.
     pub(crate) answer: Option<StoredAnswer>,
     /// When the answer was made, or else when the request came.
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Whether the answer's body is encrypted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     sealed: bool,
@@ -156,7 +156,7 @@ where
         Known::New(Reservation(slot)) => slot,
     };
     let inner = core.clone();
-    let task = core.tasks.spawn(async move {
+    core.carry(async move {
         // Keeps repetitions out until the answer is stored.
         let _claim = claim;
         let answer = work.await?;
@@ -169,8 +169,8 @@ where
             }
         }
         Ok(Answered { answer, replayed: false })
-    });
-    task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a request's task ended: {error}")).into()))
+    })
+    .await
 }
 
 /// What an encrypted answer is bound to.

@@ -470,3 +470,19 @@ async fn who_is_stopping_finishes_what_has_begun() {
     assert_eq!(read.body["data"], answered.body["data"], "{}", read.text);
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_stopping_is_alive_but_not_ready() {
+    let house = House::start().await;
+    let http = http_client();
+    let status_of = |path: &str| {
+        let asked = http.get(format!("{}{path}", house.url)).send();
+        async move { asked.await.unwrap().status().as_u16() }
+    };
+    eventually("the recovery", || async { (status_of("/readyz").await == 200).then_some(()) }).await;
+    house.gateway.begin_stopping();
+    assert_eq!((status_of("/healthz").await, status_of("/readyz").await), (200, 503));
+    let answer: Value = http.get(format!("{}/readyz", house.admin_url)).send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["code"], "SHUTTING_DOWN");
+    house.stop().await;
+}

@@ -32,10 +32,13 @@ struct Shelf {
     full: AtomicBool,
     unseen: Mutex<Vec<UnseenSpan>>,
     complete_until: Mutex<Option<Timestamp>>,
+    /// How often an actor has asked what it starts with.
+    loads: AtomicUsize,
 }
 
 impl LimiterSnapshots for Shelf {
     fn load(&self, merchant_id: &MerchantId) -> Loaded {
+        self.loads.fetch_add(1, Ordering::SeqCst);
         Loaded { snapshot: self.snapshots.lock().get(merchant_id).cloned(), unseen: self.unseen.lock().clone() }
     }
 
@@ -372,4 +375,14 @@ async fn a_cost_that_never_fits_is_told_so() {
     let bench = Bench::manual().await;
     let dear = AdmitRequest { cost: 21, ..request("m_1") };
     assert_eq!(bench.directory.admit(dear).await.unwrap_err(), Refused::CostTooLarge { cost_max: 20 });
+}
+
+#[tokio::test]
+async fn a_request_that_goes_away_while_the_actor_starts_leaves_one_actor() {
+    let bench = Bench::manual().await;
+    assert!(futures_util::FutureExt::now_or_never(bench.admit()).is_none(), "the start is in a task of its own");
+    assert_eq!(bench.admitted(3).await, 3);
+    assert_eq!(bench.shelf.loads.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.supervisor.children(), 1);
+    assert!(bench.put_away().await, "nobody holds the merchant any more");
 }

@@ -103,11 +103,14 @@ pub(crate) async fn get(Named(channel): Named<String>, OperatorCall { call }: Op
     ),
 )]
 pub(crate) async fn put(Named(channel): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
-    let controls = controls(&call)?;
-    // Read once as what it must become, which names a wrong field, and once as what was given, which is merged.
-    call.json_or_default::<FaultConfig>()?;
-    let patch: Map<String, Value> = call.json_or_default()?;
-    call.ok(controls.set_faults(&channel, Value::Object(patch)).await?)
+    let work = |call: Call| async move {
+        let controls = controls(&call)?;
+        // Read once as what it must become, which names a wrong field, and once as what was given, which is merged.
+        call.json_or_default::<FaultConfig>()?;
+        let patch: Map<String, Value> = call.json_or_default()?;
+        call.ok(controls.set_faults(&channel, Value::Object(patch)).await?)
+    };
+    call.carry(work).await
 }
 
 /// Read what an emulator did

@@ -43,6 +43,17 @@ fn listeners_need_different_ports_unless_free_ones_are_taken() {
 }
 
 #[test]
+fn names_of_the_operators_listener_are_names() {
+    let with = |host: &str| paths_after(|config| config.admin.hosts = vec![String::from(host)]);
+    for host in ["tollgate", "tollgate.internal", "Ops-1.example.com", "a_b.local"] {
+        assert!(with(host).is_empty(), "{host}");
+    }
+    for host in ["", "http://x", "x:8081", "*.example.com", "a..b", "10.0.0.1", "-a", "a b", "x."] {
+        assert_eq!(with(host), ["admin.hosts"], "{host}");
+    }
+}
+
+#[test]
 fn every_number_with_a_range_is_held_to_it() {
     let paths = paths_after(|config| {
         config.server.body_max_bytes = 0;

@@ -10,6 +10,7 @@ mod terms;
 pub(crate) mod views;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dashmap::DashSet;
@@ -58,6 +59,8 @@ struct Inner {
     working: Arc<DashSet<PaymentNo>>,
     /// Wakes the timer when something becomes due earlier than it thinks.
     due: Notify,
+    /// Whether what an earlier process left behind has been taken over.
+    recovered: AtomicBool,
 }
 
 /// Says that somebody works on a payment, until it is dropped.
@@ -90,7 +93,22 @@ impl Payments {
             abandoned_after: Duration::from_millis(core.config.limits.lease_ms),
         };
         let working = Arc::new(DashSet::new());
-        Self(Arc::new(Inner { core, router, channels, webhooks, provider_keys, policy, working, due: Notify::new() }))
+        Self(Arc::new(Inner {
+            core,
+            router,
+            channels,
+            webhooks,
+            provider_keys,
+            policy,
+            working,
+            due: Notify::new(),
+            recovered: AtomicBool::new(false),
+        }))
+    }
+
+    /// Whether what an earlier process left behind has been taken over.
+    pub(crate) fn has_recovered(&self) -> bool {
+        self.0.recovered.load(Ordering::Acquire)
     }
 
     /// Takes a payment. The answer says what became of it, or that this is not known yet; it is stored before it is

@@ -2,6 +2,7 @@
 //! way. What is due stands in the store, so all of it goes on after a restart.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -39,6 +40,7 @@ pub(super) fn start(payments: &Payments) -> Result<(), GatewayError> {
     let watcher = payments.clone();
     payments.0.core.tasks.spawn(async move {
         watcher.recover(left_behind).await;
+        watcher.0.recovered.store(true, Ordering::Release);
         watcher.watch().await;
     });
     Ok(())

@@ -211,7 +211,7 @@ async fn a_restart_in_the_middle_sends_the_rest_spread_out_and_each_once() {
         before.publish(EventName::PaymentSuccess, &format!("PY{number:03}")).await;
     }
     settle().await;
-    before.webhooks.stop().await;
+    before.webhooks.stop(Duration::from_secs(3)).await;
     assert_eq!(before.due(), 200);
     settle().await;
     let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
@@ -343,7 +343,7 @@ async fn stopping_waits_for_what_is_under_way_and_starts_nothing_more() {
         fixture.publish(EventName::PaymentSuccess, &format!("PY{number:03}")).await;
     }
     settle().await;
-    fixture.webhooks.stop().await;
+    fixture.webhooks.stop(Duration::from_secs(3)).await;
     let in_flight_max = webhook_config().endpoint_in_flight_max;
     assert_eq!((receiver.seen().len(), fixture.due()), (in_flight_max, 20 - in_flight_max));
     fixture.publish(EventName::PaymentSuccess, "PY999").await;
