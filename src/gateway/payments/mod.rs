@@ -35,6 +35,7 @@ use crate::gateway::installation::ProviderKeys;
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::view::{PaymentView, QuoteView, RoutingView};
 use crate::gateway::webhooks::Webhooks;
+use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, StoreError};
 
 pub use refunds::Refunds;
@@ -58,6 +59,8 @@ struct Inner {
     working: Arc<DashSet<PaymentNo>>,
     /// Wakes the timer when something becomes due earlier than it thinks.
     due: Notify,
+    /// Rows of the due index that can't be read.
+    unreadable: UnreadableRows,
 }
 
 /// Says that somebody works on a payment, until it is dropped.
@@ -90,7 +93,9 @@ impl Payments {
             abandoned_after: Duration::from_millis(core.config.limits.lease_ms),
         };
         let working = Arc::new(DashSet::new());
-        Self(Arc::new(Inner { core, router, channels, webhooks, provider_keys, policy, working, due: Notify::new() }))
+        let (due, unreadable) = (Notify::new(), UnreadableRows::default());
+        let parts = Inner { core, router, channels, webhooks, provider_keys, policy, working, due, unreadable };
+        Self(Arc::new(parts))
     }
 
     /// Takes a payment. The answer says what became of it, or that this is not known yet; it is stored before it is
