@@ -94,7 +94,7 @@ async fn everything_ends(seed: u64) {
         fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
         meddle(&fixture, &endpoints, &random).await;
         let draw = random.draw_u64();
-        if draw % 3 == 0 {
+        if draw.is_multiple_of(3) {
             fixture.pass(Duration::from_millis(draw / 3 % 700)).await;
         }
     }
