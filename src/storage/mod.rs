@@ -26,6 +26,7 @@ pub mod sim_files;
 pub mod sled_index;
 pub mod space;
 pub mod status;
+pub mod unreadable;
 pub mod vault;
 pub mod view;
 pub mod whole_file;

@@ -36,6 +36,7 @@ use crate::gateway::installation::ProviderKeys;
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::view::{PaymentView, QuoteView, RoutingView};
 use crate::gateway::webhooks::Webhooks;
+use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, StoreError};
 
 pub use refunds::Refunds;
@@ -61,6 +62,8 @@ struct Inner {
     due: Notify,
     /// Whether what an earlier process left behind has been taken over.
     recovered: AtomicBool,
+    /// Rows of the due index that can't be read.
+    unreadable: UnreadableRows,
 }
 
 /// Says that somebody works on a payment, until it is dropped.
@@ -103,6 +106,7 @@ impl Payments {
             working,
             due: Notify::new(),
             recovered: AtomicBool::new(false),
+            unreadable: UnreadableRows::default(),
         }))
     }
 

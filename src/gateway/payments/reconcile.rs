@@ -18,7 +18,8 @@ use crate::gateway::idempotency::{Origin, Slot};
 use crate::gateway::payments::carry::charge_request;
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, views};
-use crate::storage::{Batch, Scan, StoreError, keys};
+use crate::storage::unreadable::UnreadableRows;
+use crate::storage::{Batch, Row, Scan, StoreError, keys};
 
 /// Due entries read at once.
 const PAGE_ROWS: usize = 256;
@@ -34,9 +35,38 @@ struct DueEntry {
     merchant_id: MerchantId,
 }
 
+/// A page of the due index.
+struct DuePage {
+    /// What can be read of it, the earliest first.
+    entries: Vec<DueEntry>,
+    /// Where the next page starts; `None` after the last one.
+    next: Option<Vec<u8>>,
+}
+
+impl DuePage {
+    /// The page that was read as `rows`. Those that can't be understood are passed over and reported.
+    fn of(rows: &[Row], unreadable: &UnreadableRows) -> Self {
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in rows {
+            let parsed = keys::parse_payment_due(&row.key).zip(std::str::from_utf8(&row.versioned.value).ok());
+            match parsed {
+                Some(((due_at, payment_no), merchant_id)) => {
+                    entries.push(DueEntry { due_at, payment_no, merchant_id: MerchantId::new(merchant_id) });
+                }
+                None => {
+                    unreadable.report(&row.key, "it names no time, payment and merchant");
+                }
+            }
+        }
+        // By what was read, not by what of it could be used: else bad rows would hide everything after them.
+        let next = rows.last().filter(|_| rows.len() == PAGE_ROWS).map(|last| [last.key.as_slice(), &[0]].concat());
+        Self { entries, next }
+    }
+}
+
 /// Takes over what an earlier process left behind, then keeps looking for what is due.
 pub(super) fn start(payments: &Payments) -> Result<(), GatewayError> {
-    let left_behind = payments.0.due_entries(None)?;
+    let left_behind = payments.0.due_page(keys::payments_due())?;
     let watcher = payments.clone();
     payments.0.core.tasks.spawn(async move {
         watcher.recover(left_behind).await;
@@ -48,12 +78,11 @@ pub(super) fn start(payments: &Payments) -> Result<(), GatewayError> {
 
 impl Payments {
     /// Payments in `pending` belong to a process that is gone: whether they were sent is not known.
-    async fn recover(&self, first_page: Vec<DueEntry>) {
+    async fn recover(&self, first_page: DuePage) {
         let mut page = first_page;
         let mut recovered = 0_usize;
-        while let Some(last) = page.last() {
-            let after = (last.due_at, last.payment_no.clone());
-            for entry in &page {
+        loop {
+            for entry in &page.entries {
                 match self.0.recover_one(entry).await {
                     Ok(true) => recovered += 1,
                     Ok(false) => {}
@@ -63,7 +92,8 @@ impl Payments {
                     return;
                 }
             }
-            page = match self.0.due_entries(Some(&after)) {
+            let Some(next) = page.next else { break };
+            page = match self.0.due_page(next) {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!(%error, "the due index can't be read");
@@ -90,10 +120,10 @@ impl Payments {
 
     /// Starts work on everything that is due, as far as there are places; returns how long to sleep.
     async fn start_due_work(&self, slots: &Arc<Semaphore>) -> Duration {
-        let mut after: Option<(Timestamp, PaymentNo)> = None;
+        let mut start = keys::payments_due();
         let mut busy = false;
         loop {
-            let page = match self.0.due_entries(after.as_ref()) {
+            let page = match self.0.due_page(start) {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!(%error, "the due index can't be read");
@@ -101,7 +131,7 @@ impl Payments {
                 }
             };
             let now = self.0.core.clock.now();
-            for entry in &page {
+            for entry in &page.entries {
                 if entry.due_at > now {
                     let until_next = entry.due_at.since(now);
                     return if busy { until_next.min(SLEEP_BUSY) } else { until_next.min(SLEEP_MAX) };
@@ -120,9 +150,9 @@ impl Payments {
                 });
                 busy = true;
             }
-            match page.last() {
-                Some(last) if page.len() == PAGE_ROWS => after = Some((last.due_at, last.payment_no.clone())),
-                _ => return if busy { SLEEP_BUSY } else { SLEEP_MAX },
+            match page.next {
+                Some(next) => start = next,
+                None => return if busy { SLEEP_BUSY } else { SLEEP_MAX },
             }
         }
     }
@@ -191,20 +221,10 @@ impl Payments {
 }
 
 impl Inner {
-    /// A page of the due index after an entry, the earliest first.
-    fn due_entries(&self, after: Option<&(Timestamp, PaymentNo)>) -> Result<Vec<DueEntry>, GatewayError> {
-        let mut scan = Scan::prefix(&keys::payments_due(), PAGE_ROWS);
-        if let Some((due_at, payment_no)) = after {
-            scan.start = keys::payment_due(*due_at, payment_no);
-            scan.start.push(0);
-        }
-        let rows = self.core.store.scan(&scan)?;
-        let entries = rows.iter().filter_map(|row| {
-            let (due_at, payment_no) = keys::parse_payment_due(&row.key)?;
-            let merchant_id = MerchantId::new(std::str::from_utf8(&row.versioned.value).ok()?);
-            Some(DueEntry { due_at, payment_no, merchant_id })
-        });
-        Ok(entries.collect())
+    /// The page of the due index that starts at a key.
+    fn due_page(&self, start: Vec<u8>) -> Result<DuePage, GatewayError> {
+        let scan = Scan { start, ..Scan::prefix(&keys::payments_due(), PAGE_ROWS) };
+        Ok(DuePage::of(&self.core.store.scan(&scan)?, &self.unreadable))
     }
 
     async fn recover_one(&self, entry: &DueEntry) -> Result<bool, GatewayError> {
@@ -296,5 +316,30 @@ fn log_resolution(before: &Payment, after: &Payment) {
         tracing::error!(payment_no = %after.payment_no, from, "payment could not be resolved and needs a person");
     } else {
         tracing::info!(payment_no = %after.payment_no, from, to, "payment resolved");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Versioned;
+
+    fn row(number: usize, merchant_id: &[u8]) -> Row {
+        let key = keys::payment_due(Timestamp::from_unix_ms(1), &PaymentNo::new(format!("PY{number:04}")));
+        Row { key, versioned: Versioned { revision: 1, value: merchant_id.into() } }
+    }
+
+    #[test]
+    fn rows_that_cant_be_read_do_not_hide_those_after_them() {
+        let unreadable = UnreadableRows::default();
+        let mut rows: Vec<Row> = (0..PAGE_ROWS).map(|number| row(number, b"m_1")).collect();
+        rows[3].versioned.value = [0xff].as_slice().into();
+        rows[4].key.truncate(4);
+        let page = DuePage::of(&rows, &unreadable);
+        assert_eq!(page.entries.len(), PAGE_ROWS - 2);
+        let last = rows.pop().unwrap();
+        assert_eq!(page.next, Some([last.key.as_slice(), &[0]].concat()));
+        assert_eq!(DuePage::of(&rows, &unreadable).next, None, "a page that is not full is the last");
+        assert!(!unreadable.report(&rows[3].key, "again"), "each is reported once");
     }
 }
