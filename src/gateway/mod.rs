@@ -113,6 +113,13 @@ pub enum OpenError {
     Delivery(String),
 }
 
+impl OpenError {
+    /// Whether files could not be read, written or had for oneself, which another data directory would mend.
+    pub fn is_about_data_directory(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Io { .. }))
+    }
+}
+
 /// A payment gateway. Cheap to clone; clones are the same gateway.
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
