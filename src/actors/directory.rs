@@ -252,8 +252,8 @@ impl Inner {
         let Surroundings { clock, snapshots, .. } = &*self.surroundings;
         let (now, wall) = (clock.monotonic(), clock.now());
         let loaded = snapshots.load(merchant_id);
-        let unseen: Vec<_> = loaded.unseen.into_iter().collect();
-        let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), &unseen, now, wall);
+        let unseen = &loaded.unseen;
+        let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), unseen, now, wall);
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let view = limiter.view(&mut Leases::new(0, self.settings.lease), now);
         MerchantUsage { view, today: days.today(wall), days: days.days().to_vec(), leases_expired_total: 0 }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::context::{ConfigArguments, Context, listen_address, override_of};
 use super::failure::{Failure, Outcome};
+use super::open_files;
 use super::running::RunningGateway;
 use super::signals::{Asked, Signals};
 use crate::config::Config;
@@ -41,8 +42,9 @@ impl Arguments {
 
 /// Runs the gateway until SIGTERM or SIGINT, then stops it in good order.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
-    let config = arguments.load(context)?;
+    let mut config = arguments.load(context)?;
     let logs = telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
+    open_files::prepare(&mut config);
     let mut signals = Signals::listen()?;
     let running = RunningGateway::start(config.clone(), context).await?;
     tracing::info!(
@@ -75,13 +77,15 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
 /// Reads the configuration again, puts in force what can change while the gateway runs, and says in the log what was
 /// and what was not.
 async fn reload(arguments: &Arguments, context: &Context, gateway: &Gateway, logs: &LogControl) {
-    let config = match arguments.load(context) {
+    let mut config = match arguments.load(context) {
         Ok(config) => config,
         Err(failure) => {
             tracing::error!(problem = %failure, "the configuration can't be used; nothing has changed");
             return;
         }
     };
+    // As at the start: what does not fit the machine is no change.
+    open_files::prepare(&mut config);
     let Reloaded { applied, needs_restart } = match gateway.reload(&config).await {
         Ok(reloaded) => reloaded,
         Err(error) => {

@@ -1,5 +1,6 @@
 //! What makes a data directory this installation's: its id, the mode it was made in, and a canary that shows whether
-//! the master key is the right one. Checked before anything else is opened.
+//! the master key is the right one. Checked as soon as the store is open, which is where the id and the canary are, and
+//! before anything else begins.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -171,7 +171,7 @@ impl Gateway {
         let mut setup = setup_from_config(config, &channels.abilities())?;
         channels.narrow(&mut setup);
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
-        let snapshots = Arc::new(LimitSnapshots::open(&core));
+        let snapshots = LimitSnapshots::open(&config.storage.dir, &config.limits, clock.now()).await;
         let directory = MerchantDirectory::start(
             directory_settings(config),
             clock,
@@ -363,12 +363,14 @@ impl Gateway {
             tracing::warn!("payments were still under way when the time to stop ran out; they go on at the next start");
         }
         inner.webhooks.stop(time_left()).await;
-        match tokio::time::timeout(ACTORS_STOP_TIMEOUT, inner.directory.stop()).await {
-            Ok(0) => {}
-            Ok(unsaved) => tracing::warn!(merchants = unsaved, "limits could not be handed over"),
-            Err(_elapsed) => tracing::warn!("limits were not handed over in time"),
+        let handed_over = match tokio::time::timeout(ACTORS_STOP_TIMEOUT, inner.directory.stop()).await {
+            Ok(unsaved) => unsaved == 0,
+            Err(_elapsed) => false,
+        };
+        if !handed_over {
+            tracing::warn!("limits of some merchants could not be handed over");
         }
-        inner.snapshots.write_final(&inner.core).await;
+        inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         let store = Arc::clone(&inner.core.store);
         let closed = tokio::task::spawn_blocking(move || store.close()).await;

@@ -20,6 +20,7 @@ pub mod record;
 pub mod recovery;
 pub mod replay;
 pub mod request;
+pub mod reread;
 pub mod segments;
 pub mod sim_files;
 pub mod sled_index;

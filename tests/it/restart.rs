@@ -283,6 +283,9 @@ impl Crashed {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         copy(&self.house.directory.path().join("data"), &data);
+        // What a crash may have let through counts as used; with that each image would take seconds to let anybody in.
+        fs::remove_file(data.join("heartbeat")).unwrap();
+        let _ = fs::remove_file(data.join("windows"));
         let mut segments: Vec<PathBuf> = fs::read_dir(data.join("journal"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -320,6 +323,34 @@ async fn a_crash_image_opens_with_all_that_was_acknowledged() {
     let (directory, _) = crashed.image();
     crashed.assert_recovered(directory, true).await;
     crashed.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_crash_may_have_let_through_counts_as_used() {
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let directory = tempfile::tempdir().unwrap();
+    copy(&house.directory.path().join("data"), &directory.path().join("data"));
+    house.stop().await;
+    let house = House::start_in(directory, |_| {}).await;
+    let shop = shop.at(&house.url);
+    // Nothing was ever written down but that the process was running.
+    let path = format!("/admin/v1/merchants/{}/limits", shop.merchant_id);
+    let limits = house.admin("GET", &path, None).await.expect(200, "SUCCESS");
+    let windows = limits.body["data"]["windows"].as_array().unwrap();
+    let hour = windows.iter().find(|window| window["name"] == "hour").unwrap();
+    assert!(hour["used"].as_u64().unwrap() >= 1_000, "a burst at the least: {}", limits.text);
+    for _ in 0..200 {
+        if shop.get(PAYMENTS).await.status == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    shop.get(PAYMENTS).await.expect(200, "SUCCESS");
+    let directory = house.stop().await;
+    let house = House::start_in(directory, |_| {}).await;
+    shop.at(&house.url).get(PAYMENTS).await.expect(200, "SUCCESS");
+    house.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

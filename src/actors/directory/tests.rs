@@ -30,7 +30,8 @@ const START: Timestamp = Timestamp::from_unix_ms(1_737_715_200_000);
 struct Shelf {
     snapshots: Mutex<HashMap<MerchantId, LimiterSnapshot>>,
     full: AtomicBool,
-    unseen: Mutex<Option<UnseenSpan>>,
+    unseen: Mutex<Vec<UnseenSpan>>,
+    complete_until: Mutex<Option<Timestamp>>,
     /// How often an actor has asked what it starts with.
     loads: AtomicUsize,
 }
@@ -38,7 +39,7 @@ struct Shelf {
 impl LimiterSnapshots for Shelf {
     fn load(&self, merchant_id: &MerchantId) -> Loaded {
         self.loads.fetch_add(1, Ordering::SeqCst);
-        Loaded { snapshot: self.snapshots.lock().get(merchant_id).cloned(), unseen: *self.unseen.lock() }
+        Loaded { snapshot: self.snapshots.lock().get(merchant_id).cloned(), unseen: self.unseen.lock().clone() }
     }
 
     fn save(&self, merchant_id: &MerchantId, snapshot: LimiterSnapshot) -> bool {
@@ -47,6 +48,10 @@ impl LimiterSnapshots for Shelf {
         }
         self.snapshots.lock().insert(merchant_id.clone(), snapshot);
         true
+    }
+
+    fn complete(&self, until: Timestamp) {
+        *self.complete_until.lock() = Some(until);
     }
 }
 
@@ -288,7 +293,7 @@ async fn a_failed_actor_is_followed_by_one_that_knows_what_is_in_flight_and_is_c
 async fn after_a_crash_every_merchant_is_charged_at_its_first_request() {
     let bench = Bench::manual().await;
     let crashed = UnseenSpan { since: START.minus(Duration::from_secs(3)), until: START.minus(Duration::from_secs(1)) };
-    *bench.shelf.unseen.lock() = Some(crashed);
+    *bench.shelf.unseen.lock() = vec![crashed];
     let refused = refusal(bench.admit().await);
     assert_eq!((refused.limit(), refused.wait()), (Policy::Second, Duration::from_secs(1)));
 }
@@ -336,6 +341,20 @@ async fn the_housekeeper_saves_what_has_changed_and_makes_room() {
     tokio::time::sleep(Duration::from_secs(70)).await;
     assert_eq!(bench.directory.active(), 0, "idle merchants are put away");
     assert_eq!(bench.supervisor.children(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_are_not_called_complete_before_every_merchant_was_saved() {
+    let bench = Bench::start(SETTINGS, Clock::virtual_from(START)).await;
+    bench.shelf.full.store(true, Ordering::SeqCst);
+    assert_eq!(bench.admitted(1).await, 1);
+    drop(bench.directory.admit(request("m_2")).await.unwrap());
+    let complete_until = || bench.shelf.complete_until.lock().unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(complete_until() <= START.plus(Duration::from_millis(1)), "nothing could be saved");
+    bench.shelf.full.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(complete_until() >= START.plus(Duration::from_secs(30)));
 }
 
 #[tokio::test]

@@ -45,7 +45,15 @@ fn check_storage(config: &Config, findings: &mut Findings) {
         format!("must be at least storage.segment_bytes ({})", storage.segment_bytes),
     );
     findings.range("storage.cache_bytes", storage.cache_bytes, MIB..=1024 * 1024 * MIB);
-    findings.range("storage.ballast_bytes", storage.ballast_bytes, 0..=1024 * MIB);
+    findings.require(
+        storage.ballast_bytes == 0 || (storage.segment_bytes..=2048 * MIB).contains(&storage.ballast_bytes),
+        "storage.ballast_bytes",
+        format!(
+            "must be 0, or from storage.segment_bytes ({}) to {}: room for less than a segment helps nobody",
+            storage.segment_bytes,
+            2048 * MIB
+        ),
+    );
 }
 
 fn check_admission(config: &Config, findings: &mut Findings) {

@@ -259,3 +259,11 @@ fn texts_are_usable() {
     let empty = |config: &mut Config| config.security.master_key_file = Some(std::path::PathBuf::new());
     assert_eq!(paths_after(empty), ["security.master_key_file"]);
 }
+
+#[test]
+fn a_ballast_holds_a_segment_or_there_is_none() {
+    let ballast = |bytes: u64| move |config: &mut Config| config.storage.ballast_bytes = bytes;
+    let segment_bytes = Config::embedded().unwrap().storage.segment_bytes;
+    assert_eq!(paths_after(ballast(segment_bytes - 1)), ["storage.ballast_bytes"]);
+    assert!(paths_after(ballast(segment_bytes)).is_empty() && paths_after(ballast(0)).is_empty());
+}
