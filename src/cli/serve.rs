@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::context::{ConfigArguments, Context, override_of};
+use super::context::{ConfigArguments, Context, listen_address, override_of};
 use super::failure::{Failure, Outcome};
 use super::open_files;
 use super::running::RunningGateway;
@@ -23,10 +23,10 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// Address of the merchants' listener, in place of [server] listen
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// Address of the operator's listener, in place of [server] admin_listen
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     admin_listen: Option<SocketAddr>,
 }
 
@@ -84,7 +84,7 @@ async fn reload(arguments: &Arguments, context: &Context, gateway: &Gateway, log
             return;
         }
     };
-    // Fitted as at the start, so that only what was changed in the configuration differs.
+    // As at the start: what does not fit the machine is no change.
     open_files::prepare(&mut config);
     let Reloaded { applied, needs_restart } = match gateway.reload(&config).await {
         Ok(reloaded) => reloaded,
@@ -93,11 +93,6 @@ async fn reload(arguments: &Arguments, context: &Context, gateway: &Gateway, log
             return;
         }
     };
-    if applied.iter().any(|key| key == LOG_KEY)
-        && let Err(error) = logs.change(&config.telemetry.log)
-    {
-        tracing::error!(problem = %error, "what is logged has not changed");
-    }
     if applied.is_empty() && needs_restart.is_empty() {
         tracing::info!("the configuration has not changed");
     }
@@ -106,5 +101,11 @@ async fn reload(arguments: &Arguments, context: &Context, gateway: &Gateway, log
     }
     if !needs_restart.is_empty() {
         tracing::warn!(keys = needs_restart.join(", "), "start the gateway again to put these changes in force");
+    }
+    // Last, so that what is said above is logged as it was until now.
+    if applied.iter().any(|key| key == LOG_KEY)
+        && let Err(error) = logs.change(&config.telemetry.log)
+    {
+        tracing::error!(problem = %error, "what is logged has not changed");
     }
 }

@@ -113,6 +113,13 @@ pub enum OpenError {
     Delivery(String),
 }
 
+impl OpenError {
+    /// Whether files could not be read, written or had for oneself, which another data directory would mend.
+    pub fn is_about_data_directory(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Io { .. }))
+    }
+}
+
 /// A payment gateway. Cheap to clone; clones are the same gateway.
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
@@ -357,16 +364,12 @@ impl Gateway {
         }
         inner.webhooks.stop(time_left()).await;
         let handed_over = match tokio::time::timeout(ACTORS_STOP_TIMEOUT, inner.directory.stop()).await {
-            Ok(0) => true,
-            Ok(unsaved) => {
-                tracing::warn!(merchants = unsaved, "limits could not be handed over");
-                false
-            }
-            Err(_elapsed) => {
-                tracing::warn!("limits were not handed over in time");
-                false
-            }
+            Ok(unsaved) => unsaved == 0,
+            Err(_elapsed) => false,
         };
+        if !handed_over {
+            tracing::warn!("limits of some merchants could not be handed over");
+        }
         inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         let store = Arc::clone(&inner.core.store);
