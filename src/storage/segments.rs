@@ -237,7 +237,7 @@ impl Workshop {
 
     fn make(&self) -> io::Result<Segment> {
         // Without a look beforehand a full disk would be written to its last byte at every try.
-        if self.files.free_bytes()? < self.segment_bytes {
+        if self.files.free_bytes().is_ok_and(|bytes| bytes < self.segment_bytes) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let handle = self.files.create(SPARE)?;

@@ -105,7 +105,7 @@ impl Space {
         if self.has_ballast() {
             return Ok(());
         }
-        if self.files.free_bytes()? < self.ballast_bytes {
+        if self.files.free_bytes().is_ok_and(|bytes| bytes < self.ballast_bytes) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let handle = self.files.create(BALLAST)?;
