@@ -48,6 +48,12 @@ impl ChannelSet {
         Ok(Self(channels))
     }
 
+    /// Channels that a test has made.
+    #[cfg(test)]
+    pub(crate) fn of(channels: impl IntoIterator<Item = (&'static str, Arc<dyn Channel>)>) -> Self {
+        Self(channels.into_iter().map(|(name, channel)| (ChannelName::new(name), channel)).collect())
+    }
+
     /// What each channel can do.
     pub(crate) fn abilities(&self) -> BTreeMap<ChannelName, Capabilities> {
         self.0.iter().map(|(name, channel)| (name.clone(), channel.capabilities())).collect()
@@ -69,6 +75,13 @@ impl ChannelSet {
                 facts.methods = channel.methods().iter().map(ToString::to_string).collect();
             }
         }
+    }
+
+    /// The channels whose provider does not know this token, so that it is not shown to them.
+    pub(crate) fn refusing(&self, token: Option<&str>) -> Vec<ChannelName> {
+        let Some(token) = token else { return Vec::new() };
+        let refusing = self.0.iter().filter(|(_, channel)| !channel.takes_token(token));
+        refusing.map(|(name, _)| name.clone()).collect()
     }
 
     /// One channel.

@@ -9,6 +9,7 @@ use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Answered, Renderer, StoredAnswer};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
+use crate::gateway::payments::rows::commit_finish;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::{ABSENT, Batch, StoreError, keys};
 
@@ -162,7 +163,7 @@ where
         let answer = work.await?;
         if let Some(slot) = slot {
             let batch = slot.sealed_answer(&inner, &answer)?;
-            match inner.store.commit(batch).await {
+            match commit_finish(&inner, batch).await {
                 Ok(_) => {}
                 Err(StoreError::Precondition { .. }) => return Err(GatewayError::IdempotencyInProgress.into()),
                 Err(error) => return Err(GatewayError::from(error).into()),
@@ -205,6 +206,16 @@ impl Reservation {
 }
 
 impl Slot {
+    /// The answer that is kept already, if there is one.
+    pub(crate) fn kept_answer(&self, core: &Core) -> Result<Option<StoredAnswer>, GatewayError> {
+        let Some(stored) = core.store.get(&self.key)? else { return Ok(None) };
+        let record: IdempotencyRecord = decode(&stored.value)?;
+        match record.answer {
+            Some(answer) if record.sealed => unseal(core, &self.key, &answer).map(Some),
+            answer => Ok(answer),
+        }
+    }
+
     /// Adds to `batch` what is answered.
     pub(crate) fn answer(
         &self,

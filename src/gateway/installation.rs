@@ -101,6 +101,12 @@ impl Installation {
 pub(crate) struct ProviderKeys(std::sync::Arc<str>);
 
 impl ProviderKeys {
+    /// Keys of an installation that is none.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self("test".into())
+    }
+
     /// The key of attempt `attempt` (from 1) of `operation` on the object `number`.
     pub(crate) fn key(&self, number: &str, operation: &str, attempt: usize) -> String {
         let digest = Sha256::digest(format!("{}|{number}|{operation}|{attempt}", self.0).as_bytes());

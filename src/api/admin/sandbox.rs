@@ -37,6 +37,10 @@ pub(crate) struct FaultsSchema {
     error_after_effect_rate: f64,
     /// Connection closed after the effect with no byte sent.
     lost_response_rate: f64,
+    /// Connection closed before the effect with no byte sent; the effect comes `late_effect_ms` later.
+    late_effect_rate: f64,
+    /// How late such an effect is.
+    late_effect_ms: u64,
     /// Answered as over the provider's rate limit.
     rate_limited_rate: f64,
     /// Notifications sent twice.

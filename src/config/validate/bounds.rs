@@ -109,6 +109,7 @@ fn check_payments(config: &Config, findings: &mut Findings) {
     findings.range("payments.needs_review_after_s", payments.needs_review_after_s, 60..=30 * DAY_S);
     findings.range("payments.action_expires_s", payments.action_expires_s, 1..=30 * DAY_S);
     findings.range("payments.resolve_in_flight_max", payments.resolve_in_flight_max, 1..=10_000);
+    findings.range("payments.settling_ms", payments.settling_ms, 100..=HOUR_MS);
     findings.range("payments.idempotency_keep_s", payments.idempotency_keep_s, 1..=30 * DAY_S);
     findings.range("payments.refunds_max", payments.refunds_max, 1..=1000);
 }

@@ -136,11 +136,13 @@ fn check_sandbox(config: &Config, findings: &mut Findings) {
         findings.require(is_emulated, path.clone(), "names no channel with sandbox = true; name one or take it away");
         findings.range(format!("{path}.latency_ms"), faults.latency_ms, 0..=600_000);
         findings.range(format!("{path}.latency_jitter_ms"), faults.latency_jitter_ms, 0..=600_000);
+        findings.range(format!("{path}.late_effect_ms"), faults.late_effect_ms, 0..=600_000);
         let rates = [
             ("decline_rate", faults.decline_rate),
             ("error_rate", faults.error_rate),
             ("error_after_effect_rate", faults.error_after_effect_rate),
             ("lost_response_rate", faults.lost_response_rate),
+            ("late_effect_rate", faults.late_effect_rate),
             ("rate_limited_rate", faults.rate_limited_rate),
             ("duplicate_notification_rate", faults.duplicate_notification_rate),
         ];

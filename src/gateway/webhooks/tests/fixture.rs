@@ -307,6 +307,7 @@ resolve_late_max_ms = 1
 needs_review_after_s = 1
 action_expires_s = 1
 resolve_in_flight_max = 1
+settling_ms = 1
 idempotency_keep_s = 1
 refunds_max = 1
 [webhook]

@@ -118,7 +118,7 @@ async fn everything_ends(seed: u64) {
         assert!(is_right, "seed {seed}: {view:?}");
     }
     assert!(statuses["success"] > 80, "seed {seed}: {statuses:?}");
-    fixture.webhooks.stop().await;
+    fixture.webhooks.stop(Duration::from_secs(3)).await;
 }
 
 #[tokio::test(start_paused = true)]
