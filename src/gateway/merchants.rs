@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::config::TierConfig;
 use crate::domain::country::is_country;
 use crate::domain::ids::{ChannelName, KeyId, MerchantId, random_id, sortable_id};
-use crate::domain::limit::{InvalidFigures, LimitFigures};
+use crate::domain::limit::LimitFigures;
 use crate::domain::merchant::{ACTIVE_KEYS_MAX, LimitOverrides, Merchant, MerchantStatus};
 use crate::domain::time::Timestamp;
 use crate::gateway::command::{CreateMerchant, UpdateMerchant};
@@ -297,13 +297,32 @@ impl Inner {
         Ok(())
     }
 
+    /// A change of the configuration must not shut a merchant out: one whose tier is gone has the limits of the smallest
+    /// tier, and overrides that do not fit their tier any more are brought into range. Both are said in the log.
     fn known(&self, merchant: Merchant, revision: u64) -> Result<KnownMerchant, GatewayError> {
         let tiers = self.tiers.load();
-        let Some(tier) = tiers.by_name.get(&merchant.tier) else {
-            return Err(GatewayError::Internal(format!("tier {} of a merchant is not configured", merchant.tier)));
+        let tier = match tiers.by_name.get(&merchant.tier) {
+            Some(tier) => tier,
+            None => {
+                let smallest = tiers.by_name.iter().min_by_key(|(_, tier)| (tier.per_hour, tier.per_second));
+                let Some((name, tier)) = smallest else {
+                    return Err(GatewayError::Internal("no tier is configured".to_owned()));
+                };
+                tracing::warn!(
+                    merchant_id = %merchant.merchant_id,
+                    tier = merchant.tier,
+                    instead = name,
+                    "the merchant's tier is not configured any more; give it another one"
+                );
+                tier
+            }
         };
-        let figures = figures_of(tier, &merchant.limits)
-            .map_err(|error| GatewayError::Internal(format!("limits of a merchant: {error}")))?;
+        let tier = figures_of(tier);
+        let figures = LimitFigures::of(&tier, &merchant.limits).unwrap_or_else(|error| {
+            let figures = LimitFigures::nearest(&tier, &merchant.limits);
+            tracing::warn!(merchant_id = %merchant.merchant_id, %error, ?figures, "the merchant's limits are brought into range");
+            figures
+        });
         // Limits of later tiers are newer than any of earlier ones; sequences stay far below the bit.
         let revision = revision + (tiers.changes << TIER_CHANGES_SHIFT);
         Ok(KnownMerchant { merchant: Arc::new(merchant), figures, revision })
@@ -375,7 +394,7 @@ impl Inner {
                 errors.push(FieldError::new("channels", format!("there is no channel {channel}")));
             }
         }
-        match tiers.by_name.get(&merchant.tier).map(|tier| figures_of(tier, &merchant.limits)) {
+        match tiers.by_name.get(&merchant.tier).map(|tier| LimitFigures::of(&figures_of(tier), &merchant.limits)) {
             Some(Err(error)) => errors.push(FieldError::new("limits", error.to_string())),
             Some(Ok(figures)) if figures.burst < figures.per_second => {
                 let message = format!(
@@ -398,15 +417,14 @@ fn refuse(problems: Vec<FieldError>) -> Result<(), GatewayError> {
     if problems.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(problems)) }
 }
 
-fn figures_of(tier: &TierConfig, overrides: &LimitOverrides) -> Result<LimitFigures, InvalidFigures> {
-    let tier = LimitFigures {
+fn figures_of(tier: &TierConfig) -> LimitFigures {
+    LimitFigures {
         per_second: tier.per_second,
         per_minute: tier.per_minute,
         per_hour: tier.per_hour,
         burst: tier.burst,
         concurrent: tier.concurrent,
-    };
-    LimitFigures::of(&tier, overrides)
+    }
 }
 
 fn key_identity(merchant_id: &MerchantId, key_id: &KeyId) -> String {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::storage::files::{Files, read_all};
-use crate::storage::frame;
+use crate::storage::frame::{self, Kind};
 use crate::storage::index::IndexError;
 use crate::storage::overlay::Entry;
 use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
@@ -57,8 +57,11 @@ fn reread_segment(
         }
         let last_sequence = found.first_sequence + u64::from(found.count) - 1;
         if last_sequence > after {
-            let changes = frame::decode(&found).ok_or_else(|| unreadable(offset))?;
-            rows.extend(changes.into_iter().filter(|change| change.revision > after).map(Entry::from_change));
+            // A seal takes a sequence and changes nothing.
+            if found.kind == Kind::Data {
+                let changes = frame::decode(&found).ok_or_else(|| unreadable(offset))?;
+                rows.extend(changes.into_iter().filter(|change| change.revision > after).map(Entry::from_change));
+            }
             reached = last_sequence;
         }
         offset += found.stored_bytes();

@@ -53,15 +53,25 @@ impl LimitFigures {
     /// # Errors
     /// When the result is out of range.
     pub fn of(tier: &Self, overrides: &LimitOverrides) -> Result<Self, InvalidFigures> {
-        let figures = Self {
+        let figures = Self::overridden(tier, overrides);
+        figures.check()?;
+        Ok(figures)
+    }
+
+    /// The same for a merchant that was allowed them once: what is out of range by now is brought to the nearest figures
+    /// that are in it.
+    pub fn nearest(tier: &Self, overrides: &LimitOverrides) -> Self {
+        Self::overridden(tier, overrides).clamped()
+    }
+
+    fn overridden(tier: &Self, overrides: &LimitOverrides) -> Self {
+        Self {
             per_second: overrides.per_second.unwrap_or(tier.per_second),
             per_minute: overrides.per_minute.unwrap_or(tier.per_minute),
             per_hour: overrides.per_hour.unwrap_or(tier.per_hour),
             burst: overrides.burst.unwrap_or(tier.burst),
             concurrent: overrides.concurrent.unwrap_or(tier.concurrent),
-        };
-        figures.check()?;
-        Ok(figures)
+        }
     }
 
     /// Whether every figure is in range.

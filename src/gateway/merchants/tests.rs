@@ -191,3 +191,31 @@ async fn a_merchant_can_be_suspended_whatever_the_configuration_says_of_it() {
     let rename = UpdateMerchant { name: Some(String::new()), ..UpdateMerchant::default() };
     assert!(bench.merchants.update(merchant_id.as_str(), rename).await.is_err());
 }
+
+#[tokio::test]
+async fn no_change_of_the_configuration_shuts_a_merchant_out() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.acknowledgements.add_permits(10);
+    let merchant_id = made.merchant.merchant_id.as_str();
+    let burst = LimitOverrides { burst: Some(7_200), ..LimitOverrides::default() };
+    bench
+        .merchants
+        .update(merchant_id, UpdateMerchant { limits: Some(burst), ..UpdateMerchant::default() })
+        .await
+        .unwrap();
+
+    let mut tiers = bench.core.config.tiers.clone();
+    tiers.get_mut("starter").unwrap().per_second = 1;
+    bench.merchants.change_tiers(&tiers);
+    bench.authenticate(&made.key).unwrap();
+    let id = MerchantId::new(merchant_id);
+    assert_eq!(bench.merchants.merchant(&id).unwrap().figures.burst, 3_600, "an hour's worth is the most");
+
+    tiers.remove("starter");
+    bench.merchants.change_tiers(&tiers);
+    bench.authenticate(&made.key).unwrap();
+    assert_eq!(bench.merchants.merchant(&id).unwrap().figures.per_hour, 50_000, "the smallest tier that is left");
+    let suspend = UpdateMerchant { status: Some(MerchantStatus::Suspended), ..UpdateMerchant::default() };
+    bench.merchants.update(merchant_id, suspend).await.unwrap();
+}

@@ -244,6 +244,26 @@ fn an_index_that_loses_what_it_had_not_synced_gets_it_again() {
 }
 
 #[test]
+fn a_clean_stop_in_what_is_read_again_does_no_harm() {
+    let machine = Machine::new();
+    let mut parts = machine.open(1).unwrap();
+    assert!(step(&mut parts.committer, vec![finishing("before", b"1")])[0].is_ok());
+    parts.applier.pass().unwrap();
+    parts.applier.checkpoint().unwrap();
+    parts.committer.seal().unwrap();
+    drop(parts);
+    let mut parts = machine.open(2).unwrap();
+    assert!(step(&mut parts.committer, vec![finishing("after", b"2")])[0].is_ok());
+    parts.applier.pass().unwrap();
+    machine.index.fail_next(IndexError::Short(Shortage::Space));
+    assert_eq!(parts.applier.turn(true), Err(IndexError::Short(Shortage::Space)));
+    assert_eq!(parts.applier.turn(true), Ok(true));
+    for key in ["before", "after"] {
+        assert!(parts.view.get(key.as_bytes()).unwrap().is_some(), "{key}");
+    }
+}
+
+#[test]
 fn an_index_without_room_for_a_long_time_goes_on_when_it_has_some() {
     let machine = Machine::new();
     let mut parts = with_unsynced_rows(&machine);
