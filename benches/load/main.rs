@@ -8,7 +8,8 @@
 //! - *paced*: payments at half the rate that was reached, open loop: the schedule is fixed, and latency counts from the
 //!   scheduled time, so that a server that stalls can't hide it.
 //!
-//! `--also PATH` measures another build of the gateway in the same turns. docs/benchmarks.md explains the figures.
+//! `--also PATH` measures another build of the gateway in the same turns, `--server PATH` takes another one than this
+//! bench was built with. docs/benchmarks.md explains the figures.
 #![allow(
     clippy::print_stdout,
     clippy::expect_used,
@@ -54,7 +55,7 @@ fn main() {
 fn run(options: &Options) {
     let home = tempfile::tempdir_in(&options.dir).expect("a directory");
     let mut disk = Disk::create(home.path());
-    let mut contestants = vec![Contestant::gateway("tollgate", options::OWN_BINARY, home.path(), options)];
+    let mut contestants = vec![Contestant::gateway("tollgate", &options.server, home.path(), options)];
     if let Some(binary) = &options.also {
         contestants.push(Contestant::gateway("also", binary, home.path(), options));
     }

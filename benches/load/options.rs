@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::request::Kind;
 
 /// The gateway that this bench was built with.
-pub const OWN_BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
+const OWN_BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
 
 /// Bounded so that a run always ends.
 const SECONDS_MAX: f64 = 3600.0;
@@ -27,6 +27,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// `telemetry.log` of the gateway.
     pub log: String,
+    /// The gateway's program.
+    pub server: String,
     /// Another build of the gateway to measure beside this one.
     pub also: Option<String>,
     /// What is measured in closed loops.
@@ -45,6 +47,7 @@ impl Options {
             client_threads: 2,
             dir: std::env::temp_dir(),
             log: "warn".to_owned(),
+            server: OWN_BINARY.to_owned(),
             also: None,
             kinds: vec![Kind::Payment, Kind::Limits],
             closed_only: false,
@@ -59,6 +62,7 @@ impl Options {
                 "--client-threads" => options.client_threads = number(flag, value()),
                 "--dir" => options.dir = PathBuf::from(value()),
                 "--log" => options.log = value().to_owned(),
+                "--server" => options.server = value().to_owned(),
                 "--also" => options.also = Some(value().to_owned()),
                 "--only" => {
                     options.closed_only = true;
@@ -66,7 +70,7 @@ impl Options {
                 }
                 _ => panic!(
                     "unknown flag {flag}; there are --seconds, --connections, --turns, --client-threads, --dir, --log, \
-                     --also and --only payment|limits"
+                     --server, --also and --only payment|limits"
                 ),
             }
         }

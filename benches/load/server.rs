@@ -36,17 +36,22 @@ pub struct Contestant {
 /// What a gateway wrote from its start to its stop.
 pub struct Written {
     journal_bytes: u64,
-    process_bytes: u64,
+    /// Handed to the operating system, answers to clients included.
+    handed_bytes: u64,
+    /// What the operating system counts as caused on the disk. It counts a page with one changed byte as a whole, and
+    /// newer kernels have pages of up to megabytes.
+    counted_bytes: u64,
 }
 
 impl Written {
     pub fn print(&self, name: &str, payments: u64) {
         let each = |bytes: u64| bytes as f64 / payments.max(1) as f64;
         println!(
-            "{name}: bytes written per payment: journal {:.0}, whole process {:.0} ({payments} payments; with zero-filled \
-             segments, index and checkpoints)",
+            "{name}: bytes written per payment: journal {:.0}, handed to the operating system {:.0} (index, zero-filled \
+             segments and answers included), counted by it as caused on disks {:.0} (whole pages); {payments} payments",
             each(self.journal_bytes),
-            each(self.process_bytes),
+            each(self.handed_bytes),
+            each(self.counted_bytes),
         );
     }
 }
@@ -126,20 +131,21 @@ impl Contestant {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "the gateway can't be told to stop");
         let deadline = Instant::now() + STOP_MAX;
-        let mut process_bytes = 0;
+        let (mut handed_bytes, mut counted_bytes) = (0, 0);
         // Its last checkpoint counts, too, so it is asked until it is gone.
         while self.child.try_wait().expect("a child").is_none() {
             assert!(Instant::now() < deadline, "the gateway does not stop");
             let text = std::fs::read_to_string(&io).unwrap_or_default();
-            let written = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
-            process_bytes = process_bytes.max(written.unwrap_or(0));
+            let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+            handed_bytes = field("wchar:").unwrap_or(handed_bytes);
+            counted_bytes = field("write_bytes:").unwrap_or(counted_bytes);
             std::thread::sleep(Duration::from_millis(2));
         }
         // A clean stop cuts the zeros off the last segment; in those before it hardly any are left.
         let segments = std::fs::read_dir(data.join("journal")).expect("a journal").filter_map(Result::ok);
         let segments = segments.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "seg"));
         let journal_bytes = segments.map(|entry| entry.metadata().expect("a segment").len()).sum();
-        Some(Written { journal_bytes, process_bytes })
+        Some(Written { journal_bytes, handed_bytes, counted_bytes })
     }
 }
 
