@@ -1,7 +1,7 @@
 //! The only reader of the clocks. Everything else takes a [`Clock`], or better, the reading itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::{Monotonic, Timestamp};
@@ -15,7 +15,12 @@ enum Source {
     /// The machine's clocks.
     System { started: tokio::time::Instant },
     /// Follows tokio's clock from a fixed start, so that a paused runtime moves this clock too.
-    Virtual { start: Timestamp, started: tokio::time::Instant },
+    Virtual {
+        start: Timestamp,
+        started: tokio::time::Instant,
+        /// How far the time of day was set back since.
+        behind_ms: AtomicU64,
+    },
     /// Moves only when it is told to.
     Manual { start_ms: i64, now_ms: AtomicI64 },
 }
@@ -28,7 +33,7 @@ impl Clock {
 
     /// A clock that stands at `start` now and moves with tokio's clock, which tests pause and advance.
     pub fn virtual_from(start: Timestamp) -> Self {
-        Self(Arc::new(Source::Virtual { start, started: tokio_now() }))
+        Self(Arc::new(Source::Virtual { start, started: tokio_now(), behind_ms: AtomicU64::new(0) }))
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
@@ -40,7 +45,10 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Source::System { .. } => system_now(),
-            Source::Virtual { start, started } => start.plus(tokio_now().duration_since(*started)),
+            Source::Virtual { start, started, behind_ms } => {
+                let behind = Duration::from_millis(behind_ms.load(Ordering::SeqCst));
+                start.plus(tokio_now().duration_since(*started)).minus(behind)
+            }
             Source::Manual { now_ms, .. } => Timestamp::from_unix_ms(now_ms.load(Ordering::SeqCst)),
         }
     }
@@ -55,6 +63,14 @@ impl Clock {
             }
         };
         Monotonic::from_micros(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Sets a virtual clock's time of day back, as an operator or a time server does; its steady time goes on. Does nothing
+    /// to the others.
+    pub fn set_back(&self, by: Duration) {
+        if let Source::Virtual { behind_ms, .. } = &*self.0 {
+            behind_ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
     }
 
     /// Moves a manual clock; does nothing to the others.

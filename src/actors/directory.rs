@@ -16,7 +16,7 @@ use crate::actors::merchant::{
     AdmitMessage, Admitted, LimiterSnapshots, MerchantMessage, MerchantUsage, Refused, Slot, SlotGuard, Surroundings,
     Ticket, respawn,
 };
-use crate::actors::supervisor::Supervisor;
+use crate::actors::supervisor::{StartError, Supervisor};
 use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::{DailyUsage, Leases, LimitFigures, Limiter};
@@ -206,11 +206,22 @@ impl Inner {
             if slot.started.initialized() {
                 return Ok(guard);
             }
-            let start = || self.supervisor.start_child(Arc::from("merchant"), respawn(&slot, &self.surroundings));
-            return match slot.started.get_or_try_init(start).await {
-                Ok(()) => Ok(guard),
-                Err(error) => {
+            // In a task of its own, which holds the slot: whoever asked first may go away half-way, and then an actor
+            // would run that nobody watches over, beside the one that the next request starts.
+            let (supervisor, surroundings) = (self.supervisor.clone(), Arc::clone(&self.surroundings));
+            let holding = guard.another();
+            let starting = tokio::spawn(async move {
+                let _holding = holding;
+                start_actor(&slot, &supervisor, &surroundings).await
+            });
+            return match starting.await {
+                Ok(Ok(())) => Ok(guard),
+                Ok(Err(error)) => {
                     tracing::error!(%error, "a merchant's actor could not be started");
+                    Err(Refused::Overloaded(RESTARTING))
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the start of a merchant's actor broke off");
                     Err(Refused::Overloaded(RESTARTING))
                 }
             };
@@ -241,12 +252,22 @@ impl Inner {
         let Surroundings { clock, snapshots, .. } = &*self.surroundings;
         let (now, wall) = (clock.monotonic(), clock.now());
         let loaded = snapshots.load(merchant_id);
-        let unseen: Vec<_> = loaded.unseen.into_iter().collect();
-        let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), &unseen, now, wall);
+        let unseen = &loaded.unseen;
+        let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), unseen, now, wall);
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let view = limiter.view(&mut Leases::new(0, self.settings.lease), now);
         MerchantUsage { view, today: days.today(wall), days: days.days().to_vec(), leases_expired_total: 0 }
     }
+}
+
+/// Starts the actor, once however many ask.
+async fn start_actor(
+    slot: &Arc<Slot>,
+    supervisor: &Supervisor,
+    surroundings: &Arc<Surroundings>,
+) -> Result<(), StartError> {
+    let start = || supervisor.start_child(Arc::from("merchant"), respawn(slot, surroundings));
+    slot.started.get_or_try_init(start).await.map(|_| ())
 }
 
 /// Ready when the merchant has been put away, or stays after all.

@@ -31,9 +31,9 @@ use crate::domain::time::Timestamp;
 pub struct Loaded {
     /// The last snapshot that was saved, if any.
     pub snapshot: Option<LimiterSnapshot>,
-    /// The time before this process in which the merchant may have been admitted without any snapshot knowing, after a
-    /// stop that was not clean.
-    pub unseen: Option<UnseenSpan>,
+    /// Times before this process in which the merchant may have been admitted without any snapshot knowing, after stops
+    /// that were not clean.
+    pub unseen: Vec<UnseenSpan>,
 }
 
 /// Where windows are kept while their merchant's actor is not in memory. Both calls are made from within an actor and
@@ -44,6 +44,9 @@ pub trait LimiterSnapshots: Send + Sync + 'static {
 
     /// Takes a snapshot over. `false` when there is no room; the actor then stays in memory.
     fn save(&self, merchant_id: &MerchantId, snapshot: LimiterSnapshot) -> bool;
+
+    /// Every admission before `until` is in a snapshot that was handed over. Told now and then.
+    fn complete(&self, until: Timestamp);
 }
 
 /// A request was let through.

@@ -136,7 +136,11 @@ impl RouterHandle {
             let choice = decide(&published.table, &published.readings()[..published.live.len()], request, now)?;
             let live = &published.live[choice.place];
             let in_flight_max = published.table.setup.channels[choice.place].in_flight_max;
-            if let Some(reserved) = live.reserve(in_flight_max, choice.probe) {
+            // A probe that has just ended gives its right back after the table says what it found; whoever decided over
+            // the table before must look again, or a channel that has failed again would be tried at once.
+            let is_outdated = || self.shared.published.load().table.version != published.table.version;
+            let reserved = live.reserve(in_flight_max, choice.probe);
+            if let Some(reserved) = reserved.filter(|_| !(choice.probe && is_outdated())) {
                 let reservation = Reservation::new(choice.channel, reserved, self.clone());
                 return Ok((reservation, choice.record));
             }

@@ -7,27 +7,55 @@ use axum::http::header::CONTENT_LENGTH;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use tokio::sync::Semaphore;
 
 use crate::api::context::RequestContext;
 use crate::api::error::ApiError;
+use crate::config::ServerConfig;
 use crate::gateway::error::GatewayError;
 
+/// A body that says that it is no longer than this needs no room of its own: it costs no more memory than the connection
+/// that it comes on, and those are counted.
+const SMALL_BODY_BYTES: usize = 4 * 1024;
+/// When to come back after a refusal for too many large bodies at once.
+const BUSY_RETRY_AFTER_S: u64 = 1;
+
 /// How much of a body is taken, and how long it may take to arrive.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct BodyBounds {
     /// Largest body.
-    pub(crate) max_bytes: usize,
+    max_bytes: usize,
     /// It must have arrived by then, counted from the end of the head.
-    pub(crate) timeout: Duration,
+    timeout: Duration,
+    /// Places for bodies that are not small. Slow clients can hold all of them for as long as the timeout; small bodies,
+    /// which nearly all are, don't need one.
+    large_bodies: Semaphore,
 }
 
 impl BodyBounds {
+    /// Bodies of up to `max_bytes` that arrive within `timeout`, and up to `large_bodies_max` at once that are not small.
+    pub(crate) fn new(max_bytes: usize, timeout: Duration, large_bodies_max: usize) -> Self {
+        Self { max_bytes, timeout, large_bodies: Semaphore::new(large_bodies_max.min(Semaphore::MAX_PERMITS)) }
+    }
+
+    /// The bounds that the configuration names.
+    pub(crate) fn of(config: &ServerConfig) -> Self {
+        let timeout = Duration::from_millis(config.body_timeout_ms);
+        Self::new(config.body_max_bytes, timeout, config.requests_in_flight_max)
+    }
+
     /// Reads the whole body.
     ///
     /// # Errors
-    /// [`ApiError::PayloadTooLarge`], without waiting for the rest; [`ApiError::BodyTimeout`]; or an invalid request
-    /// when the client breaks off or its chunks make no sense.
-    pub(crate) async fn read<B>(self, headers: &HeaderMap, body: B, context: &RequestContext) -> Result<Bytes, ApiError>
+    /// [`ApiError::PayloadTooLarge`], without waiting for the rest; [`ApiError::BodyTimeout`];
+    /// [`GatewayError::Overloaded`] when too many large ones are being read; or an invalid request when the client breaks
+    /// off or its chunks make no sense.
+    pub(crate) async fn read<B>(
+        &self,
+        headers: &HeaderMap,
+        body: B,
+        context: &RequestContext,
+    ) -> Result<Bytes, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -35,20 +63,27 @@ impl BodyBounds {
             return Ok(Bytes::new());
         }
         // Until it is read to its end, an answer leaves bytes behind on the connection.
-        let read = match declared_length(headers) {
-            Some(length) if length > self.max_bytes => Err(self.too_large()),
-            _ => match tokio::time::timeout(self.timeout, self.collect(body)).await {
-                Ok(read) => read,
-                Err(_elapsed) => Err(ApiError::BodyTimeout),
-            },
-        };
+        let read = self.read_within_bounds(declared_length(headers), body).await;
         if read.is_err() {
             context.leave_body_unread();
         }
         read
     }
 
-    async fn collect<B>(self, mut body: B) -> Result<Bytes, ApiError>
+    async fn read_within_bounds<B>(&self, declared: Option<usize>, body: B) -> Result<Bytes, ApiError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        if declared.is_some_and(|length| length > self.max_bytes) {
+            return Err(self.too_large());
+        }
+        let is_small = declared.is_some_and(|length| length <= SMALL_BODY_BYTES);
+        let busy = |_| GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S };
+        let _place = if is_small { None } else { Some(self.large_bodies.try_acquire().map_err(busy)?) };
+        tokio::time::timeout(self.timeout, self.collect(body)).await.unwrap_or(Err(ApiError::BodyTimeout))
+    }
+
+    async fn collect<B>(&self, mut body: B) -> Result<Bytes, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -73,7 +108,7 @@ impl BodyBounds {
         Ok(if joined.is_empty() { first } else { joined.freeze() })
     }
 
-    fn too_large(self) -> ApiError {
+    fn too_large(&self) -> ApiError {
         ApiError::PayloadTooLarge { max_bytes: self.max_bytes }
     }
 }
@@ -94,7 +129,9 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: BodyBounds = BodyBounds { max_bytes: 8, timeout: Duration::from_secs(10) };
+    fn bounds() -> BodyBounds {
+        BodyBounds::new(8, Duration::from_secs(10), 4)
+    }
 
     fn context() -> RequestContext {
         RequestContext::new(String::from("r"), Method::POST, &HeaderMap::new(), "127.0.0.1:1".parse().unwrap())
@@ -109,7 +146,7 @@ mod tests {
     async fn a_body_of_exactly_the_limit_is_read_whole_or_in_pieces() {
         for pieces in [&["12345678"][..], &["123", "45678"], &["1", "", "234", "5678"], &["", "12345678"]] {
             let context = context();
-            let read = BOUNDS.read(&HeaderMap::new(), in_pieces(pieces), &context).await.unwrap();
+            let read = bounds().read(&HeaderMap::new(), in_pieces(pieces), &context).await.unwrap();
             assert_eq!(read, "12345678");
             assert!(!context.body_is_unread());
         }
@@ -118,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn one_byte_more_is_too_large_even_when_its_length_is_not_declared() {
         let context = context();
-        let read = BOUNDS.read(&HeaderMap::new(), in_pieces(&["12345678", "9"]), &context).await;
+        let read = bounds().read(&HeaderMap::new(), in_pieces(&["12345678", "9"]), &context).await;
         assert!(matches!(read, Err(ApiError::PayloadTooLarge { max_bytes: 8 })));
         assert!(context.body_is_unread());
     }
@@ -128,20 +165,39 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, "9".parse().unwrap());
         let endless = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let read = BodyBounds { timeout: Duration::MAX, ..BOUNDS }.read(&headers, endless, &context()).await;
+        let read = BodyBounds { timeout: Duration::MAX, ..bounds() }.read(&headers, endless, &context()).await;
         assert!(matches!(read, Err(ApiError::PayloadTooLarge { .. })));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_times_out() {
         let endless = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let read = BOUNDS.read(&HeaderMap::new(), endless, &context()).await;
+        let read = bounds().read(&HeaderMap::new(), endless, &context()).await;
         assert!(matches!(read, Err(ApiError::BodyTimeout)));
     }
 
     #[tokio::test]
     async fn no_body_is_an_empty_one() {
-        let read = BOUNDS.read(&HeaderMap::new(), Full::new(Bytes::new()), &context()).await.unwrap();
+        let read = bounds().read(&HeaderMap::new(), Full::new(Bytes::new()), &context()).await.unwrap();
         assert!(read.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_bodies_take_places_and_small_ones_do_not() {
+        let bounds = BodyBounds::new(64 * 1024, Duration::from_secs(10), 1);
+        let of_length = |length: usize| HeaderMap::from_iter([(CONTENT_LENGTH, length.into())]);
+        let endless = || StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let (large, small, undeclared) =
+            (of_length(SMALL_BODY_BYTES + 1), of_length(SMALL_BODY_BYTES), HeaderMap::new());
+        let first_context = context();
+        let mut slow = std::pin::pin!(bounds.read(&large, endless(), &first_context));
+        assert!(futures_util::poll!(slow.as_mut()).is_pending());
+        for headers in [&large, &undeclared] {
+            let refused = bounds.read(headers, endless(), &context()).await;
+            assert!(matches!(refused, Err(ApiError::Gateway(GatewayError::Overloaded { .. }))));
+        }
+        assert_eq!(bounds.read(&small, in_pieces(&["{}"]), &context()).await.unwrap(), "{}");
+        assert!(matches!(slow.await, Err(ApiError::BodyTimeout)));
+        assert_eq!(bounds.read(&large, in_pieces(&["{}"]), &context()).await.unwrap(), "{}", "the place came back");
     }
 }

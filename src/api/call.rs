@@ -126,6 +126,21 @@ impl MerchantCall {
     }
 }
 
+impl Call {
+    /// Answers with what `work` makes of this request. It goes on when the client hangs up, so that what belongs to a
+    /// change is done as a whole.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub(crate) async fn carry<F>(self, work: impl FnOnce(Self) -> F) -> Outcome
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let gateway = self.gateway.clone();
+        gateway.carry(work(self)).await
+    }
+}
+
 /// The origin of a command that must not be sent without an idempotency key.
 ///
 /// # Errors

@@ -33,9 +33,19 @@ const CLIENT_GONE: u16 = 499;
 
 /// What one listener serves.
 pub(crate) trait Handler: Send + Sync + 'static {
+    /// A request that has been read.
+    type Read: Send;
+
+    /// Reads the request to its end. Takes as long as its client likes, within the bounds of bodies, so nothing that
+    /// others need is held meanwhile.
+    fn read(
+        &self,
+        context: &Arc<RequestContext>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Self::Read, ApiError>> + Send;
+
     /// Does what the request asks for.
-    fn handle(&self, context: &Arc<RequestContext>, request: Request<Incoming>)
-    -> impl Future<Output = Outcome> + Send;
+    fn handle(&self, context: &Arc<RequestContext>, read: Self::Read) -> impl Future<Output = Outcome> + Send;
 }
 
 /// The edge of one listener.
@@ -62,20 +72,36 @@ impl<H: Handler> Edge<H> {
         Self { handler, listener_name, clock, request_ids: RequestIds::new(), slots, request_timeout }
     }
 
-    /// Lets the request in, or not, and sees to it that it ends.
+    /// Sees to it that the request ends.
     async fn carry(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Outcome {
-        let _slot = match self.slots.try_acquire() {
-            Ok(slot) => Some(slot),
-            Err(_) if PROBES.contains(&request.uri().path()) => None,
-            Err(_) => return Err(GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S }.into()),
-        };
-        let work = AssertUnwindSafe(self.handler.handle(context, request)).catch_unwind();
+        let work = AssertUnwindSafe(self.read_and_handle(context, request)).catch_unwind();
         match tokio::time::timeout(self.request_timeout, work).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err(GatewayError::Internal(String::from("a handler panicked")).into()),
             Err(_elapsed) => Err(too_late(&context.method)),
         }
     }
+
+    /// Lets the request in once it has been read, or not. A client that sends slowly holds no slot, so that many of them
+    /// keep nobody out.
+    async fn read_and_handle(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Outcome {
+        let is_probe = PROBES.contains(&request.uri().path());
+        if !is_probe && self.slots.available_permits() == 0 {
+            context.leave_body_unread_unless_empty(request.body());
+            return Err(busy());
+        }
+        let read = self.handler.read(context, request).await?;
+        let _slot = match self.slots.try_acquire() {
+            Ok(slot) => Some(slot),
+            Err(_) if is_probe => None,
+            Err(_) => return Err(busy()),
+        };
+        self.handler.handle(context, read).await
+    }
+}
+
+fn busy() -> ApiError {
+    GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S }.into()
 }
 
 impl<H: Handler> Site for Edge<H> {

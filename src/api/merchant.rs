@@ -2,7 +2,6 @@
 //! in.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::Request;
 use axum::http::request::Parts;
@@ -41,14 +40,12 @@ pub(crate) struct MerchantHandler {
 impl MerchantHandler {
     /// For the merchants of `gateway`; `document` describes its API.
     pub(crate) fn new(gateway: Gateway, document: Bytes) -> Self {
-        let server = &gateway.config().server;
-        let body_bounds =
-            BodyBounds { max_bytes: server.body_max_bytes, timeout: Duration::from_millis(server.body_timeout_ms) };
+        let body_bounds = BodyBounds::of(&gateway.config().server);
         Self { gateway, body_bounds, own: routes(), open: open::routes(), document }
     }
 
-    /// Authenticates, admits, and only then looks at what is asked.
-    async fn guard(&self, context: &Arc<RequestContext>, head: Parts, body: Incoming) -> Outcome {
+    /// Who asks is read from the head before the body, checked with it.
+    async fn read_own(&self, context: &RequestContext, head: Parts, body: Incoming) -> Result<ReadRequest, ApiError> {
         let trusted_proxies = &self.gateway.config().server.trusted_proxies;
         let presented = match Presented::read(&head.headers, context.peer, trusted_proxies) {
             Ok(presented) => presented,
@@ -58,6 +55,11 @@ impl MerchantHandler {
             }
         };
         let body = self.body_bounds.read(&head.headers, body, context).await?;
+        Ok(ReadRequest::Own { head: Box::new(head), body, presented })
+    }
+
+    /// Authenticates, admits, and only then looks at what is asked.
+    async fn guard(&self, context: &Arc<RequestContext>, head: Parts, body: Bytes, presented: &Presented) -> Outcome {
         let caller = self.gateway.authenticate(presented.credentials(&head, &body))?;
         // Set once: a request has one caller.
         let _ = context.merchant.set(caller.merchant.merchant_id.clone());
@@ -103,15 +105,41 @@ impl MerchantHandler {
     }
 }
 
+/// A request that has been read.
+pub(crate) enum ReadRequest {
+    /// A merchant's.
+    Own {
+        /// Its head.
+        head: Box<Parts>,
+        /// Its body.
+        body: Bytes,
+        /// What it shows to say who sends it.
+        presented: Presented,
+    },
+    /// Anybody's; its body is not read.
+    Open(Box<Parts>),
+}
+
 impl Handler for MerchantHandler {
-    async fn handle(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Outcome {
+    type Read = ReadRequest;
+
+    async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();
         if is_below(PREFIX, head.uri.path()) {
-            return self.guard(context, head, body).await;
+            return self.read_own(context, head, body).await;
         }
         context.leave_body_unread_unless_empty(&body);
-        let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
-        self.open.answer(head, OpenCall { call, document: self.document.clone() }).await
+        Ok(ReadRequest::Open(Box::new(head)))
+    }
+
+    async fn handle(&self, context: &Arc<RequestContext>, read: ReadRequest) -> Outcome {
+        match read {
+            ReadRequest::Own { head, body, presented } => self.guard(context, *head, body, &presented).await,
+            ReadRequest::Open(head) => {
+                let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
+                self.open.answer(*head, OpenCall { call, document: self.document.clone() }).await
+            }
+        }
     }
 }
 

@@ -20,7 +20,10 @@ pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
             "HTTP Basic 认证仅限 TLS 连接; 请改用请求签名",
         ),
         ApiError::OperatorUnauthenticated => ("A valid bearer token is required", "需要有效的 Bearer 令牌"),
-        ApiError::HostNotAllowed => ("The Host header does not name this server", "Host 请求头与本服务不符"),
+        ApiError::HostNotAllowed => (
+            "The Host header does not name this server; if it is a name of its own, add it to [admin] hosts",
+            "Host 请求头与本服务不符; 若为本服务的名称, 请加入 [admin] hosts",
+        ),
         ApiError::PathNotFound => ("There is no such path", "路径不存在"),
         ApiError::MethodNotAllowed { .. } => ("The method is not allowed here", "此路径不支持该请求方法"),
         ApiError::BodyTimeout => ("The body did not arrive in time", "请求体未在规定时间内到达"),

@@ -73,7 +73,12 @@ impl Api {
         let merchant_handler = MerchantHandler::new(gateway.clone(), document);
         let listeners = TaskTracker::new();
         serve(&listeners, &gateway, merchant_handler, "merchant", listener, shutdown.clone());
-        serve(&listeners, &gateway, admin_handler, "admin", admin_listener, shutdown);
+        serve(&listeners, &gateway, admin_handler, "admin", admin_listener, shutdown.clone());
+        // So that whoever still asks is told to go elsewhere, and everything that stops shares one deadline.
+        listeners.spawn(async move {
+            shutdown.cancelled().await;
+            gateway.begin_stopping();
+        });
         listeners.close();
         Ok(Self { listeners })
     }

@@ -45,11 +45,14 @@ pub(crate) async fn alive(request: OpenCall) -> Outcome {
     ),
 )]
 pub(crate) async fn ready(request: OpenCall) -> Outcome {
-    if request.call.gateway.is_ready() {
-        request.call.ok(ProbeView { status: "ready" })
-    } else {
-        Err(GatewayError::Overloaded { retry_after_s: 1 }.into())
+    let gateway = &request.call.gateway;
+    if gateway.is_stopping() {
+        return Err(GatewayError::ShuttingDown.into());
     }
+    if !gateway.is_ready() {
+        return Err(GatewayError::Overloaded { retry_after_s: 1 }.into());
+    }
+    request.call.ok(ProbeView { status: "ready" })
 }
 
 /// This document

@@ -98,9 +98,12 @@ pub(crate) async fn update_endpoint(
     Named(endpoint_id): Named<EndpointId>,
     MerchantCall { call, caller, .. }: MerchantCall,
 ) -> Outcome {
-    let command: UpdateEndpoint = call.json_or_default()?;
-    let webhooks = call.gateway.webhooks();
-    call.ok(webhooks.update_endpoint(&caller.merchant.merchant_id, &endpoint_id, command).await?)
+    let work = |call: Call| async move {
+        let command: UpdateEndpoint = call.json_or_default()?;
+        let webhooks = call.gateway.webhooks();
+        call.ok(webhooks.update_endpoint(&caller.merchant.merchant_id, &endpoint_id, command).await?)
+    };
+    call.carry(work).await
 }
 
 /// Remove an endpoint
@@ -118,10 +121,12 @@ pub(crate) async fn delete_endpoint(
     Named(endpoint_id): Named<EndpointId>,
     MerchantCall { call, caller, .. }: MerchantCall,
 ) -> Outcome {
-    call.no_fields()?;
-    let webhooks = call.gateway.webhooks();
-    webhooks.delete_endpoint(&caller.merchant.merchant_id, &endpoint_id).await?;
-    call.ok(Nothing {})
+    let work = |call: Call| async move {
+        call.no_fields()?;
+        call.gateway.webhooks().delete_endpoint(&caller.merchant.merchant_id, &endpoint_id).await?;
+        call.ok(Nothing {})
+    };
+    call.carry(work).await
 }
 
 /// Change an endpoint's secret

@@ -23,15 +23,6 @@ pub struct ChannelSetupError {
     pub reason: String,
 }
 
-/// Where a provider listens unless the configuration or an emulator says otherwise; `None` where there is no such place.
-pub fn default_base_url(kind: ChannelKind) -> Option<&'static str> {
-    match kind {
-        ChannelKind::Stripe => Some("https://api.stripe.com"),
-        ChannelKind::Alipay => Some("https://openapi.alipay.com"),
-        ChannelKind::Instant => None,
-    }
-}
-
 /// The channel `name` that speaks to the provider (or emulator) at `base_url`. Must be called within a tokio runtime.
 ///
 /// Credentials by kind: stripe `secret_key`; alipay `app_id`, `app_private_key` (PKCS#8 or PKCS#1, PEM or the bare
@@ -85,10 +76,6 @@ mod tests {
     async fn every_kind_is_built_with_its_credentials() {
         for kind in [ChannelKind::Stripe, ChannelKind::Alipay, ChannelKind::Instant] {
             assert_eq!(reason(kind, "http://127.0.0.1:1", &Credentials::new(credentials::of(kind))), "");
-            if let Some(base_url) = default_base_url(kind) {
-                let url = base_url.parse::<reqwest::Url>().unwrap();
-                assert_eq!(url.scheme(), "https");
-            }
         }
     }
 

@@ -108,11 +108,6 @@ impl HttpClient {
         Ok(Self { client, base_url, timeout, clock })
     }
 
-    /// How long one call may take.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// The deadline of a call that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline(self.clock.monotonic().plus(self.timeout))

@@ -17,17 +17,19 @@ mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::Serialize;
 
-pub use crate::channels::build::{ChannelSetupError, build, default_base_url};
+pub use crate::channels::build::{ChannelSetupError, build};
 pub use crate::channels::credentials::{CredentialError, Credentials};
 pub use crate::channels::separate_sandbox::separate_sandbox_urls;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 
 pub use crate::domain::outcome::{
-    ChargeAnswer, ChargeState, DeclineScope, Failure, NextAction, ProviderRefs, RefundAnswer, RefundState,
+    AMOUNT_NOT_SUPPORTED, ChargeAnswer, ChargeState, DeclineScope, Failure, NextAction, ProviderRefs, RefundAnswer,
+    RefundState,
 };
 
 /// What a provider can do. The default is nothing, so that a new adapter has to say what it supports.
@@ -89,12 +91,25 @@ pub struct ResolveRequest {
     pub charge: ChargeRequest,
     /// When it was first about to be sent.
     pub first_sent_at: Timestamp,
+    /// By then it had left this machine, or never did. Not earlier than `first_sent_at`.
+    pub sent_by: Timestamp,
+    /// How long after it was sent a request may still take effect at the provider, though nobody waits for its answer.
+    pub settling: Duration,
     /// The time now.
     pub now: Timestamp,
     /// Names learned so far.
     pub refs: ProviderRefs,
+    /// When the payer last got something to act on; `None` when nobody ever did.
+    pub offered_at: Option<Timestamp>,
     /// Close it if it is not charged: the merchant canceled, its time ran out, or nobody waits for it any more.
     pub close: bool,
+}
+
+impl ResolveRequest {
+    /// Whether the request has arrived by now or never will. Before that, its absence proves nothing.
+    pub fn is_settled(&self) -> bool {
+        self.now >= self.sent_by.plus(self.settling)
+    }
 }
 
 /// Money to give back.
@@ -116,8 +131,19 @@ pub struct RefundRequest {
     pub refs: ProviderRefs,
     /// When it was first about to be sent; equal to `now` for the first try.
     pub first_sent_at: Timestamp,
+    /// By then the first try had left this machine, or never did. Not earlier than `first_sent_at`.
+    pub sent_by: Timestamp,
+    /// As for a charge.
+    pub settling: Duration,
     /// The time now.
     pub now: Timestamp,
+}
+
+impl RefundRequest {
+    /// Whether the first try has arrived by now or never will.
+    pub fn is_settled(&self) -> bool {
+        self.now >= self.sent_by.plus(self.settling)
+    }
 }
 
 /// A call of a provider under way. It never panics and always ends within the channel's timeout.
@@ -136,6 +162,12 @@ pub trait Channel: Send + Sync + 'static {
     /// The payment methods it serves, as merchants name them; empty for any.
     fn methods(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Whether a payer's token can be one of this provider's. One that can't be is not shown to it.
+    fn takes_token(&self, token: &str) -> bool {
+        let _ = token;
+        true
     }
 
     /// Sends one charge, once. A failure to connect is `NotDone`; a request that may have arrived and has no answer is

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -29,6 +30,8 @@ pub(crate) struct Bench {
     pub(crate) sandbox: Sandbox,
     pub(crate) channel: Arc<dyn Channel>,
     pub(crate) clock: Clock,
+    /// How long after it was sent a request may be on its way.
+    settling: Duration,
     name: &'static str,
 }
 
@@ -65,9 +68,10 @@ impl Bench {
     pub(crate) fn new(kind: ChannelKind) -> Self {
         let clock = Clock::manual(START);
         let sandbox = Sandbox::start(SandboxOptions::new(clock.clone(), Random::seeded(1))).unwrap();
-        let name = if kind == ChannelKind::Stripe { "stripe" } else { "alipay" };
+        let (name, settling_s) = if kind == ChannelKind::Stripe { ("stripe", 60) } else { ("alipay", 5) };
+        let settling = Duration::from_secs(settling_s);
         let channel = channel_at(kind, &sandbox.urls()[name], clock.clone());
-        Self { sandbox, channel, clock, name }
+        Self { sandbox, channel, clock, settling, name }
     }
 
     pub(crate) async fn charge(&self, request: &ChargeRequest) -> ChargeAnswer {
@@ -82,10 +86,29 @@ impl Bench {
         age_s: i64,
         close: bool,
     ) -> ChargeAnswer {
+        self.channel.resolve(&self.question(charge, refs, age_s, close)).await
+    }
+
+    /// The same about a charge whose payer got something to act on when it was sent.
+    pub(crate) async fn resolve_offered(&self, charge: &ChargeRequest, age_s: i64, close: bool) -> ChargeAnswer {
+        let question = self.question(charge, &ProviderRefs::default(), age_s, close);
+        let offered_at = Some(question.first_sent_at);
+        self.channel.resolve(&ResolveRequest { offered_at, ..question }).await
+    }
+
+    fn question(&self, charge: &ChargeRequest, refs: &ProviderRefs, age_s: i64, close: bool) -> ResolveRequest {
         let now = self.clock.now();
         let first_sent_at = Timestamp::from_unix_s(now.unix_s() - age_s);
-        let request = ResolveRequest { charge: charge.clone(), first_sent_at, now, refs: refs.clone(), close };
-        self.channel.resolve(&request).await
+        ResolveRequest {
+            charge: charge.clone(),
+            first_sent_at,
+            sent_by: first_sent_at,
+            settling: self.settling,
+            now,
+            refs: refs.clone(),
+            offered_at: None,
+            close,
+        }
     }
 
     pub(crate) async fn faults(&self, patch: FaultPatch) {
@@ -136,6 +159,8 @@ pub(crate) fn refund_of(charge: &ChargeRequest, refs: &ProviderRefs, amount_mino
         reason: None,
         refs: refs.clone(),
         first_sent_at: START,
+        sent_by: START,
+        settling: Duration::from_secs(60),
         now: START,
     }
 }

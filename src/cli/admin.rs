@@ -14,24 +14,26 @@ use super::failure::Failure;
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 100;
+/// Where help shows the flags that all these commands have.
+const HEADING: &str = "Admin API";
 
 /// Flags of every command that works through the admin API.
 #[derive(Clone, Debug, Args)]
 pub(super) struct AdminArguments {
     /// Address of the admin API
-    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "URL", default_value = "http://127.0.0.1:8081")]
     admin_url: String,
     /// Admin token; TOLLGATE_ADMIN_TOKEN or <data dir>/admin.token when not given
-    #[arg(long, global = true, value_name = "TOKEN")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "TOKEN")]
     admin_token: Option<String>,
     /// Configuration file that says where the data directory is
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
     /// Data directory with admin.token
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "DIR")]
     data_dir: Option<std::path::PathBuf>,
     /// Print JSON for scripts in place of tables
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     pub(super) json: bool,
 }
 

@@ -28,7 +28,7 @@ enum Action {
         /// Name of the channel, such as stripe
         channel: String,
         #[command(flatten)]
-        faults: FaultFlags,
+        faults: Box<FaultFlags>,
     },
 }
 
@@ -53,6 +53,12 @@ struct FaultFlags {
     /// Share whose connection is closed after the effect with no byte sent
     #[arg(long, value_name = "RATE")]
     lost_response_rate: Option<f64>,
+    /// Share whose connection is closed with no byte sent and whose effect comes later
+    #[arg(long, value_name = "RATE")]
+    late_effect_rate: Option<f64>,
+    /// Milliseconds by which such an effect is late
+    #[arg(long, value_name = "MS")]
+    late_effect_ms: Option<u64>,
     /// Share that is answered as over the provider's rate limit
     #[arg(long, value_name = "RATE")]
     rate_limited_rate: Option<f64>,
@@ -70,13 +76,18 @@ struct FaultFlags {
 impl FaultFlags {
     /// The faults that were given.
     fn patch(&self) -> Map<String, Value> {
-        let wholes =
-            [("latency_ms", self.latency_ms), ("latency_jitter_ms", self.latency_jitter_ms), ("seed", self.seed)];
+        let wholes = [
+            ("latency_ms", self.latency_ms),
+            ("latency_jitter_ms", self.latency_jitter_ms),
+            ("late_effect_ms", self.late_effect_ms),
+            ("seed", self.seed),
+        ];
         let rates = [
             ("decline_rate", self.decline_rate),
             ("error_rate", self.error_rate),
             ("error_after_effect_rate", self.error_after_effect_rate),
             ("lost_response_rate", self.lost_response_rate),
+            ("late_effect_rate", self.late_effect_rate),
             ("rate_limited_rate", self.rate_limited_rate),
             ("duplicate_notification_rate", self.duplicate_notification_rate),
         ];

@@ -1,5 +1,6 @@
 //! What commands take from their surroundings. It comes as a value, so that tests bring their own.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -52,6 +53,11 @@ impl ConfigArguments {
         let environment = context.environment.clone();
         Ok(Config::load(LoadOptions { file: self.config.clone(), environment, overrides })?)
     }
+}
+
+/// Reads an address to listen on.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| String::from("must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080"))
 }
 
 /// The value that a flag gives to a key.

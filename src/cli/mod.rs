@@ -9,6 +9,7 @@ mod context;
 mod demo;
 mod failure;
 mod merchant;
+mod open_files;
 mod openapi;
 mod output;
 mod request;

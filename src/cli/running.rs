@@ -9,7 +9,7 @@ use super::context::Context;
 use super::failure::Failure;
 use crate::api::Api;
 use crate::config::Config;
-use crate::gateway::{Environment, Gateway};
+use crate::gateway::{Environment, Gateway, OpenError};
 
 /// A gateway that answers requests.
 pub(super) struct RunningGateway {
@@ -37,7 +37,7 @@ impl RunningGateway {
             random: context.random.clone(),
             variable: Box::new(move |name| variables.get(name).filter(|value| !value.is_empty()).cloned()),
         };
-        let gateway = Gateway::open(config, environment).await.map_err(|error| Failure::Failed(error.to_string()))?;
+        let gateway = Gateway::open(config, environment).await.map_err(not_opened)?;
         let shutdown = CancellationToken::new();
         let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone())
             .map_err(|error| Failure::Failed(format!("the listeners can't be used: {error}")))?;
@@ -46,12 +46,24 @@ impl RunningGateway {
 
     /// Stops in good order: no new connections, requests under way are answered, the store is closed.
     pub(super) async fn stop(self) -> Result<(), Failure> {
+        self.gateway.begin_stopping();
         self.shutdown.cancel();
         self.api.drained().await;
         self.gateway.stop().await.map_err(|error| {
             Failure::Failed(format!("the store was not closed in good order ({error}); it recovers at the next start"))
         })
     }
+}
+
+fn not_opened(error: OpenError) -> Failure {
+    Failure::Failed(if error.is_about_data_directory() {
+        format!(
+            "the data directory can't be used ({error}); stop whoever else uses it, check who may write there, or give \
+             another with --data-dir"
+        )
+    } else {
+        error.to_string()
+    })
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {

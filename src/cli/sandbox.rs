@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{ConfigArguments, Context};
+use super::context::{ConfigArguments, Context, listen_address};
 use super::failure::{Failure, Outcome};
 use super::output;
 use super::signals::Signals;
@@ -18,7 +18,7 @@ use crate::telemetry;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Address of the control server
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8090")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8090", value_parser = listen_address)]
     listen: SocketAddr,
     /// Configuration file with faults in [sandbox.<channel>]
     #[command(flatten)]

@@ -4,12 +4,18 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::context::{ConfigArguments, Context, override_of};
+use super::context::{ConfigArguments, Context, listen_address, override_of};
 use super::failure::{Failure, Outcome};
+use super::open_files;
 use super::running::RunningGateway;
 use super::signals::{Asked, Signals};
 use crate::config::Config;
-use crate::telemetry;
+use crate::gateway::Gateway;
+use crate::gateway::reload::Reloaded;
+use crate::telemetry::{self, LogControl};
+
+/// The key of what is logged.
+const LOG_KEY: &str = "telemetry.log";
 
 /// Flags of `serve`.
 #[derive(Debug, Default, Args)]
@@ -17,10 +23,10 @@ pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// Address of the merchants' listener, in place of [server] listen
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// Address of the operator's listener, in place of [server] admin_listen
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     admin_listen: Option<SocketAddr>,
 }
 
@@ -36,8 +42,9 @@ impl Arguments {
 
 /// Runs the gateway until SIGTERM or SIGINT, then stops it in good order.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
-    let config = arguments.load(context)?;
-    telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
+    let mut config = arguments.load(context)?;
+    let logs = telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
+    open_files::prepare(&mut config);
     let mut signals = Signals::listen()?;
     let running = RunningGateway::start(config.clone(), context).await?;
     tracing::info!(
@@ -52,7 +59,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => break None,
-                Asked::Reload => check_again(&arguments, context, &config),
+                Asked::Reload => reload(&arguments, context, &running.gateway, &logs).await,
             },
             reason = running.gateway.failed() => break Some(reason),
         }
@@ -67,11 +74,38 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     Ok(Outcome::Fine)
 }
 
-/// Reads the configuration again and says in the log what it is worth. What is running keeps what it started with.
-fn check_again(arguments: &Arguments, context: &Context, running: &Config) {
-    match arguments.load(context) {
-        Ok(config) if config == *running => tracing::info!("the configuration has not changed"),
-        Ok(_) => tracing::warn!("the configuration has changed and is valid; start the gateway again to use it"),
-        Err(failure) => tracing::error!(problem = %failure, "the configuration has changed and can't be used"),
+/// Reads the configuration again, puts in force what can change while the gateway runs, and says in the log what was
+/// and what was not.
+async fn reload(arguments: &Arguments, context: &Context, gateway: &Gateway, logs: &LogControl) {
+    let mut config = match arguments.load(context) {
+        Ok(config) => config,
+        Err(failure) => {
+            tracing::error!(problem = %failure, "the configuration can't be used; nothing has changed");
+            return;
+        }
+    };
+    // As at the start: what does not fit the machine is no change.
+    open_files::prepare(&mut config);
+    let Reloaded { applied, needs_restart } = match gateway.reload(&config).await {
+        Ok(reloaded) => reloaded,
+        Err(error) => {
+            tracing::error!(problem = %error, "the configuration can't be put in force; nothing has changed");
+            return;
+        }
+    };
+    if applied.is_empty() && needs_restart.is_empty() {
+        tracing::info!("the configuration has not changed");
+    }
+    if !applied.is_empty() {
+        tracing::info!(keys = applied.join(", "), "the configuration has changed and is in force");
+    }
+    if !needs_restart.is_empty() {
+        tracing::warn!(keys = needs_restart.join(", "), "start the gateway again to put these changes in force");
+    }
+    // Last, so that what is said above is logged as it was until now.
+    if applied.iter().any(|key| key == LOG_KEY)
+        && let Err(error) = logs.change(&config.telemetry.log)
+    {
+        tracing::error!(problem = %error, "what is logged has not changed");
     }
 }

@@ -22,7 +22,8 @@ pub use effective::effective_toml;
 pub use error::{ConfigError, Problem};
 pub use routing::{ChannelConfig, ChannelKind, RoutingConfig, RoutingMode, RuleConfig};
 pub use service::{
-    AuthConfig, LimitsConfig, LogFormat, SecurityConfig, ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
+    AdminConfig, AuthConfig, LimitsConfig, LogFormat, SecurityConfig, ServerConfig, StorageConfig, TelemetryConfig,
+    TierConfig,
 };
 pub use work::{FaultConfig, FxConfig, PaymentsConfig, SandboxConfig, WebhookConfig};
 
@@ -49,6 +50,9 @@ pub struct Config {
     pub mode: Mode,
     /// Listeners and their bounds.
     pub server: ServerConfig,
+    /// The operator's listener.
+    #[serde(default)]
+    pub admin: AdminConfig,
     /// Where and how state is kept.
     pub storage: StorageConfig,
     /// Authentication of merchants.

@@ -36,6 +36,14 @@ pub struct ServerConfig {
     pub drain_timeout_ms: u64,
 }
 
+/// `[admin]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Names by which the operator's listener may be called, besides `localhost` and its addresses.
+    pub hosts: Vec<String>,
+}
+
 /// `[storage]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

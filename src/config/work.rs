@@ -26,8 +26,10 @@ pub struct PaymentsConfig {
     pub needs_review_after_s: u64,
     /// A payment whose payer does not act is closed after this, unless the provider's time is shorter.
     pub action_expires_s: u64,
-    /// Questions about outcomes under way at once.
+    /// Questions about outcomes under way at once, for each channel.
     pub resolve_in_flight_max: usize,
+    /// A request that was given up may still take effect at its provider for this long after its timeout.
+    pub settling_ms: u64,
     /// Answers are kept for repetition this long.
     pub idempotency_keep_s: u64,
     /// Refunds of one payment at most.
@@ -132,6 +134,10 @@ pub struct FaultConfig {
     pub error_after_effect_rate: f64,
     /// Connection closed after the effect with no byte sent.
     pub lost_response_rate: f64,
+    /// Connection closed before the effect with no byte sent; the effect comes `late_effect_ms` later.
+    pub late_effect_rate: f64,
+    /// How late such an effect is.
+    pub late_effect_ms: u64,
     /// Answered as over the provider's rate limit.
     pub rate_limited_rate: f64,
     /// Notifications sent twice.

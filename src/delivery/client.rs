@@ -10,14 +10,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use tokio::sync::Semaphore;
 
 use crate::config::WebhookConfig;
+use crate::delivery::lookups::Lookups;
 use crate::delivery::url::{Scope, allowed_loopback, is_localhost, vet};
 use crate::delivery::{Answer, Deliver, DeliveryError, DeliveryFuture, DeliveryRequest, DeliveryResult};
 
-/// Name lookups at once. They run on threads that can't be interrupted, so that hanging ones must not take them all.
-const LOOKUPS_IN_FLIGHT_MAX: usize = 64;
 /// Connections without a request are closed after this; the next one is vetted anew.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -60,7 +58,7 @@ impl HttpDelivery {
     /// # Errors
     /// Why no HTTP client can be made, for the operator.
     pub fn new(settings: DeliverySettings) -> Result<Self, String> {
-        let lookups = Arc::new(Semaphore::new(LOOKUPS_IN_FLIGHT_MAX));
+        let lookups = Lookups::new();
         let public = client(&settings, Scope::PublicOrAllowed, &lookups)?;
         let private = client(&settings, Scope::AllowedOnly, &lookups)?;
         Ok(Self { settings, public, private })
@@ -112,7 +110,7 @@ impl std::fmt::Debug for HttpDelivery {
     }
 }
 
-fn client(settings: &DeliverySettings, scope: Scope, lookups: &Arc<Semaphore>) -> Result<reqwest::Client, String> {
+fn client(settings: &DeliverySettings, scope: Scope, lookups: &Arc<Lookups>) -> Result<reqwest::Client, String> {
     // Whoever embeds the crate may have chosen a provider already; theirs is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let resolver = VettingResolver {
@@ -161,7 +159,7 @@ fn client(settings: &DeliverySettings, scope: Scope, lookups: &Arc<Semaphore>) -
 struct VettingResolver {
     scope: Scope,
     allowed_private_networks: Arc<[IpNet]>,
-    lookups: Arc<Semaphore>,
+    lookups: Arc<Lookups>,
 }
 
 /// An address behind the name is outside the scope.
@@ -189,7 +187,7 @@ impl VettingResolver {
         let addresses = if is_localhost(name) {
             allowed_loopback(&self.allowed_private_networks)
         } else {
-            look_up(name, Arc::clone(&self.lookups)).await?
+            look_up(name, &self.lookups).await?
         };
         if addresses.is_empty() {
             return Err(Box::new(NameNotResolved));
@@ -202,14 +200,14 @@ impl VettingResolver {
     }
 }
 
-async fn look_up(name: &str, lookups: Arc<Semaphore>) -> Result<Vec<IpAddr>, NameNotResolved> {
+async fn look_up(name: &str, lookups: &Arc<Lookups>) -> Result<Vec<IpAddr>, NameNotResolved> {
     // A full name, so that the machine's search domains are not tried; names without a dot need them.
     let full_name = if name.contains('.') { format!("{name}.") } else { name.to_owned() };
-    // The permit goes with the thread: a lookup whose request has timed out still counts until it ends.
-    let permit = lookups.acquire_owned().await.map_err(|_| NameNotResolved)?;
+    // The turn goes with the thread: a lookup whose request has timed out still counts until it ends.
+    let turn = lookups.turn(name).await.ok_or(NameNotResolved)?;
     let looking_up = tokio::task::spawn_blocking(move || {
         let found = (full_name.as_str(), 0).to_socket_addrs();
-        drop(permit);
+        drop(turn);
         found.map(|addresses| addresses.map(|address| address.ip()).collect())
     });
     match looking_up.await {

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod client;
+mod lookups;
 pub mod signing;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -20,6 +20,9 @@ pub enum DeclineScope {
     Unknown,
 }
 
+/// The code of a failure that lies in the amount: this channel can't express it, another one may.
+pub const AMOUNT_NOT_SUPPORTED: &str = "amount_not_supported";
+
 /// Why something failed, in words that may be shown to a merchant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

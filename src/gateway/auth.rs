@@ -84,6 +84,10 @@ impl Authentication {
             GatewayError::NotFound(_) => GatewayError::Unauthenticated,
             other => other,
         })?;
+        // Key and merchant are looked up one after the other; a key taken away in between is not the merchant's any more.
+        if !known.merchant.keys.contains(&key_id) {
+            return Err(GatewayError::Unauthenticated);
+        }
         if known.merchant.status == MerchantStatus::Suspended {
             return Err(GatewayError::Forbidden("the merchant is suspended".to_owned()));
         }

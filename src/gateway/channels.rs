@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::channels::{
-    Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build, default_base_url,
-};
+use crate::channels::{Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build};
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind, Config};
 use crate::domain::ids::ChannelName;
@@ -50,6 +48,12 @@ impl ChannelSet {
         Ok(Self(channels))
     }
 
+    /// Channels that a test has made.
+    #[cfg(test)]
+    pub(crate) fn of(channels: impl IntoIterator<Item = (&'static str, Arc<dyn Channel>)>) -> Self {
+        Self(channels.into_iter().map(|(name, channel)| (ChannelName::new(name), channel)).collect())
+    }
+
     /// What each channel can do.
     pub(crate) fn abilities(&self) -> BTreeMap<ChannelName, Capabilities> {
         self.0.iter().map(|(name, channel)| (name.clone(), channel.capabilities())).collect()
@@ -71,6 +75,13 @@ impl ChannelSet {
                 facts.methods = channel.methods().iter().map(ToString::to_string).collect();
             }
         }
+    }
+
+    /// The channels whose provider does not know this token, so that it is not shown to them.
+    pub(crate) fn refusing(&self, token: Option<&str>) -> Vec<ChannelName> {
+        let Some(token) = token else { return Vec::new() };
+        let refusing = self.0.iter().filter(|(_, channel)| !channel.takes_token(token));
+        refusing.map(|(name, _)| name.clone()).collect()
     }
 
     /// One channel.
@@ -97,7 +108,6 @@ fn build_one(
     }
     let credentials = Credentials::read(&config.credentials, variable)
         .map_err(|source| ChannelsError::Credential { channel: name.to_owned(), source })?;
-    let default = default_base_url(config.kind).map(str::to_owned);
-    let base_url = config.base_url.clone().or(default).ok_or_else(|| ChannelsError::NoAddress(name.to_owned()))?;
-    Ok(build(&channel_name, config, &base_url, &credentials, clock.clone())?)
+    let base_url = config.base_url.as_ref().ok_or_else(|| ChannelsError::NoAddress(name.to_owned()))?;
+    Ok(build(&channel_name, config, base_url, &credentials, clock.clone())?)
 }

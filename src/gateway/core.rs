@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
+use crate::gateway::error::GatewayError;
 use crate::random::Random;
 use crate::storage::Store;
 use crate::storage::vault::Vault;
@@ -31,6 +32,17 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Carries `work` to its end, also when this future is dropped because a client hung up: what follows a commit, such
+    /// as forgetting what was cached, must not be left out.
+    pub(crate) async fn carry<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<GatewayError> + Send + 'static,
+    {
+        let carried = self.tasks.spawn(work).await;
+        carried.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a request's task ended: {error}")).into()))
+    }
+
     /// Whether real money moves.
     pub(crate) fn livemode(&self) -> bool {
         self.config.mode == Mode::Live

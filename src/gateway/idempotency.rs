@@ -9,6 +9,7 @@ use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Answered, Renderer, StoredAnswer};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
+use crate::gateway::payments::rows::commit_finish;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::{ABSENT, Batch, StoreError, keys};
 
@@ -67,7 +68,7 @@ pub(crate) struct IdempotencyRecord {
     /// What was answered; `None` while the first request has not been answered.
     pub(crate) answer: Option<StoredAnswer>,
     /// When the answer was made, or else when the request came.
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Whether the answer's body is encrypted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     sealed: bool,
@@ -156,21 +157,21 @@ where
         Known::New(Reservation(slot)) => slot,
     };
     let inner = core.clone();
-    let task = core.tasks.spawn(async move {
+    core.carry(async move {
         // Keeps repetitions out until the answer is stored.
         let _claim = claim;
         let answer = work.await?;
         if let Some(slot) = slot {
             let batch = slot.sealed_answer(&inner, &answer)?;
-            match inner.store.commit(batch).await {
+            match commit_finish(&inner, batch).await {
                 Ok(_) => {}
                 Err(StoreError::Precondition { .. }) => return Err(GatewayError::IdempotencyInProgress.into()),
                 Err(error) => return Err(GatewayError::from(error).into()),
             }
         }
         Ok(Answered { answer, replayed: false })
-    });
-    task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a request's task ended: {error}")).into()))
+    })
+    .await
 }
 
 /// What an encrypted answer is bound to.
@@ -205,6 +206,16 @@ impl Reservation {
 }
 
 impl Slot {
+    /// The answer that is kept already, if there is one.
+    pub(crate) fn kept_answer(&self, core: &Core) -> Result<Option<StoredAnswer>, GatewayError> {
+        let Some(stored) = core.store.get(&self.key)? else { return Ok(None) };
+        let record: IdempotencyRecord = decode(&stored.value)?;
+        match record.answer {
+            Some(answer) if record.sealed => unseal(core, &self.key, &answer).map(Some),
+            answer => Ok(answer),
+        }
+    }
+
     /// Adds to `batch` what is answered.
     pub(crate) fn answer(
         &self,

@@ -1,5 +1,6 @@
 //! What makes a data directory this installation's: its id, the mode it was made in, and a canary that shows whether
-//! the master key is the right one. Checked before anything else is opened.
+//! the master key is the right one. Checked as soon as the store is open, which is where the id and the canary are, and
+//! before anything else begins.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -100,6 +101,12 @@ impl Installation {
 pub(crate) struct ProviderKeys(std::sync::Arc<str>);
 
 impl ProviderKeys {
+    /// Keys of an installation that is none.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self("test".into())
+    }
+
     /// The key of attempt `attempt` (from 1) of `operation` on the object `number`.
     pub(crate) fn key(&self, number: &str, operation: &str, attempt: usize) -> String {
         let digest = Sha256::digest(format!("{}|{number}|{operation}|{attempt}", self.0).as_bytes());

@@ -1,8 +1,11 @@
 //! Merchants and their keys: made, changed and suspended by the operator; looked up for every request.
 
+mod remembered;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dashmap::DashMap;
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -20,8 +23,12 @@ use crate::gateway::view::{MerchantView, NewKeyView, NewMerchantView};
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::{Batch, Scan, StoreError, Versioned, keys};
 
+use remembered::Remembered;
+
 /// Tries of a change that others keep overtaking.
 const CONFLICTS_MAX: usize = 8;
+/// Where the number of changes of the tiers stands in a revision, above the sequence of the merchant's row.
+const TIER_CHANGES_SHIFT: u32 = 48;
 /// Longest name of a merchant in characters.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -53,24 +60,43 @@ pub(crate) struct KnownMerchant {
     pub(crate) merchant: Arc<Merchant>,
     /// Its limits: the tier's with its own in place of them.
     pub(crate) figures: LimitFigures,
-    /// Of its row; the limits of a higher one are newer.
+    /// Of its row and of the tiers; the limits of a higher one are newer.
     pub(crate) revision: u64,
 }
 
 /// Called with a merchant's new limits and their revision after they were stored.
 pub(crate) type LimitsChanged = Box<dyn Fn(&MerchantId, LimitFigures, u64) + Send + Sync>;
 
-/// The merchants of a gateway.
-pub struct Merchants {
+/// The merchants of a gateway. Cheap to clone. A change that has begun goes on when its future is dropped.
+#[derive(Clone)]
+pub struct Merchants(Arc<Inner>);
+
+struct Inner {
     core: Core,
-    keys: DashMap<KeyId, Arc<KnownKey>>,
-    merchants: DashMap<MerchantId, KnownMerchant>,
+    keys: Remembered<KeyId, Arc<KnownKey>>,
+    merchants: Remembered<MerchantId, KnownMerchant>,
+    tiers: ArcSwap<Tiers>,
     limits_changed: LimitsChanged,
+}
+
+/// The tiers in force, and how often they were changed.
+struct Tiers {
+    by_name: BTreeMap<String, TierConfig>,
+    changes: u64,
 }
 
 impl Merchants {
     pub(crate) fn new(core: Core, limits_changed: LimitsChanged) -> Self {
-        Self { core, keys: DashMap::new(), merchants: DashMap::new(), limits_changed }
+        let remembered_max = core.config.auth.key_cache_max;
+        let (keys, merchants) = (Remembered::new(remembered_max), Remembered::new(remembered_max));
+        let tiers = ArcSwap::from_pointee(Tiers { by_name: core.config.tiers.clone(), changes: 0 });
+        Self(Arc::new(Inner { core, keys, merchants, tiers, limits_changed }))
+    }
+
+    /// Puts other tiers in force; every merchant has its new limits with its next request.
+    pub(crate) fn change_tiers(&self, tiers: &BTreeMap<String, TierConfig>) {
+        self.0.tiers.rcu(|before| Tiers { by_name: tiers.clone(), changes: before.changes + 1 });
+        self.0.merchants.forget_all();
     }
 
     /// Makes a merchant with its first key. The secret is in this answer and nowhere else.
@@ -78,26 +104,8 @@ impl Merchants {
     /// # Errors
     /// [`GatewayError::InvalidRequest`] for a wrong field.
     pub async fn create(&self, command: CreateMerchant) -> Result<NewMerchantView, GatewayError> {
-        let now = self.core.clock.now();
-        let channels = command.channels.clone().unwrap_or_default();
-        let merchant = Merchant {
-            merchant_id: MerchantId::new(sortable_id("m_", now, self.core.random.draw_u64())),
-            name: command.name,
-            tier: command.tier,
-            country: command.country,
-            limits: command.limits.unwrap_or_default(),
-            channels: channels.into_iter().map(ChannelName::new).collect(),
-            status: MerchantStatus::Active,
-            keys: Vec::new(),
-            created_at: now,
-            updated_at: now,
-        };
-        self.check(&merchant)?;
-        let mut batch = Batch::new();
-        let (merchant, key) = self.add_key(&mut batch, merchant)?;
-        batch.insert(keys::merchant(&merchant.merchant_id), encode(&merchant)?);
-        self.core.store.commit(batch).await?;
-        Ok(NewMerchantView { merchant: view_of(&merchant), key })
+        let inner = Arc::clone(&self.0);
+        self.0.core.carry(async move { inner.create(command).await }).await
     }
 
     /// One merchant.
@@ -105,7 +113,7 @@ impl Merchants {
     /// # Errors
     /// [`GatewayError::NotFound`].
     pub fn get(&self, merchant_id: &str) -> Result<MerchantView, GatewayError> {
-        let (merchant, _) = self.read(&MerchantId::new(merchant_id))?;
+        let (merchant, _) = self.0.read(&MerchantId::new(merchant_id))?;
         Ok(view_of(&merchant))
     }
 
@@ -120,7 +128,7 @@ impl Merchants {
         if let Some(before) = page.key_after(&prefix)? {
             scan.end = Some(before);
         }
-        let found = self.core.store.scan(&scan)?;
+        let found = self.0.core.store.scan(&scan)?;
         let next_cursor =
             if found.len() > rows { found.get(rows - 1).map(|row| cursor_of(&prefix, &row.key)) } else { None };
         let items = found
@@ -136,8 +144,89 @@ impl Merchants {
     /// # Errors
     /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`].
     pub async fn update(&self, merchant_id: &str, command: UpdateMerchant) -> Result<MerchantView, GatewayError> {
+        let (inner, merchant_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id));
+        self.0.core.carry(async move { inner.update(&merchant_id, &command).await }).await
+    }
+
+    /// Takes a merchant and its keys away. Its payments stay.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub async fn delete(&self, merchant_id: &str) -> Result<(), GatewayError> {
+        let (inner, merchant_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id));
+        self.0.core.carry(async move { inner.delete(&merchant_id).await }).await
+    }
+
+    /// Makes another key; a merchant has up to two.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], or [`GatewayError::InvalidState`] when there are two already.
+    pub async fn create_key(&self, merchant_id: &str) -> Result<NewKeyView, GatewayError> {
+        let (inner, merchant_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id));
+        self.0.core.carry(async move { inner.create_key(&merchant_id).await }).await
+    }
+
+    /// Takes a key away; requests with it are refused from now on.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub async fn delete_key(&self, merchant_id: &str, key_id: &str) -> Result<(), GatewayError> {
+        let (inner, merchant_id, key_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id), KeyId::new(key_id));
+        self.0.core.carry(async move { inner.delete_key(&merchant_id, &key_id).await }).await
+    }
+
+    /// The key with this id and its secret, from memory or the store.
+    pub(crate) fn key(&self, key_id: &KeyId) -> Result<Option<Arc<KnownKey>>, GatewayError> {
+        let inner = &self.0;
+        inner.keys.get_or_read(key_id, || {
+            let Some(stored) = inner.core.store.get(&keys::api_key(key_id))? else { return Ok(None) };
+            let record: ApiKeyRecord = decode(&stored.value)?;
+            let identity = key_identity(&record.merchant_id, key_id);
+            let secret = inner.core.vault.unseal(&identity, &record.sealed_secret)?;
+            let secret = Zeroizing::new(String::from_utf8_lossy(&secret).into_owned());
+            Ok(Some(Arc::new(KnownKey { merchant_id: record.merchant_id, secret })))
+        })
+    }
+
+    /// The merchant with this id, from memory or the store.
+    pub(crate) fn merchant(&self, merchant_id: &MerchantId) -> Result<KnownMerchant, GatewayError> {
+        let inner = &self.0;
+        let known = inner.merchants.get_or_read(merchant_id, || match inner.read(merchant_id) {
+            Ok((merchant, stored)) => inner.known(merchant, stored.revision).map(Some),
+            Err(GatewayError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        })?;
+        known.ok_or(GatewayError::NotFound("merchant"))
+    }
+}
+
+impl Inner {
+    async fn create(&self, command: CreateMerchant) -> Result<NewMerchantView, GatewayError> {
+        let now = self.core.clock.now();
+        let channels = command.channels.clone().unwrap_or_default();
+        let merchant = Merchant {
+            merchant_id: MerchantId::new(sortable_id("m_", now, self.core.random.draw_u64())),
+            name: command.name,
+            tier: command.tier,
+            country: command.country,
+            limits: command.limits.unwrap_or_default(),
+            channels: channels.into_iter().map(ChannelName::new).collect(),
+            status: MerchantStatus::Active,
+            keys: Vec::new(),
+            created_at: now,
+            updated_at: now,
+        };
+        refuse(self.problems(&merchant))?;
+        let mut batch = Batch::new();
+        let (merchant, key) = self.add_key(&mut batch, merchant)?;
+        batch.insert(keys::merchant(&merchant.merchant_id), encode(&merchant)?);
+        self.core.store.commit(batch).await?;
+        Ok(NewMerchantView { merchant: view_of(&merchant), key })
+    }
+
+    async fn update(&self, merchant_id: &MerchantId, command: &UpdateMerchant) -> Result<MerchantView, GatewayError> {
         let (merchant, revision) = self
-            .change(&MerchantId::new(merchant_id), |merchant, _| {
+            .change(merchant_id, |merchant, _| {
                 merchant.name = command.name.clone().unwrap_or_else(|| merchant.name.clone());
                 merchant.tier = command.tier.clone().unwrap_or_else(|| merchant.tier.clone());
                 merchant.country = command.country.clone().or_else(|| merchant.country.clone());
@@ -146,42 +235,41 @@ impl Merchants {
                 if let Some(channels) = &command.channels {
                     merchant.channels = channels.iter().map(|name| ChannelName::new(name.as_str())).collect();
                 }
-                self.check(merchant)
+                // What the configuration does not allow any more must not keep the operator from suspending a merchant.
+                let is_changed = |problem: &FieldError| match problem.field.as_str() {
+                    "name" => command.name.is_some(),
+                    "tier" => command.tier.is_some(),
+                    "country" => command.country.is_some(),
+                    "channels" => command.channels.is_some(),
+                    _ => command.limits.is_some() || command.tier.is_some(),
+                };
+                refuse(self.problems(merchant).into_iter().filter(is_changed).collect())
             })
             .await?;
         let known = self.known(merchant, revision)?;
-        (self.limits_changed)(&known.merchant.merchant_id, known.figures, known.revision);
+        (self.limits_changed)(merchant_id, known.figures, known.revision);
         Ok(view_of(&known.merchant))
     }
 
-    /// Takes a merchant and its keys away. Its payments stay.
-    ///
-    /// # Errors
-    /// [`GatewayError::NotFound`].
-    pub async fn delete(&self, merchant_id: &str) -> Result<(), GatewayError> {
-        let merchant_id = MerchantId::new(merchant_id);
-        let (merchant, stored) = self.read(&merchant_id)?;
+    async fn delete(&self, merchant_id: &MerchantId) -> Result<(), GatewayError> {
+        let (merchant, stored) = self.read(merchant_id)?;
         let mut batch = Batch::new();
-        batch.expect(keys::merchant(&merchant_id), stored.revision);
-        batch.delete(keys::merchant(&merchant_id));
+        batch.expect(keys::merchant(merchant_id), stored.revision);
+        batch.delete(keys::merchant(merchant_id));
         for key_id in &merchant.keys {
             batch.delete(keys::api_key(key_id));
         }
         self.core.store.commit(batch).await?;
         for key_id in &merchant.keys {
-            self.keys.remove(key_id);
+            self.keys.forget(key_id);
         }
-        self.merchants.remove(&merchant_id);
+        self.merchants.forget(merchant_id);
         Ok(())
     }
 
-    /// Makes another key; a merchant has up to two.
-    ///
-    /// # Errors
-    /// [`GatewayError::NotFound`], or [`GatewayError::InvalidState`] when there are two already.
-    pub async fn create_key(&self, merchant_id: &str) -> Result<NewKeyView, GatewayError> {
+    async fn create_key(&self, merchant_id: &MerchantId) -> Result<NewKeyView, GatewayError> {
         let mut made = None;
-        self.change(&MerchantId::new(merchant_id), |merchant, batch| {
+        self.change(merchant_id, |merchant, batch| {
             if merchant.keys.len() >= ACTIVE_KEYS_MAX {
                 return Err(GatewayError::InvalidState { status: "two_active_keys".to_owned() });
             }
@@ -194,76 +282,31 @@ impl Merchants {
         made.ok_or_else(|| GatewayError::Internal("a key was stored but not made".to_owned()))
     }
 
-    /// Takes a key away; requests with it are refused from now on.
-    ///
-    /// # Errors
-    /// [`GatewayError::NotFound`].
-    pub async fn delete_key(&self, merchant_id: &str, key_id: &str) -> Result<(), GatewayError> {
-        let key_id = KeyId::new(key_id);
-        self.change(&MerchantId::new(merchant_id), |merchant, batch| {
+    async fn delete_key(&self, merchant_id: &MerchantId, key_id: &KeyId) -> Result<(), GatewayError> {
+        self.change(merchant_id, |merchant, batch| {
             let before = merchant.keys.len();
-            merchant.keys.retain(|known| *known != key_id);
+            merchant.keys.retain(|known| known != key_id);
             if merchant.keys.len() == before {
                 return Err(GatewayError::NotFound("key"));
             }
-            batch.delete(keys::api_key(&key_id));
+            batch.delete(keys::api_key(key_id));
             Ok(())
         })
         .await?;
-        self.keys.remove(&key_id);
+        self.keys.forget(key_id);
         Ok(())
     }
 
-    /// The key with this id and its secret, from memory or the store.
-    pub(crate) fn key(&self, key_id: &KeyId) -> Result<Option<Arc<KnownKey>>, GatewayError> {
-        if let Some(known) = self.keys.get(key_id) {
-            return Ok(Some(Arc::clone(&known)));
-        }
-        let Some(stored) = self.core.store.get(&keys::api_key(key_id))? else { return Ok(None) };
-        let record: ApiKeyRecord = decode(&stored.value)?;
-        let identity = key_identity(&record.merchant_id, key_id);
-        let secret = self.core.vault.unseal(&identity, &record.sealed_secret)?;
-        let secret = Zeroizing::new(String::from_utf8_lossy(&secret).into_owned());
-        let known = Arc::new(KnownKey { merchant_id: record.merchant_id, secret });
-        if self.keys.len() >= self.core.config.auth.key_cache_max {
-            self.keys.clear();
-        }
-        self.keys.insert(key_id.clone(), Arc::clone(&known));
-        // Whoever takes the key away meanwhile forgets it after its commit: either that is still to come, or it shows here.
-        if self.core.store.get(&keys::api_key(key_id))?.is_none() {
-            self.keys.remove(key_id);
-            return Ok(None);
-        }
-        Ok(Some(known))
-    }
-
-    /// The merchant with this id, from memory or the store.
-    pub(crate) fn merchant(&self, merchant_id: &MerchantId) -> Result<KnownMerchant, GatewayError> {
-        if let Some(known) = self.merchants.get(merchant_id) {
-            return Ok(known.clone());
-        }
-        let (merchant, stored) = self.read(merchant_id)?;
-        self.known(merchant, stored.revision)
-    }
-
     fn known(&self, merchant: Merchant, revision: u64) -> Result<KnownMerchant, GatewayError> {
-        let Some(tier) = self.core.config.tiers.get(&merchant.tier) else {
+        let tiers = self.tiers.load();
+        let Some(tier) = tiers.by_name.get(&merchant.tier) else {
             return Err(GatewayError::Internal(format!("tier {} of a merchant is not configured", merchant.tier)));
         };
         let figures = figures_of(tier, &merchant.limits)
             .map_err(|error| GatewayError::Internal(format!("limits of a merchant: {error}")))?;
-        let known = KnownMerchant { merchant: Arc::new(merchant), figures, revision };
-        if self.merchants.len() >= self.core.config.auth.key_cache_max {
-            self.merchants.clear();
-        }
-        let merchant_id = &known.merchant.merchant_id;
-        self.merchants.insert(merchant_id.clone(), known.clone());
-        // The same race as with keys: what was changed or removed meanwhile must not stay known as it was.
-        let stored_revision = self.core.store.get(&keys::merchant(merchant_id))?.map(|stored| stored.revision);
-        if stored_revision != Some(revision) {
-            self.merchants.remove_if(merchant_id, |_, cached| cached.revision == revision);
-        }
-        Ok(known)
+        // Limits of later tiers are newer than any of earlier ones; sequences stay far below the bit.
+        let revision = revision + (tiers.changes << TIER_CHANGES_SHIFT);
+        Ok(KnownMerchant { merchant: Arc::new(merchant), figures, revision })
     }
 
     fn read(&self, merchant_id: &MerchantId) -> Result<(Merchant, Versioned), GatewayError> {
@@ -285,7 +328,7 @@ impl Merchants {
             batch.replace(keys::merchant(merchant_id), stored.revision, encode(&merchant)?);
             match self.core.store.commit(batch).await {
                 Ok(committed) => {
-                    self.merchants.remove(merchant_id);
+                    self.merchants.forget(merchant_id);
                     return Ok((merchant, committed.sequence));
                 }
                 Err(StoreError::Precondition { .. }) => {}
@@ -311,15 +354,17 @@ impl Merchants {
         Ok((merchant, NewKeyView { id: key_id.to_string(), secret }))
     }
 
-    fn check(&self, merchant: &Merchant) -> Result<(), GatewayError> {
+    /// What the configuration and the form of the fields do not allow.
+    fn problems(&self, merchant: &Merchant) -> Vec<FieldError> {
         let config = &self.core.config;
         let mut errors = Vec::new();
         let name_chars = merchant.name.chars().count();
         if !(1..=NAME_CHARS_MAX).contains(&name_chars) {
             errors.push(FieldError::new("name", format!("must have 1 to {NAME_CHARS_MAX} characters")));
         }
-        if !config.tiers.contains_key(&merchant.tier) {
-            let known: Vec<&str> = config.tiers.keys().map(String::as_str).collect();
+        let tiers = self.tiers.load();
+        if !tiers.by_name.contains_key(&merchant.tier) {
+            let known: Vec<&str> = tiers.by_name.keys().map(String::as_str).collect();
             errors.push(FieldError::new("tier", format!("must be one of {}", known.join(", "))));
         }
         if merchant.country.as_deref().is_some_and(|country| !is_country(country)) {
@@ -330,17 +375,27 @@ impl Merchants {
                 errors.push(FieldError::new("channels", format!("there is no channel {channel}")));
             }
         }
-        if let Some(tier) = config.tiers.get(&merchant.tier)
-            && let Err(error) = figures_of(tier, &merchant.limits)
-        {
-            errors.push(FieldError::new("limits", error.to_string()));
+        match tiers.by_name.get(&merchant.tier).map(|tier| figures_of(tier, &merchant.limits)) {
+            Some(Err(error)) => errors.push(FieldError::new("limits", error.to_string())),
+            Some(Ok(figures)) if figures.burst < figures.per_second => {
+                let message = format!(
+                    "must be at least per_second ({}); equal to it for a strict limit by the second",
+                    figures.per_second
+                );
+                errors.push(FieldError::new("limits.burst", message));
+            }
+            Some(Ok(_)) | None => {}
         }
-        if errors.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(errors)) }
+        errors
     }
 
     fn draws(&self) -> [u64; 2] {
         [self.core.random.draw_u64(), self.core.random.draw_u64()]
     }
+}
+
+fn refuse(problems: Vec<FieldError>) -> Result<(), GatewayError> {
+    if problems.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(problems)) }
 }
 
 fn figures_of(tier: &TierConfig, overrides: &LimitOverrides) -> Result<LimitFigures, InvalidFigures> {
@@ -375,3 +430,6 @@ fn view_of(merchant: &Merchant) -> MerchantView {
         updated_at: merchant.updated_at.rfc3339(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,11 @@ mod limit_snapshots;
 pub mod merchants;
 pub mod page;
 pub mod payments;
+pub mod reload;
+mod retention;
 mod routing;
 pub mod sandbox;
+mod stopping;
 pub mod view;
 pub mod webhooks;
 
@@ -48,6 +51,7 @@ use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
 use crate::gateway::payments::{Payments, Refunds};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
+use crate::gateway::stopping::Stopping;
 use crate::gateway::view::{ChannelView, LimitsView};
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
@@ -109,6 +113,13 @@ pub enum OpenError {
     Delivery(String),
 }
 
+impl OpenError {
+    /// Whether files could not be read, written or had for oneself, which another data directory would mend.
+    pub fn is_about_data_directory(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Io { .. }))
+    }
+}
+
 /// A payment gateway. Cheap to clone; clones are the same gateway.
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
@@ -126,6 +137,10 @@ struct Inner {
     snapshots: Arc<LimitSnapshots>,
     sandbox: Option<SandboxControl>,
     admin_tokens: Vec<AdminToken>,
+    channels: Arc<ChannelSet>,
+    /// The configuration as it was last changed while running.
+    in_force: tokio::sync::Mutex<Config>,
+    stopping: Stopping,
 }
 
 impl Gateway {
@@ -156,7 +171,7 @@ impl Gateway {
         let mut setup = setup_from_config(config, &channels.abilities())?;
         channels.narrow(&mut setup);
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
-        let snapshots = Arc::new(LimitSnapshots::open(&core));
+        let snapshots = LimitSnapshots::open(&config.storage.dir, &config.limits, clock.now()).await;
         let directory = MerchantDirectory::start(
             directory_settings(config),
             clock,
@@ -164,7 +179,8 @@ impl Gateway {
             supervisor.clone(),
         );
         let webhooks = Webhooks::start(core.clone(), Arc::new(sender(config)?)).await?;
-        let payments = Payments::new(core.clone(), router.clone(), channels, webhooks.clone(), provider_keys);
+        let payments =
+            Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
         let limits_changed = {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
@@ -181,11 +197,15 @@ impl Gateway {
             snapshots,
             sandbox: emulators.built_in.map(SandboxControl::new),
             admin_tokens,
+            channels,
+            in_force: tokio::sync::Mutex::new(Config::clone(&core.config)),
+            stopping: Stopping::new(Duration::from_millis(core.config.server.drain_timeout_ms)),
             core,
         };
         let gateway = Self(Arc::new(inner));
         gateway.0.payments.start()?;
         gateway.0.snapshots.start(&gateway.0.core);
+        retention::start(&gateway.0.core);
         Ok(gateway)
     }
 
@@ -235,6 +255,18 @@ impl Gateway {
     ) -> Result<Answered, E> {
         let merchant_id = &caller.merchant.merchant_id;
         idempotency::once(&self.0.core, merchant_id, origin.idempotency, origin.claim, work).await
+    }
+
+    /// Carries out a change that has no idempotency key. `work` goes on when this future is dropped.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub async fn carry<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<GatewayError> + Send + 'static,
+    {
+        self.0.core.carry(work).await
     }
 
     /// A merchant's limits and how much of them is used, without using any.
@@ -289,9 +321,22 @@ impl Gateway {
         self.0.core.store.health()
     }
 
-    /// Whether requests should be sent here: recovered, not stopping, and the store takes work.
+    /// Whether requests should be sent here: what an earlier process left behind is taken over, the gateway is not
+    /// stopping, and the store takes new work.
     pub fn is_ready(&self) -> bool {
-        !self.0.core.stopping.is_cancelled() && self.0.core.store.health().poisoned.is_none()
+        let health = self.0.core.store.health();
+        !self.is_stopping() && self.0.payments.has_recovered() && health.poisoned.is_none() && health.accepts_new
+    }
+
+    /// Whether stopping has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.has_begun()
+    }
+
+    /// Notes that stopping begins: [`Gateway::is_ready`] says no, and the time that stopping may take runs. Work goes on
+    /// until [`Gateway::stop`].
+    pub fn begin_stopping(&self) {
+        self.0.stopping.begin(self.0.core.clock.monotonic());
     }
 
     /// Ready with the reason once the gateway can't go on: the store has failed, or actors fail too often. The process
@@ -303,25 +348,29 @@ impl Gateway {
         }
     }
 
-    /// Stops in stages: no new work, work under way is finished (as long as the configuration lets it), windows and
-    /// store are written down. Stop listening before.
+    /// Stops in stages: no new work, work under way is finished (as long as the configuration lets it, counted from
+    /// [`Gateway::begin_stopping`] over all stages), windows and store are written down. Stop listening before.
     ///
     /// # Errors
     /// When the store could not be closed; what was acknowledged is safe all the same.
     pub async fn stop(&self) -> Result<(), StoreError> {
         let inner = &self.0;
+        self.begin_stopping();
+        let time_left = || inner.stopping.left(inner.core.clock.monotonic());
         inner.core.stopping.cancel();
         inner.core.tasks.close();
-        let drain = Duration::from_millis(inner.core.config.server.drain_timeout_ms);
-        if tokio::time::timeout(drain, inner.core.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(time_left(), inner.core.tasks.wait()).await.is_err() {
             tracing::warn!("payments were still under way when the time to stop ran out; they go on at the next start");
         }
-        inner.webhooks.stop().await;
-        let unsaved = inner.directory.stop().await;
-        if unsaved > 0 {
-            tracing::warn!(merchants = unsaved, "limits could not be handed over");
+        inner.webhooks.stop(time_left()).await;
+        let handed_over = match tokio::time::timeout(ACTORS_STOP_TIMEOUT, inner.directory.stop()).await {
+            Ok(unsaved) => unsaved == 0,
+            Err(_elapsed) => false,
+        };
+        if !handed_over {
+            tracing::warn!("limits of some merchants could not be handed over");
         }
-        inner.snapshots.write_final(&inner.core).await;
+        inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         let store = Arc::clone(&inner.core.store);
         let closed = tokio::task::spawn_blocking(move || store.close()).await;

@@ -3,7 +3,7 @@
 use crate::actors::router::RouterHandle;
 use crate::config::Config;
 use crate::domain::ids::ChannelName;
-use crate::domain::outcome::{ChargeState, DeclineScope};
+use crate::domain::outcome::{AMOUNT_NOT_SUPPORTED, ChargeState, DeclineScope};
 use crate::domain::routing::{DecisionRecord, NoChannel, OutcomeClass, RouteRequest};
 use crate::gateway::view::{ChannelView, FeeView, QuoteChannelView, QuoteView};
 
@@ -69,6 +69,8 @@ pub(crate) fn outcome_class(state: &ChargeState) -> OutcomeClass {
             DeclineScope::Customer => OutcomeClass::DeclinedByCustomer,
             DeclineScope::Unknown => OutcomeClass::DeclinedUnspecified,
         },
+        // Nothing was sent: what a payment's amount is says nothing about the channel.
+        ChargeState::NotDone(failure) if failure.code == AMOUNT_NOT_SUPPORTED => OutcomeClass::DeclinedByCustomer,
         // Nothing was done: when that is the channel's own doing it was not able to, which is a technical matter.
         ChargeState::NotDone(failure) => match failure.decline_scope {
             DeclineScope::Processor | DeclineScope::Network => OutcomeClass::TechnicalFailure,
@@ -76,5 +78,27 @@ pub(crate) fn outcome_class(state: &ChargeState) -> OutcomeClass {
             DeclineScope::Customer => OutcomeClass::DeclinedByCustomer,
             DeclineScope::Unknown => OutcomeClass::DeclinedUnspecified,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::outcome::Failure;
+
+    #[test]
+    fn only_the_channel_s_own_trouble_counts_for_its_breaker() {
+        let not_done = |code: &str, scope| outcome_class(&ChargeState::NotDone(Failure::new(code, "", scope)));
+        for code in ["channel_unreachable", "rate_limit", "invalid_credentials"] {
+            assert_eq!(not_done(code, DeclineScope::Processor).technical(), Some(false), "{code}");
+        }
+        for class in [
+            not_done("resource_missing", DeclineScope::Customer),
+            not_done(AMOUNT_NOT_SUPPORTED, DeclineScope::Processor),
+        ] {
+            assert_eq!((class.technical(), class.approval()), (None, None));
+        }
+        let unknown = ChargeState::Unknown { reason: String::new() };
+        assert_eq!(outcome_class(&unknown).technical(), Some(false));
     }
 }

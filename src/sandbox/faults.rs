@@ -24,6 +24,10 @@ pub struct FaultPatch {
     pub error_after_effect_rate: Option<f64>,
     /// See [`FaultConfig::lost_response_rate`].
     pub lost_response_rate: Option<f64>,
+    /// See [`FaultConfig::late_effect_rate`].
+    pub late_effect_rate: Option<f64>,
+    /// See [`FaultConfig::late_effect_ms`].
+    pub late_effect_ms: Option<u64>,
     /// See [`FaultConfig::rate_limited_rate`].
     pub rate_limited_rate: Option<f64>,
     /// See [`FaultConfig::duplicate_notification_rate`].
@@ -44,7 +48,7 @@ pub struct InvalidFault {
     pub expected: &'static str,
 }
 
-/// Longest latency that can be asked for.
+/// Longest latency or delay that can be asked for.
 const LATENCY_MS_MAX: u64 = 600_000;
 
 impl FaultPatch {
@@ -60,6 +64,8 @@ impl FaultPatch {
             error_rate: self.error_rate.unwrap_or(faults.error_rate),
             error_after_effect_rate: self.error_after_effect_rate.unwrap_or(faults.error_after_effect_rate),
             lost_response_rate: self.lost_response_rate.unwrap_or(faults.lost_response_rate),
+            late_effect_rate: self.late_effect_rate.unwrap_or(faults.late_effect_rate),
+            late_effect_ms: self.late_effect_ms.unwrap_or(faults.late_effect_ms),
             rate_limited_rate: self.rate_limited_rate.unwrap_or(faults.rate_limited_rate),
             duplicate_notification_rate: self.duplicate_notification_rate.unwrap_or(faults.duplicate_notification_rate),
             down: self.down.unwrap_or(faults.down),
@@ -80,6 +86,7 @@ pub fn check(faults: &FaultConfig) -> Result<(), InvalidFault> {
         ("error_rate", faults.error_rate),
         ("error_after_effect_rate", faults.error_after_effect_rate),
         ("lost_response_rate", faults.lost_response_rate),
+        ("late_effect_rate", faults.late_effect_rate),
         ("rate_limited_rate", faults.rate_limited_rate),
         ("duplicate_notification_rate", faults.duplicate_notification_rate),
     ];
@@ -88,8 +95,13 @@ pub fn check(faults: &FaultConfig) -> Result<(), InvalidFault> {
             return Err(InvalidFault { field, expected: "between 0 and 1" });
         }
     }
-    for (field, latency_ms) in [("latency_ms", faults.latency_ms), ("latency_jitter_ms", faults.latency_jitter_ms)] {
-        if latency_ms > LATENCY_MS_MAX {
+    let times = [
+        ("latency_ms", faults.latency_ms),
+        ("latency_jitter_ms", faults.latency_jitter_ms),
+        ("late_effect_ms", faults.late_effect_ms),
+    ];
+    for (field, time_ms) in times {
+        if time_ms > LATENCY_MS_MAX {
             return Err(InvalidFault { field, expected: "at most 600000" });
         }
     }
@@ -97,7 +109,7 @@ pub fn check(faults: &FaultConfig) -> Result<(), InvalidFault> {
 }
 
 /// What happens to one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Draw {
     /// How long the answer is held back.
     pub(super) latency: Duration,
@@ -111,6 +123,8 @@ pub(super) struct Draw {
     pub(super) error_after_effect: bool,
     /// Connection closed after the effect.
     pub(super) lost_response: bool,
+    /// Connection closed at once; the effect comes this much later.
+    pub(super) late_effect: Option<Duration>,
 }
 
 /// One emulator's faults and its dice.
@@ -147,6 +161,7 @@ impl Faults {
             decline: hits(random, config.decline_rate),
             error_after_effect: hits(random, config.error_after_effect_rate),
             lost_response: hits(random, config.lost_response_rate),
+            late_effect: hits(random, config.late_effect_rate).then(|| Duration::from_millis(config.late_effect_ms)),
         }
     }
 }

@@ -10,6 +10,7 @@ mod alipay;
 mod control;
 pub mod credentials;
 mod faults;
+mod late;
 mod ledger;
 mod page;
 mod server;

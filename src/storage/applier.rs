@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::clock::Clock;
 use crate::storage::StoreError;
 use crate::storage::checkpoint;
-use crate::storage::files::{Files, is_full};
+use crate::storage::files::{Files, Shortage};
 use crate::storage::index::IndexError;
 use crate::storage::overlay::Entry;
+use crate::storage::reread::reread;
 use crate::storage::space::Space;
 use crate::storage::status::Status;
 use crate::storage::view::View;
@@ -19,15 +21,19 @@ use crate::storage::view::View;
 const CHUNK_KEYS_MAX: usize = 250;
 /// Bytes of values that go to the index at once, or one value if that alone has more.
 const CHUNK_BYTES_MAX: usize = 512 << 10;
-/// How long to wait before a full disk is tried again.
-const FULL_RETRY: Duration = Duration::from_secs(1);
+/// How long to wait before a failed pass is tried again, at first.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// How long to wait at most: each time twice as long as before, up to this.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Room on the disk without which the index is not closed for reopening: opening writes a snapshot of a few megabytes.
+const REOPEN_ROOM_BYTES: u64 = 8 << 20;
 
 /// When the applier does what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApplierPace {
     /// How long changes are collected before they go to the index.
     pub apply_interval: Duration,
-    /// Waits after which the index is made durable.
+    /// How often the index is made durable at the least.
     pub checkpoint_interval: Duration,
     /// Bytes applied after which the index is made durable even before that.
     pub checkpoint_bytes: u64,
@@ -43,12 +49,42 @@ pub struct Applier {
     checkpointed: u64,
     bytes_since_checkpoint: u64,
     bytes_since_reopening: u64,
+    /// Whether the index has failed: it goes on only after it was reopened.
+    is_stale: bool,
+    /// Whether the overlay has everything that the index had after the last checkpoint.
+    has_taken_back: bool,
 }
 
 impl Applier {
     /// An applier whose index has been durable up to `checkpointed`.
     pub fn new(view: Arc<View>, files: Arc<dyn Files>, pace: ApplierPace, checkpointed: u64) -> Self {
-        Self { view, files, pace, checkpointed, bytes_since_checkpoint: 0, bytes_since_reopening: 0 }
+        Self {
+            view,
+            files,
+            pace,
+            checkpointed,
+            bytes_since_checkpoint: 0,
+            bytes_since_reopening: 0,
+            is_stale: false,
+            has_taken_back: false,
+        }
+    }
+
+    /// A pass, and a checkpoint if `is_due` or many bytes were applied since the last. Says whether there was a
+    /// checkpoint. An index that failed in a turn before is reopened first.
+    ///
+    /// # Errors
+    /// What the index or the operating system says. It can be tried again if [`IndexError::may_pass`].
+    pub fn turn(&mut self, is_due: bool) -> Result<bool, IndexError> {
+        if self.is_stale {
+            self.revive()?;
+        }
+        self.pass()?;
+        let is_due = is_due || self.bytes_since_checkpoint >= self.pace.checkpoint_bytes;
+        if is_due {
+            self.checkpoint()?;
+        }
+        Ok(is_due)
     }
 
     /// Moves everything into the index that has been committed by now. After an error it can be called again: making
@@ -57,6 +93,12 @@ impl Applier {
     /// # Errors
     /// What the index says.
     pub fn pass(&mut self) -> Result<(), IndexError> {
+        let moved = self.move_sealed();
+        self.is_stale |= moved.is_err();
+        moved
+    }
+
+    fn move_sealed(&mut self) -> Result<(), IndexError> {
         let (overlay, index) = (self.view.overlay(), self.view.index());
         let Some((sealed, sequence)) = overlay.seal(index.applied()) else { return Ok(()) };
         let mut chunk: Vec<(&Vec<u8>, &Entry)> = Vec::with_capacity(CHUNK_KEYS_MAX);
@@ -75,6 +117,7 @@ impl Applier {
         }
         index.apply(&chunk, Some(sequence))?;
         overlay.forget_sealed();
+        self.has_taken_back = false;
         Ok(())
     }
 
@@ -86,41 +129,56 @@ impl Applier {
         let index = self.view.index();
         let applied = index.applied();
         if applied > self.checkpointed {
-            index.sync()?;
-            checkpoint::write(&*self.files, applied).map_err(|error| {
-                if is_full(&error) {
-                    IndexError::Full
-                } else {
-                    IndexError::Failed(format!("writing the checkpoint: {error}"))
-                }
+            let synced = index.sync();
+            self.is_stale |= synced.is_err();
+            synced?;
+            checkpoint::write(&*self.files, applied).map_err(|error| match IndexError::from_io(&error) {
+                IndexError::Failed(reason) => IndexError::Failed(format!("writing the checkpoint: {reason}")),
+                passing => passing,
             })?;
             self.checkpointed = applied;
         }
         self.bytes_since_checkpoint = 0;
-        if self.bytes_since_reopening >= self.pace.reopen_bytes {
+        if self.bytes_since_reopening >= self.pace.reopen_bytes && self.has_room() {
             self.reopen()?;
         }
         Ok(())
     }
 
-    /// Closes the index and opens it again.
-    ///
-    /// # Errors
-    /// What the index says.
-    pub fn reopen(&mut self) -> Result<(), IndexError> {
-        let index = self.view.index();
-        let before = index.applied();
-        index.reopen()?;
-        self.bytes_since_reopening = 0;
-        if index.applied() < before.min(self.checkpointed) {
-            return Err(IndexError::Corrupt("it lost what had been made durable when it was reopened".to_owned()));
+    /// Makes an index work again that has failed. What it had and had not made durable it may lose by that, so that is
+    /// read from the journal and held in the overlay beforehand: readers miss nothing at any time.
+    fn revive(&mut self) -> Result<(), IndexError> {
+        if !self.has_room() {
+            return Err(IndexError::Short(Shortage::Space));
         }
+        let applied = self.view.index().applied();
+        if applied > self.checkpointed && !self.has_taken_back {
+            let lost = reread(&*self.files, self.checkpointed, applied)?;
+            self.view.overlay().take_back(lost, applied);
+            self.has_taken_back = true;
+        }
+        self.reopen()?;
+        tracing::info!(applied = self.view.index().applied(), "the index was reopened and goes on");
         Ok(())
     }
 
-    /// Whether so much was applied since the last checkpoint that the next is due.
-    pub fn is_checkpoint_due(&self) -> bool {
-        self.bytes_since_checkpoint >= self.pace.checkpoint_bytes
+    /// Whether there is so much room that the index can be expected to open again: as long as it is not closed, it can
+    /// be read.
+    fn has_room(&self) -> bool {
+        self.files.free_bytes().map_or(true, |bytes| bytes >= REOPEN_ROOM_BYTES)
+    }
+
+    /// Closes the index and opens it again.
+    fn reopen(&mut self) -> Result<(), IndexError> {
+        let index = self.view.index();
+        self.is_stale = true;
+        index.reopen()?;
+        self.is_stale = false;
+        self.bytes_since_reopening = 0;
+        if index.applied() < self.checkpointed {
+            return Err(IndexError::Corrupt("it lost what had been made durable when it was reopened".to_owned()));
+        }
+        Ok(())
     }
 }
 
@@ -185,51 +243,55 @@ impl ApplierSignal {
     }
 }
 
-/// The applier's thread: passes and checkpoints until it is told to end.
+/// The applier's thread: passes and checkpoints until it is told to end. While something is short, or the index in use
+/// elsewhere, it tries again and again; the overlay holds what was committed, and new work is refused when that is full.
 ///
 /// # Errors
 /// Why the last pass or checkpoint failed, or the store before it.
-pub fn run(mut applier: Applier, signal: &ApplierSignal, status: &Status, space: &Space) -> Result<(), StoreError> {
-    let pause = applier.pace.apply_interval;
-    let mut waited = Duration::ZERO;
+pub fn run(
+    mut applier: Applier,
+    signal: &ApplierSignal,
+    status: &Status,
+    space: &Space,
+    clock: &Clock,
+) -> Result<(), StoreError> {
+    let pace = applier.pace;
+    let mut checkpoint_made_at = clock.monotonic();
+    let mut retry = RETRY_MIN;
     loop {
-        let wish = signal.wait(pause);
+        let wish = signal.wait(pace.apply_interval);
         if wish == Wish::Abandon {
             return Ok(());
         }
         status.check()?;
-        if wish == Wish::None {
-            waited += pause;
-        }
         let is_last = wish == Wish::Finish;
-        let is_due = is_last || waited >= applier.pace.checkpoint_interval;
-        let worked = applier.pass().and_then(|()| {
-            if is_due || applier.is_checkpoint_due() {
-                waited = Duration::ZERO;
-                applier.checkpoint()?;
-            }
-            Ok(())
-        });
-        match worked {
-            Ok(()) if is_last => return Ok(()),
-            Ok(()) => {}
-            Err(IndexError::Full) if !is_last => {
-                // The index remembers that it failed: only reopening makes it try again.
-                space.give_up();
-                signal.wait_for_end(FULL_RETRY);
-                if let Err(error) = applier.reopen()
-                    && error != IndexError::Full
-                {
-                    return Err(poison(&applier, status, error));
+        let is_due = is_last || clock.monotonic().since(checkpoint_made_at) >= pace.checkpoint_interval;
+        match applier.turn(is_due) {
+            Ok(has_checkpoint) => {
+                retry = RETRY_MIN;
+                space.index_has_room();
+                if is_last {
+                    return Ok(());
+                }
+                if has_checkpoint {
+                    checkpoint_made_at = clock.monotonic();
                 }
             }
-            Err(error) => return Err(poison(&applier, status, error)),
+            // The journal has everything, and the next start goes on from it.
+            Err(error) if error.may_pass() && is_last => return Err(error.into()),
+            Err(error) if error.may_pass() => {
+                if error == IndexError::Short(Shortage::Space) {
+                    space.index_is_full();
+                }
+                tracing::warn!(%error, retry_in_ms = retry.as_millis(), "the index can't be written at the moment");
+                signal.wait_for_end(retry);
+                retry = (retry * 2).min(RETRY_MAX);
+            }
+            Err(error) => {
+                let error = applier.view.note(error);
+                status.poison(&error.to_string());
+                return Err(error);
+            }
         }
     }
-}
-
-fn poison(applier: &Applier, status: &Status, error: IndexError) -> StoreError {
-    let error = applier.view.note(error);
-    status.poison(&error.to_string());
-    error
 }

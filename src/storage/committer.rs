@@ -78,7 +78,7 @@ impl Committer {
     pub fn seal(&mut self) -> Result<(), StoreError> {
         self.status.check()?;
         self.journal.seal().map_err(|error| match error {
-            AppendError::Full => StoreError::Overloaded("the disk is full"),
+            AppendError::Short(shortage) => StoreError::Overloaded(shortage.message()),
             AppendError::Failed(reason) => {
                 self.status.poison(&reason);
                 StoreError::Poisoned(reason)
@@ -190,7 +190,7 @@ impl Committer {
                 }
                 None
             }
-            Err(AppendError::Full) => Some(StoreError::Overloaded("the disk is full")),
+            Err(AppendError::Short(shortage)) => Some(StoreError::Overloaded(shortage.message())),
             Err(AppendError::Failed(reason)) => {
                 self.status.poison(&reason);
                 Some(StoreError::Indeterminate(reason))

@@ -15,6 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::clock::Clock;
 use crate::config::StorageConfig;
 use crate::random::Random;
 use crate::storage::applier::{self, Applier, ApplierPace, ApplierSignal};
@@ -214,8 +215,8 @@ impl Engine {
         let applier_thread = spawn("tollgate-apply", {
             let (signal, status, space) = (Arc::clone(&signal), Arc::clone(&status), Arc::clone(&space));
             move || {
-                let _alarm = PanicAlarm(&status);
-                applier::run(applier, &signal, &status, &space)
+                let _alarm = PanicAlarm { status: &status, queue: None };
+                applier::run(applier, &signal, &status, &space, &Clock::system())
             }
         });
         let applier_thread = match applier_thread {
@@ -334,7 +335,7 @@ struct CommitStage {
 
 impl CommitStage {
     fn run(self, mut committer: Committer) -> Committer {
-        let _alarm = PanicAlarm(&self.status);
+        let _alarm = PanicAlarm { status: &self.status, queue: Some(&self.queue) };
         let mut group = Vec::new();
         while self.queue.take_group(&mut group, committer.frame_bytes_max()) {
             committer.step(&mut group);
@@ -350,13 +351,22 @@ impl CommitStage {
     }
 }
 
-/// Poisons the store when the thread that holds it panics.
-struct PanicAlarm<'a>(&'a Status);
+/// Poisons the store when the thread that holds it panics, and answers those who wait for that thread.
+struct PanicAlarm<'a> {
+    status: &'a Status,
+    /// What the thread would have worked off.
+    queue: Option<&'a CommitQueue>,
+}
 
 impl Drop for PanicAlarm<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.poison("a thread of the store panicked");
+        if !std::thread::panicking() {
+            return;
+        }
+        const REASON: &str = "a thread of the store panicked";
+        self.status.poison(REASON);
+        if let Some(queue) = self.queue {
+            queue.abort(&ended(REASON));
         }
     }
 }

@@ -2,10 +2,16 @@
 //!
 //! [`SimFiles`]: crate::storage::sim_files::SimFiles
 
+use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
 
 /// Most bytes that [`write_zeros`] writes between two syncs. Small, so that a commit's own sync, which shares the disk
 /// and on some file systems the transaction, does not wait behind a whole segment.
@@ -55,6 +61,12 @@ pub trait Files: Send + Sync + 'static {
     /// # Errors
     /// What the operating system says.
     fn sync_directory(&self, directory: &str) -> io::Result<()>;
+
+    /// Bytes that this process may still take of the disk. A quota may allow less.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// An open file. It stays the same file when it is renamed.
@@ -95,17 +107,29 @@ pub trait FileHandle: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct DiskFiles {
     root: PathBuf,
+    /// Directories that have been synced before: they stay open, so that a new name can be made durable even when no
+    /// further file can be opened.
+    directories: Arc<Mutex<HashMap<String, Arc<File>>>>,
 }
 
 impl DiskFiles {
     /// The tree below `root`, which has to be there.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), directories: Arc::default() }
     }
 
     /// Where the tree begins.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    fn directory(&self, directory: &str) -> io::Result<Arc<File>> {
+        if let Some(open) = self.directories.lock().get(directory) {
+            return Ok(Arc::clone(open));
+        }
+        let opened = Arc::new(File::open(self.root.join(directory))?);
+        self.directories.lock().insert(directory.to_owned(), Arc::clone(&opened));
+        Ok(opened)
     }
 }
 
@@ -142,16 +166,37 @@ impl Files for DiskFiles {
     }
 
     fn sync_directory(&self, directory: &str) -> io::Result<()> {
-        sync_directory_at(&self.root.join(directory))
+        self.directory(directory)?.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.root)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 }
 
-/// Makes a directory that only its owner may read, unless it is there. Its parents are made too.
+/// Makes a directory that only its owner may read, unless it is there. Its parents are made too, and every name that is
+/// new is durable afterwards.
 ///
 /// # Errors
 /// What the operating system says.
 pub fn create_private_directory(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    let is_new = |ancestor: &&Path| !ancestor.as_os_str().is_empty() && !ancestor.exists();
+    let made: Vec<&Path> = directory.ancestors().take_while(is_new).collect();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    made.into_iter().rev().try_for_each(sync_parent_of)
+}
+
+/// Makes the name of a file or directory of the real disk durable.
+///
+/// # Errors
+/// What the operating system says.
+pub fn sync_parent_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        None => Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => sync_directory_at(Path::new(".")),
+        Some(parent) => sync_directory_at(parent),
+    }
 }
 
 /// Makes the names in a directory of the real disk durable.
@@ -223,7 +268,37 @@ pub fn write_zeros(handle: &dyn FileHandle, start: u64, end: u64) -> io::Result<
     Ok(())
 }
 
-/// Whether an error says that the disk (or the quota) is full.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+/// Something that there is not enough of for now. There may be again, without a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// The disk or the quota is full.
+    Space,
+    /// This process, or the machine, may open no more files.
+    Handles,
+}
+
+impl Shortage {
+    /// The shortage that an error tells of, if it does.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Some(Self::Space)
+            }
+            _ => matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)).then_some(Self::Handles),
+        }
+    }
+
+    /// A few words for those who are refused.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Space => "the disk is full",
+            Self::Handles => "too many files are open",
+        }
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.message())
+    }
 }

@@ -12,16 +12,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use crate::random::Random;
-use crate::storage::files::is_full;
+use crate::storage::files::Shortage;
 use crate::storage::overlay::Entry;
 use crate::storage::{Row, StoreError, Versioned};
 
 /// Why an index did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
-    /// The disk is full. It may work again after [`Index::reopen`], when there is room.
-    #[error("the disk is full")]
-    Full,
+    /// There is not enough of something. It may work again after [`Index::reopen`], when there is.
+    #[error("{0}")]
+    Short(Shortage),
     /// Somebody else has it open.
     #[error("the index is in use by another process")]
     Busy,
@@ -36,7 +36,12 @@ pub enum IndexError {
 impl IndexError {
     /// Classifies what the operating system said.
     pub fn from_io(error: &io::Error) -> Self {
-        if is_full(error) { Self::Full } else { Self::Failed(error.to_string()) }
+        Shortage::of(error).map_or_else(|| Self::Failed(error.to_string()), Self::Short)
+    }
+
+    /// Whether it may pass without a restart.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Short(_) | Self::Busy)
     }
 }
 
@@ -46,7 +51,7 @@ impl From<IndexError> for StoreError {
             IndexError::Corrupt(_) => Self::Corrupt(format!(
                 "{error}. Nothing is lost: the journal has everything, and the index is rebuilt from it at the next start"
             )),
-            IndexError::Full | IndexError::Busy | IndexError::Failed(_) => {
+            IndexError::Short(_) | IndexError::Busy | IndexError::Failed(_) => {
                 Self::Io { context: "the index".to_owned(), message: error.to_string() }
             }
         }
@@ -98,10 +103,11 @@ pub trait Index: Send + Sync {
     /// When that failed; whether it is durable is not known then.
     fn sync(&self) -> Result<(), IndexError>;
 
-    /// Closes the index and opens it again: after a full disk, or to bound how long the next opening takes. Readers wait.
+    /// Closes the index and opens it again: after a shortage, or to bound how long the next opening takes. Readers wait.
+    /// What was not synced before may be lost; [`Index::applied`] then says less than before.
     ///
     /// # Errors
-    /// When it does not open again; then it is of no more use.
+    /// When it does not open again. Until that is tried again with success, every use is an error.
     fn reopen(&self) -> Result<(), IndexError>;
 
     /// Closes the index; every use after that is an error.
@@ -116,11 +122,18 @@ pub trait IndexHome: Send + Sync {
     /// When it does not open.
     fn open(&self) -> Result<Arc<dyn Index>, IndexError>;
 
-    /// Moves a broken index aside, so that the next opening makes an empty one.
+    /// Opens an empty index beside the one that is there, which stays as it is. One that was begun before is removed.
     ///
     /// # Errors
-    /// When it can't be moved.
-    fn move_aside(&self) -> Result<(), IndexError>;
+    /// When it does not open.
+    fn open_new(&self) -> Result<Arc<dyn Index>, IndexError>;
+
+    /// Puts the index of [`IndexHome::open_new`], which must be complete, synced and closed, in the place of the one that
+    /// is there. That one is moved aside.
+    ///
+    /// # Errors
+    /// When it can't be moved; then the old one may have been moved aside already.
+    fn adopt_new(&self) -> Result<(), IndexError>;
 }
 
 /// An index in memory, for tests and simulation. Like a disk it has a durable state beside the one that is seen, and
@@ -137,6 +150,11 @@ struct MemoryState {
     /// What the next use of the disk ends with.
     fault: Mutex<Option<IndexError>>,
     full: AtomicBool,
+    /// Whether the last reopening failed.
+    closed: AtomicBool,
+    panics: AtomicBool,
+    /// What [`IndexHome::open_new`] has made.
+    beside: Mutex<Option<MemoryIndex>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -176,6 +194,14 @@ impl MemoryIndex {
         since[..survivors].iter().for_each(|step| durable.apply(step));
         self.0.seen.write().clone_from(&durable);
         *self.0.fault.lock() = None;
+        self.0.closed.store(false, Ordering::Release);
+    }
+
+    /// Loses everything, like a disk on which the index is gone.
+    pub fn clear(&self) {
+        *self.0.seen.write() = Rows::default();
+        *self.0.durable.lock() = Rows::default();
+        self.0.since.lock().clear();
     }
 
     /// Lets the next apply or sync end with this error.
@@ -183,9 +209,14 @@ impl MemoryIndex {
         *self.0.fault.lock() = Some(error);
     }
 
-    /// Lets every apply and sync end with [`IndexError::Full`] until it is called again.
+    /// Lets every apply, sync and reopening end with a full disk until it is called again.
     pub fn set_full(&self, full: bool) {
         self.0.full.store(full, Ordering::Release);
+    }
+
+    /// Lets the next reading panic.
+    pub fn panic_next(&self) {
+        self.0.panics.store(true, Ordering::Release);
     }
 
     /// Keys in it.
@@ -195,18 +226,30 @@ impl MemoryIndex {
 
     fn check_fault(&self) -> Result<(), IndexError> {
         if self.0.full.load(Ordering::Acquire) {
-            return Err(IndexError::Full);
+            return Err(IndexError::Short(Shortage::Space));
         }
         self.0.fault.lock().take().map_or(Ok(()), Err)
+    }
+
+    fn check_open(&self) -> Result<(), IndexError> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(IndexError::Failed("it is closed".to_owned()));
+        }
+        Ok(())
     }
 }
 
 impl Index for MemoryIndex {
     fn get(&self, key: &[u8]) -> Result<Option<Versioned>, IndexError> {
+        if self.0.panics.swap(false, Ordering::AcqRel) {
+            std::panic::resume_unwind(Box::new("told to panic"));
+        }
+        self.check_open()?;
         Ok(self.0.seen.read().rows.get(key).cloned())
     }
 
     fn range(&self, range: Range<'_>) -> Result<Vec<Row>, IndexError> {
+        self.check_open()?;
         if range.end.is_some_and(|end| end <= range.start) {
             return Ok(Vec::new());
         }
@@ -222,6 +265,7 @@ impl Index for MemoryIndex {
     }
 
     fn apply(&self, changes: &Changes<'_>, applied: Option<u64>) -> Result<(), IndexError> {
+        self.check_open()?;
         self.check_fault()?;
         let changes = changes.iter().map(|(key, entry)| ((*key).clone(), entry.versioned())).collect();
         let step = Applied { changes, applied };
@@ -235,6 +279,7 @@ impl Index for MemoryIndex {
     }
 
     fn sync(&self) -> Result<(), IndexError> {
+        self.check_open()?;
         self.check_fault()?;
         let seen = self.0.seen.read();
         self.0.durable.lock().clone_from(&seen);
@@ -242,7 +287,15 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
+    /// Goes back to the last sync: what was applied since then was only in the memory of what is closed here.
     fn reopen(&self) -> Result<(), IndexError> {
+        if self.0.full.load(Ordering::Acquire) {
+            self.0.closed.store(true, Ordering::Release);
+            return Err(IndexError::Short(Shortage::Space));
+        }
+        self.0.since.lock().clear();
+        self.0.seen.write().clone_from(&self.0.durable.lock());
+        self.0.closed.store(false, Ordering::Release);
         Ok(())
     }
 
@@ -251,13 +304,22 @@ impl Index for MemoryIndex {
 
 impl IndexHome for MemoryIndex {
     fn open(&self) -> Result<Arc<dyn Index>, IndexError> {
+        self.0.closed.store(false, Ordering::Release);
         Ok(Arc::new(self.clone()))
     }
 
-    fn move_aside(&self) -> Result<(), IndexError> {
-        *self.0.seen.write() = Rows::default();
-        *self.0.durable.lock() = Rows::default();
+    fn open_new(&self) -> Result<Arc<dyn Index>, IndexError> {
+        let new = Self::new();
+        *self.0.beside.lock() = Some(new.clone());
+        Ok(Arc::new(new))
+    }
+
+    fn adopt_new(&self) -> Result<(), IndexError> {
+        let new = self.0.beside.lock().take();
+        let new = new.ok_or_else(|| IndexError::Failed("there is no new index".to_owned()))?;
         self.0.since.lock().clear();
+        self.0.durable.lock().clone_from(&new.0.durable.lock());
+        self.0.seen.write().clone_from(&self.0.durable.lock());
         Ok(())
     }
 }

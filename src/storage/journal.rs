@@ -1,6 +1,6 @@
 //! The journal: frames written one after the other into segments, each synced before it counts.
 
-use crate::storage::files::FileHandle;
+use crate::storage::files::{FileHandle, Shortage};
 use crate::storage::frame::{FrameBuilder, stored_bytes};
 use crate::storage::segments::{NoSegment, SEGMENT_HEADER_BYTES, Segment, SegmentSupply};
 
@@ -18,8 +18,8 @@ pub struct JournalEnd {
 /// Why a frame was not made durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendError {
-    /// There is no segment for it because the disk is full. Nothing was written.
-    Full,
+    /// There is no segment for it because something is short. Nothing was written.
+    Short(Shortage),
     /// Writing or syncing failed, and whether the frame is durable is not known. The journal takes nothing more.
     Failed(String),
 }
@@ -71,7 +71,7 @@ impl Journal {
     /// Writes the frame that was built and makes it durable.
     ///
     /// # Errors
-    /// [`AppendError::Full`] when nothing was written; after [`AppendError::Failed`] every further append fails.
+    /// [`AppendError::Short`] when nothing was written; after [`AppendError::Failed`] every further append fails.
     pub fn append(&mut self, frame: &mut FrameBuilder) -> Result<(), AppendError> {
         let count = u64::from(frame.count());
         let first_sequence = self.end.last_sequence + 1;
@@ -118,7 +118,7 @@ impl Journal {
         }
         let Segment { handle, seed } = match self.supply.take(first_sequence) {
             Ok(segment) => segment,
-            Err(NoSegment::Full) => return Err(AppendError::Full),
+            Err(NoSegment::Short(shortage)) => return Err(AppendError::Short(shortage)),
             Err(NoSegment::Failed(reason)) => return Err(self.fail(reason)),
         };
         let offset = SEGMENT_HEADER_BYTES as u64;

@@ -85,6 +85,11 @@ pub fn idempotency(merchant_id: &MerchantId, fingerprint: u128) -> Vec<u8> {
     key
 }
 
+/// Prefix of all entries of [`idempotency`] of all merchants.
+pub fn idempotencies() -> Vec<u8> {
+    vec![IDEMPOTENCY]
+}
+
 /// Which payment a refund belongs to.
 pub fn refund(merchant_id: &MerchantId, refund_no: &RefundNo) -> Vec<u8> {
     with_text(of_merchant(REFUND, merchant_id), refund_no.as_str())

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -46,6 +47,12 @@ impl Entry {
         let value = self.value.clone()?;
         Some(Versioned { revision: self.revision, value })
     }
+
+    /// A key and what it holds after a change of which nothing is known but the change itself.
+    pub fn from_change(change: Change) -> (Vec<u8>, Self) {
+        let Change { key, value, revision, .. } = change;
+        (key, Self { value, revision, absent_below: false })
+    }
 }
 
 /// The sealed changes, in the order of their keys.
@@ -55,6 +62,8 @@ pub type Sealed = Arc<BTreeMap<Vec<u8>, Entry>>;
 #[derive(Debug, Default)]
 pub struct Overlay {
     maps: RwLock<Maps>,
+    /// How often changes were taken back.
+    taken_back: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +101,8 @@ pub struct Page {
 impl Overlay {
     /// An empty overlay over an index that has everything up to `applied`.
     pub fn new(applied: u64) -> Self {
-        Self { maps: RwLock::new(Maps { last_sequence: applied, ..Maps::default() }) }
+        let maps = Maps { last_sequence: applied, ..Maps::default() };
+        Self { maps: RwLock::new(maps), taken_back: AtomicU64::new(0) }
     }
 
     /// Adds changes in the order of their commits; everything up to `last_sequence` is in then.
@@ -167,6 +177,25 @@ impl Overlay {
             std::mem::take(&mut maps.sealed)
         };
         drop(moved);
+    }
+
+    /// Takes changes back that the index had, everything up to `sequence`, because it may be about to lose them. They
+    /// are older than all that is held, are found behind it, and go to the index once more with what is sealed. Their
+    /// bytes are not counted: nobody could be refused instead.
+    pub fn take_back(&self, mut changes: BTreeMap<Vec<u8>, Entry>, sequence: u64) {
+        // Only who moves the sealed changes into the index calls this, so they stay what they are meanwhile.
+        let sealed = Arc::clone(&self.maps.read().sealed);
+        changes.extend(sealed.iter().map(|(key, entry)| (key.clone(), entry.clone())));
+        let mut maps = self.maps.write();
+        maps.sealed = Arc::new(changes);
+        maps.sealed_sequence.get_or_insert(sequence);
+        self.taken_back.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often changes were taken back. Who looks here and then into the index has to look again if this has grown
+    /// meanwhile.
+    pub fn taken_back(&self) -> u64 {
+        self.taken_back.load(Ordering::Acquire)
     }
 
     /// Sequence up to which changes have been added.
@@ -296,6 +325,39 @@ mod tests {
         assert_eq!((sequence, overlay.bytes()), (6, 0));
         overlay.forget_sealed();
         assert!(overlay.seal(6).is_none());
+    }
+
+    #[test]
+    fn what_is_taken_back_is_behind_everything_and_goes_again() {
+        let overlay = Overlay::new(0);
+        overlay.add([put("a", 1, false), put("b", 1, false), put("c", 1, false), put("d", 1, false)], 1);
+        overlay.seal(0).unwrap();
+        overlay.forget_sealed();
+        overlay.add([delete("b", 2), put("e", 2, true)], 2);
+        overlay.seal(1).unwrap();
+        overlay.add([put("c", 3, false), delete("d", 3)], 3);
+        let bytes = overlay.bytes();
+        let lost = ["a", "b", "c", "d"].map(|key| Entry::from_change(put(key, 1, false)));
+        overlay.take_back(BTreeMap::from(lost), 1);
+        assert_eq!((overlay.bytes(), overlay.taken_back()), (bytes, 1));
+        assert_eq!(keys(&overlay.page(b"", None, false, 10)), ["a", "b", "c", "d", "e"]);
+        assert_eq!(
+            (overlay.revision(b"a"), overlay.revision(b"b"), overlay.revision(b"c")),
+            (Some(1), Some(0), Some(3))
+        );
+        let (sealed, sequence) = overlay.seal(0).unwrap();
+        assert_eq!((sealed.len(), sequence), (5, 2));
+        assert!(sealed[b"b".as_slice()].value.is_none());
+        overlay.forget_sealed();
+        assert_eq!(overlay.lookup(b"a"), Lookup::Unknown);
+        assert_eq!(overlay.lookup(b"d"), Lookup::Deleted);
+    }
+
+    #[test]
+    fn taking_back_with_nothing_sealed_seals() {
+        let overlay = Overlay::new(7);
+        overlay.take_back(BTreeMap::from([Entry::from_change(put("a", 6, false))]), 7);
+        assert_eq!(overlay.seal(5).unwrap().1, 7);
     }
 
     #[test]

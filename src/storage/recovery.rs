@@ -1,5 +1,5 @@
 //! Opening: from what is on disk to overlay and index. The journal has the last word; an index that is of no use is
-//! moved aside and rebuilt from it.
+//! rebuilt from it and then moved aside.
 
 use std::io;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Recovery<'_> {
         }
         let index = match self.home.open() {
             Ok(index) => index,
-            Err(error @ (IndexError::Full | IndexError::Busy)) => return Err(Unusable::Refuse(error)),
+            Err(error) if error.may_pass() => return Err(Unusable::Refuse(error)),
             Err(error) => return Err(Unusable::Rebuild(error.to_string())),
         };
         let applied = index.applied();
@@ -108,7 +108,7 @@ impl Recovery<'_> {
         Ok(index)
     }
 
-    /// Moves the index aside and makes a new one of the whole journal.
+    /// Makes a new index of the whole journal. The old one stays where it is until the new one is complete.
     fn rebuild(&self, reason: &str) -> Result<Recovered, StoreError> {
         let all = segments::list(&**self.files).map_err(|error| io_error("listing the journal", &error))?;
         if all.first().is_some_and(|first| *first != 1) {
@@ -120,14 +120,17 @@ impl Recovery<'_> {
             )));
         }
         tracing::warn!(reason, segments = all.len(), "the index can't be used and is rebuilt from the journal");
-        self.home.move_aside()?;
+        // Is there anything whole to rebuild it from? The old index may be worth more than a part of the journal.
+        replay(&**self.files, ReplayRange { after: 0, durable: self.checkpointed }, &mut |_, _| Ok(()))?;
+        let new = self.home.open_new()?;
+        let (end, applied) = self.fill_new(new)?;
+        self.home.adopt_new()?;
         let index = self.home.open()?;
-        let recovered = self.fill(index).map_err(Failure::into_store_error)?;
-        let (view, files) = (Arc::clone(&recovered.view), Arc::clone(self.files));
-        // The old checkpoint stays until the new index has as much, so that an interrupted rebuilding starts again.
-        let mut applier = Applier::new(view, files, self.pace(), 0);
-        applier.pass()?;
-        applier.checkpoint()?;
+        if index.applied() < applied {
+            return Err(IndexError::Corrupt(format!("it was rebuilt and has less than sequence {applied}")).into());
+        }
+        // The old checkpoint stays until now, so that an interrupted rebuilding starts again.
+        checkpoint::write(&**self.files, applied).map_err(|error| io_error("writing the checkpoint", &error))?;
         match self.files.remove(INDEX_DAMAGED) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(io_error("removing the mark of a damaged index", &error));
@@ -135,9 +138,21 @@ impl Recovery<'_> {
             _ => {}
         }
         self.files.sync_directory("").map_err(|error| io_error("syncing the data directory", &error))?;
-        let checkpointed = recovered.view.index().applied();
-        tracing::info!(sequence = checkpointed, "the index is rebuilt");
-        Ok(Recovered { checkpointed, ..recovered })
+        tracing::info!(sequence = applied, "the index is rebuilt");
+        let view = Arc::new(View::new(Arc::new(Overlay::new(applied)), index, Arc::clone(self.files)));
+        Ok(Recovered { view, end, checkpointed: applied })
+    }
+
+    /// Fills a new index with the whole journal, makes it durable and closes it. Returns where the journal ends, and the
+    /// sequence up to which the index has everything.
+    fn fill_new(&self, new: Arc<dyn Index>) -> Result<(JournalEnd, u64), StoreError> {
+        let Recovered { view, end, .. } = self.fill(new).map_err(Failure::into_store_error)?;
+        let mut applier = Applier::new(Arc::clone(&view), Arc::clone(self.files), self.pace(), 0);
+        applier.pass()?;
+        view.index().sync()?;
+        let applied = view.index().applied();
+        view.index().close();
+        Ok((end, applied))
     }
 
     /// Replays what the index does not have.

@@ -1,12 +1,18 @@
 //! The journal's reading end: what is on disk after the process was started, whole, torn or damaged.
 //!
 //! A frame that is not right is a *torn tail* when it can be what a crash left of the last write: then it was never
-//! acknowledged, and it is overwritten with zeros. It is *damage* when anything shows that it was durable once: a
+//! acknowledged, and it is cut off. It is *damage* when anything shows that it was durable once: a
 //! valid frame behind it, a later segment (one is started only when everything before it is durable), a sequence
 //! that the index or the checkpoint has already, or a seal before it. Damage is never repaired here.
+//!
+//! The last frame may have been read from memory only: the process before can have been killed between writing and
+//! syncing it, or after a sync that failed, which the operating system does not repeat by itself. So it is written once
+//! more and synced before anybody is shown what is in it.
+
+use std::io;
 
 use crate::storage::StoreError;
-use crate::storage::files::{Files, read_all, write_zeros};
+use crate::storage::files::{FileHandle, Files, read_all};
 use crate::storage::frame::{self, ALIGNMENT, Frame, Kind};
 use crate::storage::journal::JournalEnd;
 use crate::storage::overlay::Change;
@@ -22,7 +28,8 @@ pub struct ReplayRange {
 }
 
 /// Reads the journal and hands over, frame by frame, the changes after [`ReplayRange::after`], with the sequence of
-/// the frame's last batch. Segments that hold older changes only are not read. A torn tail is removed.
+/// the frame's last batch. Segments that hold older changes only are not read. The last segment is made durable and
+/// ends with its last frame afterwards; nothing is changed when that one or one before it is found damaged.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when the journal is damaged or a part is missing, [`StoreError::Io`] when it can't be read,
@@ -75,34 +82,40 @@ impl Reader<'_> {
         let mut end = self.end.unwrap_or(JournalEnd { last_sequence: first - 1, ..JournalEnd::default() });
         let mut is_chained = self.end.is_some() || first == 1;
         let mut offset = SEGMENT_HEADER_BYTES;
+        let mut frames = Vec::new();
         while let Some(frame) = frame::parse(&bytes[offset..], seed) {
             check_order(&path, offset, &frame, end, is_chained)?;
-            end = self.take_frame(&path, offset, &frame)?;
+            end = end_of(&frame);
             is_chained = true;
+            frames.push((offset, frame));
             offset += frame.stored_bytes();
             if end.sealed {
                 break;
             }
         }
-        self.end = Some(end);
-        let rest = &bytes[offset..];
-        if rest.iter().all(|byte| *byte == 0) {
-            return Ok(());
+        let is_torn = bytes[offset..].iter().any(|byte| *byte != 0);
+        if is_torn {
+            self.judge_rest(&path, offset, &bytes[offset..], seed, end, next_segment)?;
+            tracing::warn!(file = path, offset, "the end of the journal was torn by a crash and is removed");
         }
-        self.judge_rest(&path, offset, rest, seed, end, next_segment)?;
-        tracing::warn!(file = path, offset, "the end of the journal was torn by a crash and is removed");
-        write_zeros(&*handle, offset as u64, bytes.len() as u64).map_err(|error| io_error(&path, &error))
+        if next_segment.is_none() {
+            if end.last_sequence < self.range.durable {
+                return Err(missing(end.last_sequence + 1, self.range.durable));
+            }
+            let last_frame = frames.last().map_or(offset, |(start, _)| *start);
+            make_durable(&*handle, &bytes, last_frame..offset).map_err(|error| io_error(&path, &error))?;
+        }
+        self.end = Some(end);
+        frames.iter().try_for_each(|(offset, frame)| self.show(&path, *offset, frame))
     }
 
-    fn take_frame(&mut self, path: &str, offset: usize, frame: &Frame<'_>) -> Result<JournalEnd, StoreError> {
-        let last_sequence = frame.first_sequence + u64::from(frame.count) - 1;
-        if frame.kind == Kind::Data && last_sequence > self.range.after {
-            let changes =
-                frame::decode(frame).ok_or_else(|| damaged(path, offset, "the frame's payload can't be read"))?;
-            let after = self.range.after;
-            (self.visit)(changes.into_iter().filter(|change| change.revision > after).collect(), last_sequence)?;
+    fn show(&mut self, path: &str, offset: usize, frame: &Frame<'_>) -> Result<(), StoreError> {
+        let (after, last_sequence) = (self.range.after, end_of(frame).last_sequence);
+        if frame.kind == Kind::Seal || last_sequence <= after {
+            return Ok(());
         }
-        Ok(JournalEnd { last_sequence, last_checksum: frame.checksum, sealed: frame.kind == Kind::Seal })
+        let changes = frame::decode(frame).ok_or_else(|| damaged(path, offset, "the frame's payload can't be read"))?;
+        (self.visit)(changes.into_iter().filter(|change| change.revision > after).collect(), last_sequence)
     }
 
     /// Whether what follows the last good frame is a torn tail; if not, the error says why.
@@ -132,6 +145,25 @@ impl Reader<'_> {
     }
 }
 
+/// Where the journal ends after a frame.
+fn end_of(frame: &Frame<'_>) -> JournalEnd {
+    JournalEnd {
+        last_sequence: frame.first_sequence + u64::from(frame.count) - 1,
+        last_checksum: frame.checksum,
+        sealed: frame.kind == Kind::Seal,
+    }
+}
+
+/// Writes the last frame once more, so that the next sync can't take it for written already, and cuts off what is
+/// behind it: nothing is ever added to a segment of an earlier process.
+fn make_durable(handle: &dyn FileHandle, bytes: &[u8], last_frame: std::ops::Range<usize>) -> io::Result<()> {
+    handle.write_at(last_frame.start as u64, &bytes[last_frame.clone()])?;
+    if last_frame.end < bytes.len() {
+        handle.set_length(last_frame.end as u64)?;
+    }
+    handle.sync_data()
+}
+
 fn check_order(
     path: &str,
     offset: usize,
@@ -150,19 +182,19 @@ fn check_order(
 
 fn damaged(path: &str, offset: usize, what: &str) -> StoreError {
     StoreError::Corrupt(format!(
-        "the journal is damaged: {path} at byte {offset}: {what}. Nothing was changed. Copy the data directory before \
-         anything else, check the disk, and restore this file or the whole directory from a backup"
+        "the journal is damaged: {path} at byte {offset}: {what}. The journal was not changed. Copy the data directory \
+         before anything else, check the disk, and restore this file or the whole directory from a backup"
     ))
 }
 
 fn missing(first: u64, last: u64) -> StoreError {
     StoreError::Corrupt(format!(
-        "a part of the journal is missing: sequences {first} to {last}, which have been stored. Nothing was changed. \
-         Put the missing files of {}/ back, or restore the data directory from a backup",
+        "a part of the journal is missing: sequences {first} to {last}, which have been stored. The journal was not \
+         changed. Put the missing files of {}/ back, or restore the data directory from a backup",
         segments::DIRECTORY
     ))
 }
 
-fn io_error(path: &str, error: &std::io::Error) -> StoreError {
+fn io_error(path: &str, error: &io::Error) -> StoreError {
     StoreError::Io { context: format!("reading {path}"), message: error.to_string() }
 }

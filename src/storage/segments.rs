@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::random::Random;
-use crate::storage::files::{FileHandle, Files, is_full, read_all, write_zeros};
+use crate::storage::files::{FileHandle, Files, Shortage, read_all, write_zeros};
 use crate::storage::space::Space;
 
 /// The journal's directory.
@@ -27,8 +27,8 @@ const SPARE: &str = "journal/next.tmp";
 const EXTENSION: &str = ".seg";
 const MAGIC: &[u8; 8] = b"TGSEGMT1";
 const VERSION: u32 = 1;
-/// How often room on a full disk is looked for.
-const FULL_RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a shortage is over.
+const SHORT_RETRY: Duration = Duration::from_secs(1);
 
 /// The path of the segment whose first frame has this sequence.
 pub fn path_of(first_sequence: u64) -> String {
@@ -56,15 +56,15 @@ pub struct Segment {
 /// Why there is no segment to go on in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoSegment {
-    /// The disk is full; there may be room later.
-    Full,
+    /// There is not enough of something; there may be later.
+    Short(Shortage),
     /// Something else, as the operating system says it.
     Failed(String),
 }
 
 impl NoSegment {
     fn from_io(error: &io::Error) -> Self {
-        if is_full(error) { Self::Full } else { Self::Failed(format!("preparing a journal segment: {error}")) }
+        Shortage::of(error).map_or_else(|| Self::Failed(format!("preparing a journal segment: {error}")), Self::Short)
     }
 }
 
@@ -124,7 +124,7 @@ impl SegmentSupply {
         frame_bytes_max(self.workshop.segment_bytes)
     }
 
-    /// Why the segment prepared ahead could not be made, unless that is a full disk.
+    /// Why the segment prepared ahead could not be made, unless that is a shortage that may pass.
     pub fn failure(&self) -> Option<String> {
         match &self.workshop.state.lock().spare {
             Spare::Unavailable(NoSegment::Failed(reason)) => Some(reason.clone()),
@@ -162,25 +162,25 @@ impl Drop for SegmentSupply {
 }
 
 impl Workshop {
-    /// The helper's life: has a spare ready, and while the disk is full looks for room.
+    /// The helper's life: has a spare ready, and while something is short looks whether it still is.
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.stopping {
             let is_wanted = match &state.spare {
                 Spare::Wanted => true,
-                Spare::Unavailable(NoSegment::Full) => {
-                    self.changed.wait_for(&mut state, FULL_RETRY);
+                Spare::Unavailable(NoSegment::Short(_)) => {
+                    self.changed.wait_for(&mut state, SHORT_RETRY);
                     true
                 }
                 Spare::Ready(_) if self.space.is_full() => {
-                    self.changed.wait_for(&mut state, FULL_RETRY);
+                    self.changed.wait_for(&mut state, SHORT_RETRY);
                     if !state.stopping {
                         MutexGuard::unlocked(&mut state, || self.space.restore());
                     }
                     false
                 }
                 Spare::Ready(_) => {
-                    self.changed.wait_for(&mut state, FULL_RETRY);
+                    self.changed.wait_for(&mut state, SHORT_RETRY);
                     false
                 }
                 Spare::Naming | Spare::Unavailable(NoSegment::Failed(_)) => {
@@ -210,14 +210,14 @@ impl Workshop {
             if helper.is_finished() {
                 return Err(NoSegment::Failed("the thread that prepares journal segments has ended".to_owned()));
             }
-            self.changed.wait_for(&mut state, FULL_RETRY);
+            self.changed.wait_for(&mut state, SHORT_RETRY);
         }
     }
 
     /// Prepares a segment under the temporary name, on a full disk at the ballast's expense.
     fn prepare(&self) -> Result<Segment, NoSegment> {
         let prepared = match self.try_prepare() {
-            Err(error) if is_full(&error) && self.space.give_up() => self.try_prepare(),
+            Err(error) if Shortage::of(&error) == Some(Shortage::Space) && self.space.give_up() => self.try_prepare(),
             prepared => prepared,
         };
         prepared.map_err(|error| NoSegment::from_io(&error))
@@ -236,6 +236,10 @@ impl Workshop {
     }
 
     fn make(&self) -> io::Result<Segment> {
+        // Without a look beforehand a full disk would be written to its last byte at every try.
+        if self.files.free_bytes().is_ok_and(|bytes| bytes < self.segment_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let handle = self.files.create(SPARE)?;
         handle.set_length(0)?;
         let seed = self.random.draw_u64();
@@ -350,7 +354,7 @@ mod tests {
         let supply = SegmentSupply::inline(files, Arc::clone(&space), Random::seeded(1), 4096);
         assert!(supply.take(1).is_ok());
         assert!(space.is_full());
-        assert_eq!(supply.take(2).err(), Some(NoSegment::Full));
+        assert_eq!(supply.take(2).err(), Some(NoSegment::Short(Shortage::Space)));
         assert_eq!(disk.used_bytes(), 4096, "what could not be completed is gone");
         disk.set_space_bytes(None);
         assert!(supply.take(2).is_ok());

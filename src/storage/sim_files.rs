@@ -31,6 +31,7 @@ struct Disk {
     pending_names: Vec<NameChange>,
     faults: Faults,
     syncs: u64,
+    writes: u64,
 }
 
 #[derive(Default)]
@@ -40,7 +41,8 @@ struct Inode {
     durable: Vec<u8>,
     /// Sectors written since the last sync.
     dirty: BTreeSet<usize>,
-    /// Sectors whose sync failed: like Linux, a later sync reports success without writing them.
+    /// Sectors whose sync failed: like Linux, a later sync reports success without writing them, unless they are
+    /// written again.
     lost: BTreeSet<usize>,
 }
 
@@ -58,6 +60,7 @@ struct Faults {
     syncs_before_failure: Option<u64>,
     syncs_before_power_off: Option<u64>,
     space_bytes: Option<u64>,
+    no_handles: bool,
 }
 
 impl SimFiles {
@@ -87,6 +90,11 @@ impl SimFiles {
         self.0.lock().faults.space_bytes = bytes;
     }
 
+    /// Lets every creating and opening of a file fail as if too many were open, until it is called again.
+    pub fn set_no_handles(&self, no_handles: bool) {
+        self.0.lock().faults.no_handles = no_handles;
+    }
+
     /// Bytes that all files have together.
     pub fn used_bytes(&self) -> u64 {
         self.0.lock().used_bytes()
@@ -95,6 +103,19 @@ impl SimFiles {
     /// Syncs that have succeeded so far.
     pub fn syncs(&self) -> u64 {
         self.0.lock().syncs
+    }
+
+    /// Writes that have succeeded so far.
+    pub fn writes(&self) -> u64 {
+        self.0.lock().writes
+    }
+
+    /// Ends the process but not the machine: what was written is there, synced or not, and a sync that failed before
+    /// has still not written anything. Faults end, and handles from before are dead.
+    pub fn kill(&self) {
+        let mut disk = self.0.lock();
+        disk.boot += 1;
+        disk.faults = Faults::default();
     }
 
     /// Loses what was not synced, or a part of it, as chance says. Faults end, and handles from before are dead.
@@ -171,7 +192,10 @@ fn directory_of(path: &str) -> &str {
 
 impl Inode {
     fn mark_dirty(&mut self, start: usize, end: usize) {
-        self.dirty.extend(start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+        for sector in start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
+            self.dirty.insert(sector);
+            self.lost.remove(&sector);
+        }
     }
 
     fn sync(&mut self) {
@@ -206,6 +230,10 @@ impl Inode {
 impl Disk {
     fn check_power(&self) -> io::Result<()> {
         if self.faults.powered_off { Err(io::Error::other("the power is off")) } else { Ok(()) }
+    }
+
+    fn check_handles(&self) -> io::Result<()> {
+        if self.faults.no_handles { Err(rustix::io::Errno::MFILE.into()) } else { Ok(()) }
     }
 
     fn used_bytes(&self) -> u64 {
@@ -273,6 +301,7 @@ impl Files for SimFiles {
         let inode = {
             let mut disk = self.0.lock();
             disk.check_power()?;
+            disk.check_handles()?;
             disk.new_inode(path, false)?
         };
         Ok(self.handle(inode))
@@ -282,6 +311,7 @@ impl Files for SimFiles {
         let inode = {
             let disk = self.0.lock();
             disk.check_power()?;
+            disk.check_handles()?;
             disk.inode_of(path)?
         };
         Ok(self.handle(inode))
@@ -334,6 +364,12 @@ impl Files for SimFiles {
         }
         Ok(())
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let disk = self.0.lock();
+        disk.check_power()?;
+        Ok(disk.faults.space_bytes.map_or(u64::MAX, |space| space.saturating_sub(disk.used_bytes())))
+    }
 }
 
 struct SimFile {
@@ -373,6 +409,7 @@ impl FileHandle for SimFile {
             }
             file.seen[start..end].copy_from_slice(bytes);
             file.mark_dirty(start, end);
+            disk.writes += 1;
             Ok(())
         })
     }
@@ -393,7 +430,7 @@ impl FileHandle for SimFile {
             let fails = fails_now(&mut disk.faults.syncs_before_failure);
             let file = file_of(disk, inode)?;
             if fails {
-                let dirty: Vec<usize> = file.dirty.iter().copied().collect();
+                let dirty = std::mem::take(&mut file.dirty);
                 file.lost.extend(dirty);
                 return Err(io::Error::other("injected sync error"));
             }

@@ -18,9 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::storage::files::{create_private_directory, sync_directory_at};
+use crate::storage::files::{create_private_directory, sync_directory_at, sync_parent_of};
 use crate::storage::index::{Changes, Index, IndexError, IndexHome, Range};
 use crate::storage::index_rows::{
     APPLIED_KEY, HEAD_PREFIX, assemble, decode_applied, decode_head, encode_applied, encode_head, encode_part,
@@ -28,6 +29,8 @@ use crate::storage::index_rows::{
 };
 use crate::storage::{Row, Versioned};
 
+/// Ending of the directory in which a new index is made.
+const NEW: &str = "new";
 /// Broken indexes kept for looking into.
 const ASIDE_MAX: usize = 2;
 /// Rows read before writers get a turn.
@@ -35,6 +38,11 @@ const ROWS_AT_ONCE: usize = 256;
 /// The file's lock is let go by a thread of sled's own some time after the last handle is dropped.
 const LOCK_TRIES_MAX: u32 = 250;
 const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// How long a reader that is a task waits for a batch of changes before it makes room for other tasks: reopening takes
+/// a hundred times as long.
+const WAIT_ON_WORKER: Duration = Duration::from_millis(2);
+/// Files that opening needs beside what closing frees.
+const OPENING_HANDLES: usize = 4;
 
 /// A directory that holds, or will hold, an index.
 #[derive(Clone, Debug)]
@@ -63,6 +71,17 @@ impl SledHome {
         aside
     }
 
+    fn swap(&self) -> std::io::Result<()> {
+        if let Some(prefix) = self.aside_prefix().filter(|_| self.directory.exists()) {
+            let number = self.aside().last().map_or(1, |(number, _)| number + 1);
+            let target = self.directory.with_file_name(format!("{prefix}{number}"));
+            fs::rename(&self.directory, &target)?;
+            tracing::warn!(aside = %target.display(), "the old index is moved aside");
+        }
+        fs::rename(self.directory.with_extension(NEW), &self.directory)?;
+        sync_parent_of(&self.directory)
+    }
+
     fn aside_prefix(&self) -> Option<String> {
         Some(format!("{}.broken-", self.directory.file_name()?.to_str()?))
     }
@@ -75,17 +94,23 @@ impl IndexHome for SledHome {
         Ok(Arc::new(SledIndex { home: self.clone(), opened: RwLock::new(Some(opened)), applied }))
     }
 
-    fn move_aside(&self) -> Result<(), IndexError> {
-        let Some(prefix) = self.aside_prefix().filter(|_| self.directory.exists()) else { return Ok(()) };
-        let aside = self.aside();
-        let number = aside.last().map_or(1, |(number, _)| number + 1);
-        let target = self.directory.with_file_name(format!("{prefix}{number}"));
-        let moved = fs::rename(&self.directory, &target).and_then(|()| {
-            aside.iter().rev().skip(ASIDE_MAX - 1).try_for_each(|(_, path)| fs::remove_dir_all(path))?;
-            target.parent().map_or(Ok(()), sync_directory_at)
-        });
-        tracing::warn!(aside = %target.display(), "the index is moved aside");
-        moved.map_err(|error| IndexError::from_io(&error))
+    fn open_new(&self) -> Result<Arc<dyn Index>, IndexError> {
+        let directory = self.directory.with_extension(NEW);
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(IndexError::from_io(&error)),
+            _ => Self { directory, cache_bytes: self.cache_bytes }.open(),
+        }
+    }
+
+    fn adopt_new(&self) -> Result<(), IndexError> {
+        self.swap().map_err(|error| IndexError::from_io(&error))?;
+        // Only now: had anything failed before, an old one would have been better than none.
+        for (_, path) in self.aside().iter().rev().skip(ASIDE_MAX) {
+            if let Err(error) = fs::remove_dir_all(path) {
+                tracing::warn!(path = %path.display(), %error, "an index that was moved aside can't be removed");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -119,7 +144,7 @@ impl Opened {
         let synced = File::open(directory.join("db")).and_then(|file| {
             file.sync_data()?;
             sync_directory_at(directory)?;
-            directory.parent().map_or(Ok(()), sync_directory_at)?;
+            sync_parent_of(directory)?;
             Ok(file)
         });
         let file = synced.map_err(|error| IndexError::from_io(&error))?;
@@ -129,7 +154,11 @@ impl Opened {
     fn read_applied(&self) -> Result<u64, IndexError> {
         guarded(|| match self.tree.get(APPLIED_KEY).map_err(classify)? {
             Some(stored) => decode_applied(&stored),
-            None if self.tree.is_empty() => Ok(0),
+            // Before anything else is in it: then a crash never leaves rows and no word of what they are.
+            None if self.tree.is_empty() => {
+                self.tree.insert(APPLIED_KEY, &encode_applied(0)).map_err(classify)?;
+                Ok(0)
+            }
             None => Err(IndexError::Corrupt("it does not say up to where it was written".to_owned())),
         })
     }
@@ -196,7 +225,7 @@ impl Opened {
 
 impl SledIndex {
     fn read<T>(&self, work: impl FnOnce(&Opened) -> Result<T, IndexError>) -> Result<T, IndexError> {
-        let opened = self.opened.read();
+        let opened = read_waiting(&self.opened);
         let opened = opened.as_ref().ok_or_else(closed)?;
         guarded(|| work(opened))
     }
@@ -257,6 +286,10 @@ impl Index for SledIndex {
     }
 
     fn reopen(&self) -> Result<(), IndexError> {
+        // Are there enough handles? As long as it is not closed, it can be read.
+        let handles: Result<Vec<File>, _> =
+            (0..OPENING_HANDLES).map(|_| File::open(self.home.directory.join("db"))).collect();
+        drop(handles.map_err(|error| IndexError::from_io(&error))?);
         let mut opened = self.opened.write();
         guarded(|| {
             drop(opened.take());
@@ -274,6 +307,18 @@ impl Index for SledIndex {
             drop(opened);
             Ok(())
         });
+    }
+}
+
+/// Takes the lock for reading. A wait of any length makes room for the runtime's other tasks, if it is one with several
+/// threads: on a single one nothing else could run in any case.
+pub(super) fn read_waiting<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    if let Some(guard) = lock.try_read_for(WAIT_ON_WORKER) {
+        return guard;
+    }
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| lock.read()),
+        _ => lock.read(),
     }
 }
 

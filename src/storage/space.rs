@@ -17,6 +17,8 @@ pub struct Space {
     files: Arc<dyn Files>,
     ballast_bytes: u64,
     full: AtomicBool,
+    /// Whether the index has no room. Only its next success shows that it has, whatever fits elsewhere.
+    index_full: AtomicBool,
     /// Held while the ballast is made or given up, so that one does not cross the other.
     ballast: Mutex<()>,
 }
@@ -24,7 +26,13 @@ pub struct Space {
 impl Space {
     /// Makes the ballast unless it is there in full size. A disk without room for it counts as full.
     pub fn open(files: Arc<dyn Files>, ballast_bytes: u64) -> Self {
-        let space = Self { files, ballast_bytes, full: AtomicBool::new(false), ballast: Mutex::new(()) };
+        let space = Self {
+            files,
+            ballast_bytes,
+            full: AtomicBool::new(false),
+            index_full: AtomicBool::new(false),
+            ballast: Mutex::new(()),
+        };
         if !space.has_ballast() {
             space.full.store(true, Ordering::Release);
             space.restore();
@@ -34,7 +42,18 @@ impl Space {
 
     /// Whether the disk was full when it was last asked for space.
     pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Acquire)
+        self.full.load(Ordering::Acquire) || self.index_full.load(Ordering::Acquire)
+    }
+
+    /// Notes that the index has no room, and gives the ballast up.
+    pub fn index_is_full(&self) {
+        self.index_full.store(true, Ordering::Release);
+        self.give_up();
+    }
+
+    /// Notes that the index could be written.
+    pub fn index_has_room(&self) {
+        self.index_full.store(false, Ordering::Release);
     }
 
     /// Notes that the disk is full and gives the ballast up. Returns whether that made room.
@@ -50,8 +69,12 @@ impl Space {
         }
     }
 
-    /// Makes the ballast again if there is room for it; then the disk no longer counts as full.
+    /// Makes the ballast again if there is room for it; then the disk no longer counts as full. While the index has no
+    /// room, the ballast must not take what there is.
     pub fn restore(&self) -> bool {
+        if self.index_full.load(Ordering::Acquire) {
+            return false;
+        }
         let _crossing = self.ballast.lock();
         match self.make_ballast() {
             Ok(()) => {
@@ -82,6 +105,9 @@ impl Space {
         if self.has_ballast() {
             return Ok(());
         }
+        if self.files.free_bytes().is_ok_and(|bytes| bytes < self.ballast_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let handle = self.files.create(BALLAST)?;
         write_zeros(&*handle, 0, self.ballast_bytes)?;
         self.files.sync_directory("")
@@ -107,6 +133,27 @@ mod tests {
         files.set_space_bytes(Some(10_000));
         assert!(space.restore());
         assert_eq!((space.is_full(), files.used_bytes()), (false, 10_000));
+    }
+
+    #[test]
+    fn an_index_without_room_keeps_the_disk_full_until_it_has_some() {
+        let files = SimFiles::new();
+        let space = Space::open(Arc::new(files.clone()), 10_000);
+        space.index_is_full();
+        assert!(space.is_full() && !space.restore() && files.used_bytes() == 0);
+        space.index_has_room();
+        assert!(space.is_full(), "the ballast is missing still");
+        assert!(space.restore() && !space.is_full());
+    }
+
+    #[test]
+    fn looking_for_room_writes_nothing() {
+        let files = SimFiles::new();
+        files.set_space_bytes(Some(5_000));
+        let space = Space::open(Arc::new(files.clone()), 10_000);
+        let writes = files.writes();
+        assert!(!space.restore());
+        assert_eq!(files.writes(), writes);
     }
 
     #[test]

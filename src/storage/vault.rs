@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::random::Random;
+use crate::storage::files::create_private_directory;
 
 const FORM: u8 = 1;
 const KEY_BYTES: usize = 32;
@@ -133,7 +134,7 @@ fn write_key_file(path: &Path, key: &[u8; KEY_BYTES]) -> std::io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    std::fs::create_dir_all(directory)?;
+    create_private_directory(directory)?;
     let temporary = path.with_extension("tmp");
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(Zeroizing::new(hex::encode(key)).as_bytes())?;

@@ -55,11 +55,18 @@ impl View {
     /// # Errors
     /// When the index can't be read.
     pub fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
-        match self.overlay.lookup(key) {
-            Lookup::Found(versioned) => Ok(Some(versioned)),
-            Lookup::Deleted => Ok(None),
+        loop {
+            let taken_back = self.overlay.taken_back();
+            match self.overlay.lookup(key) {
+                Lookup::Found(versioned) => return Ok(Some(versioned)),
+                Lookup::Deleted => return Ok(None),
+                Lookup::Unknown => {}
+            }
             // Asked after the overlay: what has left the overlay by now was in the index before.
-            Lookup::Unknown => self.index.get(key).map_err(|error| self.note(error)),
+            let found = self.index.get(key);
+            if self.overlay.taken_back() == taken_back {
+                return found.map_err(|error| self.note(error));
+            }
         }
     }
 
@@ -68,14 +75,20 @@ impl View {
     /// # Errors
     /// When the index can't be read.
     pub fn revision(&self, key: &[u8]) -> Result<KnownRevision, StoreError> {
-        if let Some(revision) = self.overlay.revision(key) {
-            return Ok(KnownRevision { revision, absent_everywhere: false });
+        loop {
+            let taken_back = self.overlay.taken_back();
+            if let Some(revision) = self.overlay.revision(key) {
+                return Ok(KnownRevision { revision, absent_everywhere: false });
+            }
+            let found = self.index.get(key);
+            if self.overlay.taken_back() == taken_back {
+                let found = found.map_err(|error| self.note(error))?;
+                return Ok(KnownRevision {
+                    revision: found.as_ref().map_or(ABSENT, |versioned| versioned.revision),
+                    absent_everywhere: found.is_none(),
+                });
+            }
         }
-        let found = self.index.get(key).map_err(|error| self.note(error))?;
-        Ok(KnownRevision {
-            revision: found.as_ref().map_or(ABSENT, |versioned| versioned.revision),
-            absent_everywhere: found.is_none(),
-        })
     }
 
     /// A page of rows.
@@ -89,6 +102,7 @@ impl View {
         let mut rows = Vec::new();
         loop {
             let wanted = scan.limit - rows.len();
+            let taken_back = self.overlay.taken_back();
             let page = self.overlay.page(&start, end.as_deref(), scan.reverse, wanted.max(PAGE_ENTRIES_MIN));
             let last_key = page.entries.last().map(|(key, _)| key.clone()).filter(|_| !page.complete);
             // Of the index only what the page covers: beyond it the overlay has not been looked at.
@@ -104,7 +118,11 @@ impl View {
                 // The page can hide or replace this many of them.
                 rows_max: wanted + page.entries.len(),
             };
-            let index_rows = self.index.range(range).map_err(|error| self.note(error))?;
+            let index_rows = self.index.range(range);
+            if self.overlay.taken_back() != taken_back {
+                continue;
+            }
+            let index_rows = index_rows.map_err(|error| self.note(error))?;
             merge(&mut rows, page, index_rows, scan);
             match last_key {
                 Some(last) if rows.len() < scan.limit => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::storage::files::sync_directory_at;
+use crate::storage::files::sync_parent_of;
 
 /// A file that is written whole.
 #[derive(Clone, Debug)]
@@ -52,7 +52,18 @@ impl WholeFile {
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&temporary, &self.path)?;
-        self.path.parent().map_or(Ok(()), sync_directory_at)
+        sync_parent_of(&self.path)
+    }
+
+    /// Removes it, if it is there. Blocks until that is on disk.
+    ///
+    /// # Errors
+    /// When that fails; it may be there still.
+    pub fn remove(&self) -> std::io::Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| sync_parent_of(&self.path)),
+        }
     }
 }
 

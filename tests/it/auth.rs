@@ -384,7 +384,7 @@ async fn secrets_are_in_no_log_no_debug_output_and_no_file() {
     let endpoint = shop.post_with_key("/api/v1/webhooks/endpoints", json!({ "url": receiver.url }), "k-1").await;
     let endpoint = endpoint.expect(201, "SUCCESS");
     receiver.answer(500);
-    let token = "tok_visa_0123456789";
+    let token = "281234567890123456789012";
     let more = json!({ "payment_token": token, "customer_email": "payer@mail.example", "channel": "alipay" });
     let paid = shop.pay("O-1", 900, more).await;
     assert_eq!(paid.status, 201, "{}", paid.text);

@@ -7,6 +7,7 @@ mod auth;
 mod input;
 mod limits;
 mod payments;
+mod reload;
 mod restart;
 mod support;
 mod tidy;

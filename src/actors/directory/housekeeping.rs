@@ -15,6 +15,8 @@ const PUT_AWAY_ROUND_MAX: usize = 1_024;
 /// When there is no room, a merchant is idle enough after this.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(1);
 const PAUSE_UNDER_PRESSURE: Duration = Duration::from_millis(100);
+/// Longer than an actor takes from reading the time for a request to noting that it has admitted something.
+const DECIDING_MAX: Duration = Duration::from_millis(100);
 
 /// Runs until the directory is gone.
 pub(super) async fn run(directory: Weak<Inner>) {
@@ -31,6 +33,7 @@ pub(super) async fn run(directory: Weak<Inner>) {
             return;
         }
         let idle = if pressed { IDLE_UNDER_PRESSURE.min(inner.settings.idle) } else { inner.settings.idle };
+        inner.tell_completeness();
         inner.ask_for_snapshots();
         inner.put_idle_away(idle).await;
         drop(inner);
@@ -50,6 +53,14 @@ async fn pressed(directory: &Weak<Inner>) {
 }
 
 impl Inner {
+    /// Says up to when every admission is in a snapshot.
+    fn tell_completeness(&self) {
+        // Read before the merchants are looked at: what they admit meanwhile is later.
+        let before = self.surroundings.clock.now().minus(DECIDING_MAX);
+        let oldest = self.slots.iter().filter_map(|entry| entry.value().incomplete_since()).min();
+        self.surroundings.snapshots.complete(oldest.map_or(before, |oldest| oldest.min(before)));
+    }
+
     /// Asks every changed merchant for a snapshot, without waiting.
     fn ask_for_snapshots(&self) {
         for slot in self.slots_that(|slot| slot.unsaved.load(Ordering::Acquire), usize::MAX) {

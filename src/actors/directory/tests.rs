@@ -30,12 +30,16 @@ const START: Timestamp = Timestamp::from_unix_ms(1_737_715_200_000);
 struct Shelf {
     snapshots: Mutex<HashMap<MerchantId, LimiterSnapshot>>,
     full: AtomicBool,
-    unseen: Mutex<Option<UnseenSpan>>,
+    unseen: Mutex<Vec<UnseenSpan>>,
+    complete_until: Mutex<Option<Timestamp>>,
+    /// How often an actor has asked what it starts with.
+    loads: AtomicUsize,
 }
 
 impl LimiterSnapshots for Shelf {
     fn load(&self, merchant_id: &MerchantId) -> Loaded {
-        Loaded { snapshot: self.snapshots.lock().get(merchant_id).cloned(), unseen: *self.unseen.lock() }
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        Loaded { snapshot: self.snapshots.lock().get(merchant_id).cloned(), unseen: self.unseen.lock().clone() }
     }
 
     fn save(&self, merchant_id: &MerchantId, snapshot: LimiterSnapshot) -> bool {
@@ -44,6 +48,10 @@ impl LimiterSnapshots for Shelf {
         }
         self.snapshots.lock().insert(merchant_id.clone(), snapshot);
         true
+    }
+
+    fn complete(&self, until: Timestamp) {
+        *self.complete_until.lock() = Some(until);
     }
 }
 
@@ -285,7 +293,7 @@ async fn a_failed_actor_is_followed_by_one_that_knows_what_is_in_flight_and_is_c
 async fn after_a_crash_every_merchant_is_charged_at_its_first_request() {
     let bench = Bench::manual().await;
     let crashed = UnseenSpan { since: START.minus(Duration::from_secs(3)), until: START.minus(Duration::from_secs(1)) };
-    *bench.shelf.unseen.lock() = Some(crashed);
+    *bench.shelf.unseen.lock() = vec![crashed];
     let refused = refusal(bench.admit().await);
     assert_eq!((refused.limit(), refused.wait()), (Policy::Second, Duration::from_secs(1)));
 }
@@ -335,6 +343,20 @@ async fn the_housekeeper_saves_what_has_changed_and_makes_room() {
     assert_eq!(bench.supervisor.children(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn windows_are_not_called_complete_before_every_merchant_was_saved() {
+    let bench = Bench::start(SETTINGS, Clock::virtual_from(START)).await;
+    bench.shelf.full.store(true, Ordering::SeqCst);
+    assert_eq!(bench.admitted(1).await, 1);
+    drop(bench.directory.admit(request("m_2")).await.unwrap());
+    let complete_until = || bench.shelf.complete_until.lock().unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(complete_until() <= START.plus(Duration::from_millis(1)), "nothing could be saved");
+    bench.shelf.full.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(complete_until() >= START.plus(Duration::from_secs(30)));
+}
+
 #[tokio::test]
 async fn stopping_hands_everything_over_and_lets_nothing_through() {
     let bench = Bench::manual().await;
@@ -353,4 +375,14 @@ async fn a_cost_that_never_fits_is_told_so() {
     let bench = Bench::manual().await;
     let dear = AdmitRequest { cost: 21, ..request("m_1") };
     assert_eq!(bench.directory.admit(dear).await.unwrap_err(), Refused::CostTooLarge { cost_max: 20 });
+}
+
+#[tokio::test]
+async fn a_request_that_goes_away_while_the_actor_starts_leaves_one_actor() {
+    let bench = Bench::manual().await;
+    assert!(futures_util::FutureExt::now_or_never(bench.admit()).is_none(), "the start is in a task of its own");
+    assert_eq!(bench.admitted(3).await, 3);
+    assert_eq!(bench.shelf.loads.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.supervisor.children(), 1);
+    assert!(bench.put_away().await, "nobody holds the merchant any more");
 }

@@ -199,6 +199,13 @@ impl Slot {
         *self.complete_at.lock() = Some(wall);
     }
 
+    /// Since when there may be admissions that no snapshot has; `None` when there are none.
+    pub fn incomplete_since(&self) -> Option<Timestamp> {
+        let is_incomplete =
+            self.unsaved.load(Ordering::Acquire) || self.save_asked.load(Ordering::Acquire) || self.is_leaving();
+        if is_incomplete { *self.complete_at.lock() } else { None }
+    }
+
     /// Notes that the merchant has been put away for good; a successor may come.
     pub fn gone(&self) {
         self.gone.store(true, Ordering::Release);

@@ -71,6 +71,7 @@ fn request() -> RouteRequest<'static> {
         allowed: &[],
         tier: "starter",
         tried: &[],
+        refusing_token: &[],
         needs_pre_auth: false,
         draw: 1,
     }

@@ -18,6 +18,10 @@ use crate::domain::time::Timestamp;
 /// Endpoints with an actor at once. Above, the others wait until one is put away; what is due stays in the store.
 pub(super) const ACTORS_MAX: usize = 50_000;
 
+/// First tries in flight to an endpoint that has never taken a webhook: enough to find out, and too few to take all
+/// places from others while it hangs.
+const UNPROVEN_FIRST_TRIES_MAX: usize = 2;
+
 /// Finds the actor of an endpoint. Cheap to clone; clones are the same directory.
 #[derive(Clone)]
 pub struct WebhookDirectory {
@@ -59,6 +63,8 @@ pub(super) enum Reservation {
     NotNeeded,
     /// As many retries as may be are under way.
     NoRoomForRetry,
+    /// As many first tries as an endpoint gets that has never taken one are under way.
+    NoRoomForFirstTry,
     /// As many requests as may be are under way.
     NoRoom,
 }
@@ -73,6 +79,11 @@ impl Entry {
             // An actor that has just failed does not take it; its successor looks first thing.
             let _ = actor.cast(EndpointMessage::Look);
         }
+    }
+
+    /// First tries under way.
+    fn first_tries(&self) -> usize {
+        self.in_flight.len().saturating_sub(self.doubtful_in_flight)
     }
 
     fn is_quiet(&self) -> bool {
@@ -110,6 +121,24 @@ impl WebhookDirectory {
         }
         inner.entries.insert(endpoint_id.clone(), Entry { is_poked: true, ..Entry::default() });
         let _ = supervisor.cast(SupervisorMessage::Start(endpoint_id.clone()));
+    }
+
+    /// Whether nobody sees to an endpoint of which something should have been sent a while ago: nothing is under way, held
+    /// back or about to be looked at.
+    pub(super) fn is_forgotten(&self, endpoint_id: &EndpointId, now: Timestamp) -> bool {
+        let inner = self.inner.lock();
+        if inner.is_overflowing {
+            // It may have been turned away, and is looked for by other means.
+            return false;
+        }
+        let Some(entry) = inner.entries.get(endpoint_id) else { return true };
+        if entry.is_poked
+            && let Some(actor) = &entry.actor
+        {
+            // It is busy, or has missed the poke; looking once more does no harm.
+            let _ = actor.cast(EndpointMessage::Look);
+        }
+        entry.is_quiet() && entry.held.values().all(|until| *until <= now)
     }
 
     /// Actors may be started from now on.
@@ -200,6 +229,7 @@ impl WebhookDirectory {
         endpoint_id: &EndpointId,
         notification_id: &NotificationId,
         is_first_try: bool,
+        is_proven: bool,
     ) -> Reservation {
         let mut inner = self.inner.lock();
         let in_flight_max = inner.in_flight_max;
@@ -209,6 +239,9 @@ impl WebhookDirectory {
         }
         if entry.in_flight.len() >= in_flight_max {
             return Reservation::NoRoom;
+        }
+        if is_first_try && !is_proven && entry.first_tries() >= UNPROVEN_FIRST_TRIES_MAX {
+            return Reservation::NoRoomForFirstTry;
         }
         if !is_first_try {
             if entry.doubtful_in_flight >= doubtful_max(in_flight_max) {

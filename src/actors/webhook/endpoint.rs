@@ -14,7 +14,7 @@ use crate::actors::webhook::reader::EndpointReader;
 use crate::actors::webhook::send::{self, Due};
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{DueEntry, EndpointStatus};
+use crate::domain::webhook::EndpointStatus;
 use crate::storage::{Row, Scan, StoreError, keys, prefix_end, record};
 
 /// Longest sleep. Due times are times of day, so a clock that is set forward is noticed within this.
@@ -44,6 +44,8 @@ pub(super) struct EndpointState {
     reader: Arc<EndpointReader>,
     /// Due by now and not started, in the order of their due times; at most `horizon_max`.
     window: VecDeque<Waiting>,
+    /// The endpoint has taken a webhook before.
+    is_proven: bool,
     sleep: u64,
     sleeper: Option<JoinHandle<Result<(), MessagingErr<EndpointMessage>>>>,
 }
@@ -61,8 +63,17 @@ enum Room {
     Enough,
     /// Not all retries. New first tries still can be.
     ForFirstTriesOnly,
+    /// Not all first tries, because the endpoint has never taken one. Retries still can be.
+    ForRetriesOnly,
     /// Nothing more can.
     None,
+}
+
+impl Room {
+    /// What is left of the room when only `rest` of it is.
+    fn without(self, rest: Self) -> Self {
+        if self == Self::Enough || self == rest { rest } else { Self::None }
+    }
 }
 
 /// What is left after a look.
@@ -86,7 +97,15 @@ impl Actor for EndpointActor {
         (engine, endpoint_id): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let reader = Arc::new(EndpointReader::new(endpoint_id.clone()));
-        Ok(EndpointState { engine, endpoint_id, reader, window: VecDeque::new(), sleep: 0, sleeper: None })
+        Ok(EndpointState {
+            engine,
+            endpoint_id,
+            reader,
+            window: VecDeque::new(),
+            is_proven: false,
+            sleep: 0,
+            sleeper: None,
+        })
     }
 
     async fn handle(
@@ -133,34 +152,38 @@ impl EndpointState {
 
     fn sleep_until(&mut self, myself: &ActorRef<EndpointMessage>, at: Timestamp) {
         let sleep = self.sleep;
-        let duration = at.since(self.engine.parts.clock.now()).min(SLEEP_MAX);
+        let duration = at.since(self.engine.due_now()).min(SLEEP_MAX);
         self.sleeper = Some(myself.send_after(duration, move || EndpointMessage::Wake { sleep }));
     }
 
     /// Whether this actor is put away although something is due later, because others have no room at all. It is
     /// started again with those that were turned away.
     fn makes_room_for_others(&self, next_at: Timestamp) -> bool {
-        next_at.since(self.engine.parts.clock.now()) > SLEEP_MAX && self.engine.directory.is_overflowing()
+        next_at.since(self.engine.due_now()) > SLEEP_MAX && self.engine.directory.is_overflowing()
     }
 
     /// Starts what is due and fits.
     fn look(&mut self) -> Result<Left, ActorProcessingErr> {
-        let now = self.engine.parts.clock.now();
+        let now = self.engine.due_now();
         for _ in 0..REFILLS_MAX {
             let known = self.engine.directory.begin_look(&self.endpoint_id, now);
             if self.start_ready(now) == Room::None {
                 return Ok(Left::NoRoom);
             }
             let Some(refilled) = self.refill(now, &known)? else { return Ok(Left::Nothing) };
-            if self.start_ready(now) != Room::Enough {
-                return Ok(Left::NoRoom);
+            let room = self.start_ready(now);
+            match room {
+                Room::Enough => {}
+                Room::ForRetriesOnly if refilled.is_whole => {}
+                Room::ForRetriesOnly | Room::ForFirstTriesOnly | Room::None => return Ok(Left::NoRoom),
             }
             if refilled.is_whole {
-                let waiting = self.window.iter().map(|waiting| waiting.ready_at).min();
-                return Ok(match (waiting, refilled.next_due_at) {
-                    (None, None) => Left::Nothing,
-                    (Some(at), None) | (None, Some(at)) => Left::Later(at),
-                    (Some(at), Some(other_at)) => Left::Later(at.min(other_at)),
+                // What is ready and had no room is started when something else has ended.
+                let waiting = self.window.iter().map(|waiting| waiting.ready_at).filter(|ready_at| *ready_at > now);
+                return Ok(match waiting.chain(refilled.next_due_at).min() {
+                    Some(at) => Left::Later(at),
+                    None if room == Room::Enough => Left::Nothing,
+                    None => Left::NoRoom,
                 });
             }
         }
@@ -180,13 +203,17 @@ impl EndpointState {
             }
             let due = &next.due;
             let is_first_try = due.entry.is_first_try();
-            match self.engine.directory.reserve(&self.endpoint_id, &due.notification_id, is_first_try) {
+            match self.engine.directory.reserve(&self.endpoint_id, &due.notification_id, is_first_try, self.is_proven) {
                 Reservation::NotNeeded => {}
                 Reservation::Granted(class) => {
                     send::start(Arc::clone(&self.engine), Arc::clone(&self.reader), next.due, class);
                 }
                 Reservation::NoRoomForRetry => {
-                    room = Room::ForFirstTriesOnly;
+                    room = room.without(Room::ForFirstTriesOnly);
+                    stay.push_back(next);
+                }
+                Reservation::NoRoomForFirstTry => {
+                    room = room.without(Room::ForRetriesOnly);
                     stay.push_back(next);
                 }
                 Reservation::NoRoom => {
@@ -209,12 +236,15 @@ impl EndpointState {
         let all_end = prefix_end(&keys::notifications_due_of(&self.endpoint_id));
         let mut rows = self.due_rows(Some(due_end.clone()), limit)?;
         let later = store.scan(&Scan { start: due_end, end: all_end.clone(), limit: 1, reverse: false })?;
-        let Some(first) = rows.first().or(later.first()) else {
+        let Some(merchant_id) =
+            rows.iter().chain(&later).find_map(|row| self.read(row)).map(|due| due.entry.merchant_id)
+        else {
             self.window.clear();
             return Ok(None);
         };
-        let merchant_id = record::decode::<DueEntry>(&first.versioned.value)?.merchant_id;
-        let endpoint = self.reader.load(store, &self.engine.parts.vault, &merchant_id, now)?;
+        let endpoint =
+            self.reader.load(store, &self.engine.parts.vault, &merchant_id, self.engine.parts.clock.now())?;
+        self.is_proven = endpoint.as_ref().is_some_and(|loaded| loaded.endpoint.proven_at.is_some());
         let mut next_due_at = later.first().and_then(|row| keys::parse_notification_due(&row.key)).map(|due| due.1);
         let is_deleted = endpoint.is_none();
         match endpoint.map(|loaded| loaded.endpoint.status) {
@@ -243,21 +273,25 @@ impl EndpointState {
     }
 
     fn waiting(&self, row: &Row, known: &Look) -> Option<Waiting> {
-        let (_, due_at, notification_id) = keys::parse_notification_due(&row.key)?;
-        if known.in_flight.contains(&notification_id) {
-            return None;
-        }
-        let entry = match record::decode(&row.versioned.value) {
-            Ok(entry) => entry,
-            Err(error) => {
-                tracing::error!(endpoint_id = %self.endpoint_id, %notification_id, %error, "a due entry is skipped");
-                return None;
-            }
-        };
-        let held_until = known.held.get(&notification_id).copied().unwrap_or_default();
-        let ready_at = self.spread(due_at, &notification_id).max(held_until);
-        let due = Due { endpoint_id: self.endpoint_id.clone(), due_at, notification_id, entry };
+        let due = self.read(row).filter(|due| !known.in_flight.contains(&due.notification_id))?;
+        let held_until = known.held.get(&due.notification_id).copied().unwrap_or_default();
+        let ready_at = self.spread(due.due_at, &due.notification_id).max(held_until);
         Some(Waiting { due, ready_at })
+    }
+
+    /// What a row of the due index says; one that can't be read is passed over.
+    fn read(&self, row: &Row) -> Option<Due> {
+        let Some((_, due_at, notification_id)) = keys::parse_notification_due(&row.key) else {
+            self.engine.unreadable.report(&row.key, "its key has no time and notification");
+            return None;
+        };
+        match record::decode(&row.versioned.value) {
+            Ok(entry) => Some(Due { endpoint_id: self.endpoint_id.clone(), due_at, notification_id, entry }),
+            Err(error) => {
+                self.engine.unreadable.report(&row.key, error);
+                None
+            }
+        }
     }
 
     /// When something may be started that was due at `due_at`: what waited while we were not running is spread over

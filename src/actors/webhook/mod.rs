@@ -13,8 +13,10 @@ mod permits;
 mod reader;
 mod send;
 mod supervisor;
+mod sweep;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
@@ -25,10 +27,11 @@ use crate::clock::Clock;
 use crate::config::WebhookConfig;
 use crate::delivery::Deliver;
 use crate::domain::ids::EndpointId;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Monotonic, Timestamp};
 use crate::domain::webhook::{Schedule, ScheduleSettings};
 use crate::random::Random;
 use crate::storage::Store;
+use crate::storage::unreadable::UnreadableRows;
 use crate::storage::vault::Vault;
 
 pub use directory::WebhookDirectory;
@@ -79,6 +82,18 @@ struct Engine {
     stopping: CancellationToken,
     giving_up: CancellationToken,
     started_at: Timestamp,
+    started: Monotonic,
+    unreadable: UnreadableRows,
+    reminded_total: AtomicU64,
+}
+
+impl Engine {
+    /// The time by which things are due: the time of day, but never less than our start and the time since, so that a
+    /// clock that is set back holds up nothing.
+    fn due_now(&self) -> Timestamp {
+        let clock = &self.parts.clock;
+        clock.now().max(self.started_at.plus(clock.monotonic().since(self.started)))
+    }
 }
 
 /// The running actors.
@@ -103,7 +118,7 @@ impl WebhookActors {
         });
         let directory = WebhookDirectory::new(config.endpoint_in_flight_max);
         let permits = Permits::new(config.in_flight_max);
-        let started_at = parts.clock.now();
+        let (started_at, started) = (parts.clock.now(), parts.clock.monotonic());
         let engine = Arc::new(Engine {
             parts,
             schedule,
@@ -114,6 +129,9 @@ impl WebhookActors {
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
             started_at,
+            started,
+            unreadable: UnreadableRows::default(),
+            reminded_total: AtomicU64::new(0),
         });
         let (supervisor, _) = Actor::spawn(None, Supervisor, Arc::clone(&engine))
             .await
@@ -145,6 +163,12 @@ impl WebhookActors {
     /// Actors in memory.
     pub fn active(&self) -> usize {
         self.engine.directory.len()
+    }
+
+    /// Endpoints that had something due and were found without anybody seeing to it, since the start. Each is a fault of
+    /// this program that was made good.
+    pub fn reminded_total(&self) -> u64 {
+        self.engine.reminded_total.load(Ordering::Relaxed)
     }
 
     /// Whether an endpoint's actor is in memory.

@@ -82,7 +82,7 @@ pub(super) fn start(engine: Arc<Engine>, reader: Arc<EndpointReader>, due: Due, 
     let sends = engine.sends.clone();
     sends.spawn(async move {
         // Unless it ends in order it was cut off or panicked, and must not be tried again at once.
-        let hold_until = Some(engine.parts.clock.now().plus(HOLD));
+        let hold_until = Some(engine.due_now().plus(HOLD));
         let mut place = Place { engine: Arc::clone(&engine), due, hold_until, is_success: None };
         match send(&engine, &reader, &place.due, class).await {
             Ok(is_success) => {
@@ -92,7 +92,7 @@ pub(super) fn start(engine: Arc<Engine>, reader: Arc<EndpointReader>, due: Due, 
             Err(trouble) => {
                 let Due { endpoint_id, notification_id, .. } = &place.due;
                 tracing::error!(%endpoint_id, %notification_id, %trouble, "a webhook has to wait");
-                place.hold_until = Some(engine.parts.clock.now().plus(HOLD));
+                place.hold_until = Some(engine.due_now().plus(HOLD));
             }
         }
     });
@@ -200,9 +200,9 @@ async fn end_without_endpoint(engine: &Engine, due: &Due) -> Result<(), StoreErr
 }
 
 /// Commits a result: the notification, its old entry, its new one if there is to be one, and the endpoint if it has to
-/// be disabled, all at once.
+/// be disabled or is proven now, all at once.
 async fn commit_result(engine: &Engine, due: &Due, sent_to: &Endpoint, result: &TryResult) -> Result<(), Trouble> {
-    let now = engine.parts.clock.now();
+    let now = engine.due_now();
     let draw = engine.parts.random.draw_u64();
     let this_try = Try::of(result, now);
     let mut last_error = None;
@@ -218,8 +218,14 @@ async fn commit_result(engine: &Engine, due: &Due, sent_to: &Endpoint, result: &
                 let key = keys::notification_due(&due.endpoint_id, at, &due.notification_id);
                 batch.put(key, record::encode(&DueEntry::of(&changed))?);
             }
-            if let Some(reason) = disable_reason {
-                is_disabled = disable_endpoint(engine, due, &mut batch, (reason, now))?;
+            let learned = match (next, disable_reason) {
+                (_, Some(reason)) => Some(Learned::Gone(reason)),
+                (Next::Done, None) if sent_to.proven_at.is_none() => Some(Learned::Proven),
+                _ => None,
+            };
+            if let Some(learned) = learned {
+                let is_changed = change_endpoint(engine, due, sent_to, &mut batch, (learned, now))?;
+                is_disabled = is_changed && matches!(learned, Learned::Gone(_));
             }
             changed
         } else if notification.last_try() == Some(&this_try) {
@@ -262,20 +268,36 @@ fn after_try(
     Some((after.notification, after.next, after.disable_endpoint))
 }
 
-/// Adds to `batch` that the endpoint is disabled. Returns whether it has to be: not when it is gone or disabled already.
-fn disable_endpoint(
+/// What a result says about the endpoint.
+#[derive(Clone, Copy)]
+enum Learned {
+    /// It takes webhooks.
+    Proven,
+    /// It wants no more, for this reason.
+    Gone(&'static str),
+}
+
+/// Adds to `batch` what was learned about the endpoint. Returns whether anything has to change: not when the endpoint is
+/// gone, known as such already, or has another address by now, about which nothing was learned.
+fn change_endpoint(
     engine: &Engine,
     due: &Due,
+    sent_to: &Endpoint,
     batch: &mut Batch,
-    (reason, now): (&str, Timestamp),
+    (learned, now): (Learned, Timestamp),
 ) -> Result<bool, StoreError> {
     let key = keys::endpoint(&due.entry.merchant_id, &due.endpoint_id);
     let Some(stored) = engine.parts.store.get(&key)? else { return Ok(false) };
     let mut endpoint: Endpoint = record::decode(&stored.value)?;
-    if endpoint.status == EndpointStatus::Disabled {
+    if endpoint.url != sent_to.url {
         return Ok(false);
     }
-    endpoint.disable(reason, now);
+    match learned {
+        Learned::Proven if endpoint.proven_at.is_some() => return Ok(false),
+        Learned::Proven => endpoint.proven_at = Some(now),
+        Learned::Gone(_) if endpoint.status == EndpointStatus::Disabled => return Ok(false),
+        Learned::Gone(reason) => endpoint.disable(reason, now),
+    }
     batch.replace(key, stored.revision, record::encode(&endpoint)?);
     Ok(true)
 }

@@ -8,6 +8,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::actors::webhook::Engine;
 use crate::actors::webhook::endpoint::EndpointActor;
+use crate::actors::webhook::sweep::{SWEEP_INTERVAL, Sweep};
 use crate::domain::ids::EndpointId;
 use crate::storage::{Scan, StoreError, keys, prefix_end};
 
@@ -29,6 +30,8 @@ pub(super) enum SupervisorMessage {
     LookForTurnedAwayLater,
     /// Look for them now.
     LookForTurnedAway,
+    /// Look for endpoints that have something due and that nobody sees to.
+    Sweep,
 }
 
 /// See the module.
@@ -38,6 +41,7 @@ pub(super) struct Supervisor;
 pub(super) struct SupervisorState {
     engine: Arc<Engine>,
     children: HashMap<ActorId, EndpointId>,
+    sweep: Sweep,
 }
 
 impl Actor for Supervisor {
@@ -47,10 +51,11 @@ impl Actor for Supervisor {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Self::Msg>,
+        myself: ActorRef<Self::Msg>,
         engine: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(SupervisorState { engine, children: HashMap::new() })
+        drop(myself.send_after(SWEEP_INTERVAL, || SupervisorMessage::Sweep));
+        Ok(SupervisorState { engine, children: HashMap::new(), sweep: Sweep::default() })
     }
 
     async fn handle(
@@ -71,6 +76,12 @@ impl Actor for Supervisor {
                     tracing::error!(%error, "due webhooks can't be read");
                     drop(myself.send_after(TURNED_AWAY_INTERVAL, || SupervisorMessage::LookForTurnedAway));
                 }
+            }
+            SupervisorMessage::Sweep => {
+                if let Err(error) = state.sweep.pass(&state.engine).await {
+                    tracing::error!(%error, "due webhooks can't be read");
+                }
+                drop(myself.send_after(SWEEP_INTERVAL, || SupervisorMessage::Sweep));
             }
         }
         Ok(())
@@ -148,14 +159,14 @@ pub(super) async fn poke_all_due(engine: &Engine) -> Result<(), StoreError> {
 }
 
 async fn poke_due(engine: &Engine, wanted: Due) -> Result<(), StoreError> {
-    let now = engine.parts.clock.now();
+    let now = engine.due_now();
     let end = prefix_end(&keys::notifications_due());
     let mut start = keys::notifications_due();
     for found in 1_usize.. {
         let scan = Scan { start, end: end.clone(), limit: 1, reverse: false };
         let Some(row) = engine.parts.store.scan(&scan)?.pop() else { break };
         let Some((endpoint_id, due_at, _)) = keys::parse_notification_due(&row.key) else {
-            tracing::error!(key = %hex::encode(&row.key), "an entry of the due index can't be read");
+            engine.unreadable.report(&row.key, "its key has no time and notification");
             start = [row.key.as_slice(), &[0]].concat();
             continue;
         };

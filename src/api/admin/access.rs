@@ -16,16 +16,19 @@ use crate::gateway::admin_tokens::AdminToken;
 pub(super) struct AccessCheck {
     token_hashes: Vec<[u8; 32]>,
     listens_on: IpAddr,
+    /// Names of its own, besides `localhost`.
+    hosts: Vec<String>,
 }
 
 impl AccessCheck {
-    /// For these tokens, on a listener at `address`.
-    pub(super) fn new(tokens: &[AdminToken], address: SocketAddr) -> Self {
+    /// For these tokens, on a listener at `address` that may also be called by the names `hosts`.
+    pub(super) fn new(tokens: &[AdminToken], address: SocketAddr, hosts: &[String]) -> Self {
         // An empty token would let everybody in who sends none.
         let tokens = tokens.iter().filter(|token| !token.secret.is_empty());
         Self {
             token_hashes: tokens.map(|token| Sha256::digest(token.secret.as_bytes()).into()).collect(),
             listens_on: address.ip().to_canonical(),
+            hosts: hosts.to_vec(),
         }
     }
 
@@ -66,7 +69,8 @@ impl AccessCheck {
             // Who listens on all addresses can't list them, and an address is no name that could be rebound.
             return address.is_loopback() || address == self.listens_on || self.listens_on.is_unspecified();
         }
-        host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+        let name = host.trim_end_matches('.');
+        name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(|own| name.eq_ignore_ascii_case(own))
     }
 }
 
@@ -79,7 +83,7 @@ mod tests {
     fn access(listens_on: &str) -> AccessCheck {
         let tokens = ["tok-1", "tok-2", ""];
         let tokens = tokens.map(|secret| AdminToken { name: String::from("name"), secret: String::from(secret) });
-        AccessCheck::new(&tokens, listens_on.parse().unwrap())
+        AccessCheck::new(&tokens, listens_on.parse().unwrap(), &[String::from("Tollgate.internal")])
     }
 
     fn head(host: &str, authorization: Option<&str>) -> Parts {
@@ -106,7 +110,7 @@ mod tests {
             assert!(matches!(refused, Err(ApiError::OperatorUnauthenticated)), "{value}");
         }
         assert!(matches!(access.check(&head("localhost", None)), Err(ApiError::OperatorUnauthenticated)));
-        let nobody = AccessCheck::new(&[], "127.0.0.1:1".parse().unwrap());
+        let nobody = AccessCheck::new(&[], "127.0.0.1:1".parse().unwrap(), &[]);
         assert!(nobody.check(&head("localhost", Some("Bearer "))).is_err());
     }
 
@@ -131,6 +135,17 @@ mod tests {
             .unwrap()
             .into_parts();
         assert!(access.check_host(&absolute).is_err(), "the target's authority stands above the header");
+    }
+
+    #[test]
+    fn names_of_its_own_are_taken_with_any_port() {
+        let access = access("192.0.2.7:8081");
+        for host in ["tollgate.internal", "TOLLGATE.internal:443", "tollgate.internal."] {
+            assert!(access.check_host(&head(host, None)).is_ok(), "{host}");
+        }
+        for host in ["tollgate", "x.tollgate.internal", "tollgate.internal.evil.example"] {
+            assert!(access.check_host(&head(host, None)).is_err(), "{host}");
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ pub(crate) mod sandbox;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::Request;
+use axum::http::request::Parts;
 use bytes::Bytes;
 use hyper::body::Incoming;
 
@@ -19,6 +19,7 @@ use crate::api::call::{Call, OpenCall, OperatorCall};
 use crate::api::context::RequestContext;
 use crate::api::edge::Handler;
 use crate::api::envelope::Outcome;
+use crate::api::error::ApiError;
 use crate::api::merchant::is_below;
 use crate::api::open;
 use crate::api::routes::Routes;
@@ -42,16 +43,24 @@ pub(crate) struct AdminHandler {
 impl AdminHandler {
     /// For the operator of `gateway`, on a listener at `address`; `document` describes its API.
     pub(crate) fn new(gateway: Gateway, address: SocketAddr, document: Bytes) -> Self {
-        let server = &gateway.config().server;
-        let body_bounds =
-            BodyBounds { max_bytes: server.body_max_bytes, timeout: Duration::from_millis(server.body_timeout_ms) };
-        let access = AccessCheck::new(gateway.admin_tokens(), address);
+        let body_bounds = BodyBounds::of(&gateway.config().server);
+        let access = AccessCheck::new(gateway.admin_tokens(), address, &gateway.config().admin.hosts);
         Self { gateway, access, body_bounds, own: routes(), open: open::routes(), document }
     }
 }
 
+/// A request that has been read and may come in.
+pub(crate) enum ReadRequest {
+    /// The operator's, with its body.
+    Own(Box<Parts>, Bytes),
+    /// Anybody's; its body is not read.
+    Open(Box<Parts>),
+}
+
 impl Handler for AdminHandler {
-    async fn handle(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Outcome {
+    type Read = ReadRequest;
+
+    async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();
         let is_own = is_below(PREFIX, head.uri.path());
         let allowed = if is_own { self.access.check(&head) } else { self.access.check_host(&head) };
@@ -61,12 +70,23 @@ impl Handler for AdminHandler {
         }
         if is_own {
             let body = self.body_bounds.read(&head.headers, body, context).await?;
-            let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);
-            return self.own.answer(head, OperatorCall { call }).await;
+            return Ok(ReadRequest::Own(Box::new(head), body));
         }
         context.leave_body_unread_unless_empty(&body);
-        let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
-        self.open.answer(head, OpenCall { call, document: self.document.clone() }).await
+        Ok(ReadRequest::Open(Box::new(head)))
+    }
+
+    async fn handle(&self, context: &Arc<RequestContext>, read: ReadRequest) -> Outcome {
+        match read {
+            ReadRequest::Own(head, body) => {
+                let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);
+                self.own.answer(*head, OperatorCall { call }).await
+            }
+            ReadRequest::Open(head) => {
+                let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
+                self.open.answer(*head, OpenCall { call, document: self.document.clone() }).await
+            }
+        }
     }
 }
 

@@ -37,6 +37,10 @@ pub(crate) struct FaultsSchema {
     error_after_effect_rate: f64,
     /// Connection closed after the effect with no byte sent.
     lost_response_rate: f64,
+    /// Connection closed before the effect with no byte sent; the effect comes `late_effect_ms` later.
+    late_effect_rate: f64,
+    /// How late such an effect is.
+    late_effect_ms: u64,
     /// Answered as over the provider's rate limit.
     rate_limited_rate: f64,
     /// Notifications sent twice.
@@ -103,11 +107,14 @@ pub(crate) async fn get(Named(channel): Named<String>, OperatorCall { call }: Op
     ),
 )]
 pub(crate) async fn put(Named(channel): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
-    let controls = controls(&call)?;
-    // Read once as what it must become, which names a wrong field, and once as what was given, which is merged.
-    call.json_or_default::<FaultConfig>()?;
-    let patch: Map<String, Value> = call.json_or_default()?;
-    call.ok(controls.set_faults(&channel, Value::Object(patch)).await?)
+    let work = |call: Call| async move {
+        let controls = controls(&call)?;
+        // Read once as what it must become, which names a wrong field, and once as what was given, which is merged.
+        call.json_or_default::<FaultConfig>()?;
+        let patch: Map<String, Value> = call.json_or_default()?;
+        call.ok(controls.set_faults(&channel, Value::Object(patch)).await?)
+    };
+    call.carry(work).await
 }
 
 /// Read what an emulator did

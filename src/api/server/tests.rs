@@ -29,16 +29,27 @@ const SETTINGS: ListenerSettings = ListenerSettings {
 const BIG_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// A site without a gateway behind it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Rooms {
     entered: Arc<Notify>,
     release: Arc<Notify>,
+    bodies: Arc<BodyBounds>,
 }
 
 impl Handler for Rooms {
-    async fn handle(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Outcome {
+    type Read = (String, Bytes);
+
+    async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<Self::Read, ApiError> {
         let (head, body) = request.into_parts();
-        match head.uri.path() {
+        let path = String::from(head.uri.path());
+        if path != "/body" {
+            return Ok((path, Bytes::new()));
+        }
+        Ok((path, self.bodies.read(&head.headers, body, context).await?))
+    }
+
+    async fn handle(&self, _context: &Arc<RequestContext>, (path, body): (String, Bytes)) -> Outcome {
+        match path.as_str() {
             "/waits" => {
                 self.entered.notify_one();
                 self.release.notified().await;
@@ -46,11 +57,7 @@ impl Handler for Rooms {
             "/never" => std::future::pending().await,
             "/panics" => panic!("on purpose"),
             "/big" => return Ok(Answer::document(Bytes::from(vec![b' '; BIG_ANSWER_BYTES]))),
-            "/body" => {
-                let bounds = BodyBounds { max_bytes: BODY_BYTES_MAX, timeout: HEAD_TIMEOUT };
-                let read = bounds.read(&head.headers, body, context).await?;
-                return Ok(Answer::document(Bytes::from(read.len().to_string())));
-            }
+            "/body" => return Ok(Answer::document(Bytes::from(body.len().to_string()))),
             "/ok" | "/healthz" => {}
             _ => return Err(ApiError::PathNotFound),
         }
@@ -72,7 +79,8 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let clock = Clock::virtual_from(Timestamp::from_unix_s(1_700_000_000));
-        let rooms = Rooms::default();
+        let bodies = Arc::new(BodyBounds::new(BODY_BYTES_MAX, HEAD_TIMEOUT, requests_in_flight_max));
+        let rooms = Rooms { entered: Arc::default(), release: Arc::default(), bodies };
         let edge = Edge::new(rooms.clone(), "test", clock.clone(), requests_in_flight_max, REQUEST_TIMEOUT);
         let stopping = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, Arc::new(edge), settings, clock.clone(), stopping.clone()));
@@ -267,6 +275,28 @@ async fn requests_too_many_are_refused_at_once_but_probes_are_answered() {
     server.rooms.release.notify_one();
     assert_eq!(Reply::read_one(&mut busy).await.status(), 200);
     assert_eq!(server.get("/ok").await.status(), 200);
+}
+
+#[tokio::test]
+async fn many_clients_that_send_slowly_keep_nobody_out() {
+    let server = Running::start(ListenerSettings { connections_max: 64, ..SETTINGS }, 2).await;
+    let mut slow = Vec::new();
+    for length in
+        std::iter::repeat_n(["content-length: 200", "content-length: 60000", "transfer-encoding: chunked"], 16)
+    {
+        for framing in length {
+            let mut stream = server.connect().await;
+            let head = format!("POST /body HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            slow.push(stream);
+        }
+    }
+    for _ in 0..20 {
+        assert_eq!(server.get("/ok").await.status(), 200);
+        let posted = b"POST /body HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc";
+        assert_eq!(server.exchange(posted).await.body, "3");
+    }
+    drop(slow);
 }
 
 #[tokio::test(start_paused = true)]

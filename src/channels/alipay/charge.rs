@@ -13,10 +13,11 @@ use crate::channels::{ChargeAnswer, ChargeRequest, ChargeState, NextAction, Prov
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 
-/// How long a QR code can be paid.
-pub(super) const QR_CODE_LIFETIME: Duration = Duration::from_secs(120 * 60);
+/// How long a QR code can be scanned. A code that nobody has scanned can't be taken back, so that a payment that its
+/// merchant gives up stays open for as long.
+pub(super) const QR_CODE_LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// [`QR_CODE_LIFETIME`] as Alipay writes it.
-const QR_CODE_LIFETIME_TEXT: &str = "120m";
+const QR_CODE_LIFETIME_TEXT: &str = "30m";
 /// How long a payer may take to confirm a bar code payment on the telephone.
 pub(super) const BAR_CODE_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// [`BAR_CODE_LIFETIME`] as Alipay writes it.
@@ -154,12 +155,12 @@ impl AlipayChannel {
         }
     }
 
-    /// Asks for the QR code of a trade, for the first time or again: the same number gives a code of the same trade.
+    /// Asks for the QR code of a trade: the same number gives a code of the same trade, and a new lifetime.
     pub(super) async fn offer_qr_code(
         &self,
         charge: &ChargeRequest,
         total_amount: &str,
-        first_sent_at: Timestamp,
+        offered_at: Timestamp,
         deadline: Deadline,
     ) -> Result<ChargeAnswer, Refusal> {
         let number = number_of(&charge.provider_key);
@@ -169,7 +170,7 @@ impl AlipayChannel {
         };
         Ok(match self.client.call::<QrCode>("alipay.trade.precreate", &content, deadline).await {
             Ok(Reply::Done(offer)) if offer.out_trade_no == number => {
-                waiting_for_payer(Some(offer.qr_code), first_sent_at)
+                waiting_for_payer(Some(offer.qr_code), offered_at)
             }
             Ok(Reply::Done(_)) => ChargeAnswer::unknown("Alipay answered about another payment"),
             Ok(Reply::Refused(refusal)) => return Err(refusal),
@@ -192,10 +193,10 @@ pub(super) fn succeeded(trade_no: String) -> ChargeAnswer {
 }
 
 /// The payer has the QR code and has not paid.
-pub(super) fn waiting_for_payer(qr_code: Option<String>, first_sent_at: Timestamp) -> ChargeAnswer {
+pub(super) fn waiting_for_payer(qr_code: Option<String>, offered_at: Timestamp) -> ChargeAnswer {
     ChargeAnswer::bare(ChargeState::ActionRequired {
         next_action: qr_code.map(|url| NextAction::Redirect { url }),
-        expires_at: Some(first_sent_at.plus(QR_CODE_LIFETIME)),
+        expires_at: Some(offered_at.plus(QR_CODE_LIFETIME)),
     })
 }
 

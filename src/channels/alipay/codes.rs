@@ -41,7 +41,10 @@ pub(super) fn reply_of<T: DeserializeOwned>(raw: &str) -> Result<Reply<T>, Strin
             serde_json::from_str(raw).map(Reply::Done).map_err(|_| String::from("Alipay's answer can't be read"))
         }
         "10003" => Ok(Reply::Waiting),
-        "40004" if is_system_error(&head.sub_code) => Ok(Reply::Unclear(head.sub_code)),
+        // What a business failure means is known by its reason alone: one that is not known may have left anything behind.
+        "40004" if reason_of(&head.sub_code).is_none_or(|reason| !REFUSALS.contains(&reason)) => {
+            Ok(Reply::Unclear(format!("40004 {}", head.sub_code)))
+        }
         "20001" | "40001" | "40002" | "40003" | "40004" | "40005" | "40006" => {
             Ok(Reply::Refused(Refusal { code: head.code, sub_code: head.sub_code }))
         }
@@ -49,10 +52,60 @@ pub(super) fn reply_of<T: DeserializeOwned>(raw: &str) -> Result<Reply<T>, Strin
     }
 }
 
-/// A business failure that is none: Alipay asks for the same call again.
-fn is_system_error(sub_code: &str) -> bool {
-    let bare = sub_code.rsplit('.').next().unwrap_or(sub_code);
-    matches!(bare, "SYSTEM_ERROR" | "REQUEST_REPEAT_ERROR" | "CONCURRENT_REQUEST" | "TRADE_SETTLE_ERROR")
+/// Reasons of business failures that say for certain that this call did nothing. `SYSTEM_ERROR`, `CONCURRENT_REQUEST` and
+/// the like are not among them, nor is what Alipay may add.
+const REFUSALS: [&str; 42] = [
+    // About the payer.
+    "BUYER_BALANCE_NOT_ENOUGH",
+    "BUYER_BANKCARD_BALANCE_NOT_ENOUGH",
+    "BUYER_BANKCARD_FORBID",
+    "BUYER_ENABLE_STATUS_FORBID",
+    "BUYER_PAYMENT_AMOUNT_DAY_LIMIT_ERROR",
+    "BUYER_PAYMENT_AMOUNT_MONTH_LIMIT_ERROR",
+    "BUYER_SELLER_EQUAL",
+    "ERROR_BALANCE_PAYMENT_DISABLE",
+    "ERROR_BUYER_CERTIFY_LEVEL_LIMIT",
+    "MOBILE_PAYMENT_SWITCH_OFF",
+    "NO_PAYMENT_INSTRUMENTS_AVAILABLE",
+    "PAYMENT_AUTH_CODE_INVALID",
+    "PAYMENT_FAIL",
+    "PAYMENT_REQUEST_HAS_RISK",
+    "PULL_MOBILE_CASHIER_FAIL",
+    "SOUNDWAVE_PARSER_FAIL",
+    "TRADE_BUYER_NOT_MATCH",
+    "USER_FACE_PAYMENT_SWITCH_OFF",
+    // About the request.
+    "BEYOND_PAY_RESTRICTION",
+    "BEYOND_PER_RECEIPT_RESTRICTION",
+    "CONTEXT_INCONSISTENT",
+    "EXIST_FORBIDDEN_WORD",
+    "INVALID_PARAMETER",
+    "INVALID_RECEIVE_ACCOUNT",
+    "SUBJECT_CAN_NOT_BE_EMPTY",
+    "TOTAL_FEE_EXCEED",
+    // About the application or the merchant's account.
+    "ACCESS_FORBIDDEN",
+    "PARTNER_ERROR",
+    "SELLER_BALANCE_NOT_ENOUGH",
+    "SELLER_BEEN_BLOCKED",
+    "SELLER_NOT_EXIST",
+    // About the trade or its refund.
+    "DISCORDANT_REPEAT_REQUEST",
+    "NOT_ALLOW_PARTIAL_REFUND",
+    "REASON_TRADE_BEEN_FREEZEN",
+    "REASON_TRADE_REFUND_FEE_ERR",
+    "REASON_TRADE_STATUS_INVALID",
+    "REFUND_AMT_NOT_EQUAL_TOTAL",
+    "TRADE_HAS_CLOSE",
+    "TRADE_HAS_SUCCESS",
+    "TRADE_NOT_ALLOW_REFUND",
+    "TRADE_NOT_EXIST",
+    "TRADE_STATUS_ERROR",
+];
+
+/// The reason in a sub-code without its prefix (`ACQ.`, which Alipay now and then misspells); `None` when there is none.
+fn reason_of(sub_code: &str) -> Option<&str> {
+    sub_code.rsplit('.').next().filter(|reason| !reason.is_empty())
 }
 
 impl Refusal {
@@ -77,10 +130,13 @@ impl Refusal {
     }
 
     fn reason(&self) -> &str {
-        self.sub_code.rsplit('.').next().unwrap_or(&self.sub_code)
+        reason_of(&self.sub_code).unwrap_or_default()
     }
 
     fn scope(&self) -> DeclineScope {
+        if self.is_wrong_request() {
+            return DeclineScope::Customer;
+        }
         if self.code != "40004" {
             return DeclineScope::Processor;
         }
@@ -103,6 +159,18 @@ impl Refusal {
         }
     }
 
+    /// Whether Alipay found the content of the request wrong, which is its sender's matter and no trouble of Alipay's.
+    fn is_wrong_request(&self) -> bool {
+        match self.code.as_str() {
+            "40001" | "40002" => self.reason() == "invalid-parameter",
+            "40004" => matches!(
+                self.reason(),
+                "INVALID_PARAMETER" | "EXIST_FORBIDDEN_WORD" | "SUBJECT_CAN_NOT_BE_EMPTY" | "BUYER_SELLER_EQUAL"
+            ),
+            _ => false,
+        }
+    }
+
     fn sentence(&self) -> &'static str {
         match (self.code.as_str(), self.reason()) {
             ("40005", _) => "Alipay's rate limit is reached.",
@@ -112,6 +180,7 @@ impl Refusal {
             }
             ("40004", "PAYMENT_AUTH_CODE_INVALID") => "The payment code is wrong or too old.",
             ("40004", "PAYMENT_REQUEST_HAS_RISK") => "The payment was refused as too risky.",
+            _ if self.is_wrong_request() => "Alipay refused the request as wrong.",
             ("40004", _) if self.is_decline() => "The payment was declined.",
             _ => "Alipay refused the request.",
         }
@@ -134,6 +203,10 @@ mod tests {
             r#"{"code":"20000","sub_code":"isp.unknow-error"}"#,
             r#"{"code":"40004","sub_code":"ACQ.SYSTEM_ERROR"}"#,
             r#"{"code":"40004","sub_code":"AQC.SYSTEM_ERROR"}"#,
+            r#"{"code":"40004","sub_code":"ACQ.CONCURRENT_REQUEST"}"#,
+            r#"{"code":"40004","sub_code":"ACQ.A_REASON_OF_NEXT_YEAR"}"#,
+            r#"{"code":"40004","sub_code":""}"#,
+            r#"{"code":"40004"}"#,
             r#"{"code":"99999"}"#,
         ] {
             assert!(matches!(class(raw), Reply::Unclear(_)), "{raw}");
@@ -164,5 +237,8 @@ mod tests {
             (String::from("app_call_limited"), DeclineScope::Processor)
         );
         assert_eq!(failure("40001", ""), (String::from("alipay_40001"), DeclineScope::Processor));
+        assert_eq!(failure("40002", "isv.invalid-signature").1, DeclineScope::Processor);
+        assert_eq!(failure("40002", "isv.invalid-parameter").1, DeclineScope::Customer);
+        assert_eq!(failure("40004", "ACQ.INVALID_PARAMETER").1, DeclineScope::Customer);
     }
 }

@@ -22,13 +22,25 @@ use crate::channels::build::required;
 use crate::channels::credentials::Credentials;
 use crate::channels::http::HttpClient;
 use crate::channels::{
-    Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, CurrencySupport, DeclineScope, Failure, RefundAnswer,
-    RefundRequest, ResolveRequest,
+    AMOUNT_NOT_SUPPORTED, Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, CurrencySupport, DeclineScope,
+    Failure, RefundAnswer, RefundRequest, ResolveRequest,
 };
 use crate::clock::Clock;
 
 /// The emulators' token for a payer who has to act: here, one who scans a QR code.
 const SCAN_TOKEN: &str = "tok_3ds";
+/// The emulators' tokens; live mode takes none of them.
+const SANDBOX_TOKENS: [&str; 9] = [
+    "tok_visa",
+    "tok_declined",
+    "tok_insufficient_funds",
+    "tok_stolen_card",
+    SCAN_TOKEN,
+    "tok_processing",
+    "tok_timeout",
+    "tok_lost_response",
+    "tok_error",
+];
 /// Longest number that Alipay takes.
 const NUMBER_LENGTH_MAX: usize = 64;
 
@@ -70,8 +82,15 @@ fn number_of(provider_key: &str) -> String {
     hex::encode(Sha256::digest(provider_key.as_bytes()))
 }
 
+/// What a payer's app shows as a bar code: 16 to 24 digits that begin with 25 to 30.
+fn is_bar_code(token: &str) -> bool {
+    let begins_right =
+        token.get(..2).and_then(|two| two.parse::<u8>().ok()).is_some_and(|two| (25..=30).contains(&two));
+    begins_right && (16..=24).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn amount_not_supported() -> Failure {
-    Failure::new("amount_not_supported", "Alipay can't take this amount in this currency.", DeclineScope::Processor)
+    Failure::new(AMOUNT_NOT_SUPPORTED, "Alipay can't take this amount in this currency.", DeclineScope::Processor)
 }
 
 fn unreachable(reason: String) -> Failure {
@@ -93,6 +112,10 @@ impl Channel for AlipayChannel {
 
     fn methods(&self) -> &'static [&'static str] {
         &["alipay"]
+    }
+
+    fn takes_token(&self, token: &str) -> bool {
+        is_bar_code(token) || SANDBOX_TOKENS.contains(&token)
     }
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {

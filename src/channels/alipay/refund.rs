@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::channels::alipay::charge::is_amount;
 use crate::channels::alipay::codes::Reply;
-use crate::channels::alipay::resolve::SETTLE_MARGIN;
 use crate::channels::alipay::{AlipayChannel, amount, amount_not_supported, number_of};
 use crate::channels::http::Deadline;
 use crate::channels::{DeclineScope, Failure, RefundAnswer, RefundRequest, RefundState};
@@ -106,9 +105,7 @@ impl AlipayChannel {
         }
         match self.ask_about_refund(trade_no, &number, request, deadline).await {
             Ok(true) => done(number),
-            Ok(false) if request.now.since(request.first_sent_at) >= self.client.timeout() + SETTLE_MARGIN => {
-                RefundAnswer::failed(failure.clone())
-            }
+            Ok(false) if request.is_settled() => RefundAnswer::failed(failure.clone()),
             Ok(false) => RefundAnswer::unknown("an earlier request may still be on its way to Alipay"),
             Err(reason) => RefundAnswer::unknown(reason),
         }

@@ -2,8 +2,9 @@
 //!
 //! That a trade is not there says nothing by itself: the request may still be on its way, and a QR code has no trade
 //! before it is scanned. So it is canceled first. Alipay documents that canceling closes a trade that is not paid and
-//! gives the money back for one that is, and answers without an action when it knows no trade; that last answer counts
-//! only when the request can't be on its way any more, because the time in which it was sent is over.
+//! gives the money back for one that is, and answers without an action when it knows no trade. That last answer keeps
+//! nothing from happening: it counts only when the request can't be on its way any more and no code that a payer may
+//! have can be scanned any more. A code that somebody has is therefore never renewed.
 
 use std::time::Duration;
 
@@ -16,9 +17,10 @@ use crate::channels::alipay::codes::Reply;
 use crate::channels::alipay::{AlipayChannel, amount, amount_not_supported, not_received, number_of};
 use crate::channels::http::Deadline;
 use crate::channels::{ChargeAnswer, ChargeState, ResolveRequest};
+use crate::domain::time::Timestamp;
 
-/// A request whose connection was given up is worked on by then, or never.
-pub(super) const SETTLE_MARGIN: Duration = Duration::from_secs(2);
+/// How much longer than Alipay itself we wait for a payer to confirm.
+const CONFIRM_MARGIN: Duration = Duration::from_secs(2);
 
 /// What canceling came to.
 pub(super) enum Cancellation {
@@ -94,7 +96,8 @@ impl AlipayChannel {
             }
             "WAIT_BUYER_PAY" if self.bar_code_of(charge).is_some() => of_trade(ChargeState::Processing),
             "WAIT_BUYER_PAY" => {
-                ChargeAnswer { refs: refs_of(Some(trade.trade_no)), ..waiting_for_payer(None, request.first_sent_at) }
+                let offered_at = request.offered_at.unwrap_or(request.first_sent_at);
+                ChargeAnswer { refs: refs_of(Some(trade.trade_no)), ..waiting_for_payer(None, offered_at) }
             }
             status => of_trade(ChargeState::Unknown { reason: format!("the trade's status is {status}") }),
         }
@@ -104,33 +107,58 @@ impl AlipayChannel {
     /// waits, when the process ended before it could close the trade.
     fn is_overdue(&self, request: &ResolveRequest) -> bool {
         let age = request.now.since(request.first_sent_at);
-        self.bar_code_of(&request.charge).is_some() && age >= BAR_CODE_LIFETIME + SETTLE_MARGIN
+        self.bar_code_of(&request.charge).is_some() && age >= BAR_CODE_LIFETIME + CONFIRM_MARGIN
     }
 
     async fn no_trade(&self, number: &str, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
-        let age = request.now.since(request.first_sent_at);
-        let waits_for_scan = self.bar_code_of(&request.charge).is_none() && age < QR_CODE_LIFETIME;
-        let sending_is_over = age >= self.client.timeout() + SETTLE_MARGIN;
-        if !request.close && waits_for_scan {
-            return self.offer_again(request, deadline).await;
+        let is_qr_code = self.bar_code_of(&request.charge).is_none();
+        match request.offered_at.filter(|_| is_qr_code) {
+            Some(offered_at) => self.not_scanned(number, offered_at, request, deadline).await,
+            None if is_qr_code && !request.close && !request.is_settled() => self.offer_again(request, deadline).await,
+            None => self.not_there(number, request, deadline).await,
         }
-        if !request.close && !sending_is_over {
+    }
+
+    /// Nobody has anything with which the trade could be made but the request itself.
+    async fn not_there(&self, number: &str, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
+        if !request.close && !request.is_settled() {
             return ChargeAnswer::unknown("Alipay has no such trade yet");
         }
         match self.cancel(number, deadline).await {
             Cancellation::Closed => ChargeAnswer::not_done(not_received()),
-            Cancellation::NoTrade if sending_is_over => ChargeAnswer::not_done(not_received()),
+            Cancellation::NoTrade if request.is_settled() => ChargeAnswer::not_done(not_received()),
             Cancellation::NoTrade => ChargeAnswer::unknown("the request may still be on its way to Alipay"),
             Cancellation::Unknown(reason) => ChargeAnswer::unknown(reason),
         }
     }
 
-    /// The payer has not scanned the code, or never got it because its answer was lost: it is asked for again.
+    /// A payer may have the code and has not scanned it. As long as it can be scanned there is nothing that closes it.
+    async fn not_scanned(
+        &self,
+        number: &str,
+        offered_at: Timestamp,
+        request: &ResolveRequest,
+        deadline: Deadline,
+    ) -> ChargeAnswer {
+        // Every request for it was sent before it was handed out, but one of them may have been carried out later.
+        let is_dead = request.now >= offered_at.plus(QR_CODE_LIFETIME).plus(request.settling);
+        if !request.close && !is_dead {
+            return waiting_for_payer(None, offered_at);
+        }
+        match self.cancel(number, deadline).await {
+            Cancellation::Closed => ChargeAnswer::bare(ChargeState::Canceled),
+            Cancellation::NoTrade if is_dead => ChargeAnswer::bare(ChargeState::Canceled),
+            Cancellation::NoTrade => ChargeAnswer::unknown("the QR code can still be scanned"),
+            Cancellation::Unknown(reason) => ChargeAnswer::unknown(reason),
+        }
+    }
+
+    /// Nobody ever got the code, because the answer with it was lost: it is asked for again, so that the payer gets one.
     async fn offer_again(&self, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
         let Some(total_amount) = amount::to_alipay(request.charge.money) else {
             return ChargeAnswer::not_done(amount_not_supported());
         };
-        match self.offer_qr_code(&request.charge, &total_amount, request.first_sent_at, deadline).await {
+        match self.offer_qr_code(&request.charge, &total_amount, request.now, deadline).await {
             Ok(ChargeAnswer { state: ChargeState::NotDone(failure), .. }) => ChargeAnswer::unknown(failure.message),
             Ok(answer) => answer,
             Err(refusal) => ChargeAnswer::unknown(format!("Alipay answered {} {}", refusal.code, refusal.sub_code)),

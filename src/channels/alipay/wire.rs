@@ -48,11 +48,6 @@ impl AlipayClient {
         self.http.deadline()
     }
 
-    /// How long one call may take.
-    pub(super) fn timeout(&self) -> std::time::Duration {
-        self.http.timeout()
-    }
-
     /// The time now.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()

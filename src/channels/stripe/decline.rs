@@ -88,7 +88,9 @@ fn sentence(code: &str) -> &'static str {
     }
 }
 
-/// The failure that any other refusal of a request means. It is the provider's, so that another channel may be tried.
+/// The failure that any other refusal of a request means. Refused credentials, a limit reached or trouble at Stripe are
+/// the channel's matter, so that another one may be tried; a request that Stripe finds wrong (a token that does not
+/// exist) is its sender's, and says nothing about the channel.
 pub(super) fn refusal(reply: &ErrorReply) -> Failure {
     let code = match (reply.error.code.as_deref(), reply.status) {
         (Some(code), _) => code,
@@ -100,9 +102,14 @@ pub(super) fn refusal(reply: &ErrorReply) -> Failure {
     let message = match reply.status {
         401 | 403 => "Stripe does not accept this gateway's credentials.",
         429 => "Stripe's rate limit is reached.",
-        _ => "Stripe refused the request.",
+        404 => "Stripe does not know what the request names.",
+        _ => "Stripe refused the request as wrong.",
     };
-    Failure::new(code, message, DeclineScope::Processor)
+    let scope = match reply.status {
+        400 | 404 => DeclineScope::Customer,
+        _ => DeclineScope::Processor,
+    };
+    Failure::new(code, message, scope)
 }
 
 #[cfg(test)]
@@ -134,6 +141,20 @@ mod tests {
         assert_eq!(of("expired_card", None), expected("expired_card", DeclineScope::Customer));
         assert_eq!(of("processing_error", None), expected("processing_error", DeclineScope::Processor));
         assert_eq!(of("brand_new_code", None), expected("brand_new_code", DeclineScope::Unknown));
+    }
+
+    #[test]
+    fn a_wrong_request_is_its_sender_s_and_the_rest_the_channel_s() {
+        let scope = |status| {
+            let error = ApiError { kind: Some(String::from("invalid_request_error")), ..ApiError::default() };
+            refusal(&ErrorReply { status, replayed: false, error }).decline_scope
+        };
+        for status in [400, 404] {
+            assert_eq!(scope(status), DeclineScope::Customer, "{status}");
+        }
+        for status in [401, 403, 429, 500, 503] {
+            assert_eq!(scope(status), DeclineScope::Processor, "{status}");
+        }
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::channels::http::{Deadline, HttpClient, HttpError};
 use crate::channels::stripe::request::{StripeClient, charge_parameters};
 use crate::channels::stripe::response::{ErrorReply, IntentStatus, PaymentIntent, Reply, read};
 use crate::channels::{
-    Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, ChargeState, CurrencySupport, DeclineScope, Failure,
-    NextAction, ProviderRefs, RefundAnswer, RefundRequest, ResolveRequest,
+    AMOUNT_NOT_SUPPORTED, Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, ChargeState, CurrencySupport,
+    DeclineScope, Failure, NextAction, ProviderRefs, RefundAnswer, RefundRequest, ResolveRequest,
 };
 
 /// Metadata that holds our payment number.
@@ -32,6 +32,9 @@ const ATTEMPT_KEY: &str = "gateway_attempt";
 const CLOSED_KEY: &str = "gateway_closed";
 /// Metadata that holds our refund number.
 const REFUND_KEY: &str = "gateway_refund_id";
+
+/// How Stripe's tokens, PaymentMethods, cards and sources begin.
+const TOKEN_PREFIXES: [&str; 4] = ["tok_", "pm_", "card_", "src_"];
 
 /// Talks to Stripe.
 pub(crate) struct StripeChannel {
@@ -214,7 +217,7 @@ fn unknown_state(reason: &str) -> ChargeState {
 }
 
 fn amount_not_supported() -> Failure {
-    Failure::new("amount_not_supported", "Stripe can't take this amount in this currency.", DeclineScope::Processor)
+    Failure::new(AMOUNT_NOT_SUPPORTED, "Stripe can't take this amount in this currency.", DeclineScope::Processor)
 }
 
 fn unreachable(error: &HttpError) -> Failure {
@@ -236,6 +239,10 @@ impl Channel for StripeChannel {
 
     fn methods(&self) -> &'static [&'static str] {
         &["card"]
+    }
+
+    fn takes_token(&self, token: &str) -> bool {
+        TOKEN_PREFIXES.iter().any(|prefix| token.starts_with(prefix))
     }
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {

@@ -3,7 +3,7 @@
 
 use crate::channels::http::Deadline;
 use crate::channels::stripe::request::refund_parameters;
-use crate::channels::stripe::resolve::{KEY_LIFETIME, PAGES_MAX, SETTLED_AFTER};
+use crate::channels::stripe::resolve::{KEY_LIFETIME, PAGES_MAX};
 use crate::channels::stripe::response::{ErrorReply, List, Refund, Reply, read};
 use crate::channels::stripe::{REFUND_KEY, StripeChannel, amount, amount_not_supported, decline, not_received};
 use crate::channels::{DeclineScope, Failure, RefundAnswer, RefundRequest, RefundState};
@@ -19,7 +19,10 @@ impl StripeChannel {
         };
         let deadline = self.client.deadline();
         if request.now.since(request.first_sent_at) >= KEY_LIFETIME {
-            return self.look_for_refund(intent_id, request, not_received(), deadline).await;
+            // Until then it may have been sent again.
+            let last_sent_at = request.sent_by.max(request.first_sent_at.plus(KEY_LIFETIME));
+            let is_settled = request.now >= last_sent_at.plus(request.settling);
+            return self.look_for_refund(intent_id, request, not_received(), is_settled, deadline).await;
         }
         let form = refund_parameters(request, intent_id, amount);
         let answer = match self.client.create_refund(&form, &request.provider_key, deadline).await {
@@ -64,25 +67,29 @@ impl StripeChannel {
             }
             // An earlier try may have done it all the same; 401 and 403 say nothing about that.
             400 | 402 | 404 if reply.is_stripes() => {
-                self.look_for_refund(intent_id, request, decline::refusal(reply), deadline).await
+                let failure = decline::refusal(reply);
+                self.look_for_refund(intent_id, request, failure, request.is_settled(), deadline).await
             }
-            500.. if reply.replayed => self.look_for_refund(intent_id, request, not_received(), deadline).await,
+            500.. if reply.replayed => {
+                self.look_for_refund(intent_id, request, not_received(), request.is_settled(), deadline).await
+            }
             status => RefundAnswer::unknown(format!("Stripe answered with HTTP status {status}")),
         }
     }
 
-    /// Looks for the refund in the list of the payment's refunds. When it is not there and the request is old enough, it
-    /// was not carried out, for the reason given.
+    /// Looks for the refund in the list of the payment's refunds. When it is not there and nothing can be on its way
+    /// any more, it was not carried out, for the reason given.
     async fn look_for_refund(
         &self,
         intent_id: &str,
         request: &RefundRequest,
         absent: Failure,
+        is_settled: bool,
         deadline: Deadline,
     ) -> RefundAnswer {
         match self.find_refund(intent_id, request, deadline).await {
             Ok(Some(refund)) => judge(&refund, request),
-            Ok(None) if request.now.since(request.first_sent_at) >= SETTLED_AFTER => RefundAnswer::failed(absent),
+            Ok(None) if is_settled => RefundAnswer::failed(absent),
             Ok(None) => RefundAnswer::unknown("Stripe has no such refund yet"),
             Err(reason) => RefundAnswer::unknown(reason),
         }

@@ -111,16 +111,18 @@ impl StripeClient {
             .await
     }
 
-    /// Lists PaymentIntents made since `since`, newest first, those after `starting_after` only.
+    /// Lists PaymentIntents made from `since` to `until`, newest first, those after `starting_after` only.
     pub(super) async fn list_intents(
         &self,
         since: Timestamp,
+        until: Timestamp,
         starting_after: Option<&str>,
         deadline: Deadline,
     ) -> Result<HttpAnswer, HttpError> {
         let mut query = vec![
             pair("limit", PAGE_OBJECTS),
             pair("created[gte]", since.unix_s().to_string()),
+            pair("created[lte]", until.unix_s().to_string()),
             pair("expand[]", "data.latest_charge.balance_transaction"),
         ];
         query.extend(starting_after.map(|id| pair("starting_after", id)));

@@ -7,8 +7,8 @@
 //! parameters, and the charge has arrived and can be found.
 //!
 //! "Not done" without a closed object is said only when Stripe has finished with the key (it answered the repetition
-//! for good, or the key's time is over), its list does not hold the PaymentIntent, and the request was sent long enough
-//! ago. The list is consistent: an object of a request that has been answered is in it.
+//! for good, or the key's time is over), its list does not hold the PaymentIntent, and every request with the key was
+//! sent so long ago that none can be on its way. The list is consistent: an object of a request that has been answered is in it.
 
 use std::time::Duration;
 
@@ -17,11 +17,10 @@ use crate::channels::stripe::request::{charge_parameters, closing_parameters};
 use crate::channels::stripe::response::{ErrorReply, IntentStatus, List, PaymentIntent, Reply, read};
 use crate::channels::stripe::{StripeChannel, amount, amount_not_supported, decline, not_received};
 use crate::channels::{ChargeAnswer, Failure, ResolveRequest};
+use crate::domain::time::Timestamp;
 
 /// Stripe forgets keys after 24 hours at the earliest; an hour less leaves room for clocks and delays.
 pub(super) const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
-/// A request that was sent this long ago has arrived or never will.
-pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(60);
 /// How far Stripe's clock may be behind ours when its list is searched.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 /// Pages of a list that are looked through before giving up for this time.
@@ -36,7 +35,10 @@ impl StripeChannel {
         if request.now.since(request.first_sent_at) < KEY_LIFETIME {
             return self.ask_by_key(request, deadline).await;
         }
-        self.ask_by_list(request, not_received(), deadline).await
+        // Until the key's time was over it may have been sent again.
+        let last_sent_at = request.sent_by.max(request.first_sent_at.plus(KEY_LIFETIME));
+        let is_settled = request.now >= last_sent_at.plus(request.settling);
+        self.ask_by_list(request, not_received(), is_settled, deadline).await
     }
 
     async fn ask_by_number(&self, id: &str, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
@@ -92,33 +94,59 @@ impl StripeChannel {
         let unknown = |status: u16| ChargeAnswer::unknown(format!("Stripe answered with HTTP status {status}"));
         match reply.status {
             // Recorded: Stripe has finished with the key, and what it did, if anything, is in the list.
-            500.. if reply.replayed => self.ask_by_list(request, not_received(), deadline).await,
+            500.. if reply.replayed => self.ask_by_list(request, not_received(), request.is_settled(), deadline).await,
             // The key was used with other parameters, or the request is refused for good.
             400 | 404 if reply.is_stripes() => {
                 let failure = if reply.is_key_conflict() { not_received() } else { decline::refusal(&reply) };
-                self.ask_by_list(request, failure, deadline).await
+                self.ask_by_list(request, failure, request.is_settled(), deadline).await
             }
-            402 if reply.is_stripes() => self.ask_by_list(request, decline::decline(&reply.error), deadline).await,
+            402 if reply.is_stripes() => {
+                let failure = decline::decline(&reply.error);
+                self.ask_by_list(request, failure, request.is_settled(), deadline).await
+            }
             status => unknown(status),
         }
     }
 
-    /// Looks for the PaymentIntent in Stripe's list. When it is not there and the request is old enough, it was not
-    /// carried out, for the reason given.
-    async fn ask_by_list(&self, request: &ResolveRequest, absent: Failure, deadline: Deadline) -> ChargeAnswer {
+    /// Looks for the PaymentIntent in Stripe's list. When it is not there and nothing can be on its way any more, it was
+    /// not carried out, for the reason given.
+    async fn ask_by_list(
+        &self,
+        request: &ResolveRequest,
+        absent: Failure,
+        is_settled: bool,
+        deadline: Deadline,
+    ) -> ChargeAnswer {
         match self.find_intent(request, deadline).await {
             Ok(Some(intent)) => self.judge(intent, &request.charge, request.close, deadline).await,
-            Ok(None) if request.now.since(request.first_sent_at) >= SETTLED_AFTER => ChargeAnswer::not_done(absent),
+            Ok(None) if is_settled => ChargeAnswer::not_done(absent),
             Ok(None) => ChargeAnswer::unknown("Stripe has no such PaymentIntent yet"),
             Err(reason) => ChargeAnswer::unknown(reason),
         }
     }
 
+    /// Looks where it most likely is, among those of the time of the first try, and then among those of the time in
+    /// which the request may have been repeated. Neither takes in what a busy account has made since.
     async fn find_intent(&self, request: &ResolveRequest, deadline: Deadline) -> Result<Option<PaymentIntent>, String> {
         let since = request.first_sent_at.minus(CLOCK_SLACK);
+        let first_over = request.first_sent_at.plus(request.settling).plus(CLOCK_SLACK);
+        let keys_over = request.first_sent_at.plus(KEY_LIFETIME).plus(request.settling).plus(CLOCK_SLACK);
+        match self.find_between(since, first_over, request, deadline).await? {
+            None if request.now > first_over => self.find_between(first_over, keys_over, request, deadline).await,
+            found => Ok(found),
+        }
+    }
+
+    async fn find_between(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        request: &ResolveRequest,
+        deadline: Deadline,
+    ) -> Result<Option<PaymentIntent>, String> {
         let mut after: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let answer = self.client.list_intents(since, after.as_deref(), deadline).await;
+            let answer = self.client.list_intents(since, until, after.as_deref(), deadline).await;
             let page = match read::<List<PaymentIntent>>(&answer.map_err(|error| error.to_string())?)? {
                 Reply::Object(page) => page,
                 Reply::Error(reply) => return Err(format!("Stripe's list was answered with status {}", reply.status)),

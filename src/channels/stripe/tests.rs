@@ -93,8 +93,60 @@ async fn an_unknown_token_is_refused_and_not_charged() {
     for token in ["tok_nonsense", "pm_nonsense", "nonsense"] {
         let answer = bench.charge(&charge_with(Some(token))).await;
         assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
-        assert_eq!(failure_of(&answer).decline_scope, DeclineScope::Processor);
+        // Its sender's mistake: no other channel is asked, and nothing is wrong with this one.
+        assert_eq!(failure_of(&answer).decline_scope, DeclineScope::Customer);
     }
+}
+
+#[tokio::test]
+async fn only_stripe_s_tokens_are_stripe_s() {
+    let bench = bench();
+    for token in ["tok_visa", "tok_1Pgafm", "pm_1Pgafm", "card_1", "src_1"] {
+        assert!(bench.channel.takes_token(token), "{token}");
+    }
+    for token in ["28763443825664394", "nonsense", "", "xtok_visa"] {
+        assert!(!bench.channel.takes_token(token), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn an_effect_that_comes_late_is_found_and_never_made_twice() {
+    for close in [false, true] {
+        let bench = bench();
+        let request = charge_with(Some("tok_visa"));
+        let late = FaultPatch { late_effect_rate: Some(1.0), late_effect_ms: Some(20_000), ..FaultPatch::default() };
+        bench.faults(late).await;
+        assert!(is_unknown(&bench.charge(&request).await));
+        bench.faults(FaultPatch { late_effect_rate: Some(0.0), ..FaultPatch::default() }).await;
+        assert!(bench.ledger().is_empty(), "not carried out yet");
+        bench.clock.advance(Duration::from_secs(5));
+        let early = bench.resolve(&request, &NOTHING, 5, close).await;
+        if close {
+            // The key is taken: what comes late is refused.
+            assert!(matches!(early.state, ChargeState::NotDone(_)), "{early:?}");
+        } else {
+            assert!(is_success(&early), "{early:?}");
+        }
+        bench.clock.advance(Duration::from_secs(60));
+        assert_eq!(bench.count(LedgerOperation::Charge), usize::from(!close));
+    }
+}
+
+#[tokio::test]
+async fn what_others_paid_since_does_not_hide_a_payment() {
+    let bench = bench();
+    let attempt = |number: u32, token: &str| {
+        let mut request = charge_with(Some(token));
+        request.provider_key = format!("tg7_PY20260924000000abcdefgh_{number}");
+        request
+    };
+    let first = attempt(1, "tok_visa");
+    assert!(is_success(&bench.charge(&first).await));
+    bench.clock.advance(Duration::from_secs(25 * 60 * 60));
+    for number in 2..=2_010 {
+        bench.charge(&attempt(number, "tok_3ds")).await;
+    }
+    assert!(is_success(&bench.resolve(&first, &NOTHING, 25 * 60 * 60, false).await));
 }
 
 #[tokio::test]
@@ -246,6 +298,8 @@ async fn after_the_keys_lifetime_nothing_is_sent_again() {
     let day_s = 24 * 60 * 60;
     let bench = bench();
     let request = charge_with(Some("tok_visa"));
+    // The last repetition may have been sent just before the key's time was over.
+    assert!(is_unknown(&bench.resolve(&request, &NOTHING, 23 * 60 * 60 + 59, false).await));
     let answer = bench.resolve(&request, &NOTHING, day_s, false).await;
     assert!(matches!(answer.state, ChargeState::NotDone(_)), "{answer:?}");
     assert!(bench.ledger().is_empty());
@@ -422,6 +476,9 @@ async fn what_is_not_stripes_answer_is_unknown() {
                 charge: charge.clone(),
                 first_sent_at: Timestamp::from_unix_s(0),
                 now: Timestamp::from_unix_s(3_600),
+                sent_by: Timestamp::from_unix_s(0),
+                settling: Duration::from_secs(60),
+                offered_at: None,
                 refs: refs.clone(),
                 close,
             };

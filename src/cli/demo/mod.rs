@@ -48,7 +48,7 @@ pub(super) struct Arguments {
     /// Spread them over this many seconds; about 100 a second when not given
     #[arg(long, value_name = "S", value_parser = seconds)]
     seconds: Option<f64>,
-    /// End after the report in place of serving on
+    /// End after the report in place of serving on, with exit code 1 if something went wrong
     #[arg(long)]
     exit: bool,
     /// Print the report as one JSON object
@@ -97,11 +97,16 @@ async fn show(
     } else {
         output::line(&demo.report.text(running.gateway.config().fx.settlement_currency))?;
     }
+    let shortcomings = demo.report.shortcomings();
+    if !shortcomings.is_empty() {
+        output::error(&format!("the demo did not go well: {}", shortcomings.join("; ")));
+    }
     if !arguments.exit {
         output::note(&hint(running, &demo.merchants)?);
         signals.stop().await;
     }
-    Ok(Outcome::Fine)
+    // Whoever looks at the console has seen it; whoever runs it in a script looks at the exit code.
+    Ok(if shortcomings.is_empty() || !arguments.exit { Outcome::Fine } else { Outcome::Failed })
 }
 
 /// The embedded configuration on free ports, with providers that take as long as real ones at their best.

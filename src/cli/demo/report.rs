@@ -15,6 +15,11 @@ use crate::domain::money::{Currency, Money};
 /// The channel that the saving is measured against.
 const COMPARED_WITH: &str = "stripe";
 
+/// Channels that take payments when routing works ...
+const CHANNELS_MIN: usize = 2;
+/// ... and so many are sent that it can't be chance that one got them all.
+const CHANNELS_MIN_FROM_PAYMENTS: u64 = 50;
+
 /// The whole report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Report {
@@ -99,6 +104,25 @@ impl Report {
             webhooks: webhooks_of(payments, webhooks),
             seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
         }
+    }
+
+    /// What did not go as a demo should, one sentence each; nothing when all went well.
+    pub(super) fn shortcomings(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let Webhooks { events, pending, invalid_signatures, .. } = self.webhooks;
+        if pending > 0 {
+            found.push(format!("{pending} of {events} webhooks did not arrive"));
+        }
+        if invalid_signatures > 0 {
+            found.push(format!("the signatures of {invalid_signatures} webhooks did not hold"));
+        }
+        let used = self.channels.len();
+        if used < CHANNELS_MIN && self.payments.sent >= CHANNELS_MIN_FROM_PAYMENTS {
+            let names: Vec<&str> = self.channels.keys().map(String::as_str).collect();
+            let which = if names.is_empty() { String::from("none") } else { names.join(", ") };
+            found.push(format!("fewer than {CHANNELS_MIN} channels took payments ({which})"));
+        }
+        found
     }
 
     /// Tables for people.
@@ -347,6 +371,20 @@ mod tests {
         assert_eq!(line("all"), ["all", "4", "2", "50.0", "%", "3.80", "6.40", "2.60"]);
         assert_eq!(line("starter"), ["starter", "10", "20", "5", "2"]);
         assert!(text.contains("2 delivered with 4 attempts (1 retried), 1 pending; every signature held"), "{text}");
+    }
+
+    #[test]
+    fn what_went_wrong_is_named() {
+        assert_eq!(report().shortcomings(), ["1 of 3 webhooks did not arrive"]);
+        let mut wrong = report();
+        wrong.webhooks = Webhooks { pending: 0, invalid_signatures: 3, ..wrong.webhooks };
+        assert_eq!(wrong.shortcomings(), ["the signatures of 3 webhooks did not hold"]);
+        wrong.webhooks.invalid_signatures = 0;
+        assert!(wrong.shortcomings().is_empty());
+        wrong.channels.remove("alipay");
+        assert!(wrong.shortcomings().is_empty(), "a few payments may well go one way");
+        wrong.payments.sent = 50;
+        assert_eq!(wrong.shortcomings(), ["fewer than 2 channels took payments (stripe)"]);
     }
 
     #[test]

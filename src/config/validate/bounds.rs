@@ -45,7 +45,15 @@ fn check_storage(config: &Config, findings: &mut Findings) {
         format!("must be at least storage.segment_bytes ({})", storage.segment_bytes),
     );
     findings.range("storage.cache_bytes", storage.cache_bytes, MIB..=1024 * 1024 * MIB);
-    findings.range("storage.ballast_bytes", storage.ballast_bytes, 0..=1024 * MIB);
+    findings.require(
+        storage.ballast_bytes == 0 || (storage.segment_bytes..=2048 * MIB).contains(&storage.ballast_bytes),
+        "storage.ballast_bytes",
+        format!(
+            "must be 0, or from storage.segment_bytes ({}) to {}: room for less than a segment helps nobody",
+            storage.segment_bytes,
+            2048 * MIB
+        ),
+    );
 }
 
 fn check_admission(config: &Config, findings: &mut Findings) {
@@ -101,6 +109,7 @@ fn check_payments(config: &Config, findings: &mut Findings) {
     findings.range("payments.needs_review_after_s", payments.needs_review_after_s, 60..=30 * DAY_S);
     findings.range("payments.action_expires_s", payments.action_expires_s, 1..=30 * DAY_S);
     findings.range("payments.resolve_in_flight_max", payments.resolve_in_flight_max, 1..=10_000);
+    findings.range("payments.settling_ms", payments.settling_ms, 100..=HOUR_MS);
     findings.range("payments.idempotency_keep_s", payments.idempotency_keep_s, 1..=30 * DAY_S);
     findings.range("payments.refunds_max", payments.refunds_max, 1..=1000);
 }

@@ -45,6 +45,7 @@ impl Findings {
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let mut findings = Findings::default();
     check_listeners(config, &mut findings);
+    check_admin_hosts(config, &mut findings);
     bounds::check(config, &mut findings);
     check_tiers(config, &mut findings);
     channels::check(config, &mut findings);
@@ -62,6 +63,30 @@ fn check_listeners(config: &Config, findings: &mut Findings) {
         "server.admin_listen",
         "needs another port than server.listen",
     );
+}
+
+fn check_admin_hosts(config: &Config, findings: &mut Findings) {
+    let hosts = &config.admin.hosts;
+    findings.require(hosts.len() <= 100, "admin.hosts", "must be at most 100");
+    for host in hosts {
+        findings.require(
+            is_host_name(host),
+            "admin.hosts",
+            format!("has \"{host}\", which is not a name such as tollgate.internal (no scheme, port or wildcard)"),
+        );
+    }
+}
+
+/// Whether `text` is a name as DNS has them. Addresses need not be listed.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label) && text.parse::<IpAddr>().is_err()
 }
 
 /// Whether both can't be listened on. Port 0 takes a free port each time.
@@ -111,11 +136,13 @@ fn check_sandbox(config: &Config, findings: &mut Findings) {
         findings.require(is_emulated, path.clone(), "names no channel with sandbox = true; name one or take it away");
         findings.range(format!("{path}.latency_ms"), faults.latency_ms, 0..=600_000);
         findings.range(format!("{path}.latency_jitter_ms"), faults.latency_jitter_ms, 0..=600_000);
+        findings.range(format!("{path}.late_effect_ms"), faults.late_effect_ms, 0..=600_000);
         let rates = [
             ("decline_rate", faults.decline_rate),
             ("error_rate", faults.error_rate),
             ("error_after_effect_rate", faults.error_after_effect_rate),
             ("lost_response_rate", faults.lost_response_rate),
+            ("late_effect_rate", faults.late_effect_rate),
             ("rate_limited_rate", faults.rate_limited_rate),
             ("duplicate_notification_rate", faults.duplicate_notification_rate),
         ];

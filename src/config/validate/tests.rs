@@ -43,6 +43,17 @@ fn listeners_need_different_ports_unless_free_ones_are_taken() {
 }
 
 #[test]
+fn names_of_the_operators_listener_are_names() {
+    let with = |host: &str| paths_after(|config| config.admin.hosts = vec![String::from(host)]);
+    for host in ["tollgate", "tollgate.internal", "Ops-1.example.com", "a_b.local"] {
+        assert!(with(host).is_empty(), "{host}");
+    }
+    for host in ["", "http://x", "x:8081", "*.example.com", "a..b", "10.0.0.1", "-a", "a b", "x."] {
+        assert_eq!(with(host), ["admin.hosts"], "{host}");
+    }
+}
+
+#[test]
 fn every_number_with_a_range_is_held_to_it() {
     let paths = paths_after(|config| {
         config.server.body_max_bytes = 0;
@@ -247,4 +258,12 @@ fn texts_are_usable() {
     assert_eq!(paths_after(|config| config.storage.dir.clear()), ["storage.dir"]);
     let empty = |config: &mut Config| config.security.master_key_file = Some(std::path::PathBuf::new());
     assert_eq!(paths_after(empty), ["security.master_key_file"]);
+}
+
+#[test]
+fn a_ballast_holds_a_segment_or_there_is_none() {
+    let ballast = |bytes: u64| move |config: &mut Config| config.storage.ballast_bytes = bytes;
+    let segment_bytes = Config::embedded().unwrap().storage.segment_bytes;
+    assert_eq!(paths_after(ballast(segment_bytes - 1)), ["storage.ballast_bytes"]);
+    assert!(paths_after(ballast(segment_bytes)).is_empty() && paths_after(ballast(0)).is_empty());
 }

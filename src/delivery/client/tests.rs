@@ -143,7 +143,7 @@ async fn a_name_is_refused_as_a_whole_when_any_address_is_out_of_scope() {
     let resolver = VettingResolver {
         scope: Scope::PublicOrAllowed,
         allowed_private_networks: Arc::from([]),
-        lookups: Arc::new(Semaphore::new(1)),
+        lookups: Lookups::new(),
     };
     // An address as a name resolves to itself without a name server.
     let refused = resolver.addresses_of("127.0.0.1").await;

@@ -121,6 +121,12 @@ pub struct Attempt {
     /// The provider's names for it.
     #[serde(default)]
     pub refs: ProviderRefs,
+    /// When it became clear that its request has no answer: by then it was sent, or never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered_at: Option<Timestamp>,
+    /// When the payer last got something to act on, such as a QR code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_at: Option<Timestamp>,
     /// What came of it; `None` while that is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<AttemptOutcome>,
@@ -196,6 +202,9 @@ pub struct Payment {
     /// Questions asked about the outcome so far.
     #[serde(default)]
     pub resolve_tries: u32,
+    /// When the channel last said where it stands; `None` when it never has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_at: Option<Timestamp>,
     /// Events told so far; the number of the last one.
     #[serde(default)]
     pub event_count: u64,

@@ -59,6 +59,12 @@ pub struct Refund {
     /// Questions asked about its outcome so far.
     #[serde(default)]
     pub resolve_tries: u32,
+    /// When it became clear that its first request has no answer: by then it was sent, or never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered_at: Option<Timestamp>,
+    /// When the channel last said that it works on it; `None` when it never has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -134,9 +140,16 @@ pub fn on_refund_answer(
             refund.failure = Some(failure.clone());
             Effect::Tell(EventName::RefundFailed)
         }
-        RefundState::Pending | RefundState::Unknown { .. } => {
+        RefundState::Pending => {
             refund.resolve_tries = refund.resolve_tries.saturating_add(1);
-            if now.since(refund.created_at) >= policy.needs_review_after {
+            refund.known_at = Some(now);
+            Effect::None
+        }
+        RefundState::Unknown { .. } => {
+            refund.unanswered_at.get_or_insert(now);
+            refund.resolve_tries = refund.resolve_tries.saturating_add(1);
+            let unknown_for = now.since(refund.known_at.unwrap_or(refund.created_at));
+            if unknown_for >= policy.needs_review_after {
                 refund.status = RefundStatus::NeedsReview;
             }
             Effect::None

@@ -48,6 +48,8 @@ fn attempt(channel: &str) -> Attempt {
         decision: decision(),
         sent_at: NOW,
         refs: ProviderRefs::default(),
+        unanswered_at: None,
+        offered_at: None,
         outcome: None,
         failure: None,
     }
@@ -78,6 +80,7 @@ fn payment(status: PaymentStatus) -> Payment {
         next_action: None,
         fee_minor: Some(59),
         resolve_tries: 0,
+        known_at: None,
         event_count: 0,
         due_at: None,
         expires_at: None,
@@ -220,6 +223,74 @@ fn a_payment_without_outcome_needs_a_person_after_72_hours() {
 }
 
 #[test]
+fn a_payer_s_payment_never_goes_straight_to_a_person() {
+    let after = |payment: &Payment, state, hours: u64| {
+        on_answer(payment, &answer(state), &policy(), NOW.plus(Duration::from_secs(hours * 3600))).unwrap().payment
+    };
+    let unknown = || ChargeState::Unknown { reason: "timeout".to_owned() };
+    let waits = || ChargeState::ActionRequired { next_action: None, expires_at: None };
+    // The payer may take days; one question without an answer says nothing.
+    let waiting = after(&payment(PaymentStatus::Pending), waits(), 0);
+    let waiting = after(&waiting, waits(), 80);
+    let unknown_once = after(&waiting, unknown(), 81);
+    assert_eq!(unknown_once.status, PaymentStatus::RequiresAction);
+    let unknown_for_long = after(&unknown_once, unknown(), 80 + 72);
+    assert_eq!(unknown_for_long.status, PaymentStatus::Processing);
+    assert_eq!(after(&unknown_for_long, unknown(), 80 + 73).status, PaymentStatus::NeedsReview);
+    assert_eq!(after(&unknown_for_long, waits(), 80 + 73).status, PaymentStatus::Processing);
+}
+
+#[test]
+fn what_the_channel_says_it_works_on_needs_nobody_however_long_it_takes() {
+    let late = |hours: u64| NOW.plus(Duration::from_secs(hours * 3600));
+    let works = on_answer(&payment(PaymentStatus::Processing), &answer(ChargeState::Processing), &policy(), late(100));
+    let unknown = answer(ChargeState::Unknown { reason: "timeout".to_owned() });
+    let once = on_answer(&works.unwrap().payment, &unknown, &policy(), late(101)).unwrap().payment;
+    assert_eq!(once.status, PaymentStatus::Processing);
+
+    let paid = begin_refund(&payment(PaymentStatus::Success), refund("RF1", 600), 10, &policy(), NOW).unwrap();
+    let number = RefundNo::new("RF1");
+    let ask = |payment: &Payment, state, hours| {
+        on_refund_answer(payment, &number, &refund_answer(state), &policy(), late(hours)).unwrap().payment
+    };
+    let unknown = || RefundState::Unknown { reason: "timeout".to_owned() };
+    let pending = ask(&paid, RefundState::Pending, 100);
+    assert_eq!(pending.refunds[0].status, RefundStatus::Pending);
+    assert!(pending.due_at.is_some());
+    let pending = ask(&pending, unknown(), 101);
+    assert_eq!(pending.refunds[0].status, RefundStatus::Pending);
+    assert_eq!(ask(&pending, unknown(), 172).refunds[0].status, RefundStatus::NeedsReview);
+    assert_eq!(ask(&paid, unknown(), 72).refunds[0].status, RefundStatus::NeedsReview);
+}
+
+#[test]
+fn what_waited_for_its_payer_is_canceled_when_its_time_is_over() {
+    let page = Some(crate::domain::outcome::NextAction::Redirect { url: "https://pay.example/1".to_owned() });
+    for status in [PaymentStatus::Pending, PaymentStatus::Processing] {
+        let state = ChargeState::ActionRequired { next_action: page.clone(), expires_at: None };
+        let waiting = on_answer(&payment(status), &answer(state), &policy(), NOW).unwrap().payment;
+        assert_eq!(waiting.current().unwrap().offered_at, Some(NOW));
+        let over = on_answer(&waiting, &answer(ChargeState::Canceled), &policy(), NOW).unwrap();
+        assert_eq!(over.payment.status, PaymentStatus::Canceled);
+        assert_eq!(over.payment.failure(), None);
+        let refused = on_answer(&waiting, &answer(ChargeState::Declined(failure())), &policy(), NOW).unwrap();
+        assert_eq!(refused.payment.status, PaymentStatus::Failed);
+    }
+}
+
+#[test]
+fn it_is_noted_when_a_request_was_given_up() {
+    let later = NOW.plus(Duration::from_secs(40));
+    let unknown = answer(ChargeState::Unknown { reason: "timeout".to_owned() });
+    let given_up = on_answer(&payment(PaymentStatus::Pending), &unknown, &policy(), later).unwrap().payment;
+    assert_eq!(given_up.current().unwrap().unanswered_at, Some(later));
+    let again = on_answer(&given_up, &unknown, &policy(), later.plus(Duration::from_secs(9))).unwrap().payment;
+    assert_eq!(again.current().unwrap().unanswered_at, Some(later));
+    let recovered = on_recovery(&payment(PaymentStatus::Pending), &policy(), later).unwrap().payment;
+    assert_eq!(recovered.current().unwrap().unanswered_at, Some(later));
+}
+
+#[test]
 fn the_next_attempt_begins_only_where_nothing_was_charged() {
     for (name, state) in answers() {
         let next = begin_attempt(&payment(PaymentStatus::Pending), &answer(state), attempt("alipay"), NOW);
@@ -273,6 +344,8 @@ fn refund(number: &str, amount_minor: i64) -> Refund {
         channel_refund_no: None,
         failure: None,
         resolve_tries: 0,
+        unanswered_at: None,
+        known_at: None,
         created_at: NOW,
         updated_at: NOW,
     }

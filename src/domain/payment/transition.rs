@@ -39,8 +39,12 @@ pub fn on_answer(before: &Payment, answer: &ChargeAnswer, policy: &ResolvePolicy
         ChargeState::Canceled => close(&mut payment, AttemptOutcome::Canceled, None),
         ChargeState::ActionRequired { next_action, expires_at } => {
             payment.reconciling = false;
+            payment.known_at = Some(now);
             if next_action.is_some() {
                 payment.next_action.clone_from(next_action);
+                if let Some(attempt) = payment.attempts.last_mut() {
+                    attempt.offered_at = Some(now);
+                }
             }
             let latest = before.created_at.plus(policy.action_expires);
             payment.expires_at = Some(expires_at.map_or(latest, |provider| provider.min(latest)));
@@ -53,16 +57,9 @@ pub fn on_answer(before: &Payment, answer: &ChargeAnswer, policy: &ResolvePolicy
         ChargeState::Processing => {
             payment.status = PaymentStatus::Processing;
             payment.reconciling = false;
+            payment.known_at = Some(now);
         }
-        ChargeState::Unknown { .. } => {
-            payment.reconciling = true;
-            if before.status == PaymentStatus::Pending {
-                payment.status = PaymentStatus::Processing;
-            }
-            if now.since(before.created_at) >= policy.needs_review_after {
-                payment.status = PaymentStatus::NeedsReview;
-            }
-        }
+        ChargeState::Unknown { .. } => stay_unknown(&mut payment, policy, now),
     }
     if before.status != PaymentStatus::Pending {
         payment.resolve_tries = payment.resolve_tries.saturating_add(1);
@@ -78,6 +75,7 @@ pub fn on_recovery(before: &Payment, policy: &ResolvePolicy, now: Timestamp) -> 
     let mut payment = before.clone();
     payment.status = PaymentStatus::Processing;
     payment.reconciling = true;
+    note_unanswered(&mut payment, now);
     Some(finish(before, payment, policy, now))
 }
 
@@ -117,6 +115,29 @@ pub fn begin_attempt(before: &Payment, answer: &ChargeAnswer, next: Attempt, now
     Some(payment)
 }
 
+/// Nothing was learned. What nobody has known anything about for long needs a person; a payer's payment by way of
+/// `processing`, as documented.
+fn stay_unknown(payment: &mut Payment, policy: &ResolvePolicy, now: Timestamp) {
+    payment.reconciling = true;
+    let unknown_for = now.since(payment.known_at.unwrap_or(payment.created_at));
+    let is_too_long = unknown_for >= policy.needs_review_after;
+    match payment.status {
+        PaymentStatus::Pending => {
+            note_unanswered(payment, now);
+            payment.status = PaymentStatus::Processing;
+        }
+        PaymentStatus::RequiresAction if is_too_long => payment.status = PaymentStatus::Processing,
+        PaymentStatus::Processing if is_too_long => payment.status = PaymentStatus::NeedsReview,
+        _ => {}
+    }
+}
+
+fn note_unanswered(payment: &mut Payment, now: Timestamp) {
+    if let Some(attempt) = payment.attempts.last_mut() {
+        attempt.unanswered_at = Some(now);
+    }
+}
+
 fn learn_names(payment: &mut Payment, answer: &ChargeAnswer) {
     let Some(attempt) = payment.attempts.last_mut() else { return };
     if answer.refs.channel_order_no.is_some() {
@@ -140,8 +161,9 @@ fn succeed(payment: &mut Payment, fee_minor: Option<i64>, now: Timestamp) {
 
 /// The attempt is over and nothing was charged. What the payer or the merchant gave up is `canceled`, the rest `failed`.
 fn close(payment: &mut Payment, outcome: AttemptOutcome, failure: Option<&Failure>) {
-    let expired = payment.status == PaymentStatus::RequiresAction;
-    let given_up = payment.cancel_requested || (expired && outcome == AttemptOutcome::Canceled);
+    // The payer had something to act on, whether that was known at once or only later.
+    let waited = payment.status == PaymentStatus::RequiresAction || payment.next_action.is_some();
+    let given_up = payment.cancel_requested || (waited && outcome == AttemptOutcome::Canceled);
     let given_up = given_up && payment.status != PaymentStatus::Pending;
     payment.status = if given_up { PaymentStatus::Canceled } else { PaymentStatus::Failed };
     if let Some(attempt) = payment.attempts.last_mut() {

@@ -36,6 +36,8 @@ pub struct RouteRequest<'a> {
     pub tier: &'a str,
     /// Channels that were tried for this payment already.
     pub tried: &'a [ChannelName],
+    /// Channels whose provider does not know the payer's token.
+    pub refusing_token: &'a [ChannelName],
     /// Whether the money is to be held first and taken later.
     pub needs_pre_auth: bool,
     /// 64 random bits.

@@ -27,6 +27,8 @@ pub enum DroppedBy {
     Country,
     /// It does not serve the payment method.
     Method,
+    /// The payer's token is of another provider.
+    Token,
     /// It was tried for this payment already.
     Tried,
     /// Its breaker is open.
@@ -48,6 +50,7 @@ impl DroppedBy {
             Self::Currency => "currency",
             Self::Country => "country",
             Self::Method => "method",
+            Self::Token => "token",
             Self::Tried => "tried",
             Self::BreakerOpen => "breaker_open",
             Self::ProbeTaken => "probe_taken",
@@ -65,6 +68,7 @@ impl DroppedBy {
             Self::Currency => "does not take this currency",
             Self::Country => "does not serve the payer's country",
             Self::Method => "does not take this payment method",
+            Self::Token => "does not know this payment token",
             Self::Tried => "was tried already",
             Self::BreakerOpen => "is failing and is being left alone",
             Self::ProbeTaken => "is being tried by another payment after failing",
@@ -103,6 +107,9 @@ pub(super) fn dropped_by(
         && !facts.methods.iter().any(|served| served == method)
     {
         return Some(DroppedBy::Method);
+    }
+    if request.refusing_token.contains(&facts.name) {
+        return Some(DroppedBy::Token);
     }
     if request.tried.contains(&facts.name) {
         return Some(DroppedBy::Tried);

@@ -103,6 +103,7 @@ fn request(amount_minor: i64) -> RouteRequest<'static> {
         allowed: &[],
         tier: "starter",
         tried: &[],
+        refusing_token: &[],
         needs_pre_auth: false,
         draw: 0,
     }
@@ -145,6 +146,21 @@ fn geography_keeps_local_channels_and_abstains_where_there_is_none() {
     let [geographic, success_rate, cost] = &nobody_local.record.steps[..] else { panic!("three steps") };
     assert_eq!((geographic.before, geographic.after), (success_rate.before, success_rate.before));
     assert_eq!((cost.before.len(), cost.after.len()), (4, 1));
+}
+
+#[test]
+fn a_token_goes_to_no_provider_that_does_not_know_it() {
+    let table = table(setup(RoutingMode::Cost));
+    let refusing = [channel("alipay")];
+    let with_token = RouteRequest { refusing_token: &refusing, ..request(10_000) };
+    assert_eq!(chosen(&table, &request(10_000)).channel, channel("alipay"));
+    let choice = chosen(&table, &with_token);
+    assert_ne!(choice.channel, channel("alipay"));
+    let verdict = choice.record.channels.iter().find(|verdict| verdict.channel == channel("alipay")).unwrap();
+    assert_eq!(verdict.dropped_by, Some(DroppedBy::Token));
+    let alipay = channel("alipay");
+    let asked_for = RouteRequest { requested: Some(&alipay), ..with_token };
+    assert!(decide(&table, &idle(&table), &asked_for, NOW).is_err(), "naming the channel does not help");
 }
 
 #[test]

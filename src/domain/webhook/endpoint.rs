@@ -124,6 +124,9 @@ pub struct Endpoint {
     pub disabled_reason: Option<String>,
     /// Its secrets.
     pub secrets: SealedSecrets,
+    /// When it first took a webhook at this URL; `None` while nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -142,6 +145,14 @@ impl Endpoint {
         self.status = EndpointStatus::Disabled;
         self.disabled_reason = Some(reason.to_owned());
         self.updated_at = now;
+    }
+
+    /// Sends to another address from now on. What is known of the one before says nothing about it.
+    pub fn set_url(&mut self, url: &str) {
+        if self.url != url {
+            url.clone_into(&mut self.url);
+            self.proven_at = None;
+        }
     }
 
     /// Sets the status that the merchant asks for; a reason why it was disabled is forgotten.

@@ -265,6 +265,7 @@ fn patterns_match_names_groups_and_everything() {
 #[test]
 fn only_a_disabled_endpoint_gets_no_new_notifications() {
     let mut endpoint = Endpoint {
+        proven_at: None,
         id: EndpointId::new("we_1"),
         merchant_id: MerchantId::new("m_1"),
         url: String::from("https://example.com/"),

@@ -1,18 +1,22 @@
 //! Carries one payment from its intent to its outcome, in a task of its own.
 
+use crate::actors::merchant::IdempotencyClaim;
 use crate::actors::router::Reservation;
 use crate::channels::ChargeRequest;
 use crate::domain::ids::{ChannelName, PaymentNo, dated_number};
-use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope};
-use crate::domain::payment::{Attempt, Payment, PaymentStatus, PaymentTerms, begin_attempt, next_due_at, on_answer};
+use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, ProviderRefs};
+use crate::domain::payment::{
+    Attempt, Payment, PaymentStatus, PaymentTerms, begin_attempt, next_due_at, on_answer, on_recovery,
+};
 use crate::domain::routing::{ChannelVerdict, DroppedBy, NoChannel};
 use crate::domain::time::Timestamp;
-use crate::gateway::answer::{Answered, Renderer};
+use crate::gateway::answer::{Answered, Renderer, StoredAnswer};
 use crate::gateway::auth::Caller;
 use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::idempotency::{self, Origin, Slot};
+use crate::gateway::payments::patience::Patience;
 use crate::gateway::payments::rows::{self, StoredPayment};
-use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, order_exists, views};
+use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, order_exists, views};
 use crate::gateway::routing::outcome_class;
 use crate::storage::{Batch, StoreError};
 
@@ -21,6 +25,14 @@ struct Carried {
     stored: StoredPayment,
     slot: Option<Slot>,
     renderer: Renderer,
+    /// Attempts that were sent.
+    attempts: usize,
+    /// What the client was told before the outcome could be stored, if it was.
+    told: Option<StoredAnswer>,
+    /// Keeps repetitions out until the answer is stored.
+    _claim: Option<IdempotencyClaim>,
+    /// Keeps the timer away until the outcome is stored.
+    _working: Working,
 }
 
 impl Payments {
@@ -34,31 +46,63 @@ impl Payments {
     ) -> Result<Answered, GatewayError> {
         let inner = &self.0;
         let Origin { claim, renderer, .. } = origin;
-        // Keeps repetitions out until the answer is stored.
-        let _claim = claim;
         let now = inner.core.clock.now();
+        let refusing = inner.channels.refusing(terms.payment_token.as_deref());
         let (mut place, decision) = inner
             .router
-            .decide(&inner.route_request(caller, &terms, &[]))
+            .decide(&inner.route_request(caller, &terms, &[], &refusing))
             .map_err(|none| GatewayError::NoChannelAvailable { reasons: reasons(&none) })?;
         let payment_no = PaymentNo::new(dated_number("PY", now, inner.core.random.draw_u64()));
-        let Some(_working) = inner.work_on(&payment_no) else {
+        let Some(working) = inner.work_on(&payment_no) else {
             return Err(GatewayError::Internal(format!("payment number {payment_no} was drawn twice")));
         };
         let attempt = inner.attempt(&payment_no, 1, place.channel().clone(), decision, now);
         let payment = inner.intent(caller, payment_no, terms, attempt, now);
         let (stored, slot) = inner.commit_intent(payment, reservation, now).await?;
-        let mut carried = Carried { stored, slot, renderer };
+        let mut carried = Carried { stored, slot, renderer, attempts: 0, told: None, _claim: claim, _working: working };
         loop {
+            carried.attempts += 1;
             let answer = inner.charge(&carried.stored.payment, place).await;
-            match inner.next_attempt(caller, &carried.stored.payment, &answer) {
-                Some((next_place, next_attempt)) => {
-                    inner.commit_next(&mut carried, &answer, next_attempt).await?;
-                    place = next_place;
-                }
-                None => return inner.conclude(carried, &answer).await,
+            let Some((next_place, next_attempt)) = inner.next_attempt(caller, &carried.stored.payment, &answer) else {
+                return self.conclude(carried, answer).await;
+            };
+            if let Err(error) = inner.commit_next(&mut carried, &answer, next_attempt).await {
+                // The next channel has not been asked, so that the payment ends with what this one said.
+                tracing::warn!(payment_no = %carried.stored.payment.payment_no, %error, "no further channel is asked");
+                return self.conclude(carried, answer).await;
             }
+            place = next_place;
         }
+    }
+
+    /// Stores the outcome and answers with it. A store that does not take it now is tried again in the background, and
+    /// the client is told that the outcome is not known yet: something may have been charged, so that neither an error
+    /// nor silence would do.
+    async fn conclude(&self, mut carried: Carried, answer: ChargeAnswer) -> Result<Answered, GatewayError> {
+        let core = &self.0.core;
+        let error = match self.0.store_outcome(&mut carried, &answer).await {
+            Ok(answered) => return Ok(answered),
+            Err(error) => error,
+        };
+        if core.store.health().poisoned.is_some() {
+            return Err(error);
+        }
+        let payment_no = carried.stored.payment.payment_no.clone();
+        tracing::warn!(%payment_no, %error, "a payment's outcome could not be stored yet; it is tried again");
+        let told = self.0.answer_unstored(&carried);
+        carried.told = Some(told.clone());
+        let payments = self.clone();
+        core.tasks.spawn(async move {
+            let mut patience = Patience::new();
+            while patience.for_another_try(&payments.0.core).await {
+                match payments.0.store_outcome(&mut carried, &answer).await {
+                    Ok(_) => return,
+                    Err(error) => tracing::debug!(%payment_no, %error, "a payment's outcome could still not be stored"),
+                }
+            }
+            tracing::warn!(%payment_no, "a payment's outcome was not stored; the next start asks its channel");
+        });
+        Ok(Answered { answer: told, replayed: false })
     }
 }
 
@@ -84,6 +128,7 @@ impl Inner {
             next_action: None,
             fee_minor,
             resolve_tries: 0,
+            known_at: None,
             event_count: 0,
             due_at: None,
             expires_at: None,
@@ -126,7 +171,7 @@ impl Inner {
         let Some(request) = charge_request(payment) else {
             return ChargeAnswer {
                 state: ChargeState::Unknown { reason: "the payment has no attempt".to_owned() },
-                refs: crate::domain::outcome::ProviderRefs::default(),
+                refs: ProviderRefs::default(),
             };
         };
         let channel_name = place.channel().clone();
@@ -164,7 +209,8 @@ impl Inner {
         if !(channels_fault && failovers_left && in_time && may_choose) {
             return None;
         }
-        let request = self.route_request(caller, &payment.terms, &tried);
+        let refusing = self.channels.refusing(payment.terms.payment_token.as_deref());
+        let request = self.route_request(caller, &payment.terms, &tried, &refusing);
         let (place, decision) = self.router.decide(&request).ok()?;
         let attempt = self.attempt(&payment.payment_no, tried.len() + 1, place.channel().clone(), decision, now);
         Some((place, attempt))
@@ -192,18 +238,23 @@ impl Inner {
     }
 
     /// Makes the outcome durable, with the event, its notifications and the answer, and only then answers.
-    async fn conclude(&self, mut carried: Carried, answer: &ChargeAnswer) -> Result<Answered, GatewayError> {
+    async fn store_outcome(&self, carried: &mut Carried, answer: &ChargeAnswer) -> Result<Answered, GatewayError> {
+        let nameless = ChargeAnswer { state: answer.state.clone(), refs: ProviderRefs::default() };
+        let attempts = carried.attempts;
         for _ in 0..CONFLICTS_MAX {
             let now = self.core.clock.now();
             let before = &carried.stored;
+            // If a commit that was thought to have failed did begin the next attempt, that one was never sent: it ends
+            // like the one before, without the names that the provider gave to that one.
+            let answer = if before.payment.attempts.len() == attempts { answer } else { &nameless };
             let Some(outcome) = on_answer(&before.payment, answer, &self.policy, now) else {
-                return Err(GatewayError::Internal(format!("payment {} ended twice", before.payment.payment_no)));
+                return self.answer_stored(carried);
             };
             let mut batch = Batch::finishing();
             let tell = |name, id| views::payment_event(&outcome.payment, name, id);
             let planned = self.record(&mut batch, before, &outcome, tell, now)?;
             let reply = views::created_reply(&outcome.payment, self.core.livemode());
-            let stored_answer = (carried.renderer)(&reply);
+            let stored_answer = carried.told.clone().unwrap_or_else(|| (carried.renderer)(&reply));
             if let Some(slot) = &carried.slot {
                 slot.answer(&mut batch, outcome.payment.payment_no.as_str(), &stored_answer, now)?;
             }
@@ -219,7 +270,26 @@ impl Inner {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(GatewayError::Internal("a payment's outcome was overtaken too often".to_owned()))
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// The outcome is stored already, by a commit that was thought to have failed.
+    fn answer_stored(&self, carried: &Carried) -> Result<Answered, GatewayError> {
+        let kept = match &carried.slot {
+            Some(slot) => slot.kept_answer(&self.core)?,
+            None => None,
+        };
+        let reply = || views::created_reply(&carried.stored.payment, self.core.livemode());
+        let answer = kept.or_else(|| carried.told.clone()).unwrap_or_else(|| (carried.renderer)(&reply()));
+        Ok(Answered { answer, replayed: false })
+    }
+
+    /// What a client is told whose payment's outcome is not stored: that it is being worked on.
+    fn answer_unstored(&self, carried: &Carried) -> StoredAnswer {
+        let now = self.core.clock.now();
+        let payment = &carried.stored.payment;
+        let unknown = on_recovery(payment, &self.policy, now).map(|outcome| outcome.payment);
+        (carried.renderer)(&views::created_reply(unknown.as_ref().unwrap_or(payment), self.core.livemode()))
     }
 }
 
@@ -241,7 +311,7 @@ pub(super) fn charge_request(payment: &Payment) -> Option<ChargeRequest> {
 fn not_configured(channel: &ChannelName) -> ChargeAnswer {
     ChargeAnswer {
         state: ChargeState::Unknown { reason: format!("channel {channel} is not configured any more") },
-        refs: crate::domain::outcome::ProviderRefs::default(),
+        refs: ProviderRefs::default(),
     }
 }
 

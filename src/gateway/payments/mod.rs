@@ -3,13 +3,17 @@
 
 mod carry;
 mod list;
+mod patience;
 mod reconcile;
 mod refunds;
 pub(crate) mod rows;
 mod terms;
+#[cfg(test)]
+mod tests;
 pub(crate) mod views;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dashmap::DashSet;
@@ -17,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::actors::router::RouterHandle;
 use crate::domain::event::{Event, EventName};
-use crate::domain::ids::{ChannelName, EventId, MerchantId, PaymentNo, sortable_id};
+use crate::domain::ids::{ChannelName, EventId, MerchantId, PaymentNo, RefundNo, sortable_id};
 use crate::domain::outcome::ProviderRefs;
 use crate::domain::payment::{
     Attempt, Effect, Outcome, Payment, PaymentStatus, PaymentTerms, ResolvePolicy, on_cancel_request,
@@ -30,11 +34,12 @@ use crate::gateway::channels::ChannelSet;
 use crate::gateway::command::{CreatePayment, PaymentFilter};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
-use crate::gateway::idempotency::{Known, Origin, Slot, look_up};
+use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
 use crate::gateway::installation::ProviderKeys;
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::view::{PaymentView, QuoteView, RoutingView};
 use crate::gateway::webhooks::Webhooks;
+use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, StoreError};
 
 pub use refunds::Refunds;
@@ -56,8 +61,16 @@ struct Inner {
     policy: ResolvePolicy,
     /// Payments that somebody in this process works on; timers leave them alone.
     working: Arc<DashSet<PaymentNo>>,
+    /// Refunds that somebody in this process sends or asks about.
+    refunding: Arc<DashSet<RefundNo>>,
+    /// When this process began: what an earlier one sent, it had sent by then.
+    started_at: Timestamp,
     /// Wakes the timer when something becomes due earlier than it thinks.
     due: Notify,
+    /// Whether what an earlier process left behind has been taken over.
+    recovered: AtomicBool,
+    /// Rows of the due index that can't be read.
+    unreadable: UnreadableRows,
 }
 
 /// Says that somebody works on a payment, until it is dropped.
@@ -69,6 +82,18 @@ struct Working {
 impl Drop for Working {
     fn drop(&mut self) {
         self.set.remove(&self.payment_no);
+    }
+}
+
+/// Says that somebody works on a refund, until it is dropped.
+struct Refunding {
+    set: Arc<DashSet<RefundNo>>,
+    refund_no: RefundNo,
+}
+
+impl Drop for Refunding {
+    fn drop(&mut self) {
+        self.set.remove(&self.refund_no);
     }
 }
 
@@ -89,8 +114,25 @@ impl Payments {
             action_expires: Duration::from_secs(settings.action_expires_s),
             abandoned_after: Duration::from_millis(core.config.limits.lease_ms),
         };
-        let working = Arc::new(DashSet::new());
-        Self(Arc::new(Inner { core, router, channels, webhooks, provider_keys, policy, working, due: Notify::new() }))
+        Self(Arc::new(Inner {
+            started_at: core.clock.now(),
+            core,
+            router,
+            channels,
+            webhooks,
+            provider_keys,
+            policy,
+            working: Arc::default(),
+            refunding: Arc::default(),
+            due: Notify::new(),
+            recovered: AtomicBool::new(false),
+            unreadable: UnreadableRows::default(),
+        }))
+    }
+
+    /// Whether what an earlier process left behind has been taken over.
+    pub(crate) fn has_recovered(&self) -> bool {
+        self.0.recovered.load(Ordering::Acquire)
     }
 
     /// Takes a payment. The answer says what became of it, or that this is not known yet; it is stored before it is
@@ -142,9 +184,25 @@ impl Payments {
             }
             Known::New(reservation) => reservation,
         };
+        let payments = self.clone();
+        let task = inner
+            .core
+            .tasks
+            .spawn(async move { payments.carry_cancel(&merchant_id, &payment_no, reservation, origin).await });
+        task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a cancellation's task ended: {error}"))))
+    }
+
+    async fn carry_cancel(
+        &self,
+        merchant_id: &MerchantId,
+        payment_no: &PaymentNo,
+        reservation: Reservation,
+        origin: Origin,
+    ) -> Result<Answered, GatewayError> {
+        let inner = &self.0;
         for _ in 0..CONFLICTS_MAX {
             let now = inner.core.clock.now();
-            let before = rows::read(&inner.core, &merchant_id, &payment_no)?;
+            let before = rows::read(&inner.core, merchant_id, payment_no)?;
             if before.payment.status == PaymentStatus::Canceled {
                 let answer = (origin.renderer)(&Reply::PaymentCanceled(inner.view(&before.payment)));
                 return Ok(Answered { answer, replayed: false });
@@ -157,12 +215,8 @@ impl Payments {
             match inner.core.store.commit(batch).await {
                 Ok(committed) => {
                     let slot = reservation.committed(committed.sequence);
-                    let payments = self.clone();
                     let stored = StoredPayment { payment: outcome.payment, revision: committed.sequence };
-                    let task = inner.core.tasks.spawn(async move { payments.close(stored, slot, origin).await });
-                    return task.await.unwrap_or_else(|error| {
-                        Err(GatewayError::Internal(format!("a cancellation's task ended: {error}")))
-                    });
+                    return self.close(stored, slot, origin).await;
                 }
                 Err(StoreError::Precondition { index }) if Some(index) == begun => {
                     return Err(GatewayError::IdempotencyInProgress);
@@ -214,7 +268,8 @@ impl Payments {
     /// As for [`Payments::create`], but never for the order number.
     pub fn quote(&self, caller: &Caller, command: &CreatePayment) -> Result<QuoteView, GatewayError> {
         let terms = terms::check(&self.0.core.config, command)?;
-        let request = self.0.route_request(caller, &terms, &[]);
+        let refusing = self.0.channels.refusing(terms.payment_token.as_deref());
+        let request = self.0.route_request(caller, &terms, &[], &refusing);
         Ok(crate::gateway::routing::quote(&self.0.router, &request))
     }
 
@@ -270,6 +325,19 @@ impl Inner {
         is_free.then(|| Working { set: Arc::clone(&self.working), payment_no: payment_no.clone() })
     }
 
+    /// Says that this task works on the refund; `None` when another one does.
+    fn work_on_refund(&self, refund_no: &RefundNo) -> Option<Refunding> {
+        let is_free = self.refunding.insert(refund_no.clone());
+        is_free.then(|| Refunding { set: Arc::clone(&self.refunding), refund_no: refund_no.clone() })
+    }
+
+    /// How long a request to a channel may still take effect after it was sent.
+    fn settling(&self, channel: &ChannelName) -> Duration {
+        let config = &self.core.config;
+        let timeout_ms = config.channels.get(channel.as_str()).map_or(0, |channel| channel.timeout_ms);
+        Duration::from_millis(timeout_ms.saturating_add(config.payments.settling_ms))
+    }
+
     fn event_id(&self, now: Timestamp) -> EventId {
         EventId::new(sortable_id("ev_", now, self.core.random.draw_u64()))
     }
@@ -279,6 +347,7 @@ impl Inner {
         caller: &'a Caller,
         terms: &'a PaymentTerms,
         tried: &'a [ChannelName],
+        refusing_token: &'a [ChannelName],
     ) -> RouteRequest<'a> {
         let country = |code: Option<&str>| code.and_then(|code| code.parse().ok());
         RouteRequest {
@@ -290,6 +359,7 @@ impl Inner {
             allowed: &caller.merchant.channels,
             tier: &caller.merchant.tier,
             tried,
+            refusing_token,
             needs_pre_auth: false,
             draw: self.core.random.draw_u64(),
         }
@@ -309,6 +379,8 @@ impl Inner {
             decision,
             sent_at: now,
             refs: ProviderRefs::default(),
+            unanswered_at: None,
+            offered_at: None,
             outcome: None,
             failure: None,
         }

@@ -1,18 +1,20 @@
 //! Refunds: reserved and stored before they are sent, asked about while unknown.
 
+use crate::actors::merchant::IdempotencyClaim;
 use crate::channels::RefundRequest;
-use crate::domain::ids::{PaymentNo, RefundNo, dated_number};
+use crate::domain::ids::{MerchantId, PaymentNo, RefundNo, dated_number};
 use crate::domain::money::Money;
 use crate::domain::outcome::{RefundAnswer, RefundState};
 use crate::domain::payment::{Payment, Refund, RefundRejection, RefundStatus, begin_refund, on_refund_answer};
-use crate::gateway::answer::{Answered, Renderer, Reply};
+use crate::gateway::answer::{Answered, Renderer, Reply, StoredAnswer};
 use crate::gateway::auth::Caller;
 use crate::gateway::command::CreateRefund;
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
 use crate::gateway::page::Page;
+use crate::gateway::payments::patience::Patience;
 use crate::gateway::payments::rows::{self, StoredPayment};
-use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, terms, views};
+use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Refunding, Working, terms, views};
 use crate::gateway::view::RefundView;
 use crate::storage::{Batch, StoreError};
 
@@ -56,20 +58,12 @@ impl Refunds {
         if inner.core.stopping.is_cancelled() {
             return Err(GatewayError::ShuttingDown);
         }
-        let (stored, refund_no, slot) = inner.begin(merchant_id, &payment_no, reservation, &command).await?;
         let payments = self.0.clone();
+        let merchant_id = merchant_id.clone();
         let task = inner.core.tasks.spawn(async move {
-            let Origin { claim, renderer, .. } = origin;
-            // Keeps repetitions out until the answer is stored.
-            let _claim = claim;
-            // Keeps the timer from asking about a refund that is being sent.
-            let _working = payments.0.work_on(&stored.payment.payment_no);
-            payments.0.send_refund(stored, &refund_no, slot, Some(renderer)).await
+            payments.carry_refund(&merchant_id, &payment_no, reservation, &command, origin).await
         });
-        let answered = task
-            .await
-            .unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))?;
-        answered.ok_or_else(|| GatewayError::Internal("a refund was sent but not answered".to_owned()))
+        task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))
     }
 
     /// One refund.
@@ -100,19 +94,87 @@ impl Refunds {
     }
 }
 
+/// Who waits for a refund's answer, and what that takes.
+struct Client {
+    slot: Option<Slot>,
+    renderer: Renderer,
+    /// What the client was told before the outcome could be stored, if it was.
+    told: Option<StoredAnswer>,
+}
+
+/// What a refund's task holds while it carries the refund.
+struct Carried {
+    stored: StoredPayment,
+    client: Client,
+    /// Keeps repetitions out until the answer is stored.
+    _claim: Option<IdempotencyClaim>,
+    /// Keeps the timer from asking about a refund that is being sent.
+    _refunding: Refunding,
+    /// Spares the timer the look, unless it works on the payment already.
+    _working: Option<Working>,
+}
+
+impl Payments {
+    /// Reserves the amount, sends the refund, stores what came of it and answers.
+    async fn carry_refund(
+        &self,
+        merchant_id: &MerchantId,
+        payment_no: &PaymentNo,
+        reservation: Reservation,
+        command: &CreateRefund,
+        origin: Origin,
+    ) -> Result<Answered, GatewayError> {
+        let inner = &self.0;
+        let Origin { claim, renderer, .. } = origin;
+        let (stored, refunding, slot) = inner.begin(merchant_id, payment_no, reservation, command).await?;
+        let refund_no = refunding.refund_no.clone();
+        let client = Client { slot, renderer, told: None };
+        let working = inner.work_on(payment_no);
+        let mut carried = Carried { stored, client, _claim: claim, _refunding: refunding, _working: working };
+        let answer = inner.ask_refund(&carried.stored.payment, &refund_no, true).await?;
+        let error = match inner.store_refund(&mut carried.stored, &refund_no, &answer, Some(&carried.client)).await {
+            Ok(Some(answer)) => return Ok(Answered { answer, replayed: false }),
+            Ok(None) => GatewayError::Internal("a refund was sent but not answered".to_owned()),
+            Err(error) => error,
+        };
+        if inner.core.store.health().poisoned.is_some() {
+            return Err(error);
+        }
+        tracing::warn!(%refund_no, %error, "a refund's outcome could not be stored yet; it is tried again");
+        let reply = created_reply(&carried.stored.payment, &refund_no, inner.core.livemode())?;
+        let told = (carried.client.renderer)(&reply);
+        carried.client.told = Some(told.clone());
+        let payments = self.clone();
+        inner.core.tasks.spawn(async move {
+            let mut patience = Patience::new();
+            while patience.for_another_try(&payments.0.core).await {
+                let Carried { stored, client, .. } = &mut carried;
+                match payments.0.store_refund(stored, &refund_no, &answer, Some(client)).await {
+                    Ok(_) => return,
+                    Err(error) => tracing::debug!(%refund_no, %error, "a refund's outcome could still not be stored"),
+                }
+            }
+            tracing::warn!(%refund_no, "a refund's outcome was not stored; the next start asks its channel");
+        });
+        Ok(Answered { answer: told, replayed: false })
+    }
+}
+
 impl Inner {
     /// Stores the refund with its amount reserved. Until this returns nothing has begun.
     async fn begin(
         &self,
-        merchant_id: &crate::domain::ids::MerchantId,
+        merchant_id: &MerchantId,
         payment_no: &PaymentNo,
         reservation: Reservation,
         command: &CreateRefund,
-    ) -> Result<(StoredPayment, RefundNo, Option<Slot>), GatewayError> {
+    ) -> Result<(StoredPayment, Refunding, Option<Slot>), GatewayError> {
         for _ in 0..CONFLICTS_MAX {
             let now = self.core.clock.now();
             let before = rows::read(&self.core, merchant_id, payment_no)?;
             let refund_no = RefundNo::new(dated_number("RF", now, self.core.random.draw_u64()));
+            // Held before it is stored: from then on the timer sees it.
+            let Some(refunding) = self.work_on_refund(&refund_no) else { continue };
             let refund = Refund {
                 refund_no: refund_no.clone(),
                 amount_minor: command.amount.unwrap_or_else(|| before.payment.refundable_minor()),
@@ -122,6 +184,8 @@ impl Inner {
                 channel_refund_no: None,
                 failure: None,
                 resolve_tries: 0,
+                unanswered_at: None,
+                known_at: None,
                 created_at: now,
                 updated_at: now,
             };
@@ -133,7 +197,7 @@ impl Inner {
             match self.core.store.commit(batch).await {
                 Ok(committed) => {
                     let slot = reservation.committed(committed.sequence);
-                    return Ok((StoredPayment { payment, revision: committed.sequence }, refund_no, slot));
+                    return Ok((StoredPayment { payment, revision: committed.sequence }, refunding, slot));
                 }
                 Err(StoreError::Precondition { index }) if Some(index) == begun => {
                     return Err(GatewayError::IdempotencyInProgress);
@@ -145,35 +209,53 @@ impl Inner {
         Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
 
-    /// Sends a refund (or asks about it: the channel takes the same call for both), stores what came of it and makes
-    /// the answer, if somebody waits for one.
-    pub(super) async fn send_refund(
+    /// Asks about a refund that is under way and stores what came of it. `false` when somebody else is at it.
+    pub(super) async fn ask_about_refund(
         &self,
         mut stored: StoredPayment,
         refund_no: &RefundNo,
-        slot: Option<Slot>,
-        renderer: Option<Renderer>,
-    ) -> Result<Option<Answered>, GatewayError> {
-        let is_first = renderer.is_some();
-        let answer = self.ask_refund(&stored.payment, refund_no, is_first).await?;
+    ) -> Result<bool, GatewayError> {
+        let Some(_refunding) = self.work_on_refund(refund_no) else { return Ok(false) };
+        let answer = self.ask_refund(&stored.payment, refund_no, false).await?;
+        self.store_refund(&mut stored, refund_no, &answer, None).await?;
+        Ok(true)
+    }
+
+    /// Makes what came of a refund durable, with the event and the answer of whoever waits for one.
+    async fn store_refund(
+        &self,
+        stored: &mut StoredPayment,
+        refund_no: &RefundNo,
+        answer: &RefundAnswer,
+        client: Option<&Client>,
+    ) -> Result<Option<StoredAnswer>, GatewayError> {
         for _ in 0..CONFLICTS_MAX {
             let now = self.core.clock.now();
             let mut batch = Batch::finishing();
-            let outcome = on_refund_answer(&stored.payment, refund_no, &answer, &self.policy, now);
+            let outcome = on_refund_answer(&stored.payment, refund_no, answer, &self.policy, now);
             let payment = outcome.as_ref().map_or(&stored.payment, |outcome| &outcome.payment);
             let mut planned = None;
             if let Some(outcome) = &outcome {
                 let refund = find(&outcome.payment, refund_no)?;
                 let tell = |name, id| views::refund_event(&outcome.payment, refund, name, id);
-                planned = self.record(&mut batch, &stored, outcome, tell, now)?;
+                planned = self.record(&mut batch, stored, outcome, tell, now)?;
             }
             let mut answered = None;
-            if let Some(renderer) = &renderer {
-                let stored_answer = renderer(&created_reply(payment, refund_no, self.core.livemode())?);
-                if let Some(slot) = &slot {
-                    slot.answer(&mut batch, refund_no.as_str(), &stored_answer, now)?;
+            if let Some(Client { slot, renderer, told }) = client {
+                let reply = created_reply(payment, refund_no, self.core.livemode())?;
+                let kept = match slot {
+                    Some(slot) if outcome.is_none() => slot.kept_answer(&self.core)?,
+                    _ => None,
+                };
+                if kept.is_some() {
+                    // A commit that was thought to have failed has stored it all.
+                    return Ok(kept);
                 }
-                answered = Some(Answered { answer: stored_answer, replayed: false });
+                let answer = told.clone().unwrap_or_else(|| renderer(&reply));
+                if let Some(slot) = slot {
+                    slot.answer(&mut batch, refund_no.as_str(), &answer, now)?;
+                }
+                answered = Some(answer);
             }
             if batch.writes.is_empty() {
                 return Ok(answered);
@@ -184,12 +266,12 @@ impl Inner {
                     return Ok(answered);
                 }
                 Err(StoreError::Precondition { .. }) => {
-                    stored = rows::read(&self.core, &stored.payment.merchant_id, &stored.payment.payment_no)?;
+                    *stored = rows::read(&self.core, &stored.payment.merchant_id, &stored.payment.payment_no)?;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(GatewayError::Internal("a refund's outcome was overtaken too often".to_owned()))
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
 
     /// `is_first` says that nothing was sent for this refund before.
@@ -215,6 +297,8 @@ impl Inner {
             reason: refund.reason.clone(),
             refs: attempt.refs.clone(),
             first_sent_at: refund.created_at,
+            sent_by: refund.unanswered_at.unwrap_or(refund.created_at).max(self.started_at),
+            settling: self.settling(&attempt.channel),
             now: if is_first { refund.created_at } else { self.core.clock.now() },
         };
         let answer = channel.refund(&request).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::ids::{MerchantId, PaymentNo, RefundNo};
+use crate::domain::ids::{ChannelName, MerchantId, PaymentNo, RefundNo};
 use crate::domain::payment::Payment;
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
@@ -91,11 +91,25 @@ pub(crate) fn replace(batch: &mut Batch, before: &StoredPayment, after: &Payment
     Ok(())
 }
 
+/// What is under a due entry: whose payment it is and which channel has to be asked, so that the timer need not read the
+/// payments of a channel that has no room.
+fn due_value(payment: &Payment) -> Vec<u8> {
+    let channel = payment.current().map_or("", |attempt| attempt.channel.as_str());
+    format!("{}\n{channel}", payment.merchant_id).into_bytes()
+}
+
+/// Reads what [`due_value`] has written.
+pub(crate) fn parse_due_value(value: &[u8]) -> Option<(MerchantId, ChannelName)> {
+    let text = std::str::from_utf8(value).ok()?;
+    // Without a channel it was written before there was one in it.
+    let (merchant_id, channel) = text.split_once('\n').unwrap_or((text, ""));
+    Some((MerchantId::new(merchant_id), ChannelName::new(channel)))
+}
+
 /// Inserted rather than put, so that the store knows that the key is new: an entry that is soon deleted again then never
 /// reaches the index.
 fn put_due(batch: &mut Batch, payment: &Payment, due_at: Timestamp) {
-    let value = payment.merchant_id.as_str().as_bytes().to_vec();
-    batch.insert(keys::payment_due(due_at, &payment.payment_no), value);
+    batch.insert(keys::payment_due(due_at, &payment.payment_no), due_value(payment));
 }
 
 /// Commits what finishes something that has begun. While the store has no room it is tried again for a few seconds:

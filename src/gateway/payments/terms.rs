@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::config::{Config, Mode};
+use crate::config::{ChannelKind, Config, Mode};
 use crate::domain::country::is_country;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{AMOUNT_MINOR_MAX, Currency, Money};
-use crate::domain::pan::holds_card_number;
+use crate::domain::pan::{holds_card_number, identifier_holds_card_number, is_alipay_code};
 use crate::domain::payment::PaymentTerms;
 use crate::gateway::command::CreatePayment;
 use crate::gateway::error::{FieldError, GatewayError};
@@ -38,7 +38,7 @@ const MAGIC_TOKENS: [&str; 9] = [
 /// [`GatewayError::InvalidRequest`] with every wrong field, [`GatewayError::CurrencyNotSupported`],
 /// [`GatewayError::AmountTooLarge`], [`GatewayError::PanRefused`].
 pub(super) fn check(config: &Config, command: &CreatePayment) -> Result<PaymentTerms, GatewayError> {
-    refuse_card_numbers(command)?;
+    refuse_card_numbers(config, command)?;
     let mut errors = check_fields(config, command);
     if command.amount < 1 {
         errors.push(FieldError::new("amount", "must be at least 1 minor unit"));
@@ -120,31 +120,39 @@ fn check_metadata(metadata: &BTreeMap<String, String>) -> Option<FieldError> {
 }
 
 /// Card numbers are refused in every text, so that none is ever stored, and whoever sends one is told why.
-fn refuse_card_numbers(command: &CreatePayment) -> Result<(), GatewayError> {
-    let texts = [
+fn refuse_card_numbers(config: &Config, command: &CreatePayment) -> Result<(), GatewayError> {
+    let identifiers = [
         ("order_no", Some(&command.order_no)),
         ("currency", Some(&command.currency)),
         ("country", command.country.as_ref()),
         ("method", command.method.as_ref()),
         ("channel", command.channel.as_ref()),
-        ("payment_token", command.payment_token.as_ref()),
-        ("customer_email", command.customer_email.as_ref()),
+        ("payment_token", command.payment_token.as_ref().filter(|token| !is_bar_code(config, command, token))),
         ("customer_ip", command.customer_ip.as_ref()),
+    ];
+    let texts = [
+        ("customer_email", command.customer_email.as_ref()),
         ("description", command.description.as_ref()),
         ("return_url", command.return_url.as_ref()),
     ];
-    for (field, text) in texts {
-        if text.is_some_and(|text| holds_card_number(text)) {
-            return Err(GatewayError::PanRefused(field.to_owned()));
-        }
-    }
-    let metadata = command.metadata.iter().flatten();
-    for (key, value) in metadata {
-        if holds_card_number(key) || holds_card_number(value) {
-            return Err(GatewayError::PanRefused("metadata".to_owned()));
-        }
-    }
-    Ok(())
+    let holding = |fields: &[(&'static str, Option<&String>)], holds: fn(&str) -> bool| {
+        fields.iter().find(|(_, text)| text.is_some_and(|text| holds(text))).map(|(field, _)| *field)
+    };
+    let mut metadata = command.metadata.iter().flatten();
+    let field =
+        holding(&identifiers, identifier_holds_card_number).or_else(|| holding(&texts, holds_card_number)).or_else(
+            || metadata.any(|(key, value)| holds_card_number(key) || holds_card_number(value)).then_some("metadata"),
+        );
+    field.map_or(Ok(()), |field| Err(GatewayError::PanRefused(field.to_owned())))
+}
+
+/// Whether a payment token is the bar code that a payer shows for Alipay. Some card numbers have the same form, so the
+/// payment must say that it is for Alipay.
+fn is_bar_code(config: &Config, command: &CreatePayment, token: &str) -> bool {
+    let channel = command.channel.as_deref().and_then(|name| config.channels.get(name));
+    let is_for_alipay = channel.is_some_and(|channel| channel.kind == ChannelKind::Alipay)
+        || (command.channel.is_none() && command.method.as_deref() == Some("alipay"));
+    is_for_alipay && is_alipay_code(token)
 }
 
 /// The merchant's reason of a refund, checked.
@@ -189,4 +197,49 @@ fn is_web_url(text: &str) -> bool {
     is_plain
         && text.len() <= URL_LEN_MAX
         && url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused_field(change: serde_json::Value) -> Option<String> {
+        let mut body = serde_json::json!({ "order_no": "O-1", "amount": 100, "currency": "USD" });
+        for (field, value) in change.as_object().unwrap() {
+            body[field] = value.clone();
+        }
+        match check(&Config::embedded().unwrap(), &serde_json::from_value(body).unwrap()) {
+            Ok(_) => None,
+            Err(GatewayError::PanRefused(field)) => Some(field),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_bar_code_of_alipay_is_no_card_number_where_alipay_takes_it() {
+        // A Mastercard number by form, and a bar code.
+        let code = "2720992593319364";
+        for change in [
+            serde_json::json!({ "payment_token": code, "method": "alipay" }),
+            serde_json::json!({ "payment_token": code, "channel": "alipay" }),
+        ] {
+            assert_eq!(refused_field(change), None);
+        }
+        for change in [
+            serde_json::json!({ "payment_token": code }),
+            serde_json::json!({ "payment_token": code, "method": "card" }),
+            serde_json::json!({ "payment_token": code, "method": "alipay", "channel": "stripe" }),
+            serde_json::json!({ "payment_token": "4242424242424242", "method": "alipay" }),
+        ] {
+            assert_eq!(refused_field(change).as_deref(), Some("payment_token"));
+        }
+        let elsewhere = serde_json::json!({ "order_no": code, "method": "alipay" });
+        assert_eq!(refused_field(elsewhere).as_deref(), Some("order_no"));
+    }
+
+    #[test]
+    fn order_numbers_may_be_groups_of_digits() {
+        assert_eq!(refused_field(serde_json::json!({ "order_no": "4242-4242-4242-4242" })), None);
+        assert!(refused_field(serde_json::json!({ "description": "4242-4242-4242-4242" })).is_some());
+    }
 }

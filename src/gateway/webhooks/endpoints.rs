@@ -52,6 +52,7 @@ impl Webhooks {
             status: EndpointStatus::Enabled,
             disabled_reason: None,
             secrets: SealedSecrets::new(self.seal(&id, &secret)?),
+            proven_at: None,
             created_at: now,
             updated_at: now,
             id,
@@ -117,7 +118,7 @@ impl Webhooks {
         let endpoint = self
             .change_endpoint(merchant_id, endpoint_id, |endpoint, now| {
                 if let Some(url) = &url {
-                    endpoint.url.clone_from(url);
+                    endpoint.set_url(url);
                 }
                 if let Some(events) = &events {
                     endpoint.events.clone_from(events);

@@ -71,9 +71,9 @@ impl Webhooks {
         Ok(Self { core, lists, actors })
     }
 
-    /// Starts no more requests, waits for those under way (as long as the configuration lets stopping wait), and ends.
-    pub async fn stop(&self) {
-        self.actors.stop(Duration::from_millis(self.core.config.server.drain_timeout_ms)).await;
+    /// Starts no more requests, waits for those under way at most `within`, and ends.
+    pub async fn stop(&self, within: Duration) {
+        self.actors.stop(within).await;
     }
 
     /// Adds an event to `batch`: the event itself, and a notification that is due at once for each endpoint of the

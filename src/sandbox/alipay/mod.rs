@@ -1,6 +1,8 @@
 //! The Alipay emulator: one path, signed both ways, HTTP 200 whatever happens.
 
+mod amount;
 mod codes;
+mod payer;
 pub(super) mod rsa2;
 mod trades;
 
@@ -57,7 +59,7 @@ impl AlipayEmulator {
 
     pub(super) fn ledger(&self) -> Vec<LedgerEntry> {
         let mut trades = self.trades.lock();
-        trades.settle_due(self.clock.now());
+        trades.catch_up(self.clock.now());
         trades.ledger.clone()
     }
 
@@ -65,7 +67,7 @@ impl AlipayEmulator {
         let now = self.clock.now();
         if let Some((id, visit)) = page::visit(&call) {
             let mut trades = self.trades.lock();
-            trades.settle_due(now);
+            trades.catch_up(now);
             let (status, waits) = trades.visit(id, visit, now);
             return Outcome::Answer(page::render(id, status, waits));
         }
@@ -78,7 +80,7 @@ impl AlipayEmulator {
         tokio::time::sleep(draw.latency).await;
         let value = match step {
             Step::Done(value) if !draw.lost_response => value,
-            Step::Done(_) | Step::Lost => return Outcome::Cut,
+            Step::Done(_) | Step::Lost | Step::Late => return Outcome::Cut,
             Step::Held => {
                 tokio::time::sleep(HELD_OPEN).await;
                 return Outcome::Cut;
@@ -105,7 +107,13 @@ impl AlipayEmulator {
         let base_url = format!("http://{}", call.header("host").unwrap_or("127.0.0.1"));
         let method = parameter(parameters, "method").unwrap_or_default();
         let mut trades = self.trades.lock();
-        trades.settle_due(now);
+        trades.catch_up(now);
+        if let Some(delay) = draw.late_effect
+            && trades::has_effect(method)
+        {
+            trades.keep_late(now.plus(delay), method, content, base_url);
+            return Step::Late;
+        }
         match trades.call(method, &content, draw, &base_url, now) {
             // The effect stays; only the answer is spoilt.
             Step::Done(value) if draw.error_after_effect && value["code"] == "10000" => Step::Done(system_error()),

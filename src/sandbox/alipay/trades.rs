@@ -1,6 +1,6 @@
 //! Trades in the Alipay emulator: paying by bar code, QR codes, questions, cancellations, refunds.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,10 +10,16 @@ use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::sandbox::OBJECTS_MAX;
+use crate::sandbox::alipay::amount::{money_of, shown};
 use crate::sandbox::alipay::codes::{business, invalid, missing, system_error, waiting};
+use crate::sandbox::alipay::payer::{DECLINED, Payer, payer_of};
 use crate::sandbox::faults::Draw;
+use crate::sandbox::late::Late;
 use crate::sandbox::ledger::{LedgerEntry, LedgerOperation};
 use crate::sandbox::page::Visit;
+
+/// How long a QR code can be scanned unless the request says so, in minutes.
+const QR_CODE_MINUTES: u64 = 120;
 
 /// Everything that Alipay would know.
 pub(super) struct Trades {
@@ -27,10 +33,10 @@ pub(super) struct Trades {
     offers: HashMap<String, Offer>,
     /// The merchant's numbers by the page of their code.
     pages: HashMap<String, String>,
-    /// Numbers that were canceled before there was a trade.
-    closed_numbers: HashSet<String>,
     /// Trades that are paid by themselves, by when.
     due: BTreeSet<(Timestamp, String)>,
+    /// Requests whose clients are gone and that take effect later.
+    late: Late<LateCall>,
     pub(super) ledger: Vec<LedgerEntry>,
 }
 
@@ -50,6 +56,15 @@ struct Offer {
     reference: String,
     total: Money,
     page: String,
+    /// When the code can't be scanned any more.
+    expires_at: Timestamp,
+}
+
+/// A request that takes effect later.
+struct LateCall {
+    method: String,
+    content: Content,
+    base_url: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +92,13 @@ pub(super) enum Step {
     Lost,
     /// It never gets one, and nothing was done.
     Held,
+    /// It never gets one, and is done later.
+    Late,
+}
+
+/// Whether a method changes anything.
+pub(super) fn has_effect(method: &str) -> bool {
+    matches!(method, "alipay.trade.pay" | "alipay.trade.precreate" | "alipay.trade.cancel" | "alipay.trade.refund")
 }
 
 /// Every field that one of the methods takes.
@@ -92,42 +114,8 @@ pub(super) struct Content {
     trans_currency: Option<String>,
     out_request_no: Option<String>,
     refund_amount: Option<String>,
+    qr_code_timeout_express: Option<String>,
 }
-
-/// What a bar code does.
-enum Payer {
-    Pays,
-    LosesAnswer,
-    Declines(&'static str, &'static str),
-    Confirms,
-    Hangs,
-    Breaks,
-}
-
-fn payer_of(auth_code: &str) -> Option<Payer> {
-    Some(match auth_code {
-        "tok_visa" => Payer::Pays,
-        "tok_declined" => DECLINED,
-        "tok_insufficient_funds" => {
-            Payer::Declines("ACQ.BUYER_BALANCE_NOT_ENOUGH", "The buyer's balance is not enough")
-        }
-        "tok_stolen_card" => Payer::Declines("ACQ.PAYMENT_REQUEST_HAS_RISK", "The payment request has risk"),
-        "tok_3ds" | "tok_processing" => Payer::Confirms,
-        "tok_timeout" => Payer::Hangs,
-        "tok_lost_response" => Payer::LosesAnswer,
-        "tok_error" => Payer::Breaks,
-        // What a payer's app really shows: 16 to 24 digits that begin with 25 to 30.
-        code if (16..=24).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_digit()) => {
-            match code[..2].parse::<u8>() {
-                Ok(25..=30) => Payer::Pays,
-                _ => return None,
-            }
-        }
-        _ => return None,
-    })
-}
-
-const DECLINED: Payer = Payer::Declines("ACQ.PAYMENT_FAIL", "The payment failed");
 
 impl Trades {
     pub(super) fn new(random: Random, settle_after: Duration) -> Self {
@@ -138,14 +126,29 @@ impl Trades {
             by_trade_no: HashMap::new(),
             offers: HashMap::new(),
             pages: HashMap::new(),
-            closed_numbers: HashSet::new(),
             due: BTreeSet::new(),
+            late: Late::new(),
             ledger: Vec::new(),
         }
     }
 
+    /// Lets everything happen that should have happened by now, in its order.
+    pub(super) fn catch_up(&mut self, now: Timestamp) {
+        while let Some((at, late)) = self.late.pop_due(now) {
+            self.settle_due(at);
+            // Nobody waits for the answer.
+            let _ = self.call(&late.method, &late.content, Draw::default(), &late.base_url, at);
+        }
+        self.settle_due(now);
+    }
+
+    /// Keeps a request that takes effect at `at`.
+    pub(super) fn keep_late(&mut self, at: Timestamp, method: &str, content: Content, base_url: String) {
+        self.late.keep(at, LateCall { method: method.to_owned(), content, base_url });
+    }
+
     /// Pays trades whose time has come.
-    pub(super) fn settle_due(&mut self, now: Timestamp) {
+    fn settle_due(&mut self, now: Timestamp) {
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             let Some((at, number)) = self.due.pop_first() else { return };
             self.mark_paid(&number, at);
@@ -155,7 +158,7 @@ impl Trades {
     pub(super) fn call(&mut self, method: &str, content: &Content, draw: Draw, base_url: &str, now: Timestamp) -> Step {
         let step = match method {
             "alipay.trade.pay" => self.pay(content, draw, now),
-            "alipay.trade.precreate" => self.precreate(content, base_url),
+            "alipay.trade.precreate" => self.precreate(content, base_url, now),
             "alipay.trade.query" => Ok(Step::Done(self.query(content))),
             "alipay.trade.cancel" => Ok(Step::Done(self.cancel(content, now))),
             "alipay.trade.refund" => self.refund(content, now).map(Step::Done),
@@ -226,9 +229,6 @@ impl Trades {
         let text = content.total_amount.as_deref().ok_or_else(|| missing("total_amount"))?;
         let total =
             money_of(text, currency).ok_or_else(|| business("ACQ.INVALID_PARAMETER", "total_amount is not valid"))?;
-        if self.closed_numbers.contains(number) {
-            return Err(business("ACQ.TRADE_HAS_CLOSE", "The trade has been closed"));
-        }
         Ok((number.to_owned(), total))
     }
 
@@ -288,8 +288,10 @@ impl Trades {
         }
     }
 
-    fn precreate(&mut self, content: &Content, base_url: &str) -> Result<Step, Value> {
+    /// Makes a QR code. That is no trade yet: canceling does not take it back, only its time does.
+    fn precreate(&mut self, content: &Content, base_url: &str, now: Timestamp) -> Result<Step, Value> {
         let (number, total) = self.new_trade_of(content)?;
+        let expires_at = now.plus(lifetime_of(content)?);
         match self.trades.get(&number) {
             Some(trade) if trade.status == Status::Paid => {
                 return Err(business("ACQ.TRADE_HAS_SUCCESS", "The trade has been paid"));
@@ -300,16 +302,19 @@ impl Trades {
         if self.offers.len() >= OBJECTS_MAX {
             return Err(system_error());
         }
-        let page = match self.offers.get(&number) {
+        let page = match self.offers.get_mut(&number) {
             Some(offer) if offer.total != total => {
                 return Err(business("ACQ.CONTEXT_INCONSISTENT", "The trade's information was changed"));
             }
-            Some(offer) => offer.page.clone(),
+            Some(offer) => {
+                offer.expires_at = expires_at;
+                offer.page.clone()
+            }
             None => {
                 let page = format!("qr{:016x}", self.random.draw_u64());
                 let reference = content.body.clone().unwrap_or_default();
                 self.pages.insert(page.clone(), number.clone());
-                self.offers.insert(number.clone(), Offer { reference, total, page: page.clone() });
+                self.offers.insert(number.clone(), Offer { reference, total, page: page.clone(), expires_at });
                 page
             }
         };
@@ -345,20 +350,14 @@ impl Trades {
         })
     }
 
-    /// Closes what is not paid, gives back what is, and keeps a number that it does not know from ever being used.
+    /// Closes what is not paid and gives back what is. A number without a trade stays as it is: a request with it that
+    /// comes later is carried out, and a QR code that was made for it can be scanned.
     fn cancel(&mut self, content: &Content, now: Timestamp) -> Value {
         let Some(number) = self.number_in(content).map(str::to_owned) else {
             return missing("out_trade_no");
         };
         let mut answer = json!({ "code": "10000", "msg": "Success", "out_trade_no": number, "retry_flag": "N" });
-        self.offers.remove(&number);
-        let Some(trade) = self.trades.get_mut(&number) else {
-            if self.closed_numbers.len() >= OBJECTS_MAX {
-                return system_error();
-            }
-            self.closed_numbers.insert(number);
-            return answer;
-        };
+        let Some(trade) = self.trades.get_mut(&number) else { return answer };
         answer["trade_no"] = json!(trade.trade_no);
         let left = trade.total.amount_minor - trade.refunded_minor;
         answer["action"] = json!(if trade.status == Status::Paid { "refund" } else { "close" });
@@ -433,6 +432,9 @@ impl Trades {
     /// A payer's visit to the page of a QR code. Acting is what makes the trade.
     pub(super) fn visit(&mut self, page: &str, visit: Visit, now: Timestamp) -> (Option<&'static str>, bool) {
         let Some(number) = self.pages.get(page).cloned() else { return (None, false) };
+        if self.offers.get(&number).is_some_and(|offer| offer.expires_at <= now) {
+            self.offers.remove(&number);
+        }
         if visit != Visit::Look
             && let Some(offer) = self.offers.remove(&number)
             && self.open_trade(&number, offer.reference, offer.total).is_ok()
@@ -454,20 +456,13 @@ impl Trades {
     }
 }
 
-/// Two decimals, whatever the currency.
-fn shown(money: Money) -> String {
-    let hundredths = i128::from(money.amount_minor) * 100 / i128::from(money.currency.minor_per_unit());
-    format!("{}.{:02}", hundredths / 100, hundredths % 100)
-}
-
-/// Plain decimal text with at most two decimals, from 0.01 on, that is a whole number of minor units.
-fn money_of(text: &str, currency: Currency) -> Option<Money> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || whole.len() > 9 || fraction.len() > 2 || !all_digits(whole) || !all_digits(fraction) {
-        return None;
-    }
-    let hundredths: i64 = format!("{whole}{fraction:0<2}").parse().ok()?;
-    let scaled = hundredths.checked_mul(currency.minor_per_unit())?;
-    (hundredths > 0 && scaled % 100 == 0).then(|| Money::new(scaled / 100, currency))
+/// How long a QR code can be scanned; Alipay takes whole minutes, such as `90m`.
+fn lifetime_of(content: &Content) -> Result<Duration, Value> {
+    let minutes = match content.qr_code_timeout_express.as_deref() {
+        None => Some(QR_CODE_MINUTES),
+        Some(text) => text.strip_suffix('m').and_then(|minutes| minutes.parse().ok()),
+    };
+    let minutes = minutes.filter(|minutes| (1..=24 * 60).contains(minutes));
+    let wrong = || business("ACQ.INVALID_PARAMETER", "qr_code_timeout_express is not valid");
+    Ok(Duration::from_secs(minutes.ok_or_else(wrong)? * 60))
 }

@@ -24,6 +24,7 @@ use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::sandbox::credentials::STRIPE_SECRET_KEY;
 use crate::sandbox::faults::{Draw, Faults};
+use crate::sandbox::late::Late;
 use crate::sandbox::ledger::LedgerEntry;
 use crate::sandbox::server::{Call, Emulator, Outcome, answer};
 use crate::sandbox::stripe::objects::{Expansion, Intent, Refund};
@@ -53,6 +54,8 @@ struct State {
     keys: HashMap<String, Recorded>,
     /// Intents that settle by themselves, by when.
     due: BTreeSet<(Timestamp, String)>,
+    /// Requests whose clients are gone and that take effect later.
+    late: Late<Call>,
     ledger: Vec<LedgerEntry>,
 }
 
@@ -107,6 +110,7 @@ impl StripeEmulator {
             refunds_by_intent: HashMap::new(),
             keys: HashMap::new(),
             due: BTreeSet::new(),
+            late: Late::new(),
             ledger: Vec::new(),
         };
         Self { state: Mutex::new(state), faults, clock }
@@ -114,18 +118,25 @@ impl StripeEmulator {
 
     pub(super) fn ledger(&self) -> Vec<LedgerEntry> {
         let mut state = self.state.lock();
-        state.settle_due(self.clock.now());
+        state.catch_up(self.clock.now());
         state.ledger.clone()
     }
 
     async fn answer(&self, call: Call) -> Outcome {
         if let Some((id, visit)) = page::visit(&call) {
             let mut state = self.state.lock();
-            state.settle_due(self.clock.now());
+            state.catch_up(self.clock.now());
             let (status, waits) = state.visit(id, visit, self.clock.now());
             return Outcome::Answer(page::render(id, status, waits));
         }
         let draw = self.faults.draw();
+        if let Some(delay) = draw.late_effect
+            && call.method == hyper::Method::POST
+        {
+            let now = self.clock.now();
+            self.state.lock().late.keep(now.plus(delay), call);
+            return Outcome::Cut;
+        }
         let (step, replayed) = self.state.lock().serve(&call, draw, self.clock.now());
         tokio::time::sleep(draw.latency).await;
         let reply = match step {
@@ -160,9 +171,23 @@ impl Emulator for StripeEmulator {
 }
 
 impl State {
+    /// Lets everything happen that should have happened by now, in its order.
+    fn catch_up(&mut self, now: Timestamp) {
+        while let Some((at, call)) = self.late.pop_due(now) {
+            self.settle_due(at);
+            // Nobody waits for the answer.
+            let _ = self.serve_at(&call, Draw::default(), at);
+        }
+        self.settle_due(now);
+    }
+
     /// Serves one request; says too whether the answer is a recorded one.
     fn serve(&mut self, call: &Call, draw: Draw, now: Timestamp) -> (Step, bool) {
-        self.settle_due(now);
+        self.catch_up(now);
+        self.serve_at(call, draw, now)
+    }
+
+    fn serve_at(&mut self, call: &Call, draw: Draw, now: Timestamp) -> (Step, bool) {
         if !is_authorized(call) {
             return (Step::Done(reply::unauthorized()), false);
         }

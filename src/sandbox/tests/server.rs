@@ -22,6 +22,8 @@ const DOWN: FaultPatch = FaultPatch {
     error_rate: None,
     error_after_effect_rate: None,
     lost_response_rate: None,
+    late_effect_rate: None,
+    late_effect_ms: None,
     rate_limited_rate: None,
     duplicate_notification_rate: None,
     down: Some(true),

@@ -5,7 +5,8 @@ use crate::random::Random;
 use crate::storage::committer::Committer;
 use crate::storage::conformance;
 use crate::storage::engine::{Engine, Parts};
-use crate::storage::files::Files;
+use crate::storage::files::{Files, Shortage};
+use crate::storage::index::IndexError;
 use crate::storage::memory::MemoryStore;
 use crate::storage::tests::{Machine, contents, contents_of, everything, step};
 use crate::storage::{Batch, Scan, Store, StoreError};
@@ -55,13 +56,25 @@ async fn step_both(committer: &mut Committer, model: &MemoryStore, batches: Vec<
     unknown
 }
 
-async fn live(parts: &mut Parts, model: &MemoryStore, random: &Random) -> Vec<Batch> {
+async fn live(machine: &Machine, parts: &mut Parts, model: &MemoryStore, random: &Random) -> Vec<Batch> {
     for _ in 0..ROUNDS {
-        match below(random, 8) {
-            0 => parts.applier.pass().unwrap(),
+        match below(random, 10) {
+            0 => {
+                // Fails when the index was told to.
+                let _ = parts.applier.pass();
+            }
             1 => {
                 // Fails when the power goes off while it is written.
                 let _ = parts.applier.checkpoint();
+            }
+            2 => {
+                // An index without room loses what it was not synced with when it is reopened in the next turn.
+                machine.index.fail_next(IndexError::Short(Shortage::Space));
+                let _ = parts.applier.turn(true);
+                assert_eq!(contents(parts.view.scan(&everything()).unwrap()), contents_of(model));
+            }
+            3 => {
+                let _ = parts.applier.turn(below(random, 2) == 0);
             }
             _ => {
                 let batches = (0..=below(random, 5)).map(|_| random_batch(random)).collect();
@@ -95,18 +108,20 @@ async fn crash_and_recover(seed: u64) {
     for life in 0..LIVES {
         machine.files.power_off_after_syncs(below(&random, 60));
         let unknown = match machine.open(seed + life) {
-            Ok(mut parts) => live(&mut parts, &model, &random).await,
+            Ok(mut parts) => live(&machine, &mut parts, &model, &random).await,
             Err(error) => {
                 assert!(matches!(error, StoreError::Io { .. }), "seed {seed}: {error}");
                 Vec::new()
             }
         };
-        machine.crash(&random);
+        machine.end(&random);
         let parts = machine.open(seed + life).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         compare(&parts, &model, unknown, seed).await;
         drop(parts);
-        // A second crash, of a process that has done nothing, must not matter.
+        // A second crash, of a process that has only read, must not matter: what it was shown stays.
         machine.crash(&random);
+        let parts = machine.open(seed + life).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        compare(&parts, &model, Vec::new(), seed).await;
     }
 }
 
@@ -128,7 +143,7 @@ async fn every_sync_may_be_the_last() {
         let mut is_cut = true;
         let unknown = match machine.open(1) {
             Ok(mut parts) => {
-                let unknown = live(&mut parts, &model, &random).await;
+                let unknown = live(&machine, &mut parts, &model, &random).await;
                 is_cut = machine.files.create("probe").is_err();
                 unknown
             }

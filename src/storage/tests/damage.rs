@@ -4,7 +4,6 @@ use crate::random::Random;
 use crate::storage::StoreError;
 use crate::storage::files::{Files, read_all};
 use crate::storage::frame::{self, HEADER_BYTES};
-use crate::storage::index::IndexHome;
 use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
 use crate::storage::tests::{Machine, put, step};
 
@@ -120,7 +119,7 @@ fn a_frame_that_the_index_has_is_never_a_torn_tail() {
     flip(&machine, intact[FRAMES - 1] + HEADER_BYTES);
     assert_refused(&machine, intact[FRAMES - 1]);
     // The checkpoint alone is enough, should the index be lost.
-    machine.index.move_aside().unwrap();
+    machine.index.clear();
     assert_refused(&machine, intact[FRAMES - 1]);
 }
 
@@ -203,7 +202,7 @@ fn a_missing_segment_is_noticed() {
             assert!(matches!(machine.open(2), Err(StoreError::Corrupt(_))), "the index has more than the journal");
         }
         // Without the index everything is needed.
-        machine.index.move_aside().unwrap();
+        machine.index.clear();
         match machine.open(2) {
             Err(StoreError::Corrupt(message)) => assert!(message.contains("back"), "{message}"),
             _ => panic!("segment {lost} was not missed"),

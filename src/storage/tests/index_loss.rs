@@ -2,11 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::RwLock;
 use tempfile::TempDir;
 
 use crate::storage::conformance::config;
 use crate::storage::engine::Engine;
+use crate::storage::index::IndexHome;
+use crate::storage::overlay::{Change, Entry};
+use crate::storage::sled_index::{SledHome, read_waiting};
 use crate::storage::tests::put;
 use crate::storage::{Store, StoreError};
 
@@ -199,6 +205,65 @@ async fn an_index_can_not_be_rebuilt_from_a_part_of_the_journal() {
     }
     fs::rename(dir.path().join("kept"), &first).unwrap();
     check_rows(&Engine::open_dir(&config(&dir)).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_index_is_left_where_it_is_when_the_journal_is_damaged() {
+    let dir = TempDir::new().unwrap();
+    let engine = Engine::open_dir(&config(&dir)).unwrap();
+    write_rows(&engine, 1).await;
+    engine.close().unwrap();
+    drop(engine);
+    let first = config(&dir).dir.join("journal/00000000000000000001.seg");
+    let intact = fs::read(&first).unwrap();
+    let mut damaged = intact.clone();
+    damaged[1000] ^= 1;
+    fs::write(&first, damaged).unwrap();
+    fs::write(config(&dir).dir.join("INDEX_DAMAGED"), b"").unwrap();
+    for _ in 0..4 {
+        assert!(matches!(Engine::open_dir(&config(&dir)), Err(StoreError::Corrupt(_))));
+    }
+    assert!(aside(&dir).is_empty() && index_of(&dir).exists());
+    fs::write(&first, intact).unwrap();
+    check_rows(&Engine::open_dir(&config(&dir)).unwrap(), 1);
+    assert_eq!(aside(&dir), ["index.broken-1"]);
+    assert!(!index_of(&dir).with_extension("new").exists());
+}
+
+#[test]
+fn a_first_pass_that_was_interrupted_leaves_a_usable_index() {
+    let dir = TempDir::new().unwrap();
+    let home = SledHome::new(dir.path().join("index"), 1 << 20);
+    let change = Change { key: b"a".to_vec(), value: Some(Arc::from(&b"1"[..])), revision: 1, absent_below: false };
+    let (key, entry) = Entry::from_change(change);
+    let index = home.open().unwrap();
+    index.apply(&[(&key, &entry)], None).unwrap();
+    index.sync().unwrap();
+    index.close();
+    assert_eq!(home.open().unwrap().applied(), 0);
+}
+
+/// The only thread of the runtime has something else to do while a reader waits for an index that is being reopened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_reader_that_waits_keeps_no_other_task_from_running() {
+    let lock = Arc::new(RwLock::new(1));
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+    let (locked, is_locked) = tokio::sync::oneshot::channel();
+    let reopening = std::thread::spawn({
+        let lock = Arc::clone(&lock);
+        move || {
+            let _reopening = lock.write();
+            locked.send(()).unwrap();
+            // Ends with an error when nobody lets it go on any more.
+            let _ = released.recv_timeout(Duration::from_secs(30)).map_err(|_| panic!("the other task did not run"));
+        }
+    });
+    is_locked.await.unwrap();
+    let reader = tokio::spawn(async move { *read_waiting(&lock) });
+    let other = tokio::spawn(async move { release.send(()).unwrap() });
+    assert_eq!(reader.await.unwrap(), 1);
+    other.await.unwrap();
+    reopening.join().unwrap();
 }
 
 #[tokio::test]

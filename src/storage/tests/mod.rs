@@ -52,9 +52,22 @@ impl Machine {
         Parts::open(files, &self.index, &options(), Random::seeded(seed), SegmentsBy::Committer)
     }
 
+    /// The power goes off.
     fn crash(&self, random: &Random) {
         self.files.crash(random);
         self.index.crash(random);
+    }
+
+    /// The process is killed: what it has written is there as long as the power is on.
+    fn kill(&self, random: &Random) {
+        self.files.kill();
+        self.index.crash(random);
+    }
+
+    /// One or the other; a machine without power can't kill anything.
+    fn end(&self, random: &Random) {
+        let has_power = self.files.list("").is_ok();
+        if has_power && random.draw_u64().is_multiple_of(2) { self.kill(random) } else { self.crash(random) }
     }
 }
 

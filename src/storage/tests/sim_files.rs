@@ -1,7 +1,7 @@
 //! The simulated disk itself: what it keeps, and what it forgets.
 
 use crate::random::Random;
-use crate::storage::files::{Files, is_full, read_all};
+use crate::storage::files::{Files, Shortage, read_all};
 use crate::storage::sim_files::SimFiles;
 
 fn content(files: &SimFiles, path: &str) -> Vec<u8> {
@@ -76,7 +76,7 @@ fn a_full_disk_refuses_growth_only() {
     files.set_space_bytes(Some(1000));
     handle.write_at(0, &[1; 1000]).unwrap();
     handle.write_at(0, &[2; 1000]).unwrap();
-    assert!(is_full(&handle.write_at(1000, &[1]).unwrap_err()));
+    assert_eq!(Shortage::of(&handle.write_at(1000, &[1]).unwrap_err()), Some(Shortage::Space));
     files.remove("a").unwrap();
     files.create("b").unwrap().write_at(0, &[1; 1000]).unwrap();
 }

@@ -36,6 +36,7 @@ pub fn quick_config() -> Config {
     let mut config = Config::embedded().unwrap();
     config.payments.resolve_first_ms = 20;
     config.payments.resolve_early_max_ms = 100;
+    config.payments.settling_ms = 1_000;
     config.storage.segment_bytes = 4 * 1024 * 1024;
     config.storage.group_bytes_max = 1024 * 1024;
     config.storage.ballast_bytes = 0;

@@ -30,6 +30,8 @@ pub(super) enum Act {
     Answer(DeliveryResult),
     /// Answers 200 after this.
     AnswerAfter(Duration),
+    /// Answers this status after that.
+    AnswerAfterWith(Duration, u16),
     Hang,
     Panic,
 }
@@ -104,6 +106,10 @@ impl FakeReceiver {
                 tokio::time::sleep(wait).await;
                 Ok(Answer { status: 200, ..Answer::default() })
             }
+            Act::AnswerAfterWith(wait, status) => {
+                tokio::time::sleep(wait).await;
+                Ok(Answer { status, ..Answer::default() })
+            }
             Act::Hang => std::future::pending().await,
             Act::Panic => panic!("told to"),
         }
@@ -138,7 +144,7 @@ impl Fixture {
         deliver: Arc<dyn Deliver>,
         config: WebhookConfig,
     ) -> Self {
-        let core = core(store, clock, config);
+        let core = core(Arc::clone(store) as Arc<dyn Store>, clock, config);
         let webhooks = Webhooks::start(core, deliver).await.unwrap();
         let merchant_id = MerchantId::new("m_1");
         Self { webhooks, store: Arc::clone(store), clock: clock.clone(), merchant_id }
@@ -224,12 +230,13 @@ pub(super) fn webhook_config() -> WebhookConfig {
     }
 }
 
-fn core(store: &Arc<TestStore>, clock: &Clock, webhook: WebhookConfig) -> Core {
+/// What webhooks stand on, over any store.
+pub(super) fn core(store: Arc<dyn Store>, clock: &Clock, webhook: WebhookConfig) -> Core {
     let mut config: Config = toml::from_str(REST_OF_CONFIG).unwrap();
     config.webhook = webhook;
     let random = Random::seeded(1);
     Core {
-        store: Arc::clone(store) as Arc<dyn Store>,
+        store,
         clock: clock.clone(),
         random: random.clone(),
         config: Arc::new(config),
@@ -300,6 +307,7 @@ resolve_late_max_ms = 1
 needs_review_after_s = 1
 action_expires_s = 1
 resolve_in_flight_max = 1
+settling_ms = 1
 idempotency_keep_s = 1
 refunds_max = 1
 [webhook]

@@ -5,3 +5,4 @@ mod management;
 mod sending;
 mod sockets;
 mod store;
+mod stress;

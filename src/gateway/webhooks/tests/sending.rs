@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::fixture::{Act, FakeReceiver, Fixture, START, answer, settle, webhook_config};
+use super::fixture::{Act, FakeReceiver, Fixture, START, answer, event, settle, webhook_config};
 use super::store::{Stored, store};
 use crate::clock::Clock;
 use crate::delivery::testing::eventually;
@@ -14,7 +14,7 @@ use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::gateway::error::GatewayError;
 use crate::gateway::webhooks::{SettableStatus, UpdateEndpoint};
-use crate::storage::{StoreError, keys};
+use crate::storage::{Batch, Store, StoreError, keys};
 
 const URL: &str = "https://example.com/hook";
 
@@ -141,7 +141,7 @@ async fn a_paused_endpoint_keeps_what_happens_and_sends_it_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_receiver_delays_nobody_else_and_is_bounded() {
+async fn a_hung_receiver_that_never_took_one_delays_nobody_else_and_gets_two() {
     let (store, clock) = (store(), Clock::virtual_from(START));
     let receiver =
         FakeReceiver::new(&clock, |_, request| if request.url.contains("hung") { Act::Hang } else { answer(200) });
@@ -154,7 +154,124 @@ async fn a_hung_receiver_delays_nobody_else_and_is_bounded() {
     settle().await;
     let seen = receiver.seen();
     let good = seen.iter().filter(|request| request.url.contains("good")).count();
-    assert_eq!((good, seen.len() - good), (100, webhook_config().endpoint_in_flight_max));
+    assert_eq!((good, seen.len() - good), (100, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_took_one_gets_all_its_places_until_its_address_changes() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |number, _| if number == 0 { answer(200) } else { Act::Hang });
+    let before = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = before.endpoint(URL).await;
+    before.publish(EventName::PaymentSuccess, "PY1").await;
+    settle().await;
+    before.webhooks.stop(Duration::from_secs(3)).await;
+    // That is known for good, not only while its actor is there.
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    for number in 0..40 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number:03}")).await;
+    }
+    settle().await;
+    assert_eq!(receiver.seen().len(), 1 + webhook_config().endpoint_in_flight_max);
+    fixture.webhooks.stop(Duration::from_secs(3)).await;
+    let change = UpdateEndpoint { url: Some(String::from("https://moved.example/")), ..UpdateEndpoint::default() };
+    fixture.webhooks.update_endpoint(&fixture.merchant_id, &endpoint_id, change).await.unwrap();
+    let hung = FakeReceiver::new(&clock, |_, _| Act::Hang);
+    let after = Fixture::start(&store, &clock, hung.clone(), webhook_config()).await;
+    after.pass(Duration::from_secs(10)).await;
+    assert_eq!(hung.seen().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_of_an_unproven_endpoint_do_not_wait_for_its_first_tries() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |number, _| if number == 0 { answer(500) } else { Act::Hang });
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    fixture.endpoint(URL).await;
+    for number in 0..20 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number:03}")).await;
+    }
+    fixture.pass(Duration::from_secs(3)).await;
+    let attempts: Vec<String> = receiver.seen().iter().map(|seen| seen.headers["x-webhook-attempt"].clone()).collect();
+    assert_eq!(attempts, ["1", "1", "1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_at_an_address_that_was_changed_meanwhile_disables_nothing() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |number, _| match number {
+        0 => Act::AnswerAfterWith(Duration::from_secs(5), 410),
+        _ => answer(200),
+    });
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    settle().await;
+    let change = UpdateEndpoint { url: Some(String::from("https://moved.example/")), ..UpdateEndpoint::default() };
+    fixture.webhooks.update_endpoint(&fixture.merchant_id, &endpoint_id, change).await.unwrap();
+    fixture.pass(Duration::from_secs(6)).await;
+    assert_eq!(fixture.only_notification().status, "failed");
+    let view = fixture.webhooks.get_endpoint(&fixture.merchant_id, &endpoint_id).unwrap();
+    assert_eq!((view.status.as_str(), view.disabled_reason), ("enabled", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_holds_up_neither_new_webhooks_nor_retries() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |number, _| answer(if number == 0 { 500 } else { 200 }));
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    fixture.endpoint(URL).await;
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    fixture.pass(Duration::from_millis(500)).await;
+    clock.set_back(Duration::from_secs(3_600));
+    fixture.publish(EventName::PaymentSuccess, "PY2").await;
+    fixture.pass(Duration::from_secs(7)).await;
+    assert_eq!((receiver.seen().len(), fixture.due()), (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_forgotten_is_found_and_what_is_only_kept_is_not() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, request| {
+        if request.url.contains("slow") { Act::AnswerAfter(Duration::from_secs(300)) } else { answer(200) }
+    });
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    fixture.endpoint("https://slow.example/").await;
+    let paused_id = fixture.endpoint("https://paused.example/").await;
+    let paused = set_status(SettableStatus::Paused);
+    fixture.webhooks.update_endpoint(&fixture.merchant_id, &paused_id, paused).await.unwrap();
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    settle().await;
+    // Committed and told to nobody, as if a poke had been lost.
+    let mut batch = Batch::new();
+    let event = event(EventName::PaymentSuccess, "PY2", clock.now());
+    let planned = fixture.webhooks.plan(&mut batch, &fixture.merchant_id, &event, None).unwrap();
+    store.commit(batch).await.unwrap();
+    drop(planned);
+    settle().await;
+    let seen_of = |part: &str| receiver.seen().iter().filter(|seen| seen.url.contains(part)).count();
+    assert_eq!(seen_of("example.com"), 1);
+    fixture.pass(Duration::from_secs(120)).await;
+    assert_eq!((seen_of("example.com"), seen_of("paused")), (2, 0));
+    assert_eq!(fixture.webhooks.actors.reminded_total(), 1, "the slow and the paused one are no faults");
+    assert!(!fixture.webhooks.actors.is_active(&endpoint_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn due_entries_that_cant_be_read_hold_up_nothing() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    let mut batch = Batch::new();
+    batch.put(keys::notification_due(&endpoint_id, START, &NotificationId::new("wn_0")), b"?".to_vec());
+    batch.put([keys::notifications_due_of(&endpoint_id).as_slice(), &[0]].concat(), Vec::new());
+    store.commit(batch).await.unwrap();
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    fixture.pass(Duration::from_secs(300)).await;
+    assert_eq!((receiver.seen().len(), fixture.due()), (1, 2));
+    assert_eq!((fixture.only_notification().status.as_str(), fixture.webhooks.actors.reminded_total()), ("success", 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,7 +328,7 @@ async fn a_restart_in_the_middle_sends_the_rest_spread_out_and_each_once() {
         before.publish(EventName::PaymentSuccess, &format!("PY{number:03}")).await;
     }
     settle().await;
-    before.webhooks.stop().await;
+    before.webhooks.stop(Duration::from_secs(3)).await;
     assert_eq!(before.due(), 200);
     settle().await;
     let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
@@ -336,19 +453,24 @@ async fn what_is_on_its_way_to_a_deleted_endpoint_ends() {
 #[tokio::test(start_paused = true)]
 async fn stopping_waits_for_what_is_under_way_and_starts_nothing_more() {
     let (store, clock) = (store(), Clock::virtual_from(START));
-    let receiver = FakeReceiver::new(&clock, |_, _| Act::AnswerAfter(Duration::from_secs(2)));
+    let receiver = FakeReceiver::new(&clock, |number, _| match number {
+        0 => answer(200),
+        _ => Act::AnswerAfter(Duration::from_secs(2)),
+    });
     let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
     fixture.endpoint(URL).await;
-    for number in 0..20 {
+    fixture.publish(EventName::PaymentSuccess, "PY000").await;
+    settle().await;
+    for number in 1..=20 {
         fixture.publish(EventName::PaymentSuccess, &format!("PY{number:03}")).await;
     }
     settle().await;
-    fixture.webhooks.stop().await;
+    fixture.webhooks.stop(Duration::from_secs(3)).await;
     let in_flight_max = webhook_config().endpoint_in_flight_max;
-    assert_eq!((receiver.seen().len(), fixture.due()), (in_flight_max, 20 - in_flight_max));
+    assert_eq!((receiver.seen().len(), fixture.due()), (1 + in_flight_max, 20 - in_flight_max));
     fixture.publish(EventName::PaymentSuccess, "PY999").await;
     fixture.pass(LONG).await;
-    assert_eq!(receiver.seen().len(), in_flight_max);
+    assert_eq!(receiver.seen().len(), 1 + in_flight_max);
 }
 
 #[tokio::test(start_paused = true)]

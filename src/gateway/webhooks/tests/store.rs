@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::storage::{ABSENT, Batch, CommitFuture, Committed, Health, Row, Scan, Store, StoreError, Versioned, Write};
+use crate::random::Random;
+use crate::storage::{
+    ABSENT, Batch, CommitFuture, Committed, Health, Row, Scan, Store, StoreError, Urgency, Versioned, Write,
+};
 
 #[derive(Default)]
 pub(super) struct TestStore {
@@ -21,6 +24,7 @@ struct State {
     streams: BTreeMap<Vec<u8>, u64>,
     sequence: u64,
     failures: VecDeque<(StoreError, Stored)>,
+    chance: Option<(Random, u64)>,
     panics_on_scan_of: Option<Vec<u8>>,
 }
 
@@ -35,6 +39,11 @@ impl TestStore {
     /// The next commits fail like this.
     pub(super) fn fail(&self, failures: impl IntoIterator<Item = (StoreError, Stored)>) {
         self.state.lock().failures.extend(failures);
+    }
+
+    /// From now on, of the commits that finish something so many in a hundred fail, in one way or another.
+    pub(super) fn fail_by_chance(&self, random: &Random, percent: u64) {
+        self.state.lock().chance = Some((random.clone(), percent));
     }
 
     /// Whether all failures have been had.
@@ -53,6 +62,23 @@ impl TestStore {
 }
 
 impl State {
+    fn next_failure(&mut self, urgency: Urgency) -> Option<(StoreError, Stored)> {
+        if let Some(failure) = self.failures.pop_front() {
+            return Some(failure);
+        }
+        let (random, percent) = self.chance.as_ref().filter(|_| urgency == Urgency::Finish)?;
+        let draw = random.draw_u64();
+        if draw % 100 >= *percent {
+            return None;
+        }
+        Some(match draw / 100 % 4 {
+            0 => (StoreError::Overloaded("by chance"), Stored::No),
+            1 => (StoreError::Precondition { index: 0 }, Stored::No),
+            2 => (StoreError::Indeterminate(String::from("by chance")), Stored::No),
+            _ => (StoreError::Indeterminate(String::from("by chance")), Stored::Yes),
+        })
+    }
+
     fn commit(&mut self, batch: Batch) -> Result<Committed, StoreError> {
         let mut keys: Vec<&Vec<u8>> =
             batch.writes.iter().map(|(Write::Put { key, .. } | Write::Delete { key })| key).collect();
@@ -92,14 +118,11 @@ impl State {
 impl Store for TestStore {
     fn commit(&self, batch: Batch) -> CommitFuture {
         let mut state = self.state.lock();
-        let result = match state.failures.pop_front() {
+        let result = match state.next_failure(batch.urgency) {
             None => state.commit(batch),
-            Some((error, stored)) => {
-                if stored == Stored::Yes {
-                    state.commit(batch).unwrap();
-                }
-                Err(error)
-            }
+            // A batch that does not fit is refused for that, whatever else goes wrong.
+            Some((error, Stored::Yes)) => state.commit(batch).and(Err(error)),
+            Some((error, Stored::No)) => Err(error),
         };
         Box::pin(async move {
             // A real commit takes a while, in which others run.

@@ -1,0 +1,193 @@
+//! Changes reach everybody, also when whoever asked for them has gone.
+
+use std::pin::Pin;
+
+use futures_util::FutureExt;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::time::Timestamp;
+use crate::gateway::auth::{Authentication, Credentials};
+use crate::random::Random;
+use crate::storage::memory::MemoryStore;
+use crate::storage::vault::Vault;
+use crate::storage::{CommitFuture, Health, Row, Store};
+
+/// A store whose commits are done at once and acknowledged when the test lets them.
+struct GatedStore {
+    store: MemoryStore,
+    acknowledgements: Arc<Semaphore>,
+}
+
+impl Store for GatedStore {
+    fn commit(&self, batch: Batch) -> CommitFuture {
+        let committed = self.store.commit(batch);
+        let acknowledgements = Arc::clone(&self.acknowledgements);
+        Box::pin(async move {
+            let committed = committed.await;
+            acknowledgements.acquire().await.unwrap().forget();
+            committed
+        })
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        self.store.get(key)
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError> {
+        self.store.scan(scan)
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
+    }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        self.store.failed()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.store.close()
+    }
+}
+
+struct Bench {
+    merchants: Merchants,
+    authentication: Authentication,
+    core: Core,
+    acknowledgements: Arc<Semaphore>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let acknowledgements = Arc::new(Semaphore::new(0));
+        let store = GatedStore { store: MemoryStore::new(), acknowledgements: Arc::clone(&acknowledgements) };
+        let random = Random::seeded(1);
+        let core = Core {
+            store: Arc::new(store),
+            clock: Clock::manual(Timestamp::from_unix_s(1_737_715_200)),
+            random: random.clone(),
+            config: Arc::new(Config::embedded().unwrap()),
+            vault: Arc::new(Vault::with_key(&[7; 32], random)),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        };
+        let merchants = Merchants::new(core.clone(), Box::new(|_, _, _| {}));
+        Self { merchants, authentication: Authentication::new(core.clone()), core, acknowledgements }
+    }
+
+    async fn merchant(&self) -> NewMerchantView {
+        self.acknowledgements.add_permits(1);
+        let command = CreateMerchant {
+            name: "shop".to_owned(),
+            tier: "starter".to_owned(),
+            country: None,
+            limits: None,
+            channels: None,
+        };
+        self.merchants.create(command).await.unwrap()
+    }
+
+    fn authenticate(&self, key: &NewKeyView) -> Result<(), GatewayError> {
+        let credentials = Credentials::Basic { key_id: &key.id, secret: &key.secret };
+        self.authentication.check(&self.merchants, credentials).map(|_| ())
+    }
+
+    /// Begins a change, hangs up before it is acknowledged, and lets it end.
+    async fn hang_up_during<T>(&self, change: impl Future<Output = Result<T, GatewayError>>) {
+        let mut change = Box::pin(change);
+        assert!(change.as_mut().now_or_never().is_none(), "the change waits for its acknowledgement");
+        drop(change);
+        self.acknowledgements.add_permits(1);
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+    }
+}
+
+#[tokio::test]
+async fn a_suspension_holds_although_the_operator_hung_up() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.authenticate(&made.key).unwrap();
+    let suspend = UpdateMerchant { status: Some(MerchantStatus::Suspended), ..UpdateMerchant::default() };
+    bench.hang_up_during(bench.merchants.update(&made.merchant.merchant_id, suspend)).await;
+    assert!(matches!(bench.authenticate(&made.key), Err(GatewayError::Forbidden(_))));
+}
+
+#[tokio::test]
+async fn a_key_is_gone_although_the_operator_hung_up() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.authenticate(&made.key).unwrap();
+    bench.hang_up_during(bench.merchants.delete_key(&made.merchant.merchant_id, &made.key.id)).await;
+    assert!(matches!(bench.authenticate(&made.key), Err(GatewayError::Unauthenticated)));
+}
+
+#[tokio::test]
+async fn a_merchant_is_gone_although_the_operator_hung_up() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.authenticate(&made.key).unwrap();
+    bench.hang_up_during(bench.merchants.delete(&made.merchant.merchant_id)).await;
+    assert!(matches!(bench.authenticate(&made.key), Err(GatewayError::Unauthenticated)));
+}
+
+#[tokio::test]
+async fn a_key_that_its_merchant_does_not_list_opens_nothing() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.authenticate(&made.key).unwrap();
+    let merchant_id = MerchantId::new(made.merchant.merchant_id.as_str());
+    let (mut merchant, stored) = bench.merchants.0.read(&merchant_id).unwrap();
+    merchant.keys.clear();
+    let mut batch = Batch::new();
+    batch.replace(keys::merchant(&merchant_id), stored.revision, encode(&merchant).unwrap());
+    bench.acknowledgements.add_permits(1);
+    bench.core.store.commit(batch).await.unwrap();
+    bench.merchants.0.merchants.forget(&merchant_id);
+    assert!(matches!(bench.authenticate(&made.key), Err(GatewayError::Unauthenticated)));
+}
+
+#[tokio::test]
+async fn a_burst_below_the_rate_is_refused_whoever_sets_which() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.acknowledgements.add_permits(10);
+    let update = |command| bench.merchants.update(&made.merchant.merchant_id, command);
+    let limits = |per_second, burst| {
+        let limits = LimitOverrides { per_second, burst, ..LimitOverrides::default() };
+        UpdateMerchant { limits: Some(limits), ..UpdateMerchant::default() }
+    };
+    for refused in [limits(Some(30), None), limits(None, Some(9)), limits(Some(40), Some(39))] {
+        match update(refused).await {
+            Err(GatewayError::InvalidRequest(errors)) => assert_eq!(errors[0].field, "limits.burst"),
+            other => panic!("{other:?}"),
+        }
+    }
+    update(limits(Some(40), Some(40))).await.unwrap();
+    update(limits(None, Some(10))).await.unwrap();
+    let tier = UpdateMerchant { tier: Some("premium".to_owned()), ..UpdateMerchant::default() };
+    assert!(update(tier).await.is_err(), "10 at once is less than premium's 500 a second");
+}
+
+#[tokio::test]
+async fn a_merchant_can_be_suspended_whatever_the_configuration_says_of_it() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.acknowledgements.add_permits(10);
+    let merchant_id = MerchantId::new(made.merchant.merchant_id.as_str());
+    let (mut merchant, stored) = bench.merchants.0.read(&merchant_id).unwrap();
+    merchant.channels = vec![ChannelName::new("closed")];
+    merchant.limits.burst = Some(1);
+    let mut batch = Batch::new();
+    batch.replace(keys::merchant(&merchant_id), stored.revision, encode(&merchant).unwrap());
+    bench.core.store.commit(batch).await.unwrap();
+    let suspend = UpdateMerchant { status: Some(MerchantStatus::Suspended), ..UpdateMerchant::default() };
+    bench.merchants.update(merchant_id.as_str(), suspend).await.unwrap();
+    let rename = UpdateMerchant { name: Some(String::new()), ..UpdateMerchant::default() };
+    assert!(bench.merchants.update(merchant_id.as_str(), rename).await.is_err());
+}

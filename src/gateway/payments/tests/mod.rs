@@ -1,0 +1,5 @@
+//! Tests of `payments` over a store that runs out of room and channels that do what a test says, on virtual time.
+
+mod fixture;
+mod reconciling;
+mod storing;

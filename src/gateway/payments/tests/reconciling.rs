@@ -1,0 +1,95 @@
+//! The timer: which channel is asked when, what an earlier process left, and that it ends.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::fixture::{Fixture, START, UnsteadyStore, pass, told};
+use crate::channels::{ChargeState, DeclineScope, Failure as Refusal};
+use crate::clock::Clock;
+use crate::gateway::error::GatewayError;
+
+fn unknown() -> ChargeState {
+    ChargeState::Unknown { reason: String::from("timeout") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_does_not_answer_keeps_nobody_from_asking_another() {
+    let clock = Clock::virtual_from(START);
+    let change = |config: &mut crate::config::Config| {
+        config.payments.resolve_in_flight_max = 4;
+        (config.routing.breaker_consecutive_failures, config.routing.breaker_min_outcomes) = (1_000, 200);
+    };
+    let house = Fixture::over(std::sync::Arc::<UnsteadyStore>::default(), &clock, change).await;
+    for channel in [&house.stripe, &house.alipay] {
+        channel.set(|script| script.charge = unknown());
+    }
+    for index in 0..20 {
+        house.pay(&format!("S-{index}")).await.unwrap();
+    }
+    house.pay_with("A-1", |command| command.channel = Some(String::from("alipay"))).await.unwrap();
+    house.stripe.set(|script| script.takes = Duration::from_secs(3_600));
+    house.payments.start().unwrap();
+    pass(Duration::from_secs(5)).await;
+    let paid = house.all().into_iter().find(|payment| payment.order_no == "A-1").unwrap();
+    assert_eq!(paid.status, "success");
+    assert_eq!(house.stripe.most_in_flight.load(Ordering::SeqCst), 4);
+
+    house.core.stopping.cancel();
+    house.core.tasks.close();
+    pass(Duration::from_secs(3_700)).await;
+    tokio::time::timeout(Duration::from_secs(1), house.core.tasks.wait()).await.unwrap();
+    assert_eq!(house.stripe.resolves.load(Ordering::SeqCst), 4, "nothing was begun after the stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_an_earlier_process_left_is_taken_over() {
+    let house = Fixture::new().await;
+    house.stripe.set(|script| script.takes = Duration::from_secs(3_600));
+    let mut waiting = tokio::task::JoinSet::new();
+    let house = std::sync::Arc::new(house);
+    for index in 0..250 {
+        let house = std::sync::Arc::clone(&house);
+        waiting.spawn(async move { drop(house.pay(&format!("O-{index}")).await) });
+    }
+    pass(Duration::from_secs(1)).await;
+    waiting.abort_all();
+
+    let next = Fixture::over(house.store.clone(), &house.core.clock, |_| {}).await;
+    next.payments.start().unwrap();
+    pass(Duration::from_secs(30)).await;
+    let (mut cursor, mut success) = (None, 0);
+    loop {
+        let page = next.page(cursor);
+        success += page.items.iter().filter(|payment| payment.status == "success").count();
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(success, 250);
+    assert_eq!(next.stripe.charges.load(Ordering::SeqCst), 0);
+    assert_eq!(next.stripe.resolves.load(Ordering::SeqCst), 250);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_shown_to_its_own_provider_alone() {
+    let house = Fixture::new().await;
+    house.stripe.set(|script| {
+        script.tokens = "tok_";
+        script.charge = ChargeState::NotDone(Refusal::new("rate_limit", "", DeclineScope::Processor));
+    });
+    house.alipay.set(|script| script.tokens = "28");
+    let pay = |order_no: &'static str, token: &str| {
+        let token = token.to_owned();
+        house.pay_with(order_no, |command| {
+            (command.channel, command.payment_token, command.country) = (None, Some(token), Some(String::from("US")));
+        })
+    };
+    // Stripe refuses for its own reasons, and Alipay would be next.
+    let refused = pay("O-1", "tok_1").await.unwrap();
+    assert_eq!(told(&refused), (502, "failed"));
+    assert_eq!(house.alipay.charges.load(Ordering::SeqCst), 0);
+    assert_eq!(told(&pay("O-2", "28-from-the-app").await.unwrap()), (201, "success"));
+    assert_eq!(house.stripe.charges.load(Ordering::SeqCst), 1);
+    assert!(matches!(pay("O-3", "nobody's").await, Err(GatewayError::NoChannelAvailable { .. })));
+}

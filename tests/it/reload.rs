@@ -1,0 +1,62 @@
+//! A configuration that changes while the gateway runs.
+
+use serde_json::json;
+use tollgate::config::Config;
+
+use crate::support::House;
+
+/// The configuration that the gateway was opened with, changed.
+fn changed(house: &House, change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = house.gateway.config().clone();
+    change(&mut config);
+    config
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_and_channels_change_at_once_and_the_rest_is_named() {
+    let house = House::start().await;
+    let shop = house.merchant("starter").await;
+    assert_eq!(shop.get("/api/v1/limits").await.header("x-ratelimit-limit"), "10");
+    let china = json!({ "country": "CN" });
+    assert_eq!(shop.pay("O-1", 100, china.clone()).await.data("channel"), "alipay");
+
+    let config = changed(&house, |config| {
+        let starter = config.tiers.get_mut("starter").unwrap();
+        (starter.per_second, starter.burst) = (30, 60);
+        config.channels.get_mut("alipay").unwrap().enabled = false;
+        config.server.body_max_bytes = 2_048;
+    });
+    let reloaded = house.gateway.reload(&config).await.unwrap();
+    assert_eq!(reloaded.applied, ["channels.alipay.enabled", "tiers.starter.burst", "tiers.starter.per_second"]);
+    assert_eq!(reloaded.needs_restart, ["server.body_max_bytes"]);
+    assert_eq!(shop.get("/api/v1/limits").await.header("x-ratelimit-limit"), "30");
+    assert_eq!(shop.pay("O-2", 100, china.clone()).await.data("channel"), "stripe");
+
+    let again = house.gateway.reload(&config).await.unwrap();
+    assert!(again.applied.is_empty(), "{again:?}");
+    assert_eq!(again.needs_restart, ["server.body_max_bytes"]);
+
+    let back = house.gateway.reload(&changed(&house, |_| {})).await.unwrap();
+    assert_eq!((back.applied.len(), back.needs_restart.len()), (3, 0));
+    assert_eq!(shop.get("/api/v1/limits").await.header("x-ratelimit-limit"), "10");
+    assert_eq!(shop.pay("O-3", 100, china).await.data("channel"), "alipay");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_does_not_fit_changes_nothing() {
+    let house = House::start().await;
+    let shop = house.merchant("starter").await;
+    let config = changed(&house, |config| {
+        config.tiers.get_mut("starter").unwrap().burst = 40;
+        // Needs a restart, and the default channel needs it at once.
+        let new = config.channels["stripe"].clone();
+        config.channels.insert(String::from("second"), new);
+        config.routing.default_channel = String::from("second");
+    });
+    let refused = house.gateway.reload(&config).await.unwrap_err();
+    assert!(refused.to_string().contains("routing.default_channel"), "{refused}");
+    let limits = shop.get("/api/v1/limits").await;
+    assert_eq!(limits.body["data"]["windows"][0]["limit"], 20, "{}", limits.text);
+    house.stop().await;
+}
