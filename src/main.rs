@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use tollgate::cli::{self, CommandLine};
 
+/// Requests, committer and index free what another thread has allocated, which the C library's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long the end of the process waits for threads that can't be interrupted, such as lookups of names.
 const RUNTIME_STOP_MAX: Duration = Duration::from_secs(2);
 

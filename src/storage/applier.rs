@@ -16,9 +16,10 @@ use crate::storage::space::Space;
 use crate::storage::status::Status;
 use crate::storage::view::View;
 
-/// Keys that go to the index at once. More would make readers wait longer, and sled keeps the garbage of a batch until
-/// later operations: with 1,000 keys at once its memory grew to gigabytes under random updates, with 250 not at all.
-const CHUNK_KEYS_MAX: usize = 250;
+/// Keys that go to the index at once, about a millisecond's work: requests wait for a processor meanwhile. From 1,000 on
+/// sled keeps so much garbage of a batch until later operations that its memory grew to gigabytes under random updates;
+/// with 250 it did not grow at all.
+const CHUNK_KEYS_MAX: usize = 125;
 /// Bytes of values that go to the index at once, or one value if that alone has more.
 const CHUNK_BYTES_MAX: usize = 512 << 10;
 /// How long to wait before a failed pass is tried again, at first.
@@ -76,10 +77,15 @@ impl Applier {
     /// # Errors
     /// What the index or the operating system says. It can be tried again if [`IndexError::may_pass`].
     pub fn turn(&mut self, is_due: bool) -> Result<bool, IndexError> {
+        self.turn_resting(is_due, &|_| {})
+    }
+
+    /// The same, with a rest of the given length after each chunk of changes.
+    fn turn_resting(&mut self, is_due: bool, rest: &dyn Fn(Duration)) -> Result<bool, IndexError> {
         if self.is_stale {
             self.revive()?;
         }
-        self.pass()?;
+        self.pass_resting(rest)?;
         let is_due = is_due || self.bytes_since_checkpoint >= self.pace.checkpoint_bytes;
         if is_due {
             self.checkpoint()?;
@@ -93,19 +99,27 @@ impl Applier {
     /// # Errors
     /// What the index says.
     pub fn pass(&mut self) -> Result<(), IndexError> {
-        let moved = self.move_sealed();
+        self.pass_resting(&|_| {})
+    }
+
+    fn pass_resting(&mut self, rest: &dyn Fn(Duration)) -> Result<(), IndexError> {
+        let moved = self.move_sealed(rest);
         self.is_stale |= moved.is_err();
         moved
     }
 
-    fn move_sealed(&mut self) -> Result<(), IndexError> {
+    fn move_sealed(&mut self, rest: &dyn Fn(Duration)) -> Result<(), IndexError> {
         let (overlay, index) = (self.view.overlay(), self.view.index());
         let Some((sealed, sequence)) = overlay.seal(index.applied()) else { return Ok(()) };
+        // All rests together take half as long as changes are collected, so that many changes only make them shorter.
+        let chunks = u32::try_from(sealed.len() / CHUNK_KEYS_MAX + 1).unwrap_or(u32::MAX);
+        let rest_each = self.pace.apply_interval / 2 / chunks;
         let mut chunk: Vec<(&Vec<u8>, &Entry)> = Vec::with_capacity(CHUNK_KEYS_MAX);
         let mut chunk_bytes = 0;
         for (key, entry) in sealed.iter() {
             if chunk.len() >= CHUNK_KEYS_MAX || chunk_bytes >= CHUNK_BYTES_MAX {
                 index.apply(&chunk, None)?;
+                rest(rest_each);
                 chunk.clear();
                 chunk_bytes = 0;
             }
@@ -236,6 +250,11 @@ impl ApplierSignal {
         wished
     }
 
+    /// Rests, unless there is a wish.
+    fn rest(&self, timeout: Duration) {
+        self.changed.wait_while_for(&mut self.wish.lock(), |wish| *wish == Wish::None, timeout);
+    }
+
     /// Waits for the wish to end, whoever is in a hurry.
     fn wait_for_end(&self, timeout: Duration) {
         let is_going_on = |wish: &mut Wish| matches!(wish, Wish::None | Wish::Hurry);
@@ -266,7 +285,12 @@ pub fn run(
         status.check()?;
         let is_last = wish == Wish::Finish;
         let is_due = is_last || clock.monotonic().since(checkpoint_made_at) >= pace.checkpoint_interval;
-        match applier.turn(is_due) {
+        let rest = |length| {
+            if wish == Wish::None {
+                signal.rest(length);
+            }
+        };
+        match applier.turn_resting(is_due, &rest) {
             Ok(has_checkpoint) => {
                 retry = RETRY_MIN;
                 space.index_has_room();
@@ -293,5 +317,55 @@ pub fn run(
                 return Err(error);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::storage::index::MemoryIndex;
+    use crate::storage::overlay::{Change, Overlay};
+    use crate::storage::sim_files::SimFiles;
+
+    #[test]
+    fn a_pass_rests_after_each_chunk_and_half_an_interval_in_all_at_the_most() {
+        let files: Arc<dyn Files> = Arc::new(SimFiles::new());
+        let index = crate::storage::index::IndexHome::open(&MemoryIndex::new()).unwrap();
+        let overlay = Arc::new(Overlay::new(0));
+        let value: Arc<[u8]> = Arc::from([1]);
+        let change = |number| Change {
+            key: format!("key/{number:05}").into_bytes(),
+            value: Some(Arc::clone(&value)),
+            revision: 1,
+            absent_below: false,
+        };
+        overlay.add((0..4 * CHUNK_KEYS_MAX).map(change), 1);
+        let view = Arc::new(View::new(overlay, index, Arc::clone(&files)));
+        let pace = ApplierPace {
+            apply_interval: Duration::from_millis(200),
+            checkpoint_interval: Duration::from_secs(60),
+            checkpoint_bytes: 1 << 20,
+            reopen_bytes: 1 << 20,
+        };
+        let mut applier = Applier::new(view, files, pace, 0);
+        let rests = RefCell::new(Vec::new());
+        applier.pass_resting(&|length| rests.borrow_mut().push(length)).unwrap();
+        let rests = rests.into_inner();
+        assert_eq!(rests.len(), 3, "none after the last");
+        assert!(rests.iter().sum::<Duration>() <= pace.apply_interval / 2);
+        assert!(rests.iter().all(|rest| !rest.is_zero()));
+        assert_eq!(applier.view.index().applied(), 1);
+    }
+
+    #[test]
+    fn nobody_rests_while_there_is_a_wish() {
+        let signal = ApplierSignal::default();
+        signal.hurry();
+        signal.rest(Duration::from_secs(3600));
+        assert_eq!(signal.wait(Duration::ZERO), Wish::Hurry, "it is still there");
+        signal.finish();
+        signal.rest(Duration::from_secs(3600));
     }
 }

@@ -116,7 +116,7 @@ impl IndexHome for SledHome {
 
 struct SledIndex {
     home: SledHome,
-    /// Held for writing while changes are made, so that a reader never sees half a row of several parts.
+    /// Held for writing while rows of several parts are changed, so that a reader never sees half of one.
     opened: RwLock<Option<Opened>>,
     applied: AtomicU64,
 }
@@ -186,19 +186,27 @@ impl Opened {
         Ok(rows)
     }
 
-    fn batch(&self, changes: &Changes<'_>, applied: Option<u64>) -> Result<sled::Batch, IndexError> {
+    /// Makes the changes that readers may see one by one, nearly all of them, and returns the others as a batch. sled
+    /// keeps every reader waiting while it applies a batch, and the committer reads.
+    fn change(&self, changes: &Changes<'_>, applied: Option<u64>) -> Result<Option<sled::Batch>, IndexError> {
         let mut batch = sled::Batch::default();
+        let mut is_needed = applied.is_some();
         for (key, entry) in changes {
             let stored_key = head_key(key);
-            let parts_before = match self.tree.get(&stored_key).map_err(classify)? {
-                Some(stored) => decode_head(key, &stored)?.parts(),
-                None => 0,
-            };
             let parts_after = entry.value.as_ref().map_or(0, |value| parts_of(value.len()));
-            match &entry.value {
-                Some(value) => batch.insert(stored_key, encode_head(key, entry.revision, value)),
-                None => batch.remove(stored_key),
-            }
+            let stored_before = match &entry.value {
+                None => self.tree.remove(stored_key).map_err(classify)?,
+                Some(value) if parts_after == 0 => {
+                    self.tree.insert(stored_key, encode_head(key, entry.revision, value)).map_err(classify)?
+                }
+                Some(value) => {
+                    let stored_before = self.tree.get(&stored_key).map_err(classify)?;
+                    batch.insert(stored_key, encode_head(key, entry.revision, value));
+                    stored_before
+                }
+            };
+            let parts_before = stored_before.map_or(Ok(0), |stored| Ok(decode_head(key, &stored)?.parts()))?;
+            is_needed |= parts_after.max(parts_before) > 0;
             for part in 1..=parts_after.max(parts_before) {
                 match &entry.value {
                     Some(value) if part <= parts_after => {
@@ -211,7 +219,7 @@ impl Opened {
         if let Some(applied) = applied {
             batch.insert(APPLIED_KEY, &encode_applied(applied));
         }
-        Ok(batch)
+        Ok(is_needed.then_some(batch))
     }
 }
 
@@ -256,7 +264,7 @@ impl Index for SledIndex {
 
     fn apply(&self, changes: &Changes<'_>, applied: Option<u64>) -> Result<(), IndexError> {
         // Only the applier writes, so that what the batch was made from does not change before it is made.
-        let batch = self.read(|opened| opened.batch(changes, applied))?;
+        let Some(batch) = self.read(|opened| opened.change(changes, applied))? else { return Ok(()) };
         let opened = self.opened.write();
         let opened = opened.as_ref().ok_or_else(closed)?;
         guarded(|| opened.tree.apply_batch(batch).map_err(classify))?;
@@ -347,4 +355,43 @@ fn classify(error: sled::Error) -> IndexError {
 
 fn closed() -> IndexError {
     IndexError::Failed("it is closed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::overlay::{Change, Overlay};
+
+    fn apply(index: &dyn Index, sequence: u64, changes: &[(&str, Option<usize>)]) {
+        let overlay = Overlay::new(sequence - 1);
+        let change = |(key, bytes): &(&str, Option<usize>)| Change {
+            key: key.as_bytes().to_vec(),
+            value: bytes.map(|bytes| Arc::from(vec![u8::try_from(sequence).unwrap(); bytes])),
+            revision: sequence,
+            absent_below: false,
+        };
+        overlay.add(changes.iter().map(change), sequence);
+        let (sealed, _) = overlay.seal(sequence - 1).unwrap();
+        index.apply(&sealed.iter().collect::<Vec<_>>(), Some(sequence)).unwrap();
+    }
+
+    #[test]
+    fn rows_grow_shrink_and_go_and_leave_no_part_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = SledHome::new(directory.path().join("index"), 1 << 20);
+        let index = home.open().unwrap();
+        let sizes = [("short", Some(10)), ("shrinks", Some(20_000)), ("grows", Some(10)), ("goes", Some(20_000))];
+        apply(&*index, 1, &sizes);
+        apply(&*index, 2, &[("shrinks", Some(10)), ("grows", Some(20_000)), ("goes", None), ("never", None)]);
+        let found = |key: &str| index.get(key.as_bytes()).unwrap().map(|row| (row.revision, row.value.to_vec()));
+        assert_eq!(found("short"), Some((1, vec![1; 10])));
+        assert_eq!(found("shrinks"), Some((2, vec![2; 10])));
+        assert_eq!(found("grows"), Some((2, vec![2; 20_000])));
+        assert_eq!((found("goes"), found("never")), (None, None));
+        apply(&*index, 3, &[("grows", None), ("short", None), ("shrinks", None)]);
+        assert_eq!(index.applied(), 3);
+        index.close();
+        let opened = Opened::open(&home.directory, 1 << 20).unwrap();
+        assert_eq!(opened.tree.len(), 1, "only how far the index was written is left");
+    }
 }
