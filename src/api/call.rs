@@ -15,6 +15,7 @@ use crate::api::error::ApiError;
 use crate::api::query::{Pages, Query};
 use crate::api::routes::take_call;
 use crate::api::{idempotency, json};
+use crate::domain::audit::Operator;
 use crate::gateway::Gateway;
 use crate::gateway::answer::Answered;
 use crate::gateway::auth::Caller;
@@ -161,6 +162,8 @@ pub(crate) fn stored(answered: Answered) -> Outcome {
 pub(crate) struct OperatorCall {
     /// What every handler gets.
     pub(crate) call: Call,
+    /// Who asks.
+    pub(crate) operator: Operator,
 }
 
 /// A request that anybody may send.

@@ -69,13 +69,29 @@ impl Admin {
         self.exchange(method, self.url(path, &[])?, body).await
     }
 
+    /// `data` of what `GET /admin/v1/<path>` answers with this query.
+    pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
+        self.exchange(Method::GET, self.url(path, query)?, None).await
+    }
+
     /// All rows of a list, up to `rows_max`.
     pub(super) async fn list(&self, path: &[&str], rows_max: usize) -> Result<Vec<Value>, Failure> {
+        self.list_with(path, &[], rows_max).await
+    }
+
+    /// All rows of a list that fit a filter, up to `rows_max`.
+    pub(super) async fn list_with(
+        &self,
+        path: &[&str],
+        filter: &[(&str, &str)],
+        rows_max: usize,
+    ) -> Result<Vec<Value>, Failure> {
         let mut rows = Vec::new();
         let mut cursor: Option<String> = None;
         while rows.len() < rows_max {
             let limit = (rows_max - rows.len()).min(PAGE_ROWS).to_string();
             let mut query = vec![("limit", limit.as_str())];
+            query.extend_from_slice(filter);
             query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
             let mut page = self.exchange(Method::GET, self.url(path, &query)?, None).await?;
             let items = match page.get_mut("items").map(Value::take) {
@@ -85,8 +101,9 @@ impl Admin {
             let is_empty = items.is_empty();
             rows.extend(items);
             cursor = page.get("next_cursor").and_then(Value::as_str).map(String::from);
-            // An empty page with a cursor would otherwise be asked for again and again.
-            if cursor.is_none() || is_empty {
+            // Without a filter an empty page with a cursor would be asked for again and again; with one, pages without a
+            // row that fits are to be expected, and every cursor is further on.
+            if cursor.is_none() || (is_empty && filter.is_empty()) {
                 break;
             }
         }

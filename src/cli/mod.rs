@@ -2,6 +2,7 @@
 //! code; only `main` ends the process.
 
 mod admin;
+mod audit;
 mod channel;
 mod check_config;
 mod client;
@@ -60,6 +61,8 @@ enum Command {
     Merchant(merchant::Arguments),
     /// List channels; make the sandbox's emulators misbehave.
     Channel(channel::Arguments),
+    /// Show who changed what, and check that nobody touched that record.
+    Audit(audit::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
@@ -112,6 +115,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Request(arguments) => request::run(arguments, context).await,
         Command::Merchant(arguments) => merchant::run(arguments, context).await,
         Command::Channel(arguments) => channel::run(arguments, context).await,
+        Command::Audit(arguments) => audit::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
         Command::Openapi => openapi::run(),
     }

@@ -10,6 +10,7 @@ use super::open_files;
 use super::running::RunningGateway;
 use super::signals::{Asked, Signals};
 use crate::config::Config;
+use crate::domain::audit::Operator;
 use crate::gateway::Gateway;
 use crate::gateway::reload::Reloaded;
 use crate::telemetry::{self, LogControl};
@@ -86,7 +87,7 @@ async fn reload(arguments: &Arguments, context: &Context, gateway: &Gateway, log
     };
     // As at the start: what does not fit the machine is no change.
     open_files::prepare(&mut config);
-    let Reloaded { applied, needs_restart } = match gateway.reload(&config).await {
+    let Reloaded { applied, needs_restart } = match gateway.reload(&config, &Operator::process("signal")).await {
         Ok(reloaded) => reloaded,
         Err(error) => {
             tracing::error!(problem = %error, "the configuration can't be put in force; nothing has changed");

@@ -1,6 +1,7 @@
 //! Decisions only: ids, money, time and the state machines. Nothing in this room waits, reads a clock, draws a random
 //! number or touches a file; `now` and random draws are arguments, effects are returned as data.
 
+pub mod audit;
 pub mod country;
 pub mod event;
 pub mod fees;

@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::config::TierConfig;
+use crate::domain::audit::{Change, Operator};
 use crate::domain::country::is_country;
 use crate::domain::ids::{ChannelName, KeyId, MerchantId, random_id, sortable_id};
 use crate::domain::limit::LimitFigures;
-use crate::domain::merchant::{ACTIVE_KEYS_MAX, LimitOverrides, Merchant, MerchantStatus};
+use crate::domain::merchant::{ACTIVE_KEYS_MAX, Merchant, MerchantStatus};
 use crate::domain::time::Timestamp;
+use crate::gateway::audit;
 use crate::gateway::command::{CreateMerchant, UpdateMerchant};
 use crate::gateway::core::Core;
 use crate::gateway::error::{FieldError, GatewayError};
@@ -103,9 +106,9 @@ impl Merchants {
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] for a wrong field.
-    pub async fn create(&self, command: CreateMerchant) -> Result<NewMerchantView, GatewayError> {
-        let inner = Arc::clone(&self.0);
-        self.0.core.carry(async move { inner.create(command).await }).await
+    pub async fn create(&self, command: CreateMerchant, by: &Operator) -> Result<NewMerchantView, GatewayError> {
+        let (inner, by) = (Arc::clone(&self.0), by.clone());
+        self.0.core.carry(async move { inner.create(command, &by).await }).await
     }
 
     /// One merchant.
@@ -143,36 +146,42 @@ impl Merchants {
     ///
     /// # Errors
     /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`].
-    pub async fn update(&self, merchant_id: &str, command: UpdateMerchant) -> Result<MerchantView, GatewayError> {
-        let (inner, merchant_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id));
-        self.0.core.carry(async move { inner.update(&merchant_id, &command).await }).await
+    pub async fn update(
+        &self,
+        merchant_id: &str,
+        command: UpdateMerchant,
+        by: &Operator,
+    ) -> Result<MerchantView, GatewayError> {
+        let (inner, merchant_id, by) = (Arc::clone(&self.0), MerchantId::new(merchant_id), by.clone());
+        self.0.core.carry(async move { inner.update(&merchant_id, &command, &by).await }).await
     }
 
     /// Takes a merchant and its keys away. Its payments stay.
     ///
     /// # Errors
     /// [`GatewayError::NotFound`].
-    pub async fn delete(&self, merchant_id: &str) -> Result<(), GatewayError> {
-        let (inner, merchant_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id));
-        self.0.core.carry(async move { inner.delete(&merchant_id).await }).await
+    pub async fn delete(&self, merchant_id: &str, by: &Operator) -> Result<(), GatewayError> {
+        let (inner, merchant_id, by) = (Arc::clone(&self.0), MerchantId::new(merchant_id), by.clone());
+        self.0.core.carry(async move { inner.delete(&merchant_id, &by).await }).await
     }
 
     /// Makes another key; a merchant has up to two.
     ///
     /// # Errors
     /// [`GatewayError::NotFound`], or [`GatewayError::InvalidState`] when there are two already.
-    pub async fn create_key(&self, merchant_id: &str) -> Result<NewKeyView, GatewayError> {
-        let (inner, merchant_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id));
-        self.0.core.carry(async move { inner.create_key(&merchant_id).await }).await
+    pub async fn create_key(&self, merchant_id: &str, by: &Operator) -> Result<NewKeyView, GatewayError> {
+        let (inner, merchant_id, by) = (Arc::clone(&self.0), MerchantId::new(merchant_id), by.clone());
+        self.0.core.carry(async move { inner.create_key(&merchant_id, &by).await }).await
     }
 
     /// Takes a key away; requests with it are refused from now on.
     ///
     /// # Errors
     /// [`GatewayError::NotFound`].
-    pub async fn delete_key(&self, merchant_id: &str, key_id: &str) -> Result<(), GatewayError> {
+    pub async fn delete_key(&self, merchant_id: &str, key_id: &str, by: &Operator) -> Result<(), GatewayError> {
         let (inner, merchant_id, key_id) = (Arc::clone(&self.0), MerchantId::new(merchant_id), KeyId::new(key_id));
-        self.0.core.carry(async move { inner.delete_key(&merchant_id, &key_id).await }).await
+        let by = by.clone();
+        self.0.core.carry(async move { inner.delete_key(&merchant_id, &key_id, &by).await }).await
     }
 
     /// The key with this id and its secret, from memory or the store.
@@ -201,7 +210,7 @@ impl Merchants {
 }
 
 impl Inner {
-    async fn create(&self, command: CreateMerchant) -> Result<NewMerchantView, GatewayError> {
+    async fn create(&self, command: CreateMerchant, by: &Operator) -> Result<NewMerchantView, GatewayError> {
         let now = self.core.clock.now();
         let channels = command.channels.clone().unwrap_or_default();
         let merchant = Merchant {
@@ -220,13 +229,21 @@ impl Inner {
         let mut batch = Batch::new();
         let (merchant, key) = self.add_key(&mut batch, merchant)?;
         batch.insert(keys::merchant(&merchant.merchant_id), encode(&merchant)?);
-        self.core.store.commit(batch).await?;
+        let change = Change::new("merchant.create", merchant.merchant_id.as_str());
+        let change = change.difference(&Value::Null, &audited(&merchant)?);
+        audit::commit(&self.core, batch, by, &change).await?;
         Ok(NewMerchantView { merchant: view_of(&merchant), key })
     }
 
-    async fn update(&self, merchant_id: &MerchantId, command: &UpdateMerchant) -> Result<MerchantView, GatewayError> {
+    async fn update(
+        &self,
+        merchant_id: &MerchantId,
+        command: &UpdateMerchant,
+        by: &Operator,
+    ) -> Result<MerchantView, GatewayError> {
+        let change = Change::new("merchant.update", merchant_id.as_str());
         let (merchant, revision) = self
-            .change(merchant_id, |merchant, _| {
+            .change(merchant_id, by, &change, |merchant, _| {
                 merchant.name = command.name.clone().unwrap_or_else(|| merchant.name.clone());
                 merchant.tier = command.tier.clone().unwrap_or_else(|| merchant.tier.clone());
                 merchant.country = command.country.clone().or_else(|| merchant.country.clone());
@@ -251,7 +268,7 @@ impl Inner {
         Ok(view_of(&known.merchant))
     }
 
-    async fn delete(&self, merchant_id: &MerchantId) -> Result<(), GatewayError> {
+    async fn delete(&self, merchant_id: &MerchantId, by: &Operator) -> Result<(), GatewayError> {
         let (merchant, stored) = self.read(merchant_id)?;
         let mut batch = Batch::new();
         batch.expect(keys::merchant(merchant_id), stored.revision);
@@ -259,7 +276,9 @@ impl Inner {
         for key_id in &merchant.keys {
             batch.delete(keys::api_key(key_id));
         }
-        self.core.store.commit(batch).await?;
+        let change = Change::new("merchant.delete", merchant_id.as_str());
+        let change = change.difference(&audited(&merchant)?, &Value::Null);
+        audit::commit(&self.core, batch, by, &change).await?;
         for key_id in &merchant.keys {
             self.keys.forget(key_id);
         }
@@ -267,9 +286,10 @@ impl Inner {
         Ok(())
     }
 
-    async fn create_key(&self, merchant_id: &MerchantId) -> Result<NewKeyView, GatewayError> {
+    async fn create_key(&self, merchant_id: &MerchantId, by: &Operator) -> Result<NewKeyView, GatewayError> {
         let mut made = None;
-        self.change(merchant_id, |merchant, batch| {
+        let change = Change::new("key.create", merchant_id.as_str());
+        self.change(merchant_id, by, &change, |merchant, batch| {
             if merchant.keys.len() >= ACTIVE_KEYS_MAX {
                 return Err(GatewayError::InvalidState { status: "two_active_keys".to_owned() });
             }
@@ -282,8 +302,9 @@ impl Inner {
         made.ok_or_else(|| GatewayError::Internal("a key was stored but not made".to_owned()))
     }
 
-    async fn delete_key(&self, merchant_id: &MerchantId, key_id: &KeyId) -> Result<(), GatewayError> {
-        self.change(merchant_id, |merchant, batch| {
+    async fn delete_key(&self, merchant_id: &MerchantId, key_id: &KeyId, by: &Operator) -> Result<(), GatewayError> {
+        let change = Change::new("key.delete", format!("{merchant_id}/{key_id}"));
+        self.change(merchant_id, by, &change, |merchant, batch| {
             let before = merchant.keys.len();
             merchant.keys.retain(|known| known != key_id);
             if merchant.keys.len() == before {
@@ -333,19 +354,24 @@ impl Inner {
         Ok((decode(&stored.value)?, stored))
     }
 
-    /// Reads the merchant, lets `apply` change it, and commits both, again when somebody else was quicker.
+    /// Reads the merchant, lets `apply` change it, and commits all with an entry that says what has changed, again when
+    /// somebody else was quicker.
     async fn change(
         &self,
         merchant_id: &MerchantId,
+        by: &Operator,
+        change: &Change,
         mut apply: impl FnMut(&mut Merchant, &mut Batch) -> Result<(), GatewayError>,
     ) -> Result<(Merchant, u64), GatewayError> {
         for _ in 0..CONFLICTS_MAX {
             let (mut merchant, stored) = self.read(merchant_id)?;
             let mut batch = Batch::new();
+            let before = audited(&merchant)?;
             apply(&mut merchant, &mut batch)?;
+            let change = change.clone().difference(&before, &audited(&merchant)?);
             merchant.updated_at = self.core.clock.now();
             batch.replace(keys::merchant(merchant_id), stored.revision, encode(&merchant)?);
-            match self.core.store.commit(batch).await {
+            match audit::commit(&self.core, batch, by, &change).await {
                 Ok(committed) => {
                     self.merchants.forget(merchant_id);
                     return Ok((merchant, committed.sequence));
@@ -415,6 +441,16 @@ impl Inner {
 
 fn refuse(problems: Vec<FieldError>) -> Result<(), GatewayError> {
     if problems.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(problems)) }
+}
+
+/// What the record of changes says of a merchant. Its times are the entry's; its keys are ids, never secrets.
+fn audited(merchant: &Merchant) -> Result<Value, GatewayError> {
+    let mut value = serde_json::to_value(merchant)
+        .map_err(|error| GatewayError::Internal(format!("a merchant can't be written down: {error}")))?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|name, _| !["merchant_id", "created_at", "updated_at"].contains(&name.as_str()));
+    }
+    Ok(value)
 }
 
 fn figures_of(tier: &TierConfig) -> LimitFigures {

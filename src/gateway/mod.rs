@@ -7,6 +7,7 @@
 pub mod admin_tokens;
 pub mod admission;
 pub mod answer;
+pub mod audit;
 pub mod auth;
 pub mod channels;
 pub mod command;
@@ -41,6 +42,7 @@ use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::admission::{Admission, Refusal};
 use crate::gateway::answer::{Answered, StoredAnswer};
+use crate::gateway::audit::Audit;
 use crate::gateway::auth::{Authentication, Caller, Credentials};
 use crate::gateway::channels::{ChannelSet, ChannelsError};
 use crate::gateway::core::Core;
@@ -206,6 +208,7 @@ impl Gateway {
         gateway.0.payments.start()?;
         gateway.0.snapshots.start(&gateway.0.core);
         retention::start(&gateway.0.core);
+        audit::start(&gateway.0.core);
         Ok(gateway)
     }
 
@@ -299,6 +302,11 @@ impl Gateway {
     /// Webhooks and events.
     pub fn webhooks(&self) -> &Webhooks {
         &self.0.webhooks
+    }
+
+    /// The record of administrative changes.
+    pub fn audit(&self) -> Audit {
+        Audit::new(self.0.core.clone())
     }
 
     /// Merchants and their keys.

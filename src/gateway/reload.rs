@@ -4,7 +4,9 @@ use toml::Value;
 
 use crate::actors::router::{InvalidRouting, RouterError, setup_from_config};
 use crate::config::{ChannelConfig, Config, ConfigError};
-use crate::gateway::Gateway;
+use crate::domain::audit::{Change, Operator};
+use crate::gateway::{Gateway, audit};
+use crate::storage::StoreError;
 
 /// What became of a new configuration. Keys are written as `section.key`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,16 +29,20 @@ pub enum ReloadError {
     /// The router did not take it.
     #[error(transparent)]
     Router(#[from] RouterError),
+    /// The change could not be written down.
+    #[error("the change can't be written into the audit: {0}")]
+    Audit(#[from] StoreError),
 }
 
 impl Gateway {
     /// Puts in force what of a valid configuration can change while the gateway runs: tiers (but none is taken away),
     /// routing, rules, rates of exchange, and of the channels that there are whether they are enabled, their fees,
-    /// countries, currencies, methods, weights and calls at once. The level of logs is the embedder's to change.
+    /// countries, currencies, methods, weights and calls at once. The level of logs is the embedder's to change. What
+    /// changes is written into the audit before it is in force.
     ///
     /// # Errors
     /// [`ReloadError`]; then everything is as it was.
-    pub async fn reload(&self, wanted: &Config) -> Result<Reloaded, ReloadError> {
+    pub async fn reload(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
         let inner = &self.0;
         let mut in_force = inner.in_force.lock().await;
         let next = changeable(&in_force, wanted);
@@ -47,11 +53,22 @@ impl Gateway {
         next.validate()?;
         let mut setup = setup_from_config(&next, &inner.channels.abilities())?;
         inner.channels.narrow(&mut setup);
+        audit::record(&inner.core, by, &change_of(&reloaded.applied, &in_force, &next)).await?;
         inner.router.configure(setup).await?;
         inner.merchants.change_tiers(&next.tiers);
         *in_force = next;
         Ok(reloaded)
     }
+}
+
+/// What the audit says about a change of these keys. Credentials are not among what can change.
+fn change_of(keys: &[String], before: &Config, after: &Config) -> Change {
+    let (before, after) = (serde_json::to_value(before).ok(), serde_json::to_value(after).ok());
+    keys.iter().fold(Change::new("config.reload", "configuration"), |change, key| {
+        let pointer = format!("/{}", key.replace('.', "/"));
+        let at = |config: &Option<serde_json::Value>| config.as_ref().and_then(|config| config.pointer(&pointer)).cloned();
+        change.field(key.as_str(), at(&before), at(&after))
+    })
 }
 
 /// What is in force with everything from `wanted` that can change while the gateway runs.

@@ -34,6 +34,12 @@ const NOTIFICATION_DUE: u8 = 0x41;
 const API_KEY: u8 = 0x42;
 /// What belongs to the installation: its id, its mode, the canary of the master key.
 const INSTALLATION: u8 = 0x43;
+/// The record of administrative changes, a numbered stream.
+const AUDIT: u8 = 0x48;
+/// The end of the audit's chain.
+const AUDIT_HEAD: u8 = 0x49;
+/// An erasure of customers' data that was asked for.
+const ERASURE: u8 = 0x4A;
 
 fn with_text(mut key: Vec<u8>, text: &str) -> Vec<u8> {
     key.extend_from_slice(text.as_bytes());
@@ -207,6 +213,47 @@ pub fn api_key(key_id: &KeyId) -> Vec<u8> {
 /// A fact about the installation, such as its mode.
 pub fn installation(name: &str) -> Vec<u8> {
     with_text(vec![INSTALLATION], name)
+}
+
+/// Stream of the record of administrative changes; its rows are this prefix and the number as 8 bytes.
+pub fn audit() -> Vec<u8> {
+    vec![AUDIT]
+}
+
+/// A row of [`audit`].
+pub fn audit_entry(number: u64) -> Vec<u8> {
+    let mut key = audit();
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The end of the audit's chain, written with each of its entries.
+pub fn audit_head() -> Vec<u8> {
+    vec![AUDIT_HEAD]
+}
+
+/// The number in a row's key of [`audit`].
+pub fn audit_number(key: &[u8]) -> Option<u64> {
+    let (keyspace, number) = key.split_first()?;
+    if *keyspace != AUDIT {
+        return None;
+    }
+    Some(u64::from_be_bytes(number.try_into().ok()?))
+}
+
+/// An erasure of customers' data.
+pub fn erasure(erasure_id: &str) -> Vec<u8> {
+    with_text(erasures(), erasure_id)
+}
+
+/// Prefix of all erasures, in the order they were asked for.
+pub fn erasures() -> Vec<u8> {
+    vec![ERASURE]
+}
+
+/// Prefix of all answers under a merchant's idempotency keys.
+pub fn idempotencies_of(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(IDEMPOTENCY, merchant_id)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::domain::audit::{AuditHead, SealedEntry};
 use crate::domain::event::Event;
 use crate::domain::merchant::Merchant;
 use crate::domain::webhook::{DueEntry, Endpoint, Notification};
@@ -68,4 +69,12 @@ impl Record for Notification {
 
 impl Record for DueEntry {
     const NAME: &'static str = "due entry";
+}
+
+impl Record for SealedEntry {
+    const NAME: &'static str = "audit entry";
+}
+
+impl Record for AuditHead {
+    const NAME: &'static str = "head of the audit";
 }

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use serde_json::json;
+use tollgate::domain::audit::Operator;
 
 use crate::support::{Answer, Client, House, Key, Receiver, eventually, nonce, unix_s};
 
@@ -373,7 +374,7 @@ async fn secrets_are_in_no_log_no_debug_output_and_no_file() {
         .init();
     let house = House::start().await;
     let command = serde_json::from_value(json!({ "name": "a shop", "tier": "premium" })).unwrap();
-    let made = house.gateway.merchants().create(command).await.unwrap();
+    let made = house.gateway.merchants().create(command, &Operator::process("test")).await.unwrap();
     let shown = format!("{made:?}");
     assert!(!shown.contains(&made.key.secret), "{shown}");
     let key = Key { id: made.key.id.clone(), secret: made.key.secret.clone() };

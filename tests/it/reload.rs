@@ -2,8 +2,13 @@
 
 use serde_json::json;
 use tollgate::config::Config;
+use tollgate::domain::audit::Operator;
 
 use crate::support::House;
+
+fn by() -> Operator {
+    Operator::process("signal")
+}
 
 /// The configuration that the gateway was opened with, changed.
 fn changed(house: &House, change: impl FnOnce(&mut Config)) -> Config {
@@ -26,17 +31,17 @@ async fn limits_and_channels_change_at_once_and_the_rest_is_named() {
         config.channels.get_mut("alipay").unwrap().enabled = false;
         config.server.body_max_bytes = 2_048;
     });
-    let reloaded = house.gateway.reload(&config).await.unwrap();
+    let reloaded = house.gateway.reload(&config, &by()).await.unwrap();
     assert_eq!(reloaded.applied, ["channels.alipay.enabled", "tiers.starter.burst", "tiers.starter.per_second"]);
     assert_eq!(reloaded.needs_restart, ["server.body_max_bytes"]);
     assert_eq!(shop.get("/api/v1/limits").await.header("x-ratelimit-limit"), "30");
     assert_eq!(shop.pay("O-2", 100, china.clone()).await.data("channel"), "stripe");
 
-    let again = house.gateway.reload(&config).await.unwrap();
+    let again = house.gateway.reload(&config, &by()).await.unwrap();
     assert!(again.applied.is_empty(), "{again:?}");
     assert_eq!(again.needs_restart, ["server.body_max_bytes"]);
 
-    let back = house.gateway.reload(&changed(&house, |_| {})).await.unwrap();
+    let back = house.gateway.reload(&changed(&house, |_| {}), &by()).await.unwrap();
     assert_eq!((back.applied.len(), back.needs_restart.len()), (3, 0));
     assert_eq!(shop.get("/api/v1/limits").await.header("x-ratelimit-limit"), "10");
     assert_eq!(shop.pay("O-3", 100, china).await.data("channel"), "alipay");
@@ -54,7 +59,7 @@ async fn a_configuration_that_does_not_fit_changes_nothing() {
         config.channels.insert(String::from("second"), new);
         config.routing.default_channel = String::from("second");
     });
-    let refused = house.gateway.reload(&config).await.unwrap_err();
+    let refused = house.gateway.reload(&config, &by()).await.unwrap_err();
     assert!(refused.to_string().contains("routing.default_channel"), "{refused}");
     let limits = shop.get("/api/v1/limits").await;
     assert_eq!(limits.body["data"]["windows"][0]["limit"], 20, "{}", limits.text);

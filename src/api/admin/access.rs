@@ -14,7 +14,8 @@ use crate::gateway::admin_tokens::AdminToken;
 
 /// Checks requests; holds no token, only hashes.
 pub(super) struct AccessCheck {
-    token_hashes: Vec<[u8; 32]>,
+    /// With the tokens' names.
+    token_hashes: Vec<(String, [u8; 32])>,
     listens_on: IpAddr,
     /// Names of its own, besides `localhost`.
     hosts: Vec<String>,
@@ -26,17 +27,19 @@ impl AccessCheck {
         // An empty token would let everybody in who sends none.
         let tokens = tokens.iter().filter(|token| !token.secret.is_empty());
         Self {
-            token_hashes: tokens.map(|token| Sha256::digest(token.secret.as_bytes()).into()).collect(),
+            token_hashes: tokens
+                .map(|token| (token.name.clone(), Sha256::digest(token.secret.as_bytes()).into()))
+                .collect(),
             listens_on: address.ip().to_canonical(),
             hosts: hosts.to_vec(),
         }
     }
 
-    /// Lets the request through, or not.
+    /// Lets the request through, or not; says the name of its token.
     ///
     /// # Errors
     /// [`ApiError::HostNotAllowed`], [`ApiError::OperatorUnauthenticated`].
-    pub(super) fn check(&self, head: &Parts) -> Result<(), ApiError> {
+    pub(super) fn check(&self, head: &Parts) -> Result<&str, ApiError> {
         self.check_host(head)?;
         let token = only_value(&head.headers, &AUTHORIZATION)
             .and_then(|value| value.split_once(' '))
@@ -44,8 +47,9 @@ impl AccessCheck {
             .map_or("", |(_, token)| token.trim());
         let hash = Sha256::digest(token.as_bytes());
         // All are compared, so that the time says nothing about which was close.
-        let equal = self.token_hashes.iter().fold(Choice::from(0), |equal, known| equal | known.ct_eq(hash.as_slice()));
-        if bool::from(equal) { Ok(()) } else { Err(ApiError::OperatorUnauthenticated) }
+        let equal: Vec<Choice> = self.token_hashes.iter().map(|(_, known)| known.ct_eq(hash.as_slice())).collect();
+        let place = equal.into_iter().position(bool::from).ok_or(ApiError::OperatorUnauthenticated)?;
+        self.token_hashes.get(place).map(|(name, _)| name.as_str()).ok_or(ApiError::OperatorUnauthenticated)
     }
 
     /// A web page can make a browser on this machine send requests here under a name that its author controls (DNS
@@ -82,7 +86,7 @@ mod tests {
 
     fn access(listens_on: &str) -> AccessCheck {
         let tokens = ["tok-1", "tok-2", ""];
-        let tokens = tokens.map(|secret| AdminToken { name: String::from("name"), secret: String::from(secret) });
+        let tokens = tokens.map(|secret| AdminToken { name: format!("name of {secret}"), secret: String::from(secret) });
         AccessCheck::new(&tokens, listens_on.parse().unwrap(), &[String::from("Tollgate.internal")])
     }
 
@@ -99,6 +103,10 @@ mod tests {
         let access = access("127.0.0.1:8081");
         for value in ["Bearer tok-1", "bearer tok-2", "Bearer  tok-1 "] {
             assert!(access.check(&head("localhost:8081", Some(value))).is_ok(), "{value}");
+        }
+        for name in ["tok-1", "tok-2"] {
+            let value = format!("Bearer {name}");
+            assert_eq!(access.check(&head("localhost", Some(&value))).unwrap(), format!("name of {name}"));
         }
     }
 

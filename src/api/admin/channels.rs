@@ -17,7 +17,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
     get, path = "/admin/v1/channels", operation_id = "list_channels", tag = "Channels",
     responses((status = 200, description = "All channels", body = Envelope<Listed<ChannelView>>)),
 )]
-pub(crate) async fn list(OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn list(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
     call.ok(Page { items: call.gateway.channels(), next_cursor: None })
 }

@@ -25,9 +25,9 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         (status = 409, description = "`INVALID_STATE`: the merchant has two keys"),
     ),
 )]
-pub(crate) async fn create(Named(merchant_id): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn create(Named(merchant_id): Named<String>, OperatorCall { call, operator }: OperatorCall) -> Outcome {
     call.no_fields()?;
-    call.created(call.gateway.merchants().create_key(&merchant_id).await?)
+    call.created(call.gateway.merchants().create_key(&merchant_id, &operator).await?)
 }
 
 /// Remove a key
@@ -46,9 +46,9 @@ pub(crate) async fn create(Named(merchant_id): Named<String>, OperatorCall { cal
 )]
 pub(crate) async fn delete(
     Named((merchant_id, key_id)): Named<(String, String)>,
-    OperatorCall { call }: OperatorCall,
+    OperatorCall { call, operator }: OperatorCall,
 ) -> Outcome {
     call.no_fields()?;
-    call.gateway.merchants().delete_key(&merchant_id, &key_id).await?;
+    call.gateway.merchants().delete_key(&merchant_id, &key_id, &operator).await?;
     call.ok(Nothing {})
 }

@@ -25,9 +25,9 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
     post, path = "/admin/v1/merchants", operation_id = "create_merchant", tag = "Merchants", request_body = CreateMerchant,
     responses((status = 201, description = "The merchant and its first key", body = Envelope<NewMerchantView>)),
 )]
-pub(crate) async fn create(OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn create(OperatorCall { call, operator }: OperatorCall) -> Outcome {
     let command: CreateMerchant = call.json()?;
-    call.created(call.gateway.merchants().create(command).await?)
+    call.created(call.gateway.merchants().create(command, &operator).await?)
 }
 
 /// List merchants
@@ -39,7 +39,7 @@ pub(crate) async fn create(OperatorCall { call }: OperatorCall) -> Outcome {
     ),
     responses((status = 200, description = "One page", body = Envelope<Listed<MerchantView>>)),
 )]
-pub(crate) async fn list(OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn list(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     let page = call.query(&[], Pages::Yes)?.page()?;
     call.ok(call.gateway.merchants().list(&page)?)
 }
@@ -53,7 +53,7 @@ pub(crate) async fn list(OperatorCall { call }: OperatorCall) -> Outcome {
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn get(Named(merchant_id): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn get(Named(merchant_id): Named<String>, OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
     call.ok(call.gateway.merchants().get(&merchant_id)?)
 }
@@ -69,9 +69,9 @@ pub(crate) async fn get(Named(merchant_id): Named<String>, OperatorCall { call }
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn update(Named(merchant_id): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn update(Named(merchant_id): Named<String>, OperatorCall { call, operator }: OperatorCall) -> Outcome {
     let command: UpdateMerchant = call.json_or_default()?;
-    call.ok(call.gateway.merchants().update(&merchant_id, command).await?)
+    call.ok(call.gateway.merchants().update(&merchant_id, command, &operator).await?)
 }
 
 /// Remove a merchant
@@ -85,9 +85,9 @@ pub(crate) async fn update(Named(merchant_id): Named<String>, OperatorCall { cal
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn delete(Named(merchant_id): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn delete(Named(merchant_id): Named<String>, OperatorCall { call, operator }: OperatorCall) -> Outcome {
     call.no_fields()?;
-    call.gateway.merchants().delete(&merchant_id).await?;
+    call.gateway.merchants().delete(&merchant_id, &operator).await?;
     call.ok(Nothing {})
 }
 
@@ -100,7 +100,7 @@ pub(crate) async fn delete(Named(merchant_id): Named<String>, OperatorCall { cal
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn limits(Named(merchant_id): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn limits(Named(merchant_id): Named<String>, OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
     call.ok(call.gateway.merchant_limits(&merchant_id).await?)
 }

@@ -1,6 +1,7 @@
 //! The operator's listener: its own address, its own tokens, nothing shared with merchants but the code around it.
 
 mod access;
+pub(crate) mod audit;
 pub(crate) mod channels;
 pub(crate) mod keys;
 pub(crate) mod merchants;
@@ -23,6 +24,7 @@ use crate::api::error::ApiError;
 use crate::api::merchant::is_below;
 use crate::api::open;
 use crate::api::routes::Routes;
+use crate::domain::audit::Operator;
 use crate::gateway::Gateway;
 
 use access::AccessCheck;
@@ -51,8 +53,8 @@ impl AdminHandler {
 
 /// A request that has been read and may come in.
 pub(crate) enum ReadRequest {
-    /// The operator's, with its body.
-    Own(Box<Parts>, Bytes),
+    /// The operator's, with its body and who sent it.
+    Own(Box<Parts>, Bytes, Operator),
     /// Anybody's; its body is not read.
     Open(Box<Parts>),
 }
@@ -63,14 +65,18 @@ impl Handler for AdminHandler {
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();
         let is_own = is_below(PREFIX, head.uri.path());
-        let allowed = if is_own { self.access.check(&head) } else { self.access.check_host(&head) };
-        if let Err(error) = allowed {
-            context.leave_body_unread_unless_empty(&body);
-            return Err(error);
-        }
-        if is_own {
+        let allowed = if is_own { self.access.check(&head).map(Some) } else { self.access.check_host(&head).map(|()| None) };
+        let name = match allowed {
+            Ok(name) => name,
+            Err(error) => {
+                context.leave_body_unread_unless_empty(&body);
+                return Err(error);
+            }
+        };
+        if let Some(name) = name {
+            let operator = Operator { name: String::from(name), request_id: context.request_id.clone() };
             let body = self.body_bounds.read(&head.headers, body, context).await?;
-            return Ok(ReadRequest::Own(Box::new(head), body));
+            return Ok(ReadRequest::Own(Box::new(head), body, operator));
         }
         context.leave_body_unread_unless_empty(&body);
         Ok(ReadRequest::Open(Box::new(head)))
@@ -78,9 +84,9 @@ impl Handler for AdminHandler {
 
     async fn handle(&self, context: &Arc<RequestContext>, read: ReadRequest) -> Outcome {
         match read {
-            ReadRequest::Own(head, body) => {
+            ReadRequest::Own(head, body, operator) => {
                 let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);
-                self.own.answer(*head, OperatorCall { call }).await
+                self.own.answer(*head, OperatorCall { call, operator }).await
             }
             ReadRequest::Open(head) => {
                 let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
@@ -96,5 +102,6 @@ pub(crate) fn routes() -> Routes {
     let routes = merchants::add_routes(routes);
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
+    let routes = audit::add_routes(routes);
     sandbox::add_routes(routes)
 }

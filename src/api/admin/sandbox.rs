@@ -90,7 +90,7 @@ fn controls(call: &Call) -> Result<&SandboxControl, ApiError> {
         (status = 404, description = "`NOT_FOUND`: no such emulator, or live mode"),
     ),
 )]
-pub(crate) async fn get(Named(channel): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn get(Named(channel): Named<String>, OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
     call.ok(controls(&call)?.faults(&channel)?)
 }
@@ -106,7 +106,7 @@ pub(crate) async fn get(Named(channel): Named<String>, OperatorCall { call }: Op
         (status = 404, description = "`NOT_FOUND`: no such emulator, or live mode"),
     ),
 )]
-pub(crate) async fn put(Named(channel): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn put(Named(channel): Named<String>, OperatorCall { call, .. }: OperatorCall) -> Outcome {
     let work = |call: Call| async move {
         let controls = controls(&call)?;
         // Read once as what it must become, which names a wrong field, and once as what was given, which is merged.
@@ -128,7 +128,7 @@ pub(crate) async fn put(Named(channel): Named<String>, OperatorCall { call }: Op
         (status = 404, description = "`NOT_FOUND`: no such emulator, or live mode"),
     ),
 )]
-pub(crate) async fn ledger(Named(channel): Named<String>, OperatorCall { call }: OperatorCall) -> Outcome {
+pub(crate) async fn ledger(Named(channel): Named<String>, OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
     call.ok(Ledger { items: controls(&call)?.ledger(&channel)? })
 }

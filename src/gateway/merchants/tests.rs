@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::merchant::LimitOverrides;
 use crate::domain::time::Timestamp;
 use crate::gateway::auth::{Authentication, Credentials};
 use crate::random::Random;
@@ -55,6 +56,10 @@ impl Store for GatedStore {
     }
 }
 
+fn by() -> Operator {
+    Operator::process("test")
+}
+
 struct Bench {
     merchants: Merchants,
     authentication: Authentication,
@@ -89,7 +94,7 @@ impl Bench {
             limits: None,
             channels: None,
         };
-        self.merchants.create(command).await.unwrap()
+        self.merchants.create(command, &by()).await.unwrap()
     }
 
     fn authenticate(&self, key: &NewKeyView) -> Result<(), GatewayError> {
@@ -114,7 +119,7 @@ async fn a_suspension_holds_although_the_operator_hung_up() {
     let made = bench.merchant().await;
     bench.authenticate(&made.key).unwrap();
     let suspend = UpdateMerchant { status: Some(MerchantStatus::Suspended), ..UpdateMerchant::default() };
-    bench.hang_up_during(bench.merchants.update(&made.merchant.merchant_id, suspend)).await;
+    bench.hang_up_during(bench.merchants.update(&made.merchant.merchant_id, suspend, &by())).await;
     assert!(matches!(bench.authenticate(&made.key), Err(GatewayError::Forbidden(_))));
 }
 
@@ -123,7 +128,7 @@ async fn a_key_is_gone_although_the_operator_hung_up() {
     let bench = Bench::new();
     let made = bench.merchant().await;
     bench.authenticate(&made.key).unwrap();
-    bench.hang_up_during(bench.merchants.delete_key(&made.merchant.merchant_id, &made.key.id)).await;
+    bench.hang_up_during(bench.merchants.delete_key(&made.merchant.merchant_id, &made.key.id, &by())).await;
     assert!(matches!(bench.authenticate(&made.key), Err(GatewayError::Unauthenticated)));
 }
 
@@ -132,7 +137,7 @@ async fn a_merchant_is_gone_although_the_operator_hung_up() {
     let bench = Bench::new();
     let made = bench.merchant().await;
     bench.authenticate(&made.key).unwrap();
-    bench.hang_up_during(bench.merchants.delete(&made.merchant.merchant_id)).await;
+    bench.hang_up_during(bench.merchants.delete(&made.merchant.merchant_id, &by())).await;
     assert!(matches!(bench.authenticate(&made.key), Err(GatewayError::Unauthenticated)));
 }
 
@@ -157,7 +162,8 @@ async fn a_burst_below_the_rate_is_refused_whoever_sets_which() {
     let bench = Bench::new();
     let made = bench.merchant().await;
     bench.acknowledgements.add_permits(10);
-    let update = |command| bench.merchants.update(&made.merchant.merchant_id, command);
+    let by = by();
+    let update = |command| bench.merchants.update(&made.merchant.merchant_id, command, &by);
     let limits = |per_second, burst| {
         let limits = LimitOverrides { per_second, burst, ..LimitOverrides::default() };
         UpdateMerchant { limits: Some(limits), ..UpdateMerchant::default() }
@@ -187,9 +193,9 @@ async fn a_merchant_can_be_suspended_whatever_the_configuration_says_of_it() {
     batch.replace(keys::merchant(&merchant_id), stored.revision, encode(&merchant).unwrap());
     bench.core.store.commit(batch).await.unwrap();
     let suspend = UpdateMerchant { status: Some(MerchantStatus::Suspended), ..UpdateMerchant::default() };
-    bench.merchants.update(merchant_id.as_str(), suspend).await.unwrap();
+    bench.merchants.update(merchant_id.as_str(), suspend, &by()).await.unwrap();
     let rename = UpdateMerchant { name: Some(String::new()), ..UpdateMerchant::default() };
-    assert!(bench.merchants.update(merchant_id.as_str(), rename).await.is_err());
+    assert!(bench.merchants.update(merchant_id.as_str(), rename, &by()).await.is_err());
 }
 
 #[tokio::test]
@@ -201,7 +207,7 @@ async fn no_change_of_the_configuration_shuts_a_merchant_out() {
     let burst = LimitOverrides { burst: Some(7_200), ..LimitOverrides::default() };
     bench
         .merchants
-        .update(merchant_id, UpdateMerchant { limits: Some(burst), ..UpdateMerchant::default() })
+        .update(merchant_id, UpdateMerchant { limits: Some(burst), ..UpdateMerchant::default() }, &by())
         .await
         .unwrap();
 
@@ -217,5 +223,5 @@ async fn no_change_of_the_configuration_shuts_a_merchant_out() {
     bench.authenticate(&made.key).unwrap();
     assert_eq!(bench.merchants.merchant(&id).unwrap().figures.per_hour, 50_000, "the smallest tier that is left");
     let suspend = UpdateMerchant { status: Some(MerchantStatus::Suspended), ..UpdateMerchant::default() };
-    bench.merchants.update(merchant_id, suspend).await.unwrap();
+    bench.merchants.update(merchant_id, suspend, &by()).await.unwrap();
 }
