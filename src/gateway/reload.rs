@@ -1,11 +1,14 @@
 //! Another configuration for a gateway that runs: what can change is put in force, what can't is named.
 
+use std::sync::Arc;
+
 use toml::Value;
 
 use crate::actors::router::{InvalidRouting, RouterError, setup_from_config};
 use crate::config::{ChannelConfig, Config, ConfigError};
 use crate::domain::audit::{Change, Operator};
-use crate::gateway::{Gateway, audit};
+use crate::gateway::error::GatewayError;
+use crate::gateway::{Gateway, Inner, audit};
 use crate::storage::StoreError;
 
 /// What became of a new configuration. Keys are written as `section.key`.
@@ -32,6 +35,9 @@ pub enum ReloadError {
     /// The change could not be written down.
     #[error("the change can't be written into the audit: {0}")]
     Audit(#[from] StoreError),
+    /// Something inside.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
 }
 
 impl Gateway {
@@ -40,22 +46,30 @@ impl Gateway {
     /// countries, currencies, methods, weights and calls at once. The level of logs is the embedder's to change. What
     /// changes is written into the audit before it is in force.
     ///
+    /// It goes on when this future is dropped: a part of a configuration is none.
+    ///
     /// # Errors
     /// [`ReloadError`]; then everything is as it was.
     pub async fn reload(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
-        let inner = &self.0;
-        let mut in_force = inner.in_force.lock().await;
+        let (inner, wanted, by) = (Arc::clone(&self.0), wanted.clone(), by.clone());
+        self.0.core.carry(async move { inner.put_in_force(&wanted, &by).await }).await
+    }
+}
+
+impl Inner {
+    async fn put_in_force(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
+        let mut in_force = self.in_force.lock().await;
         let next = changeable(&in_force, wanted);
         let reloaded = Reloaded { applied: differences(&in_force, &next), needs_restart: differences(&next, wanted) };
         if reloaded.applied.is_empty() {
             return Ok(reloaded);
         }
         next.validate()?;
-        let mut setup = setup_from_config(&next, &inner.channels.abilities())?;
-        inner.channels.narrow(&mut setup);
-        audit::record(&inner.core, by, &change_of(&reloaded.applied, &in_force, &next)).await?;
-        inner.router.configure(setup).await?;
-        inner.merchants.change_tiers(&next.tiers);
+        let mut setup = setup_from_config(&next, &self.channels.abilities())?;
+        self.channels.narrow(&mut setup);
+        audit::record(&self.core, by, &change_of(&reloaded.applied, &in_force, &next)).await?;
+        self.router.configure(setup).await?;
+        self.merchants.change_tiers(&next.tiers);
         *in_force = next;
         Ok(reloaded)
     }
