@@ -57,8 +57,9 @@ async fn a_change_that_is_cut_off_is_made_whole() {
         (starter.per_second, starter.burst) = (30, 60);
         config.routing.smart = !config.routing.smart;
     });
+    let by = by();
     {
-        let mut reload = std::pin::pin!(house.gateway.reload(&config));
+        let mut reload = std::pin::pin!(house.gateway.reload(&config, &by));
         // On one thread nobody can answer before this returns.
         assert!(futures_util::poll!(reload.as_mut()).is_pending());
     }
@@ -67,7 +68,7 @@ async fn a_change_that_is_cut_off_is_made_whole() {
         (limits.header("x-ratelimit-limit") == "30").then_some(())
     })
     .await;
-    assert!(house.gateway.reload(&config).await.unwrap().applied.is_empty());
+    assert!(house.gateway.reload(&config, &by).await.unwrap().applied.is_empty());
     house.stop().await;
 }
 
