@@ -3,7 +3,6 @@
 
 mod carry;
 mod list;
-mod patience;
 mod reconcile;
 mod refunds;
 pub(crate) mod rows;

@@ -17,8 +17,8 @@ use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Answered, Reply, StoredAnswer};
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{Origin, Slot};
+use crate::gateway::patience::Patience;
 use crate::gateway::payments::carry::charge_request;
-use crate::gateway::payments::patience::Patience;
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, views};
 use crate::storage::unreadable::UnreadableRows;
@@ -273,10 +273,11 @@ impl Payments {
             Err(error) if inner.core.store.health().poisoned.is_some() => return Err(error),
             Err(error) => {
                 tracing::warn!(%payment_no, %error, "a cancellation's answer could not be stored yet; it is tried again");
+                let telling = slot.tell(&inner.core, &answer);
                 let (payments, answer) = (self.clone(), answer.clone());
                 inner.core.tasks.spawn(async move {
-                    // Keeps repetitions out until the answer is stored.
-                    let _claim = claim;
+                    // Until the answer is stored repetitions get it from here, and are kept out otherwise.
+                    let (_telling, _claim) = (telling, claim);
                     let mut patience = Patience::new();
                     while patience.for_another_try(&payments.0.core).await {
                         if payments.0.keep_answer(&slot, &payment_no, &answer).await.is_ok() {

@@ -227,7 +227,7 @@ pub(super) struct Fixture {
     pub(super) core: Core,
     pub(super) stripe: Arc<ScriptedChannel>,
     pub(super) alipay: Arc<ScriptedChannel>,
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 impl Fixture {
@@ -246,6 +246,7 @@ impl Fixture {
             random: random.clone(),
             config: Arc::new(config),
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
+            told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
@@ -277,6 +278,17 @@ impl Fixture {
         .unwrap();
         change(&mut command);
         self.payments.create(&self.caller, origin(order_no), command).await
+    }
+
+    /// The same order and key as [`Fixture::pay`], sent with another body.
+    pub(super) async fn pay_with_body(&self, order_no: &str, body: &[u8]) -> Result<Answered, GatewayError> {
+        let idempotency = IdempotencyKey::new("POST", "/x", order_no, body).unwrap();
+        let origin = Origin { idempotency: Some(idempotency), claim: None, renderer: renderer() };
+        let command = serde_json::from_value(serde_json::json!({
+            "order_no": order_no, "amount": 900, "currency": "USD", "channel": "stripe",
+        }))
+        .unwrap();
+        self.payments.create(&self.caller, origin, command).await
     }
 
     pub(super) async fn refund(&self, payment_no: &str, key: &str) -> Result<Answered, GatewayError> {
