@@ -38,7 +38,7 @@ use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
 use crate::storage::memory::MemoryStore;
 use crate::storage::vault::Vault;
-use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Urgency, Versioned};
+use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Urgency, Versioned, keys};
 
 pub(super) const START: Timestamp = Timestamp::from_unix_s(1_790_000_000);
 
@@ -57,6 +57,8 @@ pub(super) struct UnsteadyStore {
     inner: MemoryStore,
     failures: Mutex<VecDeque<Failure>>,
     scan_failures: AtomicUsize,
+    /// Looks at what is due.
+    pub(super) due_scans: AtomicUsize,
 }
 
 impl UnsteadyStore {
@@ -97,6 +99,9 @@ impl Store for UnsteadyStore {
         let one_less = |left: usize| left.checked_sub(1);
         if self.scan_failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
             return Err(StoreError::Io { context: String::from("x"), message: String::from("unreadable") });
+        }
+        if scan.start.starts_with(&keys::payments_due()) {
+            self.due_scans.fetch_add(1, Ordering::SeqCst);
         }
         self.inner.scan(scan)
     }

@@ -93,3 +93,27 @@ async fn a_token_is_shown_to_its_own_provider_alone() {
     assert_eq!(house.stripe.charges.load(Ordering::SeqCst), 1);
     assert!(matches!(pay("O-3", "nobody's").await, Err(GatewayError::NoChannelAvailable { .. })));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_timer_looks_no_more_often_the_more_often_it_is_woken() {
+    let clock = Clock::virtual_from(START);
+    let change = |config: &mut crate::config::Config| {
+        config.payments.resolve_in_flight_max = 1;
+        (config.routing.breaker_consecutive_failures, config.routing.breaker_min_outcomes) = (1_000, 200);
+    };
+    let house = Fixture::over(std::sync::Arc::<UnsteadyStore>::default(), &clock, change).await;
+    house.stripe.set(|script| script.charge = unknown());
+    for index in 0..5 {
+        house.pay(&format!("S-{index}")).await.unwrap();
+    }
+    house.stripe.set(|script| script.takes = Duration::from_secs(3_600));
+    house.payments.start().unwrap();
+    pass(Duration::from_secs(5)).await;
+    let looked = house.store.due_scans.load(Ordering::SeqCst);
+    for _ in 0..1_000 {
+        house.payments.0.due.notify_one();
+        pass(Duration::from_millis(1)).await;
+    }
+    let looks = house.store.due_scans.load(Ordering::SeqCst) - looked;
+    assert!((5..=11).contains(&looks), "{looks} in a second");
+}
