@@ -188,6 +188,18 @@ async fn a_request_that_has_its_answer_is_answered_though_its_key_is_in_use() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_no_channel_knows_is_the_request_s_mistake() {
+    let house = House::start().await;
+    let shop = house.merchant("business").await;
+    for more in [json!({ "payment_token": "abc" }), json!({ "payment_token": "pm_1", "channel": "alipay" })] {
+        let refused = shop.pay("O-1", 900, more).await.expect(400, "INVALID_REQUEST");
+        assert_eq!(refused.wrong_fields(), ["payment_token"]);
+    }
+    assert!(shop.get(PAYMENTS).await.items().is_empty());
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_channel_is_passed_over_and_a_hanging_one_is_not() {
     let house = House::start().await;
     let shop = house.merchant("enterprise").await;
