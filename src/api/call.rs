@@ -84,6 +84,14 @@ impl Call {
         Answer::of(StatusCode::OK, data, self.context.language)
     }
 
+    /// 202 with `data`: it has begun and goes on.
+    ///
+    /// # Errors
+    /// When it can't be written as JSON.
+    pub(crate) fn accepted<T: Serialize>(&self, data: T) -> Outcome {
+        Answer::of(StatusCode::ACCEPTED, data, self.context.language)
+    }
+
     /// 201 with `data`.
     ///
     /// # Errors

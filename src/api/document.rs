@@ -6,7 +6,7 @@ mod common;
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::admin::{audit, channels, keys, merchants, sandbox};
+use crate::api::admin::{audit, channels, erasures, keys, merchants, sandbox};
 use crate::api::{events, limits, open, payments, quotes, refunds, webhooks};
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
 
@@ -109,7 +109,9 @@ pub(crate) struct ReasonSchema {
         webhooks::cancel_notification,
         events::list,
         merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
-        keys::create, keys::delete, channels::list, audit::list, sandbox::get, sandbox::put, sandbox::ledger,
+        keys::create, keys::delete, channels::list, audit::list,
+        erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
+        sandbox::get, sandbox::put, sandbox::ledger,
         open::alive, open::ready, open::document,
     ),
     components(schemas(ErrorSchema)),

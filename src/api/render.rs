@@ -96,6 +96,7 @@ mod tests {
             created_at: String::from("2025-01-24T10:30:45Z"),
             updated_at: String::from("2025-01-24T10:30:45Z"),
             paid_at: None,
+            erased_at: None,
         }
     }
 

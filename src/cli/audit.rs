@@ -161,7 +161,8 @@ mod tests {
     fn a_chain_is_said_to_be_whole_or_what_is_wrong() {
         let whole = chain_text(&json!({ "number": 3, "hash": "ab", "intact": true, "problem": null }));
         assert!(whole.contains("3:ab"), "{whole}");
-        let broken = chain_text(&json!({ "number": 3, "hash": "ab", "intact": false, "problem": "entry 2 is missing" }));
+        let broken =
+            chain_text(&json!({ "number": 3, "hash": "ab", "intact": false, "problem": "entry 2 is missing" }));
         assert!(broken.contains("entry 2 is missing"), "{broken}");
     }
 }

@@ -8,6 +8,7 @@ mod check_config;
 mod client;
 mod context;
 mod demo;
+mod erasure;
 mod failure;
 mod merchant;
 mod open_files;
@@ -63,6 +64,8 @@ enum Command {
     Channel(channel::Arguments),
     /// Show who changed what, and check that nobody touched that record.
     Audit(audit::Arguments),
+    /// Erase customers' data.
+    Erasure(erasure::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
@@ -116,6 +119,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Merchant(arguments) => merchant::run(arguments, context).await,
         Command::Channel(arguments) => channel::run(arguments, context).await,
         Command::Audit(arguments) => audit::run(arguments, context).await,
+        Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
         Command::Openapi => openapi::run(),
     }

@@ -25,7 +25,7 @@ pub use service::{
     AdminConfig, AuthConfig, LimitsConfig, LogFormat, SecurityConfig, ServerConfig, StorageConfig, TelemetryConfig,
     TierConfig,
 };
-pub use work::{FaultConfig, FxConfig, PaymentsConfig, SandboxConfig, WebhookConfig};
+pub use work::{FaultConfig, FxConfig, PaymentsConfig, RetentionConfig, SandboxConfig, WebhookConfig};
 
 use layers::{Layers, Source};
 
@@ -70,6 +70,8 @@ pub struct Config {
     pub channels: BTreeMap<String, ChannelConfig>,
     /// How payments are carried and unknown outcomes asked about.
     pub payments: PaymentsConfig,
+    /// How long records are kept.
+    pub retention: RetentionConfig,
     /// How webhooks are sent.
     pub webhook: WebhookConfig,
     /// The built-in emulators. Not allowed in live mode.

@@ -36,6 +36,14 @@ pub struct PaymentsConfig {
     pub refunds_max: usize,
 }
 
+/// `[retention]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Customers' data is erased from payments that have not changed for this many days; 0 keeps it.
+    pub customer_data_days: u64,
+}
+
 /// `[webhook]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -380,10 +380,7 @@ mod tests {
         let mut taken_out = entries.clone();
         taken_out.remove(1);
         assert!(check(&taken_out, &head, None).is_err());
-        assert_eq!(
-            ChainCheck::new(None).take(2, Some(&entries[1])),
-            Err(ChainProblem::Gap { expected: 1, found: 2 })
-        );
+        assert_eq!(ChainCheck::new(None).take(2, Some(&entries[1])), Err(ChainProblem::Gap { expected: 1, found: 2 }));
         assert_eq!(ChainCheck::new(None).take(1, None), Err(ChainProblem::Unreadable { number: 1 }));
     }
 
@@ -406,10 +403,7 @@ mod tests {
         let new_head = AuditHead { number: 3, hash: entries[2].hash.clone() };
         let anchor = Anchor { number: 4, hash: head.hash.clone() };
         assert!(check(short, &new_head, None).is_ok(), "a chain alone can't show it");
-        assert_eq!(
-            check(short, &new_head, Some(anchor.clone())),
-            Err(ChainProblem::WrongAnchor { number: 4 })
-        );
+        assert_eq!(check(short, &new_head, Some(anchor.clone())), Err(ChainProblem::WrongAnchor { number: 4 }));
         assert!(check(&entries, &head, Some(anchor)).is_ok());
         let earlier = Anchor { number: 2, hash: entries[1].hash.clone() };
         assert!(check(&entries, &head, Some(earlier)).is_ok());
@@ -422,7 +416,8 @@ mod tests {
         let hash = "Ab".repeat(32);
         let anchor = Anchor { number: 7, hash: hash.to_lowercase() };
         assert_eq!(Anchor::parse(&format!("7:{hash}")), Some(anchor));
-        for bad in [hash.as_str(), "7:", "7:abc", &format!("0:{hash}"), &format!("x:{hash}"), &format!("7:{}", "x".repeat(64))]
+        for bad in
+            [hash.as_str(), "7:", "7:abc", &format!("0:{hash}"), &format!("x:{hash}"), &format!("7:{}", "x".repeat(64))]
         {
             assert_eq!(Anchor::parse(bad), None, "{bad}");
         }
@@ -447,9 +442,8 @@ mod tests {
         for number in 0..100 {
             change = change.field(format!("f{number:03}"), None, Some(json!(number)));
         }
-        let (sealed, _) = AuditHead::empty()
-            .extend(&Operator::process("signal"), &change, Timestamp::from_unix_s(0))
-            .unwrap();
+        let (sealed, _) =
+            AuditHead::empty().extend(&Operator::process("signal"), &change, Timestamp::from_unix_s(0)).unwrap();
         let entry: AuditEntry = serde_json::from_str(sealed.entry.get()).unwrap();
         assert_eq!((entry.changes.len(), entry.changes_left_out), (64, 36));
     }

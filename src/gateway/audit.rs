@@ -30,12 +30,7 @@ const HEAD_LOG_INTERVAL: Duration = Duration::from_secs(3_600);
 ///
 /// # Errors
 /// As for [`Store::commit`]; [`StoreError::Overloaded`] when others were quicker every time.
-pub(crate) async fn commit(
-    core: &Core,
-    batch: Batch,
-    by: &Operator,
-    change: &Change,
-) -> Result<Committed, StoreError> {
+pub(crate) async fn commit(core: &Core, batch: Batch, by: &Operator, change: &Change) -> Result<Committed, StoreError> {
     for _ in 0..CONFLICTS_MAX {
         let (head, revision) = read_head(core.store.as_ref())?;
         let (entry, next) = head

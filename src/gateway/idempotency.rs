@@ -80,6 +80,19 @@ impl Record for IdempotencyRecord {
     const NAME: &'static str = "idempotency record";
 }
 
+impl IdempotencyRecord {
+    /// The answer, unless there is none yet or it is encrypted. Encrypted ones hold no customers' data.
+    pub(crate) fn plain_answer(&self) -> Option<&StoredAnswer> {
+        self.answer.as_ref().filter(|_| !self.sealed)
+    }
+
+    /// The same with another body of the answer.
+    pub(crate) fn with_body(self, body: String) -> Self {
+        let answer = self.answer.map(|answer| StoredAnswer { status: answer.status, body });
+        Self { answer, ..self }
+    }
+}
+
 /// What is known about a request's key before it does anything.
 pub(crate) enum Known {
     /// Nothing, or the request has no key.

@@ -12,6 +12,7 @@ pub mod auth;
 pub mod channels;
 pub mod command;
 pub(crate) mod core;
+pub mod erasures;
 pub mod error;
 pub mod idempotency;
 pub mod installation;
@@ -48,6 +49,7 @@ use crate::gateway::audit::Audit;
 use crate::gateway::auth::{Authentication, Caller, Credentials};
 use crate::gateway::channels::{ChannelSet, ChannelsError};
 use crate::gateway::core::Core;
+use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
@@ -135,6 +137,7 @@ struct Inner {
     payments: Payments,
     refunds: Refunds,
     webhooks: Webhooks,
+    erasures: Erasures,
     router: RouterHandle,
     directory: MerchantDirectory,
     supervisor: Supervisor,
@@ -193,6 +196,7 @@ impl Gateway {
         let inner = Inner {
             authentication: Authentication::new(core.clone()),
             merchants: Merchants::new(core.clone(), limits_changed),
+            erasures: Erasures::new(core.clone()),
             refunds: Refunds::new(payments.clone()),
             payments,
             webhooks,
@@ -212,6 +216,7 @@ impl Gateway {
         gateway.0.snapshots.start(&gateway.0.core);
         retention::start(&gateway.0.core);
         audit::start(&gateway.0.core);
+        gateway.0.erasures.start();
         Ok(gateway)
     }
 
@@ -314,6 +319,11 @@ impl Gateway {
     /// Webhooks and events.
     pub fn webhooks(&self) -> &Webhooks {
         &self.0.webhooks
+    }
+
+    /// Erasures of customers' data.
+    pub fn erasures(&self) -> &Erasures {
+        &self.0.erasures
     }
 
     /// The record of administrative changes.

@@ -80,7 +80,8 @@ fn change_of(keys: &[String], before: &Config, after: &Config) -> Change {
     let (before, after) = (serde_json::to_value(before).ok(), serde_json::to_value(after).ok());
     keys.iter().fold(Change::new("config.reload", "configuration"), |change, key| {
         let pointer = format!("/{}", key.replace('.', "/"));
-        let at = |config: &Option<serde_json::Value>| config.as_ref().and_then(|config| config.pointer(&pointer)).cloned();
+        let at =
+            |config: &Option<serde_json::Value>| config.as_ref().and_then(|config| config.pointer(&pointer)).cloned();
         change.field(key.as_str(), at(&before), at(&after))
     })
 }

@@ -123,7 +123,7 @@ fn found(row: &Row) -> Found {
 }
 
 /// How long a pass rests after a page.
-fn rest_after(took: Duration) -> Duration {
+pub(super) fn rest_after(took: Duration) -> Duration {
     (took * REST_FACTOR).max(REST_MIN)
 }
 

@@ -53,6 +53,10 @@ pub struct PaymentView {
     pub updated_at: String,
     /// When the money was taken.
     pub paid_at: Option<String>,
+    /// When the customer's data was erased; absent when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub erased_at: Option<String>,
 }
 
 /// What the payer has to do.

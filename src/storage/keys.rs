@@ -144,6 +144,16 @@ pub fn notifications_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(NOTIFICATION, merchant_id)
 }
 
+/// Prefix of all notifications of all merchants.
+pub fn notifications() -> Vec<u8> {
+    vec![NOTIFICATION]
+}
+
+/// Whose a key is that begins with a keyspace and a merchant.
+pub fn merchant_of(key: &[u8]) -> Option<MerchantId> {
+    text_after(key, 1).map(MerchantId::new)
+}
+
 /// A merchant's own row.
 pub fn merchant(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(MERCHANT, merchant_id)

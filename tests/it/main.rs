@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod admin;
+mod audit;
 mod auth;
 mod input;
 mod limits;
 mod payments;
+mod privacy;
 mod reload;
 mod restart;
 mod support;

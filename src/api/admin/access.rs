@@ -86,7 +86,8 @@ mod tests {
 
     fn access(listens_on: &str) -> AccessCheck {
         let tokens = ["tok-1", "tok-2", ""];
-        let tokens = tokens.map(|secret| AdminToken { name: format!("name of {secret}"), secret: String::from(secret) });
+        let tokens =
+            tokens.map(|secret| AdminToken { name: format!("name of {secret}"), secret: String::from(secret) });
         AccessCheck::new(&tokens, listens_on.parse().unwrap(), &[String::from("Tollgate.internal")])
     }
 

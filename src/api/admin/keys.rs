@@ -25,7 +25,10 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         (status = 409, description = "`INVALID_STATE`: the merchant has two keys"),
     ),
 )]
-pub(crate) async fn create(Named(merchant_id): Named<String>, OperatorCall { call, operator }: OperatorCall) -> Outcome {
+pub(crate) async fn create(
+    Named(merchant_id): Named<String>,
+    OperatorCall { call, operator }: OperatorCall,
+) -> Outcome {
     call.no_fields()?;
     call.created(call.gateway.merchants().create_key(&merchant_id, &operator).await?)
 }

@@ -69,7 +69,10 @@ pub(crate) async fn get(Named(merchant_id): Named<String>, OperatorCall { call, 
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn update(Named(merchant_id): Named<String>, OperatorCall { call, operator }: OperatorCall) -> Outcome {
+pub(crate) async fn update(
+    Named(merchant_id): Named<String>,
+    OperatorCall { call, operator }: OperatorCall,
+) -> Outcome {
     let command: UpdateMerchant = call.json_or_default()?;
     call.ok(call.gateway.merchants().update(&merchant_id, command, &operator).await?)
 }
@@ -85,7 +88,10 @@ pub(crate) async fn update(Named(merchant_id): Named<String>, OperatorCall { cal
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn delete(Named(merchant_id): Named<String>, OperatorCall { call, operator }: OperatorCall) -> Outcome {
+pub(crate) async fn delete(
+    Named(merchant_id): Named<String>,
+    OperatorCall { call, operator }: OperatorCall,
+) -> Outcome {
     call.no_fields()?;
     call.gateway.merchants().delete(&merchant_id, &operator).await?;
     call.ok(Nothing {})

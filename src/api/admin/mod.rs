@@ -3,6 +3,7 @@
 mod access;
 pub(crate) mod audit;
 pub(crate) mod channels;
+pub(crate) mod erasures;
 pub(crate) mod keys;
 pub(crate) mod merchants;
 pub(crate) mod sandbox;
@@ -65,7 +66,8 @@ impl Handler for AdminHandler {
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();
         let is_own = is_below(PREFIX, head.uri.path());
-        let allowed = if is_own { self.access.check(&head).map(Some) } else { self.access.check_host(&head).map(|()| None) };
+        let allowed =
+            if is_own { self.access.check(&head).map(Some) } else { self.access.check_host(&head).map(|()| None) };
         let name = match allowed {
             Ok(name) => name,
             Err(error) => {
@@ -103,5 +105,6 @@ pub(crate) fn routes() -> Routes {
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
     let routes = audit::add_routes(routes);
+    let routes = erasures::add_routes(routes);
     sandbox::add_routes(routes)
 }

@@ -14,6 +14,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     check_admission(config, findings);
     check_routing(config, findings);
     check_payments(config, findings);
+    check_retention(config, findings);
     check_webhook(config, findings);
 }
 
@@ -112,6 +113,10 @@ fn check_payments(config: &Config, findings: &mut Findings) {
     findings.range("payments.settling_ms", payments.settling_ms, 100..=HOUR_MS);
     findings.range("payments.idempotency_keep_s", payments.idempotency_keep_s, 1..=30 * DAY_S);
     findings.range("payments.refunds_max", payments.refunds_max, 1..=1000);
+}
+
+fn check_retention(config: &Config, findings: &mut Findings) {
+    findings.range("retention.customer_data_days", config.retention.customer_data_days, 0..=36_500);
 }
 
 fn check_webhook(config: &Config, findings: &mut Findings) {

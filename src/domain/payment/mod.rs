@@ -1,5 +1,6 @@
 //! A payment: what it is, what it may become, and what has to be done next.
 
+mod erase;
 mod refund;
 mod resolve;
 #[cfg(test)]
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use erase::{Erasability, erasability, erase_customer_data};
 pub use refund::{Refund, RefundRejection, RefundStatus, begin_refund, on_refund_answer};
 pub use resolve::{ResolvePolicy, next_due_at};
 pub use transition::{Effect, Outcome, begin_attempt, on_answer, on_cancel_request, on_recovery};
@@ -221,6 +223,9 @@ pub struct Payment {
     /// When it was charged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paid_at: Option<Timestamp>,
+    /// When the customer's data was last erased from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
 }
 
 impl Payment {

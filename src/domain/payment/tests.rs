@@ -87,6 +87,7 @@ fn payment(status: PaymentStatus) -> Payment {
         created_at: NOW,
         updated_at: NOW,
         paid_at: None,
+        erased_at: None,
     }
 }
 
@@ -391,4 +392,38 @@ fn only_charged_payments_are_refunded_and_not_without_bound() {
     }
     let one = begin_refund(&payment(PaymentStatus::Success), refund("RF1", 1), 1, &policy(), NOW).unwrap();
     assert_eq!(begin_refund(&one, refund("RF2", 1), 1, &policy(), NOW), Err(RefundRejection::TooMany));
+}
+
+#[test]
+fn only_final_payments_without_open_refunds_can_be_erased() {
+    for status in PaymentStatus::ALL {
+        let expected = if status.is_final() { Erasability::Erasable } else { Erasability::Open };
+        assert_eq!(erasability(&payment(status)), expected, "{status:?}");
+    }
+    let mut due = payment(PaymentStatus::Success);
+    due.due_at = Some(NOW);
+    assert_eq!(erasability(&due), Erasability::Open);
+}
+
+#[test]
+fn erasing_takes_the_customers_data_and_nothing_else() {
+    let mut before = payment(PaymentStatus::Success);
+    before.terms.customer_email = Some("ann@example.com".to_owned());
+    before.terms.customer_ip = Some("192.0.2.1".to_owned());
+    before.terms.description = Some("two nights".to_owned());
+    before.terms.return_url = Some("https://example.com/ann".to_owned());
+    before.terms.metadata.insert("room".to_owned(), "7".to_owned());
+    before.attempts[0].refs.client_secret = Some("secret".to_owned());
+    let after = erase_customer_data(&before, NOW);
+    assert_eq!(erasability(&after), Erasability::Nothing);
+    let text = serde_json::to_string(&after).unwrap();
+    for word in ["ann", "192.0.2.1", "nights", "room", "secret", "tok_visa"] {
+        assert!(!text.contains(word), "{word} in {text}");
+    }
+    let bare = payment(PaymentStatus::Success);
+    let mut expected = bare.clone();
+    expected.terms.payment_token = None;
+    expected.erased_at = Some(NOW);
+    assert_eq!(after, expected);
+    assert_eq!((after.refundable_minor(), after.updated_at), (before.refundable_minor(), before.updated_at));
 }

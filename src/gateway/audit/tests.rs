@@ -23,6 +23,7 @@ fn core() -> Core {
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
+        told: Default::default(),
     }
 }
 
@@ -144,9 +145,7 @@ async fn pages_are_newest_first_and_filters_fit() {
     let now = "2025-01-24T10:40:00Z".to_owned();
     assert_eq!(with(AuditFilter { from: Some(now.clone()), ..AuditFilter::default() }).len(), 8);
     assert!(with(AuditFilter { to: Some(now), ..AuditFilter::default() }).is_empty());
-    let wrong = Audit::new(core).list(
-        &AuditFilter { from: Some("yesterday".to_owned()), ..AuditFilter::default() },
-        &PageRequest::default(),
-    );
+    let wrong = Audit::new(core)
+        .list(&AuditFilter { from: Some("yesterday".to_owned()), ..AuditFilter::default() }, &PageRequest::default());
     assert!(matches!(wrong, Err(GatewayError::InvalidRequest(_))));
 }

@@ -148,6 +148,7 @@ impl Inner {
             created_at: now,
             updated_at: now,
             paid_at: None,
+            erased_at: None,
         };
         payment.due_at = next_due_at(&payment, &self.policy, now);
         payment

@@ -45,6 +45,7 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
         created_at: payment.created_at.rfc3339(),
         updated_at: payment.updated_at.rfc3339(),
         paid_at: payment.paid_at.map(Timestamp::rfc3339),
+        erased_at: payment.erased_at.map(Timestamp::rfc3339),
     }
 }
 

@@ -15,6 +15,7 @@ use tollgate::clock::Clock;
 use tollgate::config::Config;
 use tollgate::gateway::{Environment, Gateway, OpenError};
 use tollgate::random::Random;
+use tollgate::storage::engine::Engine;
 
 pub use client::{Answer, Client, Key, http_client, nonce, unix_s};
 pub use receiver::{Delivery, Receiver};
@@ -153,6 +154,13 @@ impl House {
         }
         charges
     }
+}
+
+/// The store of a gateway that was stopped.
+pub fn open_store(data_directory: &Path) -> Engine {
+    let mut storage = quick_config().storage;
+    storage.dir = data_directory.to_owned();
+    Engine::open_dir(&storage).unwrap()
 }
 
 /// Asks until `found` says yes; fails the test when it does not within ten seconds.

@@ -1,0 +1,153 @@
+//! `tollgate erasure …`: customers' data is erased, through the admin API.
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::admin::{Admin, AdminArguments};
+use super::context::Context;
+use super::failure::{Failure, Outcome};
+use super::output;
+use super::table::{Column, or_dash, table};
+
+/// Flags of `erasure`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Erase the customer's data of one payment
+    Payment {
+        /// The merchant's id, m_…
+        merchant_id: String,
+        /// The payment's number, PY…
+        payment_no: String,
+    },
+    /// Erase the data of one customer of a merchant, in all payments that are final
+    Customer {
+        /// The merchant's id, m_…
+        merchant_id: String,
+        #[command(flatten)]
+        customer: Customer,
+    },
+    /// List erasures, newest first
+    List {
+        /// Most rows
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+    },
+    /// Show how far an erasure is
+    Show {
+        /// Its id, er_…
+        erasure_id: String,
+    },
+}
+
+/// Who the customer is.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Customer {
+    /// The payments' customer_email
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+    /// The customer_id in the payments' metadata
+    #[arg(long, value_name = "ID")]
+    customer_id: Option<String>,
+}
+
+impl Customer {
+    fn command(self) -> Value {
+        let fields = [("customer_email", self.email), ("customer_id", self.customer_id)];
+        let given = fields.into_iter().filter_map(|(name, value)| Some((String::from(name), json!(value?))));
+        Value::Object(Map::from_iter(given))
+    }
+}
+
+/// Does what was asked through the admin API and prints the result.
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
+    let admin = Admin::new(&arguments.admin, context)?;
+    let value = match arguments.action {
+        Action::Payment { merchant_id, payment_no } => {
+            let path = ["merchants", merchant_id.as_str(), "payments", payment_no.as_str(), "erase"];
+            admin.call(Method::POST, &path, None).await?
+        }
+        Action::Customer { merchant_id, customer } => {
+            let path = ["merchants", merchant_id.as_str(), "erasures"];
+            admin.call(Method::POST, &path, Some(&customer.command())).await?
+        }
+        Action::List { limit } => {
+            Value::Array(admin.list(&["erasures"], usize::try_from(limit).unwrap_or(usize::MAX)).await?)
+        }
+        Action::Show { erasure_id } => admin.call(Method::GET, &["erasures", erasure_id.as_str()], None).await?,
+    };
+    if arguments.admin.json {
+        output::json(&value)?
+    } else {
+        output::line(&erasures_table(&value))?
+    }
+    Ok(Outcome::Fine)
+}
+
+/// One erasure, or a list of them.
+fn erasures_table(value: &Value) -> String {
+    let columns = [
+        Column::Left("erasure"),
+        Column::Left("merchant"),
+        Column::Left("of"),
+        Column::Left("status"),
+        Column::Right("payments"),
+        Column::Right("still open"),
+        Column::Right("answers"),
+        Column::Right("notifications"),
+        Column::Left("requested by"),
+        Column::Left("at"),
+    ];
+    let rows: Vec<Vec<String>> = match value.as_array() {
+        Some(rows) => rows.iter().map(cells).collect(),
+        None => vec![cells(value)],
+    };
+    table(&columns, &rows)
+}
+
+fn cells(row: &Value) -> Vec<String> {
+    let text = |key: &str| or_dash(row.get(key).and_then(Value::as_str));
+    let count = |key: &str| or_dash(row["erased"].get(key).and_then(Value::as_u64).map(|n| n.to_string()).as_deref());
+    let subject = row.get("payment_no").and_then(Value::as_str).map_or_else(|| text("subject"), String::from);
+    vec![
+        text("erasure_id"),
+        text("merchant_id"),
+        subject,
+        text("status"),
+        count("payments"),
+        count("open_payments"),
+        count("answers"),
+        count("notifications"),
+        text("requested_by"),
+        text("requested_at"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_given_is_sent() {
+        let customer = Customer { email: Some(String::from("a@example.com")), customer_id: None };
+        assert_eq!(customer.command(), json!({ "customer_email": "a@example.com" }));
+    }
+
+    #[test]
+    fn an_erasure_is_one_row() {
+        let erasure = json!({ "erasure_id": "er_1", "merchant_id": "m_1", "subject": "payment", "payment_no": "PY1",
+            "status": "done", "erased": { "payments": 1, "open_payments": 0, "answers": 2, "notifications": 3 },
+            "requested_by": "admin", "requested_at": "2025-01-24T10:40:00Z" });
+        assert_eq!(cells(&erasure)[2..8], ["PY1", "done", "1", "0", "2", "3"]);
+        assert_eq!(erasures_table(&erasure), erasures_table(&json!([erasure])));
+    }
+}

@@ -1,0 +1,234 @@
+//! Erasures reach everything that belongs to a payment, and nothing else.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::event::EventName;
+use crate::domain::ids::{EndpointId, NotificationId};
+use crate::domain::money::{Currency, Money};
+use crate::domain::payment::{PaymentStatus, PaymentTerms};
+use crate::domain::webhook::{NewNotification, Notification, NotificationStatus, Try};
+use crate::gateway::answer::StoredAnswer;
+use crate::gateway::idempotency::{IdempotencyKey, Known, look_up};
+use crate::random::Random;
+use crate::storage::memory::MemoryStore;
+use crate::storage::vault::Vault;
+
+const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn core(customer_data_days: u64) -> Core {
+    let random = Random::seeded(1);
+    let mut config = Config::embedded().unwrap();
+    config.retention.customer_data_days = customer_data_days;
+    Core {
+        store: Arc::new(MemoryStore::new()),
+        clock: Clock::virtual_from(START),
+        random: random.clone(),
+        config: Arc::new(config),
+        vault: Arc::new(Vault::with_key(&[7; 32], random)),
+        tasks: TaskTracker::new(),
+        stopping: CancellationToken::new(),
+        told: Default::default(),
+    }
+}
+
+fn payment(merchant: &str, number: usize, status: PaymentStatus, at: Timestamp) -> Payment {
+    Payment {
+        payment_no: PaymentNo::new(format!("PY{}{number:08}", at.compact())),
+        merchant_id: MerchantId::new(merchant),
+        terms: PaymentTerms {
+            order_no: format!("O-{number}"),
+            money: Money::new(1_000, Currency::USD),
+            country: None,
+            method: None,
+            requested_channel: None,
+            payment_token: None,
+            customer_email: Some("ann@example.com".to_owned()),
+            customer_ip: None,
+            description: Some("for Ann".to_owned()),
+            metadata: BTreeMap::new(),
+            return_url: None,
+        },
+        status,
+        reconciling: false,
+        cancel_requested: false,
+        attempts: Vec::new(),
+        refunds: Vec::new(),
+        next_action: None,
+        fee_minor: None,
+        resolve_tries: 0,
+        known_at: None,
+        event_count: 0,
+        due_at: None,
+        expires_at: None,
+        created_at: at,
+        updated_at: at,
+        paid_at: None,
+        erased_at: None,
+    }
+}
+
+async fn put(core: &Core, payment: &Payment) {
+    let mut batch = Batch::new();
+    batch.put(keys::payment(&payment.merchant_id, &payment.payment_no), encode(payment).unwrap());
+    core.store.commit(batch).await.unwrap();
+}
+
+async fn put_answer(core: &Core, payment: &Payment, key: &str) {
+    let key = IdempotencyKey::new("POST", "/x", key, b"{}").unwrap();
+    let Ok(Known::New(reservation)) = look_up(core, &payment.merchant_id, Some(&key)) else { panic!("a new key") };
+    let mut batch = Batch::new();
+    reservation.begin(&mut batch, payment.payment_no.as_str(), START).unwrap();
+    let sequence = core.store.commit(batch).await.unwrap().sequence;
+    let body = format!(r#"{{"data":{{"payment_no":"{}","description":"for Ann"}}}}"#, payment.payment_no);
+    let slot = reservation.committed(sequence).unwrap();
+    let mut batch = Batch::new();
+    slot.answer(&mut batch, payment.payment_no.as_str(), &StoredAnswer { status: 201, body }, START).unwrap();
+    core.store.commit(batch).await.unwrap();
+}
+
+async fn put_notification(core: &Core, payment: &Payment, id: &str, status: NotificationStatus) {
+    let new = NewNotification {
+        id: NotificationId::new(id),
+        merchant_id: payment.merchant_id.clone(),
+        endpoint_id: EndpointId::new("we_1"),
+        url: "https://example.com".to_owned(),
+        event: EventName::PaymentSuccess,
+        object_no: Some(payment.payment_no.to_string()),
+        order_no: None,
+        body: RawValue::from_string("{}".to_owned()).unwrap(),
+        amount_minor: 1,
+        max_attempts: 13,
+    };
+    let mut notification = Notification::new(new, START);
+    notification.status = status;
+    let response = Some("thanks, Ann".to_owned());
+    notification.tries.push(Try { at: START, duration_ms: 1, status_code: Some(200), response, error: None });
+    let mut batch = Batch::new();
+    batch.put(keys::notification(&payment.merchant_id, &notification.id), encode(&notification).unwrap());
+    core.store.commit(batch).await.unwrap();
+}
+
+/// Keys of the rows that still say who the customer is.
+fn rows_about_ann(core: &Core) -> Vec<String> {
+    let rows = core.store.scan(&Scan { start: vec![0], end: None, limit: 60_000, reverse: false }).unwrap();
+    let about_ann = rows.iter().filter(|row| {
+        let text = String::from_utf8_lossy(&row.versioned.value).to_lowercase();
+        text.contains("for ann") || text.contains("ann@") || text.contains(", ann")
+    });
+    about_ann.map(|row| String::from_utf8_lossy(&row.key[1..]).trim_end_matches('\0').replace('\0', "/")).collect()
+}
+
+fn by() -> Operator {
+    Operator::process("test")
+}
+
+async fn until_done(erasures: &Erasures) -> Counts {
+    for _ in 0..1_000 {
+        let newest = erasures.list(&PageRequest::default()).unwrap().items.remove(0);
+        if newest.status == "done" {
+            return newest.erased;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the erasure is not done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_of_many_payments_is_erased_with_answers_and_notifications() {
+    let core = core(0);
+    for number in 0..600 {
+        put(&core, &payment("m_1", number, PaymentStatus::Success, START)).await;
+    }
+    let (with_more, foreign) =
+        (payment("m_1", 7, PaymentStatus::Success, START), payment("m_2", 7, PaymentStatus::Failed, START));
+    put(&core, &foreign).await;
+    put_answer(&core, &with_more, "k-1").await;
+    put_answer(&core, &foreign, "k-2").await;
+    put_notification(&core, &with_more, "wn_1", NotificationStatus::Success).await;
+    put_notification(&core, &with_more, "wn_2", NotificationStatus::Retrying).await;
+    let erasures = Erasures::new(core.clone());
+    erasures.start();
+    let command = EraseCustomer { customer_email: Some("ANN@example.com".to_owned()), customer_id: None };
+    erasures.erase_customer("m_1", command, &by()).await.unwrap();
+    let counts = until_done(&erasures).await;
+    assert_eq!(counts, Counts { payments: 600, open_payments: 0, answers: 1, notifications: 1 });
+    let left = rows_about_ann(&core);
+    let expected = [foreign.payment_no.as_str(), "m_2", "wn_2"];
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert!(left.iter().zip(expected).all(|(row, word)| row.contains(word)), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_died_goes_on_at_its_next_start_and_forgets_whom_it_was_about() {
+    let core = core(0);
+    put(&core, &payment("m_1", 1, PaymentStatus::Success, START)).await;
+    let command = EraseCustomer { customer_email: Some("ann@example.com".to_owned()), customer_id: None };
+    // Nobody works it off.
+    let begun = Erasures::new(core.clone()).erase_customer("m_1", command, &by()).await.unwrap();
+    let sealed = |core: &Core| {
+        let stored = core.store.get(&keys::erasure(&begun.erasure_id)).unwrap().unwrap();
+        decode::<ErasureRecord>(&stored.value).unwrap().sealed_customer
+    };
+    assert!(sealed(&core).is_some());
+    assert_eq!(rows_about_ann(&core).len(), 1, "the payment's own, and no other");
+    let later = Erasures::new(core.clone());
+    later.start();
+    assert_eq!(until_done(&later).await.payments, 1);
+    assert_eq!((rows_about_ann(&core).len(), sealed(&core)), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_expires_when_a_payment_has_not_changed_for_so_long() {
+    let core = core(30);
+    let day = |number: u32| START.minus(DAY * number);
+    let mut refunded_lately = payment("m_1", 4, PaymentStatus::Success, day(40));
+    refunded_lately.updated_at = day(2);
+    let old = [
+        payment("m_1", 1, PaymentStatus::Success, day(50)),
+        payment("m_1", 2, PaymentStatus::Canceled, day(31)),
+        payment("m_2", 3, PaymentStatus::Failed, day(31)),
+    ];
+    let kept = [
+        refunded_lately,
+        payment("m_1", 5, PaymentStatus::NeedsReview, day(60)),
+        payment("m_1", 6, PaymentStatus::Success, day(28)),
+        payment("m_2", 7, PaymentStatus::Success, START),
+    ];
+    for one in old.iter().chain(&kept) {
+        put(&core, one).await;
+    }
+    put_answer(&core, &old[2], "k-1").await;
+    let erasures = Erasures::new(core.clone());
+    erasures.start();
+    tokio::time::sleep(Duration::from_secs(500)).await;
+    assert_eq!(rows_about_ann(&core).len(), 8, "not at once");
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let counts = until_done(&erasures).await;
+    assert_eq!((counts.payments, counts.answers, counts.open_payments), (3, 1, 1));
+    assert_eq!(rows_about_ann(&core).len(), kept.len());
+    tokio::time::sleep(DAY).await;
+    assert_eq!(erasures.list(&PageRequest::default()).unwrap().items.len(), 1, "nothing to do, nothing written down");
+    tokio::time::sleep(DAY * 3).await;
+    assert_eq!(rows_about_ann(&core).len(), 3, "the one of 28 days ago has come of age");
+    let verified = audit::verify(core.store.as_ref(), None).unwrap().unwrap();
+    assert_eq!(verified.number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_expires_unless_it_is_configured() {
+    let core = core(0);
+    put(&core, &payment("m_1", 1, PaymentStatus::Success, START.minus(DAY * 5_000))).await;
+    let erasures = Erasures::new(core.clone());
+    erasures.start();
+    tokio::time::sleep(DAY * 3).await;
+    assert_eq!(rows_about_ann(&core).len(), 1);
+    assert!(erasures.list(&PageRequest::default()).unwrap().items.is_empty());
+}

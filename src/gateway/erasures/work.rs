@@ -1,0 +1,370 @@
+//! Working erasures off, one at a time and a page at a time, so that nobody waits for them.
+
+use std::time::Duration;
+
+use crate::domain::ids::{MerchantId, PaymentNo};
+use crate::domain::payment::{Erasability, Payment, erasability, erase_customer_data};
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::Notification;
+use crate::gateway::core::Core;
+use crate::gateway::erasures::redact::{payment_no_of, redacted_answer};
+use crate::gateway::erasures::{
+    CONFLICTS_MAX, CUSTOMER_ID_FIELD, Counts, EraseCustomer, ErasureRecord, Erasures, KEEP_FINISHED, identity_of,
+};
+use crate::gateway::error::GatewayError;
+use crate::gateway::idempotency::IdempotencyRecord;
+use crate::gateway::payments::rows::{self, StoredPayment};
+use crate::gateway::retention::rest_after;
+use crate::storage::record::{decode, encode};
+use crate::storage::unreadable::UnreadableRows;
+use crate::storage::{Batch, Row, Scan, StoreError, keys, prefix_end};
+
+/// From the start to the first look for data that is old enough.
+const FIRST_EXPIRY: Duration = Duration::from_secs(600);
+/// From one such look to the next.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(86_400);
+/// After an erasure that did not come to its end.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// Rows read at once.
+const PAGE_ROWS: usize = 256;
+/// Erasures that were done long ago, taken away at once.
+const OLD_ROWS_MAX: usize = 128;
+
+/// Works for as long as it is polled.
+pub(super) async fn run(erasures: &Erasures) {
+    let core = &erasures.0.core;
+    let unreadable = UnreadableRows::default();
+    let mut expiry_at = core.clock.monotonic().plus(FIRST_EXPIRY);
+    loop {
+        let wait = match work_off(erasures, &unreadable).await {
+            Ok(()) => expiry_at.since(core.clock.monotonic()),
+            Err(error) => {
+                tracing::warn!(%error, "customers' data is not erased yet; tried again later");
+                RETRY_INTERVAL
+            }
+        };
+        // Whichever comes first; a wake before this is remembered.
+        let _ = tokio::time::timeout(wait, erasures.0.wake.notified()).await;
+        if core.clock.monotonic() >= expiry_at {
+            expiry_at = core.clock.monotonic().plus(EXPIRY_INTERVAL);
+            if let Err(error) = expire(erasures, &unreadable).await {
+                tracing::warn!(%error, "old customers' data was not looked for; tried again in a day");
+            }
+        }
+    }
+}
+
+async fn work_off(erasures: &Erasures, unreadable: &UnreadableRows) -> Result<(), GatewayError> {
+    let core = &erasures.0.core;
+    for erasure_id in erasures.waiting()? {
+        let key = keys::erasure(&erasure_id);
+        let Some(stored) = core.store.get(&key)? else { continue };
+        let mut record: ErasureRecord = decode(&stored.value)?;
+        // Counted anew, because those that are open now are found again.
+        record.done.open_payments = 0;
+        let subject = subject_of(core, &record)?;
+        let job = Job { core, unreadable, key, revision: stored.revision, record, subject };
+        job.run().await?;
+    }
+    Ok(())
+}
+
+/// Begins an erasure of what is old enough, if there is anything, and takes old erasures away.
+async fn expire(erasures: &Erasures, unreadable: &UnreadableRows) -> Result<(), GatewayError> {
+    let core = &erasures.0.core;
+    forget_finished(core).await?;
+    let days = core.config.retention.customer_data_days;
+    if days == 0 {
+        return Ok(());
+    }
+    let cutoff = core.clock.now().minus(Duration::from_secs(days.saturating_mul(86_400)));
+    let subject = Subject::OlderThan(cutoff);
+    let mut pages = Pages::new(keys::payments());
+    while let Some(page) = pages.next(core).await? {
+        let found = page.iter().filter_map(|row| payment_of(unreadable, row));
+        let mut newest_of = None;
+        for payment in found {
+            match subject.verdict(&payment) {
+                Verdict::Erase if erasability(&payment) == Erasability::Erasable => {
+                    erasures.begin_older_than(cutoff).await?;
+                    return Ok(());
+                }
+                Verdict::LeaveRest => newest_of = Some(payment.merchant_id),
+                Verdict::Erase | Verdict::Leave => {}
+            }
+        }
+        if let Some(merchant_id) = newest_of {
+            pages.skip_payments_of(&merchant_id, &page);
+        }
+    }
+    Ok(())
+}
+
+async fn forget_finished(core: &Core) -> Result<(), GatewayError> {
+    let now = core.clock.now();
+    let mut batch = Batch::new();
+    for row in core.store.scan(&Scan::prefix(&keys::erasures(), OLD_ROWS_MAX))? {
+        let record: ErasureRecord = decode(&row.versioned.value)?;
+        if record.finished_at.is_some_and(|at| now.since(at) >= KEEP_FINISHED) {
+            batch.delete(row.key);
+        }
+    }
+    if !batch.writes.is_empty() {
+        core.store.commit(batch).await?;
+    }
+    Ok(())
+}
+
+/// What an erasure is of.
+enum Subject {
+    Payment(PaymentNo),
+    Customer(EraseCustomer),
+    OlderThan(Timestamp),
+}
+
+/// What is to become of one payment.
+enum Verdict {
+    Erase,
+    Leave,
+    /// Leave it and all later ones of its merchant.
+    LeaveRest,
+}
+
+fn subject_of(core: &Core, record: &ErasureRecord) -> Result<Subject, GatewayError> {
+    if let Some(payment_no) = &record.payment_no {
+        return Ok(Subject::Payment(payment_no.clone()));
+    }
+    if let Some(cutoff) = record.older_than {
+        return Ok(Subject::OlderThan(cutoff));
+    }
+    let sealed = record.sealed_customer.as_deref().unwrap_or_default();
+    let customer = core.vault.unseal(&identity_of(&record.erasure_id), sealed)?;
+    let customer = serde_json::from_slice(&customer)
+        .map_err(|_| GatewayError::Internal("an erasure does not say whose data it is of".to_owned()))?;
+    Ok(Subject::Customer(customer))
+}
+
+impl Subject {
+    fn verdict(&self, payment: &Payment) -> Verdict {
+        let applies = match self {
+            Self::Payment(payment_no) => payment.payment_no == *payment_no,
+            Self::Customer(customer) => is_of(payment, customer),
+            // Payments are in the order in which they were made.
+            Self::OlderThan(cutoff) if payment.created_at >= *cutoff => return Verdict::LeaveRest,
+            Self::OlderThan(cutoff) => payment.updated_at < *cutoff,
+        };
+        if applies { Verdict::Erase } else { Verdict::Leave }
+    }
+}
+
+fn is_of(payment: &Payment, customer: &EraseCustomer) -> bool {
+    let terms = &payment.terms;
+    if let Some(email) = &customer.customer_email {
+        let known = terms.customer_email.as_deref().unwrap_or_default();
+        return known.trim().to_lowercase() == email.trim().to_lowercase();
+    }
+    customer.customer_id.is_some() && terms.metadata.get(CUSTOMER_ID_FIELD) == customer.customer_id.as_ref()
+}
+
+/// Pages of rows under a prefix, with rests between them.
+struct Pages {
+    scan: Scan,
+    is_over: bool,
+}
+
+impl Pages {
+    fn new(prefix: Vec<u8>) -> Self {
+        let end = prefix_end(&prefix);
+        Self { scan: Scan { start: prefix, end, limit: PAGE_ROWS, reverse: false }, is_over: false }
+    }
+
+    async fn next(&mut self, core: &Core) -> Result<Option<Vec<Row>>, StoreError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let began = core.clock.monotonic();
+        let page = core.store.scan(&self.scan)?;
+        self.is_over = page.len() < PAGE_ROWS;
+        if let Some(last) = page.last() {
+            // The first key after it.
+            self.scan.start = [last.key.as_slice(), &[0]].concat();
+        }
+        tokio::time::sleep(rest_after(core.clock.monotonic().since(began))).await;
+        Ok(Some(page))
+    }
+
+    /// Leaves the rest of a merchant's payments out, if `page` ended among them.
+    fn skip_payments_of(&mut self, merchant_id: &MerchantId, page: &[Row]) {
+        let prefix = keys::payments_of(merchant_id);
+        if page.last().is_some_and(|last| last.key.starts_with(&prefix))
+            && let Some(after) = prefix_end(&prefix)
+        {
+            self.scan.start = after;
+        }
+    }
+}
+
+fn payment_of(unreadable: &UnreadableRows, row: &Row) -> Option<Payment> {
+    decode(&row.versioned.value).map_err(|error| unreadable.report(&row.key, error)).ok()
+}
+
+/// One erasure being worked off.
+struct Job<'a> {
+    core: &'a Core,
+    unreadable: &'a UnreadableRows,
+    key: Vec<u8>,
+    revision: u64,
+    record: ErasureRecord,
+    subject: Subject,
+}
+
+impl Job<'_> {
+    async fn run(mut self) -> Result<(), GatewayError> {
+        // The row of a single payment was erased when it was asked for.
+        if !matches!(self.subject, Subject::Payment(_)) {
+            self.erase_payments().await?;
+        }
+        self.redact_answers().await?;
+        self.redact_notifications().await?;
+        self.record.finished_at = Some(self.core.clock.now());
+        self.record.sealed_customer = None;
+        self.commit(Batch::finishing(), |_| {}).await?;
+        let Counts { payments, open_payments, answers, notifications } = self.record.done;
+        let erasure_id = &self.record.erasure_id;
+        tracing::info!(erasure_id, payments, open_payments, answers, notifications, "customers' data was erased");
+        Ok(())
+    }
+
+    /// Commits a change of other rows with what this counts; says whether those rows were as they were read.
+    async fn commit(&mut self, mut batch: Batch, count: impl Fn(&mut Counts)) -> Result<bool, StoreError> {
+        let mut next = self.record.clone();
+        count(&mut next.done);
+        let own = batch.preconditions.len();
+        batch.replace(self.key.clone(), self.revision, encode(&next)?);
+        match rows::commit_finish(self.core, batch).await {
+            Ok(committed) => {
+                (self.revision, self.record) = (committed.sequence, next);
+                Ok(true)
+            }
+            Err(StoreError::Precondition { index }) if index != own => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn erase_payments(&mut self) -> Result<(), GatewayError> {
+        let prefix = self.record.merchant_id.as_ref().map_or_else(keys::payments, keys::payments_of);
+        let mut pages = Pages::new(prefix);
+        while let Some(page) = pages.next(self.core).await? {
+            let mut newest_of = None;
+            for row in &page {
+                let Some(payment) = payment_of(self.unreadable, row) else { continue };
+                match self.subject.verdict(&payment) {
+                    Verdict::Leave => {}
+                    Verdict::LeaveRest => newest_of = Some(payment.merchant_id),
+                    Verdict::Erase => {
+                        self.erase(StoredPayment { payment, revision: row.versioned.revision }).await?;
+                    }
+                }
+            }
+            if let Some(merchant_id) = newest_of {
+                pages.skip_payments_of(&merchant_id, &page);
+            }
+        }
+        Ok(())
+    }
+
+    async fn erase(&mut self, mut stored: StoredPayment) -> Result<(), GatewayError> {
+        for _ in 0..CONFLICTS_MAX {
+            match erasability(&stored.payment) {
+                Erasability::Nothing => return Ok(()),
+                Erasability::Open => {
+                    self.record.done.open_payments += 1;
+                    return Ok(());
+                }
+                Erasability::Erasable => {}
+            }
+            let mut batch = Batch::finishing();
+            rows::replace(&mut batch, &stored, &erase_customer_data(&stored.payment, self.core.clock.now()))?;
+            if self.commit(batch, |counts| counts.payments += 1).await? {
+                return Ok(());
+            }
+            let Payment { merchant_id, payment_no, .. } = &stored.payment;
+            stored = rows::read(self.core, merchant_id, payment_no)?;
+        }
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// Whether what belongs to this payment is to be redacted: the payment itself has been.
+    fn covers(&self, merchant_id: &MerchantId, payment_no: &str) -> Result<bool, GatewayError> {
+        let payment_no = PaymentNo::new(payment_no);
+        if let Subject::Payment(wanted) = &self.subject {
+            return Ok(*wanted == payment_no);
+        }
+        match rows::read(self.core, merchant_id, &payment_no) {
+            Ok(stored) => Ok(stored.payment.erased_at.is_some()),
+            Err(GatewayError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn redact_answers(&mut self) -> Result<(), GatewayError> {
+        let prefix = self.record.merchant_id.as_ref().map_or_else(keys::idempotencies, keys::idempotencies_of);
+        let mut pages = Pages::new(prefix);
+        while let Some(page) = pages.next(self.core).await? {
+            for row in &page {
+                let record = match decode::<IdempotencyRecord>(&row.versioned.value) {
+                    Ok(record) => record,
+                    Err(error) => {
+                        self.unreadable.report(&row.key, error);
+                        continue;
+                    }
+                };
+                let Some(body) = record.plain_answer().map(|answer| answer.body.clone()) else { continue };
+                let (Some(merchant_id), Some(payment_no)) = (keys::merchant_of(&row.key), payment_no_of(&body)) else {
+                    continue;
+                };
+                let Some(redacted) = redacted_answer(&body) else { continue };
+                if self.covers(&merchant_id, &payment_no)? {
+                    let mut batch = Batch::finishing();
+                    batch.replace(row.key.clone(), row.versioned.revision, encode(&record.with_body(redacted))?);
+                    // One that changed meanwhile is of a request that came after this, or gone.
+                    self.commit(batch, |counts| counts.answers += 1).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Receivers may have answered with what they were told elsewhere about the customer.
+    async fn redact_notifications(&mut self) -> Result<(), GatewayError> {
+        let prefix = self.record.merchant_id.as_ref().map_or_else(keys::notifications, keys::notifications_of);
+        let mut pages = Pages::new(prefix);
+        while let Some(page) = pages.next(self.core).await? {
+            for row in &page {
+                let mut notification = match decode::<Notification>(&row.versioned.value) {
+                    Ok(notification) => notification,
+                    Err(error) => {
+                        self.unreadable.report(&row.key, error);
+                        continue;
+                    }
+                };
+                let has_answers = notification.tries.iter().any(|a_try| a_try.response.is_some());
+                let Some(payment_no) = notification.object_no.clone() else { continue };
+                // Those still to be sent are not touched: their senders hold them.
+                if notification.status.is_open()
+                    || !has_answers
+                    || !self.covers(&notification.merchant_id, &payment_no)?
+                {
+                    continue;
+                }
+                for a_try in &mut notification.tries {
+                    a_try.response = None;
+                }
+                let mut batch = Batch::finishing();
+                batch.replace(row.key.clone(), row.versioned.revision, encode(&notification)?);
+                self.commit(batch, |counts| counts.notifications += 1).await?;
+            }
+        }
+        Ok(())
+    }
+}

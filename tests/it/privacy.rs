@@ -1,0 +1,161 @@
+//! Customers' data is erased everywhere, and everything else stays as it was.
+
+use serde_json::{Value, json};
+use tollgate::storage::{Scan, Store, keys};
+
+use crate::support::{Answer, Client, House, Receiver, eventually, open_store};
+
+/// Every one of these is in what `customer` sends and must be nowhere afterwards.
+const WORDS: [&str; 6] = ["ann.smith@", "198.51.100.77", "honeymoon", "annsmith-17", "back.example", "was taken ill"];
+
+fn customer() -> Value {
+    json!({
+        "customer_email": "ann.smith@example.com", "customer_ip": "198.51.100.77", "description": "a honeymoon suite",
+        "metadata": { "customer_id": "annsmith-17" }, "return_url": "https://back.example/ann", "channel": "stripe",
+    })
+}
+
+fn order(order_no: &str, more: &Value) -> Value {
+    let mut body = json!({ "order_no": order_no, "amount": 5_000, "currency": "USD" });
+    for (field, value) in more.as_object().unwrap() {
+        body[field] = value.clone();
+    }
+    body
+}
+
+fn words_in(text: &str) -> Vec<&'static str> {
+    WORDS.into_iter().filter(|word| text.contains(word)).collect()
+}
+
+async fn done(house: &House, begun: &Answer) -> Value {
+    let path = format!("/admin/v1/erasures/{}", begun.data("erasure_id"));
+    eventually("the erasure", || async {
+        let erasure = house.admin("GET", &path, None).await.expect(200, "SUCCESS");
+        (erasure.data("status") == "done").then(|| erasure.body["data"].clone())
+    })
+    .await
+}
+
+async fn refund(shop: &Client, payment_no: &str) -> Answer {
+    let path = format!("/api/v1/payments/{payment_no}/refunds");
+    shop.post_with_key(&path, json!({ "amount": 1_000, "reason": "she was taken ill" }), "k-refund").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_s_customer_is_in_no_row_afterwards() {
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let receiver = Receiver::start().await;
+    let endpoint = json!({ "url": receiver.url });
+    shop.post("/api/v1/webhooks/endpoints", endpoint).await.expect(201, "SUCCESS");
+    let first = shop.post_with_key("/api/v1/payments", order("O-1", &customer()), "k-1").await.expect(201, "SUCCESS");
+    let payment_no = first.data("payment_no").to_owned();
+    let refunded = refund(&shop, &payment_no).await.expect(201, "SUCCESS");
+    assert_eq!(refunded.data("status"), "success");
+    let other = json!({ "customer_email": "bob@example.com", "description": "for Bob", "channel": "stripe" });
+    let other = shop.post_with_key("/api/v1/payments", order("O-2", &other), "k-2").await.expect(201, "SUCCESS");
+    eventually("all webhooks", || async {
+        let sent = shop.get("/api/v1/webhooks/notifications?status=success").await;
+        (sent.items().len() == 3).then_some(())
+    })
+    .await;
+    let events = shop.get("/api/v1/events").await.text;
+    let before = shop.get(&format!("/api/v1/payments/{payment_no}")).await;
+
+    let path = format!("/admin/v1/merchants/{}/payments/{payment_no}/erase", shop.merchant_id);
+    let begun = house.admin("POST", &path, None).await.expect(202, "SUCCESS");
+    let erased = done(&house, &begun).await["erased"].clone();
+    assert_eq!((&erased["payments"], &erased["answers"]), (&json!(1), &json!(2)), "{erased}");
+
+    // The payment is what it was, but for its customer.
+    let after = shop.get(&format!("/api/v1/payments/{payment_no}")).await;
+    let mut expected = before.body["data"].clone();
+    (expected["description"], expected["metadata"], expected["client_secret"]) = (Value::Null, json!({}), Value::Null);
+    let mut data = after.body["data"].clone();
+    assert!(data["erased_at"].as_str().is_some_and(|at| at.ends_with('Z')));
+    data.as_object_mut().unwrap().remove("erased_at");
+    assert_eq!(data, expected);
+    // The same key gives the same status and the redacted body, the same order number makes no second charge.
+    let again = shop.post_with_key("/api/v1/payments", order("O-1", &customer()), "k-1").await.expect(201, "SUCCESS");
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    assert_eq!(words_in(&again.text), Vec::<&str>::new());
+    assert_eq!(again.data("payment_no"), payment_no);
+    assert_eq!(again.body["data"]["amount"], 5_000);
+    let again = refund(&shop, &payment_no).await.expect(201, "SUCCESS");
+    assert_eq!((again.data("refund_no"), &again.body["data"]["reason"]), (refunded.data("refund_no"), &Value::Null));
+    shop.post_with_key("/api/v1/payments", order("O-1", &json!({})), "k-1").await.expect(422, "IDEMPOTENCY_MISMATCH");
+    shop.pay("O-1", 5_000, json!({})).await.expect(409, "ORDER_EXISTS");
+    assert_eq!(house.charges(&payment_no).await, 1);
+    assert_eq!(shop.get("/api/v1/events").await.text, events, "events never held any of it");
+    let untouched = shop.post_with_key(
+        "/api/v1/payments",
+        order("O-2", &json!({ "customer_email": "bob@example.com", "description": "for Bob", "channel": "stripe" })),
+        "k-2",
+    );
+    assert_eq!(untouched.await.text, other.text, "another customer's answer");
+    // The rest can still be given back.
+    let path = format!("/api/v1/payments/{payment_no}/refunds");
+    shop.post_with_key(&path, json!({ "amount": 4_000 }), "k-rest").await.expect(201, "SUCCESS");
+
+    let merchant_id = shop.merchant_id.clone();
+    let directory = house.stop().await;
+    let store = open_store(&directory.path().join("data"));
+    let rows = store.scan(&Scan { start: vec![0], end: None, limit: 10_000, reverse: false }).unwrap();
+    assert!(rows.len() > 10);
+    for row in &rows {
+        let bytes = [row.key.as_slice(), &row.versioned.value].concat();
+        let found = words_in(&String::from_utf8_lossy(&bytes)).len();
+        assert_eq!(found, 0, "{} in {}", String::from_utf8_lossy(&bytes), hex::encode(&row.key));
+    }
+    assert!(rows.iter().any(|row| {
+        row.key.starts_with(&keys::payments_of(&tollgate::domain::ids::MerchantId::new(merchant_id.as_str())))
+    }));
+    tokio::task::spawn_blocking(move || store.close()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customer_is_found_by_address_or_id_within_one_merchant() {
+    let house = House::start().await;
+    let (shop, other_shop) = (house.merchant("premium").await, house.merchant("premium").await);
+    let by_mail = json!({ "customer_email": "ann.smith@example.com", "description": "by mail", "channel": "stripe" });
+    let by_id = json!({ "metadata": { "customer_id": "annsmith-17" }, "description": "by id", "channel": "stripe" });
+    let open = json!({ "customer_email": "ANN.SMITH@example.com", "description": "open", "channel": "stripe",
+        "payment_token": "tok_3ds" });
+    let mail = shop.pay("O-1", 500, by_mail.clone()).await.data("payment_no").to_owned();
+    let id = shop.pay("O-2", 500, by_id).await.data("payment_no").to_owned();
+    let waiting = shop.pay("O-3", 500, open).await;
+    assert_eq!(waiting.data("status"), "requires_action");
+    let foreign = other_shop.pay("O-1", 500, by_mail).await.data("payment_no").to_owned();
+    let erasures = format!("/admin/v1/merchants/{}/erasures", shop.merchant_id);
+
+    let begun = house.admin("POST", &erasures, Some(json!({ "customer_email": "Ann.Smith@Example.com " }))).await;
+    let erased = done(&house, &begun.expect(202, "SUCCESS")).await;
+    assert_eq!((&erased["erased"]["payments"], &erased["erased"]["open_payments"]), (&json!(1), &json!(1)));
+    let description = async |shop: &Client, payment_no: &str| {
+        let payment = shop.get(&format!("/api/v1/payments/{payment_no}")).await;
+        payment.body["data"]["description"].clone()
+    };
+    assert_eq!(description(&shop, &mail).await, Value::Null);
+    assert_eq!(description(&shop, &id).await, "by id");
+    assert_eq!(description(&shop, waiting.data("payment_no")).await, "open");
+    assert_eq!(description(&other_shop, &foreign).await, "by mail");
+
+    let begun = house.admin("POST", &erasures, Some(json!({ "customer_id": "annsmith-17" }))).await;
+    assert_eq!(done(&house, &begun.expect(202, "SUCCESS")).await["erased"]["payments"], 1);
+    assert_eq!(description(&shop, &id).await, Value::Null);
+
+    let path = format!("/admin/v1/merchants/{}/payments/{}/erase", shop.merchant_id, waiting.data("payment_no"));
+    let refused = house.admin("POST", &path, None).await.expect(409, "INVALID_STATE");
+    assert_eq!(refused.body["status"], "requires_action");
+    let path = format!("/admin/v1/merchants/{}/payments/{foreign}/erase", shop.merchant_id);
+    house.admin("POST", &path, None).await.expect(404, "NOT_FOUND");
+    for wrong in [json!({}), json!({ "customer_email": " " }), json!({ "customer_email": "a", "customer_id": "b" })] {
+        house.admin("POST", &erasures, Some(wrong)).await.expect(400, "INVALID_REQUEST");
+    }
+    // That it was done is written down, whose data it was is not.
+    let audit = house.admin("GET", "/admin/v1/audit?action=customer.erase&verify=true", None).await;
+    assert_eq!((audit.items().len(), &audit.body["data"]["chain"]["intact"]), (2, &json!(true)));
+    assert_eq!(words_in(&audit.text), Vec::<&str>::new());
+    assert_eq!(house.admin("GET", "/admin/v1/erasures", None).await.items().len(), 2);
+    house.stop().await;
+}
