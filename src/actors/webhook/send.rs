@@ -101,6 +101,7 @@ pub(super) fn start(engine: Arc<Engine>, reader: Arc<EndpointReader>, due: Due, 
 /// Sends what is due, if it still is. Returns what the receiver said, if it was asked.
 async fn send(engine: &Engine, reader: &EndpointReader, due: &Due, class: Class) -> Result<Option<bool>, Trouble> {
     let _permit = tokio::select! {
+        biased;
         permit = engine.permits.acquire(class) => permit,
         () = engine.stopping.cancelled() => return Ok(None),
     };
@@ -145,6 +146,7 @@ async fn ask_receiver(engine: &Engine, loaded: &LoadedEndpoint, notification: &N
         DeliveryRequest { url: loaded.endpoint.url.clone(), headers, body: Arc::from(notification.body.get()) };
     let began = clock.monotonic();
     let result = tokio::select! {
+        biased;
         result = engine.parts.deliver.deliver(request) => result,
         () = engine.giving_up.cancelled() => return None,
     };

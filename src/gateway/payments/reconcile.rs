@@ -120,6 +120,7 @@ impl Payments {
             let is_last_page = page.entries.last().is_some_and(|last| last.due_at > last_due_at);
             for entry in page.entries.into_iter().filter(|entry| entry.due_at <= last_due_at) {
                 let place = tokio::select! {
+                    biased;
                     () = inner.core.stopping.cancelled() => return,
                     place = Arc::clone(&places).acquire_owned() => place,
                 };
@@ -161,6 +162,7 @@ impl Payments {
             }
             let sleep = self.start_due_work(&room, &mut resume_after);
             tokio::select! {
+                biased;
                 () = self.0.core.stopping.cancelled() => return,
                 () = self.0.due.notified() => {}
                 () = tokio::time::sleep(sleep) => {}
@@ -403,6 +405,7 @@ impl Inner {
 
     async fn pause(&self) {
         tokio::select! {
+            biased;
             () = self.core.stopping.cancelled() => {}
             () = tokio::time::sleep(PAUSE) => {}
         }
