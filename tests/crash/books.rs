@@ -53,7 +53,7 @@ pub fn compare_events(events: &[Value], by_number: &HashMap<&str, &Value>, recor
         assert!(told.insert((name, object)), "{name} of {object} is told twice");
         let payment = by_number.get(payment_no).unwrap_or_else(|| panic!("an event about nothing: {event}"));
         if name == "refund.success" {
-            *refunded.entry(payment_no).or_default() += event["amount"].as_i64().unwrap();
+            *refunded.entry(payment_no).or_default() += event["body"]["amount"].as_i64().unwrap();
         } else if name.starts_with("payment.") && name != "payment.requires_action" {
             assert_eq!(name, format!("payment.{}", payment["status"].as_str().unwrap()), "{event}");
         }
@@ -72,5 +72,5 @@ pub fn compare_events(events: &[Value], by_number: &HashMap<&str, &Value>, recor
 }
 
 fn refund_of(event: &Value) -> Option<&str> {
-    event["refund_no"].as_str().or_else(|| event["extra"]["refund_no"].as_str())
+    event["body"]["refund_no"].as_str()
 }
