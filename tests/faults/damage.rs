@@ -69,7 +69,7 @@ fn try_all(written: &Written) -> BTreeMap<String, Vec<String>> {
     let mut counted: BTreeMap<String, Counted> = BTreeMap::new();
     let mut losses: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let files = written.files();
-    let last_segment = files.iter().filter(|path| path.extension().is_some_and(|is| is == "seg")).next_back().cloned();
+    let last_segment = files.iter().rfind(|path| path.extension().is_some_and(|is| is == "seg")).cloned();
     for path in &files {
         let bytes = fs::read(written.directory.path().join(path)).unwrap();
         let name = path.display().to_string();

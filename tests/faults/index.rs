@@ -9,6 +9,9 @@ use tollgate::storage::{Batch, Store};
 
 use crate::house::{Verdict, Written, config, judge};
 
+/// A name, and what is done to the index's directory.
+type Case<'a> = (&'a str, &'a dyn Fn(&Path));
+
 /// A copy, changed.
 fn changed(written: &Written, change: impl FnOnce(&Path)) -> tempfile::TempDir {
     let copy = written.copy();
@@ -19,7 +22,7 @@ fn changed(written: &Written, change: impl FnOnce(&Path)) -> tempfile::TempDir {
 #[tokio::test]
 async fn an_index_that_is_missing_or_half_deleted_is_rebuilt() {
     let written = Written::new(false).await;
-    let cases: [(&str, &dyn Fn(&Path)); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("missing", &|index| fs::remove_dir_all(index).unwrap()),
         ("empty", &|index| {
             fs::remove_dir_all(index).unwrap();
