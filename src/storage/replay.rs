@@ -140,6 +140,9 @@ impl Reader<'_> {
         if end.last_sequence < self.range.durable {
             return Err(damaged(path, offset, "the frame is not right, and the index shows that it was"));
         }
+        if frame::is_cut_off(rest) {
+            return Err(damaged(path, offset, "the file ends before the frame does"));
+        }
         let later = (ALIGNMENT..rest.len()).step_by(ALIGNMENT).find(|at| frame::parse(&rest[*at..], seed).is_some());
         match later {
             Some(_) => Err(damaged(path, offset, "the frame is not right, and a later frame shows that it was")),
