@@ -114,7 +114,9 @@ impl Code {
             Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ChannelError => StatusCode::BAD_GATEWAY,
-            Self::NoChannelAvailable | Self::Overloaded | Self::StorageLow | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoChannelAvailable | Self::Overloaded | Self::StorageLow | Self::ShuttingDown => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }

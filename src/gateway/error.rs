@@ -1,8 +1,8 @@
 //! Why the gateway did not do what it was asked. One place (`api::error`) turns these into HTTP.
 
 use crate::domain::time::Timestamp;
-use crate::storage::{DISK_SPACE_IS_LOW, StoreError};
 use crate::storage::vault::VaultError;
+use crate::storage::{DISK_SPACE_IS_LOW, StoreError};
 
 /// What is wrong with one field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

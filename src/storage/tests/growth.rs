@@ -201,6 +201,7 @@ fn segments_are_whole_in_the_archive_before_they_leave() {
     let archive = SimFiles::new();
     let mut parts = open(&machine, 1).unwrap();
     write(&mut parts, 1);
+    let expected = seen(&parts);
     parts.applier.turn(true).unwrap();
     parts.keeper = parts.keeper.with_archive(Some(Arc::new(archive.clone())));
     let before = segments::list(&machine.files).unwrap();
@@ -221,7 +222,6 @@ fn segments_are_whole_in_the_archive_before_they_leave() {
     machine.files.remove(BASE).unwrap();
     machine.files.remove(&base::path_of(base::find(&machine.files).unwrap().unwrap().from)).unwrap();
     machine.index.clear();
-    let expected = seen(&parts);
     assert!(seen(&open(&machine, 2).unwrap()) == expected);
 }
 
@@ -264,8 +264,7 @@ fn a_store_can_begin_with_an_export() {
     let source = Machine::new();
     let mut parts = open(&source, 1).unwrap();
     write(&mut parts, 1);
-    let (summary, bytes) =
-        crate::storage::dump::dump(&parts.view, START, Vec::new(), &mut || true).unwrap().unwrap();
+    let (summary, bytes) = crate::storage::dump::dump(&parts.view, START, Vec::new(), &mut || true).unwrap().unwrap();
     let machine = Machine::new();
     machine.files.create_directory(base::DIRECTORY).unwrap();
     let handle = machine.files.create(&base::path_of(summary.header.from)).unwrap();
@@ -301,9 +300,8 @@ async fn new_work_is_refused_while_room_is_low_and_what_has_begun_is_finished() 
     let files = SimFiles::new();
     let growth = GrowthOptions { low_space_bytes: 1 << 20, ..GrowthOptions::UNBOUNDED };
     let options = EngineOptions { growth, ..conformance::options() };
-    files.set_space_bytes(Some(options.segment_bytes * 4 + options.ballast_bytes));
-    let engine =
-        Engine::open(Arc::new(files.clone()), &MemoryIndex::new(), &options, Random::seeded(1)).unwrap();
+    files.set_space_bytes(Some(options.segment_bytes * 4 + options.ballast_bytes - 1));
+    let engine = Engine::open(Arc::new(files.clone()), &MemoryIndex::new(), &options, Random::seeded(1)).unwrap();
     assert!(engine.health().disk.is_low && !engine.health().accepts_new);
     assert_eq!(engine.commit(put("a", b"1")).await, Err(StoreError::Overloaded(DISK_SPACE_IS_LOW)));
     let mut batch = Batch::finishing();
