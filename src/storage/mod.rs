@@ -11,6 +11,7 @@ pub mod dump;
 pub mod engine;
 pub mod export;
 pub mod files;
+pub mod format;
 pub mod frame;
 pub mod index;
 pub mod index_rows;
