@@ -107,6 +107,10 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
         }
         GatewayError::NoChannelAvailable { .. } => ("No channel can take this payment now", "当前没有可用的支付渠道"),
         GatewayError::Overloaded { .. } => ("Too much work at the moment; try again shortly", "系统繁忙, 请稍后重试"),
+        GatewayError::StorageLow => (
+            "The gateway's disk has little room left; nothing new is begun until it has more",
+            "网关磁盘空间不足, 暂不受理新请求",
+        ),
         GatewayError::ShuttingDown => ("The gateway is stopping; try again shortly", "网关正在停止, 请稍后重试"),
         GatewayError::Internal(_) => ("Something failed inside", "内部错误"),
     };

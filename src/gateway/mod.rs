@@ -162,7 +162,7 @@ impl Gateway {
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
-        let store = open_store(&config).await?;
+        let store = open_store(&config, clock.clone()).await?;
         let dir = &config.storage.dir;
         let key_file = config.security.master_key_file.clone().unwrap_or_else(|| dir.join("master.key"));
         let master_key = MasterKey::File(key_file);
@@ -448,9 +448,9 @@ impl Gateway {
     }
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
+async fn open_store(config: &Config, clock: Clock) -> Result<Arc<dyn Store>, OpenError> {
     let storage = config.storage.clone();
-    let opened = tokio::task::spawn_blocking(move || Engine::open_dir(&storage)).await;
+    let opened = tokio::task::spawn_blocking(move || Engine::open_dir_by(&storage, clock)).await;
     let engine = opened.map_err(|error| StoreError::Corrupt(format!("opening the store: {error}")))??;
     Ok(Arc::new(engine))
 }

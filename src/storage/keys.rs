@@ -106,6 +106,11 @@ pub fn events_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(EVENT, merchant_id)
 }
 
+/// Prefix of all rows of [`events_of`] of all merchants.
+pub fn events() -> Vec<u8> {
+    vec![EVENT]
+}
+
 /// A row of [`events_of`].
 pub fn event(merchant_id: &MerchantId, number: u64) -> Vec<u8> {
     let mut key = events_of(merchant_id);
@@ -152,6 +157,12 @@ pub fn notifications() -> Vec<u8> {
 /// Whose a key is that begins with a keyspace and a merchant.
 pub fn merchant_of(key: &[u8]) -> Option<MerchantId> {
     text_after(key, 1).map(MerchantId::new)
+}
+
+/// The part of a merchant's key that all keys of its kind and merchant begin with.
+pub fn of_one_merchant(key: &[u8]) -> &[u8] {
+    let end = key.iter().skip(1).position(|byte| *byte == 0).map_or(key.len(), |position| position + 2);
+    &key[..end]
 }
 
 /// A merchant's own row.
@@ -286,6 +297,16 @@ mod tests {
         assert_eq!(parse_payment_due(&due), Some((Timestamp::from_unix_ms(77), PaymentNo::new("PY1"))));
         assert!(due < payments_due_end(Timestamp::from_unix_ms(77)));
         assert!(due > payments_due_end(Timestamp::from_unix_ms(76)));
+    }
+
+    #[test]
+    fn a_key_begins_with_what_all_of_its_merchant_begin_with() {
+        let merchant_id = MerchantId::new("m_1");
+        assert_eq!(of_one_merchant(&event(&merchant_id, 7)), events_of(&merchant_id));
+        let notification = notification(&merchant_id, &NotificationId::new("wn_1"));
+        assert_eq!(of_one_merchant(&notification), notifications_of(&merchant_id));
+        assert_eq!(of_one_merchant(b"x"), b"x");
+        assert_eq!(of_one_merchant(b""), b"");
     }
 
     #[test]

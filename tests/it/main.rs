@@ -5,6 +5,7 @@
 mod admin;
 mod audit;
 mod auth;
+mod fixture;
 mod input;
 mod limits;
 mod payments;

@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
+use tollgate::clock::Clock;
+use tollgate::domain::time::Timestamp;
 use tollgate::storage::applier::Applier;
 use tollgate::storage::committer::Committer;
 use tollgate::storage::engine::{EngineOptions, Parts, SegmentsBy};
 use tollgate::storage::files::{Files, Shortage};
 use tollgate::storage::index::IndexError;
+use tollgate::storage::keeper::GrowthOptions;
 use tollgate::storage::queue::{CommitQueue, QueueBounds};
 use tollgate::storage::request::Request;
 use tollgate::storage::segments::frame_bytes_max;
 use tollgate::storage::space::Space;
 use tollgate::storage::status::Status;
 use tollgate::storage::view::View;
-use tollgate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Urgency, Versioned};
+use tollgate::storage::{Batch, CommitFuture, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency, Versioned};
 
 use crate::world::{Dice, World};
 
@@ -39,6 +42,7 @@ fn options() -> EngineOptions {
         checkpoint_bytes: 128 << 10,
         reopen_bytes: 256 << 10,
         ballast_bytes: BALLAST_BYTES,
+        growth: GrowthOptions::UNBOUNDED,
     }
 }
 
@@ -61,7 +65,9 @@ impl SimStore {
     pub fn open(world: &Arc<World>, dice: &Dice) -> Result<Arc<Self>, StoreError> {
         let files: Arc<dyn Files> = Arc::new(world.files.clone());
         let options = options();
-        let parts = Parts::open(files, &world.index, &options, dice.random().clone(), SegmentsBy::Committer)?;
+        // What is written does not depend on when: a seed gives the same bytes.
+        let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
+        let parts = Parts::open(files, &world.index, &options, dice.random().clone(), SegmentsBy::Committer, clock)?;
         let Parts { committer, applier, view, status, space, .. } = parts;
         let bounds =
             QueueBounds { batches_max: options.queue_batches_max, memory_bytes_max: options.overlay_bytes_max };
@@ -214,6 +220,7 @@ impl Store for SimStore {
             overlay_bytes,
             journal_bytes_written: self.status.journal_bytes_written(),
             journal_frames_written: self.status.journal_frames_written(),
+            disk: DiskHealth::default(),
         }
     }
 

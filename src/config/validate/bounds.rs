@@ -14,8 +14,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     check_admission(config, findings);
     check_routing(config, findings);
     check_payments(config, findings);
-    check_retention(config, findings);
     check_webhook(config, findings);
+    check_retention(config, findings);
 }
 
 fn check_server(config: &Config, findings: &mut Findings) {
@@ -54,6 +54,15 @@ fn check_storage(config: &Config, findings: &mut Findings) {
             storage.segment_bytes,
             2048 * MIB
         ),
+    );
+    findings.range("storage.low_space_bytes", storage.low_space_bytes, 0..=1024 * 1024 * MIB);
+    findings.range("storage.base_bytes", storage.base_bytes, storage.segment_bytes..=1024 * 1024 * MIB);
+    findings.range("storage.journal_keep_hours", storage.journal_keep_hours, 0..=10 * 366 * 24);
+    findings.range("storage.journal_keep_bytes", storage.journal_keep_bytes, 0..=1024 * 1024 * 1024 * MIB);
+    findings.require(
+        storage.archive_dir.as_ref().is_none_or(|archive| !archive.as_os_str().is_empty() && *archive != storage.dir),
+        "storage.archive_dir",
+        "must name another directory than storage.dir",
     );
 }
 
@@ -116,7 +125,11 @@ fn check_payments(config: &Config, findings: &mut Findings) {
 }
 
 fn check_retention(config: &Config, findings: &mut Findings) {
-    findings.range("retention.customer_data_days", config.retention.customer_data_days, 0..=36_500);
+    let retention = &config.retention;
+    findings.range("retention.customer_data_days", retention.customer_data_days, 0..=36_500);
+    findings.range("retention.events_days", retention.events_days, 0..=36_500);
+    findings.range("retention.notifications_days", retention.notifications_days, 0..=36_500);
+    findings.range("retention.dead_letters_days", retention.dead_letters_days, 0..=36_500);
 }
 
 fn check_webhook(config: &Config, findings: &mut Findings) {

@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod failures;
+mod growth;
 mod index_loss;
 mod sim_files;
 
@@ -11,15 +12,21 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::clock::Clock;
+use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::storage::committer::Committer;
 use crate::storage::engine::{EngineOptions, Parts, SegmentsBy};
 use crate::storage::files::Files;
 use crate::storage::index::MemoryIndex;
+use crate::storage::keeper::GrowthOptions;
 use crate::storage::request::Request;
 use crate::storage::segments::frame_bytes_max;
 use crate::storage::sim_files::SimFiles;
 use crate::storage::{Batch, Committed, Row, Scan, Store, StoreError};
+
+/// When the machine's clock stands still.
+const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
 
 /// Segments of a few frames each.
 fn options() -> EngineOptions {
@@ -33,6 +40,7 @@ fn options() -> EngineOptions {
         checkpoint_bytes: 1 << 20,
         reopen_bytes: 1 << 20,
         ballast_bytes: 4096,
+        growth: GrowthOptions::UNBOUNDED,
     }
 }
 
@@ -48,8 +56,12 @@ impl Machine {
     }
 
     fn open(&self, seed: u64) -> Result<Parts, StoreError> {
+        self.open_with(seed, &options(), &Clock::manual(START))
+    }
+
+    fn open_with(&self, seed: u64, options: &EngineOptions, clock: &Clock) -> Result<Parts, StoreError> {
         let files: Arc<dyn Files> = Arc::new(self.files.clone());
-        Parts::open(files, &self.index, &options(), Random::seeded(seed), SegmentsBy::Committer)
+        Parts::open(files, &self.index, options, Random::seeded(seed), SegmentsBy::Committer, clock.clone())
     }
 
     /// The power goes off.
