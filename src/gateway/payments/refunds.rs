@@ -291,6 +291,7 @@ impl Inner {
         let request = RefundRequest {
             reference: payment.payment_no.to_string(),
             refund_reference: refund_no.to_string(),
+            merchant_id: payment.merchant_id.to_string(),
             provider_key: refund.provider_key.clone(),
             money: Money::new(refund.amount_minor, currency),
             charged: payment.terms.money,
