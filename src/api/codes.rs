@@ -28,13 +28,14 @@ pub(crate) enum Code {
     ChannelError,
     NoChannelAvailable,
     Overloaded,
+    Held,
     ShuttingDown,
 }
 
 impl Code {
     /// All codes, by status.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::SignatureExpired,
@@ -58,6 +59,7 @@ impl Code {
         Self::ChannelError,
         Self::NoChannelAvailable,
         Self::Overloaded,
+        Self::Held,
         Self::ShuttingDown,
     ];
 
@@ -87,6 +89,7 @@ impl Code {
             Self::ChannelError => "CHANNEL_ERROR",
             Self::NoChannelAvailable => "NO_CHANNEL_AVAILABLE",
             Self::Overloaded => "OVERLOADED",
+            Self::Held => "HELD",
             Self::ShuttingDown => "SHUTTING_DOWN",
         }
     }
@@ -111,7 +114,9 @@ impl Code {
             Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ChannelError => StatusCode::BAD_GATEWAY,
-            Self::NoChannelAvailable | Self::Overloaded | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoChannelAvailable | Self::Overloaded | Self::Held | Self::ShuttingDown => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }

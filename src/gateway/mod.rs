@@ -49,7 +49,7 @@ use crate::gateway::idempotency::Origin;
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
-use crate::gateway::payments::{Payments, Refunds};
+use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::view::{ChannelView, LimitsView};
@@ -130,6 +130,7 @@ struct Inner {
     merchants: Merchants,
     payments: Payments,
     refunds: Refunds,
+    hold: Hold,
     webhooks: Webhooks,
     router: RouterHandle,
     directory: MerchantDirectory,
@@ -181,6 +182,8 @@ impl Gateway {
         let webhooks = Webhooks::start(core.clone(), Arc::new(sender(config)?)).await?;
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
+        // Before anything looks after payments.
+        let hold = Hold::open(&payments)?;
         let limits_changed = {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
@@ -189,6 +192,7 @@ impl Gateway {
             authentication: Authentication::new(core.clone()),
             merchants: Merchants::new(core.clone(), limits_changed),
             refunds: Refunds::new(payments.clone()),
+            hold,
             payments,
             webhooks,
             router,
@@ -204,6 +208,7 @@ impl Gateway {
         };
         let gateway = Self(Arc::new(inner));
         gateway.0.payments.start()?;
+        gateway.0.hold.start();
         gateway.0.snapshots.start(&gateway.0.core);
         retention::start(&gateway.0.core);
         Ok(gateway)
@@ -294,6 +299,11 @@ impl Gateway {
     /// Refunds.
     pub fn refunds(&self) -> &Refunds {
         &self.0.refunds
+    }
+
+    /// The hold after a restore, if there is one.
+    pub fn hold(&self) -> &Hold {
+        &self.0.hold
     }
 
     /// Webhooks and events.

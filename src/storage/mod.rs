@@ -9,6 +9,7 @@ pub mod committer;
 pub mod engine;
 pub mod files;
 pub mod frame;
+pub mod held;
 pub mod index;
 pub mod index_rows;
 pub mod journal;

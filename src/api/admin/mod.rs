@@ -2,6 +2,7 @@
 
 mod access;
 pub(crate) mod channels;
+pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod merchants;
 pub(crate) mod sandbox;
@@ -96,5 +97,6 @@ pub(crate) fn routes() -> Routes {
     let routes = merchants::add_routes(routes);
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
+    let routes = hold::add_routes(routes);
     sandbox::add_routes(routes)
 }

@@ -51,6 +51,7 @@ impl Refunds {
             }
             Known::New(reservation) => reservation,
         };
+        self.0.check_held()?;
         terms::check_reason(command.reason.as_ref())?;
         if command.amount.is_some_and(|amount| amount < 1) {
             return Err(GatewayError::field("amount", "must be at least 1 minor unit"));
