@@ -152,7 +152,7 @@ impl Gateway {
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
-        let store = open_store(&config).await?;
+        let store = open_store(&config, clock.clone()).await?;
         let installation = Installation::open(store.as_ref(), &config, random.clone()).await?;
         let admin_tokens = admin_tokens::open(&config.storage.dir, &variable, &random)?;
         let provider_keys = installation.provider_keys();
@@ -391,9 +391,9 @@ impl Gateway {
     }
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
+async fn open_store(config: &Config, clock: Clock) -> Result<Arc<dyn Store>, OpenError> {
     let storage = config.storage.clone();
-    let opened = tokio::task::spawn_blocking(move || Engine::open_dir(&storage)).await;
+    let opened = tokio::task::spawn_blocking(move || Engine::open_dir_by(&storage, clock)).await;
     let engine = opened.map_err(|error| StoreError::Corrupt(format!("opening the store: {error}")))??;
     Ok(Arc::new(engine))
 }

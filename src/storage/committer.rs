@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::clock::Clock;
 use crate::storage::frame::FrameBuilder;
 use crate::storage::journal::{AppendError, Journal};
 use crate::storage::overlay::Change;
@@ -24,6 +25,7 @@ pub struct Committer {
     view: Arc<View>,
     status: Arc<Status>,
     frame_bytes_max: usize,
+    clock: Clock,
     frame: FrameBuilder,
     /// Changes of the frame being built.
     changes: Vec<Change>,
@@ -34,14 +36,16 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// A committer that puts at most `frame_bytes_max` into one frame, or one batch if that alone has more.
-    pub fn new(journal: Journal, view: Arc<View>, status: Arc<Status>, frame_bytes_max: usize) -> Self {
+    /// A committer that puts at most `frame_bytes_max` into one frame, or one batch if that alone has more. `clock` says
+    /// when each frame is written.
+    pub fn new(journal: Journal, view: Arc<View>, status: Arc<Status>, frame_bytes_max: usize, clock: Clock) -> Self {
         let frame_bytes_max = frame_bytes_max.min(journal.frame_bytes_max());
         Self {
             journal,
             view,
             status,
             frame_bytes_max,
+            clock,
             frame: FrameBuilder::new(),
             changes: Vec::new(),
             newest: HashMap::new(),
@@ -77,7 +81,7 @@ impl Committer {
     /// [`StoreError::Poisoned`] when the store has failed, also now.
     pub fn seal(&mut self) -> Result<(), StoreError> {
         self.status.check()?;
-        self.journal.seal().map_err(|error| match error {
+        self.journal.seal(self.clock.now()).map_err(|error| match error {
             AppendError::Short(shortage) => StoreError::Overloaded(shortage.message()),
             AppendError::Failed(reason) => {
                 self.status.poison(&reason);
@@ -180,7 +184,8 @@ impl Committer {
     /// Makes the frame durable, shows what it changed, and answers everybody who waits for it. An answer that nothing
     /// was changed waits, too, because it may be about what another batch of the frame has changed.
     fn flush(&mut self) {
-        let written = if self.frame.is_empty() { Ok(()) } else { self.journal.append(&mut self.frame) };
+        let written =
+            if self.frame.is_empty() { Ok(()) } else { self.journal.append(&mut self.frame, self.clock.now()) };
         let refusal = match written {
             Ok(()) => {
                 if !self.changes.is_empty() || !self.frame.is_empty() {

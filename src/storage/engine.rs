@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::future::Future;
+use std::io::Write;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,9 +18,12 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::config::StorageConfig;
+use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::storage::applier::{self, Applier, ApplierPace, ApplierSignal};
 use crate::storage::committer::Committer;
+use crate::storage::dump::dump;
+use crate::storage::export::ExportSummary;
 use crate::storage::files::{DiskFiles, Files, create_private_directory};
 use crate::storage::index::IndexHome;
 use crate::storage::journal::Journal;
@@ -113,7 +117,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Recovers what is on disk.
+    /// Recovers what is on disk. `clock` says when each frame of the journal is written.
     ///
     /// # Errors
     /// As for [`Engine::open`].
@@ -123,6 +127,7 @@ impl Parts {
         options: &EngineOptions,
         random: Random,
         segments_by: SegmentsBy,
+        clock: Clock,
     ) -> Result<Self, StoreError> {
         let recovered = recover(&files, home, options.overlay_bytes_max)?;
         let space = Arc::new(Space::open(Arc::clone(&files), options.ballast_bytes));
@@ -135,7 +140,7 @@ impl Parts {
         let status = Arc::new(Status::new(recovered.end.last_sequence));
         let journal = Journal::new(supply, recovered.end);
         let view = recovered.view;
-        let committer = Committer::new(journal, Arc::clone(&view), Arc::clone(&status), options.group_bytes_max);
+        let committer = Committer::new(journal, Arc::clone(&view), Arc::clone(&status), options.group_bytes_max, clock);
         let applier = Applier::new(Arc::clone(&view), files, options.pace(), recovered.checkpointed);
         Ok(Self { committer, applier, view, status, space })
     }
@@ -167,13 +172,21 @@ impl Engine {
     /// [`StoreError::Io`] when another process has it open or a file can't be read or written, [`StoreError::Corrupt`]
     /// when something is damaged that can't be rebuilt.
     pub fn open_dir(config: &StorageConfig) -> Result<Self, StoreError> {
+        Self::open_dir_by(config, Clock::system())
+    }
+
+    /// The same, with another clock than the machine's for the times that are written down.
+    ///
+    /// # Errors
+    /// As for [`Engine::open_dir`].
+    pub fn open_dir_by(config: &StorageConfig, clock: Clock) -> Result<Self, StoreError> {
         create_private_directory(&config.dir)
             .map_err(|error| io_error(&format!("making {}", config.dir.display()), &error))?;
         let lock = take_lock(&config.dir)?;
         let files = Arc::new(DiskFiles::new(&config.dir));
         let home = SledHome::new(config.dir.join(INDEX), config.cache_bytes);
         let options = EngineOptions::from_config(config);
-        Self::start(files, &home, &options, Random::from_os(), Some(lock))
+        Self::start(files, &home, &options, (Random::from_os(), clock), Some(lock))
     }
 
     /// Opens a store on any files and any index.
@@ -186,18 +199,18 @@ impl Engine {
         options: &EngineOptions,
         random: Random,
     ) -> Result<Self, StoreError> {
-        Self::start(files, home, options, random, None)
+        Self::start(files, home, options, (random, Clock::system()), None)
     }
 
     fn start(
         files: Arc<dyn Files>,
         home: &dyn IndexHome,
         options: &EngineOptions,
-        random: Random,
+        (random, clock): (Random, Clock),
         lock: Option<File>,
     ) -> Result<Self, StoreError> {
         let Parts { committer, applier, view, status, space } =
-            Parts::open(files, home, options, random, SegmentsBy::Thread)?;
+            Parts::open(files, home, options, random, SegmentsBy::Thread, clock)?;
         let bounds =
             QueueBounds { batches_max: options.queue_batches_max, memory_bytes_max: options.overlay_bytes_max };
         let queue = Arc::new(CommitQueue::new(bounds));
@@ -239,6 +252,20 @@ impl Engine {
             batch_bytes_max: frame_bytes_max(options.segment_bytes).min(overlay_share),
             running: Mutex::new(Some(running)),
         })
+    }
+
+    /// Writes all rows to `sink`, which the caller syncs, while the store stays in use; see [`dump`]. `go_on` is asked
+    /// after each page of rows and may rest; `None` when it said no.
+    ///
+    /// # Errors
+    /// As for [`dump`].
+    pub fn export<W: Write>(
+        &self,
+        sink: W,
+        made_at: Timestamp,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<(ExportSummary, W)>, StoreError> {
+        dump(&self.view, made_at, sink, go_on)
     }
 
     fn enqueue(

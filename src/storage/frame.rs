@@ -6,11 +6,11 @@
 //! | 8..16 | xxh3-64, seeded by the segment, over everything from byte 16 to the end of the payload |
 //! | 16 | format version, 1 |
 //! | 17 | kind: 1 data, 2 seal |
-//! | 18..20 | zero |
+//! | 18..20 | milliseconds within the second of the time of day when it was written |
 //! | 20..24 | bytes of payload |
 //! | 24..32 | sequence of the first batch |
 //! | 32..36 | number of batches |
-//! | 36..40 | zero |
+//! | 36..40 | the time of day when it was written, in seconds since 1970; 0 in frames that do not say |
 //! | 40..48 | checksum of the frame before this one, 0 for the very first |
 //! | 48.. | payload, then zeros up to a multiple of 8 |
 //!
@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::domain::time::Timestamp;
 use crate::storage::overlay::Change;
 
 /// Bytes before a frame's payload.
@@ -52,6 +53,9 @@ pub struct Frame<'a> {
     pub first_sequence: u64,
     /// Batches in it; 1 for a seal.
     pub count: u32,
+    /// The time of day when it was written, as that machine's clock had it: it may go back from one frame to the next.
+    /// `None` in frames of programs that did not write it.
+    pub at: Option<Timestamp>,
     /// Checksum of the frame before it.
     pub previous: u64,
     /// Its own checksum.
@@ -79,6 +83,17 @@ pub const fn change_bytes(key_bytes: usize, value_bytes: usize) -> usize {
 
 /// Bytes that a batch takes in a payload beside its changes.
 pub const BATCH_BYTES: usize = 4;
+
+/// Where a frame stands in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Sequence of its first batch, or of the seal.
+    pub first_sequence: u64,
+    /// Checksum of the frame before it, 0 for the very first.
+    pub previous: u64,
+    /// Seed of the segment's checksums.
+    pub seed: u64,
+}
 
 /// Builds frames, one after the other, in the same buffer.
 #[derive(Debug, Default)]
@@ -130,18 +145,18 @@ impl FrameBuilder {
         self.count += 1;
     }
 
-    /// Completes a data frame and returns its bytes and its checksum.
-    pub fn finish(&mut self, first_sequence: u64, previous: u64, seed: u64) -> (&[u8], u64) {
+    /// Completes a data frame that is written at `at` and returns its bytes and its checksum.
+    pub fn finish(&mut self, place: Place, at: Timestamp) -> (&[u8], u64) {
         self.begin();
-        self.complete(Kind::Data, first_sequence, previous, seed)
+        self.complete(Kind::Data, place, at)
     }
 
     /// Makes a seal instead and returns its bytes and its checksum.
-    pub fn seal(&mut self, sequence: u64, previous: u64, seed: u64) -> (&[u8], u64) {
+    pub fn seal(&mut self, place: Place, at: Timestamp) -> (&[u8], u64) {
         self.clear();
         self.begin();
         self.count = 1;
-        self.complete(Kind::Seal, sequence, previous, seed)
+        self.complete(Kind::Seal, place, at)
     }
 
     fn begin(&mut self) {
@@ -150,7 +165,9 @@ impl FrameBuilder {
         }
     }
 
-    fn complete(&mut self, kind: Kind, first_sequence: u64, previous: u64, seed: u64) -> (&[u8], u64) {
+    fn complete(&mut self, kind: Kind, place: Place, at: Timestamp) -> (&[u8], u64) {
+        let Place { first_sequence, previous, seed } = place;
+        let (seconds, millis) = time_fields(at);
         let end = self.bytes.len();
         let header = &mut self.bytes[..HEADER_BYTES];
         header[..8].copy_from_slice(MAGIC);
@@ -159,17 +176,33 @@ impl FrameBuilder {
             Kind::Data => 1,
             Kind::Seal => 2,
         };
-        header[18..20].fill(0);
+        header[18..20].copy_from_slice(&millis.to_le_bytes());
         header[20..24].copy_from_slice(&length_of(end - HEADER_BYTES).to_le_bytes());
         header[24..32].copy_from_slice(&first_sequence.to_le_bytes());
         header[32..36].copy_from_slice(&self.count.to_le_bytes());
-        header[36..40].fill(0);
+        header[36..40].copy_from_slice(&seconds.to_le_bytes());
         header[40..48].copy_from_slice(&previous.to_le_bytes());
         let checksum = xxh3_64_with_seed(&self.bytes[CHECKED_FROM..end], seed);
         self.bytes[8..16].copy_from_slice(&checksum.to_le_bytes());
         self.bytes.resize(end.next_multiple_of(ALIGNMENT), 0);
         (&self.bytes, checksum)
     }
+}
+
+/// A time of day as it stands in a frame: seconds until 2106, and milliseconds.
+fn time_fields(at: Timestamp) -> (u32, u16) {
+    let unix_ms = at.unix_ms().max(0);
+    match u32::try_from(unix_ms / 1_000) {
+        Ok(seconds) => (seconds, u16::try_from(unix_ms % 1_000).unwrap_or(0)),
+        Err(_) => (u32::MAX, 0),
+    }
+}
+
+/// The time of day in a frame's header, if it has one.
+fn time_at(header: &[u8]) -> Option<Timestamp> {
+    let seconds = u32_at(header, 36)?;
+    let millis = u16::from_le_bytes(header.get(18..20)?.try_into().ok()?);
+    (seconds > 0).then(|| Timestamp::from_unix_ms(i64::from(seconds) * 1_000 + i64::from(millis)))
 }
 
 /// Lengths are checked when a batch is taken, long before they reach 4 GiB.
@@ -200,6 +233,7 @@ pub fn parse(bytes: &[u8], seed: u64) -> Option<Frame<'_>> {
         kind,
         first_sequence: u64_at(header, 24)?,
         count: u32_at(header, 32)?,
+        at: time_at(header),
         previous: u64_at(header, 40)?,
         checksum,
         payload: &bytes[HEADER_BYTES..end],
@@ -249,6 +283,12 @@ fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
 mod tests {
     use super::*;
 
+    const AT: Timestamp = Timestamp::from_unix_ms(1_737_715_200_123);
+
+    fn place(first_sequence: u64, previous: u64, seed: u64) -> Place {
+        Place { first_sequence, previous, seed }
+    }
+
     fn change(key: &[u8], value: Option<&[u8]>, revision: u64) -> Change {
         Change { key: key.to_vec(), value: value.map(Arc::from), revision, absent_below: false }
     }
@@ -263,10 +303,11 @@ mod tests {
         let mut builder = FrameBuilder::new();
         batches.iter().for_each(|batch| builder.add_batch(batch));
         let expected_bytes = builder.stored_bytes();
-        let (bytes, checksum) = builder.finish(7, 55, 99);
+        let (bytes, checksum) = builder.finish(place(7, 55, 99), AT);
         assert_eq!(bytes.len(), expected_bytes);
         let frame = parse(bytes, 99).unwrap();
         assert_eq!((frame.kind, frame.first_sequence, frame.count), (Kind::Data, 7, 3));
+        assert_eq!(frame.at, Some(AT));
         assert_eq!((frame.previous, frame.checksum, frame.stored_bytes()), (55, checksum, bytes.len()));
         assert_eq!(decode(&frame).unwrap(), batches.concat());
         assert!(parse(bytes, 98).is_none(), "a frame of another segment is none");
@@ -276,7 +317,7 @@ mod tests {
     fn every_flipped_bit_is_found() {
         let mut builder = FrameBuilder::new();
         builder.add_batch(&[change(b"key", Some(b"value"), 1)]);
-        let good = builder.finish(1, 0, 5).0.to_vec();
+        let good = builder.finish(place(1, 0, 5), AT).0.to_vec();
         for position in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[position / 8] ^= 1 << (position % 8);
@@ -288,10 +329,24 @@ mod tests {
     }
 
     #[test]
+    fn times_are_kept_as_far_as_a_frame_can_say_them() {
+        let read = |unix_ms| {
+            let mut builder = FrameBuilder::new();
+            builder.add_batch(&[]);
+            let (bytes, _) = builder.finish(place(1, 0, 5), Timestamp::from_unix_ms(unix_ms));
+            parse(bytes, 5).unwrap().at.map(Timestamp::unix_ms)
+        };
+        assert_eq!(read(1_999), Some(1_999));
+        assert_eq!(read(0), None, "frames of before did not say when they were written");
+        assert_eq!(read(-5), None);
+        assert_eq!(read(i64::MAX), Some(i64::from(u32::MAX) * 1_000));
+    }
+
+    #[test]
     fn a_seal_holds_nothing() {
         let mut builder = FrameBuilder::new();
         builder.add_batch(&[change(b"key", None, 1)]);
-        let (bytes, _) = builder.seal(12, 3, 5);
+        let (bytes, _) = builder.seal(place(12, 3, 5), AT);
         let frame = parse(bytes, 5).unwrap();
         assert_eq!((frame.kind, frame.first_sequence, frame.count), (Kind::Seal, 12, 1));
         assert!(frame.payload.is_empty());

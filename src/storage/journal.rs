@@ -1,7 +1,8 @@
 //! The journal: frames written one after the other into segments, each synced before it counts.
 
+use crate::domain::time::Timestamp;
 use crate::storage::files::{FileHandle, Shortage};
-use crate::storage::frame::{FrameBuilder, stored_bytes};
+use crate::storage::frame::{FrameBuilder, Place, stored_bytes};
 use crate::storage::segments::{NoSegment, SEGMENT_HEADER_BYTES, Segment, SegmentSupply};
 
 /// Where the journal ends.
@@ -68,15 +69,15 @@ impl Journal {
         self.written_frames
     }
 
-    /// Writes the frame that was built and makes it durable.
+    /// Writes the frame that was built, with the time of day `at`, and makes it durable.
     ///
     /// # Errors
     /// [`AppendError::Short`] when nothing was written; after [`AppendError::Failed`] every further append fails.
-    pub fn append(&mut self, frame: &mut FrameBuilder) -> Result<(), AppendError> {
+    pub fn append(&mut self, frame: &mut FrameBuilder, at: Timestamp) -> Result<(), AppendError> {
         let count = u64::from(frame.count());
         let first_sequence = self.end.last_sequence + 1;
         let (seed, offset) = self.place(frame.stored_bytes(), first_sequence)?;
-        let (bytes, checksum) = frame.finish(first_sequence, self.end.last_checksum, seed);
+        let (bytes, checksum) = frame.finish(Place { first_sequence, previous: self.end.last_checksum, seed }, at);
         self.write(offset, bytes)?;
         self.end = JournalEnd { last_sequence: self.end.last_sequence + count, last_checksum: checksum, sealed: false };
         Ok(())
@@ -86,14 +87,15 @@ impl Journal {
     ///
     /// # Errors
     /// As for [`Journal::append`].
-    pub fn seal(&mut self) -> Result<(), AppendError> {
+    pub fn seal(&mut self, at: Timestamp) -> Result<(), AppendError> {
         if self.end.sealed || self.end.last_sequence == 0 {
             return Ok(());
         }
         let sequence = self.end.last_sequence + 1;
         let mut frame = FrameBuilder::new();
         let (seed, offset) = self.place(stored_bytes(0), sequence)?;
-        let (bytes, checksum) = frame.seal(sequence, self.end.last_checksum, seed);
+        let (bytes, checksum) =
+            frame.seal(Place { first_sequence: sequence, previous: self.end.last_checksum, seed }, at);
         self.write(offset, bytes)?;
         self.end = JournalEnd { last_sequence: sequence, last_checksum: checksum, sealed: true };
         if let Some(current) = self.current.take() {

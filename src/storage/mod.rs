@@ -6,7 +6,9 @@
 pub mod applier;
 pub mod checkpoint;
 pub mod committer;
+pub mod dump;
 pub mod engine;
+pub mod export;
 pub mod files;
 pub mod frame;
 pub mod held;

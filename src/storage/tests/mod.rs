@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::clock::Clock;
+use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::storage::committer::Committer;
 use crate::storage::engine::{EngineOptions, Parts, SegmentsBy};
@@ -20,6 +22,9 @@ use crate::storage::request::Request;
 use crate::storage::segments::frame_bytes_max;
 use crate::storage::sim_files::SimFiles;
 use crate::storage::{Batch, Committed, Row, Scan, Store, StoreError};
+
+/// When the machine's clock stands still.
+const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
 
 /// Segments of a few frames each.
 fn options() -> EngineOptions {
@@ -49,7 +54,7 @@ impl Machine {
 
     fn open(&self, seed: u64) -> Result<Parts, StoreError> {
         let files: Arc<dyn Files> = Arc::new(self.files.clone());
-        Parts::open(files, &self.index, &options(), Random::seeded(seed), SegmentsBy::Committer)
+        Parts::open(files, &self.index, &options(), Random::seeded(seed), SegmentsBy::Committer, Clock::manual(START))
     }
 
     /// The power goes off.
