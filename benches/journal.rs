@@ -89,6 +89,11 @@ fn open(dir: &Path) -> Engine {
         checkpoint_bytes: 64 << 20,
         cache_bytes: 64 << 20,
         ballast_bytes: 0,
+        low_space_bytes: 0,
+        base_bytes: 1 << 40,
+        journal_keep_hours: 0,
+        journal_keep_bytes: 1 << 40,
+        archive_dir: None,
     };
     Engine::open_dir(&config).expect("a store")
 }

@@ -29,13 +29,14 @@ pub(crate) enum Code {
     NoChannelAvailable,
     Overloaded,
     Held,
+    StorageLow,
     ShuttingDown,
 }
 
 impl Code {
     /// All codes, by status.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::SignatureExpired,
@@ -60,6 +61,7 @@ impl Code {
         Self::NoChannelAvailable,
         Self::Overloaded,
         Self::Held,
+        Self::StorageLow,
         Self::ShuttingDown,
     ];
 
@@ -90,6 +92,7 @@ impl Code {
             Self::NoChannelAvailable => "NO_CHANNEL_AVAILABLE",
             Self::Overloaded => "OVERLOADED",
             Self::Held => "HELD",
+            Self::StorageLow => "STORAGE_LOW",
             Self::ShuttingDown => "SHUTTING_DOWN",
         }
     }
@@ -114,7 +117,7 @@ impl Code {
             Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ChannelError => StatusCode::BAD_GATEWAY,
-            Self::NoChannelAvailable | Self::Overloaded | Self::Held | Self::ShuttingDown => {
+            Self::NoChannelAvailable | Self::Overloaded | Self::Held | Self::StorageLow | Self::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }

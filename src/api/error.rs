@@ -18,6 +18,8 @@ const STOPPING_RETRY_AFTER_S: u64 = 5;
 const HELD_RETRY_AFTER_S: u64 = 30;
 /// When to come back after being told that no channel is available: breakers probe in this order of time.
 const NO_CHANNEL_RETRY_AFTER_S: u64 = 5;
+/// When to come back after the disk had little room left.
+const STORAGE_LOW_RETRY_AFTER_S: u64 = 30;
 /// When to come back while a request with the same idempotency key runs.
 const IN_PROGRESS_RETRY_AFTER_S: u64 = 1;
 
@@ -123,6 +125,7 @@ impl ApiError {
         match self {
             Self::Limited(limited) => Some(limited.retry_after_s()),
             Self::Gateway(GatewayError::Overloaded { retry_after_s }) => Some((*retry_after_s).max(1)),
+            Self::Gateway(GatewayError::StorageLow) => Some(STORAGE_LOW_RETRY_AFTER_S),
             Self::Gateway(GatewayError::ShuttingDown) => Some(STOPPING_RETRY_AFTER_S),
             Self::Gateway(GatewayError::Held) => Some(HELD_RETRY_AFTER_S),
             Self::Gateway(GatewayError::NoChannelAvailable { .. }) => Some(NO_CHANNEL_RETRY_AFTER_S),
@@ -190,6 +193,7 @@ fn gateway_code(error: &GatewayError) -> Code {
         GatewayError::NoChannelAvailable { .. } => Code::NoChannelAvailable,
         GatewayError::Overloaded { .. } => Code::Overloaded,
         GatewayError::Held => Code::Held,
+        GatewayError::StorageLow => Code::StorageLow,
         GatewayError::ShuttingDown => Code::ShuttingDown,
         GatewayError::Internal(_) => Code::Internal,
     }

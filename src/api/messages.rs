@@ -112,6 +112,10 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
              since. Nothing was done: try again later. Operators see what is left with `tollgate store hold`",
             "网关已从备份恢复, 在向支付渠道核对完毕之前暂停所有资金操作; 本次请求未执行, 请稍后重试",
         ),
+        GatewayError::StorageLow => (
+            "The gateway's disk has little room left; nothing new is begun until it has more",
+            "网关磁盘空间不足, 暂不受理新请求",
+        ),
         GatewayError::ShuttingDown => ("The gateway is stopping; try again shortly", "网关正在停止, 请稍后重试"),
         GatewayError::Internal(_) => ("Something failed inside", "内部错误"),
     };

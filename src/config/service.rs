@@ -68,6 +68,17 @@ pub struct StorageConfig {
     pub cache_bytes: u64,
     /// Size of the file that is given up when the disk is full.
     pub ballast_bytes: u64,
+    /// With less room than this on the disk new work is refused.
+    pub low_space_bytes: u64,
+    /// Bytes by which the journal grows before a new base export is made.
+    pub base_bytes: u64,
+    /// How long segments of the journal are kept that are in a base export.
+    pub journal_keep_hours: u64,
+    /// Bytes of the journal above which the oldest of these segments go before their time.
+    pub journal_keep_bytes: u64,
+    /// Where these segments are moved to; they are deleted when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive_dir: Option<PathBuf>,
 }
 
 /// `[auth]`

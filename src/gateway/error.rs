@@ -1,8 +1,8 @@
 //! Why the gateway did not do what it was asked. One place (`api::error`) turns these into HTTP.
 
 use crate::domain::time::Timestamp;
-use crate::storage::StoreError;
 use crate::storage::vault::VaultError;
+use crate::storage::{DISK_SPACE_IS_LOW, StoreError};
 
 /// What is wrong with one field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -94,6 +94,9 @@ pub enum GatewayError {
     /// The store was restored, and the providers have not all been asked yet what happened since.
     #[error("the store was restored and is held until the providers were asked what happened since")]
     Held,
+    /// The disk has little room left: nothing new is begun.
+    #[error("the disk has little room left")]
+    StorageLow,
     /// The process is stopping.
     #[error("the gateway is stopping")]
     ShuttingDown,
@@ -112,6 +115,7 @@ impl GatewayError {
 impl From<StoreError> for GatewayError {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Overloaded(DISK_SPACE_IS_LOW) => Self::StorageLow,
             StoreError::Overloaded(_) => Self::Overloaded { retry_after_s: 1 },
             other => Self::Internal(other.to_string()),
         }

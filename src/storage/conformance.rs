@@ -10,6 +10,7 @@ use crate::random::Random;
 use crate::storage::engine::{Engine, EngineOptions};
 use crate::storage::files::DiskFiles;
 use crate::storage::index::MemoryIndex;
+use crate::storage::keeper::GrowthOptions;
 use crate::storage::memory::MemoryStore;
 use crate::storage::sim_files::SimFiles;
 use crate::storage::sled_index::SledHome;
@@ -27,6 +28,7 @@ pub fn options() -> EngineOptions {
         checkpoint_bytes: 64 << 10,
         reopen_bytes: 256 << 10,
         ballast_bytes: 64 << 10,
+        growth: GrowthOptions::UNBOUNDED,
     }
 }
 
@@ -43,6 +45,11 @@ pub fn config(dir: &TempDir) -> StorageConfig {
         checkpoint_bytes: 64 << 10,
         cache_bytes: 8 << 20,
         ballast_bytes: 64 << 10,
+        low_space_bytes: 0,
+        base_bytes: 1 << 40,
+        journal_keep_hours: 0,
+        journal_keep_bytes: 1 << 40,
+        archive_dir: None,
     }
 }
 

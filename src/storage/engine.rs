@@ -27,15 +27,19 @@ use crate::storage::export::ExportSummary;
 use crate::storage::files::{DiskFiles, Files, create_private_directory};
 use crate::storage::index::IndexHome;
 use crate::storage::journal::Journal;
+use crate::storage::keeper::{self, GrowthOptions, JournalHold, JournalHolds, Keeper, KeeperSignal};
 use crate::storage::queue::{CommitQueue, QueueBounds};
 use crate::storage::recovery::recover;
 use crate::storage::request::Request;
+use crate::storage::retirement::KeepRule;
 use crate::storage::segments::{SegmentSupply, frame_bytes_max};
 use crate::storage::sled_index::SledHome;
 use crate::storage::space::Space;
 use crate::storage::status::Status;
 use crate::storage::view::View;
-use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Versioned};
+use crate::storage::{
+    Batch, CommitFuture, DISK_SPACE_IS_LOW, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency, Versioned,
+};
 
 /// Bytes applied after which the index is reopened. docs/durability.md has the measurements behind it.
 const REOPEN_BYTES: u64 = 512 << 20;
@@ -65,6 +69,8 @@ pub struct EngineOptions {
     pub reopen_bytes: u64,
     /// Size of the file that is given up when the disk is full.
     pub ballast_bytes: u64,
+    /// What bounds the store's growth.
+    pub growth: GrowthOptions,
 }
 
 impl EngineOptions {
@@ -80,6 +86,14 @@ impl EngineOptions {
             checkpoint_bytes: config.checkpoint_bytes,
             reopen_bytes: REOPEN_BYTES,
             ballast_bytes: config.ballast_bytes,
+            growth: GrowthOptions {
+                base_bytes: config.base_bytes,
+                keep: KeepRule {
+                    age: Duration::from_secs(config.journal_keep_hours.saturating_mul(3_600)),
+                    bytes_max: config.journal_keep_bytes,
+                },
+                low_space_bytes: config.low_space_bytes,
+            },
         }
     }
 
@@ -114,6 +128,8 @@ pub struct Parts {
     pub status: Arc<Status>,
     /// Room on the disk.
     pub space: Arc<Space>,
+    /// Makes bases and lets segments leave the journal.
+    pub keeper: Keeper,
 }
 
 impl Parts {
@@ -130,7 +146,8 @@ impl Parts {
         clock: Clock,
     ) -> Result<Self, StoreError> {
         let recovered = recover(&files, home, options.overlay_bytes_max)?;
-        let space = Arc::new(Space::open(Arc::clone(&files), options.ballast_bytes));
+        let (ballast_bytes, low_space_bytes) = (options.ballast_bytes, options.growth.low_space_bytes);
+        let space = Arc::new(Space::open_with_mark(Arc::clone(&files), ballast_bytes, low_space_bytes));
         let (supply_files, supply_space) = (Arc::clone(&files), Arc::clone(&space));
         let supply = match segments_by {
             SegmentsBy::Committer => SegmentSupply::inline(supply_files, supply_space, random, options.segment_bytes),
@@ -140,9 +157,18 @@ impl Parts {
         let status = Arc::new(Status::new(recovered.end.last_sequence));
         let journal = Journal::new(supply, recovered.end);
         let view = recovered.view;
-        let committer = Committer::new(journal, Arc::clone(&view), Arc::clone(&status), options.group_bytes_max, clock);
+        let committer =
+            Committer::new(journal, Arc::clone(&view), Arc::clone(&status), options.group_bytes_max, clock.clone());
+        let keeper = Keeper::new(
+            Arc::clone(&files),
+            Arc::clone(&view),
+            (Arc::clone(&status), Arc::clone(&space)),
+            clock,
+            options.growth,
+            recovered.base,
+        );
         let applier = Applier::new(Arc::clone(&view), files, options.pace(), recovered.checkpointed);
-        Ok(Self { committer, applier, view, status, space })
+        Ok(Self { committer, applier, view, status, space, keeper })
     }
 }
 
@@ -153,6 +179,8 @@ pub struct Engine {
     status: Arc<Status>,
     space: Arc<Space>,
     signal: Arc<ApplierSignal>,
+    keeper_signal: Arc<KeeperSignal>,
+    holds: JournalHolds,
     batch_bytes_max: usize,
     /// `None` once the engine is closed.
     running: Mutex<Option<Running>>,
@@ -161,8 +189,18 @@ pub struct Engine {
 struct Running {
     committer: JoinHandle<Committer>,
     applier: JoinHandle<Result<(), StoreError>>,
+    keeper: JoinHandle<()>,
     /// Held as long as the directory is in use.
     lock: Option<File>,
+}
+
+/// What an engine is opened with beside files, index and options.
+struct Surroundings {
+    random: Random,
+    clock: Clock,
+    lock: Option<File>,
+    /// Where segments go that leave the journal.
+    archive: Option<Arc<dyn Files>>,
 }
 
 impl Engine {
@@ -186,7 +224,9 @@ impl Engine {
         let files = Arc::new(DiskFiles::new(&config.dir));
         let home = SledHome::new(config.dir.join(INDEX), config.cache_bytes);
         let options = EngineOptions::from_config(config);
-        Self::start(files, &home, &options, (Random::from_os(), clock), Some(lock))
+        let archive = config.archive_dir.as_ref().map(|directory| open_archive(directory)).transpose()?;
+        let surroundings = Surroundings { random: Random::from_os(), clock, lock: Some(lock), archive };
+        Self::start(files, &home, &options, surroundings)
     }
 
     /// Opens a store on any files and any index.
@@ -199,17 +239,17 @@ impl Engine {
         options: &EngineOptions,
         random: Random,
     ) -> Result<Self, StoreError> {
-        Self::start(files, home, options, (random, Clock::system()), None)
+        Self::start(files, home, options, Surroundings { random, clock: Clock::system(), lock: None, archive: None })
     }
 
     fn start(
         files: Arc<dyn Files>,
         home: &dyn IndexHome,
         options: &EngineOptions,
-        (random, clock): (Random, Clock),
-        lock: Option<File>,
+        surroundings: Surroundings,
     ) -> Result<Self, StoreError> {
-        let Parts { committer, applier, view, status, space } =
+        let Surroundings { random, clock, lock, archive } = surroundings;
+        let Parts { committer, applier, view, status, space, keeper } =
             Parts::open(files, home, options, random, SegmentsBy::Thread, clock)?;
         let bounds =
             QueueBounds { batches_max: options.queue_batches_max, memory_bytes_max: options.overlay_bytes_max };
@@ -240,7 +280,27 @@ impl Engine {
                 return Err(error);
             }
         };
-        let running = Running { committer: committer_thread, applier: applier_thread, lock };
+        let keeper = keeper.with_archive(archive);
+        let holds = keeper.holds();
+        let keeper_signal = Arc::new(KeeperSignal::default());
+        let keeper_thread = spawn("tollgate-keeper", {
+            let (keeper_signal, status) = (Arc::clone(&keeper_signal), Arc::clone(&status));
+            move || {
+                let _alarm = PanicAlarm { status: &status, queue: None };
+                keeper::run(keeper, &keeper_signal);
+            }
+        });
+        let keeper_thread = match keeper_thread {
+            Ok(thread) => thread,
+            Err(error) => {
+                queue.abort(&closed());
+                signal.abandon();
+                let _ = committer_thread.join();
+                let _ = applier_thread.join();
+                return Err(error);
+            }
+        };
+        let running = Running { committer: committer_thread, applier: applier_thread, keeper: keeper_thread, lock };
         // A batch that could never fit beside others would only ever be told to try again.
         let overlay_share = usize::try_from(options.overlay_bytes_max / 4).unwrap_or(usize::MAX);
         Ok(Self {
@@ -249,6 +309,8 @@ impl Engine {
             status,
             space,
             signal,
+            keeper_signal,
+            holds,
             batch_bytes_max: frame_bytes_max(options.segment_bytes).min(overlay_share),
             running: Mutex::new(Some(running)),
         })
@@ -268,6 +330,12 @@ impl Engine {
         dump(&self.view, made_at, sink, go_on)
     }
 
+    /// Until the answer is dropped no segment leaves the journal, such as while they are copied. Waits while one is
+    /// leaving.
+    pub fn hold_journal(&self) -> JournalHold {
+        self.holds.hold()
+    }
+
     fn enqueue(
         &self,
         batch: Batch,
@@ -275,8 +343,13 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         let request = Request::new(batch, self.batch_bytes_max, reply)?;
         self.status.check()?;
-        if request.urgency == crate::storage::Urgency::New && self.space.is_full() {
-            return Err(StoreError::Overloaded("the disk is full"));
+        if request.urgency == Urgency::New {
+            if self.space.is_low() {
+                return Err(StoreError::Overloaded(DISK_SPACE_IS_LOW));
+            }
+            if self.space.is_full() {
+                return Err(StoreError::Overloaded("the disk is full"));
+            }
         }
         self.queue.push(request, self.view.overlay().bytes())?;
         Ok(answer)
@@ -307,13 +380,21 @@ impl Store for Engine {
         let poisoned = self.status.poisoned();
         let overlay_bytes = self.view.overlay().bytes();
         Health {
-            accepts_new: poisoned.is_none() && !self.space.is_full() && self.queue.has_room(overlay_bytes),
+            accepts_new: poisoned.is_none()
+                && !self.space.is_low()
+                && !self.space.is_full()
+                && self.queue.has_room(overlay_bytes),
             poisoned,
             committed: self.status.committed(),
             applied: self.view.index().applied(),
             overlay_bytes,
             journal_bytes_written: self.status.journal_bytes_written(),
             journal_frames_written: self.status.journal_frames_written(),
+            disk: DiskHealth {
+                free_bytes: self.space.free_bytes(),
+                is_low: self.space.is_low(),
+                base: self.status.base(),
+            },
         }
     }
 
@@ -323,9 +404,12 @@ impl Store for Engine {
 
     fn close(&self) -> Result<(), StoreError> {
         let Some(running) = self.running.lock().take() else { return Ok(()) };
+        self.keeper_signal.end();
         self.queue.close(closed());
         let committer = running.committer.join();
         self.signal.finish();
+        // A panic of the keeper has poisoned the store, which is told below.
+        let _ = running.keeper.join();
         let applied = running.applier.join().unwrap_or_else(|_| Err(ended("the applier's thread panicked")));
         let sealed = match committer {
             Ok(mut committer) => committer.seal(),
@@ -344,8 +428,10 @@ impl Drop for Engine {
         let Some(running) = self.running.lock().take() else { return };
         self.queue.abort(&closed());
         self.signal.abandon();
+        self.keeper_signal.end();
         let _ = running.committer.join();
         let _ = running.applier.join();
+        let _ = running.keeper.join();
         self.view.index().close();
         drop(running.lock);
     }
@@ -396,6 +482,12 @@ impl Drop for PanicAlarm<'_> {
             queue.abort(&ended(REASON));
         }
     }
+}
+
+fn open_archive(directory: &Path) -> Result<Arc<dyn Files>, StoreError> {
+    create_private_directory(directory)
+        .map_err(|error| io_error(&format!("making the archive {}", directory.display()), &error))?;
+    Ok(Arc::new(DiskFiles::new(directory)))
 }
 
 fn take_lock(directory: &Path) -> Result<File, StoreError> {

@@ -198,6 +198,12 @@ fn time_fields(at: Timestamp) -> (u32, u16) {
     }
 }
 
+/// When the frame at the beginning of `bytes` was written, if it says. Only its header is looked at, and not whether it
+/// is right: for what does no harm when it is wrong.
+pub fn written_at(bytes: &[u8]) -> Option<Timestamp> {
+    bytes.get(..HEADER_BYTES).filter(|header| &header[..8] == MAGIC).and_then(time_at)
+}
+
 /// The time of day in a frame's header, if it has one.
 fn time_at(header: &[u8]) -> Option<Timestamp> {
     let seconds = u32_at(header, 36)?;

@@ -4,6 +4,7 @@
 //! A commit returns only when it is on disk. Reads see only what is on disk.
 
 pub mod applier;
+pub mod base;
 pub mod checkpoint;
 pub mod committer;
 pub mod dump;
@@ -15,6 +16,7 @@ pub mod held;
 pub mod index;
 pub mod index_rows;
 pub mod journal;
+pub mod keeper;
 pub mod keys;
 pub mod memory;
 pub mod overlay;
@@ -24,6 +26,7 @@ pub mod recovery;
 pub mod replay;
 pub mod request;
 pub mod reread;
+pub mod retirement;
 pub mod segments;
 pub mod sim_files;
 pub mod sled_index;
@@ -42,6 +45,11 @@ mod tests;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+
+use crate::domain::time::Timestamp;
+
+/// Why new work is refused while the disk has little room left; see [`StoreError::Overloaded`].
+pub const DISK_SPACE_IS_LOW: &str = "the disk has little room left";
 
 /// The revision of a key that is not there.
 pub const ABSENT: u64 = 0;
@@ -209,6 +217,28 @@ pub struct Row {
     pub versioned: Versioned,
 }
 
+/// The base that an index would be rebuilt from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BaseHealth {
+    /// Sequence up to which everything is in it.
+    pub from: u64,
+    /// When it was begun.
+    pub made_at: Timestamp,
+    /// Bytes of its file.
+    pub bytes: u64,
+}
+
+/// What a store takes of its disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskHealth {
+    /// Bytes that were left when it was last looked; `None` when that is not known.
+    pub free_bytes: Option<u64>,
+    /// Whether that is so little that new work is refused.
+    pub is_low: bool,
+    /// The base that the journal before it is not needed for any more.
+    pub base: Option<BaseHealth>,
+}
+
 /// How a store is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -226,6 +256,8 @@ pub struct Health {
     pub journal_bytes_written: u64,
     /// Frames written to the journal since opening, each with one sync for all commits in it.
     pub journal_frames_written: u64,
+    /// Room on the disk.
+    pub disk: DiskHealth,
 }
 
 /// Why a store did not do what it was asked.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::storage::StoreError;
 use crate::storage::applier::{Applier, ApplierPace};
+use crate::storage::base::{self, Base};
 use crate::storage::checkpoint::{self, Checkpoint};
 use crate::storage::files::Files;
 use crate::storage::index::{Index, IndexError, IndexHome};
@@ -27,6 +28,8 @@ pub struct Recovered {
     pub end: JournalEnd,
     /// Sequence up to which the index is durable.
     pub checkpointed: u64,
+    /// The base that counts.
+    pub base: Option<Base>,
 }
 
 /// Opens the index and replays what it does not have. The overlay is kept below half of `overlay_bytes_max`.
@@ -42,7 +45,8 @@ pub fn recover(files: &Arc<dyn Files>, home: &dyn IndexHome, overlay_bytes_max: 
         Checkpoint::At(sequence) => sequence,
         Checkpoint::Missing | Checkpoint::Damaged => 0,
     };
-    let recovery = Recovery { files, home, overlay_bytes_max, checkpointed };
+    let base = base::find(&**files)?;
+    let recovery = Recovery { files, home, overlay_bytes_max, checkpointed, base };
     let index = match recovery.open_index(found) {
         Ok(index) => index,
         Err(Unusable::Rebuild(reason)) => return recovery.rebuild(&reason),
@@ -63,6 +67,7 @@ struct Recovery<'a> {
     home: &'a dyn IndexHome,
     overlay_bytes_max: u64,
     checkpointed: u64,
+    base: Option<Base>,
 }
 
 enum Unusable {
@@ -105,24 +110,74 @@ impl Recovery<'_> {
                 self.checkpointed
             )));
         }
+        if let Some(first) = self.journal_begins_behind(applied) {
+            index.close();
+            return Err(Unusable::Rebuild(format!(
+                "it has everything up to sequence {applied} only, and the journal begins at {first}"
+            )));
+        }
         Ok(index)
     }
 
-    /// Makes a new index of the whole journal. The old one stays where it is until the new one is complete.
+    /// Where the journal begins, when that is too late for an index with everything up to `applied` but not for the base.
+    /// So it is when a base and a journal were put into an empty directory.
+    fn journal_begins_behind(&self, applied: u64) -> Option<u64> {
+        let base = self.base?;
+        let first = segments::list(&**self.files).ok()?.first().copied()?;
+        (applied + 1 < first && first <= base.from + 1).then_some(first)
+    }
+
+    /// Sequence up to which everything is known to have been durable, whatever the index has.
+    fn durable(&self) -> u64 {
+        self.checkpointed.max(self.base.map_or(0, |base| base.until))
+    }
+
+    /// The base to rebuild the index from; `None` when that takes the whole journal.
+    fn whole_base(&self, reason: &str, journal_first: Option<u64>) -> Result<Option<Base>, StoreError> {
+        let has_whole_journal = journal_first.is_none_or(|first| first == 1);
+        let first = journal_first.unwrap_or(1);
+        let Some(base) = self.base else {
+            if has_whole_journal {
+                return Ok(None);
+            }
+            return Err(StoreError::Corrupt(format!(
+                "the index can't be used ({reason}) and can't be rebuilt, because the journal begins at sequence {first} \
+                 instead of 1 and there is no base export in {}/. Put the missing files of {}/ or {}/ back, or restore \
+                 the data directory from a backup",
+                base::DIRECTORY,
+                segments::DIRECTORY,
+                base::DIRECTORY
+            )));
+        };
+        match base::verify(&**self.files, base.from) {
+            Ok(whole) => Ok(Some(whole)),
+            Err(error) if has_whole_journal => {
+                tracing::warn!(%error, "the base export can't be used; the whole journal is");
+                Ok(None)
+            }
+            Err(error) => Err(StoreError::Corrupt(format!(
+                "the index can't be used ({reason}) and can't be rebuilt, because the base export can't be read: {error}. \
+                 Put {} back, or the journal from sequence 1 to {} from its archive, or restore the data directory from a \
+                 backup",
+                base::path_of(base.from),
+                first - 1
+            ))),
+        }
+    }
+
+    /// Makes a new index of the base and the journal behind it, or of the whole journal. The old one stays where it is
+    /// until the new one is complete.
     fn rebuild(&self, reason: &str) -> Result<Recovered, StoreError> {
         let all = segments::list(&**self.files).map_err(|error| io_error("listing the journal", &error))?;
-        if all.first().is_some_and(|first| *first != 1) {
-            return Err(StoreError::Corrupt(format!(
-                "the index can't be used ({reason}) and can't be rebuilt, because the journal begins at sequence {} \
-                 instead of 1. Put the missing files of {}/ back, or restore the data directory from a backup",
-                all[0],
-                segments::DIRECTORY
-            )));
-        }
-        tracing::warn!(reason, segments = all.len(), "the index can't be used and is rebuilt from the journal");
+        let base = self.whole_base(reason, all.first().copied())?;
+        let after = base.map_or(0, |base| base.from);
+        tracing::warn!(reason, segments = all.len(), base = after, "the index can't be used and is rebuilt");
         // Is there anything whole to rebuild it from? The old index may be worth more than a part of the journal.
-        replay(&**self.files, ReplayRange { after: 0, durable: self.checkpointed }, &mut |_, _| Ok(()))?;
+        replay(&**self.files, ReplayRange { after, durable: self.durable() }, &mut |_, _| Ok(()))?;
         let new = self.home.open_new()?;
+        if let Some(base) = &base {
+            base::load(&**self.files, base, &*new)?;
+        }
         let (end, applied) = self.fill_new(new)?;
         self.home.adopt_new()?;
         let index = self.home.open()?;
@@ -138,12 +193,15 @@ impl Recovery<'_> {
             _ => {}
         }
         self.files.sync_directory("").map_err(|error| io_error("syncing the data directory", &error))?;
+        if let Some(base) = &base {
+            base::note(&**self.files, base)?;
+        }
         tracing::info!(sequence = applied, "the index is rebuilt");
         let view = Arc::new(View::new(Arc::new(Overlay::new(applied)), index, Arc::clone(self.files)));
-        Ok(Recovered { view, end, checkpointed: applied })
+        Ok(Recovered { view, end, checkpointed: applied, base: self.base })
     }
 
-    /// Fills a new index with the whole journal, makes it durable and closes it. Returns where the journal ends, and the
+    /// Fills a new index with what it does not have of the journal, makes it durable and closes it. Returns where the journal ends, and the
     /// sequence up to which the index has everything.
     fn fill_new(&self, new: Arc<dyn Index>) -> Result<(JournalEnd, u64), StoreError> {
         let Recovered { view, end, .. } = self.fill(new).map_err(Failure::into_store_error)?;
@@ -163,7 +221,7 @@ impl Recovery<'_> {
         let mut applier = Applier::new(Arc::clone(&view), Arc::clone(self.files), self.pace(), self.checkpointed);
         let mut index_error = None;
         let mut next_progress = applied + PROGRESS_COMMITS;
-        let range = ReplayRange { after: applied, durable: applied.max(self.checkpointed) };
+        let range = ReplayRange { after: applied, durable: applied.max(self.durable()) };
         let replayed = replay(&**self.files, range, &mut |changes, last_sequence| {
             view.overlay().add(changes, last_sequence);
             if last_sequence >= next_progress {
@@ -179,7 +237,7 @@ impl Recovery<'_> {
             Ok(())
         });
         match (replayed, index_error) {
-            (Ok(end), _) => Ok(Recovered { view, end, checkpointed: self.checkpointed }),
+            (Ok(end), _) => Ok(Recovered { view, end, checkpointed: self.checkpointed, base: self.base }),
             (Err(_), Some(error)) => Err(Failure::Index(error)),
             (Err(error), None) => Err(Failure::Journal(error)),
         }

@@ -14,8 +14,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::storage::files::{FileHandle, Files, Shortage, read_all, write_zeros};
+use crate::storage::frame::{FrameBuilder, Place};
 use crate::storage::space::Space;
 
 /// The journal's directory.
@@ -43,6 +45,26 @@ pub fn list(files: &dyn Files) -> io::Result<Vec<u64>> {
     let names = files.list(DIRECTORY)?;
     let first_sequences = names.iter().filter_map(|name| name.strip_suffix(EXTENSION)?.parse().ok());
     Ok(first_sequences.filter(|first| *first > 0).collect())
+}
+
+/// Makes a journal of nothing but the mark of a clean stop, which takes `sequence`: for a store that begins with an export
+/// of everything before it.
+///
+/// # Errors
+/// What the operating system says.
+pub fn create_sealed(files: &dyn Files, sequence: u64, at: Timestamp, random: &Random) -> io::Result<()> {
+    files.create_directory(DIRECTORY)?;
+    files.sync_directory("")?;
+    let seed = random.draw_u64();
+    let mut frame = FrameBuilder::new();
+    let (bytes, _) = frame.seal(Place { first_sequence: sequence, previous: 0, seed }, at);
+    let handle = files.create(SPARE)?;
+    handle.write_at(0, &segment_header(seed))?;
+    handle.write_at(SEGMENT_HEADER_BYTES as u64, bytes)?;
+    handle.set_length((SEGMENT_HEADER_BYTES + bytes.len()) as u64)?;
+    handle.sync_data()?;
+    files.rename(SPARE, &path_of(sequence))?;
+    files.sync_directory(DIRECTORY)
 }
 
 /// A segment that is written to.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -16,6 +16,12 @@ pub const BALLAST: &str = "BALLAST";
 pub struct Space {
     files: Arc<dyn Files>,
     ballast_bytes: u64,
+    /// With less room than this new work is refused.
+    low_space_bytes: u64,
+    /// Whether there was less when it was last looked.
+    low: AtomicBool,
+    /// Room when it was last looked; `u64::MAX` when that is not known.
+    free_bytes: AtomicU64,
     full: AtomicBool,
     /// Whether the index has no room. Only its next success shows that it has, whatever fits elsewhere.
     index_full: AtomicBool,
@@ -26,9 +32,17 @@ pub struct Space {
 impl Space {
     /// Makes the ballast unless it is there in full size. A disk without room for it counts as full.
     pub fn open(files: Arc<dyn Files>, ballast_bytes: u64) -> Self {
+        Self::open_with_mark(files, ballast_bytes, 0)
+    }
+
+    /// The same for a disk that counts as low with less than `low_space_bytes` left.
+    pub fn open_with_mark(files: Arc<dyn Files>, ballast_bytes: u64, low_space_bytes: u64) -> Self {
         let space = Self {
             files,
             ballast_bytes,
+            low_space_bytes,
+            low: AtomicBool::new(false),
+            free_bytes: AtomicU64::new(u64::MAX),
             full: AtomicBool::new(false),
             index_full: AtomicBool::new(false),
             ballast: Mutex::new(()),
@@ -37,7 +51,47 @@ impl Space {
             space.full.store(true, Ordering::Release);
             space.restore();
         }
+        space.look();
         space
+    }
+
+    /// Looks how much room the disk has. It stays low until there is a quarter more than the mark, so that it does not
+    /// change with every file.
+    pub fn look(&self) {
+        let Ok(free_bytes) = self.files.free_bytes() else { return };
+        self.free_bytes.store(free_bytes, Ordering::Release);
+        let was_low = self.low.load(Ordering::Acquire);
+        let mark =
+            if was_low { self.low_space_bytes.saturating_add(self.low_space_bytes / 4) } else { self.low_space_bytes };
+        let is_low = free_bytes < mark;
+        if is_low != was_low {
+            self.low.store(is_low, Ordering::Release);
+            if is_low {
+                tracing::warn!(
+                    free_bytes,
+                    low_space_bytes = self.low_space_bytes,
+                    "the disk has little room left: new work is refused, and what has begun is finished"
+                );
+            } else {
+                tracing::info!(free_bytes, "the disk has room again: new work is taken");
+            }
+        }
+    }
+
+    /// Whether the disk had little room left when it was last looked.
+    pub fn is_low(&self) -> bool {
+        self.low.load(Ordering::Acquire)
+    }
+
+    /// Room when it was last looked, if that is known.
+    pub fn free_bytes(&self) -> Option<u64> {
+        Some(self.free_bytes.load(Ordering::Acquire)).filter(|bytes| *bytes < u64::MAX)
+    }
+
+    /// Whether there is more room now than what is kept back for work: the mark, and the ballast once more.
+    pub fn has_room_beyond_ballast(&self) -> bool {
+        let kept_back = self.low_space_bytes.saturating_add(self.ballast_bytes);
+        self.files.free_bytes().map_or(true, |free_bytes| free_bytes >= kept_back)
     }
 
     /// Whether the disk was full when it was last asked for space.
@@ -144,6 +198,23 @@ mod tests {
         space.index_has_room();
         assert!(space.is_full(), "the ballast is missing still");
         assert!(space.restore() && !space.is_full());
+    }
+
+    #[test]
+    fn little_room_is_noticed_before_there_is_none_and_forgotten_only_when_there_is_more() {
+        let files = SimFiles::new();
+        let space = Space::open_with_mark(Arc::new(files.clone()), 10_000, 4_000);
+        assert!(!space.is_low());
+        let leave = |bytes: u64| {
+            files.set_space_bytes(Some(10_000 + bytes));
+            space.look();
+            space.is_low()
+        };
+        assert!(!leave(4_000));
+        assert!(leave(3_999));
+        assert_eq!((space.free_bytes(), space.is_full(), files.used_bytes()), (Some(3_999), false, 10_000));
+        assert!(leave(4_999), "a little more is not enough");
+        assert!(!leave(5_000));
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::storage::StoreError;
 use crate::storage::journal::Journal;
+use crate::storage::{BaseHealth, StoreError};
 
 /// Shared by all threads of an engine.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct Status {
     committed: AtomicU64,
     journal_bytes_written: AtomicU64,
     journal_frames_written: AtomicU64,
+    base: Mutex<Option<BaseHealth>>,
     failure: watch::Sender<Option<String>>,
 }
 
@@ -25,6 +27,7 @@ impl Status {
             committed: AtomicU64::new(committed),
             journal_bytes_written: AtomicU64::new(0),
             journal_frames_written: AtomicU64::new(0),
+            base: Mutex::new(None),
             failure: watch::Sender::new(None),
         }
     }
@@ -49,6 +52,16 @@ impl Status {
     /// Frames written to the journal since opening.
     pub fn journal_frames_written(&self) -> u64 {
         self.journal_frames_written.load(Ordering::Acquire)
+    }
+
+    /// Notes which base counts.
+    pub fn set_base(&self, base: Option<BaseHealth>) {
+        *self.base.lock() = base;
+    }
+
+    /// The base that counts.
+    pub fn base(&self) -> Option<BaseHealth> {
+        *self.base.lock()
     }
 
     /// From now on nothing more is acknowledged. Only the first reason counts.

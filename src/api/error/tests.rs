@@ -23,6 +23,7 @@ fn every_error() -> Vec<ApiError> {
         GatewayError::UrlNotAllowed(String::from("it is private")),
         GatewayError::NoChannelAvailable { reasons: vec![FieldError::new("stripe", "breaker open")] },
         GatewayError::Overloaded { retry_after_s: 0 },
+        GatewayError::StorageLow,
         GatewayError::ShuttingDown,
         GatewayError::Internal(String::from("sled is on fire")),
     ];

@@ -54,6 +54,15 @@ fn check_storage(config: &Config, findings: &mut Findings) {
             2048 * MIB
         ),
     );
+    findings.range("storage.low_space_bytes", storage.low_space_bytes, 0..=1024 * 1024 * MIB);
+    findings.range("storage.base_bytes", storage.base_bytes, storage.segment_bytes..=1024 * 1024 * MIB);
+    findings.range("storage.journal_keep_hours", storage.journal_keep_hours, 0..=10 * 366 * 24);
+    findings.range("storage.journal_keep_bytes", storage.journal_keep_bytes, 0..=1024 * 1024 * 1024 * MIB);
+    findings.require(
+        storage.archive_dir.as_ref().is_none_or(|archive| !archive.as_os_str().is_empty() && *archive != storage.dir),
+        "storage.archive_dir",
+        "must name another directory than storage.dir",
+    );
 }
 
 fn check_admission(config: &Config, findings: &mut Findings) {

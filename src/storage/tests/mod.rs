@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod failures;
+mod growth;
 mod index_loss;
 mod sim_files;
 
@@ -18,6 +19,7 @@ use crate::storage::committer::Committer;
 use crate::storage::engine::{EngineOptions, Parts, SegmentsBy};
 use crate::storage::files::Files;
 use crate::storage::index::MemoryIndex;
+use crate::storage::keeper::GrowthOptions;
 use crate::storage::request::Request;
 use crate::storage::segments::frame_bytes_max;
 use crate::storage::sim_files::SimFiles;
@@ -38,6 +40,7 @@ fn options() -> EngineOptions {
         checkpoint_bytes: 1 << 20,
         reopen_bytes: 1 << 20,
         ballast_bytes: 4096,
+        growth: GrowthOptions::UNBOUNDED,
     }
 }
 
@@ -53,8 +56,12 @@ impl Machine {
     }
 
     fn open(&self, seed: u64) -> Result<Parts, StoreError> {
+        self.open_with(seed, &options(), &Clock::manual(START))
+    }
+
+    fn open_with(&self, seed: u64, options: &EngineOptions, clock: &Clock) -> Result<Parts, StoreError> {
         let files: Arc<dyn Files> = Arc::new(self.files.clone());
-        Parts::open(files, &self.index, &options(), Random::seeded(seed), SegmentsBy::Committer, Clock::manual(START))
+        Parts::open(files, &self.index, options, Random::seeded(seed), SegmentsBy::Committer, clock.clone())
     }
 
     /// The power goes off.

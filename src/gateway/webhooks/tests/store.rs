@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::random::Random;
 use crate::storage::{
-    ABSENT, Batch, CommitFuture, Committed, Health, Row, Scan, Store, StoreError, Urgency, Versioned, Write,
+    ABSENT, Batch, CommitFuture, Committed, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency, Versioned, Write,
 };
 
 #[derive(Default)]
@@ -165,6 +165,7 @@ impl Store for TestStore {
             overlay_bytes: 0,
             journal_bytes_written: 0,
             journal_frames_written: 0,
+            disk: DiskHealth::default(),
         }
     }
 

@@ -161,6 +161,11 @@ impl OnEngine {
             checkpoint_bytes: 64 << 10,
             cache_bytes: 8 << 20,
             ballast_bytes: 0,
+            low_space_bytes: 0,
+            base_bytes: 1 << 40,
+            journal_keep_hours: 0,
+            journal_keep_bytes: 1 << 40,
+            archive_dir: None,
         };
         let store = Arc::new(Engine::open_dir(&storage).unwrap());
         let clock = Clock::virtual_from(START);

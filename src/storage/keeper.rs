@@ -1,0 +1,207 @@
+//! Keeps the store's growth in bounds: makes a new base when enough has been committed since the last, lets segments
+//! leave the journal, and looks whether the disk is getting full. In a thread of its own, in no hurry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::clock::Clock;
+use crate::storage::base::{self, Base};
+use crate::storage::checkpoint::{self, Checkpoint};
+use crate::storage::files::Files;
+use crate::storage::retirement::{self, KeepRule};
+use crate::storage::space::Space;
+use crate::storage::status::Status;
+use crate::storage::view::View;
+use crate::storage::{BaseHealth, StoreError};
+
+/// How often it is looked whether the disk is getting full.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How many looks there are from one look at the journal to the next.
+const LOOKS_PER_TURN: u32 = 10;
+/// How many such turns are left out after one that failed.
+const TURNS_LEFT_OUT: u32 = 5;
+/// The rest after each page of rows while a base is made.
+const PAGE_REST: Duration = Duration::from_millis(2);
+/// Pages between two looks at the disk's room while a base is made.
+const PAGES_PER_LOOK: u32 = 16;
+
+/// What bounds a store's growth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrowthOptions {
+    /// A new base is made when the journal has grown by this much since the last, or by as much as that one takes.
+    pub base_bytes: u64,
+    /// What of the journal is kept beyond that.
+    pub keep: KeepRule,
+    /// With less room than this on the disk new work is refused.
+    pub low_space_bytes: u64,
+}
+
+impl GrowthOptions {
+    /// No bounds: no bases, and everything stays in the journal.
+    pub const UNBOUNDED: Self =
+        Self { base_bytes: u64::MAX, keep: KeepRule { age: Duration::MAX, bytes_max: u64::MAX }, low_space_bytes: 0 };
+}
+
+/// Keeps segments where they are, as long as it is held.
+pub struct JournalHold(Arc<Mutex<usize>>);
+
+impl Drop for JournalHold {
+    fn drop(&mut self) {
+        *self.0.lock() -= 1;
+    }
+}
+
+/// Counts those who need the journal as it is.
+#[derive(Clone, Debug, Default)]
+pub struct JournalHolds(Arc<Mutex<usize>>);
+
+impl JournalHolds {
+    /// Until it is dropped no segment leaves the journal. Waits while one is leaving.
+    pub fn hold(&self) -> JournalHold {
+        *self.0.lock() += 1;
+        JournalHold(Arc::clone(&self.0))
+    }
+}
+
+/// The keeper without its thread: it can be stepped.
+pub struct Keeper {
+    files: Arc<dyn Files>,
+    archive: Option<Arc<dyn Files>>,
+    view: Arc<View>,
+    status: Arc<Status>,
+    space: Arc<Space>,
+    clock: Clock,
+    options: GrowthOptions,
+    holds: JournalHolds,
+    base: Option<Base>,
+}
+
+impl Keeper {
+    /// A keeper for the store in `files`. `base` is the one that counts by now.
+    pub fn new(
+        files: Arc<dyn Files>,
+        view: Arc<View>,
+        (status, space): (Arc<Status>, Arc<Space>),
+        clock: Clock,
+        options: GrowthOptions,
+        base: Option<Base>,
+    ) -> Self {
+        status.set_base(base.as_ref().map(health_of));
+        let holds = JournalHolds::default();
+        Self { files, archive: None, view, status, space, clock, options, holds, base }
+    }
+
+    /// The same, with an archive that segments are moved to instead of being deleted.
+    #[must_use]
+    pub fn with_archive(self, archive: Option<Arc<dyn Files>>) -> Self {
+        Self { archive, ..self }
+    }
+
+    /// Those who need the journal as it is.
+    pub fn holds(&self) -> JournalHolds {
+        self.holds.clone()
+    }
+
+    /// Makes a base if one is due, and lets segments go. `go_on` is asked now and then, and may rest.
+    ///
+    /// # Errors
+    /// When something can't be read or written; the store is as good as before, and the next turn tries again.
+    pub fn turn(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {
+        if self.is_base_due()? {
+            self.make_base(go_on)?;
+        }
+        let Some(base) = self.base else { return Ok(()) };
+        // Held by a hold for as long as it takes to count one more, and here for as long as segments go.
+        let holds = self.holds.0.lock();
+        if *holds > 0 {
+            return Ok(());
+        }
+        let durable = match checkpoint::read(&*self.files).map_err(|error| journal_error(&error))? {
+            Checkpoint::At(sequence) => sequence,
+            Checkpoint::Missing | Checkpoint::Damaged => return Ok(()),
+        };
+        let now = self.clock.now();
+        let retired = retirement::retire(&*self.files, self.archive.as_ref(), &base, durable, &self.options.keep, now);
+        retired.map(|_| ()).map_err(|error| journal_error(&error))
+    }
+
+    fn is_base_due(&self) -> Result<bool, StoreError> {
+        let (from, base_bytes) = self.base.map_or((0, 0), |base| (base.from, base.bytes));
+        let closed = retirement::closed(&*self.files).map_err(|error| journal_error(&error))?;
+        let new_bytes: u64 = closed.iter().filter(|segment| segment.last > from).map(|segment| segment.bytes).sum();
+        Ok(new_bytes >= self.options.base_bytes.max(base_bytes) && !self.space.is_full())
+    }
+
+    fn make_base(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {
+        let mut pages = 0;
+        let mut has_room = true;
+        let space = Arc::clone(&self.space);
+        let mut look_and_go_on = || {
+            pages += 1;
+            // What is written here must not be what fills the disk.
+            has_room = pages % PAGES_PER_LOOK != 0 || space.has_room_beyond_ballast();
+            has_room && go_on()
+        };
+        let made = base::make(&*self.files, &self.view, self.clock.now(), &mut look_and_go_on)?;
+        if !has_room {
+            return Err(StoreError::Overloaded("the disk has no room for another base export"));
+        }
+        if let Some(base) = made {
+            tracing::info!(from = base.from, bytes = base.bytes, "a base export was made");
+            self.base = Some(base);
+            self.status.set_base(Some(health_of(&base)));
+        }
+        Ok(())
+    }
+}
+
+fn health_of(base: &Base) -> BaseHealth {
+    BaseHealth { from: base.from, made_at: base.made_at, bytes: base.bytes }
+}
+
+/// Ends the keeper's thread.
+#[derive(Debug, Default)]
+pub struct KeeperSignal {
+    is_ending: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl KeeperSignal {
+    /// Ends the thread as soon as possible.
+    pub fn end(&self) {
+        *self.is_ending.lock() = true;
+        self.changed.notify_all();
+    }
+
+    /// Rests; false when the thread is to end.
+    fn rest(&self, timeout: Duration) -> bool {
+        let mut is_ending = self.is_ending.lock();
+        if !*is_ending {
+            self.changed.wait_for(&mut is_ending, timeout);
+        }
+        !*is_ending
+    }
+}
+
+/// The keeper's thread, until it is told to end or the store has failed.
+pub fn run(mut keeper: Keeper, signal: &KeeperSignal) {
+    let mut looks_left = LOOKS_PER_TURN;
+    while signal.rest(LOOK_INTERVAL) && keeper.status.check().is_ok() {
+        keeper.space.look();
+        looks_left = looks_left.saturating_sub(1);
+        if looks_left > 0 {
+            continue;
+        }
+        looks_left = LOOKS_PER_TURN;
+        if let Err(error) = keeper.turn(&mut || signal.rest(PAGE_REST)) {
+            tracing::warn!(%error, "the journal could not be shortened; tried again later");
+            looks_left = LOOKS_PER_TURN * TURNS_LEFT_OUT;
+        }
+    }
+}
+
+fn journal_error(error: &std::io::Error) -> StoreError {
+    StoreError::Io { context: "shortening the journal".to_owned(), message: error.to_string() }
+}

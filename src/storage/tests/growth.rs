@@ -1,0 +1,312 @@
+//! Bases of the journal: what may leave it, and what is left to recover from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::random::Random;
+use crate::storage::base::{self, BASE};
+use crate::storage::conformance;
+use crate::storage::engine::{Engine, EngineOptions, Parts};
+use crate::storage::files::Files;
+use crate::storage::index::MemoryIndex;
+use crate::storage::keeper::GrowthOptions;
+use crate::storage::retirement::KeepRule;
+use crate::storage::segments;
+use crate::storage::sim_files::SimFiles;
+use crate::storage::tests::{Machine, START, contents, everything, options, put, step};
+use crate::storage::{Batch, DISK_SPACE_IS_LOW, Store, StoreError};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const KEYS: usize = 300;
+
+type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn growing(age: Duration, bytes_max: u64) -> EngineOptions {
+    let growth = GrowthOptions { base_bytes: 1, keep: KeepRule { age, bytes_max }, low_space_bytes: 0 };
+    EngineOptions { growth, ..options() }
+}
+
+/// Opens a machine that keeps nothing of the journal longer than it must.
+fn open(machine: &Machine, seed: u64) -> Result<Parts, StoreError> {
+    machine.open_with(seed, &growing(Duration::ZERO, u64::MAX), &Clock::manual(START))
+}
+
+/// Overwrites all keys, deletes some, and appends to a stream.
+fn write(parts: &mut Parts, generation: u8) {
+    for first in (0..KEYS).step_by(10) {
+        let mut batches: Vec<Batch> =
+            (first..first + 10).map(|key| put(&format!("key/{key:04}"), &[generation; 60])).collect();
+        if first % 30 == 0 {
+            let mut batch = Batch::new();
+            batch.delete(format!("key/{:04}", (first + usize::from(generation)) % KEYS).into_bytes());
+            batch.append(b"stream/".to_vec(), vec![generation]);
+            batches.push(batch);
+        }
+        step(&mut parts.committer, batches).into_iter().for_each(|answer| {
+            answer.unwrap();
+        });
+    }
+}
+
+fn seen(parts: &Parts) -> Contents {
+    contents(parts.view.scan(&everything()).unwrap())
+}
+
+/// A machine whose journal has lost its beginning to a base, and what is in it.
+fn with_base() -> (Machine, Contents) {
+    let machine = Machine::new();
+    let mut parts = open(&machine, 1).unwrap();
+    (1..4).for_each(|generation| write(&mut parts, generation));
+    parts.applier.turn(true).unwrap();
+    parts.keeper.turn(&mut || true).unwrap();
+    assert!(first_segment(&machine) > 1);
+    write(&mut parts, 4);
+    let contents = seen(&parts);
+    (machine, contents)
+}
+
+fn first_segment(machine: &Machine) -> u64 {
+    segments::list(&machine.files).unwrap()[0]
+}
+
+fn refusal(machine: &Machine) -> String {
+    match open(machine, 9).map(|_| ()) {
+        Err(StoreError::Corrupt(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_index_that_is_lost_is_rebuilt_from_the_base_and_the_journal_behind_it() {
+    let (machine, expected) = with_base();
+    machine.index.clear();
+    let mut parts = open(&machine, 2).unwrap();
+    assert!(seen(&parts) == expected);
+    // Numbers of streams go on.
+    let mut batch = Batch::new();
+    batch.append(b"stream/".to_vec(), vec![9]);
+    let committed = step(&mut parts.committer, vec![batch]).remove(0).unwrap();
+    assert_eq!(committed.numbers, [41]);
+}
+
+#[test]
+fn a_base_made_while_rows_change_is_exact_once_the_journal_is_replayed() {
+    let machine = Machine::new();
+    let mut parts = open(&machine, 1).unwrap();
+    (1..4).for_each(|generation| write(&mut parts, generation));
+    parts.applier.turn(true).unwrap();
+    let Parts { mut committer, mut applier, view, mut keeper, status, .. } = parts;
+    let mut pages = 0;
+    keeper
+        .turn(&mut || {
+            pages += 1;
+            // One row that the scan has passed, one that it has still to come to, one more, and one less.
+            let mut batch = put("key/0000", &[100 + pages; 60]);
+            batch.put(b"key/9999".to_vec(), vec![pages]);
+            batch.put(vec![b'a', pages], vec![pages]);
+            batch.delete(format!("key/{:04}", 50 * usize::from(pages)).into_bytes());
+            step(&mut committer, vec![batch]).remove(0).unwrap();
+            applier.pass().unwrap();
+            true
+        })
+        .unwrap();
+    assert!(pages >= 2, "several pages");
+    assert!(status.base().unwrap().from < status.committed());
+    let expected = contents(view.scan(&everything()).unwrap());
+    machine.index.clear();
+    assert!(seen(&open(&machine, 2).unwrap()) == expected);
+}
+
+#[test]
+fn a_crash_at_any_moment_of_it_loses_nothing() {
+    let mut has_ended = false;
+    for syncs in 0.. {
+        let (machine, expected) = with_base();
+        let mut parts = open(&machine, 2).unwrap();
+        write(&mut parts, 5);
+        parts.applier.turn(true).unwrap();
+        let expected = if seen(&parts) == expected { panic!("nothing changed") } else { seen(&parts) };
+        machine.files.power_off_after_syncs(syncs);
+        has_ended |= parts.keeper.turn(&mut || true).is_ok();
+        drop(parts);
+        let random = Random::seeded(syncs);
+        machine.crash(&random);
+        if random.draw_u64().is_multiple_of(2) {
+            machine.index.clear();
+        }
+        let parts = open(&machine, 3).unwrap_or_else(|error| panic!("after {syncs} syncs: {error}"));
+        assert!(seen(&parts) == expected, "after {syncs} syncs");
+        if has_ended {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_segment_stays_until_the_index_is_durable_behind_it() {
+    let machine = Machine::new();
+    let mut parts = open(&machine, 1).unwrap();
+    write(&mut parts, 1);
+    parts.keeper.turn(&mut || true).unwrap();
+    assert!(parts.status.base().is_some());
+    assert_eq!(first_segment(&machine), 1, "there is no checkpoint");
+    parts.applier.turn(true).unwrap();
+    parts.keeper.turn(&mut || true).unwrap();
+    assert!(first_segment(&machine) > 1);
+    let all = segments::list(&machine.files).unwrap();
+    assert!(*all.last().unwrap() <= parts.status.committed(), "the last one never goes");
+}
+
+#[test]
+fn what_is_young_stays_unless_there_is_too_much_of_it() {
+    let run = |bytes_max: u64| {
+        let (machine, clock) = (Machine::new(), Clock::manual(START));
+        let mut parts = machine.open_with(1, &growing(HOUR, bytes_max), &clock).unwrap();
+        write(&mut parts, 1);
+        clock.advance(HOUR / 2);
+        let later = parts.status.committed();
+        write(&mut parts, 2);
+        parts.applier.turn(true).unwrap();
+        parts.keeper.turn(&mut || true).unwrap();
+        let before = first_segment(&machine);
+        clock.advance(HOUR * 2 / 3);
+        parts.keeper.turn(&mut || true).unwrap();
+        (before, first_segment(&machine), later)
+    };
+    let (before, after, later) = run(u64::MAX);
+    assert_eq!(before, 1, "all are young");
+    assert!(after > 1 && after <= later + 1, "of the first half all but what may be of the second are old");
+    let (before, _, _) = run(3 * 4096);
+    assert!(before > 1, "the oldest went before their time");
+}
+
+#[test]
+fn nothing_leaves_while_somebody_holds_the_journal() {
+    let machine = Machine::new();
+    let mut parts = open(&machine, 1).unwrap();
+    write(&mut parts, 1);
+    parts.applier.turn(true).unwrap();
+    let hold = parts.keeper.holds().hold();
+    parts.keeper.turn(&mut || true).unwrap();
+    assert_eq!(first_segment(&machine), 1);
+    drop(hold);
+    parts.keeper.turn(&mut || true).unwrap();
+    assert!(first_segment(&machine) > 1);
+}
+
+#[test]
+fn segments_are_whole_in_the_archive_before_they_leave() {
+    let machine = Machine::new();
+    let archive = SimFiles::new();
+    let mut parts = open(&machine, 1).unwrap();
+    write(&mut parts, 1);
+    let expected = seen(&parts);
+    parts.applier.turn(true).unwrap();
+    parts.keeper = parts.keeper.with_archive(Some(Arc::new(archive.clone())));
+    let before = segments::list(&machine.files).unwrap();
+    archive.fail_sync_after(2);
+    assert!(parts.keeper.turn(&mut || true).is_err());
+    parts.keeper.turn(&mut || true).unwrap();
+    archive.crash(&Random::seeded(1));
+    let (archived, left) = (segments::list(&archive).unwrap(), segments::list(&machine.files).unwrap());
+    assert!(!archived.is_empty());
+    assert_eq!([archived.as_slice(), left.as_slice()].concat(), before);
+    // Put back, they are a whole journal again.
+    for first in archived {
+        let path = segments::path_of(first);
+        let bytes = crate::storage::files::read_all(&*archive.open(&path).unwrap()).unwrap();
+        let handle = machine.files.create(&path).unwrap();
+        handle.write_at(0, &bytes).unwrap();
+    }
+    machine.files.remove(BASE).unwrap();
+    machine.files.remove(&base::path_of(base::find(&machine.files).unwrap().unwrap().from)).unwrap();
+    machine.index.clear();
+    assert!(seen(&open(&machine, 2).unwrap()) == expected);
+}
+
+#[test]
+fn a_damaged_base_is_refused_when_it_is_needed_and_no_matter_otherwise() {
+    for part in 0..8 {
+        let (machine, expected) = with_base();
+        let base = base::find(&machine.files).unwrap().unwrap();
+        machine.files.flip_bit(&base::path_of(base.from), base.bytes * part / 8 + 7, 1).unwrap();
+        assert!(seen(&open(&machine, 2).unwrap()) == expected);
+        machine.index.clear();
+        let message = refusal(&machine);
+        assert!(message.contains(&base::path_of(base.from)) && message.contains("restore"), "{message}");
+    }
+}
+
+#[test]
+fn a_base_that_is_missing_is_refused_when_it_is_needed() {
+    let (machine, expected) = with_base();
+    let base = base::find(&machine.files).unwrap().unwrap();
+    machine.files.remove(&base::path_of(base.from)).unwrap();
+    assert!(seen(&open(&machine, 2).unwrap()) == expected);
+    machine.index.clear();
+    assert!(open(&machine, 2).is_err());
+    machine.files.remove(BASE).unwrap();
+    assert!(refusal(&machine).contains("base/"));
+}
+
+#[test]
+fn the_newest_whole_base_counts_when_nothing_says_which() {
+    let (machine, expected) = with_base();
+    machine.files.flip_bit(BASE, 9, 1).unwrap();
+    machine.index.clear();
+    assert!(seen(&open(&machine, 2).unwrap()) == expected);
+    assert!(machine.files.open(BASE).is_ok());
+}
+
+#[test]
+fn a_store_can_begin_with_an_export() {
+    let source = Machine::new();
+    let mut parts = open(&source, 1).unwrap();
+    write(&mut parts, 1);
+    let (summary, bytes) = crate::storage::dump::dump(&parts.view, START, Vec::new(), &mut || true).unwrap().unwrap();
+    let machine = Machine::new();
+    machine.files.create_directory(base::DIRECTORY).unwrap();
+    let handle = machine.files.create(&base::path_of(summary.header.from)).unwrap();
+    handle.write_at(0, &bytes).unwrap();
+    segments::create_sealed(&machine.files, summary.until + 1, START, &Random::seeded(3)).unwrap();
+    for opening in 0..2 {
+        let mut copy = open(&machine, 2).unwrap();
+        assert!(seen(&copy) == seen(&parts), "opening {opening}");
+        assert_eq!(copy.status.committed(), summary.until + 1 + opening);
+        step(&mut copy.committer, vec![put("key/0007", &[1; 60])]).remove(0).unwrap();
+    }
+}
+
+#[test]
+fn a_journal_that_ends_before_the_base_is_exact_is_refused() {
+    let (machine, _) = with_base();
+    let last = *segments::list(&machine.files).unwrap().last().unwrap();
+    machine.files.remove(&segments::path_of(last)).unwrap();
+    machine.index.clear();
+    let base = base::find(&machine.files).unwrap().unwrap();
+    if base.until >= last {
+        assert!(refusal(&machine).contains("missing"));
+    }
+    // All of them: the base alone is not enough, because nobody can tell what came after it.
+    for first in segments::list(&machine.files).unwrap() {
+        machine.files.remove(&segments::path_of(first)).unwrap();
+    }
+    assert!(refusal(&machine).contains("missing"));
+}
+
+#[tokio::test]
+async fn new_work_is_refused_while_room_is_low_and_what_has_begun_is_finished() {
+    let files = SimFiles::new();
+    let growth = GrowthOptions { low_space_bytes: 1 << 20, ..GrowthOptions::UNBOUNDED };
+    let options = EngineOptions { growth, ..conformance::options() };
+    files.set_space_bytes(Some(options.segment_bytes * 4 + options.ballast_bytes - 1));
+    let engine = Engine::open(Arc::new(files.clone()), &MemoryIndex::new(), &options, Random::seeded(1)).unwrap();
+    assert!(engine.health().disk.is_low && !engine.health().accepts_new);
+    assert_eq!(engine.commit(put("a", b"1")).await, Err(StoreError::Overloaded(DISK_SPACE_IS_LOW)));
+    let mut batch = Batch::finishing();
+    batch.put(b"b".to_vec(), b"2".to_vec());
+    engine.commit(batch).await.unwrap();
+    assert!(files.open("BALLAST").is_ok(), "it was not needed");
+    engine.close().unwrap();
+}
