@@ -6,7 +6,7 @@ mod common;
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::admin::{channels, hold, keys, merchants, sandbox};
+use crate::api::admin::{channels, hold, keys, merchants, sandbox, store};
 use crate::api::{events, limits, open, payments, quotes, refunds, webhooks};
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
 
@@ -109,7 +109,7 @@ pub(crate) struct ReasonSchema {
         webhooks::cancel_notification,
         events::list,
         merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
-        keys::create, keys::delete, channels::list, hold::read, hold::confirm, sandbox::get, sandbox::put, sandbox::ledger,
+        keys::create, keys::delete, channels::list, hold::read, hold::confirm, store::begin, store::read, sandbox::get, sandbox::put, sandbox::ledger,
         open::alive, open::ready, open::document,
     ),
     components(schemas(ErrorSchema)),

@@ -18,6 +18,7 @@ mod sandbox;
 mod serve;
 mod signals;
 mod signer;
+mod store;
 mod table;
 
 #[cfg(test)]
@@ -60,6 +61,8 @@ enum Command {
     Merchant(merchant::Arguments),
     /// List channels; make the sandbox's emulators misbehave.
     Channel(channel::Arguments),
+    /// Back up, restore and check the store; end the hold after a restore.
+    Store(store::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
@@ -112,6 +115,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Request(arguments) => request::run(arguments, context).await,
         Command::Merchant(arguments) => merchant::run(arguments, context).await,
         Command::Channel(arguments) => channel::run(arguments, context).await,
+        Command::Store(arguments) => store::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
         Command::Openapi => openapi::run(),
     }

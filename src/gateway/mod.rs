@@ -8,6 +8,7 @@ pub mod admin_tokens;
 pub mod admission;
 pub mod answer;
 pub mod auth;
+pub mod backups;
 pub mod channels;
 pub mod command;
 pub(crate) mod core;
@@ -44,6 +45,7 @@ use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::admission::{Admission, Refusal};
 use crate::gateway::answer::{Answered, StoredAnswer};
 use crate::gateway::auth::{Authentication, Caller, Credentials};
+use crate::gateway::backups::Backups;
 use crate::gateway::channels::{ChannelSet, ChannelsError};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
@@ -133,6 +135,7 @@ struct Inner {
     payments: Payments,
     refunds: Refunds,
     hold: Hold,
+    backups: Backups,
     webhooks: Webhooks,
     router: RouterHandle,
     directory: MerchantDirectory,
@@ -154,7 +157,9 @@ impl Gateway {
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
-        let store = open_store(&config, clock.clone()).await?;
+        let engine = open_store(&config, clock.clone()).await?;
+        let backups = Backups::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
+        let store: Arc<dyn Store> = engine;
         let installation = Installation::open(store.as_ref(), &config, random.clone()).await?;
         let admin_tokens = admin_tokens::open(&config.storage.dir, &variable, &random)?;
         let provider_keys = installation.provider_keys();
@@ -196,6 +201,7 @@ impl Gateway {
             merchants: Merchants::new(core.clone(), limits_changed),
             refunds: Refunds::new(payments.clone()),
             hold,
+            backups,
             payments,
             webhooks,
             router,
@@ -313,6 +319,11 @@ impl Gateway {
         &self.0.refunds
     }
 
+    /// Backups of the running store.
+    pub fn backups(&self) -> &Backups {
+        &self.0.backups
+    }
+
     /// The hold after a restore, if there is one.
     pub fn hold(&self) -> &Hold {
         &self.0.hold
@@ -403,7 +414,7 @@ impl Gateway {
     }
 }
 
-async fn open_store(config: &Config, clock: Clock) -> Result<Arc<dyn Store>, OpenError> {
+async fn open_store(config: &Config, clock: Clock) -> Result<Arc<Engine>, OpenError> {
     let storage = config.storage.clone();
     let opened = tokio::task::spawn_blocking(move || Engine::open_dir_by(&storage, clock)).await;
     let engine = opened.map_err(|error| StoreError::Corrupt(format!("opening the store: {error}")))??;

@@ -4,6 +4,7 @@
 //! A commit returns only when it is on disk. Reads see only what is on disk.
 
 pub mod applier;
+pub mod backup;
 pub mod base;
 pub mod checkpoint;
 pub mod committer;
@@ -26,6 +27,7 @@ pub mod recovery;
 pub mod replay;
 pub mod request;
 pub mod reread;
+pub mod restore;
 pub mod retirement;
 pub mod segments;
 pub mod sim_files;

@@ -6,6 +6,7 @@ pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod merchants;
 pub(crate) mod sandbox;
+pub(crate) mod store;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -98,5 +99,6 @@ pub(crate) fn routes() -> Routes {
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
     let routes = hold::add_routes(routes);
+    let routes = store::add_routes(routes);
     sandbox::add_routes(routes)
 }
