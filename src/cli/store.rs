@@ -13,11 +13,7 @@ use super::failure::{Failure, Outcome};
 use super::output;
 use super::table::{Column, table};
 use crate::domain::time::Timestamp;
-use crate::storage::StoreError;
-use crate::storage::backup::{self, Manifest, Progress, Until};
-use crate::storage::engine::take_lock;
-use crate::storage::files::DiskFiles;
-use crate::storage::restore::restore;
+use crate::gateway::backups::{self, Manifest, Progress, StoreError, Until};
 
 /// Wait between two looks at a backup that a gateway makes.
 const LOOK_WAIT: Duration = Duration::from_millis(500);
@@ -75,7 +71,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         Action::Backup { destination, offline: false } => backup_online(&admin, &destination, context).await?,
         Action::Restore { backup, until } => restore_into(&admin, &backup, until, context)?,
         Action::Verify { backup } => {
-            let manifest = backup::verify(&backup, &mut shown("verified")).map_err(failure)?;
+            let manifest = backups::verify(&backup, &mut shown("verified")).map_err(failure)?;
             output::line(&format!("{} is whole: {}", backup.display(), described(&manifest)))?;
         }
         Action::Hold => {
@@ -99,9 +95,7 @@ fn backup_offline(admin: &AdminArguments, destination: &Path, context: &Context)
             directory.display()
         )));
     }
-    let _lock = take_lock(&directory).map_err(failure)?;
-    let files = DiskFiles::new(&directory);
-    let written = backup::write(&files, destination, None, context.clock.now(), &mut shown("copied"));
+    let written = backups::write_offline(&directory, destination, context.clock.now(), &mut shown("copied"));
     say_backed_up(destination, &described(&written.map_err(failure)?))
 }
 
@@ -134,7 +128,8 @@ fn say_backed_up(destination: &Path, range: &str) -> Result<(), Failure> {
 
 fn restore_into(admin: &AdminArguments, backup: &Path, until: Option<Until>, context: &Context) -> Result<(), Failure> {
     let directory = admin.data_directory(context)?;
-    let restored = restore(backup, &directory, until, context.clock.now(), &mut shown("verified")).map_err(failure)?;
+    let restored =
+        backups::restore(backup, &directory, until, context.clock.now(), &mut shown("verified")).map_err(failure)?;
     output::line(&format!(
         "restored {} up to sequence {} of {}",
         directory.display(),

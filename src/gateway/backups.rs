@@ -8,11 +8,30 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Clock;
+use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
-use crate::storage::backup::{self, Progress};
-use crate::storage::engine::Engine;
+use crate::storage::Store;
+use crate::storage::backup;
+use crate::storage::engine::{Engine, take_lock};
 use crate::storage::files::DiskFiles;
-use crate::storage::{Store, StoreError};
+
+pub use crate::storage::StoreError;
+pub use crate::storage::backup::{Manifest, OnProgress, Progress, Until, verify};
+pub use crate::storage::restore::{Restored, restore};
+
+/// Backs up a data directory that nobody has open.
+///
+/// # Errors
+/// [`StoreError::Io`] when somebody has it open, and as for [`backup::write`].
+pub fn write_offline(
+    directory: &Path,
+    destination: &Path,
+    now: Timestamp,
+    on_progress: OnProgress<'_>,
+) -> Result<Manifest, StoreError> {
+    let _lock = take_lock(directory)?;
+    backup::write(&DiskFiles::new(directory), destination, None, now, on_progress)
+}
 
 /// A backup, as the operator sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -106,7 +125,7 @@ impl Shared {
         }
     }
 
-    fn write(&self, destination: &Path) -> Result<backup::Manifest, StoreError> {
+    fn write(&self, destination: &Path) -> Result<Manifest, StoreError> {
         // What is copied must not leave the journal meanwhile.
         let _hold = self.engine.hold_journal();
         let committed = self.engine.health().committed;
