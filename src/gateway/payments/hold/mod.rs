@@ -9,8 +9,6 @@
 mod charges;
 mod refunds;
 mod report;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
