@@ -1,7 +1,7 @@
 //! The only reader of the clocks. Everything else takes a [`Clock`], or better, the reading itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::{Monotonic, Timestamp};
@@ -18,8 +18,8 @@ enum Source {
     Virtual {
         start: Timestamp,
         started: tokio::time::Instant,
-        /// How far the time of day was set back since.
-        behind_ms: AtomicU64,
+        /// How far the time of day was set forward since; negative for back.
+        ahead_ms: AtomicI64,
     },
     /// Moves only when it is told to.
     Manual { start_ms: i64, now_ms: AtomicI64 },
@@ -33,7 +33,7 @@ impl Clock {
 
     /// A clock that stands at `start` now and moves with tokio's clock, which tests pause and advance.
     pub fn virtual_from(start: Timestamp) -> Self {
-        Self(Arc::new(Source::Virtual { start, started: tokio_now(), behind_ms: AtomicU64::new(0) }))
+        Self(Arc::new(Source::Virtual { start, started: tokio_now(), ahead_ms: AtomicI64::new(0) }))
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
@@ -45,9 +45,9 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Source::System { .. } => system_now(),
-            Source::Virtual { start, started, behind_ms } => {
-                let behind = Duration::from_millis(behind_ms.load(Ordering::SeqCst));
-                start.plus(tokio_now().duration_since(*started)).minus(behind)
+            Source::Virtual { start, started, ahead_ms } => {
+                let steady = start.plus(tokio_now().duration_since(*started));
+                Timestamp::from_unix_ms(steady.unix_ms().saturating_add(ahead_ms.load(Ordering::SeqCst)))
             }
             Source::Manual { now_ms, .. } => Timestamp::from_unix_ms(now_ms.load(Ordering::SeqCst)),
         }
@@ -68,8 +68,15 @@ impl Clock {
     /// Sets a virtual clock's time of day back, as an operator or a time server does; its steady time goes on. Does nothing
     /// to the others.
     pub fn set_back(&self, by: Duration) {
-        if let Source::Virtual { behind_ms, .. } = &*self.0 {
-            behind_ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        if let Source::Virtual { ahead_ms, .. } = &*self.0 {
+            ahead_ms.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Sets a virtual clock's time of day forward; its steady time goes on. Does nothing to the others.
+    pub fn set_forward(&self, by: Duration) {
+        if let Source::Virtual { ahead_ms, .. } = &*self.0 {
+            ahead_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
         }
     }
 

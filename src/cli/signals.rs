@@ -11,6 +11,9 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// By default a write beyond the largest file that is allowed ends the process. Taken over, it fails like one on a
+    /// full disk, and what has begun can be finished.
+    _file_too_large: Signal,
 }
 
 /// What is asked for.
@@ -23,13 +26,14 @@ pub(super) enum Asked {
 }
 
 impl Signals {
-    /// Takes SIGTERM, SIGINT and SIGHUP over from their default, which ends the process at once.
+    /// Takes SIGTERM, SIGINT, SIGHUP and SIGXFSZ over from their default, which ends the process at once.
     pub(super) fn listen() -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::Failed(format!("signals can't be listened for: {error}"));
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
             hang_up: signal(SignalKind::hangup()).map_err(failed)?,
+            _file_too_large: signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(failed)?,
         })
     }
 

@@ -39,13 +39,18 @@ impl ChannelSet {
         sandbox_urls: &BTreeMap<String, String>,
         variable: &dyn Fn(&str) -> Option<String>,
         clock: &Clock,
-    ) -> Result<Self, ChannelsError> {
+    ) -> Result<BTreeMap<ChannelName, Arc<dyn Channel>>, ChannelsError> {
         let mut channels = BTreeMap::new();
         for (name, channel_config) in &config.channels {
             let channel = build_one(name, channel_config, sandbox_urls, variable, clock)?;
             channels.insert(ChannelName::new(name.as_str()), channel);
         }
-        Ok(Self(channels))
+        Ok(channels)
+    }
+
+    /// These channels.
+    pub(crate) fn new(channels: BTreeMap<ChannelName, Arc<dyn Channel>>) -> Self {
+        Self(channels)
     }
 
     /// Channels that a test has made.

@@ -237,6 +237,19 @@ impl Reservation {
         Ok(Some(index))
     }
 
+    /// Adds to `batch` what is answered to a request that is over with it. Returns false when it has no key.
+    pub(crate) fn answer(
+        &self,
+        batch: &mut Batch,
+        object_no: &str,
+        answer: &StoredAnswer,
+        now: Timestamp,
+    ) -> Result<bool, GatewayError> {
+        let Some(slot) = &self.0 else { return Ok(false) };
+        slot.answer(batch, object_no, answer, now)?;
+        Ok(true)
+    }
+
     /// The place for the answer, once the batch of [`Reservation::begin`] was committed as `sequence`.
     pub(crate) fn committed(self, sequence: u64) -> Option<Slot> {
         self.0.map(|slot| Slot { revision: sequence, ..slot })

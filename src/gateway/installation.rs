@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::config::{Config, Mode};
+use crate::config::Mode;
+use crate::gateway::outside::MasterKey;
 use crate::random::Random;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::vault::{Vault, VaultError};
@@ -60,28 +61,32 @@ pub(crate) struct Installation {
 
 impl Installation {
     /// Opens the installation that the store holds, or makes it.
-    pub(crate) async fn open(store: &dyn Store, config: &Config, random: Random) -> Result<Self, InstallationError> {
-        let key_file = config.security.master_key_file.clone().unwrap_or_else(|| config.storage.dir.join("master.key"));
+    pub(crate) async fn open(
+        store: &dyn Store,
+        mode: Mode,
+        master_key: &MasterKey,
+        random: Random,
+    ) -> Result<Self, InstallationError> {
         match store.get(&keys::installation(KEY))? {
             Some(stored) => {
                 let record: InstallationRecord = decode(&stored.value)?;
-                if record.mode != config.mode {
+                if record.mode != mode {
                     return Err(InstallationError::OtherMode {
                         stored: mode_name(record.mode),
-                        configured: mode_name(config.mode),
+                        configured: mode_name(mode),
                     });
                 }
-                let vault = Vault::open(&key_file, true, random)?;
+                let vault = master_key.open(true, random)?;
                 vault.unseal(CANARY_IDENTITY, &record.canary)?;
                 Ok(Self { id: record.id, vault })
             }
             None => {
-                let vault = Vault::open(&key_file, false, random.clone())?;
+                let vault = master_key.open(false, random.clone())?;
                 let mut id = [0_u8; 16];
                 random.fill(&mut id);
                 let id = hex::encode(id);
                 let canary = vault.seal(CANARY_IDENTITY, CANARY)?;
-                let record = InstallationRecord { id: id.clone(), mode: config.mode, canary };
+                let record = InstallationRecord { id: id.clone(), mode, canary };
                 let mut batch = Batch::new();
                 batch.insert(keys::installation(KEY), encode(&record)?);
                 store.commit(batch).await?;

@@ -4,7 +4,6 @@
 //! charged to each merchant as used.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -19,7 +18,8 @@ use crate::domain::ids::MerchantId;
 use crate::domain::limit::{DAYS_KEPT, DayUsage, LimiterSnapshot, UnseenSpan};
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
-use crate::storage::whole_file::WholeFile;
+use crate::gateway::outside::DiskWork;
+use crate::storage::whole_file::WholeFiles;
 
 /// The windows' file in the data directory.
 const WINDOWS: &str = "windows";
@@ -46,12 +46,8 @@ pub(super) struct LimitSnapshots {
     changed: AtomicBool,
     /// Whether the last files have been written. Held while they are, so that one writing does not cross another.
     finished: tokio::sync::Mutex<bool>,
-    files: Arc<Files>,
-}
-
-struct Files {
-    windows: WholeFile,
-    heartbeat: WholeFile,
+    files: Arc<dyn WholeFiles>,
+    disk_work: DiskWork,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,12 +71,15 @@ struct Heartbeat {
 impl LimitSnapshots {
     /// Reads what the process before has left, and notes that this one is running: from now on the stop is not clean
     /// until [`LimitSnapshots::write_final`]. Nothing may be admitted before.
-    pub(super) async fn open(dir: &Path, limits: &LimitsConfig, now: Timestamp) -> Arc<Self> {
+    pub(super) async fn open(
+        files: Arc<dyn WholeFiles>,
+        disk_work: DiskWork,
+        limits: &LimitsConfig,
+        now: Timestamp,
+    ) -> Arc<Self> {
         let interval = Duration::from_millis(limits.snapshot_interval_ms);
-        let file = |name| WholeFile::new(dir.join(name));
-        let files = Files { windows: file(WINDOWS), heartbeat: file(HEARTBEAT) };
-        let windows: Option<Windows> = read(&files.windows);
-        let unseen = unseen(read(&files.heartbeat), windows.as_ref(), interval, now);
+        let windows: Option<Windows> = read(files.as_ref(), WINDOWS);
+        let unseen = unseen(read(files.as_ref(), HEARTBEAT), windows.as_ref(), interval, now);
         let snapshots = Arc::new(Self {
             snapshots: windows.map(|windows| windows.merchants).unwrap_or_default().into_iter().collect(),
             snapshots_max: limits.merchants_active_max.saturating_mul(KEPT_PER_ACTIVE),
@@ -89,7 +88,8 @@ impl LimitSnapshots {
             room_made_at_ms: AtomicI64::new(i64::MIN),
             changed: AtomicBool::new(true),
             finished: tokio::sync::Mutex::new(false),
-            files: Arc::new(files),
+            files,
+            disk_work,
         });
         snapshots.write(now).await;
         snapshots
@@ -131,7 +131,7 @@ impl LimitSnapshots {
         });
         let heartbeat = Heartbeat { clean, complete_until, alive_at: now, unseen: recent(self.unseen.clone(), now) };
         let files = Arc::clone(&self.files);
-        let written = tokio::task::spawn_blocking(move || files.write(windows.as_ref(), &heartbeat)).await;
+        let written = self.disk_work.run(move || write_down(files.as_ref(), windows.as_ref(), &heartbeat)).await;
         if let Ok(Err(error)) = written {
             // They are missing in the file, whatever else changes.
             self.changed.store(true, Ordering::SeqCst);
@@ -172,26 +172,24 @@ impl LimiterSnapshots for LimitSnapshots {
     }
 }
 
-impl Files {
-    /// Writes the windows first: the heartbeat says up to when they are complete. Without a heartbeat the next process
-    /// takes everything since the windows for unseen, so when it can't be written there must not be an old one.
-    fn write(&self, windows: Option<&Windows>, heartbeat: &Heartbeat) -> std::io::Result<()> {
-        let written = windows
-            .map_or(Ok(()), |windows| self.windows.write(&serde_json::to_vec(windows)?))
-            .and_then(|()| self.heartbeat.write(&serde_json::to_vec(heartbeat)?));
-        if written.is_err() {
-            self.heartbeat.remove()?;
-        }
-        written
+/// Writes the windows first: the heartbeat says up to when they are complete. Without a heartbeat the next process
+/// takes everything since the windows for unseen, so when it can't be written there must not be an old one.
+fn write_down(files: &dyn WholeFiles, windows: Option<&Windows>, heartbeat: &Heartbeat) -> std::io::Result<()> {
+    let written = windows
+        .map_or(Ok(()), |windows| files.write(WINDOWS, &serde_json::to_vec(windows)?))
+        .and_then(|()| files.write(HEARTBEAT, &serde_json::to_vec(heartbeat)?));
+    if written.is_err() {
+        files.remove(HEARTBEAT)?;
     }
+    written
 }
 
 /// What a file holds. One that is damaged or can't be read counts as missing.
-fn read<T: DeserializeOwned>(file: &WholeFile) -> Option<T> {
-    match file.read() {
+fn read<T: DeserializeOwned>(files: &dyn WholeFiles, name: &str) -> Option<T> {
+    match files.read(name) {
         Ok(bytes) => serde_json::from_slice(&bytes?).ok(),
         Err(error) => {
-            tracing::warn!(file = %file.path().display(), %error, "what is known of merchants' windows can't be read");
+            tracing::warn!(file = name, %error, "what is known of merchants' windows can't be read");
             None
         }
     }
@@ -239,9 +237,12 @@ fn is_of_use(snapshot: &LimiterSnapshot, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::Config;
     use crate::domain::limit::BucketsSnapshot;
+    use crate::storage::whole_file::DirectoryFiles;
 
     const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
 
@@ -263,8 +264,12 @@ mod tests {
         MerchantId::new(format!("m_{number}"))
     }
 
+    async fn open(dir: &Path, now: Timestamp) -> Arc<LimitSnapshots> {
+        LimitSnapshots::open(Arc::new(DirectoryFiles::new(dir)), DiskWork::Threads, &limits(), now).await
+    }
+
     async fn unseen_at(dir: &Path, now: Timestamp) -> Vec<UnseenSpan> {
-        LimitSnapshots::open(dir, &limits(), now).await.load(&id(1)).unseen
+        open(dir, now).await.load(&id(1)).unseen
     }
 
     fn span(since: u64, until: u64) -> UnseenSpan {
@@ -274,13 +279,13 @@ mod tests {
     #[tokio::test]
     async fn a_clean_stop_leaves_nothing_unseen_and_all_windows() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = LimitSnapshots::open(dir.path(), &limits(), at(0)).await;
+        let snapshots = open(dir.path(), at(0)).await;
         assert!(snapshots.save(&id(1), snapshot(at(10), Vec::new())));
         snapshots.write_final(true, at(12)).await;
         // Whoever comes late changes nothing any more.
         snapshots.write(at(13)).await;
         drop(snapshots);
-        let again = LimitSnapshots::open(dir.path(), &limits(), at(20)).await;
+        let again = open(dir.path(), at(20)).await;
         assert_eq!(again.load(&id(1)).snapshot, Some(snapshot(at(10), Vec::new())));
         assert!(again.load(&id(1)).unseen.is_empty());
         again.write_final(false, at(25)).await;
@@ -291,9 +296,9 @@ mod tests {
     async fn after_a_crash_all_since_the_windows_were_complete_is_unseen() {
         let dir = tempfile::tempdir().unwrap();
         // Not even the first interval passes.
-        drop(LimitSnapshots::open(dir.path(), &limits(), at(0)).await);
+        drop(open(dir.path(), at(0)).await);
         assert_eq!(unseen_at(dir.path(), at(3)).await, [span(0, 3)]);
-        let snapshots = LimitSnapshots::open(dir.path(), &limits(), at(1000)).await;
+        let snapshots = open(dir.path(), at(1000)).await;
         snapshots.complete(at(1093));
         snapshots.write(at(1100)).await;
         drop(snapshots);
@@ -307,7 +312,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_heartbeat_everything_since_the_windows_is_unseen() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = LimitSnapshots::open(dir.path(), &limits(), at(0)).await;
+        let snapshots = open(dir.path(), at(0)).await;
         snapshots.complete(at(50));
         assert!(snapshots.save(&id(1), snapshot(at(50), Vec::new())));
         // The heartbeat can't be replaced, so an old one must not stay.
@@ -321,7 +326,7 @@ mod tests {
     #[tokio::test]
     async fn the_windows_are_written_when_they_have_changed_only() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = LimitSnapshots::open(dir.path(), &limits(), at(0)).await;
+        let snapshots = open(dir.path(), at(0)).await;
         assert!(snapshots.save(&id(1), snapshot(at(1), Vec::new())));
         snapshots.write(at(5)).await;
         let windows = dir.path().join("windows");
@@ -336,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn snapshots_that_are_of_no_use_any_more_make_room() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = LimitSnapshots::open(dir.path(), &limits(), at(0)).await;
+        let snapshots = open(dir.path(), at(0)).await;
         let today = vec![DayUsage { day: DayUsage::day_of(at(0)), admitted: 1, refused: 0 }];
         for number in 0..KEPT_PER_ACTIVE {
             assert!(snapshots.save(&id(number), snapshot(at(0), today.clone())));

@@ -17,6 +17,7 @@ pub mod idempotency;
 pub mod installation;
 mod limit_snapshots;
 pub mod merchants;
+pub mod outside;
 pub mod page;
 pub(crate) mod patience;
 pub mod payments;
@@ -53,6 +54,7 @@ use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
+use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::stopping::Stopping;
@@ -60,6 +62,8 @@ use crate::gateway::view::{ChannelView, LimitsView};
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
 use crate::storage::engine::Engine;
+use crate::storage::held::HeldFile;
+use crate::storage::whole_file::DirectoryFiles;
 use crate::storage::{Health, Store, StoreError};
 
 /// Idempotency keys of one merchant being worked on at once.
@@ -128,6 +132,14 @@ impl OpenError {
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
 
+/// What a gateway has when it was opened on a directory of its own.
+#[derive(Default)]
+struct Own {
+    sandbox: Option<SandboxControl>,
+    backups: Option<Backups>,
+    held: Option<HeldFile>,
+}
+
 struct Inner {
     core: Core,
     authentication: Authentication,
@@ -135,12 +147,13 @@ struct Inner {
     payments: Payments,
     refunds: Refunds,
     hold: Hold,
-    backups: Backups,
+    backups: Option<Backups>,
     webhooks: Webhooks,
     router: RouterHandle,
     directory: MerchantDirectory,
     supervisor: Supervisor,
     snapshots: Arc<LimitSnapshots>,
+    disk_work: DiskWork,
     sandbox: Option<SandboxControl>,
     admin_tokens: Vec<AdminToken>,
     channels: Arc<ChannelSet>,
@@ -159,9 +172,46 @@ impl Gateway {
         let Environment { clock, random, variable } = environment;
         let engine = open_store(&config, clock.clone()).await?;
         let backups = Backups::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
+        let held = HeldFile::of(&config.storage.dir);
         let store: Arc<dyn Store> = engine;
-        let installation = Installation::open(store.as_ref(), &config, random.clone()).await?;
-        let admin_tokens = admin_tokens::open(&config.storage.dir, &variable, &random)?;
+        let dir = &config.storage.dir;
+        let key_file = config.security.master_key_file.clone().unwrap_or_else(|| dir.join("master.key"));
+        let master_key = MasterKey::File(key_file);
+        let emulators = Emulators::start(&config, &clock, &random).await?;
+        let outside = Outside {
+            channels: ChannelSet::build(&config, &emulators.urls, &variable, &clock)?,
+            deliver: Arc::new(sender(&config)?),
+            admin_tokens: admin_tokens::open(dir, &variable, &random)?,
+            windows: Arc::new(DirectoryFiles::new(dir)),
+            disk_work: DiskWork::Threads,
+            master_key,
+            store,
+        };
+        let sandbox = emulators.built_in.map(SandboxControl::new);
+        let own = Own { sandbox, backups: Some(backups), held: Some(held) };
+        Self::put_together(config, clock, random, outside, own).await
+    }
+
+    /// Puts a gateway together from what the caller has made, and takes over what an earlier process left behind. Must
+    /// be called within a tokio runtime. `config` must be valid; its sections about what is handed over here are not
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`OpenError`], with a sentence that says what to do.
+    pub async fn assemble(config: Config, clock: Clock, random: Random, outside: Outside) -> Result<Self, OpenError> {
+        Self::put_together(config, clock, random, outside, Own::default()).await
+    }
+
+    async fn put_together(
+        config: Config,
+        clock: Clock,
+        random: Random,
+        outside: Outside,
+        own: Own,
+    ) -> Result<Self, OpenError> {
+        let Own { sandbox, backups, held } = own;
+        let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
+        let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
         let core = Core {
             store,
@@ -174,24 +224,23 @@ impl Gateway {
             stopping: CancellationToken::new(),
         };
         let config = &core.config;
-        let emulators = Emulators::start(config, &clock, &random).await?;
-        let channels = Arc::new(ChannelSet::build(config, &emulators.urls, &variable, &clock)?);
+        let channels = Arc::new(ChannelSet::new(channels));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
         let mut setup = setup_from_config(config, &channels.abilities())?;
         channels.narrow(&mut setup);
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
-        let snapshots = LimitSnapshots::open(&config.storage.dir, &config.limits, clock.now()).await;
+        let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
         let directory = MerchantDirectory::start(
             directory_settings(config),
             clock,
             Arc::clone(&snapshots) as _,
             supervisor.clone(),
         );
-        let webhooks = Webhooks::start(core.clone(), Arc::new(sender(config)?)).await?;
+        let webhooks = Webhooks::start(core.clone(), deliver).await?;
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
         // Before anything looks after payments.
-        let hold = Hold::open(&payments)?;
+        let hold = Hold::open(&payments, held)?;
         let limits_changed = {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
@@ -208,7 +257,8 @@ impl Gateway {
             directory,
             supervisor,
             snapshots,
-            sandbox: emulators.built_in.map(SandboxControl::new),
+            sandbox,
+            disk_work,
             admin_tokens,
             channels,
             in_force: tokio::sync::Mutex::new(Config::clone(&core.config)),
@@ -319,9 +369,9 @@ impl Gateway {
         &self.0.refunds
     }
 
-    /// Backups of the running store.
-    pub fn backups(&self) -> &Backups {
-        &self.0.backups
+    /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).
+    pub fn backups(&self) -> Option<&Backups> {
+        self.0.backups.as_ref()
     }
 
     /// The hold after a restore, if there is one.
@@ -406,11 +456,11 @@ impl Gateway {
         inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         let store = Arc::clone(&inner.core.store);
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        let closed = inner.disk_work.run(move || store.close()).await;
         if let Some(sandbox) = &inner.sandbox {
             sandbox.stop().await;
         }
-        closed.unwrap_or_else(|error| Err(StoreError::Poisoned(error.to_string())))
+        closed.unwrap_or_else(|error| Err(StoreError::Poisoned(error)))
     }
 }
 

@@ -27,6 +27,7 @@ impl Patience {
             return false;
         }
         tokio::select! {
+            biased;
             // Stopping waits a while for what has begun: there is one more try.
             () = core.stopping.cancelled() => {}
             () = tokio::time::sleep(self.wait) => {}

@@ -246,6 +246,20 @@ pub fn parse(bytes: &[u8], seed: u64) -> Option<Frame<'_>> {
     })
 }
 
+/// Whether `bytes`, the rest of a file, end before what has begun in them: in a header, or in the payload that a header
+/// tells of. A segment has room for each of its frames before one is written, so a crash does not leave that.
+pub fn is_cut_off(bytes: &[u8]) -> bool {
+    let Some(header) = bytes.get(..HEADER_BYTES) else {
+        return bytes.iter().any(|byte| *byte != 0);
+    };
+    let payload_bytes = u32_at(header, 20).and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
+    &header[..8] == MAGIC && stored_bytes_checked(payload_bytes).is_none_or(|stored| stored > bytes.len())
+}
+
+fn stored_bytes_checked(payload_bytes: usize) -> Option<usize> {
+    HEADER_BYTES.checked_add(payload_bytes)?.checked_next_multiple_of(ALIGNMENT)
+}
+
 /// The changes of a data frame, each with its revision, batch by batch in the order of their sequences. `None` when
 /// the payload does not hold what the header says.
 pub fn decode(frame: &Frame<'_>) -> Option<Vec<Change>> {

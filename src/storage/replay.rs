@@ -95,6 +95,9 @@ impl Reader<'_> {
         }
         let is_torn = bytes[offset..].iter().any(|byte| *byte != 0);
         if is_torn {
+            // Only a mark in this segment ends it: a process that began after a clean stop writes to a segment of its own.
+            let is_sealed = frames.last().is_some_and(|(_, frame)| frame.kind == Kind::Seal);
+            let end = JournalEnd { sealed: is_sealed, ..end };
             self.judge_rest(&path, offset, &bytes[offset..], seed, end, next_segment)?;
             tracing::warn!(file = path, offset, "the end of the journal was torn by a crash and is removed");
         }
@@ -136,6 +139,9 @@ impl Reader<'_> {
         }
         if end.last_sequence < self.range.durable {
             return Err(damaged(path, offset, "the frame is not right, and the index shows that it was"));
+        }
+        if frame::is_cut_off(rest) {
+            return Err(damaged(path, offset, "the file ends before the frame does"));
         }
         let later = (ALIGNMENT..rest.len()).step_by(ALIGNMENT).find(|at| frame::parse(&rest[*at..], seed).is_some());
         match later {

@@ -347,10 +347,18 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexEr
 fn classify(error: sled::Error) -> IndexError {
     match error {
         sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => IndexError::Busy,
+        sled::Error::Io(error) if is_damage(&error) => IndexError::Corrupt(error.to_string()),
         sled::Error::Io(error) => IndexError::from_io(&error),
         sled::Error::Corruption { .. } => IndexError::Corrupt(error.to_string()),
         other => IndexError::Failed(other.to_string()),
     }
+}
+
+/// Whether the file is shorter than it was, or the disk can't read it any more: trying again does not help, a new index
+/// does.
+fn is_damage(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::UnexpectedEof
+        || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::IO)
 }
 
 fn closed() -> IndexError {

@@ -8,6 +8,58 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::storage::files::sync_parent_of;
 
+/// A few small files by name, each written whole.
+pub trait WholeFiles: Send + Sync + 'static {
+    /// As [`WholeFile::read`].
+    ///
+    /// # Errors
+    /// When it is there but can't be read.
+    fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>>;
+
+    /// As [`WholeFile::write`].
+    ///
+    /// # Errors
+    /// When that fails; the old file is then still there.
+    fn write(&self, name: &str, content: &[u8]) -> std::io::Result<()>;
+
+    /// As [`WholeFile::remove`].
+    ///
+    /// # Errors
+    /// When that fails; it may be there still.
+    fn remove(&self, name: &str) -> std::io::Result<()>;
+}
+
+/// Whole files in a directory.
+#[derive(Clone, Debug)]
+pub struct DirectoryFiles {
+    directory: PathBuf,
+}
+
+impl DirectoryFiles {
+    /// Those in `directory`.
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_path_buf() }
+    }
+
+    fn file(&self, name: &str) -> WholeFile {
+        WholeFile::new(self.directory.join(name))
+    }
+}
+
+impl WholeFiles for DirectoryFiles {
+    fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+        self.file(name).read()
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
+        self.file(name).write(content)
+    }
+
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.file(name).remove()
+    }
+}
+
 /// A file that is written whole.
 #[derive(Clone, Debug)]
 pub struct WholeFile {

@@ -361,17 +361,32 @@ async fn what_a_crash_may_have_let_through_counts_as_used() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_last_write_is_cut_off() {
     let mut crashed = Crashed::new().await;
-    for (is_zeroed, torn_from) in [(true, 60), (true, 0), (true, 20), (false, 60), (false, 4)] {
+    for torn_from in [60, 0, 20] {
         let (directory, segment) = crashed.image();
         let mut bytes = fs::read(&segment).unwrap();
         let last = *frames(&bytes).last().unwrap();
-        if is_zeroed {
-            bytes[last + torn_from..].fill(0);
-        } else {
-            bytes.truncate(last + torn_from);
-        }
+        bytes[last + torn_from..].fill(0);
         fs::write(&segment, bytes).unwrap();
         crashed.assert_recovered(directory, false).await;
+    }
+    crashed.house.stop().await;
+}
+
+/// A segment has its whole length before anything is written to it, so no crash leaves a shorter one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_ends_within_its_last_write_is_refused_by_name() {
+    let mut crashed = Crashed::new().await;
+    for cut_from in [60, 4] {
+        let (directory, segment) = crashed.image();
+        let bytes = fs::read(&segment).unwrap();
+        let last = *frames(&bytes).last().unwrap();
+        fs::write(&segment, &bytes[..last + cut_from]).unwrap();
+        let why = refusal(&directory.path().join("data"), |_| {}).await;
+        assert!(why.contains(segment.file_name().unwrap().to_str().unwrap()), "names the file: {why}");
+        assert!(why.contains(&last.to_string()), "names the place {last}: {why}");
+        // With the rest put back all is there again.
+        fs::write(&segment, &bytes).unwrap();
+        crashed.assert_recovered(directory, true).await;
     }
     crashed.house.stop().await;
 }

@@ -25,6 +25,7 @@ pub(super) async fn run(directory: Weak<Inner>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let pressed = tokio::select! {
+            biased;
             _ = ticks.tick() => false,
             () = pressed(&directory) => true,
         };

@@ -123,6 +123,7 @@ async fn carry_out(
 async fn send(engine: &Engine, reader: &EndpointReader, place: &Place, class: Class) -> Result<Option<bool>, Trouble> {
     let due = &place.due;
     let _permit = tokio::select! {
+        biased;
         permit = engine.permits.acquire(class) => permit,
         () = engine.stopping.cancelled() => return Ok(None),
     };
@@ -168,6 +169,7 @@ async fn ask_receiver(engine: &Engine, loaded: &LoadedEndpoint, notification: &N
         DeliveryRequest { url: loaded.endpoint.url.clone(), headers, body: Arc::from(notification.body.get()) };
     let began = clock.monotonic();
     let result = tokio::select! {
+        biased;
         result = engine.parts.deliver.deliver(request) => result,
         () = engine.giving_up.cancelled() => return None,
     };

@@ -3,11 +3,12 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::api::call::OperatorCall;
+use crate::api::call::{Call, OperatorCall};
 use crate::api::envelope::{Envelope, Outcome};
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
-use crate::gateway::backups::BackupView;
+use crate::gateway::backups::{BackupView, Backups};
+use crate::gateway::error::GatewayError;
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
     routes.with(Verb::Post, "/admin/v1/store/backup", begin).with(Verb::Get, "/admin/v1/store/backup", read)
@@ -33,7 +34,7 @@ pub(crate) struct BeginBackup {
 )]
 pub(crate) async fn begin(OperatorCall { call }: OperatorCall) -> Outcome {
     let command: BeginBackup = call.json()?;
-    call.ok(call.gateway.backups().begin(&command.destination)?)
+    call.ok(backups_of(&call)?.begin(&command.destination)?)
 }
 
 /// Read how the last backup goes
@@ -43,5 +44,9 @@ pub(crate) async fn begin(OperatorCall { call }: OperatorCall) -> Outcome {
 )]
 pub(crate) async fn read(OperatorCall { call }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
-    call.ok(call.gateway.backups().view())
+    call.ok(backups_of(&call)?.view())
+}
+
+fn backups_of(call: &Call) -> Result<&Backups, GatewayError> {
+    call.gateway.backups().ok_or(GatewayError::NotFound("directory to back up"))
 }

@@ -209,8 +209,7 @@ impl Payments {
             let now = inner.core.clock.now();
             let before = rows::read(&inner.core, merchant_id, payment_no)?;
             if before.payment.status == PaymentStatus::Canceled {
-                let answer = (origin.renderer)(&Reply::PaymentCanceled(inner.view(&before.payment)));
-                return Ok(Answered { answer, replayed: false });
+                return self.answer_canceled(&before.payment, &reservation, &origin.renderer).await;
             }
             let outcome = on_cancel_request(&before.payment, &inner.policy, now)
                 .map_err(|status| GatewayError::InvalidState { status: status.as_str().to_owned() })?;
@@ -231,6 +230,26 @@ impl Payments {
             }
         }
         Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// Nothing is left to do, but a repetition must get the same bytes.
+    async fn answer_canceled(
+        &self,
+        payment: &Payment,
+        reservation: &Reservation,
+        renderer: &Renderer,
+    ) -> Result<Answered, GatewayError> {
+        let core = &self.0.core;
+        let answer = renderer(&Reply::PaymentCanceled(self.0.view(payment)));
+        let mut batch = Batch::new();
+        if reservation.answer(&mut batch, payment.payment_no.as_str(), &answer, core.clock.now())? {
+            match core.store.commit(batch).await {
+                Ok(_) => {}
+                Err(StoreError::Precondition { .. }) => return Err(GatewayError::IdempotencyInProgress),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Answered { answer, replayed: false })
     }
 
     /// One payment.

@@ -122,6 +122,7 @@ impl Payments {
             let is_last_page = page.entries.last().is_some_and(|last| last.due_at > last_due_at);
             for entry in page.entries.into_iter().filter(|entry| entry.due_at <= last_due_at) {
                 let place = tokio::select! {
+                    biased;
                     () = inner.core.stopping.cancelled() => return,
                     place = Arc::clone(&places).acquire_owned() => place,
                 };
@@ -168,6 +169,7 @@ impl Payments {
                 () = tokio::time::sleep(SLEEP_BUSY) => {}
             }
             tokio::select! {
+                biased;
                 () = self.0.core.stopping.cancelled() => return,
                 () = self.0.due.notified() => {}
                 () = tokio::time::sleep(sleep.saturating_sub(SLEEP_BUSY)) => {}
@@ -426,6 +428,7 @@ impl Inner {
 
     async fn pause(&self) {
         tokio::select! {
+            biased;
             () = self.core.stopping.cancelled() => {}
             () = tokio::time::sleep(PAUSE) => {}
         }

@@ -8,7 +8,7 @@ use crate::storage::engine::{Engine, Parts};
 use crate::storage::files::{Files, Shortage};
 use crate::storage::index::IndexError;
 use crate::storage::memory::MemoryStore;
-use crate::storage::tests::{Machine, contents, contents_of, everything, step};
+use crate::storage::tests::{Machine, contents, contents_of, everything, put, step};
 use crate::storage::{Batch, Scan, Store, StoreError};
 
 const LIVES: u64 = 4;
@@ -129,6 +129,26 @@ async fn crash_and_recover(seed: u64) {
 async fn nothing_acknowledged_is_lost_whenever_the_power_goes_off() {
     for seed in 0..400 {
         crash_and_recover(seed).await;
+    }
+}
+
+/// What the first process after a clean stop was writing when the power went off is a torn tail like any other.
+#[tokio::test]
+async fn a_torn_first_frame_after_a_clean_stop_is_removed() {
+    for seed in 0..60 {
+        let machine = Machine::new();
+        let mut parts = machine.open(1).unwrap();
+        step(&mut parts.committer, vec![put("kept", &[1; 2000])]).pop().unwrap().unwrap();
+        parts.committer.seal().unwrap();
+        drop(parts);
+        let mut parts = machine.open(2).unwrap();
+        machine.files.power_off_after_syncs(seed % 4);
+        let is_acknowledged = step(&mut parts.committer, vec![put("next", &[2; 2000])]).pop().unwrap().is_ok();
+        machine.crash(&Random::seeded(seed));
+        let parts = machine.open(3).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let found = contents(parts.view.scan(&everything()).unwrap());
+        assert_eq!(found[0], (b"kept".to_vec(), vec![1; 2000]));
+        assert!(found.len() == 2 || !is_acknowledged, "seed {seed}");
     }
 }
 

@@ -98,7 +98,7 @@ pub struct Hold(Arc<Shared>);
 
 struct Shared {
     payments: Payments,
-    file: HeldFile,
+    file: Option<HeldFile>,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -118,14 +118,13 @@ struct Collected {
 }
 
 impl Hold {
-    /// Reads whether there is a hold, and if so, puts it in force at once.
+    /// Reads whether there is a hold, and if so, puts it in force at once. Without a file there is none.
     ///
     /// # Errors
     /// When the mark can't be read.
-    pub(crate) fn open(payments: &Payments) -> Result<Self, StoreError> {
+    pub(crate) fn open(payments: &Payments, file: Option<HeldFile>) -> Result<Self, StoreError> {
         let inner = &payments.0;
-        let file = HeldFile::of(&inner.core.config.storage.dir);
-        let held = file.read()?;
+        let held = file.as_ref().map(HeldFile::read).transpose()?.flatten();
         let mut channels = BTreeMap::new();
         if let Some(held) = &held {
             inner.stage.set(Stage::Asking);
@@ -185,7 +184,7 @@ impl Hold {
             held.clone()
         };
         let file = self.0.file.clone();
-        let written = tokio::task::spawn_blocking(move || file.write(&held)).await;
+        let written = tokio::task::spawn_blocking(move || file.map_or(Ok(()), |file| file.write(&held))).await;
         written.map_err(|error| GatewayError::Internal(format!("writing the hold: {error}")))??;
         tracing::warn!(channel, "the operator has confirmed that a channel was compared");
         self.0.changed.notify_one();
@@ -345,7 +344,7 @@ impl Hold {
     async fn end(&self) {
         loop {
             let file = self.0.file.clone();
-            let removed = tokio::task::spawn_blocking(move || file.remove()).await;
+            let removed = tokio::task::spawn_blocking(move || file.map_or(Ok(()), |file| file.remove())).await;
             match removed {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => tracing::error!(%error, "the hold is over and its mark can't be removed"),

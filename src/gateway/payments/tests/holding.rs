@@ -34,7 +34,7 @@ async fn restored(store: &Arc<UnsteadyStore>, clock: &Clock, directory: &tempfil
     let merchant = caller().merchant;
     batch.put(keys::merchant(&merchant.merchant_id), encode(&*merchant).unwrap());
     house.store.commit(batch).await.unwrap();
-    let hold = Hold::open(&house.payments).unwrap();
+    let hold = Hold::open(&house.payments, Some(HeldFile::of(directory.path()))).unwrap();
     (house, hold)
 }
 

@@ -184,3 +184,19 @@ async fn what_was_done_is_answered_and_done_once_though_its_answer_cannot_be_sto
     }
     assert_eq!(done.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn canceling_what_is_canceled_already_is_answered_the_same_again() {
+    let house = Fixture::new().await;
+    house.stripe.set(|script| {
+        script.charge = ChargeState::ActionRequired { next_action: None, expires_at: None };
+        script.resolve = ChargeState::Canceled;
+    });
+    house.pay("O-1").await.unwrap();
+    let payment_no = house.only().payment_no;
+    assert_eq!(told(&house.cancel(&payment_no, "first").await.unwrap()), (200, "canceled"));
+    let second = house.cancel(&payment_no, "second").await.unwrap();
+    assert!(!second.replayed);
+    let again = house.cancel(&payment_no, "second").await.unwrap();
+    assert_eq!((again.answer, again.replayed), (second.answer, true));
+}

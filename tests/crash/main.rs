@@ -1,0 +1,219 @@
+//! Kills a gateway with SIGKILL and starts it again on the same directory, again and again: under load, while it opens,
+//! and while it makes a checkpoint. After each start, and in the end, what was answered is looked for, and our books are
+//! compared with the providers'.
+//!
+//! `TOLLGATE_CRASH_KILLS` sets how often (100 by default), `TOLLGATE_CRASH_SEED` at which moments.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "a summary for those who run it")]
+
+mod books;
+mod check;
+#[path = "../it/support/client.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
+mod client;
+mod load;
+#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
+mod process;
+#[path = "../it/support/receiver.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
+mod receiver;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Key};
+use load::{Load, Record, Run};
+use parking_lot::Mutex;
+use process::{BINARY, Process, Serving, serve_arguments, start_sandbox};
+use receiver::Receiver;
+use serde_json::json;
+use tollgate::clock::Clock;
+use tollgate::random::Random;
+
+const CLIENTS: usize = 8;
+const KILLS_DEFAULT: usize = 100;
+/// Checkpoints are made this often; the configuration takes no less.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(1000);
+
+/// How often the process was killed when.
+#[derive(Debug, Default)]
+struct Kills {
+    under_load: usize,
+    at_checkpoint: usize,
+    checkpoint_file_half_made: usize,
+    opening: usize,
+    ready_already: usize,
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_gateway_loses_nothing_that_it_answered_and_charges_nobody_twice() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let kills = usize::try_from(setting("TOLLGATE_CRASH_KILLS", KILLS_DEFAULT as u64)).unwrap();
+    let seed = setting("TOLLGATE_CRASH_SEED", Random::from_os().draw_u64());
+    eprintln!("TOLLGATE_CRASH_SEED={seed}");
+    let random = Random::seeded(seed);
+    let directory = tempfile::tempdir().unwrap();
+    let (_sandbox, sandbox_url) = start_sandbox();
+    misbehave(&sandbox_url, true).await;
+    let receiver = Receiver::start().await;
+
+    let mut serving = serve(directory.path(), &sandbox_url);
+    // How long opening takes when there is a directory already; the first time there is none.
+    let mut opening = Duration::from_millis(200);
+    let (shop, endpoint) = prepare(&serving, &receiver).await;
+    let mut run = Run {
+        http: client::http_client(),
+        shop,
+        admin_url: serving.admin_url.clone(),
+        endpoint,
+        record: Arc::new(Mutex::new(Record::default())),
+    };
+    let mut done = Kills::default();
+    let mut lives = check::Lives::default();
+    let mut stream = check::Stream::default();
+    for kill in 0..kills {
+        if kill % 3 != 0 {
+            // Nothing runs. Killed at any moment of opening, now and then a bit later.
+            let mut short_lived = Process::start(serve_command(directory.path(), &sandbox_url), false);
+            tokio::time::sleep(opening.mul_f64(share(&random) * 1.2)).await;
+            short_lived.kill();
+            done.opening += 1;
+            done.ready_already += usize::from(short_lived.rest().contains("\"ready\""));
+            lives.ended(&receiver).await;
+            continue;
+        }
+        if kill > 0 {
+            let begun = Clock::system().monotonic();
+            serving = serve(directory.path(), &sandbox_url);
+            opening = Clock::system().monotonic().since(begun);
+            go_on(&mut run, &serving).await;
+            check::after_a_start(&run, &serving, &mut stream).await;
+        }
+        let load = Load::start(&run, kill, CLIENTS);
+        if kill % 12 == 6 {
+            let half_made = until_checkpoint(directory.path(), &random).await;
+            serving.process.kill();
+            done.at_checkpoint += 1;
+            done.checkpoint_file_half_made += usize::from(half_made);
+        } else {
+            tokio::time::sleep(Duration::from_millis(50).mul_f64(1.0 + 13.0 * share(&random))).await;
+            serving.process.kill();
+            done.under_load += 1;
+        }
+        load.end().await;
+        lives.ended(&receiver).await;
+    }
+    serving = serve(directory.path(), &sandbox_url);
+    go_on(&mut run, &serving).await;
+    misbehave(&sandbox_url, false).await;
+    let found = check::in_the_end(&run, &serving, &sandbox_url, &receiver, &lives, &mut stream).await;
+    eprintln!("{kills} kills: {done:?}\n{found:?}");
+    assert!(found.payments > kills && found.refunds > 0, "too little load to say anything: {found:?}");
+}
+
+/// A number from 0 to 1.
+fn share(random: &Random) -> f64 {
+    f64::from(u32::try_from(random.draw_u64() >> 32).unwrap()) / f64::from(u32::MAX)
+}
+
+fn serve_command(directory: &Path, sandbox_url: &str) -> Command {
+    let mut command = Command::new(BINARY);
+    serve_arguments(&mut command, directory, sandbox_url);
+    command
+}
+
+fn serve(directory: &Path, sandbox_url: &str) -> Serving {
+    Serving::start(serve_command(directory, sandbox_url))
+        .unwrap_or_else(|said| panic!("it does not open after a crash: {said}"))
+}
+
+/// Turns to the process that was started last, and waits until the merchant is let in.
+async fn go_on(run: &mut Run, serving: &Serving) {
+    run.shop.url.clone_from(&serving.url);
+    run.admin_url.clone_from(&serving.admin_url);
+    admitted(&run.shop).await;
+}
+
+/// Makes the merchant, and its endpoint. Returns the endpoint's path, too.
+async fn prepare(serving: &Serving, receiver: &Receiver) -> (Client, String) {
+    let limits = json!({
+        "per_second": 10_000, "per_minute": 600_000, "per_hour": 36_000_000, "burst": 10_000, "concurrent": 10_000,
+    });
+    let merchant = json!({ "name": "crash", "tier": "premium", "limits": limits });
+    let made = serving.admin_data("POST", "/admin/v1/merchants", Some(merchant)).await;
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let key = Key { id: text(&made["key"]["id"]), secret: text(&made["key"]["secret"]) };
+    let shop = Client::new(&serving.url, key, &text(&made["merchant_id"]));
+    let endpoint = shop.post("/api/v1/webhooks/endpoints", json!({ "url": receiver.url })).await;
+    assert_eq!(endpoint.status, 201, "{}", endpoint.text);
+    let path = format!("/api/v1/webhooks/endpoints/{}", endpoint.data("id"));
+    (shop, path)
+}
+
+/// Waits until the merchant is let through again: after a crash it counts as having used its burst.
+async fn admitted(shop: &Client) {
+    for _ in 0..1_000 {
+        let answer = shop.get("/api/v1/payments?limit=1").await;
+        if answer.status != 429 {
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the merchant is not let through for 20 seconds after a start");
+}
+
+/// Waits for a moment at which a checkpoint is being made: half of the time until its file is half made, else until some
+/// moment before that. Says whether the file was seen.
+async fn until_checkpoint(directory: &Path, random: &Random) -> bool {
+    let watched = directory.join("CHECKPOINT");
+    let half_made = directory.join("CHECKPOINT.tmp");
+    let waits_for_file = random.draw_u64().is_multiple_of(2);
+    let early = Duration::from_millis(30).mul_f64(share(random));
+    tokio::task::spawn_blocking(move || {
+        let changed = || std::fs::metadata(&watched).and_then(|metadata| metadata.modified()).ok();
+        let clock = Clock::system();
+        let passed = |from| move |clock: &Clock| clock.monotonic().since(from);
+        let (before, begun) = (changed(), passed(clock.monotonic()));
+        // From one checkpoint on it is known when the next is due.
+        while changed() == before && begun(&clock) < 2 * CHECKPOINT_EVERY {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let last = passed(clock.monotonic());
+        if !waits_for_file {
+            std::thread::sleep((CHECKPOINT_EVERY + Duration::from_millis(20)).saturating_sub(last(&clock) + early));
+            return false;
+        }
+        std::thread::sleep((CHECKPOINT_EVERY - Duration::from_millis(20)).saturating_sub(last(&clock)));
+        while !half_made.exists() && last(&clock) < 2 * CHECKPOINT_EVERY {
+            std::hint::spin_loop();
+        }
+        half_made.exists()
+    })
+    .await
+    .unwrap()
+}
+
+/// Has both providers fail in every way that leaves an outcome unknown, or behave again.
+async fn misbehave(sandbox_url: &str, does: bool) {
+    let rate = if does { 0.03 } else { 0.0 };
+    for (channel, seed) in [("stripe", 1), ("alipay", 2)] {
+        let faults = json!({
+            "error_rate": rate, "error_after_effect_rate": rate, "lost_response_rate": rate, "rate_limited_rate": rate,
+            "late_effect_rate": rate, "late_effect_ms": 1_500, "duplicate_notification_rate": rate,
+            "latency_jitter_ms": 20, "seed": seed,
+        });
+        let path = format!("/control/{channel}");
+        let http = client::http_client();
+        let answer = client::send(&http, sandbox_url, "PUT", &path, Some(faults.to_string()), HashMap::new()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+}

@@ -1,0 +1,124 @@
+//! Flipped bits, cut files and missing files, in every file of a data directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::house::{Verdict, Written, judge};
+
+/// Places in a file beside its first and last bytes.
+const PLACES: usize = 24;
+
+/// What was done to a file.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Flip(usize),
+    Cut(usize),
+    Gone,
+}
+
+impl Damage {
+    fn all(bytes: &[u8]) -> Vec<Self> {
+        let length = bytes.len();
+        // A segment is mostly zeros in the end; there is more to hit before.
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(length, |last| last + 1);
+        let spread = (0..PLACES).map(|place| used * place / PLACES + place * 5 % 13);
+        let firsts = [0, 7, 8, 16, 18, 20, 24, 31, 32, 33, 40, 48, 50, 60, 72, 80, 90];
+        let lasts = [used.saturating_sub(1), length.saturating_sub(1)];
+        let mut places: Vec<usize> =
+            firsts.into_iter().chain(spread).chain(lasts).filter(|place| *place < length).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut all: Vec<Self> = places.into_iter().map(Self::Flip).collect();
+        let cuts = [0, 1, 31, 33, used / 3, used / 2, used.saturating_sub(100), used.saturating_sub(1)];
+        all.extend(cuts.into_iter().filter(|cut| *cut < length).map(Self::Cut));
+        all.push(Self::Gone);
+        all
+    }
+
+    fn do_to(self, path: &Path) {
+        match self {
+            Self::Flip(place) => {
+                let mut bytes = fs::read(path).unwrap();
+                bytes[place] ^= 1 << (place % 8);
+                fs::write(path, bytes).unwrap();
+            }
+            Self::Cut(length) => {
+                let file = fs::File::options().write(true).open(path).unwrap();
+                file.set_len(length as u64).unwrap();
+            }
+            Self::Gone => fs::remove_file(path).unwrap(),
+        }
+    }
+}
+
+/// How often which verdict.
+#[derive(Debug, Default)]
+#[allow(dead_code, reason = "printed")]
+struct Counted {
+    whole: usize,
+    whole_after_another_start: usize,
+    refused: usize,
+    last_frame_missing: usize,
+    tail_missing: usize,
+}
+
+/// Damages every file in turn. The last segment of the journal is the only place where something may go unnoticed: its
+/// last frame, or all of it when the file is removed.
+fn try_all(written: &Written) -> BTreeMap<String, Vec<String>> {
+    let mut counted: BTreeMap<String, Counted> = BTreeMap::new();
+    let mut losses: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let files = written.files();
+    let last_segment = files.iter().rfind(|path| path.extension().is_some_and(|is| is == "seg")).cloned();
+    for path in &files {
+        let bytes = fs::read(written.directory.path().join(path)).unwrap();
+        let name = path.display().to_string();
+        let is_last_segment = Some(path) == last_segment.as_ref();
+        for damage in Damage::all(&bytes) {
+            let copy = written.copy();
+            damage.do_to(&copy.path().join(path));
+            let verdict = judge(copy.path(), written);
+            let count = counted.entry(name.clone()).or_default();
+            match verdict {
+                Verdict::Whole => count.whole += 1,
+                Verdict::WholeAfterAnotherStart => count.whole_after_another_start += 1,
+                Verdict::LastFrameMissing if is_last_segment => count.last_frame_missing += 1,
+                // Nothing says that there was a segment that was not sealed and that the index has nothing of.
+                Verdict::SilentLoss(_) if is_last_segment && written.is_open && matches!(damage, Damage::Gone) => {
+                    count.tail_missing += 1;
+                }
+                Verdict::Refused(message) if is_helpful(&message, &name) => count.refused += 1,
+                other => losses.entry(name.clone()).or_default().push(format!("{damage:?}: {other:?}")),
+            }
+        }
+    }
+    for (name, count) in &counted {
+        eprintln!("{name}: {count:?}");
+    }
+    let undecidable: usize = counted.values().map(|count| count.last_frame_missing).sum();
+    let gone: usize = counted.values().map(|count| count.tail_missing).sum();
+    eprintln!(
+        "can't be told from what was never acknowledged: {undecidable} in the last frame, {gone} by a removed last segment"
+    );
+    losses
+}
+
+/// A refusal names the file or the sequences that are missing, and what to do.
+fn is_helpful(message: &str, name: &str) -> bool {
+    let says_where = message.contains(name) || message.contains("sequence");
+    let says_what_to_do = message.contains("backup") || message.contains("Put the missing files");
+    says_where && says_what_to_do
+}
+
+#[tokio::test]
+async fn damage_to_a_directory_that_was_left_by_a_kill_is_repaired_or_told() {
+    let losses = try_all(&Written::new(false).await);
+    assert!(losses.is_empty(), "{losses:#?}");
+}
+
+#[tokio::test]
+async fn damage_to_a_directory_that_was_closed_is_repaired_or_told_without_exception() {
+    let written = Written::new(true).await;
+    let losses = try_all(&Written { last: Vec::new(), ..written });
+    assert!(losses.is_empty(), "{losses:#?}");
+}

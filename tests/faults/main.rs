@@ -1,0 +1,16 @@
+//! Disk faults on the real store: full disks, directories that can't be written, damage to every file. Each ends in one
+//! of two ways: everything acknowledged is there, or it does not open and says which file, where, and what to do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "a summary for those who run it")]
+
+#[path = "../it/support/client.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
+mod client;
+mod damage;
+mod gateway;
+mod house;
+mod index;
+#[path = "../crash/process.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
+mod process;

@@ -1,0 +1,395 @@
+//! Merchants and the operator at work: requests drawn by the dice, answers remembered and compared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tollgate::domain::ids::EndpointId;
+use tollgate::domain::merchant::{LimitOverrides, MerchantStatus};
+use tollgate::gateway::Gateway;
+use tollgate::gateway::admission::{Admission, Refusal};
+use tollgate::gateway::answer::{Answered, Renderer, Reply, StoredAnswer};
+use tollgate::gateway::command::{CreateMerchant, CreatePayment, CreateRefund, UpdateMerchant};
+use tollgate::gateway::error::GatewayError;
+use tollgate::gateway::idempotency::{IdempotencyKey, Origin};
+use tollgate::gateway::view::PaymentView;
+use tollgate::gateway::webhooks::{CreateEndpoint, SettableStatus, UpdateEndpoint};
+
+use crate::model::{Hook, Op, Payment, Sent, Shop, caller_of, is_final, may_fail, see};
+use crate::world::{Dice, World};
+
+/// As the listener has it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// The merchants that every seed has, each with an endpoint that stays as it is.
+pub async fn set_up(world: &Arc<World>, gateway: &Gateway) -> Result<(), GatewayError> {
+    for number in 1..=2 {
+        let command = CreateMerchant {
+            name: format!("Shop {number}"),
+            tier: "business".to_owned(),
+            country: None,
+            limits: None,
+            channels: None,
+        };
+        let made = gateway.merchants().create(command).await?;
+        let merchant_id = tollgate::domain::ids::MerchantId::new(made.merchant.merchant_id.as_str());
+        let stable_url = format!("https://hooks.example.com/{number}/all");
+        let request = CreateEndpoint { url: stable_url.clone(), ..CreateEndpoint::default() };
+        gateway.webhooks().create_endpoint(&merchant_id, request).await?;
+        world.model.lock().shops.push(Shop {
+            merchant_id,
+            key_id: made.key.id.clone(),
+            secret: made.key.secret.clone(),
+            dead_keys: Vec::new(),
+            stable_url,
+            known: Some(serde_json::to_value(&made.merchant).unwrap()),
+            orders: 0,
+        });
+    }
+    Ok(())
+}
+
+/// One client of a merchant, until the process ends.
+pub async fn client(world: Arc<World>, gateway: Gateway, dice: Dice, merchant: usize) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(dice.between(20, 2_500))).await;
+        if world.is_dead() {
+            return;
+        }
+        for index in draw_requests(&world, &dice, merchant) {
+            // Several at once now and then: with the same key, or for the same order.
+            let (world, gateway, dice) = (Arc::clone(&world), gateway.clone(), dice.clone());
+            let hangs_up = dice.chance(5);
+            let patience = if hangs_up { Duration::from_millis(dice.between(1, 400)) } else { REQUEST_TIMEOUT };
+            let request = tokio::spawn(async move { perform(&world, &gateway, index, patience).await });
+            if dice.chance(80) {
+                let _ = request.await;
+            }
+        }
+    }
+}
+
+/// Adds what is to be sent next to the model. Returns the places, the same twice for a repetition.
+fn draw_requests(world: &World, dice: &Dice, merchant: usize) -> Vec<usize> {
+    let mut model = world.model.lock();
+    let mine: Vec<usize> = (0..model.sent.len()).filter(|index| model.sent[*index].merchant == merchant).collect();
+    let payments: Vec<(String, i64, Option<String>)> = model
+        .payments
+        .iter()
+        .filter(|(_, payment)| payment.merchant == merchant)
+        .map(|(no, payment)| (no.clone(), payment.amount, payment.ended.clone()))
+        .collect();
+    let charged: Vec<(String, i64)> = payments
+        .iter()
+        .filter(|(_, _, ended)| ended.as_deref() == Some("success"))
+        .map(|(no, amount, _)| (no.clone(), *amount))
+        .collect();
+    let number = model.sent.len();
+    let key = format!("key-{number}");
+    let op = match dice.below(100) {
+        0..=13 => {
+            // What was sent before is sent again, lately sent things more often.
+            let recent = mine.len().saturating_sub(8);
+            let from = if dice.chance(70) { &mine[recent..] } else { &mine[..] };
+            return dice.pick(from).into_iter().copied().collect();
+        }
+        14..=30 if !charged.is_empty() => {
+            let (no, amount) = dice.pick(&charged).cloned().unwrap_or_default();
+            let part = match dice.below(4) {
+                0 => None,
+                1 => Some(amount + 1),
+                _ => Some(1 + i64::try_from(dice.below(amount.unsigned_abs())).unwrap_or(0)),
+            };
+            Op::Refund(no, CreateRefund { amount: part, reason: None })
+        }
+        31..=38 if !payments.is_empty() => {
+            Op::Cancel(dice.pick(&payments).map(|(no, _, _)| no.clone()).unwrap_or_default())
+        }
+        draw => {
+            let shop = &mut model.shops[merchant];
+            // An order number may be in use already.
+            let order = if draw < 50 && shop.orders > 0 { dice.between(1, shop.orders) } else { shop.orders + 1 };
+            shop.orders = shop.orders.max(order);
+            let order_no = format!("ORDER-{order}");
+            Op::Pay(CreatePayment {
+                description: Some(format!("{}/{order_no}", shop.merchant_id)),
+                order_no,
+                amount: i64::try_from(dice.between(50, 90_000)).unwrap_or(1),
+                currency: "USD".to_owned(),
+                channel: dice.chance(25).then(|| "stripe".to_owned()),
+                ..CreatePayment::default()
+            })
+        }
+    };
+    model.sent.push(Sent { merchant, key, op: op.clone(), answer: None, unkept: None });
+    if let Op::Pay(_) = op
+        && dice.chance(10)
+    {
+        // The same order under another key, at the same time.
+        model.sent.push(Sent { merchant, key: format!("key-{}", number + 1), op, answer: None, unkept: None });
+        return vec![number, number + 1];
+    }
+    if dice.chance(8) { vec![number, number] } else { vec![number] }
+}
+
+/// Sends one request of the model and compares the answer with what is known.
+pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patience: Duration) {
+    let sent = world.model.lock().sent[index].clone();
+    let Some(caller) = caller_of(world, gateway, sent.merchant) else { return };
+    let (path, body) = match &sent.op {
+        Op::Pay(command) => ("/payments".to_owned(), serde_json::to_vec(command).unwrap()),
+        Op::Refund(no, command) => (format!("/payments/{no}/refunds"), serde_json::to_vec(command).unwrap()),
+        Op::Cancel(no) => (format!("/payments/{no}/cancel"), b"{}".to_vec()),
+    };
+    let idempotency = IdempotencyKey::new("POST", &path, &sent.key, &body).unwrap();
+    let Admission { permit, claim, .. } = match gateway.admit(&caller, Some(idempotency.fingerprint)).await {
+        Ok(admission) => admission,
+        Err(Refusal::Error(error)) => return world.trace(&format!("{} refused: {error}", sent.key)),
+        Err(_) => return world.trace(&format!("{} not admitted", sent.key)),
+    };
+    let origin = Origin { idempotency: Some(idempotency), claim, renderer: renderer(world) };
+    let work = async {
+        match &sent.op {
+            Op::Pay(command) => gateway.payments().create(&caller, origin, command.clone()).await,
+            Op::Refund(no, command) => gateway.refunds().create(&caller, origin, no, command.clone()).await,
+            Op::Cancel(no) => gateway.payments().cancel(&caller, origin, no).await,
+        }
+    };
+    let answered = tokio::time::timeout(patience, work).await;
+    drop(permit);
+    match answered {
+        Err(_) => world.trace(&format!("{} hangs up", sent.key)),
+        Ok(Err(error)) => {
+            world.trace(&format!("{} failed: {error}", sent.key));
+            if let GatewayError::Internal(reason) = &error
+                && (!may_fail(world, gateway) || reason.contains("panicked"))
+            {
+                world.violate(format!("{} failed inside: {reason}", sent.key));
+            }
+            if sent.answer.is_some() && matches!(error, GatewayError::OrderExists { .. } | GatewayError::NotFound(_)) {
+                world.violate(format!("{} was answered before and is now {error}", sent.key));
+            }
+        }
+        Ok(Ok(answered)) => acknowledged(world, gateway, index, &answered),
+    }
+}
+
+/// An answer has come: from now on it must stay so.
+fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &Answered) {
+    let answer = &answered.answer;
+    let sent = world.model.lock().sent[index].clone();
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    world.trace(&format!("{} -> {} {}", sent.key, answer.status, body["object"]["status"]));
+    if let Some(before) = &sent.answer {
+        let told: Value = serde_json::from_str(&before.body).unwrap();
+        let number = if body["kind"] == "refund" { "refund_no" } else { "payment_no" };
+        let is_same_object = told["object"][number] == body["object"][number];
+        let may_differ = sent.unkept.is_some_and(|life| life < world.life()) && is_same_object;
+        if before != answer && !may_differ {
+            world.violate(format!("{} was answered {before:?} and now {answer:?}", sent.key));
+        }
+        if before == answer {
+            return;
+        }
+    }
+    if world.is_dead() {
+        return;
+    }
+    {
+        let is_open = matches!(body["object"]["status"].as_str(), Some("processing" | "pending"));
+        let unkept = (world.has_disk_faults() && is_open && !answered.replayed).then(|| world.life());
+        let sent = &mut world.model.lock().sent[index];
+        (sent.answer, sent.unkept) = (Some(answer.clone()), unkept);
+    }
+    let object = &body["object"];
+    let payment_no = object["payment_no"].as_str().unwrap_or_default().to_owned();
+    if body["kind"] == "refund" {
+        let refund_no = object["refund_no"].as_str().unwrap_or_default();
+        let Some(caller) = caller_of(world, gateway, sent.merchant) else { return };
+        match gateway.refunds().get(&caller, refund_no) {
+            Ok(found) if Value::from(found.amount) == object["amount"] => {}
+            _ if may_fail(world, gateway) => {}
+            other => world.violate(format!("refund {refund_no} was acknowledged and is {other:?}")),
+        }
+        return;
+    }
+    let view: PaymentView = serde_json::from_value(object.clone()).unwrap();
+    world.model.lock().payments.entry(payment_no.clone()).or_insert_with(|| Payment {
+        merchant: sent.merchant,
+        order_no: view.order_no.clone(),
+        amount: view.amount,
+        ended: None,
+    });
+    if is_final(&view.status) {
+        see(world, &view);
+    }
+    let Some(caller) = caller_of(world, gateway, sent.merchant) else { return };
+    match gateway.payments().get(&caller, &payment_no) {
+        Ok(found) => see(world, &found),
+        Err(error) if !may_fail(world, gateway) => {
+            world.violate(format!("{payment_no} was acknowledged and is not found: {error}"));
+        }
+        Err(_) => {}
+    }
+}
+
+/// Every rendering has other bytes, so that only a kept answer is the same.
+fn renderer(world: &Arc<World>) -> Renderer {
+    let world = Arc::clone(world);
+    Arc::new(move |reply| {
+        let number = {
+            let mut model = world.model.lock();
+            model.answers += 1;
+            model.answers
+        };
+        let (kind, status, object) = match reply {
+            Reply::PaymentCreated(view) => ("payment", 201, serde_json::to_value(view)),
+            Reply::PaymentNotTaken(view) => ("payment", 502, serde_json::to_value(view)),
+            Reply::PaymentCanceled(view) => ("payment", 200, serde_json::to_value(view)),
+            Reply::RefundCreated(view) => ("refund", 201, serde_json::to_value(view)),
+            Reply::RefundNotDone(view) => ("refund", 502, serde_json::to_value(view)),
+        };
+        let body = json!({ "kind": kind, "number": number, "object": object.unwrap_or_default() });
+        StoredAnswer { status, body: body.to_string() }
+    })
+}
+
+/// The operator, and merchants looking after their endpoints: one change at a time.
+pub async fn operator(world: Arc<World>, gateway: Gateway, dice: Dice) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(dice.between(200, 6_000))).await;
+        if world.is_dead() {
+            return;
+        }
+        let merchant = usize::try_from(dice.below(2)).unwrap();
+        let result = match dice.below(10) {
+            0..=2 => change_merchant(&world, &gateway, &dice, merchant).await,
+            3..=4 => rotate_key(&world, &gateway, merchant).await,
+            5..=6 => make_hook(&world, &gateway, merchant).await,
+            _ => change_hook(&world, &gateway, &dice).await,
+        };
+        if let Err(error) = result {
+            world.trace(&format!("operator: {error}"));
+            if matches!(error, GatewayError::Internal(_)) && !may_fail(&world, &gateway) {
+                world.violate(format!("a change failed inside: {error}"));
+            }
+        }
+    }
+}
+
+/// Whoever looks after merchants again knows what is so.
+pub async fn wake_all(world: &World, gateway: &Gateway) -> Result<(), GatewayError> {
+    let shops = world.model.lock().shops.len();
+    for merchant in 0..shops {
+        let id = world.model.lock().shops[merchant].merchant_id.clone();
+        let command = UpdateMerchant { status: Some(MerchantStatus::Active), ..UpdateMerchant::default() };
+        let view = gateway.merchants().update(id.as_str(), command).await?;
+        world.model.lock().shops[merchant].known = Some(serde_json::to_value(&view).unwrap());
+    }
+    Ok(())
+}
+
+async fn change_merchant(world: &World, gateway: &Gateway, dice: &Dice, merchant: usize) -> Result<(), GatewayError> {
+    let shop = world.model.lock().shops[merchant].clone();
+    let mut command = UpdateMerchant::default();
+    match dice.below(3) {
+        0 => command.status = Some(if dice.chance(25) { MerchantStatus::Suspended } else { MerchantStatus::Active }),
+        1 => command.name = Some(format!("Shop {}", dice.below(1000))),
+        _ => {
+            let concurrent = u32::try_from(dice.between(4, 40)).unwrap();
+            command.limits = Some(LimitOverrides { concurrent: Some(concurrent), ..LimitOverrides::default() });
+        }
+    }
+    world.model.lock().shops[merchant].known = None;
+    let view = gateway.merchants().update(shop.merchant_id.as_str(), command).await?;
+    world.trace(&format!("operator: {} is {}", shop.merchant_id, view.status));
+    world.model.lock().shops[merchant].known = Some(serde_json::to_value(&view).unwrap());
+    if view.status == "suspended" {
+        tokio::time::sleep(Duration::from_millis(dice.between(100, 4_000))).await;
+        world.model.lock().shops[merchant].known = None;
+        let command = UpdateMerchant { status: Some(MerchantStatus::Active), ..UpdateMerchant::default() };
+        let view = gateway.merchants().update(shop.merchant_id.as_str(), command).await?;
+        world.model.lock().shops[merchant].known = Some(serde_json::to_value(&view).unwrap());
+    }
+    Ok(())
+}
+
+async fn rotate_key(world: &World, gateway: &Gateway, merchant: usize) -> Result<(), GatewayError> {
+    let shop = world.model.lock().shops[merchant].clone();
+    let id = shop.merchant_id.as_str();
+    let keys = gateway.merchants().get(id)?.keys;
+    world.model.lock().shops[merchant].known = None;
+    // One whose secret was lost with the answer is of no use.
+    for lost in keys.iter().filter(|key| **key != shop.key_id) {
+        gateway.merchants().delete_key(id, lost).await?;
+    }
+    let made = gateway.merchants().create_key(id).await?;
+    {
+        let mut model = world.model.lock();
+        let shop = &mut model.shops[merchant];
+        (shop.key_id, shop.secret) = (made.id.clone(), made.secret.clone());
+    }
+    gateway.merchants().delete_key(id, &shop.key_id).await?;
+    world.trace(&format!("operator: {id} has a new key"));
+    let view = gateway.merchants().get(id)?;
+    let mut model = world.model.lock();
+    model.shops[merchant].dead_keys.push((shop.key_id, shop.secret));
+    model.shops[merchant].known = Some(serde_json::to_value(&view).unwrap());
+    Ok(())
+}
+
+async fn make_hook(world: &World, gateway: &Gateway, merchant: usize) -> Result<(), GatewayError> {
+    let shop = world.model.lock().shops[merchant].clone();
+    let number = world.model.lock().hooks.len();
+    if number >= 6 {
+        return Ok(());
+    }
+    let url = format!("https://hooks.example.com/{}/{number}", merchant + 1);
+    let request = CreateEndpoint { url, ..CreateEndpoint::default() };
+    let made = gateway.webhooks().create_endpoint(&shop.merchant_id, request).await?;
+    world.trace(&format!("operator: endpoint {}", made.endpoint.id));
+    let known = Some(serde_json::to_value(&made.endpoint).unwrap());
+    world.model.lock().hooks.insert(made.endpoint.id, Hook { merchant, known, deleted: false });
+    Ok(())
+}
+
+async fn change_hook(world: &World, gateway: &Gateway, dice: &Dice) -> Result<(), GatewayError> {
+    let live: Vec<String> = {
+        let model = world.model.lock();
+        model.hooks.iter().filter(|(_, hook)| !hook.deleted).map(|(id, _)| id.clone()).collect()
+    };
+    let Some(id) = dice.pick(&live).cloned() else { return Ok(()) };
+    let merchant_id = {
+        let model = world.model.lock();
+        model.shops[model.hooks[&id].merchant].merchant_id.clone()
+    };
+    let endpoint_id = EndpointId::new(id.as_str());
+    let remember = |known: Option<Value>, deleted: bool| {
+        if let Some(hook) = world.model.lock().hooks.get_mut(&id) {
+            (hook.known, hook.deleted) = (known, deleted);
+        }
+    };
+    remember(None, false);
+    let draw = dice.below(6);
+    world.trace(&format!("operator: changes endpoint {id} ({draw})"));
+    let view = match draw {
+        0 => {
+            gateway.webhooks().delete_endpoint(&merchant_id, &endpoint_id).await?;
+            remember(None, true);
+            return Ok(());
+        }
+        1 => gateway.webhooks().rotate_secret(&merchant_id, &endpoint_id).await?.endpoint,
+        2 => {
+            let events = Some(vec![if dice.chance(50) { "payment.*" } else { "*" }.to_owned()]);
+            let changes = UpdateEndpoint { events, ..UpdateEndpoint::default() };
+            gateway.webhooks().update_endpoint(&merchant_id, &endpoint_id, changes).await?
+        }
+        _ => {
+            let status = if dice.chance(40) { SettableStatus::Paused } else { SettableStatus::Enabled };
+            let changes = UpdateEndpoint { status: Some(status), ..UpdateEndpoint::default() };
+            gateway.webhooks().update_endpoint(&merchant_id, &endpoint_id, changes).await?
+        }
+    };
+    remember(Some(serde_json::to_value(&view).unwrap()), false);
+    Ok(())
+}

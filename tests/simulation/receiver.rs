@@ -1,0 +1,124 @@
+//! Merchants' receivers: they take webhooks, fail, hang, answer late, or take one and lose the answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tollgate::delivery::{Answer, Deliver, DeliveryError, DeliveryFuture, DeliveryRequest, DeliveryResult};
+
+use crate::world::{Dice, World};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What one notification came to at its receiver.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    pub url: String,
+    pub body: String,
+    /// How often it was answered 200 and the sender could know.
+    pub accepted: u64,
+    /// How many of these may come again, because a crash came before they were on disk.
+    pub excused: u64,
+}
+
+/// By `webhook-id`.
+pub struct Received {
+    pub taken: Mutex<BTreeMap<String, Taken>>,
+    /// In flight in this life.
+    pub in_flight: Mutex<BTreeSet<String>>,
+    dice: Dice,
+}
+
+impl Received {
+    pub fn new(dice: Dice) -> Self {
+        Self { taken: Mutex::default(), in_flight: Mutex::default(), dice }
+    }
+}
+
+pub struct SimReceiver {
+    pub world: Arc<World>,
+}
+
+impl SimReceiver {
+    async fn receive(&self, request: DeliveryRequest) -> DeliveryResult {
+        let world = &self.world;
+        world.step().await;
+        let id = request.headers.iter().find(|(name, _)| *name == "webhook-id").map(|(_, value)| value.clone());
+        let Some(id) = id else {
+            world.violate("a webhook came without an id".to_owned());
+            return Err(DeliveryError::Broken);
+        };
+        let dice = &world.received.dice;
+        let (fault, quick_ms) = (dice.below(100), dice.between(1, 80));
+        let fault = if world.has_faults() { fault } else { 99 };
+        if fault < 6 {
+            world.trace(&format!("webhook {id} refused"));
+            return Err(DeliveryError::NotConnected("refused".to_owned()));
+        }
+        if !world.received.in_flight.lock().insert(id.clone()) {
+            world.violate(format!("webhook {id} was sent twice at once"));
+        }
+        let result = self.answer(&id, &request, fault, quick_ms).await;
+        world.received.in_flight.lock().remove(&id);
+        result
+    }
+
+    async fn answer(&self, id: &str, request: &DeliveryRequest, fault: u64, quick_ms: u64) -> DeliveryResult {
+        let world = &self.world;
+        let status = match fault {
+            6..=13 => 500,
+            14..=15 => 503,
+            16..=17 => 429,
+            _ => 200,
+        };
+        match fault {
+            18..=20 => {
+                world.trace(&format!("webhook {id} hangs"));
+                tokio::time::sleep(TIMEOUT).await;
+                return Err(DeliveryError::TimedOut(TIMEOUT));
+            }
+            21..=24 => tokio::time::sleep(Duration::from_secs(5)).await,
+            _ => tokio::time::sleep(Duration::from_millis(quick_ms)).await,
+        }
+        world.step().await;
+        self.take(id, request, status == 200 && !(25..=27).contains(&fault));
+        world.trace(&format!("webhook {id} {} answered {status}", request.url));
+        if (25..=27).contains(&fault) {
+            // It was taken, and the answer is lost.
+            return Err(DeliveryError::Broken);
+        }
+        let retry_after = (status == 429).then(|| "3".to_owned());
+        Ok(Answer { status, retry_after, response: format!("answer {status}") })
+    }
+
+    fn take(&self, id: &str, request: &DeliveryRequest, is_accepted: bool) {
+        let mut taken = self.world.received.taken.lock();
+        let entry = taken.entry(id.to_owned()).or_insert_with(|| Taken {
+            url: request.url.clone(),
+            body: request.body.to_string(),
+            ..Taken::default()
+        });
+        if entry.body != *request.body {
+            let was = entry.body.clone();
+            drop(taken);
+            self.world.violate(format!("webhook {id} changed its body from {was} to {}", request.body));
+            return;
+        }
+        if !is_accepted {
+            return;
+        }
+        if entry.accepted > entry.excused && !self.world.has_disk_faults() {
+            drop(taken);
+            self.world.violate(format!("webhook {id} was sent again after it had been taken"));
+            return;
+        }
+        entry.accepted += 1;
+    }
+}
+
+impl Deliver for SimReceiver {
+    fn deliver(&self, request: DeliveryRequest) -> DeliveryFuture<'_> {
+        Box::pin(self.receive(request))
+    }
+}

@@ -1,0 +1,242 @@
+//! The real journal, committer, overlay and applier on simulated files, stepped by two tasks in place of threads.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tollgate::storage::applier::Applier;
+use tollgate::storage::committer::Committer;
+use tollgate::storage::engine::{EngineOptions, Parts, SegmentsBy};
+use tollgate::storage::files::{Files, Shortage};
+use tollgate::storage::index::IndexError;
+use tollgate::storage::keeper::GrowthOptions;
+use tollgate::storage::queue::{CommitQueue, QueueBounds};
+use tollgate::storage::request::Request;
+use tollgate::storage::segments::frame_bytes_max;
+use tollgate::storage::space::Space;
+use tollgate::storage::status::Status;
+use tollgate::storage::view::View;
+use tollgate::storage::{Batch, CommitFuture, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency, Versioned};
+
+use crate::world::{Dice, World};
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+const OVERLAY_BYTES_MAX: u64 = 2 << 20;
+/// Room that is needed beside the ballast for the next segment.
+pub const BALLAST_BYTES: u64 = 96 << 10;
+
+fn options() -> EngineOptions {
+    EngineOptions {
+        segment_bytes: SEGMENT_BYTES,
+        queue_batches_max: 64,
+        group_bytes_max: 16 << 10,
+        overlay_bytes_max: OVERLAY_BYTES_MAX,
+        apply_interval: Duration::from_millis(200),
+        checkpoint_interval: Duration::from_secs(5),
+        checkpoint_bytes: 128 << 10,
+        reopen_bytes: 256 << 10,
+        ballast_bytes: BALLAST_BYTES,
+        growth: GrowthOptions::UNBOUNDED,
+    }
+}
+
+pub struct SimStore {
+    world: Arc<World>,
+    queue: CommitQueue,
+    waiting: AtomicU64,
+    arrived: Notify,
+    committed: Notify,
+    committer: Mutex<Committer>,
+    applier: Mutex<Applier>,
+    view: Arc<View>,
+    status: Arc<Status>,
+    space: Arc<Space>,
+    closed: AtomicBool,
+    batch_bytes_max: usize,
+}
+
+impl SimStore {
+    pub fn open(world: &Arc<World>, dice: &Dice) -> Result<Arc<Self>, StoreError> {
+        let files: Arc<dyn Files> = Arc::new(world.files.clone());
+        let options = options();
+        let clock = world.life_clock();
+        let parts = Parts::open(files, &world.index, &options, dice.random().clone(), SegmentsBy::Committer, clock)?;
+        let Parts { committer, applier, view, status, space, .. } = parts;
+        let bounds =
+            QueueBounds { batches_max: options.queue_batches_max, memory_bytes_max: options.overlay_bytes_max };
+        let store = Arc::new(Self {
+            world: Arc::clone(world),
+            queue: CommitQueue::new(bounds),
+            waiting: AtomicU64::new(0),
+            arrived: Notify::new(),
+            committed: Notify::new(),
+            committer: Mutex::new(committer),
+            applier: Mutex::new(applier),
+            view,
+            status,
+            space,
+            closed: AtomicBool::new(false),
+            batch_bytes_max: frame_bytes_max(SEGMENT_BYTES).min(usize::try_from(OVERLAY_BYTES_MAX / 4).unwrap()),
+        });
+        tokio::spawn(Arc::clone(&store).commit_all(dice.clone()));
+        tokio::spawn(Arc::clone(&store).apply_all(dice.clone()));
+        Ok(store)
+    }
+
+    async fn commit_all(self: Arc<Self>, dice: Dice) {
+        loop {
+            self.arrived.notified().await;
+            while self.waiting.load(Ordering::SeqCst) > 0 && !self.closed.load(Ordering::SeqCst) {
+                tokio::time::sleep(self.latency(&dice)).await;
+                self.world.step().await;
+                if self.closed.load(Ordering::SeqCst) {
+                    return;
+                }
+                self.commit_group();
+                if let Err(error) = self.status.check() {
+                    self.world.trace(&format!("store failed: {error}"));
+                    self.queue.abort(&error);
+                    return;
+                }
+                // Whoever was answered gets a turn before the next frame.
+                self.world.step().await;
+            }
+        }
+    }
+
+    /// How long the disk takes: now and then long, and sometimes it hangs.
+    fn latency(&self, dice: &Dice) -> Duration {
+        let us = match dice.below(200) {
+            _ if !self.world.has_faults() => 200,
+            0 => dice.between(3_000_000, 20_000_000),
+            1..=6 => dice.between(50_000, 600_000),
+            _ => dice.between(50, 3_000),
+        };
+        Duration::from_micros(us)
+    }
+
+    fn commit_group(&self) {
+        let mut group = Vec::new();
+        let mut committer = self.committer.lock();
+        if self.waiting.load(Ordering::SeqCst) == 0 || !self.queue.take_group(&mut group, committer.frame_bytes_max()) {
+            return;
+        }
+        let taken = group.len() as u64;
+        self.waiting.fetch_sub(taken, Ordering::SeqCst);
+        committer.step(&mut group);
+        drop(committer);
+        self.world.trace(&format!("commit {taken} up to {}", self.status.committed()));
+        self.committed.notify_one();
+    }
+
+    async fn apply_all(self: Arc<Self>, dice: Dice) {
+        let mut since_checkpoint_ms = 0;
+        loop {
+            self.committed.notified().await;
+            let pause_ms = dice.between(20, 400);
+            since_checkpoint_ms += pause_ms;
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            self.world.step().await;
+            if self.closed.load(Ordering::SeqCst) {
+                return;
+            }
+            let is_due = since_checkpoint_ms > 2_000;
+            let turned = self.applier.lock().turn(is_due);
+            match turned {
+                Ok(has_checkpoint) => {
+                    self.space.index_has_room();
+                    if has_checkpoint {
+                        since_checkpoint_ms = 0;
+                        self.world.trace("checkpoint");
+                    }
+                }
+                Err(error) if error.may_pass() => {
+                    if error == IndexError::Short(Shortage::Space) {
+                        self.space.index_is_full();
+                    }
+                    self.committed.notify_one();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(error) => {
+                    let error = self.view.note(error);
+                    self.world.trace(&format!("index failed: {error}"));
+                    self.status.poison(&error.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn enqueue(
+        &self,
+        batch: Batch,
+    ) -> Result<oneshot::Receiver<Result<tollgate::storage::Committed, StoreError>>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::new(batch, self.batch_bytes_max, reply)?;
+        self.status.check()?;
+        if request.urgency == Urgency::New && self.space.is_full() {
+            return Err(StoreError::Overloaded("the disk is full"));
+        }
+        self.queue.push(request, self.view.overlay().bytes())?;
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.arrived.notify_one();
+        Ok(answer)
+    }
+}
+
+impl Store for SimStore {
+    fn commit(&self, batch: Batch) -> CommitFuture {
+        match self.enqueue(batch) {
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+            Ok(answer) => Box::pin(async move {
+                answer.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("the committer ended".to_owned())))
+            }),
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        self.view.get(key)
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError> {
+        self.view.scan(scan)
+    }
+
+    fn health(&self) -> Health {
+        let poisoned = self.status.poisoned();
+        let overlay_bytes = self.view.overlay().bytes();
+        Health {
+            accepts_new: poisoned.is_none() && !self.space.is_full() && self.queue.has_room(overlay_bytes),
+            poisoned,
+            committed: self.status.committed(),
+            applied: self.view.index().applied(),
+            overlay_bytes,
+            journal_bytes_written: self.status.journal_bytes_written(),
+            journal_frames_written: self.status.journal_frames_written(),
+            disk: DiskHealth::default(),
+        }
+    }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        self.status.failed()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.queue.close(StoreError::Poisoned("it is closed".to_owned()));
+        while self.waiting.load(Ordering::SeqCst) > 0 && self.status.check().is_ok() {
+            self.commit_group();
+        }
+        let applied = self.applier.lock().turn(true);
+        let sealed = self.committer.lock().seal();
+        self.status.check()?;
+        applied.map_err(StoreError::from)?;
+        sealed
+    }
+}

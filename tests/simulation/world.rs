@@ -1,0 +1,287 @@
+//! What stays when the simulated process dies: disk, index, providers, receivers, what clients remember; the time, the
+//! dice, and the trace.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tollgate::clock::Clock;
+use tollgate::domain::time::Timestamp;
+use tollgate::random::Random;
+use tollgate::storage::index::MemoryIndex;
+use tollgate::storage::sim_files::SimFiles;
+use tollgate::storage::whole_file::WholeFiles;
+
+use crate::model::Model;
+use crate::provider::Ledger;
+use crate::receiver::Received;
+
+/// Lines of the trace that are shown when a seed fails.
+const TAIL_LINES: usize = 60;
+const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
+
+/// Draws that depend on nothing but the seed and their order.
+#[derive(Clone)]
+pub struct Dice(Random);
+
+impl Dice {
+    pub fn new(seed: u64, stream: u64) -> Self {
+        Self(Random::seeded(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ stream))
+    }
+
+    /// From 0 to `end` - 1.
+    pub fn below(&self, end: u64) -> u64 {
+        self.0.draw_u64() % end.max(1)
+    }
+
+    pub fn between(&self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    pub fn chance(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn pick<'a, T>(&self, items: &'a [T]) -> Option<&'a T> {
+        items.get(usize::try_from(self.below(items.len() as u64)).unwrap_or(0))
+    }
+
+    pub fn random(&self) -> &Random {
+        &self.0
+    }
+}
+
+/// The windows' files: not durable on purpose, a crash takes or leaves them as chance says.
+#[derive(Clone, Default)]
+pub struct SimWindows(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+
+impl SimWindows {
+    pub fn lose(&self) {
+        self.0.lock().clear();
+    }
+}
+
+impl WholeFiles for SimWindows {
+    fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().get(name).cloned())
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
+        self.0.lock().insert(name.to_owned(), content.to_vec());
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.0.lock().remove(name);
+        Ok(())
+    }
+}
+
+pub struct World {
+    pub seed: u64,
+    pub files: SimFiles,
+    pub index: MemoryIndex,
+    pub windows: SimWindows,
+    pub ledger: Ledger,
+    pub received: Received,
+    pub model: Mutex<Model>,
+    /// For whatever has no dice of its own.
+    pub dice: Dice,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// True time at which this life began, in microseconds since the beginning.
+    began_us: u64,
+    clock: Option<Clock>,
+    /// How far the time of day is from the true time.
+    skew_ms: i64,
+    life: u64,
+    faults: bool,
+    disk_faults: bool,
+    dead: bool,
+    crash_in_steps: Option<u64>,
+    crashed: Arc<Notify>,
+    violation: Option<String>,
+    hash: u64,
+    lines: u64,
+    tail: VecDeque<String>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            seed,
+            files: SimFiles::new(),
+            index: MemoryIndex::new(),
+            windows: SimWindows::default(),
+            ledger: Ledger::new(Dice::new(seed, 2)),
+            received: Received::new(Dice::new(seed, 3)),
+            model: Mutex::default(),
+            dice: Dice::new(seed, 1),
+            state: Mutex::new(State {
+                began_us: 0,
+                clock: None,
+                skew_ms: 0,
+                life: 0,
+                faults: true,
+                disk_faults: false,
+                dead: false,
+                crash_in_steps: None,
+                crashed: Arc::default(),
+                violation: None,
+                hash: 0xcbf2_9ce4_8422_2325,
+                lines: 0,
+                tail: VecDeque::new(),
+            }),
+        })
+    }
+
+    /// Begins a life within its runtime. Returns its clock.
+    pub fn begin_life(&self, life: u64) -> Clock {
+        let mut state = self.state.lock();
+        let since_start = Duration::from_micros(state.began_us);
+        let wall_ms = START.plus(since_start).unix_ms() + state.skew_ms;
+        let clock = Clock::virtual_from(Timestamp::from_unix_ms(wall_ms));
+        state.clock = Some(clock.clone());
+        state.life = life;
+        state.dead = false;
+        state.disk_faults = false;
+        state.crash_in_steps = None;
+        state.crashed = Arc::default();
+        clock
+    }
+
+    /// The clock of this life.
+    pub fn life_clock(&self) -> Clock {
+        self.state.lock().clock.clone().unwrap_or_else(|| Clock::virtual_from(START))
+    }
+
+    /// Ends a life; the machine is down for a while.
+    pub fn end_life(&self, down: Duration) {
+        let now_us = self.now_us();
+        let mut state = self.state.lock();
+        state.began_us = now_us + u64::try_from(down.as_micros()).unwrap_or(0);
+        state.clock = None;
+        state.dead = true;
+    }
+
+    /// True time in microseconds since the beginning, whatever the time of day says.
+    pub fn now_us(&self) -> u64 {
+        let state = self.state.lock();
+        state.began_us + state.clock.as_ref().map_or(0, |clock| clock.monotonic().micros())
+    }
+
+    /// Somebody sets the time of day.
+    pub fn jump(&self, by_ms: i64) {
+        let mut state = self.state.lock();
+        state.skew_ms += by_ms;
+        if let Some(clock) = &state.clock {
+            let by = Duration::from_millis(by_ms.unsigned_abs());
+            if by_ms < 0 { clock.set_back(by) } else { clock.set_forward(by) }
+        }
+    }
+
+    pub fn skew_ms(&self) -> i64 {
+        self.state.lock().skew_ms
+    }
+
+    pub fn life(&self) -> u64 {
+        self.state.lock().life
+    }
+
+    pub fn set_faults(&self, faults: bool) {
+        self.state.lock().faults = faults;
+    }
+
+    /// Whether providers, receivers and the disk's speed misbehave.
+    pub fn has_faults(&self) -> bool {
+        self.state.lock().faults
+    }
+
+    /// The disk fails in this life, so that requests may, too.
+    pub fn note_disk_faults(&self) {
+        self.state.lock().disk_faults = true;
+    }
+
+    pub fn has_disk_faults(&self) -> bool {
+        self.state.lock().disk_faults
+    }
+
+    pub fn crash_in_steps(&self, steps: u64) {
+        self.state.lock().crash_in_steps = Some(steps);
+    }
+
+    /// A point at which the process may die. From then on nothing it does reaches the world.
+    pub async fn step(&self) {
+        let is_dead = {
+            let mut state = self.state.lock();
+            if let Some(left) = state.crash_in_steps.as_mut() {
+                if *left == 0 {
+                    state.dead = true;
+                    state.crash_in_steps = None;
+                    state.crashed.notify_one();
+                } else {
+                    *left -= 1;
+                }
+            }
+            state.dead
+        };
+        if is_dead {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.state.lock().dead
+    }
+
+    /// Ready when the process has died at a step.
+    pub async fn crashed(&self) {
+        let crashed = Arc::clone(&self.state.lock().crashed);
+        crashed.notified().await;
+    }
+
+    /// Notes what happened. The hash over all of it is the run's.
+    pub fn trace(&self, what: &str) {
+        let now_us = self.now_us();
+        let mut state = self.state.lock();
+        let line = format!("{:>4}.{:06} {what}", now_us / 1_000_000, now_us % 1_000_000);
+        for byte in line.bytes() {
+            state.hash = (state.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        state.lines += 1;
+        if std::env::var_os("TOLLGATE_SIM_TRACE").is_some() {
+            println!("{line}");
+        }
+        state.tail.push_back(line);
+        if state.tail.len() > TAIL_LINES {
+            state.tail.pop_front();
+        }
+    }
+
+    /// What must never be is so.
+    pub fn violate(&self, what: String) {
+        self.trace(&format!("VIOLATION {what}"));
+        let mut state = self.state.lock();
+        state.violation.get_or_insert(what);
+        state.dead = true;
+        state.crashed.notify_one();
+    }
+
+    pub fn violation(&self) -> Option<String> {
+        self.state.lock().violation.clone()
+    }
+
+    pub fn hash(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.hash, state.lines)
+    }
+
+    pub fn tail(&self) -> String {
+        let state = self.state.lock();
+        state.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+}
