@@ -25,7 +25,7 @@ pub use service::{
     AdminConfig, AuthConfig, LimitsConfig, LogFormat, SecurityConfig, ServerConfig, StorageConfig, TelemetryConfig,
     TierConfig,
 };
-pub use work::{FaultConfig, FxConfig, PaymentsConfig, SandboxConfig, WebhookConfig};
+pub use work::{FaultConfig, FxConfig, PaymentsConfig, RetentionConfig, SandboxConfig, WebhookConfig};
 
 use layers::{Layers, Source};
 
@@ -72,6 +72,8 @@ pub struct Config {
     pub payments: PaymentsConfig,
     /// How webhooks are sent.
     pub webhook: WebhookConfig,
+    /// How long records are kept.
+    pub retention: RetentionConfig,
     /// The built-in emulators. Not allowed in live mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxConfig>,

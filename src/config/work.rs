@@ -73,6 +73,18 @@ pub struct WebhookConfig {
     pub allowed_private_networks: Vec<IpNet>,
 }
 
+/// `[retention]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// How many days events can be listed; 0 for ever.
+    pub events_days: u64,
+    /// How many days notifications are kept that the receiver has taken; 0 for ever.
+    pub notifications_days: u64,
+    /// How many days notifications are kept that were given up; 0 for ever.
+    pub dead_letters_days: u64,
+}
+
 /// `[sandbox]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SandboxConfig {

@@ -1,13 +1,15 @@
-//! Takes away what has been kept long enough: answers under idempotency keys. In the background, a page at a time, so
-//! that nobody waits for it.
+//! Takes away what has been kept long enough: answers under idempotency keys, events, notifications. In the background, a
+//! page at a time, so that nobody waits for it.
 
 use std::time::Duration;
 
+use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::{Notification, NotificationStatus};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::IdempotencyRecord;
-use crate::storage::record::decode;
+use crate::storage::record::{Record, decode};
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, Row, Scan, StoreError, keys, prefix_end};
 
@@ -22,6 +24,7 @@ const REST_MIN: Duration = Duration::from_millis(1);
 const PAGE_ROWS: usize = 256;
 /// Rows taken away at once.
 const BATCH_ROWS: usize = 128;
+const DAY_S: u64 = 86_400;
 
 /// Starts it; it ends when the gateway stops.
 pub(super) fn start(core: &Core) {
@@ -31,16 +34,54 @@ pub(super) fn start(core: &Core) {
         let passes = async {
             loop {
                 tokio::time::sleep(PASS_INTERVAL).await;
-                match keeper.pass().await {
-                    Ok(0) => {}
-                    Ok(removed) => tracing::debug!(removed, "idempotency keys were kept long enough"),
-                    Err(error) => tracing::warn!(%error, "old idempotency keys were not taken away; tried again later"),
+                for kind in Kind::ALL {
+                    match keeper.pass(kind).await {
+                        Ok(0) => {}
+                        Ok(removed) => tracing::debug!(removed, ?kind, "records were kept long enough"),
+                        Err(error) => {
+                            tracing::warn!(%error, ?kind, "old records were not taken away; tried again later")
+                        }
+                    }
                 }
             }
         };
         // Cut off anywhere, a pass has done what it has done.
         stopping.run_until_cancelled(passes).await;
     });
+}
+
+/// What is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Answers under idempotency keys.
+    Answers,
+    /// Events.
+    Events,
+    /// Notifications that were taken or given up.
+    Notifications,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Answers, Self::Events, Self::Notifications];
+
+    fn prefix(self) -> Vec<u8> {
+        match self {
+            Self::Answers => keys::idempotencies(),
+            Self::Events => keys::events(),
+            Self::Notifications => keys::notifications(),
+        }
+    }
+}
+
+/// What becomes of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    /// It goes.
+    Old,
+    /// It stays.
+    Young,
+    /// It stays, and so do all later ones of its merchant.
+    YoungFromHere,
 }
 
 /// A row as it was found.
@@ -55,9 +96,9 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Goes over all keys once; answers how many it took away.
-    async fn pass(&self) -> Result<usize, GatewayError> {
-        let prefix = keys::idempotencies();
+    /// Goes over all rows of a kind once; answers how many it took away.
+    async fn pass(&self, kind: Kind) -> Result<usize, GatewayError> {
+        let prefix = kind.prefix();
         let mut scan = Scan { start: prefix.clone(), end: prefix_end(&prefix), limit: PAGE_ROWS, reverse: false };
         let mut removed = 0;
         let mut old = Vec::new();
@@ -65,11 +106,12 @@ impl Keeper {
             let began = self.core.clock.monotonic();
             let page = self.core.store.scan(&scan)?;
             let now = self.core.clock.now();
-            old.extend(page.iter().filter(|row| self.is_old(row, now)).map(found));
+            let done_with = self.choose(kind, &page, now, &mut old);
             let took = self.core.clock.monotonic().since(began);
             let Some(last) = page.last().filter(|_| page.len() == PAGE_ROWS) else { break };
-            // The first key after it.
-            scan.start = [last.key.as_slice(), &[0]].concat();
+            // The first key after it, or after all of its merchant.
+            let behind_merchant = done_with.filter(|done_with| last.key.starts_with(done_with)).and_then(prefix_end);
+            scan.start = behind_merchant.unwrap_or_else(|| [last.key.as_slice(), &[0]].concat());
             while old.len() >= BATCH_ROWS {
                 removed += self.remove(old.drain(..BATCH_ROWS).collect()).await?;
             }
@@ -81,11 +123,29 @@ impl Keeper {
         Ok(removed)
     }
 
+    /// Adds the old rows of a page to `old`. Returns what the keys of the last merchant begin with of whom nothing more has
+    /// to be looked at.
+    fn choose<'a>(&self, kind: Kind, page: &'a [Row], now: Timestamp, old: &mut Vec<Found>) -> Option<&'a [u8]> {
+        let mut done_with: Option<&[u8]> = None;
+        for row in page {
+            if done_with.is_some_and(|done_with| row.key.starts_with(done_with)) {
+                continue;
+            }
+            match self.age(kind, row, now) {
+                Age::Old => old.push(found(row)),
+                Age::Young => {}
+                Age::YoungFromHere => done_with = Some(keys::of_one_merchant(&row.key)),
+            }
+        }
+        done_with
+    }
+
     /// Takes rows away, all but those that somebody has used again since they were found.
     async fn remove(&self, mut old: Vec<Found>) -> Result<usize, GatewayError> {
         // Each turn has one row less.
         while !old.is_empty() {
-            let mut batch = Batch::new();
+            // Also when the disk has little room left: it makes some.
+            let mut batch = Batch::finishing();
             for row in &old {
                 batch.expect(row.key.clone(), row.revision);
                 batch.delete(row.key.clone());
@@ -99,23 +159,60 @@ impl Keeper {
         Ok(0)
     }
 
+    /// Whether a row has been kept long enough. What can't be read is kept.
+    fn age(&self, kind: Kind, row: &Row, now: Timestamp) -> Age {
+        match kind {
+            Kind::Answers => self.read(row).map_or(Age::Young, |record| self.age_of_answer(&record, now)),
+            Kind::Events => self.read(row).map_or(Age::Young, |record| self.age_of_event(&record, now)),
+            Kind::Notifications => self.read(row).map_or(Age::Young, |record| self.age_of_notification(&record, now)),
+        }
+    }
+
+    fn read<R: Record>(&self, row: &Row) -> Option<R> {
+        decode(&row.versioned.value).map_err(|error| self.unreadable.report(&row.key, error)).ok()
+    }
+
     /// An answer is kept as long as the configuration says. A request that was never answered is kept until its payment
-    /// is decided or in a person's hands, and as long again. What can't be read is kept.
-    fn is_old(&self, row: &Row, now: Timestamp) -> bool {
-        let record: IdempotencyRecord = match decode(&row.versioned.value) {
-            Ok(record) => record,
-            Err(error) => {
-                self.unreadable.report(&row.key, error);
-                return false;
-            }
-        };
+    /// is decided or in a person's hands, and as long again.
+    fn age_of_answer(&self, record: &IdempotencyRecord, now: Timestamp) -> Age {
         let payments = &self.core.config.payments;
         let keep_s = match record.answer {
             Some(_) => payments.idempotency_keep_s,
             None => payments.needs_review_after_s.saturating_add(payments.idempotency_keep_s),
         };
-        now.since(record.at).as_secs() >= keep_s
+        if now.since(record.at).as_secs() >= keep_s { Age::Old } else { Age::Young }
     }
+
+    /// A merchant's events stand in the order in which they happened.
+    fn age_of_event(&self, event: &Event, now: Timestamp) -> Age {
+        let is_old = is_over(Some(event.at), self.core.config.retention.events_days, now);
+        if is_old { Age::Old } else { Age::YoungFromHere }
+    }
+
+    /// A merchant's notifications stand in the order in which they were made, which is before they ended. What is still on
+    /// its way is never old.
+    fn age_of_notification(&self, notification: &Notification, now: Timestamp) -> Age {
+        let retention = &self.core.config.retention;
+        let (days, dead_days) = (retention.notifications_days, retention.dead_letters_days);
+        let is_old = match notification.status {
+            NotificationStatus::Success => is_over(notification.succeeded_at, days, now),
+            NotificationStatus::Failed => is_over(notification.failed_at, dead_days, now),
+            NotificationStatus::Pending | NotificationStatus::Retrying => false,
+        };
+        let created_at = Some(notification.created_at);
+        if is_old {
+            Age::Old
+        } else if is_over(created_at, days, now) || is_over(created_at, dead_days, now) {
+            Age::Young
+        } else {
+            Age::YoungFromHere
+        }
+    }
+}
+
+/// Whether so many days have gone by since then; 0 days never do.
+fn is_over(since: Option<Timestamp>, days: u64, now: Timestamp) -> bool {
+    days > 0 && since.is_some_and(|since| now.since(since).as_secs() >= days.saturating_mul(DAY_S))
 }
 
 fn found(row: &Row) -> Found {
@@ -136,12 +233,15 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::config::Config;
-    use crate::domain::ids::MerchantId;
+    use crate::config::{Config, RetentionConfig};
+    use crate::domain::event::EventName;
+    use crate::domain::ids::{EndpointId, EventId, MerchantId, NotificationId};
+    use crate::domain::webhook::NewNotification;
     use crate::gateway::answer::StoredAnswer;
     use crate::gateway::idempotency::{IdempotencyKey, Known, look_up, once};
     use crate::random::Random;
     use crate::storage::memory::MemoryStore;
+    use crate::storage::record::encode;
     use crate::storage::vault::Vault;
 
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -233,9 +333,99 @@ mod tests {
         old[0].revision += 1_000;
         old[3].revision += 1_000;
         assert_eq!(keeper.remove(old).await.unwrap(), 3);
-        assert_eq!(keeper.pass().await.unwrap(), 7);
+        assert_eq!(keeper.pass(Kind::Answers).await.unwrap(), 7);
         assert_eq!(core.store.scan(&Scan::prefix(&keys::idempotencies(), 100)).unwrap()[0].key, unreadable);
         assert_eq!(rows(&core), 1);
+    }
+
+    fn core_with_days(events_days: u64, notifications_days: u64, dead_letters_days: u64) -> Core {
+        let mut config = Config::embedded().unwrap();
+        config.retention = RetentionConfig { events_days, notifications_days, dead_letters_days };
+        Core { config: Arc::new(config), ..core() }
+    }
+
+    async fn tell(core: &Core, merchant_number: usize, number: usize) {
+        let (merchant_id, now) = (merchant(merchant_number), core.clock.now());
+        let body = || serde_json::value::RawValue::from_string("{}".to_owned()).unwrap();
+        let event = Event {
+            id: EventId::new(format!("ev_{number}")),
+            name: EventName::PaymentSuccess,
+            object_no: None,
+            amount_minor: 1,
+            at: now,
+            body: body(),
+        };
+        let new = NewNotification {
+            id: NotificationId::new(format!("wn_{number:05}")),
+            merchant_id: merchant_id.clone(),
+            endpoint_id: EndpointId::new("we_1"),
+            url: "https://shop.example/hook".to_owned(),
+            event: EventName::PaymentSuccess,
+            object_no: None,
+            order_no: None,
+            body: body(),
+            amount_minor: 1,
+            max_attempts: 3,
+        };
+        let mut notification = Notification::new(new, now);
+        match number % 3 {
+            0 => (notification.status, notification.succeeded_at) = (NotificationStatus::Success, Some(now)),
+            1 => (notification.status, notification.failed_at) = (NotificationStatus::Failed, Some(now)),
+            _ => {}
+        }
+        let mut batch = Batch::new();
+        batch.append(keys::events_of(&merchant_id), encode(&event).unwrap());
+        batch.put(keys::notification(&merchant_id, &notification.id), encode(&notification).unwrap());
+        core.store.commit(batch).await.unwrap();
+    }
+
+    fn count(core: &Core, prefix: &[u8]) -> usize {
+        core.store.scan(&Scan::prefix(prefix, 10_000)).unwrap().len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_and_ended_notifications_go_after_their_days_and_what_is_on_its_way_stays() {
+        let core = core_with_days(3, 1, 3);
+        start(&core);
+        // Of one merchant more than a page.
+        for number in 0..PAGE_ROWS * 2 {
+            tell(&core, 0, number).await;
+        }
+        for number in 0..30 {
+            tell(&core, 1 + number % 2, number).await;
+        }
+        let all = PAGE_ROWS * 2 + 30;
+        let on_its_way = (0..PAGE_ROWS * 2).chain(0..30).filter(|number| number % 3 == 2).count();
+        let given_up = (0..PAGE_ROWS * 2).chain(0..30).filter(|number| number % 3 == 1).count();
+        tokio::time::sleep(23 * HOUR).await;
+        for number in 1_000..1_003 {
+            tell(&core, 0, number).await;
+        }
+        assert_eq!((count(&core, &keys::events()), count(&core, &keys::notifications())), (all + 3, all + 3));
+        tokio::time::sleep(2 * HOUR).await;
+        assert_eq!(count(&core, &keys::events()), all + 3);
+        assert_eq!(count(&core, &keys::notifications()), on_its_way + given_up + 3, "what was taken is gone");
+        tokio::time::sleep(48 * HOUR).await;
+        assert_eq!(count(&core, &keys::events()), 3, "the later ones are left");
+        assert_eq!(count(&core, &keys::notifications()), on_its_way + 2, "of the later ones one was taken long ago");
+        tokio::time::sleep(23 * HOUR).await;
+        assert_eq!(count(&core, &keys::events()), 0);
+        assert_eq!(count(&core, &keys::notifications()), on_its_way + 1);
+        // Numbers go on where they were.
+        tell(&core, 0, 2_000).await;
+        let event = core.store.scan(&Scan::prefix(&keys::events(), 1)).unwrap().remove(0);
+        assert_eq!(keys::event_number(&event.key), Some(PAGE_ROWS as u64 * 2 + 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn zero_days_are_for_ever() {
+        let core = core_with_days(0, 0, 0);
+        start(&core);
+        for number in 0..9 {
+            tell(&core, 0, number).await;
+        }
+        tokio::time::sleep(240 * HOUR).await;
+        assert_eq!((count(&core, &keys::events()), count(&core, &keys::notifications())), (9, 9));
     }
 
     #[test]

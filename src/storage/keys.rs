@@ -100,6 +100,11 @@ pub fn events_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(EVENT, merchant_id)
 }
 
+/// Prefix of all rows of [`events_of`] of all merchants.
+pub fn events() -> Vec<u8> {
+    vec![EVENT]
+}
+
 /// A row of [`events_of`].
 pub fn event(merchant_id: &MerchantId, number: u64) -> Vec<u8> {
     let mut key = events_of(merchant_id);
@@ -136,6 +141,17 @@ pub fn notification(merchant_id: &MerchantId, notification_id: &NotificationId) 
 /// Prefix of all notifications of a merchant, in the order they were made.
 pub fn notifications_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(NOTIFICATION, merchant_id)
+}
+
+/// Prefix of all notifications of all merchants.
+pub fn notifications() -> Vec<u8> {
+    vec![NOTIFICATION]
+}
+
+/// The part of a merchant's key that all keys of its kind and merchant begin with.
+pub fn of_one_merchant(key: &[u8]) -> &[u8] {
+    let end = key.iter().skip(1).position(|byte| *byte == 0).map_or(key.len(), |position| position + 2);
+    &key[..end]
 }
 
 /// A merchant's own row.
@@ -229,6 +245,16 @@ mod tests {
         assert_eq!(parse_payment_due(&due), Some((Timestamp::from_unix_ms(77), PaymentNo::new("PY1"))));
         assert!(due < payments_due_end(Timestamp::from_unix_ms(77)));
         assert!(due > payments_due_end(Timestamp::from_unix_ms(76)));
+    }
+
+    #[test]
+    fn a_key_begins_with_what_all_of_its_merchant_begin_with() {
+        let merchant_id = MerchantId::new("m_1");
+        assert_eq!(of_one_merchant(&event(&merchant_id, 7)), events_of(&merchant_id));
+        let notification = notification(&merchant_id, &NotificationId::new("wn_1"));
+        assert_eq!(of_one_merchant(&notification), notifications_of(&merchant_id));
+        assert_eq!(of_one_merchant(b"x"), b"x");
+        assert_eq!(of_one_merchant(b""), b"");
     }
 
     #[test]

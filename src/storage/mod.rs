@@ -12,6 +12,7 @@ pub mod dump;
 pub mod engine;
 pub mod export;
 pub mod files;
+pub mod format;
 pub mod frame;
 pub mod held;
 pub mod index;

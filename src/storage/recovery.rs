@@ -10,6 +10,7 @@ use crate::storage::applier::{Applier, ApplierPace};
 use crate::storage::base::{self, Base};
 use crate::storage::checkpoint::{self, Checkpoint};
 use crate::storage::files::Files;
+use crate::storage::format;
 use crate::storage::index::{Index, IndexError, IndexHome};
 use crate::storage::journal::JournalEnd;
 use crate::storage::overlay::Overlay;
@@ -38,6 +39,7 @@ pub struct Recovered {
 /// [`StoreError::Corrupt`] when the journal is damaged or incomplete, [`StoreError::Io`] when something can't be read or
 /// written.
 pub fn recover(files: &Arc<dyn Files>, home: &dyn IndexHome, overlay_bytes_max: u64) -> Result<Recovered, StoreError> {
+    format::check(&**files)?;
     let prepared = files.create_directory(segments::DIRECTORY).and_then(|()| files.sync_directory(""));
     prepared.map_err(|error| io_error("preparing the journal's directory", &error))?;
     let found = checkpoint::read(&**files).map_err(|error| io_error("reading the checkpoint", &error))?;

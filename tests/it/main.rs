@@ -4,6 +4,7 @@
 
 mod admin;
 mod auth;
+mod fixture;
 mod input;
 mod limits;
 mod payments;

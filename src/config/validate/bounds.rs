@@ -15,6 +15,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     check_routing(config, findings);
     check_payments(config, findings);
     check_webhook(config, findings);
+    check_retention(config, findings);
 }
 
 fn check_server(config: &Config, findings: &mut Findings) {
@@ -121,6 +122,13 @@ fn check_payments(config: &Config, findings: &mut Findings) {
     findings.range("payments.settling_ms", payments.settling_ms, 100..=HOUR_MS);
     findings.range("payments.idempotency_keep_s", payments.idempotency_keep_s, 1..=30 * DAY_S);
     findings.range("payments.refunds_max", payments.refunds_max, 1..=1000);
+}
+
+fn check_retention(config: &Config, findings: &mut Findings) {
+    let retention = &config.retention;
+    findings.range("retention.events_days", retention.events_days, 0..=36_500);
+    findings.range("retention.notifications_days", retention.notifications_days, 0..=36_500);
+    findings.range("retention.dead_letters_days", retention.dead_letters_days, 0..=36_500);
 }
 
 fn check_webhook(config: &Config, findings: &mut Findings) {

@@ -1,0 +1,182 @@
+//! Stores that earlier programs have written, kept as they were: every one of them must open, from its index and without it.
+//!
+//! When the store's format goes up, make the next fixture and keep the others as long as their format is read:
+//! `TOLLGATE_MAKE_FIXTURE=1 cargo test --test it fixture::`. That writes tests/fixtures/store-v<format>/.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tollgate::clock::Clock;
+use tollgate::config::Config;
+use tollgate::storage::engine::Engine;
+use tollgate::storage::export::ExportReader;
+use tollgate::storage::format::FORMAT;
+use tollgate::storage::{Scan, Store};
+
+use crate::support::{Client, House, Key, Receiver, eventually, quick_config};
+
+const PAYMENTS: &str = "/api/v1/payments";
+const NOTIFICATIONS: &str = "/api/v1/webhooks/notifications";
+/// What is not part of a store: made anew, or of the process.
+const LEFT_OUT: [&str; 5] = ["LOCK", "BALLAST", "next.tmp", "admin.token", "heartbeat"];
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if LEFT_OUT.iter().any(|left_out| name == *left_out) {
+            continue;
+        }
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(name));
+        } else {
+            fs::copy(entry.path(), to.join(name)).unwrap();
+        }
+    }
+}
+
+/// A store small enough to be kept with the code.
+fn small(config: &mut Config) {
+    config.storage.segment_bytes = 1024 * 1024;
+    config.storage.group_bytes_max = 256 * 1024;
+}
+
+/// Makes a store with a record of each kind that is in a state that no start changes, and answers how it is read.
+async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
+    let house = House::start_in(directory, small).await;
+    let shop = house.merchant("premium").await;
+    let receiver = Receiver::start().await;
+    let endpoint = shop.post("/api/v1/webhooks/endpoints", json!({ "url": receiver.url })).await.expect(201, "SUCCESS");
+    let more = json!({
+        "metadata": { "table": "7" }, "description": "a stay", "customer_email": "ada@example.com"
+    });
+    let mut body = json!({ "order_no": "O-1", "amount": 900, "currency": "USD" });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let paid = shop.post_with_key(PAYMENTS, body.clone(), "k-1").await.expect(201, "SUCCESS");
+    let declined = shop.pay("O-2", 700, json!({ "payment_token": "tok_declined" })).await.expect(201, "SUCCESS");
+    let refunds = format!("{PAYMENTS}/{}/refunds", paid.data("payment_no"));
+    shop.post_with_key(&refunds, json!({ "amount": 300 }), "k-2").await.expect(201, "SUCCESS");
+    let taken = format!("{NOTIFICATIONS}?status=success");
+    eventually("the webhooks", || async { (shop.get(&taken).await.items().len() == 3).then_some(()) }).await;
+    receiver.answer(400);
+    let refused = shop.pay("O-3", 500, json!({})).await.expect(201, "SUCCESS");
+    let given_up = format!("{NOTIFICATIONS}?status=failed");
+    eventually("a dead letter", || async { (!shop.get(&given_up).await.items().is_empty()).then_some(()) }).await;
+    let all = NOTIFICATIONS.to_owned();
+    let is_over = |item: &Value| item["status"] == "success" || item["status"] == "failed";
+    eventually("their ends", || async { shop.get(&all).await.items().iter().all(is_over).then_some(()) }).await;
+    let mut paths = vec![
+        PAYMENTS.to_owned(),
+        "/api/v1/events".to_owned(),
+        NOTIFICATIONS.to_owned(),
+        format!("/api/v1/webhooks/endpoints/{}", endpoint.data("id")),
+    ];
+    for number in [paid.data("payment_no"), declined.data("payment_no"), refused.data("payment_no")] {
+        paths.extend(["", "/routing", "/refunds"].map(|path| format!("{PAYMENTS}/{number}{path}")));
+    }
+    let mut answers = Vec::new();
+    for path in paths {
+        answers.push(json!({ "path": path, "data": shop.get(&path).await.expect(200, "SUCCESS").body["data"] }));
+    }
+    let story = json!({
+        "merchant_id": shop.merchant_id,
+        "key": { "id": shop.key.id, "secret": shop.key.secret },
+        "answers": answers,
+        "repeated": { "body": body, "key": "k-1", "text": paid.text },
+    });
+    (house.stop().await, story)
+}
+
+/// Whether all that is expected is there; later programs may say more.
+fn says(found: &Value, expected: &Value) -> bool {
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => {
+            expected.iter().all(|(name, value)| found.get(name).is_some_and(|found| says(found, value)))
+        }
+        (Value::Array(found), Value::Array(expected)) => {
+            found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| says(found, expected))
+        }
+        _ => found == expected,
+    }
+}
+
+async fn check(directory: tempfile::TempDir, story: &Value) -> tempfile::TempDir {
+    let house = House::start_in(directory, small).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let key = Key { id: text(&story["key"]["id"]), secret: text(&story["key"]["secret"]) };
+    let shop = Client::new(&house.url, key, story["merchant_id"].as_str().unwrap());
+    for answer in story["answers"].as_array().unwrap() {
+        let path = answer["path"].as_str().unwrap();
+        let found = shop.get(path).await.expect(200, "SUCCESS");
+        assert!(says(&found.body["data"], &answer["data"]), "{path}: {}\n{}", answer["data"], found.text);
+    }
+    let repeated = &story["repeated"];
+    let again = shop.post_with_key(PAYMENTS, repeated["body"].clone(), repeated["key"].as_str().unwrap()).await;
+    assert_eq!((again.status, again.text.as_str()), (201, repeated["text"].as_str().unwrap()));
+    house.stop().await
+}
+
+/// The rows of the store in a directory are those of its export.
+fn check_export(data: &Path, export: &Path) {
+    let mut config = quick_config();
+    small(&mut config);
+    config.storage.dir = data.to_owned();
+    let engine = Engine::open_dir(&config.storage).unwrap();
+    let mut reader = ExportReader::open(export).unwrap();
+    let rows = engine.scan(&Scan { start: Vec::new(), end: None, limit: 10_000, reverse: false }).unwrap();
+    for row in rows {
+        assert_eq!(reader.next_row().unwrap(), Some(row));
+    }
+    assert_eq!(reader.next_row().unwrap(), None);
+    engine.close().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_fixture_can_be_made() {
+    let (directory, story) = make(tempfile::tempdir().unwrap()).await;
+    let data = directory.path().join("data");
+    let mut config = quick_config();
+    small(&mut config);
+    config.storage.dir = data.clone();
+    let engine = Engine::open_dir(&config.storage).unwrap();
+    let exported = engine.export(Vec::new(), Clock::system().now(), &mut || true).unwrap();
+    let export = directory.path().join("export.tgx");
+    fs::write(&export, exported.unwrap().1).unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    if std::env::var_os("TOLLGATE_MAKE_FIXTURE").is_some() {
+        let target = fixtures().join(format!("store-v{FORMAT}"));
+        copy(&data, &target.join("data"));
+        fs::copy(&export, target.join("export.tgx")).unwrap();
+        fs::write(target.join("story.json"), serde_json::to_vec_pretty(&story).unwrap()).unwrap();
+    }
+    check_export(&data, &export);
+    check(directory, &story).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stores_of_earlier_programs_open() {
+    let mut formats = 0;
+    for entry in fs::read_dir(fixtures()).unwrap() {
+        let fixture = entry.unwrap().path();
+        let story = serde_json::from_slice(&fs::read(fixture.join("story.json")).unwrap()).unwrap();
+        for has_index in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let data = directory.path().join("data");
+            copy(&fixture.join("data"), &data);
+            if !has_index {
+                fs::remove_dir_all(data.join("index")).unwrap();
+            }
+            check_export(&data, &fixture.join("export.tgx"));
+            check(directory, &story).await;
+        }
+        formats += 1;
+    }
+    assert!(formats > 0);
+}
