@@ -28,6 +28,7 @@ pub(crate) enum Code {
     ChannelError,
     NoChannelAvailable,
     Overloaded,
+    Held,
     StorageLow,
     ShuttingDown,
 }
@@ -35,7 +36,7 @@ pub(crate) enum Code {
 impl Code {
     /// All codes, by status.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::SignatureExpired,
@@ -59,6 +60,7 @@ impl Code {
         Self::ChannelError,
         Self::NoChannelAvailable,
         Self::Overloaded,
+        Self::Held,
         Self::StorageLow,
         Self::ShuttingDown,
     ];
@@ -89,6 +91,7 @@ impl Code {
             Self::ChannelError => "CHANNEL_ERROR",
             Self::NoChannelAvailable => "NO_CHANNEL_AVAILABLE",
             Self::Overloaded => "OVERLOADED",
+            Self::Held => "HELD",
             Self::StorageLow => "STORAGE_LOW",
             Self::ShuttingDown => "SHUTTING_DOWN",
         }
@@ -114,7 +117,7 @@ impl Code {
             Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::ChannelError => StatusCode::BAD_GATEWAY,
-            Self::NoChannelAvailable | Self::Overloaded | Self::StorageLow | Self::ShuttingDown => {
+            Self::NoChannelAvailable | Self::Overloaded | Self::Held | Self::StorageLow | Self::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }

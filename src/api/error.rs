@@ -14,6 +14,8 @@ use crate::gateway::error::{FieldError, GatewayError};
 
 /// When to come back after being told that the process stops: by then another one listens.
 const STOPPING_RETRY_AFTER_S: u64 = 5;
+/// When to come back after being told that the store is held.
+const HELD_RETRY_AFTER_S: u64 = 30;
 /// When to come back after being told that no channel is available: breakers probe in this order of time.
 const NO_CHANNEL_RETRY_AFTER_S: u64 = 5;
 /// When to come back after the disk had little room left.
@@ -125,6 +127,7 @@ impl ApiError {
             Self::Gateway(GatewayError::Overloaded { retry_after_s }) => Some((*retry_after_s).max(1)),
             Self::Gateway(GatewayError::StorageLow) => Some(STORAGE_LOW_RETRY_AFTER_S),
             Self::Gateway(GatewayError::ShuttingDown) => Some(STOPPING_RETRY_AFTER_S),
+            Self::Gateway(GatewayError::Held) => Some(HELD_RETRY_AFTER_S),
             Self::Gateway(GatewayError::NoChannelAvailable { .. }) => Some(NO_CHANNEL_RETRY_AFTER_S),
             Self::Gateway(GatewayError::IdempotencyInProgress) => Some(IN_PROGRESS_RETRY_AFTER_S),
             _ => None,
@@ -189,6 +192,7 @@ fn gateway_code(error: &GatewayError) -> Code {
         GatewayError::UrlNotAllowed(_) => Code::UrlNotAllowed,
         GatewayError::NoChannelAvailable { .. } => Code::NoChannelAvailable,
         GatewayError::Overloaded { .. } => Code::Overloaded,
+        GatewayError::Held => Code::Held,
         GatewayError::StorageLow => Code::StorageLow,
         GatewayError::ShuttingDown => Code::ShuttingDown,
         GatewayError::Internal(_) => Code::Internal,

@@ -107,6 +107,11 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
         }
         GatewayError::NoChannelAvailable { .. } => ("No channel can take this payment now", "当前没有可用的支付渠道"),
         GatewayError::Overloaded { .. } => ("Too much work at the moment; try again shortly", "系统繁忙, 请稍后重试"),
+        GatewayError::Held => (
+            "The gateway was restored from a backup; no money moves until its payment providers were asked what happened \
+             since. Nothing was done: try again later. Operators see what is left with `tollgate store hold`",
+            "网关已从备份恢复, 在向支付渠道核对完毕之前暂停所有资金操作; 本次请求未执行, 请稍后重试",
+        ),
         GatewayError::StorageLow => (
             "The gateway's disk has little room left; nothing new is begun until it has more",
             "网关磁盘空间不足, 暂不受理新请求",

@@ -10,6 +10,7 @@ mod build;
 mod credentials;
 mod http;
 mod instant;
+mod listing;
 mod separate_sandbox;
 mod stripe;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 pub use crate::channels::build::{ChannelSetupError, build};
 pub use crate::channels::credentials::{CredentialError, Credentials};
+pub use crate::channels::listing::{ListError, ListPage, ListedCharge, ListedRefund};
 pub use crate::channels::separate_sandbox::separate_sandbox_urls;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
@@ -68,6 +70,10 @@ impl CurrencySupport {
 pub struct ChargeRequest {
     /// Our `payment_no`, exactly.
     pub reference: String,
+    /// Whose payment it is. Kept by the provider, so that a lost payment can be made again from what it knows.
+    pub merchant_id: String,
+    /// The merchant's order number, kept by the provider too.
+    pub order_no: String,
     /// Identifies this attempt to the provider; the same for every repetition of it, never used for another.
     pub provider_key: String,
     /// What the payer pays.
@@ -119,6 +125,8 @@ pub struct RefundRequest {
     pub reference: String,
     /// Our `refund_no`, exactly.
     pub refund_reference: String,
+    /// Whose payment it is, as for a charge.
+    pub merchant_id: String,
     /// Identifies this refund to the provider, as for a charge.
     pub provider_key: String,
     /// How much to give back.
@@ -182,4 +190,24 @@ pub trait Channel: Send + Sync + 'static {
 
     /// Sends one refund, or repeats it with the same key, or asks about it: whichever is safe and leads to an answer.
     fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer>;
+
+    /// A page of the charges that the provider made since `since`, newest first, from behind `after` on. Changes nothing.
+    fn list_charges<'a>(
+        &'a self,
+        since: Timestamp,
+        after: Option<&'a str>,
+    ) -> Call<'a, Result<ListPage<ListedCharge>, ListError>> {
+        let _ = (since, after);
+        Box::pin(std::future::ready(Err(ListError::NotSupported)))
+    }
+
+    /// The same for refunds.
+    fn list_refunds<'a>(
+        &'a self,
+        since: Timestamp,
+        after: Option<&'a str>,
+    ) -> Call<'a, Result<ListPage<ListedRefund>, ListError>> {
+        let _ = (since, after);
+        Box::pin(std::future::ready(Err(ListError::NotSupported)))
+    }
 }

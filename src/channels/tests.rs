@@ -138,6 +138,8 @@ impl Bench {
 pub(crate) fn charge_with(token: Option<&str>) -> ChargeRequest {
     ChargeRequest {
         reference: String::from("PY20260924000000abcdefgh"),
+        merchant_id: String::from("m_1"),
+        order_no: String::from("O-1"),
         provider_key: String::from("tg7_PY20260924000000abcdefgh_1"),
         money: Money::new(1230, Currency::USD),
         method: None,
@@ -153,6 +155,7 @@ pub(crate) fn refund_of(charge: &ChargeRequest, refs: &ProviderRefs, amount_mino
     RefundRequest {
         reference: charge.reference.clone(),
         refund_reference: format!("RF20260924000000abcdef{number:02}"),
+        merchant_id: charge.merchant_id.clone(),
         provider_key: format!("tg7_RF20260924000000abcdef{number:02}"),
         money: Money::new(amount_minor, charge.money.currency),
         charged: charge.money,

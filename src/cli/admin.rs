@@ -37,6 +37,14 @@ pub(super) struct AdminArguments {
     pub(super) json: bool,
 }
 
+impl AdminArguments {
+    /// The data directory that the flags and the configuration name.
+    pub(super) fn data_directory(&self, context: &Context) -> Result<std::path::PathBuf, Failure> {
+        let config = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };
+        Ok(config.load(context, Vec::new())?.storage.dir)
+    }
+}
+
 /// The admin API of one gateway.
 pub(super) struct Admin {
     client: Client,
@@ -139,8 +147,7 @@ impl Admin {
 }
 
 fn token_from_data_dir(arguments: &AdminArguments, context: &Context) -> Result<String, Failure> {
-    let config = ConfigArguments { config: arguments.config.clone(), data_dir: arguments.data_dir.clone() };
-    let path = config.load(context, Vec::new())?.storage.dir.join("admin.token");
+    let path = arguments.data_directory(context)?.join("admin.token");
     let token = std::fs::read_to_string(&path).map_err(|error| no_token(&path, &error.to_string()))?;
     let token = token.trim();
     if token.is_empty() { Err(no_token(&path, "it is empty")) } else { Ok(String::from(token)) }

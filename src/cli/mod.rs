@@ -20,6 +20,7 @@ mod sandbox;
 mod serve;
 mod signals;
 mod signer;
+mod store;
 mod table;
 
 #[cfg(test)]
@@ -66,6 +67,8 @@ enum Command {
     Audit(audit::Arguments),
     /// Erase customers' data.
     Erasure(erasure::Arguments),
+    /// Back up, restore and check the store; end the hold after a restore.
+    Store(store::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
@@ -120,6 +123,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Channel(arguments) => channel::run(arguments, context).await,
         Command::Audit(arguments) => audit::run(arguments, context).await,
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
+        Command::Store(arguments) => store::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
         Command::Openapi => openapi::run(),
     }

@@ -74,8 +74,6 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// How webhooks are sent.
     pub webhook: WebhookConfig,
-    /// How long records are kept.
-    pub retention: RetentionConfig,
     /// The built-in emulators. Not allowed in live mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxConfig>,

@@ -36,14 +36,6 @@ pub struct PaymentsConfig {
     pub refunds_max: usize,
 }
 
-/// `[retention]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RetentionConfig {
-    /// Customers' data is erased from payments that have not changed for this many days; 0 keeps it.
-    pub customer_data_days: u64,
-}
-
 /// `[webhook]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +83,8 @@ pub struct RetentionConfig {
     pub notifications_days: u64,
     /// How many days notifications are kept that were given up; 0 for ever.
     pub dead_letters_days: u64,
+    /// Customers' data is erased from payments that have not changed for this many days; 0 keeps it.
+    pub customer_data_days: u64,
 }
 
 /// `[sandbox]`

@@ -91,6 +91,9 @@ pub enum GatewayError {
         /// When it makes sense to come back.
         retry_after_s: u64,
     },
+    /// The store was restored, and the providers have not all been asked yet what happened since.
+    #[error("the store was restored and is held until the providers were asked what happened since")]
+    Held,
     /// The disk has little room left: nothing new is begun.
     #[error("the disk has little room left")]
     StorageLow,

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod answer;
 pub mod audit;
 pub mod auth;
+pub mod backups;
 pub mod channels;
 pub mod command;
 pub(crate) mod core;
@@ -43,11 +44,13 @@ use crate::actors::supervisor::{RestartBudget, StartError, Supervisor};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
+use crate::domain::audit::{Change, Operator};
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::admission::{Admission, Refusal};
 use crate::gateway::answer::{Answered, StoredAnswer};
 use crate::gateway::audit::Audit;
 use crate::gateway::auth::{Authentication, Caller, Credentials};
+use crate::gateway::backups::{BackupView, Backups};
 use crate::gateway::channels::{ChannelSet, ChannelsError};
 use crate::gateway::core::Core;
 use crate::gateway::erasures::Erasures;
@@ -57,13 +60,14 @@ use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
-use crate::gateway::payments::{Payments, Refunds};
+use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::view::{ChannelView, LimitsView};
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
 use crate::storage::engine::Engine;
+use crate::storage::held::HeldFile;
 use crate::storage::whole_file::DirectoryFiles;
 use crate::storage::{Health, Store, StoreError};
 
@@ -133,12 +137,22 @@ impl OpenError {
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
 
+/// What a gateway has when it was opened on a directory of its own.
+#[derive(Default)]
+struct Own {
+    sandbox: Option<SandboxControl>,
+    backups: Option<Backups>,
+    held: Option<HeldFile>,
+}
+
 struct Inner {
     core: Core,
     authentication: Authentication,
     merchants: Merchants,
     payments: Payments,
     refunds: Refunds,
+    hold: Hold,
+    backups: Option<Backups>,
     webhooks: Webhooks,
     erasures: Erasures,
     router: RouterHandle,
@@ -162,7 +176,10 @@ impl Gateway {
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
-        let store = open_store(&config, clock.clone()).await?;
+        let engine = open_store(&config, clock.clone()).await?;
+        let backups = Backups::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
+        let held = HeldFile::of(&config.storage.dir);
+        let store: Arc<dyn Store> = engine;
         let dir = &config.storage.dir;
         let key_file = config.security.master_key_file.clone().unwrap_or_else(|| dir.join("master.key"));
         let master_key = MasterKey::File(key_file);
@@ -176,7 +193,9 @@ impl Gateway {
             master_key,
             store,
         };
-        Self::put_together(config, clock, random, outside, emulators.built_in.map(SandboxControl::new)).await
+        let sandbox = emulators.built_in.map(SandboxControl::new);
+        let own = Own { sandbox, backups: Some(backups), held: Some(held) };
+        Self::put_together(config, clock, random, outside, own).await
     }
 
     /// Puts a gateway together from what the caller has made, and takes over what an earlier process left behind. Must
@@ -186,7 +205,7 @@ impl Gateway {
     /// # Errors
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn assemble(config: Config, clock: Clock, random: Random, outside: Outside) -> Result<Self, OpenError> {
-        Self::put_together(config, clock, random, outside, None).await
+        Self::put_together(config, clock, random, outside, Own::default()).await
     }
 
     async fn put_together(
@@ -194,8 +213,9 @@ impl Gateway {
         clock: Clock,
         random: Random,
         outside: Outside,
-        sandbox: Option<SandboxControl>,
+        own: Own,
     ) -> Result<Self, OpenError> {
+        let Own { sandbox, backups, held } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
@@ -225,6 +245,8 @@ impl Gateway {
         let webhooks = Webhooks::start(core.clone(), deliver).await?;
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
+        // Before anything looks after payments.
+        let hold = Hold::open(&payments, held)?;
         let limits_changed = {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
@@ -234,6 +256,8 @@ impl Gateway {
             merchants: Merchants::new(core.clone(), limits_changed),
             erasures: Erasures::new(core.clone()),
             refunds: Refunds::new(payments.clone()),
+            hold,
+            backups,
             payments,
             webhooks,
             router,
@@ -250,6 +274,7 @@ impl Gateway {
         };
         let gateway = Self(Arc::new(inner));
         gateway.0.payments.start()?;
+        gateway.0.hold.start();
         gateway.0.snapshots.start(&gateway.0.core);
         retention::start(&gateway.0.core);
         audit::start(&gateway.0.core);
@@ -353,6 +378,16 @@ impl Gateway {
         &self.0.refunds
     }
 
+    /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).
+    pub fn backups(&self) -> Option<&Backups> {
+        self.0.backups.as_ref()
+    }
+
+    /// The hold after a restore, if there is one.
+    pub fn hold(&self) -> &Hold {
+        &self.0.hold
+    }
+
     /// Webhooks and events.
     pub fn webhooks(&self) -> &Webhooks {
         &self.0.webhooks
@@ -381,6 +416,18 @@ impl Gateway {
     /// The built-in emulators; `None` in live mode or with a separate sandbox.
     pub fn sandbox(&self) -> Option<&SandboxControl> {
         self.0.sandbox.as_ref()
+    }
+
+    /// Begins a backup of the running store into a directory of this machine.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`] when the store has no directory, [`GatewayError::InvalidState`] while another one is made,
+    /// [`GatewayError::InvalidRequest`] for a destination that can't be used.
+    pub async fn begin_backup(&self, by: &Operator, destination: &str) -> Result<BackupView, GatewayError> {
+        let backups = self.backups().ok_or(GatewayError::NotFound("directory to back up"))?;
+        let view = backups.begin(destination)?;
+        audit::record(&self.0.core, by, &Change::new("store.backup", destination)).await?;
+        Ok(view)
     }
 
     /// How the store is doing.
@@ -448,7 +495,7 @@ impl Gateway {
     }
 }
 
-async fn open_store(config: &Config, clock: Clock) -> Result<Arc<dyn Store>, OpenError> {
+async fn open_store(config: &Config, clock: Clock) -> Result<Arc<Engine>, OpenError> {
     let storage = config.storage.clone();
     let opened = tokio::task::spawn_blocking(move || Engine::open_dir_by(&storage, clock)).await;
     let engine = opened.map_err(|error| StoreError::Corrupt(format!("opening the store: {error}")))??;

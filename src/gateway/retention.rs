@@ -340,7 +340,8 @@ mod tests {
 
     fn core_with_days(events_days: u64, notifications_days: u64, dead_letters_days: u64) -> Core {
         let mut config = Config::embedded().unwrap();
-        config.retention = RetentionConfig { events_days, notifications_days, dead_letters_days };
+        config.retention =
+            RetentionConfig { events_days, notifications_days, dead_letters_days, customer_data_days: 0 };
         Core { config: Arc::new(config), ..core() }
     }
 

@@ -490,7 +490,11 @@ fn open_archive(directory: &Path) -> Result<Arc<dyn Files>, StoreError> {
     Ok(Arc::new(DiskFiles::new(directory)))
 }
 
-fn take_lock(directory: &Path) -> Result<File, StoreError> {
+/// Takes the lock that says that a process has a data directory open; it is given back when the file is closed.
+///
+/// # Errors
+/// [`StoreError::Io`] when another process has it.
+pub fn take_lock(directory: &Path) -> Result<File, StoreError> {
     let path = directory.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|error| io_error(&format!("opening {}", path.display()), &error))?;

@@ -4,6 +4,7 @@
 //! A commit returns only when it is on disk. Reads see only what is on disk.
 
 pub mod applier;
+pub mod backup;
 pub mod base;
 pub mod checkpoint;
 pub mod committer;
@@ -13,6 +14,7 @@ pub mod export;
 pub mod files;
 pub mod format;
 pub mod frame;
+pub mod held;
 pub mod index;
 pub mod index_rows;
 pub mod journal;
@@ -26,6 +28,7 @@ pub mod recovery;
 pub mod replay;
 pub mod request;
 pub mod reread;
+pub mod restore;
 pub mod retirement;
 pub mod segments;
 pub mod sim_files;

@@ -4,9 +4,11 @@ mod access;
 pub(crate) mod audit;
 pub(crate) mod channels;
 pub(crate) mod erasures;
+pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod merchants;
 pub(crate) mod sandbox;
+pub(crate) mod store;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,5 +108,7 @@ pub(crate) fn routes() -> Routes {
     let routes = channels::add_routes(routes);
     let routes = audit::add_routes(routes);
     let routes = erasures::add_routes(routes);
+    let routes = hold::add_routes(routes);
+    let routes = store::add_routes(routes);
     sandbox::add_routes(routes)
 }

@@ -169,7 +169,8 @@ fn usual_errors(audience: Audience) -> &'static [UsualError] {
     const TOO_LARGE: UsualError = ("PayloadTooLarge", &[Code::PayloadTooLarge]);
     const MEDIA_TYPE: UsualError = ("UnsupportedMediaType", &[Code::UnsupportedMediaType]);
     const INTERNAL: UsualError = ("Internal", &[Code::Internal]);
-    const UNAVAILABLE: UsualError = ("Unavailable", &[Code::Overloaded, Code::StorageLow, Code::ShuttingDown]);
+    const UNAVAILABLE: UsualError =
+        ("Unavailable", &[Code::Overloaded, Code::StorageLow, Code::Held, Code::ShuttingDown]);
     match audience {
         Audience::Merchant => &[
             INPUT,

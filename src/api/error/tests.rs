@@ -24,6 +24,7 @@ fn every_error() -> Vec<ApiError> {
         GatewayError::NoChannelAvailable { reasons: vec![FieldError::new("stripe", "breaker open")] },
         GatewayError::Overloaded { retry_after_s: 0 },
         GatewayError::StorageLow,
+        GatewayError::Held,
         GatewayError::ShuttingDown,
         GatewayError::Internal(String::from("sled is on fire")),
     ];

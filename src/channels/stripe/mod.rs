@@ -7,6 +7,7 @@
 
 mod amount;
 mod decline;
+mod listing;
 mod refund;
 mod request;
 mod resolve;
@@ -23,13 +24,19 @@ use crate::channels::stripe::response::{ErrorReply, IntentStatus, PaymentIntent,
 use crate::channels::stripe::search::Searches;
 use crate::channels::{
     AMOUNT_NOT_SUPPORTED, Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, ChargeState, CurrencySupport,
-    DeclineScope, Failure, NextAction, ProviderRefs, RefundAnswer, RefundRequest, ResolveRequest,
+    DeclineScope, Failure, ListError, ListPage, ListedCharge, ListedRefund, NextAction, ProviderRefs, RefundAnswer,
+    RefundRequest, ResolveRequest,
 };
+use crate::domain::time::Timestamp;
 
 /// Metadata that holds our payment number.
 const REFERENCE_KEY: &str = "gateway_payment_id";
 /// Metadata that holds the attempt's key, which tells attempts of one payment apart.
 const ATTEMPT_KEY: &str = "gateway_attempt";
+/// Metadata that holds the merchant's id.
+const MERCHANT_KEY: &str = "gateway_merchant";
+/// Metadata that holds the merchant's order number.
+const ORDER_KEY: &str = "gateway_order";
 /// Metadata of a PaymentIntent that was made only to use up its key.
 const CLOSED_KEY: &str = "gateway_closed";
 /// Metadata that holds our refund number.
@@ -259,5 +266,21 @@ impl Channel for StripeChannel {
 
     fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer> {
         Box::pin(self.give_back(request))
+    }
+
+    fn list_charges<'a>(
+        &'a self,
+        since: Timestamp,
+        after: Option<&'a str>,
+    ) -> Call<'a, Result<ListPage<ListedCharge>, ListError>> {
+        Box::pin(self.charges_since(since, after))
+    }
+
+    fn list_refunds<'a>(
+        &'a self,
+        since: Timestamp,
+        after: Option<&'a str>,
+    ) -> Call<'a, Result<ListPage<ListedRefund>, ListError>> {
+        Box::pin(self.refunds_since(since, after))
     }
 }

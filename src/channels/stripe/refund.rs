@@ -131,7 +131,12 @@ fn judge(refund: &Refund, request: &RefundRequest) -> RefundAnswer {
     if !same_amount || !is_of(refund, request) {
         return RefundAnswer::unknown(format!("refund {} is not the one that was asked for", refund.id));
     }
-    let state = match refund.status.as_deref() {
+    RefundAnswer { state: state_of(refund), channel_refund_no: Some(refund.id.clone()) }
+}
+
+/// Where a refund stands.
+pub(super) fn state_of(refund: &Refund) -> RefundState {
+    match refund.status.as_deref() {
         Some("succeeded") => RefundState::Success,
         Some("pending" | "requires_action") => RefundState::Pending,
         Some("failed" | "canceled") => {
@@ -140,6 +145,5 @@ fn judge(refund: &Refund, request: &RefundRequest) -> RefundAnswer {
             RefundState::Failed(Failure::new(code, message, DeclineScope::Bank))
         }
         _ => RefundState::Unknown { reason: String::from("the refund is in a state that is not known") },
-    };
-    RefundAnswer { state, channel_refund_no: Some(refund.id.clone()) }
+    }
 }

@@ -4,7 +4,7 @@ use reqwest::RequestBuilder;
 use zeroize::Zeroizing;
 
 use crate::channels::http::{Deadline, HttpAnswer, HttpClient, HttpError};
-use crate::channels::stripe::{ATTEMPT_KEY, CLOSED_KEY, REFERENCE_KEY, REFUND_KEY};
+use crate::channels::stripe::{ATTEMPT_KEY, CLOSED_KEY, MERCHANT_KEY, ORDER_KEY, REFERENCE_KEY, REFUND_KEY};
 use crate::channels::{ChargeRequest, RefundRequest};
 use crate::domain::time::Timestamp;
 
@@ -28,6 +28,8 @@ pub(super) fn charge_parameters(charge: &ChargeRequest, amount: i64, token: Opti
         pair("payment_method_types[]", "card"),
         pair(format!("metadata[{REFERENCE_KEY}]"), charge.reference.clone()),
         pair(format!("metadata[{ATTEMPT_KEY}]"), charge.provider_key.clone()),
+        pair(format!("metadata[{MERCHANT_KEY}]"), charge.merchant_id.clone()),
+        pair(format!("metadata[{ORDER_KEY}]"), charge.order_no.clone()),
     ];
     if let Some(description) = &charge.description {
         form.push(pair("description", description.clone()));
@@ -66,6 +68,7 @@ pub(super) fn refund_parameters(request: &RefundRequest, intent_id: &str, amount
         pair("reason", "requested_by_customer"),
         pair(format!("metadata[{REFERENCE_KEY}]"), request.reference.clone()),
         pair(format!("metadata[{REFUND_KEY}]"), request.refund_reference.clone()),
+        pair(format!("metadata[{MERCHANT_KEY}]"), request.merchant_id.clone()),
     ]
 }
 
@@ -129,6 +132,28 @@ impl StripeClient {
         self.send(self.http.get("/v1/payment_intents", &query), deadline).await
     }
 
+    /// Lists PaymentIntents made since `since`, as [`StripeClient::list_intents`] does.
+    pub(super) async fn list_intents_since(
+        &self,
+        since: Timestamp,
+        starting_after: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<HttpAnswer, HttpError> {
+        let mut query = since_query(since, starting_after);
+        query.push(pair("expand[]", "data.latest_charge.balance_transaction"));
+        self.send(self.http.get("/v1/payment_intents", &query), deadline).await
+    }
+
+    /// Lists refunds made since `since`, newest first.
+    pub(super) async fn list_refunds_since(
+        &self,
+        since: Timestamp,
+        starting_after: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<HttpAnswer, HttpError> {
+        self.send(self.http.get("/v1/refunds", &since_query(since, starting_after)), deadline).await
+    }
+
     /// Gives money back.
     pub(super) async fn create_refund(
         &self,
@@ -161,6 +186,12 @@ impl StripeClient {
         let request = request.bearer_auth(self.secret_key.as_str()).header("Stripe-Version", API_VERSION);
         self.http.send(request, deadline).await
     }
+}
+
+fn since_query(since: Timestamp, starting_after: Option<&str>) -> Parameters {
+    let mut query = vec![pair("limit", PAGE_OBJECTS), pair("created[gte]", since.unix_s().to_string())];
+    query.extend(starting_after.map(|id| pair("starting_after", id)));
+    query
 }
 
 /// Ids go into paths; whatever is not part of one is dropped, so that an id can't lead elsewhere.

@@ -36,6 +36,8 @@ pub(super) struct PaymentIntent {
     #[serde(default)]
     pub(super) metadata: BTreeMap<String, String>,
     #[serde(default)]
+    pub(super) created: i64,
+    #[serde(default)]
     pub(super) client_secret: Option<String>,
     #[serde(default)]
     pub(super) latest_charge: Option<Expandable<Charge>>,
@@ -121,6 +123,8 @@ pub(super) struct Refund {
     pub(super) status: Option<String>,
     pub(super) amount: i64,
     pub(super) currency: String,
+    #[serde(default)]
+    pub(super) created: i64,
     #[serde(default)]
     pub(super) failure_reason: Option<String>,
     #[serde(default)]

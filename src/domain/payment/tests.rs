@@ -38,6 +38,7 @@ fn decision() -> DecisionRecord {
         chosen: None,
         channels: Vec::new(),
         steps: Vec::new(),
+        adopted: false,
     }
 }
 

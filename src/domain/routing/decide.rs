@@ -118,6 +118,7 @@ pub fn decide(
         chosen: None,
         channels: verdicts(table, readings, request, now),
         steps: Vec::new(),
+        adopted: false,
     };
     let Some(verdict) = record.conclude() else {
         let retry_in = retry_in(table, &record, now);

@@ -127,9 +127,44 @@ pub struct DecisionRecord {
     /// What each strategy did.
     #[serde(rename = "st", default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
+    /// The decision itself is lost: its payment was made again from what the provider has on record.
+    #[serde(rename = "ad", default, skip_serializing_if = "is_false")]
+    pub adopted: bool,
 }
 
 impl DecisionRecord {
+    /// What stands in place of the decision of a payment that was made again from what `channel` has on record.
+    pub fn adopted(channel: ChannelName, currency: Currency) -> Self {
+        Self {
+            table_version: 0,
+            draw: 0,
+            mode: RoutingMode::Balanced,
+            smart: false,
+            prior_outcomes: 0,
+            currency,
+            requested: Some(channel.clone()),
+            rule: None,
+            default_place: None,
+            rung: Some(Rung::Requested),
+            strategy: None,
+            chosen: Some(0),
+            channels: vec![ChannelVerdict {
+                channel,
+                dropped_by: None,
+                fee_minor: None,
+                success_ppm: 0,
+                samples: 0,
+                in_flight: 0,
+                latency_us: None,
+                weight: 1,
+                local: false,
+                breaker: BreakerView::Closed,
+            }],
+            steps: Vec::new(),
+            adopted: true,
+        }
+    }
+
     /// Makes the choice from the record's inputs alone: the verdict and the steps to it. Whatever the table was then,
     /// this gives what was decided.
     pub fn replay(&self) -> (Option<Verdict>, Vec<Step>) {
@@ -170,6 +205,9 @@ impl DecisionRecord {
             return self.reason_for_none();
         };
         let name = &chosen.channel;
+        if self.adopted {
+            return format!("The payment was made again from what {name} has on record, after the store was restored.");
+        }
         match (rung, self.strategy) {
             (Rung::Requested, _) => format!("{name} was asked for and can take it."),
             (Rung::Rules, _) => {

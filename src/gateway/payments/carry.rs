@@ -312,6 +312,8 @@ pub(super) fn charge_request(payment: &Payment) -> Option<ChargeRequest> {
     let attempt = payment.current()?;
     Some(ChargeRequest {
         reference: payment.payment_no.to_string(),
+        merchant_id: payment.merchant_id.to_string(),
+        order_no: payment.terms.order_no.clone(),
         provider_key: attempt.provider_key.clone(),
         money: payment.terms.money,
         method: payment.terms.method.clone(),

@@ -2,6 +2,7 @@
 //! channel is asked, the outcome before anybody is told.
 
 mod carry;
+mod hold;
 mod list;
 mod reconcile;
 mod refunds;
@@ -41,6 +42,7 @@ use crate::gateway::webhooks::Webhooks;
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, StoreError};
 
+pub use hold::{HeldChannelView, HeldItemView, Hold, HoldView};
 pub use refunds::Refunds;
 use rows::StoredPayment;
 
@@ -68,6 +70,8 @@ struct Inner {
     due: Notify,
     /// Whether what an earlier process left behind has been taken over.
     recovered: AtomicBool,
+    /// Whether and how far the store is held after a restore.
+    stage: hold::StageCell,
     /// Rows of the due index that can't be read.
     unreadable: UnreadableRows,
 }
@@ -125,6 +129,7 @@ impl Payments {
             refunding: Arc::default(),
             due: Notify::new(),
             recovered: AtomicBool::new(false),
+            stage: hold::StageCell::default(),
             unreadable: UnreadableRows::default(),
         }))
     }
@@ -154,6 +159,7 @@ impl Payments {
             }
             Known::New(reservation) => reservation,
         };
+        self.check_held()?;
         let terms = inner.check_terms(caller, &command)?;
         if let Some(holder) = rows::holder_of_order(&inner.core, merchant_id, &terms.order_no)? {
             return Err(order_exists(&holder));

@@ -19,6 +19,7 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{Origin, Slot};
 use crate::gateway::patience::Patience;
 use crate::gateway::payments::carry::charge_request;
+use crate::gateway::payments::hold::{self, Stage};
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, views};
 use crate::storage::unreadable::UnreadableRows;
@@ -375,6 +376,13 @@ impl Inner {
 
     async fn ask(&self, payment: &Payment) -> Option<ChargeAnswer> {
         let attempt = payment.current()?;
+        let is_nameless = hold::is_nameless(payment);
+        let stage = self.stage.get();
+        if is_nameless && stage == Stage::Asking {
+            // The provider's list may name it; to repeat the request could be what charges first.
+            self.pause().await;
+            return None;
+        }
         let now = self.core.clock.now();
         let expired = payment.expires_at.is_some_and(|expires_at| now >= expires_at);
         let Some(channel) = self.channels.get(&attempt.channel) else {
@@ -389,12 +397,18 @@ impl Inner {
             now,
             refs: attempt.refs.clone(),
             offered_at: attempt.offered_at,
-            close: payment.cancel_requested || expired,
+            // After a restore, what no provider has on record must not be sent any more.
+            close: payment.cancel_requested || expired || (is_nameless && stage != Stage::Free),
         };
         Some(channel.resolve(&request).await)
     }
 
     async fn ask_about_refunds(&self, stored: StoredPayment) -> Result<(), GatewayError> {
+        if self.stage.get() != Stage::Free {
+            // Asking may mean sending again, and that moves money. The due entry still stands.
+            self.pause().await;
+            return Ok(());
+        }
         let pending: Vec<RefundNo> = stored
             .payment
             .refunds

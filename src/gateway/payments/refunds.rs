@@ -52,6 +52,7 @@ impl Refunds {
             }
             Known::New(reservation) => reservation,
         };
+        self.0.check_held()?;
         terms::check_reason(command.reason.as_ref())?;
         if command.amount.is_some_and(|amount| amount < 1) {
             return Err(GatewayError::field("amount", "must be at least 1 minor unit"));
@@ -295,6 +296,7 @@ impl Inner {
         let request = RefundRequest {
             reference: payment.payment_no.to_string(),
             refund_reference: refund_no.to_string(),
+            merchant_id: payment.merchant_id.to_string(),
             provider_key: refund.provider_key.clone(),
             money: Money::new(refund.amount_minor, currency),
             charged: payment.terms.money,

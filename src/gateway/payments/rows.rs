@@ -70,6 +70,16 @@ pub(crate) fn insert(batch: &mut Batch, payment: &Payment) -> Result<usize, Gate
     Ok(order_index)
 }
 
+/// Adds a payment that was made again, in the state that its provider says. Returns the index of the precondition that
+/// fails when the order number is taken; a payment that is closed holds none.
+pub(crate) fn insert_adopted(batch: &mut Batch, payment: &Payment) -> Result<Option<usize>, GatewayError> {
+    if !payment.status.frees_order_no() {
+        return insert(batch, payment).map(Some);
+    }
+    batch.insert(keys::payment(&payment.merchant_id, &payment.payment_no), encode(payment)?);
+    Ok(None)
+}
+
 /// Adds a changed payment to `batch`, on condition that nobody else changed it.
 pub(crate) fn replace(batch: &mut Batch, before: &StoredPayment, after: &Payment) -> Result<(), GatewayError> {
     batch.replace(keys::payment(&after.merchant_id, &after.payment_no), before.revision, encode(after)?);

@@ -49,6 +49,8 @@ struct State {
     /// Ids of intents, oldest first.
     intent_order: Vec<String>,
     refunds: HashMap<String, Refund>,
+    /// Ids of refunds, oldest first.
+    refund_order: Vec<String>,
     /// Ids of refunds by their intent, oldest first.
     refunds_by_intent: HashMap<String, Vec<String>>,
     keys: HashMap<String, Recorded>,
@@ -107,6 +109,7 @@ impl StripeEmulator {
             intents: HashMap::new(),
             intent_order: Vec::new(),
             refunds: HashMap::new(),
+            refund_order: Vec::new(),
             refunds_by_intent: HashMap::new(),
             keys: HashMap::new(),
             due: BTreeSet::new(),

@@ -64,6 +64,7 @@ impl State {
         self.ledger.push(entry);
         let reply = Reply::ok(&refund.show());
         self.refunds_by_intent.entry(refund.intent_id.clone()).or_default().push(refund.id.clone());
+        self.refund_order.push(refund.id.clone());
         self.refunds.insert(refund.id.clone(), refund);
         Ok(reply)
     }
@@ -90,16 +91,18 @@ impl State {
     }
 
     pub(super) fn list_refunds(&self, context: &Context<'_>) -> Reply {
-        let Some(intent_id) = context.get("payment_intent") else {
-            return bad_parameter(
-                "parameter_missing",
-                "payment_intent",
-                "This emulator lists refunds by payment_intent.",
-            );
+        let from = context.get("created[gte]").and_then(|value| value.parse::<i64>().ok());
+        let ids = match context.get("payment_intent") {
+            Some(intent_id) => self.refunds_by_intent.get(intent_id).map_or(&[][..], Vec::as_slice),
+            None => self.refund_order.as_slice(),
         };
-        let ids = self.refunds_by_intent.get(intent_id).map_or(&[][..], Vec::as_slice);
-        let newest_first =
-            ids.iter().rev().filter_map(|id| self.refunds.get(id)).map(|refund| (refund.id.as_str(), refund));
+        let newest_first = ids
+            .iter()
+            .rev()
+            .filter_map(|id| self.refunds.get(id))
+            // In order of their time, so that the first one before the range ends the search.
+            .take_while(|refund| from.is_none_or(|from| refund.created.unix_s() >= from))
+            .map(|refund| (refund.id.as_str(), refund));
         match page_of(context, newest_first) {
             Ok((refunds, has_more)) => {
                 let data: Vec<Value> = refunds.into_iter().map(Refund::show).collect();

@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use crate::actors::router::{RouterHandle, setup_from_config};
 use crate::actors::supervisor::{RestartBudget, Supervisor};
 use crate::channels::{
-    Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, ChargeState, ProviderRefs, RefundAnswer, RefundRequest,
-    RefundState, ResolveRequest,
+    Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, ChargeState, ListError, ListPage, ListedCharge,
+    ListedRefund, ProviderRefs, RefundAnswer, RefundRequest, RefundState, ResolveRequest,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -149,6 +149,9 @@ pub(super) struct ScriptedChannel {
     pub(super) charges: AtomicUsize,
     pub(super) resolves: AtomicUsize,
     pub(super) refunds: AtomicUsize,
+    /// Questions that were to close what they asked about.
+    pub(super) closing: AtomicUsize,
+    listed: Mutex<Option<Vec<ListedCharge>>>,
     in_flight: AtomicUsize,
     pub(super) most_in_flight: AtomicUsize,
     refunding: Mutex<HashSet<String>>,
@@ -159,6 +162,11 @@ pub(super) struct ScriptedChannel {
 impl ScriptedChannel {
     pub(super) fn new(script: Script) -> Arc<Self> {
         Arc::new(Self { script: Mutex::new(script), ..Self::default() })
+    }
+
+    /// What its provider lists; `None` when it has no list.
+    pub(super) fn list(&self, charges: Option<Vec<ListedCharge>>) {
+        *self.listed.lock() = charges;
     }
 
     pub(super) fn set(&self, change: impl FnOnce(&mut Script)) {
@@ -199,6 +207,9 @@ impl Channel for ScriptedChannel {
 
     fn resolve<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, ChargeAnswer> {
         Box::pin(async move {
+            if request.close {
+                self.closing.fetch_add(1, Ordering::SeqCst);
+            }
             self.work(&self.resolves).await;
             let state = self.script.lock().resolve.clone();
             self.answer(&state, &request.charge)
@@ -214,6 +225,24 @@ impl Channel for ScriptedChannel {
             self.refunding.lock().remove(&request.refund_reference);
             RefundAnswer { state: self.script.lock().refund.clone(), channel_refund_no: None }
         })
+    }
+
+    fn list_charges<'a>(
+        &'a self,
+        _since: Timestamp,
+        _after: Option<&'a str>,
+    ) -> Call<'a, Result<ListPage<ListedCharge>, ListError>> {
+        let listed = self.listed.lock().clone();
+        let page = listed.map(|items| ListPage { items, next: None }).ok_or(ListError::NotSupported);
+        Box::pin(std::future::ready(page))
+    }
+
+    fn list_refunds<'a>(
+        &'a self,
+        _since: Timestamp,
+        _after: Option<&'a str>,
+    ) -> Call<'a, Result<ListPage<ListedRefund>, ListError>> {
+        Box::pin(std::future::ready(Ok(ListPage { items: Vec::new(), next: None })))
     }
 }
 
@@ -350,7 +379,7 @@ fn renderer() -> Renderer {
     })
 }
 
-fn caller() -> Caller {
+pub(super) fn caller() -> Caller {
     let merchant = Arc::new(Merchant {
         merchant_id: MerchantId::new("m_1"),
         name: String::from("A shop"),

@@ -1,0 +1,52 @@
+//! Backups of the running store.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::api::call::{Call, OperatorCall};
+use crate::api::envelope::{Envelope, Outcome};
+use crate::api::query::Pages;
+use crate::api::routes::{Routes, Verb};
+use crate::gateway::backups::{BackupView, Backups};
+use crate::gateway::error::GatewayError;
+
+pub(crate) fn add_routes(routes: Routes) -> Routes {
+    routes.with(Verb::Post, "/admin/v1/store/backup", begin).with(Verb::Get, "/admin/v1/store/backup", read)
+}
+
+/// Where a backup is written.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BeginBackup {
+    /// Absolute path of a directory on the gateway's machine that is empty or not there.
+    destination: String,
+}
+
+/// Begin a backup
+///
+/// It goes on in the background. The master key is not in it and must be kept elsewhere.
+#[utoipa::path(
+    post, path = "/admin/v1/store/backup", operation_id = "begin_backup", tag = "Store", request_body = BeginBackup,
+    responses(
+        (status = 200, description = "The backup as it begins", body = Envelope<BackupView>),
+        (status = 409, description = "`INVALID_STATE`: another one is running"),
+    ),
+)]
+pub(crate) async fn begin(OperatorCall { call, operator }: OperatorCall) -> Outcome {
+    let command: BeginBackup = call.json()?;
+    call.ok(call.gateway.begin_backup(&operator, &command.destination).await?)
+}
+
+/// Read how the last backup goes
+#[utoipa::path(
+    get, path = "/admin/v1/store/backup", operation_id = "get_backup", tag = "Store",
+    responses((status = 200, description = "The last backup of this process", body = Envelope<BackupView>)),
+)]
+pub(crate) async fn read(OperatorCall { call, .. }: OperatorCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(backups_of(&call)?.view())
+}
+
+fn backups_of(call: &Call) -> Result<&Backups, GatewayError> {
+    call.gateway.backups().ok_or(GatewayError::NotFound("directory to back up"))
+}

@@ -1,0 +1,138 @@
+//! Backups of a gateway that runs: one at a time, in the background, into a directory of this machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::clock::Clock;
+use crate::domain::time::Timestamp;
+use crate::gateway::error::GatewayError;
+use crate::storage::Store;
+use crate::storage::backup;
+use crate::storage::engine::{Engine, take_lock};
+use crate::storage::files::DiskFiles;
+
+pub use crate::storage::StoreError;
+pub use crate::storage::backup::{Manifest, OnProgress, Progress, Until, verify};
+pub use crate::storage::restore::{Restored, restore};
+
+/// Backs up a data directory that nobody has open.
+///
+/// # Errors
+/// [`StoreError::Io`] when somebody has it open, and as for [`backup::write`].
+pub fn write_offline(
+    directory: &Path,
+    destination: &Path,
+    now: Timestamp,
+    on_progress: OnProgress<'_>,
+) -> Result<Manifest, StoreError> {
+    let _lock = take_lock(directory)?;
+    backup::write(&DiskFiles::new(directory), destination, None, now, on_progress)
+}
+
+/// A backup, as the operator sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BackupView {
+    /// `none`, `running`, `done` or `failed`.
+    pub state: String,
+    /// Where it is written.
+    pub destination: Option<String>,
+    /// Bytes copied.
+    pub bytes: u64,
+    /// Bytes to copy.
+    pub bytes_total: u64,
+    /// First sequence that it can be restored to.
+    pub first_sequence: Option<u64>,
+    /// Last sequence that it can be restored to.
+    pub last_sequence: Option<u64>,
+    /// When the last commit in it was made, in RFC 3339.
+    pub last_time: Option<String>,
+    /// Why it failed.
+    pub problem: Option<String>,
+}
+
+/// The backups of a gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Backups(Arc<Shared>);
+
+struct Shared {
+    engine: Arc<Engine>,
+    directory: PathBuf,
+    clock: Clock,
+    view: Mutex<BackupView>,
+}
+
+impl Backups {
+    pub(crate) fn new(engine: Arc<Engine>, directory: &Path, clock: Clock) -> Self {
+        let view = Mutex::new(BackupView { state: "none".to_owned(), ..BackupView::default() });
+        Self(Arc::new(Shared { engine, directory: directory.to_owned(), clock, view }))
+    }
+
+    /// How the last backup went or goes.
+    pub fn view(&self) -> BackupView {
+        self.0.view.lock().clone()
+    }
+
+    /// Begins a backup into a directory of this machine that is empty or not there. Look with [`Backups::view`] when it is
+    /// done.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] for a path that is not absolute, [`GatewayError::InvalidState`] while another one
+    /// runs.
+    pub fn begin(&self, destination: &str) -> Result<BackupView, GatewayError> {
+        if !Path::new(destination).is_absolute() {
+            return Err(GatewayError::field("destination", "must be an absolute path on the gateway's machine"));
+        }
+        let view = {
+            let mut view = self.0.view.lock();
+            if view.state == "running" {
+                return Err(GatewayError::InvalidState { status: view.state.clone() });
+            }
+            *view = BackupView {
+                state: "running".to_owned(),
+                destination: Some(destination.to_owned()),
+                ..BackupView::default()
+            };
+            view.clone()
+        };
+        let shared = Arc::clone(&self.0);
+        let destination = PathBuf::from(destination);
+        tokio::task::spawn_blocking(move || shared.run(&destination));
+        Ok(view)
+    }
+}
+
+impl Shared {
+    fn run(&self, destination: &Path) {
+        let written = self.write(destination);
+        let mut view = self.view.lock();
+        match written {
+            Ok(manifest) => {
+                tracing::info!(destination = %destination.display(), last_sequence = manifest.last_sequence, "backed up");
+                view.state = "done".to_owned();
+                view.first_sequence = Some(manifest.first_sequence);
+                view.last_sequence = Some(manifest.last_sequence);
+                view.last_time = Some(manifest.last_time.rfc3339());
+            }
+            Err(error) => {
+                tracing::error!(destination = %destination.display(), %error, "the backup failed");
+                view.state = "failed".to_owned();
+                view.problem = Some(error.to_string());
+            }
+        }
+    }
+
+    fn write(&self, destination: &Path) -> Result<Manifest, StoreError> {
+        // What is copied must not leave the journal meanwhile.
+        let _hold = self.engine.hold_journal();
+        let committed = self.engine.health().committed;
+        let files = DiskFiles::new(&self.directory);
+        backup::write(&files, destination, Some(committed), self.clock.now(), &mut |Progress { bytes, bytes_total }| {
+            let mut view = self.view.lock();
+            (view.bytes, view.bytes_total) = (bytes, bytes_total);
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! After a restore: what is closed instead of sent, what is made again, what a person has to look at.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::fixture::{Fixture, START, UnsteadyStore, caller, pass};
+use crate::channels::{ChargeState, DeclineScope, Failure, ListedCharge, ProviderRefs};
+use crate::clock::Clock;
+use crate::domain::audit::Operator;
+use crate::domain::money::{Currency, Money};
+use crate::gateway::error::GatewayError;
+use crate::gateway::installation::ProviderKeys;
+use crate::gateway::payments::Hold;
+use crate::storage::held::{Held, HeldFile};
+use crate::storage::record::encode;
+use crate::storage::{Batch, Store, keys};
+
+/// A process that finds a store that was restored.
+async fn restored(store: &Arc<UnsteadyStore>, clock: &Clock, directory: &tempfile::TempDir) -> (Fixture, Hold) {
+    let mark = Held {
+        restored_until_sequence: 1,
+        restored_until_time: START,
+        made_at: START,
+        confirmed: BTreeMap::from([(String::from("alipay"), START)]),
+    };
+    HeldFile::of(directory.path()).write(&mark).unwrap();
+    let house = Fixture::over(Arc::clone(store), clock, |config| {
+        directory.path().clone_into(&mut config.storage.dir);
+        config.channels.retain(|name, _| name == "stripe" || name == "alipay");
+    })
+    .await;
+    let mut batch = Batch::new();
+    let merchant = caller().merchant;
+    batch.put(keys::merchant(&merchant.merchant_id), encode(&*merchant).unwrap());
+    house.store.commit(batch).await.unwrap();
+    let hold = Hold::open(&house.payments, Some(HeldFile::of(directory.path()))).unwrap();
+    (house, hold)
+}
+
+fn listed(payment_no: &str, order_no: &str, state: ChargeState) -> ListedCharge {
+    let provider_no = format!("pi_{order_no}");
+    ListedCharge {
+        reference: Some(payment_no.to_owned()),
+        provider_key: Some(ProviderKeys::for_tests().key(payment_no, "charge", 1)),
+        merchant_id: Some(String::from("m_1")),
+        order_no: Some(order_no.to_owned()),
+        money: Some(Money::new(900, Currency::USD)),
+        state,
+        refs: ProviderRefs { channel_order_no: Some(provider_no.clone()), client_secret: None },
+        provider_no,
+        created_at: START,
+    }
+}
+
+fn success() -> ChargeState {
+    ChargeState::Success { fee_minor: None }
+}
+
+fn not_done() -> ChargeState {
+    ChargeState::NotDone(Failure::new("not_received", "Never arrived.", DeclineScope::Processor))
+}
+
+fn state_of_stripe(hold: &Hold) -> String {
+    let view = hold.view();
+    view.channels.into_iter().find(|channel| channel.channel == "stripe").unwrap().state
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_provider_has_is_closed_and_not_sent() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let before = Fixture::over(Arc::clone(&store), &clock, |_| {}).await;
+    before.stripe.set(|script| script.takes = Duration::from_secs(3_600));
+    let paying = async { drop(before.pay("O-1").await) };
+    drop(tokio::time::timeout(Duration::from_secs(1), paying).await);
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    house.stripe.set(|script| script.resolve = not_done());
+    house.stripe.list(Some(Vec::new()));
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(120)).await;
+    assert!(!hold.view().held);
+    assert_eq!(house.only().status, "failed");
+    let closing = house.stripe.closing.load(Ordering::SeqCst);
+    assert_eq!(
+        (closing, house.stripe.charges.load(Ordering::SeqCst)),
+        (house.stripe.resolves.load(Ordering::SeqCst), 0)
+    );
+    assert!(closing > 0, "it was closed, never just asked about");
+    assert_eq!(HeldFile::of(directory.path()).read(), Ok(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_was_paid_after_the_point_is_held_by_the_payment_that_was_paid() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let before = Fixture::over(Arc::clone(&store), &clock, |_| {}).await;
+    before.stripe.set(|script| script.charge = ChargeState::Processing);
+    before.pay("O-1").await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    // Behind the point the first payment was closed, and the order was paid by another one.
+    house.stripe.set(|script| script.resolve = not_done());
+    house.stripe.list(Some(vec![listed("PY20260921141320aaaaaaaa", "O-1", success())]));
+    house.payments.start().unwrap();
+    hold.start();
+    let refused = house.pay("O-2").await;
+    assert!(matches!(refused, Err(GatewayError::Held)), "{refused:?}");
+    pass(Duration::from_secs(120)).await;
+    assert!(!hold.view().held, "{:?}", hold.view());
+    let mut found: Vec<(String, String)> =
+        house.all().into_iter().map(|payment| (payment.payment_no, payment.status)).collect();
+    found.sort();
+    assert_eq!(found.len(), 2);
+    assert!(found.contains(&(String::from("PY20260921141320aaaaaaaa"), String::from("success"))), "{found:?}");
+    let again = house.pay_with("O-1", |_| {}).await;
+    assert!(again.is_err() || house.stripe.charges.load(Ordering::SeqCst) == 0, "the order was paid for already");
+    assert_eq!(house.stripe.charges.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_placed_waits_for_a_person_and_what_is_foreign_does_not() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    let mut forged = listed("PY20260921141320bbbbbbbb", "O-2", success());
+    forged.provider_key = Some(String::from("tg_of_another_installation"));
+    let mut orphan = listed("PY20260921141320cccccccc", "O-3", success());
+    orphan.merchant_id = Some(String::from("m_gone"));
+    let mut foreign = listed("", "O-4", success());
+    foreign.reference = None;
+    house.stripe.list(Some(vec![forged, orphan, foreign]));
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(state_of_stripe(&hold), "needs_confirmation");
+    let view = hold.view();
+    let stripe = view.channels.iter().find(|channel| channel.channel == "stripe").unwrap();
+    assert_eq!((stripe.objects, stripe.foreign, stripe.adopted, stripe.items.len()), (3, 1, 0, 2));
+    assert!(house.all().is_empty(), "nothing is made up");
+    assert!(matches!(hold.confirm(&Operator::process("test"), "nobody").await, Err(GatewayError::NotFound(_))));
+    hold.confirm(&Operator::process("test"), "stripe").await.unwrap();
+    pass(Duration::from_secs(5)).await;
+    assert!(!hold.view().held);
+    house.pay("O-5").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_cannot_be_asked_keeps_the_store_held() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(3_600)).await;
+    assert!(hold.view().held);
+    assert_eq!(state_of_stripe(&hold), "needs_confirmation");
+    hold.confirm(&Operator::process("test"), "stripe").await.unwrap();
+    // A process that ends before the hold does finds what was confirmed.
+    let held = HeldFile::of(directory.path()).read().unwrap().unwrap();
+    assert!(held.confirmed.contains_key("stripe"));
+}

@@ -1,0 +1,413 @@
+//! Backups: the base that counts and the journal behind it, copied frame by frame into a directory of their own, with a
+//! list of the files and their checksums. A store can be backed up while it is in use. Secrets in it are encrypted, and
+//! the master key is never copied: it must be kept somewhere else.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `manifest.json` | [`Manifest`]; written last, so that a backup without it is not complete |
+//! | `base/<from>.tgx` | the base, unless the whole journal is there |
+//! | `journal/<first sequence>.seg` | segments, without what is behind their last durable frame |
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::domain::time::Timestamp;
+use crate::storage::base;
+use crate::storage::export::ExportReader;
+use crate::storage::files::{Files, create_private_directory, read_all, sync_directory_at, sync_parent_of};
+use crate::storage::frame::{self, Kind};
+use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
+use crate::storage::{StoreError, journal::JournalEnd};
+
+/// The list's name.
+pub const MANIFEST: &str = "manifest.json";
+/// The format that is written. Readers accept this one.
+pub const FORMAT: u32 = 1;
+/// Longest list that is read.
+const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+/// Bytes copied at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// What is in a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The backup's format.
+    pub format: u32,
+    /// The program that made it.
+    pub program: String,
+    /// When it was begun.
+    pub made_at: Timestamp,
+    /// Sequence that the base begins from; 0 when there is none and the whole journal is there.
+    pub base_from: u64,
+    /// First sequence that can be restored to.
+    pub first_sequence: u64,
+    /// Last sequence that can be restored to.
+    pub last_sequence: u64,
+    /// When the last commit in it was made.
+    pub last_time: Timestamp,
+    /// All other files.
+    pub files: Vec<BackupFile>,
+}
+
+/// One file of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupFile {
+    /// Below the backup's directory.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// How far something long is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes done.
+    pub bytes: u64,
+    /// Bytes in all.
+    pub bytes_total: u64,
+}
+
+/// Told how far it is.
+pub type OnProgress<'a> = &'a mut dyn FnMut(Progress);
+
+/// Copies a store into `destination`, which must be empty or not there. `committed` is the last sequence that is known to
+/// be durable; `None` for a store that nobody has open. No segment may leave the journal meanwhile.
+///
+/// # Errors
+/// [`StoreError::Invalid`] for a destination that is not empty, [`StoreError::Corrupt`] when the store is damaged,
+/// [`StoreError::Io`].
+pub fn write(
+    source: &dyn Files,
+    destination: &Path,
+    committed: Option<u64>,
+    now: Timestamp,
+    on_progress: OnProgress<'_>,
+) -> Result<Manifest, StoreError> {
+    check_empty(destination)?;
+    create_private_directory(destination).map_err(|error| failed(destination, &error))?;
+    let base = base::find(source)?;
+    let from = base.map_or(0, |base| base.from);
+    let mut copy = Copy { destination, files: Vec::new(), progress: Progress::default(), on_progress };
+    let all = segments::list(source).map_err(|error| failed(Path::new(segments::DIRECTORY), &error))?;
+    if all.first().is_some_and(|first| *first > from + 1) {
+        return Err(StoreError::Corrupt(format!(
+            "the journal begins at sequence {} and the base export ends at {from}: sequences between are missing",
+            all[0]
+        )));
+    }
+    let wanted = all.partition_point(|first| *first <= from + 1).saturating_sub(1);
+    copy.progress.bytes_total = base.map_or(0, |base| base.bytes);
+    for first in &all[wanted..] {
+        copy.progress.bytes_total += length_of(source, &segments::path_of(*first))?;
+    }
+    if let Some(base) = &base {
+        copy.copy_file(source, &base::path_of(base.from))?;
+    }
+    let durable = committed.unwrap_or(u64::MAX);
+    let mut walk = Walk::new(base.map_or(Timestamp::default(), |base| base.made_at));
+    for (place, first) in all.iter().enumerate().skip(wanted) {
+        let path = segments::path_of(*first);
+        let bytes = source.open(&path).and_then(|handle| read_all(&*handle));
+        let bytes = bytes.map_err(|error| failed(Path::new(&path), &error))?;
+        let end = walk.segment(&path, *first, &bytes, &Until::Sequence(durable))?;
+        let is_last = place + 1 == all.len() || walk.end.last_sequence >= durable;
+        if !is_last && walk.end.last_sequence + 1 != all[place + 1] {
+            return Err(damaged(&path, end, "frames are missing before the next segment"));
+        }
+        if end > SEGMENT_HEADER_BYTES {
+            copy.write_file(&path, &bytes[..end])?;
+        }
+        copy.advance((bytes.len() - end) as u64);
+        if is_last {
+            break;
+        }
+    }
+    let first_sequence = base.map_or(0, |base| base.until);
+    let last_sequence = walk.end.last_sequence.max(from);
+    if last_sequence < first_sequence || committed.is_some_and(|committed| last_sequence < committed) {
+        return Err(StoreError::Corrupt(format!("the journal ends at sequence {last_sequence}, before it should")));
+    }
+    let manifest = Manifest {
+        format: FORMAT,
+        program: concat!("tollgate ", env!("CARGO_PKG_VERSION")).to_owned(),
+        made_at: now,
+        base_from: from,
+        first_sequence,
+        last_sequence,
+        last_time: walk.time,
+        files: copy.files,
+    };
+    write_manifest(destination, &manifest)?;
+    Ok(manifest)
+}
+
+/// Reads a whole backup: every checksum, every frame and how they follow each other, every row of the base.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it is damaged or not complete, [`StoreError::Io`].
+pub fn verify(backup: &Path, on_progress: OnProgress<'_>) -> Result<Manifest, StoreError> {
+    let manifest = read_manifest(backup)?;
+    let bytes_total = manifest.files.iter().map(|file| file.bytes).sum();
+    let mut progress = Progress { bytes: 0, bytes_total };
+    let mut walk = Walk::new(manifest.last_time);
+    for file in &manifest.files {
+        let path = checked_path(backup, &file.path)?;
+        let (bytes, sha256) = digest_of(&path)?;
+        if bytes != file.bytes || sha256 != file.sha256 {
+            return Err(StoreError::Corrupt(format!(
+                "{} is not as it was when the backup was made. Use another backup",
+                path.display()
+            )));
+        }
+        if let Some(first) = segment_of(&file.path) {
+            let bytes = std::fs::read(&path).map_err(|error| failed(&path, &error))?;
+            let end = walk.segment(&file.path, first, &bytes, &Until::Sequence(u64::MAX))?;
+            if end < bytes.len() {
+                return Err(damaged(&file.path, end, "there is something that is not a frame"));
+            }
+        } else {
+            ExportReader::open(&path)?.verify()?;
+        }
+        progress.bytes += file.bytes;
+        on_progress(progress);
+    }
+    if walk.end.last_sequence.max(manifest.base_from) != manifest.last_sequence {
+        return Err(StoreError::Corrupt(format!(
+            "the backup ends at sequence {}, and its list says {}",
+            walk.end.last_sequence, manifest.last_sequence
+        )));
+    }
+    Ok(manifest)
+}
+
+/// Up to where something is restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The last commit with at most this sequence.
+    Sequence(u64),
+    /// The last commit that was made at this time or before.
+    Time(Timestamp),
+}
+
+/// Follows a journal from segment to segment.
+pub(super) struct Walk {
+    /// Where it is.
+    pub(super) end: JournalEnd,
+    /// When the last frame was made.
+    pub(super) time: Timestamp,
+    has_begun: bool,
+}
+
+impl Walk {
+    pub(super) fn new(time: Timestamp) -> Self {
+        Self { end: JournalEnd::default(), time, has_begun: false }
+    }
+
+    /// Checks the frames of a segment as far as `until`; returns where the last of them ends.
+    pub(super) fn segment(&mut self, path: &str, first: u64, bytes: &[u8], until: &Until) -> Result<usize, StoreError> {
+        let seed = segments::read_segment_header(bytes);
+        let seed = seed.ok_or_else(|| damaged(path, 0, "the segment's header is not right"))?;
+        if !self.has_begun {
+            self.end.last_sequence = first - 1;
+        } else if self.end.last_sequence + 1 != first {
+            return Err(damaged(path, 0, "the segment does not follow the one before it"));
+        }
+        let mut offset = SEGMENT_HEADER_BYTES;
+        while let Some(frame) = bytes.get(offset..).and_then(|rest| frame::parse(rest, seed)) {
+            let last_sequence = frame.first_sequence + u64::from(frame.count).saturating_sub(1);
+            let is_behind = match until {
+                Until::Sequence(sequence) => last_sequence > *sequence,
+                Until::Time(time) => frame.at.is_some_and(|at| at > *time),
+            };
+            if is_behind {
+                break;
+            }
+            let is_chained = self.has_begun || first == 1;
+            if frame.first_sequence != self.end.last_sequence + 1
+                || (is_chained && frame.previous != self.end.last_checksum)
+            {
+                return Err(damaged(path, offset, "the frame does not follow the one before it"));
+            }
+            if frame.kind == Kind::Data && frame::decode(&frame).is_none() {
+                return Err(damaged(path, offset, "the frame's payload can't be read"));
+            }
+            let sealed = frame.kind == Kind::Seal;
+            self.end = JournalEnd { last_sequence, last_checksum: frame.checksum, sealed };
+            self.time = frame.at.unwrap_or(self.time);
+            self.has_begun = true;
+            offset += frame.stored_bytes();
+        }
+        Ok(offset)
+    }
+}
+
+/// Copies files and keeps the list.
+struct Copy<'a, 'b> {
+    destination: &'a Path,
+    files: Vec<BackupFile>,
+    progress: Progress,
+    on_progress: OnProgress<'b>,
+}
+
+impl Copy<'_, '_> {
+    fn advance(&mut self, bytes: u64) {
+        self.progress.bytes += bytes;
+        (self.on_progress)(self.progress);
+    }
+
+    fn copy_file(&mut self, source: &dyn Files, path: &str) -> Result<(), StoreError> {
+        let from = source.open(path).map_err(|error| failed(Path::new(path), &error))?;
+        let target = self.destination.join(path);
+        let mut file = create(&target)?;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut digest = Sha256::new();
+        let mut offset = 0;
+        loop {
+            let count = from.read_at(offset, &mut chunk).map_err(|error| failed(Path::new(path), &error))?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&chunk[..count]).map_err(|error| failed(&target, &error))?;
+            digest.update(&chunk[..count]);
+            offset += count as u64;
+            self.advance(count as u64);
+        }
+        finish(&target, &file)?;
+        self.files.push(BackupFile { path: path.to_owned(), bytes: offset, sha256: hex::encode(digest.finalize()) });
+        Ok(())
+    }
+
+    fn write_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let target = self.destination.join(path);
+        let mut file = create(&target)?;
+        file.write_all(bytes).map_err(|error| failed(&target, &error))?;
+        finish(&target, &file)?;
+        let sha256 = hex::encode(Sha256::digest(bytes));
+        self.files.push(BackupFile { path: path.to_owned(), bytes: bytes.len() as u64, sha256 });
+        self.advance(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+/// Refuses a directory that has something in it.
+pub(super) fn check_empty(directory: &Path) -> Result<(), StoreError> {
+    match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(directory, &error)),
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(StoreError::Invalid(format!(
+                "{} is not empty: nothing is ever overwritten. Give a directory that is empty or not there",
+                directory.display()
+            ))),
+        },
+    }
+}
+
+/// Reads the list of a backup.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when there is none or it can't be understood.
+pub fn read_manifest(backup: &Path) -> Result<Manifest, StoreError> {
+    let path = backup.join(MANIFEST);
+    let file = std::fs::File::open(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => StoreError::Corrupt(format!(
+            "{} has no {MANIFEST}: it is no backup, or making it was interrupted",
+            backup.display()
+        )),
+        _ => failed(&path, &error),
+    })?;
+    let mut text = String::new();
+    file.take(MANIFEST_BYTES_MAX).read_to_string(&mut text).map_err(|error| failed(&path, &error))?;
+    let damaged = |error: serde_json::Error| StoreError::Corrupt(format!("{}: {error}", path.display()));
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
+    let format = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if format > u64::from(FORMAT) {
+        return Err(StoreError::Corrupt(format!(
+            "the backup has format {format}, this program reads formats up to {FORMAT}: use the program that made it, or \
+             a newer one"
+        )));
+    }
+    serde_json::from_value(value).map_err(damaged)
+}
+
+fn write_manifest(destination: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    let path = destination.join(MANIFEST);
+    let temporary = destination.join("manifest.tmp");
+    let text = serde_json::to_vec_pretty(manifest)
+        .map_err(|error| StoreError::Invalid(format!("{MANIFEST} can't be written: {error}")))?;
+    let mut file = create(&temporary)?;
+    file.write_all(&text).map_err(|error| failed(&temporary, &error))?;
+    finish(&temporary, &file)?;
+    std::fs::rename(&temporary, &path).and_then(|()| sync_parent_of(&path)).map_err(|error| failed(&path, &error))
+}
+
+/// A file's place below a directory; a list from elsewhere can't lead out of it.
+pub(super) fn checked_path(directory: &Path, path: &str) -> Result<std::path::PathBuf, StoreError> {
+    let is_known = segment_of(path).is_some() || base_of(path).is_some();
+    if !is_known {
+        return Err(StoreError::Corrupt(format!("the backup's list names {path}, which is no file of a store")));
+    }
+    Ok(directory.join(path))
+}
+
+/// The first sequence of the segment at a path.
+pub(super) fn segment_of(path: &str) -> Option<u64> {
+    let name = path.strip_prefix(segments::DIRECTORY)?.strip_prefix('/')?;
+    let first: u64 = name.strip_suffix(".seg")?.parse().ok()?;
+    (first > 0 && segments::path_of(first) == path).then_some(first)
+}
+
+/// The sequence that the base at a path begins from.
+pub(super) fn base_of(path: &str) -> Option<u64> {
+    let name = path.strip_prefix(base::DIRECTORY)?.strip_prefix('/')?;
+    let from: u64 = name.strip_suffix(".tgx")?.parse().ok()?;
+    (base::path_of(from) == path).then_some(from)
+}
+
+fn digest_of(path: &Path) -> Result<(u64, String), StoreError> {
+    let mut file = std::fs::File::open(path).map_err(|error| failed(path, &error))?;
+    let mut digest = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut bytes = 0;
+    loop {
+        let count = file.read(&mut chunk).map_err(|error| failed(path, &error))?;
+        if count == 0 {
+            return Ok((bytes, hex::encode(digest.finalize())));
+        }
+        digest.update(&chunk[..count]);
+        bytes += count as u64;
+    }
+}
+
+pub(super) fn create(path: &Path) -> Result<std::fs::File, StoreError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(directory) = path.parent() {
+        create_private_directory(directory).map_err(|error| failed(directory, &error))?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path).map_err(|error| failed(path, &error))
+}
+
+pub(super) fn finish(path: &Path, file: &std::fs::File) -> Result<(), StoreError> {
+    let directory = path.parent().unwrap_or(path);
+    file.sync_all().and_then(|()| sync_directory_at(directory)).map_err(|error| failed(path, &error))
+}
+
+fn length_of(files: &dyn Files, path: &str) -> Result<u64, StoreError> {
+    files.open(path).and_then(|handle| handle.length()).map_err(|error| failed(Path::new(path), &error))
+}
+
+fn damaged(path: &str, offset: usize, what: &str) -> StoreError {
+    StoreError::Corrupt(format!("{path} at byte {offset}: {what}"))
+}
+
+pub(super) fn failed(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Io { context: path.display().to_string(), message: error.to_string() }
+}

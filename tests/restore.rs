@@ -1,0 +1,363 @@
+//! A restore drill: a real gateway is backed up while it works, goes on, loses its data directory, and is restored, to
+//! the backup's end and to a point before it. The emulators run in a process of their own, because a provider does not
+//! forget with us; in the end both books agree and a repeated order charges nobody twice.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "it/support/client.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
+mod client;
+#[path = "it/support/receiver.rs"]
+#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
+mod receiver;
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use client::{Client, Key};
+use receiver::Receiver;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
+const ADMIN_TOKEN: &str = "an-admin-token-for-tests";
+const PAYMENTS: &str = "/api/v1/payments";
+
+/// A child process that is killed when the test ends.
+struct Process(Child);
+
+impl Process {
+    /// Starts a program and waits for the line that says that it is ready.
+    fn start(mut command: Command, on_stdout: bool, ready: &str) -> (Self, String) {
+        command.stdin(Stdio::null());
+        let (stdout, stderr) =
+            if on_stdout { (Stdio::piped(), Stdio::null()) } else { (Stdio::null(), Stdio::piped()) };
+        let mut child = command.stdout(stdout).stderr(stderr).spawn().unwrap();
+        let output: Box<dyn std::io::Read + Send> =
+            if on_stdout { Box::new(child.stdout.take().unwrap()) } else { Box::new(child.stderr.take().unwrap()) };
+        let process = Self(child);
+        let mut lines = BufReader::new(output).lines();
+        let mut seen = String::new();
+        let line = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("it ended before it said {ready:?}: {seen}")).unwrap();
+            if line.contains(ready) {
+                break line;
+            }
+            seen.push_str(&line);
+        };
+        // Read the rest away, so that the process never waits for its output.
+        std::thread::spawn(move || lines.map_while(Result::ok).count());
+        (process, line)
+    }
+
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Everything that a drill needs, for as long as it runs.
+struct Drill {
+    directory: TempDir,
+    sandbox_url: String,
+    _sandbox: Process,
+}
+
+struct Serving {
+    process: Process,
+    url: String,
+    admin_url: String,
+}
+
+impl Drill {
+    fn begin() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut command = Command::new(BINARY);
+        command.args(["sandbox", "--listen", "127.0.0.1:0"]);
+        let (sandbox, control) = Process::start(command, true, "control");
+        let sandbox_url = control.split_whitespace().last().unwrap().trim_end_matches("/control").to_owned();
+        Self { directory: tempfile::tempdir().unwrap(), sandbox_url, _sandbox: sandbox }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn serve(&self) -> Serving {
+        let mut command = Command::new(BINARY);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(self.path("data"))
+            .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("TOLLGATE_SANDBOX__URL", format!("\"{}\"", self.sandbox_url))
+            .env("TOLLGATE_PAYMENTS__RESOLVE_FIRST_MS", "50")
+            .env("TOLLGATE_PAYMENTS__RESOLVE_EARLY_MAX_MS", "200")
+            .env("TOLLGATE_PAYMENTS__SETTLING_MS", "1000")
+            .env("TOLLGATE_CHANNELS__STRIPE__TIMEOUT_MS", "1000")
+            .env("TOLLGATE_CHANNELS__ALIPAY__TIMEOUT_MS", "1000")
+            .env("TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS", "[\"127.0.0.0/8\"]")
+            .env("TOLLGATE_STORAGE__SEGMENT_BYTES", "4194304")
+            .env("TOLLGATE_STORAGE__GROUP_BYTES_MAX", "1048576")
+            .env("TOLLGATE_TELEMETRY__FORMAT", "\"json\"");
+        let (process, line) = Process::start(command, false, "\"ready\"");
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let address = |name: &str| {
+            let found = ready["fields"][name].as_str().or_else(|| ready[name].as_str());
+            format!("http://{}", found.unwrap_or_else(|| panic!("no {name} in {line}")))
+        };
+        Serving { url: address("listen"), admin_url: address("admin_listen"), process }
+    }
+
+    /// `tollgate store …`
+    fn store(&self, arguments: &[&str]) -> Output {
+        Command::new(BINARY)
+            .arg("store")
+            .args(arguments)
+            .args(["--data-dir", self.path("data").to_str().unwrap()])
+            .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
+            .output()
+            .unwrap()
+    }
+
+    fn backup(&self, serving: &Serving, name: &str) -> Value {
+        let destination = self.path(name);
+        let arguments = ["backup", destination.to_str().unwrap(), "--admin-url", &serving.admin_url];
+        let output = self.store(&arguments);
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("master key is not in it"));
+        let key = std::fs::read_to_string(self.path("data").join("master.key")).unwrap();
+        for file in files_below(&destination) {
+            let bytes = std::fs::read(&file).unwrap();
+            let needle = key.trim().as_bytes();
+            assert!(!bytes.windows(needle.len()).any(|window| window == needle), "{}", file.display());
+        }
+        let verified = self.store(&["verify", destination.to_str().unwrap()]);
+        assert!(verified.status.success(), "{verified:?}");
+        serde_json::from_slice(&std::fs::read(destination.join("manifest.json")).unwrap()).unwrap()
+    }
+
+    /// Loses the data directory, but for the master key, which was kept elsewhere, and restores it.
+    fn lose_and_restore(&self, backup: &str, until: Option<u64>) {
+        let key = std::fs::read(self.path("data").join("master.key")).unwrap();
+        std::fs::remove_dir_all(self.path("data")).unwrap();
+        let backup = self.path(backup);
+        let until = until.map(|sequence| sequence.to_string());
+        let mut arguments = vec!["restore", backup.to_str().unwrap()];
+        if let Some(until) = &until {
+            arguments.extend(["--until", until]);
+        }
+        let output = self.store(&arguments);
+        assert!(output.status.success(), "{output:?}");
+        std::fs::write(self.path("data").join("master.key"), key).unwrap();
+    }
+
+    /// What the emulated provider has done for real, by our number.
+    async fn ledger(&self, operation: &str) -> HashMap<String, Vec<i64>> {
+        let url = format!("{}/control/stripe/ledger", self.sandbox_url);
+        let text = client::http_client().get(url).send().await.unwrap().text().await.unwrap();
+        let ledger: Value = serde_json::from_str(&text).unwrap();
+        let items = ledger["items"].as_array().or_else(|| ledger["data"]["items"].as_array());
+        let mut found: HashMap<String, Vec<i64>> = HashMap::new();
+        for item in items.unwrap_or_else(|| panic!("{text}")) {
+            if item["operation"] == operation {
+                let reference = item["reference"].as_str().unwrap().to_owned();
+                found.entry(reference).or_default().push(item["amount_minor"].as_i64().unwrap());
+            }
+        }
+        found
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+async fn admin(serving: &Serving, method: &str, path: &str, body: Option<Value>) -> Value {
+    let headers = HashMap::from([("authorization".to_owned(), format!("Bearer {ADMIN_TOKEN}"))]);
+    let body = body.map(|body| body.to_string());
+    let answer = client::send(&client::http_client(), &serving.admin_url, method, path, body, headers).await;
+    assert!(answer.status < 300, "{path}: {}", answer.text);
+    answer.body["data"].clone()
+}
+
+async fn merchant(serving: &Serving) -> Client {
+    let made = admin(serving, "POST", "/admin/v1/merchants", Some(json!({ "name": "drill", "tier": "premium" }))).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let key = Key { id: text(&made["key"]["id"]), secret: text(&made["key"]["secret"]) };
+    Client::new(&serving.url, key, made["merchant_id"].as_str().unwrap())
+}
+
+fn order(order_no: &str, token: &str) -> Value {
+    json!({ "order_no": order_no, "amount": 900, "currency": "USD", "channel": "stripe", "payment_token": token })
+}
+
+/// Pays and returns the number.
+async fn pay(shop: &Client, order_no: &str, token: &str) -> String {
+    let answer = shop.post_with_key(PAYMENTS, order(order_no, token), &format!("k-{order_no}")).await;
+    assert!(answer.status < 300, "{}", answer.text);
+    answer.data("payment_no").to_owned()
+}
+
+async fn refund(shop: &Client, payment_no: &str, amount: i64, key: &str) -> String {
+    let path = format!("{PAYMENTS}/{payment_no}/refunds");
+    let answer = shop.post_with_key(&path, json!({ "amount": amount }), key).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    answer.data("refund_no").to_owned()
+}
+
+async fn payment(shop: &Client, payment_no: &str) -> Option<Value> {
+    let answer = shop.get(&format!("{PAYMENTS}/{payment_no}")).await;
+    (answer.status == 200).then(|| answer.body["data"].clone())
+}
+
+/// A restarted gateway admits nobody until it knows the limits' state again.
+async fn admitted(shop: &Client) {
+    eventually("the admission", || async {
+        (shop.get(&format!("{PAYMENTS}?limit=1")).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    for _ in 0..600 {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{what} did not happen within thirty seconds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_lost_after_the_restore_point_is_made_again_and_never_charged_twice() {
+    let drill = Drill::begin();
+    let receiver = Receiver::start().await;
+    let mut serving = drill.serve();
+    let mut shop = merchant(&serving).await;
+    let endpoint = shop.post("/api/v1/webhooks/endpoints", json!({ "url": receiver.url })).await;
+    assert_eq!(endpoint.status, 201, "{}", endpoint.text);
+    let early = pay(&shop, "O-early", "tok_visa").await;
+    let early_point = drill.backup(&serving, "first")["last_sequence"].as_u64().unwrap();
+    let middle = pay(&shop, "O-middle", "tok_visa").await;
+    let whole = drill.backup(&serving, "second");
+    assert!(early_point < whole["last_sequence"].as_u64().unwrap());
+    let refused = drill.store(&["backup", drill.path("second").to_str().unwrap(), "--admin-url", &serving.admin_url]);
+    assert!(!refused.status.success(), "a backup is never overwritten");
+
+    let late = pay(&shop, "O-late", "tok_visa").await;
+    let declined = pay(&shop, "O-declined", "tok_declined").await;
+    let again = pay(&shop, "O-declined-2", "tok_visa").await;
+    let late_refund = refund(&shop, &early, 250, "r-early").await;
+    refund(&shop, &late, 100, "r-late").await;
+
+    for (backup, until) in [("second", None), ("second", Some(early_point))] {
+        serving.process.kill();
+        drill.lose_and_restore(backup, until);
+        let told_before = receiver.deliveries().len();
+        serving = drill.serve();
+        shop.url.clone_from(&serving.url);
+        admitted(&shop).await;
+        let answer = shop.post_with_key(PAYMENTS, order("O-new", "tok_visa"), "k-new").await;
+        assert_eq!((answer.status, answer.body["code"].as_str()), (503, Some("HELD")), "{}", answer.text);
+        assert!(payment(&shop, &early).await.is_some(), "reading goes on");
+        let hold = eventually("the comparison with stripe", || async {
+            let hold = admin(&serving, "GET", "/admin/v1/hold", None).await;
+            let channels = hold["channels"].as_array().unwrap().clone();
+            let state = |name: &str| channels.iter().find(|row| row["channel"] == name).unwrap()["state"].clone();
+            (state("stripe") == "checked" && state("alipay") == "needs_confirmation").then_some(hold)
+        })
+        .await;
+        let stripe = hold["channels"].as_array().unwrap().iter().find(|row| row["channel"] == "stripe").unwrap();
+        assert_eq!(stripe["items"], json!([]), "{stripe}");
+        assert!(stripe["adopted"].as_u64().unwrap() >= 4, "{stripe}");
+        let confirmed = drill.store(&["confirm", "alipay", "--admin-url", &serving.admin_url]);
+        assert!(confirmed.status.success(), "{confirmed:?}");
+        eventually("the end of the hold", || async {
+            (admin(&serving, "GET", "/admin/v1/hold", None).await["held"] == false).then_some(())
+        })
+        .await;
+
+        for (number, status) in [(&early, "success"), (&middle, "success"), (&late, "success"), (&again, "success")] {
+            let found = payment(&shop, number).await.unwrap_or_else(|| panic!("{number} is gone"));
+            assert_eq!((found["status"].as_str(), found["amount"].as_i64()), (Some(status), Some(900)), "{found}");
+        }
+        assert_eq!(payment(&shop, &declined).await.unwrap()["status"], "failed");
+        let refunds = shop.get(&format!("{PAYMENTS}/{early}/refunds")).await;
+        assert_eq!(refunds.items()[0]["refund_no"], late_refund.as_str());
+        assert_eq!(payment(&shop, &early).await.unwrap()["refunded_amount"], 250);
+        assert_eq!(payment(&shop, &late).await.unwrap()["refunded_amount"], 100);
+        for order_no in ["O-early", "O-middle", "O-late", "O-declined-2"] {
+            let repeated =
+                shop.post_with_key(PAYMENTS, order(order_no, "tok_visa"), &format!("again-{order_no}")).await;
+            assert_eq!(repeated.status, 409, "{}", repeated.text);
+        }
+        eventually("the webhooks of what was made again", || async {
+            let told: Vec<String> =
+                receiver.deliveries()[told_before..].iter().map(|delivery| delivery.body.to_string()).collect();
+            [&late, &again].iter().all(|number| told.iter().any(|body| body.contains(number.as_str()))).then_some(())
+        })
+        .await;
+    }
+    let charges = drill.ledger("charge").await;
+    assert_eq!(charges.len(), 4, "{charges:?}");
+    assert!(charges.values().all(|amounts| *amounts == [900]), "{charges:?}");
+    let refunds = drill.ledger("refund").await;
+    assert_eq!(refunds, HashMap::from([(early, vec![250]), (late, vec![100])]));
+    let paid = shop.post_with_key(PAYMENTS, order("O-new", "tok_visa"), "k-new").await;
+    assert_eq!(paid.status, 201, "{}", paid.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_touches_nothing_that_is_there_and_takes_no_damaged_backup() {
+    let drill = Drill::begin();
+    let mut serving = drill.serve();
+    let shop = merchant(&serving).await;
+    pay(&shop, "O-1", "tok_visa").await;
+    let manifest = drill.backup(&serving, "backup");
+    serving.process.kill();
+    let backup = drill.path("backup");
+    let refused = |arguments: &[&str], word: &str| {
+        let output = drill.store(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(word), "{output:?}");
+    };
+    refused(&["restore", backup.to_str().unwrap()], "not empty");
+    std::fs::rename(drill.path("data"), drill.path("elsewhere")).unwrap();
+    let beyond = (manifest["last_sequence"].as_u64().unwrap() + 1).to_string();
+    refused(&["restore", backup.to_str().unwrap(), "--until", &beyond], "can be restored to sequences");
+    refused(&["restore", backup.to_str().unwrap(), "--until", "2001-01-01T00:00:00Z"], "can be restored to sequences");
+    assert!(!drill.path("data").exists() && !drill.path("data.restoring").exists());
+    let segment = backup.join(manifest["files"][0]["path"].as_str().unwrap());
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    refused(&["verify", backup.to_str().unwrap()], "not as it was");
+    refused(&["restore", backup.to_str().unwrap()], "not as it was");
+    std::fs::remove_file(backup.join("manifest.json")).unwrap();
+    refused(&["verify", backup.to_str().unwrap()], "manifest.json");
+    assert!(!drill.path("data").exists());
+
+    std::fs::rename(drill.path("elsewhere"), drill.path("data")).unwrap();
+    let offline = drill.path("offline");
+    let output = drill.store(&["backup", offline.to_str().unwrap(), "--offline"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(drill.store(&["verify", offline.to_str().unwrap()]).status.success());
+    let _serving = drill.serve();
+    let other = drill.path("other");
+    refused(&["backup", other.to_str().unwrap(), "--offline"], "another process has it open");
+}
