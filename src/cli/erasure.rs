@@ -50,7 +50,7 @@ enum Action {
 
 /// Who the customer is.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(id = "who", required = true, multiple = false)]
 struct Customer {
     /// The payments' customer_email
     #[arg(long, value_name = "ADDRESS")]

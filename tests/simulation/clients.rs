@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tollgate::domain::audit::Operator;
 use tollgate::domain::ids::EndpointId;
 use tollgate::domain::merchant::{LimitOverrides, MerchantStatus};
 use tollgate::gateway::Gateway;
@@ -21,6 +22,11 @@ use crate::world::{Dice, World};
 /// As the listener has it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(50);
 
+/// Who makes every change of a merchant.
+fn by() -> Operator {
+    Operator::process("simulation")
+}
+
 /// The merchants that every seed has, each with an endpoint that stays as it is.
 pub async fn set_up(world: &Arc<World>, gateway: &Gateway) -> Result<(), GatewayError> {
     for number in 1..=2 {
@@ -31,7 +37,7 @@ pub async fn set_up(world: &Arc<World>, gateway: &Gateway) -> Result<(), Gateway
             limits: None,
             channels: None,
         };
-        let made = gateway.merchants().create(command).await?;
+        let made = gateway.merchants().create(command, &by()).await?;
         let merchant_id = tollgate::domain::ids::MerchantId::new(made.merchant.merchant_id.as_str());
         let stable_url = format!("https://hooks.example.com/{number}/all");
         let request = CreateEndpoint { url: stable_url.clone(), ..CreateEndpoint::default() };
@@ -283,7 +289,7 @@ pub async fn wake_all(world: &World, gateway: &Gateway) -> Result<(), GatewayErr
     for merchant in 0..shops {
         let id = world.model.lock().shops[merchant].merchant_id.clone();
         let command = UpdateMerchant { status: Some(MerchantStatus::Active), ..UpdateMerchant::default() };
-        let view = gateway.merchants().update(id.as_str(), command).await?;
+        let view = gateway.merchants().update(id.as_str(), command, &by()).await?;
         world.model.lock().shops[merchant].known = Some(serde_json::to_value(&view).unwrap());
     }
     Ok(())
@@ -301,14 +307,14 @@ async fn change_merchant(world: &World, gateway: &Gateway, dice: &Dice, merchant
         }
     }
     world.model.lock().shops[merchant].known = None;
-    let view = gateway.merchants().update(shop.merchant_id.as_str(), command).await?;
+    let view = gateway.merchants().update(shop.merchant_id.as_str(), command, &by()).await?;
     world.trace(&format!("operator: {} is {}", shop.merchant_id, view.status));
     world.model.lock().shops[merchant].known = Some(serde_json::to_value(&view).unwrap());
     if view.status == "suspended" {
         tokio::time::sleep(Duration::from_millis(dice.between(100, 4_000))).await;
         world.model.lock().shops[merchant].known = None;
         let command = UpdateMerchant { status: Some(MerchantStatus::Active), ..UpdateMerchant::default() };
-        let view = gateway.merchants().update(shop.merchant_id.as_str(), command).await?;
+        let view = gateway.merchants().update(shop.merchant_id.as_str(), command, &by()).await?;
         world.model.lock().shops[merchant].known = Some(serde_json::to_value(&view).unwrap());
     }
     Ok(())
@@ -321,15 +327,15 @@ async fn rotate_key(world: &World, gateway: &Gateway, merchant: usize) -> Result
     world.model.lock().shops[merchant].known = None;
     // One whose secret was lost with the answer is of no use.
     for lost in keys.iter().filter(|key| **key != shop.key_id) {
-        gateway.merchants().delete_key(id, lost).await?;
+        gateway.merchants().delete_key(id, lost, &by()).await?;
     }
-    let made = gateway.merchants().create_key(id).await?;
+    let made = gateway.merchants().create_key(id, &by()).await?;
     {
         let mut model = world.model.lock();
         let shop = &mut model.shops[merchant];
         (shop.key_id, shop.secret) = (made.id.clone(), made.secret.clone());
     }
-    gateway.merchants().delete_key(id, &shop.key_id).await?;
+    gateway.merchants().delete_key(id, &shop.key_id, &by()).await?;
     world.trace(&format!("operator: {id} has a new key"));
     let view = gateway.merchants().get(id)?;
     let mut model = world.model.lock();

@@ -311,6 +311,8 @@ resolve_in_flight_max = 1
 settling_ms = 1
 idempotency_keep_s = 1
 refunds_max = 1
+[retention]
+customer_data_days = 0
 [webhook]
 max_attempts = 1
 initial_backoff_s = 1
