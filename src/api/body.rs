@@ -1,5 +1,8 @@
 //! Reading a request's body: bounded in bytes and in time.
 
+mod places;
+
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -7,14 +10,16 @@ use axum::http::header::CONTENT_LENGTH;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use tokio::sync::Semaphore;
+use ipnet::IpNet;
 
 use crate::api::context::RequestContext;
 use crate::api::error::ApiError;
 use crate::config::ServerConfig;
 use crate::gateway::error::GatewayError;
 
-/// A body that says that it is no longer than this needs no room of its own: it costs no more memory than the connection
+use places::Places;
+
+/// A body that is no longer than this, or not yet, needs no room of its own: it costs no more memory than the connection
 /// that it comes on, and those are counted.
 const SMALL_BODY_BYTES: usize = 4 * 1024;
 /// When to come back after a refusal for too many large bodies at once.
@@ -27,28 +32,30 @@ pub(crate) struct BodyBounds {
     max_bytes: usize,
     /// It must have arrived by then, counted from the end of the head.
     timeout: Duration,
-    /// Places for bodies that are not small. Slow clients can hold all of them for as long as the timeout; small bodies,
-    /// which nearly all are, don't need one.
-    large_bodies: Semaphore,
+    /// Places for bodies that are not small. Slow clients can hold theirs for as long as the timeout, and each has only a
+    /// share; small bodies, which nearly all are, don't need one.
+    large_bodies: Places,
 }
 
 impl BodyBounds {
-    /// Bodies of up to `max_bytes` that arrive within `timeout`, and up to `large_bodies_max` at once that are not small.
-    pub(crate) fn new(max_bytes: usize, timeout: Duration, large_bodies_max: usize) -> Self {
-        Self { max_bytes, timeout, large_bodies: Semaphore::new(large_bodies_max.min(Semaphore::MAX_PERMITS)) }
+    /// Bodies of up to `max_bytes` that arrive within `timeout`, and up to `large_bodies_max` at once that are not small;
+    /// one client gets a share of those, unless it is one of `proxies`.
+    pub(crate) fn new(max_bytes: usize, timeout: Duration, large_bodies_max: usize, proxies: Vec<IpNet>) -> Self {
+        Self { max_bytes, timeout, large_bodies: Places::new(large_bodies_max, proxies) }
     }
 
     /// The bounds that the configuration names.
     pub(crate) fn of(config: &ServerConfig) -> Self {
         let timeout = Duration::from_millis(config.body_timeout_ms);
-        Self::new(config.body_max_bytes, timeout, config.requests_in_flight_max)
+        let proxies = config.trusted_proxies.clone();
+        Self::new(config.body_max_bytes, timeout, config.requests_in_flight_max, proxies)
     }
 
     /// Reads the whole body.
     ///
     /// # Errors
     /// [`ApiError::PayloadTooLarge`], without waiting for the rest; [`ApiError::BodyTimeout`];
-    /// [`GatewayError::Overloaded`] when too many large ones are being read; or an invalid request when the client breaks
+    /// [`GatewayError::Overloaded`] when too many large ones are being read, of all clients or of this one; or an invalid request when the client breaks
     /// off or its chunks make no sense.
     pub(crate) async fn read<B>(
         &self,
@@ -63,37 +70,43 @@ impl BodyBounds {
             return Ok(Bytes::new());
         }
         // Until it is read to its end, an answer leaves bytes behind on the connection.
-        let read = self.read_within_bounds(declared_length(headers), body).await;
+        let read = self.read_within_bounds(declared_length(headers), body, context.peer.ip()).await;
         if read.is_err() {
             context.leave_body_unread();
         }
         read
     }
 
-    async fn read_within_bounds<B>(&self, declared: Option<usize>, body: B) -> Result<Bytes, ApiError>
+    async fn read_within_bounds<B>(&self, declared: Option<usize>, body: B, peer: IpAddr) -> Result<Bytes, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         if declared.is_some_and(|length| length > self.max_bytes) {
             return Err(self.too_large());
         }
-        let is_small = declared.is_some_and(|length| length <= SMALL_BODY_BYTES);
-        let busy = |_| GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S };
-        let _place = if is_small { None } else { Some(self.large_bodies.try_acquire().map_err(busy)?) };
-        tokio::time::timeout(self.timeout, self.collect(body)).await.unwrap_or(Err(ApiError::BodyTimeout))
+        let collect = self.collect(declared.unwrap_or(0), body, peer);
+        tokio::time::timeout(self.timeout, collect).await.unwrap_or(Err(ApiError::BodyTimeout))
     }
 
-    async fn collect<B>(&self, mut body: B) -> Result<Bytes, ApiError>
+    /// Reads a body that is `expected_bytes` long at least. It takes a place as soon as it is known not to be small.
+    async fn collect<B>(&self, expected_bytes: usize, mut body: B, peer: IpAddr) -> Result<Bytes, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let busy = || GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S };
+        let take_place = || self.large_bodies.take(peer).ok_or_else(busy);
+        let mut place = if expected_bytes > SMALL_BODY_BYTES { Some(take_place()?) } else { None };
         let mut first = Bytes::new();
         let mut joined = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| GatewayError::field("body", "did not arrive completely"))?;
             let Ok(data) = frame.into_data() else { continue };
-            if first.len() + joined.len() + data.len() > self.max_bytes {
+            let read_bytes = first.len() + joined.len() + data.len();
+            if read_bytes > self.max_bytes {
                 return Err(self.too_large());
+            }
+            if place.is_none() && read_bytes > SMALL_BODY_BYTES {
+                place = Some(take_place()?);
             }
             // Most bodies come in one piece, which is then not copied.
             if first.is_empty() && joined.is_empty() {
@@ -105,6 +118,7 @@ impl BodyBounds {
             }
             joined.extend_from_slice(&data);
         }
+        drop(place);
         Ok(if joined.is_empty() { first } else { joined.freeze() })
     }
 
@@ -130,12 +144,17 @@ mod tests {
     use super::*;
 
     fn bounds() -> BodyBounds {
-        BodyBounds::new(8, Duration::from_secs(10), 4)
+        BodyBounds::new(8, Duration::from_secs(10), 4, Vec::new())
     }
 
     fn context() -> RequestContext {
         RequestContext::new(String::from("r"), Method::POST, &HeaderMap::new(), "127.0.0.1:1".parse().unwrap())
     }
+
+    const FULL: &str = match std::str::from_utf8(&[b' '; SMALL_BODY_BYTES]) {
+        Ok(text) => text,
+        Err(_) => "",
+    };
 
     fn in_pieces(pieces: &[&'static str]) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
         let frames: Vec<_> = pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
@@ -184,7 +203,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_bodies_take_places_and_small_ones_do_not() {
-        let bounds = BodyBounds::new(64 * 1024, Duration::from_secs(10), 1);
+        let bounds = BodyBounds::new(64 * 1024, Duration::from_secs(10), 1, Vec::new());
         let of_length = |length: usize| HeaderMap::from_iter([(CONTENT_LENGTH, length.into())]);
         let endless = || StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
         let (large, small, undeclared) =
@@ -192,11 +211,16 @@ mod tests {
         let first_context = context();
         let mut slow = std::pin::pin!(bounds.read(&large, endless(), &first_context));
         assert!(futures_util::poll!(slow.as_mut()).is_pending());
-        for headers in [&large, &undeclared] {
-            let refused = bounds.read(headers, endless(), &context()).await;
-            assert!(matches!(refused, Err(ApiError::Gateway(GatewayError::Overloaded { .. }))));
-        }
+        let refused = bounds.read(&large, endless(), &context()).await;
+        assert!(matches!(refused, Err(ApiError::Gateway(GatewayError::Overloaded { .. }))));
+        // One whose length is not declared is small until it has grown.
+        assert_eq!(bounds.read(&undeclared, in_pieces(&["{", "}"]), &context()).await.unwrap(), "{}");
+        let grown = context();
+        let refused = bounds.read(&undeclared, in_pieces(&[FULL, "}"]), &grown).await;
+        assert!(matches!(refused, Err(ApiError::Gateway(GatewayError::Overloaded { .. }))));
+        assert!(grown.body_is_unread());
         assert_eq!(bounds.read(&small, in_pieces(&["{}"]), &context()).await.unwrap(), "{}");
+        assert_eq!(bounds.read(&undeclared, in_pieces(&[FULL]), &context()).await.unwrap(), FULL);
         assert!(matches!(slow.await, Err(ApiError::BodyTimeout)));
         assert_eq!(bounds.read(&large, in_pieces(&["{}"]), &context()).await.unwrap(), "{}", "the place came back");
     }

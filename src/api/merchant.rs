@@ -18,7 +18,7 @@ use crate::api::error::ApiError;
 use crate::api::limit_headers::{self, LimitedRequest};
 use crate::api::render::renderer;
 use crate::api::routes::Routes;
-use crate::api::{events, idempotency, limits, open, payments, quotes, refunds, webhooks};
+use crate::api::{call, events, idempotency, limits, open, payments, quotes, refunds, webhooks};
 use crate::gateway::Gateway;
 use crate::gateway::admission::{Admission, Refusal};
 use crate::gateway::auth::Caller;
@@ -69,7 +69,14 @@ impl MerchantHandler {
     async fn admitted(&self, context: &Arc<RequestContext>, head: Parts, body: Bytes, caller: Caller) -> Outcome {
         let key = idempotency::key_of(&head.method, head.uri.path(), &head.headers, &body);
         let fingerprint = key.as_ref().ok().and_then(Option::as_ref).map(|key| key.fingerprint);
-        let admission = self.admit(context, &caller, fingerprint).await?;
+        let admission = match self.admit(context, &caller, fingerprint).await {
+            Err(running @ ApiError::Gateway(GatewayError::IdempotencyInProgress)) => {
+                // It may have its answer already.
+                let told = self.gateway.told(&caller, key?.as_ref())?;
+                return told.map_or(Err(running), call::stored);
+            }
+            admission => admission?,
+        };
         // Held until the answer is made.
         let _permit = admission.permit;
         let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);

@@ -149,7 +149,8 @@ impl RefundRequest {
 /// A call of a provider under way. It never panics and always ends within the channel's timeout.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A way to move money. Implementations hold no state about payments: what they need comes with the request.
+/// A way to move money. What an implementation needs to know about a payment comes with the request; what it remembers
+/// beyond that only saves work.
 pub trait Channel: Send + Sync + 'static {
     /// What this channel can do.
     fn capabilities(&self) -> Capabilities;

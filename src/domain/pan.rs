@@ -11,6 +11,9 @@ const PAN_DIGITS: RangeInclusive<usize> = 13..=19;
 const ALIPAY_CODE_DIGITS: RangeInclusive<usize> = 16..=24;
 const ALIPAY_CODE_PREFIXES: RangeInclusive<u32> = 25..=30;
 
+/// How card numbers are printed: the lengths of their groups.
+const PRINTED_GROUPS: [&[usize]; 2] = [&[4, 4, 4, 4], &[4, 6, 5]];
+
 /// What the card numbers of one scheme look like.
 struct Scheme {
     /// How many digits the prefixes below have.
@@ -66,8 +69,11 @@ const SCHEMES: [Scheme; 26] = [
 ];
 
 /// Whether a text that people write holds a card number, in one piece or in groups with single spaces or hyphens
-/// between them. Groups before or after it, such as a date, do not hide it.
+/// between them, or as cards are printed with any one separator. Groups before or after it, such as a date, do not hide it.
 pub fn holds_card_number(text: &str) -> bool {
+    if holds_printed_card_number(text) {
+        return true;
+    }
     let mut groups: Vec<Vec<u8>> = Vec::new();
     let mut separator_before = false;
     for character in text.chars() {
@@ -90,11 +96,28 @@ pub fn holds_card_number(text: &str) -> bool {
     groups_hold_card_number(&groups)
 }
 
-/// Whether an identifier holds a card number in one piece. Hyphens join the parts of identifiers that are numbers of
-/// their own, so what stands on their two sides is not read as one number.
+/// Whether an identifier holds a card number in one piece, or in the groups in which cards are printed. Otherwise what
+/// stands on the two sides of a separator is not read as one number: separators join the parts of identifiers that are
+/// numbers of their own.
 pub fn identifier_holds_card_number(text: &str) -> bool {
-    text.split(|character: char| digit_of(character).is_none())
-        .any(|run| is_card_number(&run.chars().filter_map(digit_of).collect::<Vec<_>>()))
+    holds_printed_card_number(text)
+        || text
+            .split(|character: char| digit_of(character).is_none())
+            .any(|run| is_card_number(&run.chars().filter_map(digit_of).collect::<Vec<_>>()))
+}
+
+/// Whether a text holds a card number in the groups in which cards are printed, with one kind of separator.
+fn holds_printed_card_number(text: &str) -> bool {
+    [' ', '-', '.', '_'].into_iter().any(|separator| {
+        let parts = text.split(|character: char| character != separator && digit_of(character).is_none());
+        parts.flat_map(|part| PRINTED_GROUPS.map(|lengths| (part, lengths))).any(|(part, lengths)| {
+            let groups: Vec<Vec<u8>> =
+                part.split(separator).map(|group| group.chars().filter_map(digit_of).collect()).collect();
+            groups.windows(lengths.len()).any(|printed| {
+                printed.iter().map(Vec::len).eq(lengths.iter().copied()) && is_card_number(&printed.concat())
+            })
+        })
+    })
 }
 
 /// Whether a text has the form of the bar code that a payer shows for Alipay, which some card numbers have too.
@@ -167,6 +190,8 @@ mod tests {
             "note:6011111111111117;",
             "4242 4242 4242 4242 12/27",
             "12 4242424242424242",
+            "4242.4242.4242.4242",
+            "no. 3782_822463_10005",
         ] {
             assert!(holds_card_number(text), "{text}");
         }
@@ -222,11 +247,29 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_are_not_read_over_their_separators() {
-        for text in ["4242-4242-4242-4242", "INV-4242-424242424242", "4242.4242.4242.4242"] {
+    fn identifiers_are_read_over_their_separators_only_as_cards_are_printed() {
+        for text in [
+            "INV-4242-424242424242",
+            "42-42424242424242",
+            "4242-4242.4242-4242",
+            "4242--4242-4242-4242",
+            "4242:4242:4242:4242",
+            // Luhn fails, and no scheme begins like this.
+            "4242-4242-4242-4243",
+            "1234-5678-9012-3452",
+        ] {
             assert!(!identifier_holds_card_number(text), "{text}");
         }
-        for text in ["4242424242424242", "INV-4242424242424242-1", "a4242424242424242b"] {
+        for text in [
+            "4242424242424242",
+            "INV-4242424242424242-1",
+            "a4242424242424242b",
+            "4242-4242-4242-4242",
+            "4242.4242.4242.4242",
+            "INV_2025-4242-4242-4242-4242-x",
+            "3782-822463-10005",
+            "order_3782_822463_10005",
+        ] {
             assert!(identifier_holds_card_number(text), "{text}");
         }
     }

@@ -89,6 +89,13 @@ impl ChannelSet {
         refusing.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Whether one of these channels (of all, if none is named) knows this token. Without any that is set up it is not
+    /// the token that is wrong.
+    pub(crate) fn any_takes(&self, token: &str, names: &[ChannelName]) -> bool {
+        let mut asked = self.0.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).peekable();
+        asked.peek().is_none() || asked.any(|(_, channel)| channel.takes_token(token))
+    }
+
     /// One channel.
     pub(crate) fn get(&self, name: &ChannelName) -> Option<&Arc<dyn Channel>> {
         self.0.get(name)

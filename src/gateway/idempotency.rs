@@ -9,7 +9,9 @@ use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Answered, Renderer, StoredAnswer};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
+use crate::gateway::patience::Patience;
 use crate::gateway::payments::rows::commit_finish;
+use crate::gateway::told::Telling;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::{ABSENT, Batch, StoreError, keys};
 
@@ -117,6 +119,14 @@ pub(crate) fn look_up(
     let Some(idempotency) = idempotency else { return Ok(Known::New(Reservation::default())) };
     let key = keys::idempotency(merchant_id, idempotency.fingerprint);
     let body_hash = format!("{:032x}", idempotency.body_hash);
+    // Looked for before the row: once it is not told any more it is stored.
+    if let Some((told_hash, answer)) = core.told.get(&key) {
+        return if told_hash == body_hash {
+            Ok(Known::Answered(answer))
+        } else {
+            Err(GatewayError::IdempotencyMismatch)
+        };
+    }
     let Some(stored) = core.store.get(&key)? else {
         return Ok(Known::New(Reservation(Some(Slot { key, revision: ABSENT, body_hash }))));
     };
@@ -137,11 +147,28 @@ pub(crate) fn look_up(
     })
 }
 
+/// The answer to a request whose first sending is still being worked on, if it has been given already and only waits to
+/// be stored.
+///
+/// # Errors
+/// [`GatewayError::IdempotencyMismatch`] when it was given to another body.
+pub(super) fn told_to(
+    core: &Core,
+    merchant_id: &MerchantId,
+    idempotency: Option<&IdempotencyKey>,
+) -> Result<Option<Answered>, GatewayError> {
+    match look_up(core, merchant_id, idempotency)? {
+        Known::Answered(answer) => Ok(Some(Answered { answer, replayed: true })),
+        Known::New(_) | Known::Unanswered { .. } => Ok(None),
+    }
+}
+
 /// Carries a request out that moves no money, once per idempotency key: a repetition gets the answer that was given
-/// before. The answer is kept encrypted, since it may hold a secret, and is stored before it is returned. `work` goes on
-/// when this future is dropped; a process that dies between its effect and the answer leaves no answer, and then a
-/// repetition does it once more.
-pub(super) async fn once<E>(
+/// before. The answer is kept encrypted, since it may hold a secret, and is stored before it is returned, unless the
+/// store has no room: what was done is done, so that the answer is given all the same, to repetitions as well, and
+/// stored as soon as it can be. `work` goes on when this future is dropped; a process that dies between its effect and
+/// storing the answer leaves no answer, and then a repetition does it once more.
+pub(in crate::gateway) async fn once<E>(
     core: &Core,
     merchant_id: &MerchantId,
     key: Option<IdempotencyKey>,
@@ -159,15 +186,26 @@ where
     let inner = core.clone();
     core.carry(async move {
         // Keeps repetitions out until the answer is stored.
-        let _claim = claim;
+        let claim = claim;
         let answer = work.await?;
-        if let Some(slot) = slot {
-            let batch = slot.sealed_answer(&inner, &answer)?;
-            match commit_finish(&inner, batch).await {
-                Ok(_) => {}
-                Err(StoreError::Precondition { .. }) => return Err(GatewayError::IdempotencyInProgress.into()),
-                Err(error) => return Err(GatewayError::from(error).into()),
-            }
+        if let Some(slot) = slot
+            && let Err(error) = slot.keep_sealed(&inner, &answer).await
+        {
+            tracing::warn!(%error, "an answer could not be stored yet; it is tried again");
+            let telling = slot.tell(&inner, &answer);
+            let (core, answer) = (inner.clone(), answer.clone());
+            inner.tasks.spawn(async move {
+                // Dropped in this order once the answer is stored.
+                let (_telling, _claim) = (telling, claim);
+                let mut patience = Patience::new();
+                while patience.for_another_try(&core).await {
+                    match slot.keep_sealed(&core, &answer).await {
+                        Ok(()) => return,
+                        Err(error) => tracing::debug!(%error, "an answer could still not be stored"),
+                    }
+                }
+                tracing::warn!("an answer was not stored; a repetition of its request would be carried out again");
+            });
         }
         Ok(Answered { answer, replayed: false })
     })
@@ -238,6 +276,19 @@ impl Slot {
         now: Timestamp,
     ) -> Result<(), GatewayError> {
         self.write(batch, object_no, Some(answer.clone()), now)
+    }
+
+    /// Has an answer ready for repetitions that could not be stored yet.
+    pub(crate) fn tell(&self, core: &Core, answer: &StoredAnswer) -> Telling {
+        core.told.tell(&self.key, &self.body_hash, answer)
+    }
+
+    /// Stores the answer of a request that is done. That there is one already is as good.
+    async fn keep_sealed(&self, core: &Core, answer: &StoredAnswer) -> Result<(), GatewayError> {
+        match commit_finish(core, self.sealed_answer(core, answer)?).await {
+            Ok(_) | Err(StoreError::Precondition { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn sealed_answer(&self, core: &Core, answer: &StoredAnswer) -> Result<Batch, GatewayError> {

@@ -13,7 +13,7 @@ use crate::config::TierConfig;
 use crate::domain::country::is_country;
 use crate::domain::ids::{ChannelName, KeyId, MerchantId, random_id, sortable_id};
 use crate::domain::limit::LimitFigures;
-use crate::domain::merchant::{ACTIVE_KEYS_MAX, LimitOverrides, Merchant, MerchantStatus};
+use crate::domain::merchant::{ACTIVE_KEYS_MAX, Merchant, MerchantStatus};
 use crate::domain::time::Timestamp;
 use crate::gateway::command::{CreateMerchant, UpdateMerchant};
 use crate::gateway::core::Core;

@@ -18,12 +18,14 @@ mod limit_snapshots;
 pub mod merchants;
 pub mod outside;
 pub mod page;
+pub(crate) mod patience;
 pub mod payments;
 pub mod reload;
 mod retention;
 mod routing;
 pub mod sandbox;
 mod stopping;
+pub(crate) mod told;
 pub mod view;
 pub mod webhooks;
 
@@ -46,7 +48,7 @@ use crate::gateway::auth::{Authentication, Caller, Credentials};
 use crate::gateway::channels::{ChannelSet, ChannelsError};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
-use crate::gateway::idempotency::Origin;
+use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
@@ -198,6 +200,7 @@ impl Gateway {
             random: random.clone(),
             config: Arc::new(config),
             vault: Arc::new(installation.vault),
+            told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
@@ -292,6 +295,15 @@ impl Gateway {
     ) -> Result<Answered, E> {
         let merchant_id = &caller.merchant.merchant_id;
         idempotency::once(&self.0.core, merchant_id, origin.idempotency, origin.claim, work).await
+    }
+
+    /// The answer to a request that [`Gateway::admit`] found to be still running, if it was given already and only waits
+    /// to be stored.
+    ///
+    /// # Errors
+    /// [`GatewayError::IdempotencyMismatch`] when it was given to another body.
+    pub fn told(&self, caller: &Caller, key: Option<&IdempotencyKey>) -> Result<Option<Answered>, GatewayError> {
+        idempotency::told_to(&self.0.core, &caller.merchant.merchant_id, key)
     }
 
     /// Carries out a change that has no idempotency key. `work` goes on when this future is dropped.

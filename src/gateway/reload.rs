@@ -1,10 +1,13 @@
 //! Another configuration for a gateway that runs: what can change is put in force, what can't is named.
 
+use std::sync::Arc;
+
 use toml::Value;
 
 use crate::actors::router::{InvalidRouting, RouterError, setup_from_config};
 use crate::config::{ChannelConfig, Config, ConfigError};
-use crate::gateway::Gateway;
+use crate::gateway::error::GatewayError;
+use crate::gateway::{Gateway, Inner};
 
 /// What became of a new configuration. Keys are written as `section.key`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,9 @@ pub enum ReloadError {
     /// The router did not take it.
     #[error(transparent)]
     Router(#[from] RouterError),
+    /// Something inside.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
 }
 
 impl Gateway {
@@ -34,21 +40,29 @@ impl Gateway {
     /// routing, rules, rates of exchange, and of the channels that there are whether they are enabled, their fees,
     /// countries, currencies, methods, weights and calls at once. The level of logs is the embedder's to change.
     ///
+    /// It goes on when this future is dropped: a part of a configuration is none.
+    ///
     /// # Errors
     /// [`ReloadError`]; then everything is as it was.
     pub async fn reload(&self, wanted: &Config) -> Result<Reloaded, ReloadError> {
-        let inner = &self.0;
-        let mut in_force = inner.in_force.lock().await;
+        let (inner, wanted) = (Arc::clone(&self.0), wanted.clone());
+        self.0.core.carry(async move { inner.put_in_force(&wanted).await }).await
+    }
+}
+
+impl Inner {
+    async fn put_in_force(&self, wanted: &Config) -> Result<Reloaded, ReloadError> {
+        let mut in_force = self.in_force.lock().await;
         let next = changeable(&in_force, wanted);
         let reloaded = Reloaded { applied: differences(&in_force, &next), needs_restart: differences(&next, wanted) };
         if reloaded.applied.is_empty() {
             return Ok(reloaded);
         }
         next.validate()?;
-        let mut setup = setup_from_config(&next, &inner.channels.abilities())?;
-        inner.channels.narrow(&mut setup);
-        inner.router.configure(setup).await?;
-        inner.merchants.change_tiers(&next.tiers);
+        let mut setup = setup_from_config(&next, &self.channels.abilities())?;
+        self.channels.narrow(&mut setup);
+        self.router.configure(setup).await?;
+        self.merchants.change_tiers(&next.tiers);
         *in_force = next;
         Ok(reloaded)
     }

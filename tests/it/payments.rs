@@ -1,6 +1,8 @@
 //! Payments from the signed request to the answer, the record and the webhook.
 
 use serde_json::json;
+use tollgate::gateway::auth::Credentials;
+use tollgate::gateway::idempotency::IdempotencyKey;
 
 use crate::support::{House, Receiver, eventually, http_client};
 
@@ -163,6 +165,37 @@ async fn a_request_with_a_running_key_is_refused_until_it_is_answered() {
     let first = running.await.unwrap();
     let again = shop.post_with_key(PAYMENTS, body, "k-1").await;
     assert_eq!(again.text, first.text);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_has_its_answer_is_answered_though_its_key_is_in_use() {
+    let house = House::start().await;
+    let shop = house.merchant("business").await;
+    let body = json!({ "order_no": "O-1", "amount": 900, "currency": "USD" });
+    let first = shop.post_with_key(PAYMENTS, body.clone(), "k-1").await.expect(201, "SUCCESS");
+    let caller = house.gateway.authenticate(Credentials::Basic { key_id: &shop.key.id, secret: &shop.key.secret });
+    let key = IdempotencyKey::new("POST", PAYMENTS, "k-1", body.to_string().as_bytes()).unwrap();
+    // As a task does whose answer was given and is being stored.
+    let holding = house.gateway.admit(&caller.unwrap(), Some(key.fingerprint)).await.unwrap();
+    let again = shop.post_with_key(PAYMENTS, body, "k-1").await;
+    assert_eq!((again.status, &again.text), (201, &first.text));
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    let other = json!({ "order_no": "O-2", "amount": 900, "currency": "USD" });
+    shop.post_with_key(PAYMENTS, other, "k-1").await.expect(422, "IDEMPOTENCY_MISMATCH");
+    drop(holding);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_no_channel_knows_is_the_request_s_mistake() {
+    let house = House::start().await;
+    let shop = house.merchant("business").await;
+    for more in [json!({ "payment_token": "abc" }), json!({ "payment_token": "pm_1", "channel": "alipay" })] {
+        let refused = shop.pay("O-1", 900, more).await.expect(400, "INVALID_REQUEST");
+        assert_eq!(refused.wrong_fields(), ["payment_token"]);
+    }
+    assert!(shop.get(PAYMENTS).await.items().is_empty());
     house.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tollgate::config::Config;
 
-use crate::support::House;
+use crate::support::{House, eventually};
 
 /// The configuration that the gateway was opened with, changed.
 fn changed(house: &House, change: impl FnOnce(&mut Config)) -> Config {
@@ -40,6 +40,29 @@ async fn limits_and_channels_change_at_once_and_the_rest_is_named() {
     assert_eq!((back.applied.len(), back.needs_restart.len()), (3, 0));
     assert_eq!(shop.get("/api/v1/limits").await.header("x-ratelimit-limit"), "10");
     assert_eq!(shop.pay("O-3", 100, china).await.data("channel"), "alipay");
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_that_is_cut_off_is_made_whole() {
+    let house = House::start().await;
+    let shop = house.merchant("starter").await;
+    let config = changed(&house, |config| {
+        let starter = config.tiers.get_mut("starter").unwrap();
+        (starter.per_second, starter.burst) = (30, 60);
+        config.routing.smart = !config.routing.smart;
+    });
+    {
+        let mut reload = std::pin::pin!(house.gateway.reload(&config));
+        // On one thread nobody can answer before this returns.
+        assert!(futures_util::poll!(reload.as_mut()).is_pending());
+    }
+    eventually("the limits that follow the routing", || async {
+        let limits = shop.get("/api/v1/limits").await;
+        (limits.header("x-ratelimit-limit") == "30").then_some(())
+    })
+    .await;
+    assert!(house.gateway.reload(&config).await.unwrap().applied.is_empty());
     house.stop().await;
 }
 

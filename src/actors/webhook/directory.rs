@@ -5,15 +5,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use ractor::{ActorId, ActorRef};
+use tokio::task::AbortHandle;
 
 use crate::actors::webhook::endpoint::EndpointMessage;
 use crate::actors::webhook::permits::{Class, doubtful_max};
-use crate::actors::webhook::supervisor::SupervisorMessage;
+use crate::actors::webhook::supervisor::{START_WITHIN, SupervisorMessage};
+use crate::clock::Clock;
 use crate::domain::ids::{EndpointId, NotificationId};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Monotonic, Timestamp};
 
 /// Endpoints with an actor at once. Above, the others wait until one is put away; what is due stays in the store.
 pub(super) const ACTORS_MAX: usize = 50_000;
@@ -26,6 +29,7 @@ const UNPROVEN_FIRST_TRIES_MAX: usize = 2;
 #[derive(Clone)]
 pub struct WebhookDirectory {
     inner: Arc<Mutex<Inner>>,
+    clock: Clock,
 }
 
 struct Inner {
@@ -36,15 +40,20 @@ struct Inner {
     is_overflowing: bool,
     in_flight_max: usize,
     actors_max: usize,
+    next_place: Place,
 }
 
-#[derive(Default)]
+/// Tells the requests of one notification apart, one after another.
+pub(super) type Place = u64;
+
 struct Entry {
     /// `None` while it is being started.
     actor: Option<ActorRef<EndpointMessage>>,
+    /// When that was asked for last.
+    start_asked_at: Monotonic,
     /// A `Look` is in its mailbox, or will be sent when it has started. So one is enough for any number of pokes.
     is_poked: bool,
-    in_flight: HashSet<NotificationId>,
+    in_flight: HashMap<NotificationId, InFlight>,
     doubtful_in_flight: usize,
     /// Not to be tried before then, because of trouble on our side.
     held: HashMap<NotificationId, Timestamp>,
@@ -54,11 +63,33 @@ struct Entry {
     failures: u32,
 }
 
+/// One request under way.
+struct InFlight {
+    place: Place,
+    is_first_try: bool,
+    /// When its turn came; before that it waits for others, however long they take.
+    began: Option<Monotonic>,
+    task: Option<AbortHandle>,
+}
+
+/// Who sees to an endpoint of which something should have been sent a while ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Care {
+    /// Somebody: something is under way, held back or about to be looked at.
+    Given,
+    /// Nobody.
+    Forgotten,
+    /// So many requests that never ended. They were given up.
+    RequestsLost(usize),
+    /// An actor that was to start and never did. It was asked for again.
+    StartLost,
+}
+
 /// Whether a request may be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reservation {
     /// It may, in this class.
-    Granted(Class),
+    Granted(Class, Place),
     /// It is under way already, or nothing is known of the endpoint.
     NotNeeded,
     /// As many retries as may be are under way.
@@ -70,6 +101,20 @@ pub(super) enum Reservation {
 }
 
 impl Entry {
+    /// Without an actor, which was asked for `now`.
+    fn new(now: Monotonic) -> Self {
+        Self {
+            actor: None,
+            start_asked_at: now,
+            is_poked: true,
+            in_flight: HashMap::new(),
+            doubtful_in_flight: 0,
+            held: HashMap::new(),
+            is_failing: false,
+            failures: 0,
+        }
+    }
+
     fn poke(&mut self) {
         if self.is_poked {
             return;
@@ -86,13 +131,44 @@ impl Entry {
         self.in_flight.len().saturating_sub(self.doubtful_in_flight)
     }
 
+    /// Takes a request out, if it still is the one at this place. Returns whether it was.
+    fn end(&mut self, notification_id: &NotificationId, place: Place) -> bool {
+        if self.in_flight.get(notification_id).is_none_or(|known| known.place != place) {
+            return false;
+        }
+        let ended = self.in_flight.remove(notification_id);
+        if ended.is_some_and(|ended| !ended.is_first_try) {
+            self.doubtful_in_flight = self.doubtful_in_flight.saturating_sub(1);
+        }
+        true
+    }
+
+    /// Gives up the requests whose turn came longer than `within` ago. Returns how many those were.
+    fn give_up_lost(&mut self, now: Monotonic, within: Duration) -> usize {
+        let is_lost = |request: &InFlight| request.began.is_some_and(|began| now.since(began) > within);
+        let lost: Vec<(NotificationId, Place)> = self
+            .in_flight
+            .iter()
+            .filter(|(_, request)| is_lost(request))
+            .map(|(notification_id, request)| (notification_id.clone(), request.place))
+            .collect();
+        for (notification_id, place) in &lost {
+            if let Some(task) = self.in_flight.get(notification_id).and_then(|request| request.task.as_ref()) {
+                // What it holds, such as its permit, comes back with it.
+                task.abort();
+            }
+            self.end(notification_id, *place);
+        }
+        lost.len()
+    }
+
     fn is_quiet(&self) -> bool {
         !self.is_poked && self.in_flight.is_empty()
     }
 }
 
 impl WebhookDirectory {
-    pub(super) fn new(in_flight_max: usize) -> Self {
+    pub(super) fn new(in_flight_max: usize, clock: Clock) -> Self {
         Self {
             inner: Arc::new(Mutex::new(Inner {
                 entries: HashMap::new(),
@@ -100,7 +176,9 @@ impl WebhookDirectory {
                 is_overflowing: false,
                 in_flight_max: in_flight_max.max(1),
                 actors_max: ACTORS_MAX,
+                next_place: 0,
             })),
+            clock,
         }
     }
 
@@ -119,26 +197,38 @@ impl WebhookDirectory {
             }
             return;
         }
-        inner.entries.insert(endpoint_id.clone(), Entry { is_poked: true, ..Entry::default() });
+        inner.entries.insert(endpoint_id.clone(), Entry::new(self.clock.monotonic()));
         let _ = supervisor.cast(SupervisorMessage::Start(endpoint_id.clone()));
     }
 
-    /// Whether nobody sees to an endpoint of which something should have been sent a while ago: nothing is under way, held
-    /// back or about to be looked at.
-    pub(super) fn is_forgotten(&self, endpoint_id: &EndpointId, now: Timestamp) -> bool {
-        let inner = self.inner.lock();
-        if inner.is_overflowing {
+    /// Who sees to an endpoint of which something should have been sent a while ago. A request must have ended `within`
+    /// this time from its turn.
+    pub(super) fn care_of(&self, endpoint_id: &EndpointId, now: Timestamp, within: Duration) -> Care {
+        let monotonic = self.clock.monotonic();
+        let mut inner = self.inner.lock();
+        let (is_overflowing, supervisor) = (inner.is_overflowing, inner.supervisor.clone());
+        let Some(entry) = inner.entries.get_mut(endpoint_id) else {
             // It may have been turned away, and is looked for by other means.
-            return false;
+            return if is_overflowing { Care::Given } else { Care::Forgotten };
+        };
+        let lost = entry.give_up_lost(monotonic, within);
+        if lost > 0 {
+            return Care::RequestsLost(lost);
         }
-        let Some(entry) = inner.entries.get(endpoint_id) else { return true };
-        if entry.is_poked
-            && let Some(actor) = &entry.actor
-        {
-            // It is busy, or has missed the poke; looking once more does no harm.
-            let _ = actor.cast(EndpointMessage::Look);
+        match (&entry.actor, supervisor) {
+            (None, Some(supervisor)) if monotonic.since(entry.start_asked_at) > START_WITHIN => {
+                entry.start_asked_at = monotonic;
+                let _ = supervisor.cast(SupervisorMessage::Start(endpoint_id.clone()));
+                return Care::StartLost;
+            }
+            (Some(actor), _) if entry.is_poked => {
+                // It is busy, or has missed the poke; looking once more does no harm.
+                let _ = actor.cast(EndpointMessage::Look);
+            }
+            _ => {}
         }
-        entry.is_quiet() && entry.held.values().all(|until| *until <= now)
+        let is_forgotten = entry.is_quiet() && entry.held.values().all(|until| *until <= now);
+        if is_forgotten && !is_overflowing { Care::Forgotten } else { Care::Given }
     }
 
     /// Actors may be started from now on.
@@ -155,6 +245,12 @@ impl WebhookDirectory {
     #[cfg(test)]
     pub(crate) fn limit_actors(&self, actors_max: usize) {
         self.inner.lock().actors_max = actors_max;
+    }
+
+    /// Makes an entry of which nobody is told, as if the message had been lost.
+    #[cfg(test)]
+    pub(crate) fn lose_start_of(&self, endpoint_id: &EndpointId) {
+        self.inner.lock().entries.insert(endpoint_id.clone(), Entry::new(self.clock.monotonic()));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -180,6 +276,11 @@ impl WebhookDirectory {
         self.inner.lock().is_overflowing
     }
 
+    /// Whether an actor has to be started: an endpoint never has two.
+    pub(super) fn needs_actor(&self, endpoint_id: &EndpointId) -> bool {
+        self.inner.lock().entries.get(endpoint_id).is_some_and(|entry| entry.actor.is_none())
+    }
+
     /// The endpoint's actor has started; tells it to look.
     pub(super) fn attach(&self, endpoint_id: &EndpointId, actor: ActorRef<EndpointMessage>) {
         if let Some(entry) = self.inner.lock().entries.get_mut(endpoint_id) {
@@ -198,6 +299,7 @@ impl WebhookDirectory {
             return None;
         }
         entry.actor = None;
+        entry.start_asked_at = self.clock.monotonic();
         entry.is_poked = true;
         entry.failures = entry.failures.saturating_add(1);
         Some(entry.failures)
@@ -209,7 +311,7 @@ impl WebhookDirectory {
         let Some(entry) = inner.entries.get_mut(endpoint_id) else { return Look::default() };
         entry.is_poked = false;
         entry.held.retain(|_, until| *until > now);
-        Look { in_flight: entry.in_flight.clone(), held: entry.held.clone() }
+        Look { in_flight: entry.in_flight.keys().cloned().collect(), held: entry.held.clone() }
     }
 
     /// Whether the actor may end: nothing is under way and nobody has poked it since it began to look. If so, it is no
@@ -232,9 +334,10 @@ impl WebhookDirectory {
         is_proven: bool,
     ) -> Reservation {
         let mut inner = self.inner.lock();
-        let in_flight_max = inner.in_flight_max;
+        let (in_flight_max, place) = (inner.in_flight_max, inner.next_place);
+        inner.next_place += 1;
         let Some(entry) = inner.entries.get_mut(endpoint_id) else { return Reservation::NotNeeded };
-        if entry.in_flight.contains(notification_id) {
+        if entry.in_flight.contains_key(notification_id) {
             return Reservation::NotNeeded;
         }
         if entry.in_flight.len() >= in_flight_max {
@@ -249,17 +352,51 @@ impl WebhookDirectory {
             }
             entry.doubtful_in_flight += 1;
         }
-        entry.in_flight.insert(notification_id.clone());
+        let request = InFlight { place, is_first_try, began: None, task: None };
+        entry.in_flight.insert(notification_id.clone(), request);
         let is_fresh = is_first_try && !entry.is_failing;
-        Reservation::Granted(if is_fresh { Class::Fresh } else { Class::Doubtful })
+        Reservation::Granted(if is_fresh { Class::Fresh } else { Class::Doubtful }, place)
+    }
+
+    /// Which task carries a request out, unless it has ended already.
+    pub(super) fn carried_by(
+        &self,
+        endpoint_id: &EndpointId,
+        notification_id: &NotificationId,
+        place: Place,
+        task: AbortHandle,
+    ) {
+        self.change_in_flight(endpoint_id, notification_id, place, |request| request.task = Some(task));
+    }
+
+    /// The turn of a request has come; from now on its time runs.
+    pub(super) fn began(&self, endpoint_id: &EndpointId, notification_id: &NotificationId, place: Place) {
+        let now = self.clock.monotonic();
+        self.change_in_flight(endpoint_id, notification_id, place, |request| request.began = Some(now));
+    }
+
+    fn change_in_flight(
+        &self,
+        endpoint_id: &EndpointId,
+        notification_id: &NotificationId,
+        place: Place,
+        change: impl FnOnce(&mut InFlight),
+    ) {
+        let mut inner = self.inner.lock();
+        let entry = inner.entries.get_mut(endpoint_id);
+        let request = entry.and_then(|entry| entry.in_flight.get_mut(notification_id));
+        if let Some(request) = request.filter(|request| request.place == place) {
+            change(request);
+        }
     }
 
     /// A request has ended, and its result is committed or given up.
     pub(super) fn finish(&self, finished: &Finished<'_>) {
         let mut inner = self.inner.lock();
         let Some(entry) = inner.entries.get_mut(finished.endpoint_id) else { return };
-        if entry.in_flight.remove(finished.notification_id) && !finished.is_first_try {
-            entry.doubtful_in_flight = entry.doubtful_in_flight.saturating_sub(1);
+        if !entry.end(finished.notification_id, finished.place) {
+            // It was given up, and may be under way once more.
+            return;
         }
         if let Some(until) = finished.hold_until {
             entry.held.insert(finished.notification_id.clone(), until);
@@ -283,7 +420,7 @@ pub(super) struct Look {
 pub(super) struct Finished<'a> {
     pub(super) endpoint_id: &'a EndpointId,
     pub(super) notification_id: &'a NotificationId,
-    pub(super) is_first_try: bool,
+    pub(super) place: Place,
     /// Not to be tried before then.
     pub(super) hold_until: Option<Timestamp>,
     /// What the receiver answered, if it was asked.

@@ -205,8 +205,8 @@ impl EndpointState {
             let is_first_try = due.entry.is_first_try();
             match self.engine.directory.reserve(&self.endpoint_id, &due.notification_id, is_first_try, self.is_proven) {
                 Reservation::NotNeeded => {}
-                Reservation::Granted(class) => {
-                    send::start(Arc::clone(&self.engine), Arc::clone(&self.reader), next.due, class);
+                Reservation::Granted(class, place) => {
+                    send::start(&self.engine, Arc::clone(&self.reader), next.due, (class, place));
                 }
                 Reservation::NoRoomForRetry => {
                     room = room.without(Room::ForFirstTriesOnly);

@@ -116,7 +116,7 @@ impl WebhookActors {
             own_waits_s: config.schedule_s.clone(),
             jitter_percent: config.jitter_percent,
         });
-        let directory = WebhookDirectory::new(config.endpoint_in_flight_max);
+        let directory = WebhookDirectory::new(config.endpoint_in_flight_max, parts.clock.clone());
         let permits = Permits::new(config.in_flight_max);
         let (started_at, started) = (parts.clock.now(), parts.clock.monotonic());
         let engine = Arc::new(Engine {

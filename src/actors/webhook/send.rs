@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::actors::webhook::Engine;
-use crate::actors::webhook::directory::Finished;
+use crate::actors::webhook::directory::{self, Finished};
 use crate::actors::webhook::permits::Class;
 use crate::actors::webhook::reader::{EndpointReader, LoadedEndpoint, ReadError};
 use crate::delivery::signing::Message;
@@ -23,6 +23,13 @@ const HOLD: Duration = Duration::from_secs(5);
 const COMMITS_MAX: u32 = 8;
 /// Wait before a commit that the store had no room for is tried again; doubles.
 const COMMIT_WAIT_FIRST: Duration = Duration::from_millis(50);
+/// What the commits of one result may take themselves, and everything else around a request. Ample.
+const COMMITS_TAKE: Duration = Duration::from_secs(60);
+
+/// From when its turn has come, a request to a receiver that has `timeout` has ended by then, however it went.
+pub(super) fn ends_within(timeout: Duration) -> Duration {
+    timeout + COMMIT_WAIT_FIRST * 2_u32.pow(COMMITS_MAX) + COMMITS_TAKE
+}
 
 /// What has to be sent.
 #[derive(Clone, Debug)]
@@ -61,6 +68,7 @@ enum Trouble {
 struct Place {
     engine: Arc<Engine>,
     due: Due,
+    number: directory::Place,
     hold_until: Option<Timestamp>,
     is_success: Option<bool>,
 }
@@ -70,7 +78,7 @@ impl Drop for Place {
         self.engine.directory.finish(&Finished {
             endpoint_id: &self.due.endpoint_id,
             notification_id: &self.due.notification_id,
-            is_first_try: self.due.entry.is_first_try(),
+            place: self.number,
             hold_until: self.hold_until,
             is_success: self.is_success,
         });
@@ -78,33 +86,48 @@ impl Drop for Place {
 }
 
 /// Starts a request whose place is reserved.
-pub(super) fn start(engine: Arc<Engine>, reader: Arc<EndpointReader>, due: Due, class: Class) {
-    let sends = engine.sends.clone();
-    sends.spawn(async move {
-        // Unless it ends in order it was cut off or panicked, and must not be tried again at once.
-        let hold_until = Some(engine.due_now().plus(HOLD));
-        let mut place = Place { engine: Arc::clone(&engine), due, hold_until, is_success: None };
-        match send(&engine, &reader, &place.due, class).await {
-            Ok(is_success) => {
-                place.hold_until = None;
-                place.is_success = is_success;
-            }
-            Err(trouble) => {
-                let Due { endpoint_id, notification_id, .. } = &place.due;
-                tracing::error!(%endpoint_id, %notification_id, %trouble, "a webhook has to wait");
-                place.hold_until = Some(engine.due_now().plus(HOLD));
-            }
+pub(super) fn start(
+    engine: &Arc<Engine>,
+    reader: Arc<EndpointReader>,
+    due: Due,
+    (class, number): (Class, directory::Place),
+) {
+    let (endpoint_id, notification_id) = (due.endpoint_id.clone(), due.notification_id.clone());
+    let task = engine.sends.spawn(carry_out(Arc::clone(engine), reader, due, (class, number)));
+    engine.directory.carried_by(&endpoint_id, &notification_id, number, task.abort_handle());
+}
+
+async fn carry_out(
+    engine: Arc<Engine>,
+    reader: Arc<EndpointReader>,
+    due: Due,
+    (class, number): (Class, directory::Place),
+) {
+    // Unless it ends in order it was cut off or panicked, and must not be tried again at once.
+    let hold_until = Some(engine.due_now().plus(HOLD));
+    let mut place = Place { engine: Arc::clone(&engine), due, number, hold_until, is_success: None };
+    match send(&engine, &reader, &place, class).await {
+        Ok(is_success) => {
+            place.hold_until = None;
+            place.is_success = is_success;
         }
-    });
+        Err(trouble) => {
+            let Due { endpoint_id, notification_id, .. } = &place.due;
+            tracing::error!(%endpoint_id, %notification_id, %trouble, "a webhook has to wait");
+            place.hold_until = Some(engine.due_now().plus(HOLD));
+        }
+    }
 }
 
 /// Sends what is due, if it still is. Returns what the receiver said, if it was asked.
-async fn send(engine: &Engine, reader: &EndpointReader, due: &Due, class: Class) -> Result<Option<bool>, Trouble> {
+async fn send(engine: &Engine, reader: &EndpointReader, place: &Place, class: Class) -> Result<Option<bool>, Trouble> {
+    let due = &place.due;
     let _permit = tokio::select! {
         biased;
         permit = engine.permits.acquire(class) => permit,
         () = engine.stopping.cancelled() => return Ok(None),
     };
+    engine.directory.began(&due.endpoint_id, &due.notification_id, place.number);
     let parts = &engine.parts;
     let Some((notification, _)) = read(engine, due)?.filter(|(notification, _)| due.is_for(notification)) else {
         remove_entry(engine, due).await?;

@@ -16,6 +16,8 @@ use crate::storage::{Scan, StoreError, keys, prefix_end};
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 /// The wait doubles this often at most, to about 50 s.
 const RESTART_DOUBLINGS_MAX: u32 = 9;
+/// An actor that was asked for is there by then; more than the longest wait before it is started again.
+pub(super) const START_WITHIN: Duration = Duration::from_secs(90);
 /// How often endpoints that were turned away are looked for.
 const TURNED_AWAY_INTERVAL: Duration = Duration::from_secs(5);
 /// Endpoints found before other tasks get their turn.
@@ -103,7 +105,8 @@ impl Actor for Supervisor {
 }
 
 async fn start(myself: &ActorRef<SupervisorMessage>, state: &mut SupervisorState, endpoint_id: EndpointId) {
-    if state.engine.stopping.is_cancelled() {
+    // Asked for twice when it was thought to be lost.
+    if state.engine.stopping.is_cancelled() || !state.engine.directory.needs_actor(&endpoint_id) {
         return;
     }
     let arguments = (Arc::clone(&state.engine), endpoint_id.clone());

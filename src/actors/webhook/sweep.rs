@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::actors::webhook::Engine;
+use crate::actors::webhook::directory::Care;
+use crate::actors::webhook::send::ends_within;
 use crate::domain::ids::EndpointId;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DueEntry, Endpoint, EndpointStatus};
@@ -14,9 +16,10 @@ use crate::storage::{Row, Scan, StoreError, keys, prefix_end, record};
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// What is due for less than this is nobody's fault yet. Longer than anything is held back after trouble.
 const OVERDUE_AFTER: Duration = Duration::from_secs(10);
-/// Endpoints looked at in one pass, with one read each; the next pass goes on from there.
-const ENDPOINTS_MAX: usize = 2_000;
-/// Endpoints looked at before other tasks get their turn.
+/// Rows looked at in one pass: the first of each endpoint that can be read, and those before it that can't. The next pass
+/// goes on from there.
+const ROWS_MAX: usize = 2_000;
+/// Rows looked at before other tasks get their turn.
 const LOOKED_AT_BEFORE_YIELD: usize = 64;
 
 /// How far the walk has come.
@@ -40,21 +43,19 @@ impl Sweep {
         }
         let end = prefix_end(&keys::notifications_due());
         let mut start = self.next.take().unwrap_or_else(keys::notifications_due);
-        for looked_at in 1..=ENDPOINTS_MAX {
+        for looked_at in 1..=ROWS_MAX {
             let scan = Scan { start, end: end.clone(), limit: 1, reverse: false };
             let Some(row) = engine.parts.store.scan(&scan)?.pop() else { return Ok(()) };
-            start = match keys::parse_notification_due(&row.key) {
-                Some((endpoint_id, due_at, _)) => {
-                    if due_at.plus(OVERDUE_AFTER) < now && is_forgotten(engine, &endpoint_id, &row, now)? {
-                        remind(engine, &endpoint_id, now.since(due_at));
+            start = match read(engine, &row) {
+                Some((endpoint_id, due_at, entry)) => {
+                    if due_at.plus(OVERDUE_AFTER) < now {
+                        look_after(engine, &endpoint_id, (&row, &entry), (due_at, now))?;
                     }
                     let Some(next) = prefix_end(&keys::notifications_due_of(&endpoint_id)) else { return Ok(()) };
                     next
                 }
-                None => {
-                    engine.unreadable.report(&row.key, "its key has no time and notification");
-                    [row.key.as_slice(), &[0]].concat()
-                }
+                // Whether its endpoint is seen to is told by the next one.
+                None => [row.key.as_slice(), &[0]].concat(),
             };
             if looked_at % LOOKED_AT_BEFORE_YIELD == 0 {
                 tokio::task::yield_now().await;
@@ -65,32 +66,56 @@ impl Sweep {
     }
 }
 
-/// Whether an entry has to be sent or ended, and nobody is about to.
-fn is_forgotten(engine: &Engine, endpoint_id: &EndpointId, row: &Row, now: Timestamp) -> Result<bool, StoreError> {
-    let store = &engine.parts.store;
-    let entry: DueEntry = match record::decode(&row.versioned.value) {
-        Ok(entry) => entry,
+/// What a row of the due index says; one that can't be read is reported.
+fn read(engine: &Engine, row: &Row) -> Option<(EndpointId, Timestamp, DueEntry)> {
+    let Some((endpoint_id, due_at, _)) = keys::parse_notification_due(&row.key) else {
+        engine.unreadable.report(&row.key, "its key has no time and notification");
+        return None;
+    };
+    match record::decode(&row.versioned.value) {
+        Ok(entry) => Some((endpoint_id, due_at, entry)),
         Err(error) => {
             engine.unreadable.report(&row.key, error);
-            return Ok(false);
+            None
         }
+    }
+}
+
+/// Reminds an endpoint whose first entry has to be sent or ended since `due_at`, if nobody is about to.
+fn look_after(
+    engine: &Engine,
+    endpoint_id: &EndpointId,
+    (row, entry): (&Row, &DueEntry),
+    (due_at, now): (Timestamp, Timestamp),
+) -> Result<(), StoreError> {
+    if is_only_kept(engine, endpoint_id, entry)? {
+        return Ok(());
+    }
+    let within = ends_within(Duration::from_secs(engine.parts.config.timeout_s));
+    let why = match engine.directory.care_of(endpoint_id, now, within) {
+        Care::Given => return Ok(()),
+        // Only if it is still there after that, else somebody has just seen to it.
+        Care::Forgotten if engine.parts.store.get(&row.key)?.is_none() => return Ok(()),
+        Care::Forgotten => "nobody saw to it",
+        Care::RequestsLost(_) => "a request never ended and was given up",
+        Care::StartLost => "its actor never started",
     };
+    engine.reminded_total.fetch_add(1, Ordering::Relaxed);
+    let overdue_s = now.since(due_at).as_secs();
+    tracing::warn!(%endpoint_id, overdue_s, why, "a webhook is overdue; its endpoint is reminded");
+    engine.directory.poke(endpoint_id);
+    Ok(())
+}
+
+/// Whether an endpoint wants nothing sent at the moment. Of one that was deleted, what is due has to be ended.
+fn is_only_kept(engine: &Engine, endpoint_id: &EndpointId, entry: &DueEntry) -> Result<bool, StoreError> {
     let key = keys::endpoint(&entry.merchant_id, endpoint_id);
-    let is_only_kept = match store.get(&key)?.map(|stored| record::decode::<Endpoint>(&stored.value)) {
+    Ok(match engine.parts.store.get(&key)?.map(|stored| record::decode::<Endpoint>(&stored.value)) {
         None => false,
         Some(Ok(endpoint)) => endpoint.status != EndpointStatus::Enabled,
         Some(Err(error)) => {
             engine.unreadable.report(&key, error);
             true
         }
-    };
-    // Only if it is still there after that, else somebody has just seen to it.
-    Ok(!is_only_kept && engine.directory.is_forgotten(endpoint_id, now) && store.get(&row.key)?.is_some())
-}
-
-fn remind(engine: &Engine, endpoint_id: &EndpointId, overdue: Duration) {
-    engine.reminded_total.fetch_add(1, Ordering::Relaxed);
-    let overdue_s = overdue.as_secs();
-    tracing::warn!(%endpoint_id, overdue_s, "a webhook was due and nobody saw to it; its endpoint is reminded");
-    engine.directory.poke(endpoint_id);
+    })
 }

@@ -11,6 +11,7 @@ mod refund;
 mod request;
 mod resolve;
 mod response;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::channels::credentials::Credentials;
 use crate::channels::http::{Deadline, HttpClient, HttpError};
 use crate::channels::stripe::request::{StripeClient, charge_parameters};
 use crate::channels::stripe::response::{ErrorReply, IntentStatus, PaymentIntent, Reply, read};
+use crate::channels::stripe::search::Searches;
 use crate::channels::{
     AMOUNT_NOT_SUPPORTED, Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, ChargeState, CurrencySupport,
     DeclineScope, Failure, NextAction, ProviderRefs, RefundAnswer, RefundRequest, ResolveRequest,
@@ -40,6 +42,7 @@ const TOKEN_PREFIXES: [&str; 4] = ["tok_", "pm_", "card_", "src_"];
 pub(crate) struct StripeChannel {
     client: StripeClient,
     default_payment_token: Option<String>,
+    searches: Searches,
 }
 
 /// What a PaymentIntent that gets closed means for its payment.
@@ -56,7 +59,8 @@ impl StripeChannel {
     /// A sentence about the credential that is missing.
     pub(crate) fn new(http: HttpClient, credentials: &Credentials) -> Result<Self, String> {
         let client = StripeClient::new(http, required(credentials, "secret_key")?);
-        Ok(Self { client, default_payment_token: credentials.get("default_payment_token").map(str::to_owned) })
+        let default_payment_token = credentials.get("default_payment_token").map(str::to_owned);
+        Ok(Self { client, default_payment_token, searches: Searches::default() })
     }
 
     fn token_of<'a>(&'a self, charge: &'a ChargeRequest) -> Option<&'a str> {

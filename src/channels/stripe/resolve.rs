@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::channels::http::Deadline;
 use crate::channels::stripe::request::{charge_parameters, closing_parameters};
-use crate::channels::stripe::response::{ErrorReply, IntentStatus, List, PaymentIntent, Reply, read};
+use crate::channels::stripe::response::{ErrorReply, IntentStatus, PaymentIntent, Reply, read};
 use crate::channels::stripe::{StripeChannel, amount, amount_not_supported, decline, not_received};
 use crate::channels::{ChargeAnswer, Failure, ResolveRequest};
 use crate::domain::time::Timestamp;
@@ -22,8 +22,8 @@ use crate::domain::time::Timestamp;
 /// Stripe forgets keys after 24 hours at the earliest; an hour less leaves room for clocks and delays.
 pub(super) const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 /// How far Stripe's clock may be behind ours when its list is searched.
-const CLOCK_SLACK: Duration = Duration::from_secs(60);
-/// Pages of a list that are looked through before giving up for this time.
+pub(super) const CLOCK_SLACK: Duration = Duration::from_secs(60);
+/// Pages of a list that are looked through by one call.
 pub(super) const PAGES_MAX: usize = 20;
 
 impl StripeChannel {
@@ -37,8 +37,10 @@ impl StripeChannel {
         }
         // Until the key's time was over it may have been sent again.
         let last_sent_at = request.sent_by.max(request.first_sent_at.plus(KEY_LIFETIME));
+        let executed_by = last_sent_at.plus(request.settling);
+        let executed_by = self.searches.executed_by(&request.charge.provider_key, executed_by);
         let is_settled = request.now >= last_sent_at.plus(request.settling);
-        self.ask_by_list(request, not_received(), is_settled, deadline).await
+        self.ask_by_list(request, not_received(), executed_by, is_settled, deadline).await
     }
 
     async fn ask_by_number(&self, id: &str, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
@@ -91,21 +93,31 @@ impl StripeChannel {
         if let Some(intent) = reply.error.payment_intent.take() {
             return self.close_refused(*intent, &reply, &request.charge, deadline).await;
         }
-        let unknown = |status: u16| ChargeAnswer::unknown(format!("Stripe answered with HTTP status {status}"));
-        match reply.status {
+        let absent = match reply.status {
             // Recorded: Stripe has finished with the key, and what it did, if anything, is in the list.
-            500.. if reply.replayed => self.ask_by_list(request, not_received(), request.is_settled(), deadline).await,
+            500.. if reply.replayed => not_received(),
             // The key was used with other parameters, or the request is refused for good.
-            400 | 404 if reply.is_stripes() => {
-                let failure = if reply.is_key_conflict() { not_received() } else { decline::refusal(&reply) };
-                self.ask_by_list(request, failure, request.is_settled(), deadline).await
-            }
-            402 if reply.is_stripes() => {
-                let failure = decline::decline(&reply.error);
-                self.ask_by_list(request, failure, request.is_settled(), deadline).await
-            }
-            status => unknown(status),
+            400 if reply.is_key_conflict() => not_received(),
+            400 | 404 if reply.is_stripes() => decline::refusal(&reply),
+            402 if reply.is_stripes() => decline::decline(&reply.error),
+            status => return ChargeAnswer::unknown(format!("Stripe answered with HTTP status {status}")),
+        };
+        let executed_by = self.executed_by(&reply, request);
+        self.ask_by_list(request, absent, executed_by, request.is_settled(), deadline).await
+    }
+
+    /// By when Stripe had done all that it will ever do for the key, which it still remembers. That is not bound to the
+    /// first try: a repetition may have been the first to arrive, at any time up to now.
+    fn executed_by(&self, reply: &ErrorReply, request: &ResolveRequest) -> Timestamp {
+        let key = &request.charge.provider_key;
+        if reply.replayed {
+            return self.searches.executed_by(key, request.now);
         }
+        if reply.is_key_conflict() {
+            // The request that took the key may be under way still.
+            return self.searches.executed_by(key, request.now.plus(request.settling));
+        }
+        request.now
     }
 
     /// Looks for the PaymentIntent in Stripe's list. When it is not there and nothing can be on its way any more, it was
@@ -114,51 +126,15 @@ impl StripeChannel {
         &self,
         request: &ResolveRequest,
         absent: Failure,
+        executed_by: Timestamp,
         is_settled: bool,
         deadline: Deadline,
     ) -> ChargeAnswer {
-        match self.find_intent(request, deadline).await {
+        match self.find_intent(request, executed_by, is_settled, deadline).await {
             Ok(Some(intent)) => self.judge(intent, &request.charge, request.close, deadline).await,
             Ok(None) if is_settled => ChargeAnswer::not_done(absent),
             Ok(None) => ChargeAnswer::unknown("Stripe has no such PaymentIntent yet"),
             Err(reason) => ChargeAnswer::unknown(reason),
         }
-    }
-
-    /// Looks where it most likely is, among those of the time of the first try, and then among those of the time in
-    /// which the request may have been repeated. Neither takes in what a busy account has made since.
-    async fn find_intent(&self, request: &ResolveRequest, deadline: Deadline) -> Result<Option<PaymentIntent>, String> {
-        let since = request.first_sent_at.minus(CLOCK_SLACK);
-        let first_over = request.first_sent_at.plus(request.settling).plus(CLOCK_SLACK);
-        let keys_over = request.first_sent_at.plus(KEY_LIFETIME).plus(request.settling).plus(CLOCK_SLACK);
-        match self.find_between(since, first_over, request, deadline).await? {
-            None if request.now > first_over => self.find_between(first_over, keys_over, request, deadline).await,
-            found => Ok(found),
-        }
-    }
-
-    async fn find_between(
-        &self,
-        since: Timestamp,
-        until: Timestamp,
-        request: &ResolveRequest,
-        deadline: Deadline,
-    ) -> Result<Option<PaymentIntent>, String> {
-        let mut after: Option<String> = None;
-        for _ in 0..PAGES_MAX {
-            let answer = self.client.list_intents(since, until, after.as_deref(), deadline).await;
-            let page = match read::<List<PaymentIntent>>(&answer.map_err(|error| error.to_string())?)? {
-                Reply::Object(page) => page,
-                Reply::Error(reply) => return Err(format!("Stripe's list was answered with status {}", reply.status)),
-            };
-            after = page.data.last().map(|intent| intent.id.clone());
-            if let Some(intent) = page.data.into_iter().find(|intent| intent.is_of(&request.charge)) {
-                return Ok(Some(intent));
-            }
-            if !page.has_more || after.is_none() {
-                return Ok(None);
-            }
-        }
-        Err(String::from("Stripe's list is too long to be looked through"))
     }
 }

@@ -149,6 +149,71 @@ async fn what_others_paid_since_does_not_hide_a_payment() {
     assert!(is_success(&bench.resolve(&first, &NOTHING, 25 * 60 * 60, false).await));
 }
 
+/// Charges of others, `per_second` in each of some seconds from now on.
+async fn others_pay(bench: &Bench, seconds: u32, per_second: u32) {
+    for second in 0..seconds {
+        for number in 0..per_second {
+            let mut other = charge_with(Some("tok_3ds"));
+            other.provider_key = format!("tg7_PY20260924000000other_{second}_{number}");
+            bench.charge(&other).await;
+        }
+        bench.clock.advance(Duration::from_secs(1));
+    }
+}
+
+/// Asks until there is an answer, and at most `tries` times.
+async fn resolve_patiently(bench: &Bench, request: &crate::channels::ChargeRequest, tries: i64) -> ChargeState {
+    for _ in 0..tries {
+        let age_s = bench.clock.now().unix_s() - crate::channels::tests::START.unix_s();
+        let answer = bench.resolve(request, &NOTHING, age_s, false).await;
+        if !is_unknown(&answer) {
+            return answer.state;
+        }
+        bench.clock.advance(Duration::from_secs(10));
+    }
+    ChargeState::Unknown { reason: format!("asked {tries} times") }
+}
+
+#[tokio::test]
+async fn that_nothing_was_done_is_proved_on_a_busy_account_too() {
+    let bench = bench();
+    let request = charge_with(Some("tok_error"));
+    assert!(is_unknown(&bench.charge(&request).await));
+    others_pay(&bench, 20, 110).await;
+    assert!(is_unknown(&bench.resolve(&request, &NOTHING, 20, false).await));
+    bench.clock.advance(Duration::from_secs(40));
+    assert!(is_unknown(&bench.resolve(&request, &NOTHING, 60, false).await), "one call has no time for so much");
+    let state = resolve_patiently(&bench, &request, 10).await;
+    assert!(matches!(state, ChargeState::NotDone(_)), "{state:?}");
+}
+
+#[tokio::test]
+async fn a_failure_after_the_effect_is_found_on_a_busy_account_too() {
+    let bench = bench();
+    let request = charge_with(Some("tok_visa"));
+    bench.faults(FaultPatch { error_after_effect_rate: Some(1.0), ..FaultPatch::default() }).await;
+    assert!(is_unknown(&bench.charge(&request).await));
+    bench.faults(FaultPatch { error_after_effect_rate: Some(0.0), ..FaultPatch::default() }).await;
+    others_pay(&bench, 20, 110).await;
+    let state = resolve_patiently(&bench, &request, 1).await;
+    assert!(matches!(state, ChargeState::Success { .. }), "{state:?}");
+    assert_eq!(bench.count(LedgerOperation::Charge), 1);
+}
+
+#[tokio::test]
+async fn the_effect_of_a_repetition_is_found_however_late_it_was() {
+    let bench = bench();
+    let request = charge_with(Some("tok_visa"));
+    bench.clock.advance(Duration::from_secs(3_600));
+    // The first try never arrived; this one does, and takes the money.
+    bench.faults(FaultPatch { error_after_effect_rate: Some(1.0), ..FaultPatch::default() }).await;
+    assert!(is_unknown(&bench.resolve(&request, &NOTHING, 3_600, false).await));
+    bench.faults(FaultPatch { error_after_effect_rate: Some(0.0), ..FaultPatch::default() }).await;
+    bench.clock.advance(Duration::from_secs(3_600));
+    assert!(is_success(&bench.resolve(&request, &NOTHING, 7_200, false).await));
+    bench.assert_charged_once(&request);
+}
+
 #[tokio::test]
 async fn a_payer_who_has_to_act_approves_or_declines_on_the_page() {
     for approve in [true, false] {

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::merchant::LimitOverrides;
 use crate::domain::time::Timestamp;
 use crate::gateway::auth::{Authentication, Credentials};
 use crate::random::Random;
@@ -73,6 +74,7 @@ impl Bench {
             random: random.clone(),
             config: Arc::new(Config::embedded().unwrap()),
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
+            told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };

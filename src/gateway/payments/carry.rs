@@ -14,10 +14,11 @@ use crate::gateway::answer::{Answered, Renderer, StoredAnswer};
 use crate::gateway::auth::Caller;
 use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::idempotency::{self, Origin, Slot};
-use crate::gateway::payments::patience::Patience;
+use crate::gateway::patience::Patience;
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, order_exists, views};
 use crate::gateway::routing::outcome_class;
+use crate::gateway::told::Telling;
 use crate::storage::{Batch, StoreError};
 
 /// What a payment's task holds while it carries the payment.
@@ -29,6 +30,8 @@ struct Carried {
     attempts: usize,
     /// What the client was told before the outcome could be stored, if it was.
     told: Option<StoredAnswer>,
+    /// Has that ready for repetitions.
+    telling: Option<Telling>,
     /// Keeps repetitions out until the answer is stored.
     _claim: Option<IdempotencyClaim>,
     /// Keeps the timer away until the outcome is stored.
@@ -59,7 +62,16 @@ impl Payments {
         let attempt = inner.attempt(&payment_no, 1, place.channel().clone(), decision, now);
         let payment = inner.intent(caller, payment_no, terms, attempt, now);
         let (stored, slot) = inner.commit_intent(payment, reservation, now).await?;
-        let mut carried = Carried { stored, slot, renderer, attempts: 0, told: None, _claim: claim, _working: working };
+        let mut carried = Carried {
+            stored,
+            slot,
+            renderer,
+            attempts: 0,
+            told: None,
+            telling: None,
+            _claim: claim,
+            _working: working,
+        };
         loop {
             carried.attempts += 1;
             let answer = inner.charge(&carried.stored.payment, place).await;
@@ -90,6 +102,7 @@ impl Payments {
         let payment_no = carried.stored.payment.payment_no.clone();
         tracing::warn!(%payment_no, %error, "a payment's outcome could not be stored yet; it is tried again");
         let told = self.0.answer_unstored(&carried);
+        carried.telling = carried.slot.as_ref().map(|slot| slot.tell(core, &told));
         carried.told = Some(told.clone());
         let payments = self.clone();
         core.tasks.spawn(async move {

@@ -3,7 +3,6 @@
 
 mod carry;
 mod list;
-mod patience;
 mod reconcile;
 mod refunds;
 pub(crate) mod rows;
@@ -155,7 +154,7 @@ impl Payments {
             }
             Known::New(reservation) => reservation,
         };
-        let terms = terms::check(&inner.core.config, &command)?;
+        let terms = inner.check_terms(caller, &command)?;
         if let Some(holder) = rows::holder_of_order(&inner.core, merchant_id, &terms.order_no)? {
             return Err(order_exists(&holder));
         }
@@ -286,7 +285,7 @@ impl Payments {
     /// # Errors
     /// As for [`Payments::create`], but never for the order number.
     pub fn quote(&self, caller: &Caller, command: &CreatePayment) -> Result<QuoteView, GatewayError> {
-        let terms = terms::check(&self.0.core.config, command)?;
+        let terms = self.0.check_terms(caller, command)?;
         let refusing = self.0.channels.refusing(terms.payment_token.as_deref());
         let request = self.0.route_request(caller, &terms, &[], &refusing);
         Ok(crate::gateway::routing::quote(&self.0.router, &request))
@@ -336,6 +335,20 @@ impl Inner {
 
     fn view(&self, payment: &Payment) -> PaymentView {
         views::payment_view(payment, self.core.livemode())
+    }
+
+    /// The terms of a payment. A token that none of the channels in question knows is wrong, and stays so: that is not a
+    /// matter of which channels are available.
+    fn check_terms(&self, caller: &Caller, command: &CreatePayment) -> Result<PaymentTerms, GatewayError> {
+        let terms = terms::check(&self.core.config, command)?;
+        let requested = terms.requested_channel.as_ref().map(std::slice::from_ref);
+        let in_question = requested.unwrap_or(&caller.merchant.channels);
+        match &terms.payment_token {
+            Some(token) if !self.channels.any_takes(token, in_question) => {
+                Err(GatewayError::field("payment_token", "is of no kind that the payment's channels know"))
+            }
+            _ => Ok(terms),
+        }
     }
 
     /// Says that this task works on the payment; `None` when another one does.

@@ -17,8 +17,8 @@ use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Answered, Reply, StoredAnswer};
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{Origin, Slot};
+use crate::gateway::patience::Patience;
 use crate::gateway::payments::carry::charge_request;
-use crate::gateway::payments::patience::Patience;
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, views};
 use crate::storage::unreadable::UnreadableRows;
@@ -28,7 +28,8 @@ use crate::storage::{Batch, Row, Scan, StoreError, keys};
 const PAGE_ROWS: usize = 256;
 /// Longest sleep of the timer, so that a step of the wall clock is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// Shortest sleep while everything that is due is being worked on.
+/// Shortest time from one look at what is due to the next, whoever wakes the timer: a channel that does not answer may
+/// have many payments waiting, and all of them are passed over each time.
 const SLEEP_BUSY: Duration = Duration::from_millis(100);
 /// Pause after a payment that could not be looked after.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -160,19 +161,24 @@ impl Payments {
             if self.0.core.stopping.is_cancelled() {
                 return;
             }
-            let sleep = self.start_due_work(&room, &mut resume_after);
+            let sleep = self.start_due_work(&room, &mut resume_after).await;
+            // Whoever ends a piece of work wakes the timer, and with much due that is all the time.
+            tokio::select! {
+                () = self.0.core.stopping.cancelled() => return,
+                () = tokio::time::sleep(SLEEP_BUSY) => {}
+            }
             tokio::select! {
                 biased;
                 () = self.0.core.stopping.cancelled() => return,
                 () = self.0.due.notified() => {}
-                () = tokio::time::sleep(sleep) => {}
+                () = tokio::time::sleep(sleep.saturating_sub(SLEEP_BUSY)) => {}
             }
         }
     }
 
     /// Starts work on what is due, as far as its channels have room; returns how long to sleep. Looks at a bounded number
     /// of entries and goes on behind them the next time.
-    fn start_due_work(&self, room: &Room, resume_after: &mut Option<Vec<u8>>) -> Duration {
+    async fn start_due_work(&self, room: &Room, resume_after: &mut Option<Vec<u8>>) -> Duration {
         let was_resumed = resume_after.is_some();
         let mut after = resume_after.take();
         let mut busy = was_resumed;
@@ -197,6 +203,8 @@ impl Payments {
             if after.is_none() {
                 return if busy { SLEEP_BUSY } else { SLEEP_MAX };
             }
+            // A page takes a while, and others have work, too.
+            tokio::task::yield_now().await;
         }
         *resume_after = after;
         SLEEP_BUSY
@@ -275,10 +283,11 @@ impl Payments {
             Err(error) if inner.core.store.health().poisoned.is_some() => return Err(error),
             Err(error) => {
                 tracing::warn!(%payment_no, %error, "a cancellation's answer could not be stored yet; it is tried again");
+                let telling = slot.tell(&inner.core, &answer);
                 let (payments, answer) = (self.clone(), answer.clone());
                 inner.core.tasks.spawn(async move {
-                    // Keeps repetitions out until the answer is stored.
-                    let _claim = claim;
+                    // Until the answer is stored repetitions get it from here, and are kept out otherwise.
+                    let (_telling, _claim) = (telling, claim);
                     let mut patience = Patience::new();
                     while patience.for_another_try(&payments.0.core).await {
                         if payments.0.keep_answer(&slot, &payment_no, &answer).await.is_ok() {

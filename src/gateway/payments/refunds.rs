@@ -12,9 +12,10 @@ use crate::gateway::command::CreateRefund;
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
 use crate::gateway::page::Page;
-use crate::gateway::payments::patience::Patience;
+use crate::gateway::patience::Patience;
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Refunding, Working, terms, views};
+use crate::gateway::told::Telling;
 use crate::gateway::view::RefundView;
 use crate::storage::{Batch, StoreError};
 
@@ -100,6 +101,8 @@ struct Client {
     renderer: Renderer,
     /// What the client was told before the outcome could be stored, if it was.
     told: Option<StoredAnswer>,
+    /// Has that ready for repetitions.
+    telling: Option<Telling>,
 }
 
 /// What a refund's task holds while it carries the refund.
@@ -128,7 +131,7 @@ impl Payments {
         let Origin { claim, renderer, .. } = origin;
         let (stored, refunding, slot) = inner.begin(merchant_id, payment_no, reservation, command).await?;
         let refund_no = refunding.refund_no.clone();
-        let client = Client { slot, renderer, told: None };
+        let client = Client { slot, renderer, told: None, telling: None };
         let working = inner.work_on(payment_no);
         let mut carried = Carried { stored, client, _claim: claim, _refunding: refunding, _working: working };
         let answer = inner.ask_refund(&carried.stored.payment, &refund_no, true).await?;
@@ -143,6 +146,7 @@ impl Payments {
         tracing::warn!(%refund_no, %error, "a refund's outcome could not be stored yet; it is tried again");
         let reply = created_reply(&carried.stored.payment, &refund_no, inner.core.livemode())?;
         let told = (carried.client.renderer)(&reply);
+        carried.client.telling = carried.client.slot.as_ref().map(|slot| slot.tell(&inner.core, &told));
         carried.client.told = Some(told.clone());
         let payments = self.clone();
         inner.core.tasks.spawn(async move {
@@ -241,7 +245,7 @@ impl Inner {
                 planned = self.record(&mut batch, stored, outcome, tell, now)?;
             }
             let mut answered = None;
-            if let Some(Client { slot, renderer, told }) = client {
+            if let Some(Client { slot, renderer, told, .. }) = client {
                 let reply = created_reply(payment, refund_no, self.core.livemode())?;
                 let kept = match slot {
                     Some(slot) if outcome.is_none() => slot.kept_answer(&self.core)?,

@@ -38,7 +38,7 @@ use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
 use crate::storage::memory::MemoryStore;
 use crate::storage::vault::Vault;
-use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Urgency, Versioned};
+use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Urgency, Versioned, keys};
 
 pub(super) const START: Timestamp = Timestamp::from_unix_s(1_790_000_000);
 
@@ -57,6 +57,8 @@ pub(super) struct UnsteadyStore {
     inner: MemoryStore,
     failures: Mutex<VecDeque<Failure>>,
     scan_failures: AtomicUsize,
+    /// Looks at what is due.
+    pub(super) due_scans: AtomicUsize,
 }
 
 impl UnsteadyStore {
@@ -97,6 +99,9 @@ impl Store for UnsteadyStore {
         let one_less = |left: usize| left.checked_sub(1);
         if self.scan_failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
             return Err(StoreError::Io { context: String::from("x"), message: String::from("unreadable") });
+        }
+        if scan.start.starts_with(&keys::payments_due()) {
+            self.due_scans.fetch_add(1, Ordering::SeqCst);
         }
         self.inner.scan(scan)
     }
@@ -227,7 +232,7 @@ pub(super) struct Fixture {
     pub(super) core: Core,
     pub(super) stripe: Arc<ScriptedChannel>,
     pub(super) alipay: Arc<ScriptedChannel>,
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 impl Fixture {
@@ -246,6 +251,7 @@ impl Fixture {
             random: random.clone(),
             config: Arc::new(config),
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
+            told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
@@ -277,6 +283,17 @@ impl Fixture {
         .unwrap();
         change(&mut command);
         self.payments.create(&self.caller, origin(order_no), command).await
+    }
+
+    /// The same order and key as [`Fixture::pay`], sent with another body.
+    pub(super) async fn pay_with_body(&self, order_no: &str, body: &[u8]) -> Result<Answered, GatewayError> {
+        let idempotency = IdempotencyKey::new("POST", "/x", order_no, body).unwrap();
+        let origin = Origin { idempotency: Some(idempotency), claim: None, renderer: renderer() };
+        let command = serde_json::from_value(serde_json::json!({
+            "order_no": order_no, "amount": 900, "currency": "USD", "channel": "stripe",
+        }))
+        .unwrap();
+        self.payments.create(&self.caller, origin, command).await
     }
 
     pub(super) async fn refund(&self, payment_no: &str, key: &str) -> Result<Answered, GatewayError> {

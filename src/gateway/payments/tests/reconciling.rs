@@ -91,5 +91,56 @@ async fn a_token_is_shown_to_its_own_provider_alone() {
     assert_eq!(house.alipay.charges.load(Ordering::SeqCst), 0);
     assert_eq!(told(&pay("O-2", "28-from-the-app").await.unwrap()), (201, "success"));
     assert_eq!(house.stripe.charges.load(Ordering::SeqCst), 1);
-    assert!(matches!(pay("O-3", "nobody's").await, Err(GatewayError::NoChannelAvailable { .. })));
+    // The token's own channel may not be available; another channel is no way out.
+    house.stripe.set(|script| script.charge = unknown());
+    for index in 0..50 {
+        if house.pay(&format!("B-{index}")).await.is_err() {
+            break;
+        }
+    }
+    assert!(matches!(pay("O-3", "tok_2").await, Err(GatewayError::NoChannelAvailable { .. })));
+    assert_eq!(house.alipay.charges.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_no_channel_in_question_knows_is_the_request_s_mistake() {
+    let house = Fixture::new().await;
+    house.stripe.set(|script| script.tokens = "tok_");
+    house.alipay.set(|script| script.tokens = "28");
+    for (channel, token) in [(None, "abc"), (Some("alipay"), "tok_1"), (Some("stripe"), "28-from-the-app")] {
+        let refused = house
+            .pay_with("O-1", |command| {
+                (command.channel, command.payment_token) = (channel.map(String::from), Some(token.to_owned()));
+            })
+            .await;
+        let Err(GatewayError::InvalidRequest(fields)) = refused else { panic!("{channel:?} {token}: {refused:?}") };
+        assert_eq!(fields[0].field, "payment_token");
+    }
+    assert!(house.all().is_empty(), "nothing was stored");
+    let paid = house.pay_with("O-1", |command| command.payment_token = Some(String::from("tok_1"))).await.unwrap();
+    assert_eq!(told(&paid), (201, "success"), "order number and key are free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timer_looks_no_more_often_the_more_often_it_is_woken() {
+    let clock = Clock::virtual_from(START);
+    let change = |config: &mut crate::config::Config| {
+        config.payments.resolve_in_flight_max = 1;
+        (config.routing.breaker_consecutive_failures, config.routing.breaker_min_outcomes) = (1_000, 200);
+    };
+    let house = Fixture::over(std::sync::Arc::<UnsteadyStore>::default(), &clock, change).await;
+    house.stripe.set(|script| script.charge = unknown());
+    for index in 0..5 {
+        house.pay(&format!("S-{index}")).await.unwrap();
+    }
+    house.stripe.set(|script| script.takes = Duration::from_secs(3_600));
+    house.payments.start().unwrap();
+    pass(Duration::from_secs(5)).await;
+    let looked = house.store.due_scans.load(Ordering::SeqCst);
+    for _ in 0..1_000 {
+        house.payments.0.due.notify_one();
+        pass(Duration::from_millis(1)).await;
+    }
+    let looks = house.store.due_scans.load(Ordering::SeqCst) - looked;
+    assert!((5..=11).contains(&looks), "{looks} in a second");
 }

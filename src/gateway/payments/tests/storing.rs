@@ -1,11 +1,14 @@
 //! What happens when the store does not take an outcome: nobody is told an error about money that has moved.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::fixture::{Failure, Fixture, pass, told};
 use crate::channels::{ChargeState, DeclineScope, Failure as Refusal, RefundState};
+use crate::gateway::answer::StoredAnswer;
 use crate::gateway::error::GatewayError;
+use crate::gateway::idempotency::{IdempotencyKey, once};
 
 /// More than one commit's own tries.
 const LONG: usize = 20;
@@ -16,7 +19,11 @@ async fn an_outcome_that_cannot_be_stored_is_processing_and_stored_later() {
     house.store.fail([Failure::NoRoom; LONG]);
     let first = house.pay("O-1").await.unwrap();
     assert_eq!(told(&first), (202, "processing"));
-    assert!(matches!(house.pay("O-1").await, Err(GatewayError::IdempotencyInProgress)));
+    let meanwhile = house.pay("O-1").await.unwrap();
+    assert_eq!((meanwhile.answer, meanwhile.replayed), (first.answer.clone(), true), "what was told is told again");
+    let other_body = house.pay_with_body("O-1", b"{ }").await;
+    assert!(matches!(other_body, Err(GatewayError::IdempotencyMismatch)), "{other_body:?}");
+    assert_eq!(house.only().status, "pending", "still not stored");
     pass(Duration::from_secs(60)).await;
     assert_eq!(house.only().status, "success");
     let again = house.pay("O-1").await.unwrap();
@@ -102,6 +109,7 @@ async fn a_refund_whose_outcome_cannot_be_stored_is_pending_and_stored_later() {
         house.store.fail(failures);
         let first = house.refund(&payment_no, "k-1").await.unwrap();
         assert_eq!(told(&first), (202, "pending"));
+        assert_eq!(house.refund(&payment_no, "k-1").await.unwrap().answer, first.answer, "told again");
         pass(Duration::from_secs(60)).await;
         assert_eq!(house.only().refunded_amount, 100);
         let again = house.refund(&payment_no, "k-1").await.unwrap();
@@ -123,6 +131,7 @@ async fn a_cancellation_whose_answer_cannot_be_stored_is_answered_all_the_same()
     house.store.fail([Failure::NoRoom; 2 * LONG]);
     let first = house.cancel(&payment_no, "k-1").await.unwrap();
     assert_eq!(told(&first).1, "requires_action");
+    assert_eq!(house.cancel(&payment_no, "k-1").await.unwrap().answer, first.answer, "told again");
     pass(Duration::from_secs(600)).await;
     assert_eq!(house.cancel(&payment_no, "k-1").await.unwrap().answer, first.answer);
 }
@@ -165,4 +174,29 @@ async fn canceling_what_is_canceled_already_is_answered_the_same_again() {
     assert!(!second.replayed);
     let again = house.cancel(&payment_no, "second").await.unwrap();
     assert_eq!((again.answer, again.replayed), (second.answer, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_done_is_answered_and_done_once_though_its_answer_cannot_be_stored() {
+    let house = Fixture::new().await;
+    let done = Arc::new(AtomicUsize::new(0));
+    let ask = || {
+        let done = Arc::clone(&done);
+        let work = async move {
+            let number = done.fetch_add(1, Ordering::SeqCst) + 1;
+            Ok::<_, GatewayError>(StoredAnswer { status: 201, body: format!("secret {number}") })
+        };
+        let key = IdempotencyKey::new("POST", "/endpoints", "k-1", b"{}").unwrap();
+        once(&house.core, &house.caller.merchant.merchant_id, Some(key), None, work)
+    };
+    house.store.fail([Failure::NoRoom; LONG]);
+    let first = ask().await.unwrap();
+    assert_eq!((first.answer.body.as_str(), first.replayed), ("secret 1", false));
+    for _ in 0..2 {
+        let again = ask().await.unwrap();
+        assert_eq!((again.answer, again.replayed), (first.answer.clone(), true));
+        pass(Duration::from_secs(60)).await;
+        assert!(house.core.told.is_empty(), "stored by now");
+    }
+    assert_eq!(done.load(Ordering::SeqCst), 1);
 }

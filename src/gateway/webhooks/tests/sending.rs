@@ -235,7 +235,9 @@ async fn what_was_forgotten_is_found_and_what_is_only_kept_is_not() {
     let receiver = FakeReceiver::new(&clock, |_, request| {
         if request.url.contains("slow") { Act::AnswerAfter(Duration::from_secs(300)) } else { answer(200) }
     });
-    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    // The slow one stays within what it has.
+    let config = crate::config::WebhookConfig { timeout_s: 300, ..webhook_config() };
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
     let endpoint_id = fixture.endpoint(URL).await;
     fixture.endpoint("https://slow.example/").await;
     let paused_id = fixture.endpoint("https://paused.example/").await;
@@ -272,6 +274,58 @@ async fn due_entries_that_cant_be_read_hold_up_nothing() {
     fixture.pass(Duration::from_secs(300)).await;
     assert_eq!((receiver.seen().len(), fixture.due()), (1, 2));
     assert_eq!((fixture.only_notification().status.as_str(), fixture.webhooks.actors.reminded_total()), ("success", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_forgotten_behind_entries_that_cant_be_read_is_found() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    let mut batch = Batch::new();
+    batch.put(keys::notification_due(&endpoint_id, START, &NotificationId::new("wn_0")), b"?".to_vec());
+    batch.put([keys::notifications_due_of(&endpoint_id).as_slice(), &[0]].concat(), Vec::new());
+    let event = event(EventName::PaymentSuccess, "PY1", clock.now());
+    let planned = fixture.webhooks.plan(&mut batch, &fixture.merchant_id, &event, None).unwrap();
+    store.commit(batch).await.unwrap();
+    drop(planned);
+    fixture.pass(Duration::from_secs(120)).await;
+    assert_eq!((receiver.seen().len(), fixture.due()), (1, 2));
+    assert_eq!((fixture.only_notification().status.as_str(), fixture.webhooks.actors.reminded_total()), ("success", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_ends_is_given_up_and_sent_again() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |number, _| if number < 2 { Act::Hang } else { answer(200) });
+    // All the places there are: without those of the lost ones nothing more goes out.
+    let config = crate::config::WebhookConfig { in_flight_max: 2, ..webhook_config() };
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    for number in 0..5 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    fixture.pass(Duration::from_secs(60)).await;
+    assert_eq!((receiver.seen().len(), fixture.webhooks.actors.reminded_total()), (2, 0), "it may still end");
+    fixture.pass(Duration::from_secs(300)).await;
+    assert_eq!((receiver.seen().len(), fixture.due(), fixture.webhooks.actors.reminded_total()), (7, 0, 1));
+    assert!(!fixture.webhooks.actors.is_active(&endpoint_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_never_started_is_started_later() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    settle().await;
+    fixture.webhooks.actors.directory().lose_start_of(&endpoint_id);
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    fixture.pass(Duration::from_secs(60)).await;
+    assert_eq!(receiver.seen().len(), 0);
+    fixture.pass(Duration::from_secs(120)).await;
+    assert_eq!((receiver.seen().len(), fixture.due(), fixture.webhooks.actors.reminded_total()), (1, 0, 1));
+    assert!(!fixture.webhooks.actors.is_active(&endpoint_id));
 }
 
 #[tokio::test(start_paused = true)]
