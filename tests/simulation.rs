@@ -6,12 +6,14 @@
 //! `TOLLGATE_SIM_SEEDS=N` runs N seeds in place of the usual number, `TOLLGATE_SIM_SEED=S` only that one,
 //! `TOLLGATE_SIM_TRACE=1` prints all that happens.
 //!
-//! That it catches what it is there for was shown by breaking the code by hand. Each of these must fail:
-//! - acknowledge before fdatasync (`storage/committer.rs`: answer before the journal has the frame);
-//! - skip a checksum (`storage/frame.rs`: take a frame whatever its checksum says);
-//! - drop the notification row (`gateway/webhooks/mod.rs`: no put of the row);
-//! - retry under a new key on an unknown outcome (`gateway/payments/reconcile.rs`: ask with a key of its own);
-//! - evaluate a precondition without the group (`storage/committer.rs`: look past the frame being built).
+//! That it catches what it is there for was shown by breaking the code by hand, with 150 seeds each:
+//! - acknowledge before fdatasync (`storage/journal.rs`, no `sync_data` in `write`): seed 3, the store does not open;
+//! - skip a checksum (`storage/frame.rs`, `parse` takes any): seed 20, a stored event can't be read;
+//! - drop the notification row (`gateway/webhooks/mod.rs`, no put of it): seed 1, an event has not arrived;
+//! - retry under a new key on an unknown outcome (`gateway/payments/reconcile.rs`, `ask` with a key of its own): seed 1,
+//!   an order was charged twice;
+//! - evaluate a precondition without the group (`storage/committer.rs`, `in_frame` finds nothing): seed 1, an order was
+//!   charged twice.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the trace of a seed that is looked at")]
@@ -80,7 +82,8 @@ fn nothing_acknowledged_is_lost_and_nobody_is_charged_twice() {
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
     });
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
-    assert!(payments.into_inner() >= end - first, "the clients did next to nothing");
+    // One seed alone may end before it has begun.
+    assert!(end - first < 20 || payments.into_inner() >= end - first, "the clients did next to nothing");
 }
 
 #[test]

@@ -117,14 +117,14 @@ fn draw_requests(world: &World, dice: &Dice, merchant: usize) -> Vec<usize> {
             let order = if draw < 50 && shop.orders > 0 { dice.between(1, shop.orders) } else { shop.orders + 1 };
             shop.orders = shop.orders.max(order);
             let order_no = format!("ORDER-{order}");
-            Op::Pay(CreatePayment {
+            Op::Pay(Box::new(CreatePayment {
                 description: Some(format!("{}/{order_no}", shop.merchant_id)),
                 order_no,
                 amount: i64::try_from(dice.between(50, 90_000)).unwrap_or(1),
                 currency: "USD".to_owned(),
                 channel: dice.chance(25).then(|| "stripe".to_owned()),
                 ..CreatePayment::default()
-            })
+            }))
         }
     };
     model.sent.push(Sent { merchant, key, op: op.clone(), answer: None, unkept: None });
@@ -156,7 +156,7 @@ pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patien
     let origin = Origin { idempotency: Some(idempotency), claim, renderer: renderer(world) };
     let work = async {
         match &sent.op {
-            Op::Pay(command) => gateway.payments().create(&caller, origin, command.clone()).await,
+            Op::Pay(command) => gateway.payments().create(&caller, origin, CreatePayment::clone(command)).await,
             Op::Refund(no, command) => gateway.refunds().create(&caller, origin, no, command.clone()).await,
             Op::Cancel(no) => gateway.payments().cancel(&caller, origin, no).await,
         }
@@ -213,7 +213,7 @@ fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &
         let refund_no = object["refund_no"].as_str().unwrap_or_default();
         let Some(caller) = caller_of(world, gateway, sent.merchant) else { return };
         match gateway.refunds().get(&caller, refund_no) {
-            Ok(found) if Value::from(found.amount) == object["amount"] => {}
+            Ok(found) if object["amount"] == found.amount => {}
             _ if may_fail(world, gateway) => {}
             other => world.violate(format!("refund {refund_no} was acknowledged and is {other:?}")),
         }

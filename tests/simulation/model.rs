@@ -20,7 +20,7 @@ use crate::world::World;
 /// What a request asks for.
 #[derive(Clone, Debug)]
 pub enum Op {
-    Pay(CreatePayment),
+    Pay(Box<CreatePayment>),
     Refund(String, CreateRefund),
     Cancel(String),
 }
