@@ -32,7 +32,8 @@ pub fn check(files: &dyn Files) -> Result<(), StoreError> {
         };
         let oldest = FORMAT.saturating_sub(1).max(1);
         return Err(StoreError::Corrupt(format!(
-            "the store has format {found}, this program reads formats {oldest} to {FORMAT}: {remedy}. Nothing was changed"
+            "the store has format {found}, as the file {FORMAT_FILE} says, and this program reads formats {oldest} to \
+             {FORMAT}: {remedy}, or restore the data directory from a backup. Nothing was changed"
         )));
     }
     if found == Some(FORMAT) {
@@ -58,7 +59,7 @@ fn read(files: &dyn Files) -> Result<Option<u32>, StoreError> {
     number.map(Some).ok_or_else(|| {
         StoreError::Corrupt(format!(
             "the file {FORMAT_FILE} does not say which format the store has. If the store was written by this program, \
-             put this line into it: {PREFIX}{FORMAT}"
+             put this line into it: {PREFIX}{FORMAT}. Otherwise restore the data directory from a backup"
         ))
     })
 }

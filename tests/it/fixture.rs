@@ -19,7 +19,7 @@ use crate::support::{Client, House, Key, Receiver, eventually, quick_config};
 const PAYMENTS: &str = "/api/v1/payments";
 const NOTIFICATIONS: &str = "/api/v1/webhooks/notifications";
 /// What is not part of a store: made anew, or of the process.
-const LEFT_OUT: [&str; 5] = ["LOCK", "BALLAST", "next.tmp", "admin.token", "heartbeat"];
+const LEFT_OUT: [&str; 6] = ["LOCK", "BALLAST", "next.tmp", "admin.token", "heartbeat", "windows"];
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")

@@ -154,11 +154,6 @@ impl World {
         clock
     }
 
-    /// The clock of this life.
-    pub fn life_clock(&self) -> Clock {
-        self.state.lock().clock.clone().unwrap_or_else(|| Clock::virtual_from(START))
-    }
-
     /// Ends a life; the machine is down for a while.
     pub fn end_life(&self, down: Duration) {
         let now_us = self.now_us();
