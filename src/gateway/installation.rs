@@ -60,6 +60,16 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
+    /// Refuses a store that belongs to the other mode, before anything else is made for this one.
+    pub(crate) fn check_mode(store: &dyn Store, mode: Mode) -> Result<(), InstallationError> {
+        let Some(stored) = store.get(&keys::installation(KEY))? else { return Ok(()) };
+        let record: InstallationRecord = decode(&stored.value)?;
+        if record.mode == mode {
+            return Ok(());
+        }
+        Err(InstallationError::OtherMode { stored: mode_name(record.mode), configured: mode_name(mode) })
+    }
+
     /// Opens the installation that the store holds, or makes it.
     pub(crate) async fn open(
         store: &dyn Store,

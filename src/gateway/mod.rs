@@ -180,6 +180,8 @@ impl Gateway {
         let backups = Backups::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
         let held = HeldFile::of(&config.storage.dir);
         let store: Arc<dyn Store> = engine;
+        // Said before what else does not fit: which channels there are follows from the mode.
+        Installation::check_mode(store.as_ref(), config.mode)?;
         let dir = &config.storage.dir;
         let key_file = config.security.master_key_file.clone().unwrap_or_else(|| dir.join("master.key"));
         let master_key = MasterKey::File(key_file);

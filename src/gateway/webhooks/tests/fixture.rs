@@ -274,6 +274,10 @@ checkpoint_interval_ms = 1
 checkpoint_bytes = 1
 cache_bytes = 1
 ballast_bytes = 1
+low_space_bytes = 0
+base_bytes = 1
+journal_keep_hours = 0
+journal_keep_bytes = 1
 [auth]
 timestamp_past_s = 1
 timestamp_future_s = 1
@@ -312,6 +316,9 @@ settling_ms = 1
 idempotency_keep_s = 1
 refunds_max = 1
 [retention]
+events_days = 0
+notifications_days = 0
+dead_letters_days = 0
 customer_data_days = 0
 [webhook]
 max_attempts = 1
