@@ -262,7 +262,10 @@ impl EndpointState {
         let is_whole = rows.len() < limit;
         self.window = rows.iter().filter_map(|row| self.waiting(row, known)).collect();
         if is_deleted {
-            self.window.iter_mut().for_each(|waiting| waiting.ready_at = now);
+            // But what is held back after trouble stays so: else a store that takes nothing would be asked in a tight loop.
+            for waiting in &mut self.window {
+                waiting.ready_at = known.held.get(&waiting.due.notification_id).map_or(now, |until| now.max(*until));
+            }
         }
         Ok(Some(Refilled { is_whole, next_due_at }))
     }
