@@ -175,29 +175,26 @@ impl Hold {
     pub async fn confirm(&self, by: &Operator, channel: &str) -> Result<HoldView, GatewayError> {
         let core = &self.inner().core;
         let now = core.clock.now();
-        let is_held = {
+        let name = ChannelName::new(channel);
+        let mut held = {
             let state = self.0.state.lock();
-            state.held.is_some() && state.channels.contains_key(&ChannelName::new(channel))
+            let held = state.held.clone().filter(|_| state.channels.contains_key(&name));
+            held.ok_or(GatewayError::NotFound("channel that is held"))?
         };
-        if !is_held {
-            return Err(GatewayError::NotFound("channel that is held"));
-        }
-        // Before it counts: who has let money move again must be known.
+        // Before it counts: who has let money move again must be known, and a restart must find it.
         audit::record(core, by, &Change::new("hold.confirm", channel)).await?;
-        let held = {
-            let mut state = self.0.state.lock();
-            let State { held, channels } = &mut *state;
-            let report = channels.get_mut(&ChannelName::new(channel));
-            let (Some(held), Some(report)) = (held.as_mut(), report) else {
-                return Err(GatewayError::NotFound("channel that is held"));
-            };
-            held.confirmed.insert(channel.to_owned(), now);
-            report.state = ChannelState::Confirmed;
-            held.clone()
-        };
+        held.confirmed.insert(channel.to_owned(), now);
         let file = self.0.file.clone();
         let written = tokio::task::spawn_blocking(move || file.map_or(Ok(()), |file| file.write(&held))).await;
         written.map_err(|error| GatewayError::Internal(format!("writing the hold: {error}")))??;
+        {
+            let mut state = self.0.state.lock();
+            let State { held, channels } = &mut *state;
+            if let (Some(held), Some(report)) = (held.as_mut(), channels.get_mut(&name)) {
+                held.confirmed.insert(channel.to_owned(), now);
+                report.state = ChannelState::Confirmed;
+            }
+        }
         tracing::warn!(channel, "the operator has confirmed that a channel was compared");
         self.0.changed.notify_one();
         Ok(self.view())
