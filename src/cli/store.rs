@@ -1,4 +1,4 @@
-//! `tollgate store …`: backups, restoring them, checking them, and what is held after a restore.
+//! `tollgate store …`: backups, restoring them, checking them, what is held after a restore, and the master key.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,8 +12,10 @@ use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
 use super::table::{Column, table};
+use crate::domain::audit::Operator;
 use crate::domain::time::Timestamp;
 use crate::gateway::backups::{self, Manifest, Progress, StoreError, Until};
+use crate::gateway::rotation::rotate_offline;
 
 /// Wait between two looks at a backup that a gateway makes.
 const LOOK_WAIT: Duration = Duration::from_millis(500);
@@ -54,6 +56,15 @@ enum Action {
         /// The backup's directory
         backup: PathBuf,
     },
+    /// Make a new master key and seal every secret again under it
+    ///
+    /// The running gateway does it. Run it again if it was interrupted: it goes on. The old key is kept in a file of its
+    /// own, because backups from before need it.
+    RotateKey {
+        /// Do it without a gateway, on --data-dir, which nobody else may have open
+        #[arg(long)]
+        offline: bool,
+    },
     /// Show what is held after a restore, channel by channel
     Hold,
     /// Say that a channel was compared with its provider by hand
@@ -73,6 +84,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         Action::Verify { backup } => {
             let manifest = backups::verify(&backup, &mut shown("verified")).map_err(failure)?;
             output::line(&format!("{} is whole: {}", backup.display(), described(&manifest)))?;
+        }
+        Action::RotateKey { offline } => {
+            let rotated =
+                if offline { rotated_offline(&admin, context).await? } else { rotated(&admin, context).await? };
+            say_rotated(&admin, &rotated)?;
         }
         Action::Hold => {
             let hold = Admin::new(&admin, context)?.call(Method::GET, &["hold"], None).await?;
@@ -124,6 +140,61 @@ async fn backup_online(admin: &AdminArguments, destination: &Path, context: &Con
 fn say_backed_up(destination: &Path, range: &str) -> Result<(), Failure> {
     output::line(&format!("backed up into {} ({range})", destination.display()))?;
     output::line("The master key is not in it. Keep master.key somewhere else: without it the secrets can't be read.")
+}
+
+async fn rotated(admin: &AdminArguments, context: &Context) -> Result<Value, Failure> {
+    let gateway = Admin::new(admin, context)?;
+    let path = ["store", "rotate-key"];
+    let mut view = gateway.call(Method::POST, &path, None).await?;
+    let mut shown = 0;
+    while view["state"] == "running" {
+        tokio::time::sleep(LOOK_WAIT).await;
+        view = gateway.call(Method::GET, &path, None).await?;
+        let resealed = view["resealed"].as_u64().unwrap_or(0);
+        if resealed > shown {
+            output::note(&format!("{resealed} secrets sealed again"));
+            shown = resealed;
+        }
+    }
+    Ok(view)
+}
+
+async fn rotated_offline(admin: &AdminArguments, context: &Context) -> Result<Value, Failure> {
+    let config = admin.config(context)?;
+    let directory = config.storage.dir.clone();
+    if !directory.is_dir() {
+        return Err(Failure::Usage(format!(
+            "{} is no data directory; give another with --data-dir",
+            directory.display()
+        )));
+    }
+    let by = Operator::process("rotation");
+    let view = rotate_offline(config, context.clock.clone(), context.random.clone(), &by).await;
+    let view = view.map_err(|error| Failure::Failed(error.to_string()))?;
+    serde_json::to_value(view).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn say_rotated(admin: &AdminArguments, view: &Value) -> Result<(), Failure> {
+    if view["state"] != "done" {
+        let problem = view["problem"].as_str().unwrap_or("the gateway was started again meanwhile");
+        return Err(Failure::Failed(format!("the rotation is not finished: {problem}")));
+    }
+    if admin.json {
+        return output::json(view);
+    }
+    let text = |name: &str| view[name].as_str().unwrap_or("-").to_owned();
+    output::line(&format!("{} secrets sealed again under the new master key {}", view["resealed"], text("key_id")))?;
+    if view["unreadable"].as_u64().unwrap_or(0) > 0 {
+        output::line(&format!("{} records could not be read and were left; the log names them", view["unreadable"]))?;
+    }
+    for place in view["kept_in"].as_array().into_iter().flatten() {
+        let place = place.as_str().unwrap_or("-");
+        output::line(&format!(
+            "The old key is in {place}. Backups from before need it: move it to where they are kept, and back the new \
+             master key up."
+        ))?;
+    }
+    Ok(())
 }
 
 fn restore_into(admin: &AdminArguments, backup: &Path, until: Option<Until>, context: &Context) -> Result<(), Failure> {

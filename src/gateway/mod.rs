@@ -25,6 +25,7 @@ pub(crate) mod patience;
 pub mod payments;
 pub mod reload;
 mod retention;
+pub mod rotation;
 mod routing;
 pub mod sandbox;
 mod stopping;
@@ -61,6 +62,7 @@ use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
+use crate::gateway::rotation::KeyRotation;
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::view::{ChannelView, LimitsView};
@@ -68,6 +70,7 @@ use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
 use crate::storage::engine::Engine;
 use crate::storage::held::HeldFile;
+use crate::storage::key_file::KeyFile;
 use crate::storage::whole_file::DirectoryFiles;
 use crate::storage::{Health, Store, StoreError};
 
@@ -153,6 +156,7 @@ struct Inner {
     refunds: Refunds,
     hold: Hold,
     backups: Option<Backups>,
+    rotation: KeyRotation,
     webhooks: Webhooks,
     erasures: Erasures,
     router: RouterHandle,
@@ -183,8 +187,7 @@ impl Gateway {
         // Said before what else does not fit: which channels there are follows from the mode.
         Installation::check_mode(store.as_ref(), config.mode)?;
         let dir = &config.storage.dir;
-        let key_file = config.security.master_key_file.clone().unwrap_or_else(|| dir.join("master.key"));
-        let master_key = MasterKey::File(key_file);
+        let master_key = MasterKey::File(key_file_of(&config));
         let emulators = Emulators::start(&config, &clock, &random).await?;
         let outside = Outside {
             channels: ChannelSet::build(&config, &emulators.urls, &variable, &clock)?,
@@ -245,6 +248,13 @@ impl Gateway {
             supervisor.clone(),
         );
         let webhooks = Webhooks::start(core.clone(), deliver).await?;
+        let rotation = {
+            let webhooks = webhooks.clone();
+            let endpoints_changed = Box::new(move |merchant_id: &_| webhooks.forget_endpoints(merchant_id));
+            KeyRotation::new(core.clone(), master_key.file().cloned(), disk_work, endpoints_changed)
+        };
+        // Before anything is sealed.
+        rotation.open().await?;
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
         // Before anything looks after payments.
@@ -260,6 +270,7 @@ impl Gateway {
             refunds: Refunds::new(payments.clone()),
             hold,
             backups,
+            rotation,
             payments,
             webhooks,
             router,
@@ -277,6 +288,7 @@ impl Gateway {
         let gateway = Self(Arc::new(inner));
         gateway.0.payments.start()?;
         gateway.0.hold.start();
+        gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core);
         retention::start(&gateway.0.core);
         audit::start(&gateway.0.core);
@@ -383,6 +395,11 @@ impl Gateway {
     /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).
     pub fn backups(&self) -> Option<&Backups> {
         self.0.backups.as_ref()
+    }
+
+    /// Rotation of the master key.
+    pub fn key_rotation(&self) -> &KeyRotation {
+        &self.0.rotation
     }
 
     /// The hold after a restore, if there is one.
@@ -495,6 +512,12 @@ impl Gateway {
         }
         closed.unwrap_or_else(|error| Err(StoreError::Poisoned(error)))
     }
+}
+
+/// Where the master key is.
+fn key_file_of(config: &Config) -> KeyFile {
+    let file = config.security.master_key_file.clone();
+    KeyFile::new(file.unwrap_or_else(|| config.storage.dir.join("master.key")))
 }
 
 async fn open_store(config: &Config, clock: Clock) -> Result<Arc<Engine>, OpenError> {

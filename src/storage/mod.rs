@@ -19,6 +19,7 @@ pub mod index;
 pub mod index_rows;
 pub mod journal;
 pub mod keeper;
+pub mod key_file;
 pub mod keys;
 pub mod memory;
 pub mod overlay;

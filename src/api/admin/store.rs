@@ -1,4 +1,4 @@
-//! Backups of the running store.
+//! Backups of the running store, and rotation of the key that its secrets are under.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -9,9 +9,14 @@ use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::gateway::backups::{BackupView, Backups};
 use crate::gateway::error::GatewayError;
+use crate::gateway::rotation::KeyRotationView;
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
-    routes.with(Verb::Post, "/admin/v1/store/backup", begin).with(Verb::Get, "/admin/v1/store/backup", read)
+    routes
+        .with(Verb::Post, "/admin/v1/store/backup", begin)
+        .with(Verb::Get, "/admin/v1/store/backup", read)
+        .with(Verb::Post, "/admin/v1/store/rotate-key", rotate)
+        .with(Verb::Get, "/admin/v1/store/rotate-key", read_rotation)
 }
 
 /// Where a backup is written.
@@ -45,6 +50,32 @@ pub(crate) async fn begin(OperatorCall { call, operator }: OperatorCall) -> Outc
 pub(crate) async fn read(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
     call.ok(backups_of(&call)?.view())
+}
+
+/// Rotate the master key
+///
+/// A new key takes the place of the one in the master key file, and every secret in the store is sealed again under it, in
+/// the background. A rotation that did not come to its end goes on. The old key is kept in a file beside the new one:
+/// backups from before need it.
+#[utoipa::path(
+    post, path = "/admin/v1/store/rotate-key", operation_id = "rotate_master_key", tag = "Store",
+    responses(
+        (status = 200, description = "The rotation as it begins", body = Envelope<KeyRotationView>),
+        (status = 409, description = "`INVALID_STATE`: one is running"),
+    ),
+)]
+pub(crate) async fn rotate(OperatorCall { call, operator }: OperatorCall) -> Outcome {
+    call.ok(call.gateway.key_rotation().begin(&operator)?)
+}
+
+/// Read how the rotation of the master key goes
+#[utoipa::path(
+    get, path = "/admin/v1/store/rotate-key", operation_id = "get_master_key_rotation", tag = "Store",
+    responses((status = 200, description = "The last rotation of this process", body = Envelope<KeyRotationView>)),
+)]
+pub(crate) async fn read_rotation(OperatorCall { call, .. }: OperatorCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(call.gateway.key_rotation().view())
 }
 
 fn backups_of(call: &Call) -> Result<&Backups, GatewayError> {
