@@ -94,10 +94,15 @@ impl Drill {
     }
 
     fn serve(&self) -> Serving {
+        // Payments that name no channel go to Stripe first.
+        let rules = "[routing]\nsmart = false\n[[rules]]\nname = \"all\"\nchannels = [\"stripe\", \"alipay\"]\n";
+        std::fs::write(self.path("config.toml"), rules).unwrap();
         let mut command = Command::new(BINARY);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.path("data"))
+            .arg("--config")
+            .arg(self.path("config.toml"))
             .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
             .env("TOLLGATE_SANDBOX__URL", format!("\"{}\"", self.sandbox_url))
             .env("TOLLGATE_PAYMENTS__RESOLVE_FIRST_MS", "50")
@@ -106,9 +111,6 @@ impl Drill {
             .env("TOLLGATE_CHANNELS__STRIPE__TIMEOUT_MS", "1000")
             .env("TOLLGATE_CHANNELS__ALIPAY__TIMEOUT_MS", "1000")
             .env("TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS", "[\"127.0.0.0/8\"]")
-            // Payments that name no channel go to Stripe first.
-            .env("TOLLGATE_ROUTING__SMART", "false")
-            .env("TOLLGATE_RULES", "[{ name = \"all\", channels = [\"stripe\", \"alipay\"] }]")
             .env("TOLLGATE_STORAGE__SEGMENT_BYTES", "4194304")
             .env("TOLLGATE_STORAGE__GROUP_BYTES_MAX", "1048576")
             .env("TOLLGATE_TELEMETRY__FORMAT", "\"json\"");
