@@ -55,7 +55,12 @@ enum RotationError {
         "{0}. If the key file comes from elsewhere and can't be written here, put a new key before the old one there, \
          restart the gateway, and take the old one out when it says that nothing is under it any more"
     )]
-    KeyFile(VaultError),
+    NotWritten(VaultError),
+    #[error(
+        "{0}. Nothing in the store is under an older key any more: if the key file comes from elsewhere and can't be \
+         written here, take the older keys out of it there, and keep them with the backups"
+    )]
+    NotTakenOut(VaultError),
     #[error(transparent)]
     Vault(#[from] VaultError),
     #[error(transparent)]
@@ -236,7 +241,7 @@ impl KeyRotation {
                 return Ok(ring);
             }
             let ring = ring.with_new(MasterKeyBytes::generate(&random));
-            file.write(&ring).map_err(RotationError::KeyFile)?;
+            file.write(&ring).map_err(RotationError::NotWritten)?;
             Ok(ring)
         })
         .await
@@ -294,9 +299,9 @@ impl KeyRotation {
             .on_disk(move || {
                 let mut kept_in = Vec::with_capacity(older.len());
                 for key in &older {
-                    kept_in.push(file.set_aside(key).map_err(RotationError::KeyFile)?.display().to_string());
+                    kept_in.push(file.set_aside(key).map_err(RotationError::NotTakenOut)?.display().to_string());
                 }
-                file.write(&written).map_err(RotationError::KeyFile)?;
+                file.write(&written).map_err(RotationError::NotTakenOut)?;
                 Ok(kept_in)
             })
             .await?;

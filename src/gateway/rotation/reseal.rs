@@ -20,12 +20,15 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// Tries of one row that others keep changing; the next pass finds it again.
 const CONFLICTS_MAX: usize = 8;
 
+/// Makes a row's new value; `None` when nothing in it is under an old key.
+type Reseal = fn(&Vault, &Row) -> Result<Option<Vec<u8>>, GatewayError>;
+
 /// A kind of record with something sealed in it.
 struct Kind {
     /// Prefix of its rows.
     prefix: fn() -> Vec<u8>,
-    /// A row's new value; `None` when nothing in it is under an old key.
-    reseal: fn(&Vault, &Row) -> Result<Option<Vec<u8>>, GatewayError>,
+    /// Seals a row of it again.
+    reseal: Reseal,
 }
 
 /// All kinds of records that anything is sealed in, but for the installation's own.

@@ -501,6 +501,26 @@ async fn a_key_file_that_cannot_be_written_or_was_exchanged_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_file_that_comes_from_elsewhere_is_changed_there() {
+    let world = World::new().await;
+    let new = MasterKeyBytes::new([9; 32]);
+    world.file.write(&KeyRing::of(world.old.clone()).with_new(new.clone())).unwrap();
+    std::fs::create_dir(world.file.path().with_file_name("master.key.tmp")).unwrap();
+    std::fs::create_dir(format!("{}.tmp", world.file.place_of_old(world.old.id()).display())).unwrap();
+    let house = world.house().await;
+    house.rotation.start();
+    let view = house.rotated().await;
+    assert_eq!((view.state.as_str(), view.resealed), ("failed", 4));
+    let problem = view.problem.unwrap();
+    assert!(problem.contains("Nothing in the store is under an older key any more"), "{problem}");
+    assert!(world.rows_under(world.old.id()).is_empty());
+    std::fs::write(world.file.path(), hex::encode(new.as_bytes())).unwrap();
+    let house = world.house().await;
+    house.check(&world.secrets).await;
+    assert!(house.core.vault.older().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_read_is_counted_and_stops_nothing() {
     let world = World::new().await;
     let house = world.house().await;

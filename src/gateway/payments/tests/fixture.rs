@@ -142,6 +142,9 @@ impl Default for Script {
     }
 }
 
+/// What a provider says about a charge that is looked for: the key of the only one that it has, and where that stands.
+type Found = Result<Option<(String, ChargeState)>, ListError>;
+
 /// A channel that does what its script says and counts.
 #[derive(Default)]
 pub(super) struct ScriptedChannel {
@@ -152,7 +155,7 @@ pub(super) struct ScriptedChannel {
     /// Questions that were to close what they asked about.
     pub(super) closing: AtomicUsize,
     listed: Mutex<Option<Vec<ListedCharge>>>,
-    found: Mutex<Option<Result<Option<(String, ChargeState)>, ListError>>>,
+    found: Mutex<Option<Found>>,
     /// Questions about charges that were forgotten here.
     pub(super) finds: AtomicUsize,
     in_flight: AtomicUsize,
@@ -173,7 +176,7 @@ impl ScriptedChannel {
     }
 
     /// What its provider says about charges that are looked for: none but the one with this key.
-    pub(super) fn find(&self, found: Result<Option<(String, ChargeState)>, ListError>) {
+    pub(super) fn find(&self, found: Found) {
         *self.found.lock() = Some(found);
     }
 
