@@ -389,6 +389,25 @@ async fn a_secret_that_changes_meanwhile_stays_changed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_takes_the_place_of_one_that_was_over_and_sealed_anew_meanwhile() {
+    let world = World::new().await;
+    let house = world.house().await;
+    tokio::time::sleep(Duration::from_secs(house.core.config.payments.idempotency_keep_s)).await;
+    let key = IdempotencyKey::new("POST", "/x", "k", b"{}").unwrap();
+    let rotation = house.rotation.clone();
+    let work = async move {
+        rotation.claim()?;
+        rotation.run(&by()).await;
+        Ok::<_, GatewayError>(StoredAnswer { status: 201, body: String::from("a second time") })
+    };
+    let answered = idempotency::once(&house.core, &world.secrets.merchant_id, Some(key), None, work).await.unwrap();
+    assert!(!answered.replayed);
+    assert_eq!(house.rotation.view().resealed, 4, "the old answer among them");
+    let again = world.secrets.ask(&house.core, "a third time").await;
+    assert_eq!((again.0.as_str(), again.1), ("a second time", true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_being_sealed_with_the_old_key_is_waited_for() {
     let world = World::new().await;
     let house = world.house().await;
