@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use prometheus::core::Collector;
 use prometheus::{Gauge, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::gateway::error::GatewayError;
@@ -11,8 +12,6 @@ use crate::storage::{Health, Store};
 
 /// Every name begins with it.
 const NAMESPACE: &str = "tollgate";
-/// Where figures of the store stand.
-const STORE: &str = "store";
 
 /// The figures of one gateway.
 pub struct Metrics {
@@ -23,20 +22,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// For the gateway on `store`.
+    /// The figures that `figures` makes, with those of `store`.
     ///
     /// # Errors
     /// [`GatewayError::Internal`] when a name is there twice or is none.
-    pub(crate) fn new(store: Arc<dyn Store>) -> Result<Self, GatewayError> {
-        let registry = Registry::new();
-        let build = Opts::new("build_info", "The program that runs; always 1")
-            .namespace(NAMESPACE)
-            .const_label("version", env!("CARGO_PKG_VERSION"));
-        let build = IntGauge::with_opts(build).map_err(|error| not_set_up(&error))?;
-        build.set(1);
-        registry.register(Box::new(build)).map_err(|error| not_set_up(&error))?;
-        let store_figures = Mutex::new(StoreFigures::new(&registry).map_err(|error| not_set_up(&error))?);
-        Ok(Self { registry, store, store_figures })
+    pub(crate) fn new(figures: &Figures, store: Arc<dyn Store>) -> Result<Self, GatewayError> {
+        let build =
+            opts("build_info", "The program that runs; always 1").const_label("version", env!("CARGO_PKG_VERSION"));
+        figures.add(IntGauge::with_opts(build))?.set(1);
+        let store_figures = Mutex::new(StoreFigures::new(figures)?);
+        Ok(Self { registry: figures.0.clone(), store, store_figures })
     }
 
     /// All figures as they stand, in Prometheus' text format 0.0.4.
@@ -68,24 +63,31 @@ struct StoreFigures {
 }
 
 impl StoreFigures {
-    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let figures = Figures(registry);
+    fn new(figures: &Figures) -> Result<Self, GatewayError> {
         Ok(Self {
             disk_free_bytes: figures
-                .decimal("disk_free_bytes", "Room left on the data directory's disk; NaN if unknown")?,
-            disk_low: figures.gauge("disk_low", "1 while new work is refused because the disk has little room left")?,
-            accepts_new: figures.gauge("accepts_new", "1 while batches that begin something new are taken")?,
-            poisoned: figures.gauge("poisoned", "1 when the store has failed and the process must be started again")?,
-            committed_sequence: figures.gauge("committed_sequence", "Sequence of the last durable commit")?,
-            applied_sequence: figures.gauge("applied_sequence", "Sequence up to which the index has everything")?,
-            overlay_bytes: figures.gauge("overlay_bytes", "Bytes in memory that the index does not have yet")?,
-            base_bytes: figures.gauge("base_bytes", "Bytes of the base export that counts; 0 when there is none")?,
-            base_made_timestamp_seconds: figures
-                .decimal("base_made_timestamp_seconds", "When the base export that counts was made; NaN without one")?,
+                .decimal("store_disk_free_bytes", "Room left on the data directory's disk; NaN if unknown")?,
+            disk_low: figures
+                .gauge("store_disk_low", "1 while new work is refused because the disk has little room left")?,
+            accepts_new: figures.gauge("store_accepts_new", "1 while batches that begin something new are taken")?,
+            poisoned: figures
+                .gauge("store_poisoned", "1 when the store has failed and the process must be started again")?,
+            committed_sequence: figures.gauge("store_committed_sequence", "Sequence of the last durable commit")?,
+            applied_sequence: figures
+                .gauge("store_applied_sequence", "Sequence up to which the index has everything")?,
+            overlay_bytes: figures.gauge("store_overlay_bytes", "Bytes in memory that the index does not have yet")?,
+            base_bytes: figures
+                .gauge("store_base_bytes", "Bytes of the base export that counts; 0 when there is none")?,
+            base_made_timestamp_seconds: figures.decimal(
+                "store_base_made_timestamp_seconds",
+                "When the base export that counts was made; NaN without one",
+            )?,
             journal_written_bytes: figures
-                .counter("journal_written_bytes_total", "Bytes written to the journal since the start")?,
-            journal_frames: figures
-                .counter("journal_frames_total", "Frames written to the journal since the start, each with one sync")?,
+                .counter("store_journal_written_bytes_total", "Bytes written to the journal since the start")?,
+            journal_frames: figures.counter(
+                "store_journal_frames_total",
+                "Frames written to the journal since the start, each with one sync",
+            )?,
         })
     }
 
@@ -105,31 +107,36 @@ impl StoreFigures {
     }
 }
 
-/// Makes figures of the store and puts them into the registry, with a value from the first reading on.
-struct Figures<'a>(&'a Registry);
+/// Makes figures and puts them into a gateway's registry, each with a value from the first reading on. Names are complete
+/// but for the `tollgate_` before them; counters end with `_total`. Cheap to clone; clones are the same registry.
+#[derive(Clone, Default)]
+pub(crate) struct Figures(Registry);
 
-impl Figures<'_> {
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        let gauge = IntGauge::with_opts(opts(name, help))?;
-        self.0.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
+impl Figures {
+    /// A whole number that goes up and down.
+    pub(crate) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, GatewayError> {
+        self.add(IntGauge::with_opts(opts(name, help)))
     }
 
-    fn decimal(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        let gauge = Gauge::with_opts(opts(name, help))?;
-        self.0.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
+    /// A number that goes up and down; NaN while it is not known.
+    pub(crate) fn decimal(&self, name: &str, help: &str) -> Result<Gauge, GatewayError> {
+        self.add(Gauge::with_opts(opts(name, help)))
     }
 
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        let counter = IntCounter::with_opts(opts(name, help))?;
-        self.0.register(Box::new(counter.clone()))?;
-        Ok(counter)
+    /// A number that only grows.
+    pub(crate) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, GatewayError> {
+        self.add(IntCounter::with_opts(opts(name, help)))
+    }
+
+    fn add<T: Collector + Clone + 'static>(&self, made: Result<T, prometheus::Error>) -> Result<T, GatewayError> {
+        let made = made.map_err(|error| not_set_up(&error))?;
+        self.0.register(Box::new(made.clone())).map_err(|error| not_set_up(&error))?;
+        Ok(made)
     }
 }
 
 fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace(NAMESPACE).subsystem(STORE)
+    Opts::new(name, help).namespace(NAMESPACE)
 }
 
 /// A counter follows what somebody else counts. It never goes back.
@@ -154,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn every_figure_is_there_from_the_first_reading_and_follows_the_store() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let metrics = Metrics::new(Arc::clone(&store)).unwrap();
+        let metrics = Metrics::new(&Figures::default(), Arc::clone(&store)).unwrap();
         let text = metrics.text().unwrap();
         for line in ["tollgate_store_disk_free_bytes NaN", "tollgate_store_disk_low 0", "tollgate_store_accepts_new 1"]
         {
