@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod installation;
 mod limit_snapshots;
 pub mod merchants;
+pub mod metrics;
 pub mod outside;
 pub mod page;
 pub(crate) mod patience;
@@ -60,6 +61,7 @@ use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
+use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::rotation::KeyRotation;
@@ -157,6 +159,7 @@ struct Inner {
     hold: Hold,
     backups: Option<Backups>,
     rotation: KeyRotation,
+    metrics: Metrics,
     webhooks: Webhooks,
     erasures: Erasures,
     router: RouterHandle,
@@ -230,6 +233,7 @@ impl Gateway {
             random: random.clone(),
             config: Arc::new(config),
             vault: Arc::new(installation.vault),
+            figures: Default::default(),
             told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -271,6 +275,7 @@ impl Gateway {
             hold,
             backups,
             rotation,
+            metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
             payments,
             webhooks,
             router,
@@ -400,6 +405,11 @@ impl Gateway {
     /// Rotation of the master key.
     pub fn key_rotation(&self) -> &KeyRotation {
         &self.0.rotation
+    }
+
+    /// Figures for Prometheus.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// The hold after a restore, if there is one.

@@ -364,6 +364,7 @@ async fn rotate_store(
         random,
         config: Arc::new(config),
         vault: Arc::new(installation.vault),
+        figures: Default::default(),
         told: Default::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),

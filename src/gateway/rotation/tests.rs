@@ -135,6 +135,7 @@ impl House {
             random,
             config: Arc::new(config),
             vault: Arc::new(installation.vault),
+            figures: Default::default(),
             told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
