@@ -111,7 +111,7 @@ pub(crate) struct ReasonSchema {
         merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
         keys::create, keys::delete, channels::list, audit::list,
         erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
-        hold::read, hold::confirm, store::begin, store::read,
+        hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,
         sandbox::get, sandbox::put, sandbox::ledger,
         open::alive, open::ready, open::document,
     ),
