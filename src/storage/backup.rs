@@ -186,7 +186,7 @@ pub fn verify(
     let mut walk = Walk::new(manifest.last_time);
     let mut audit = AuditRows::default();
     for file in &manifest.files {
-        let path = checked_path(backup, &file.path)?;
+        let path = backup.join(&file.path);
         let (bytes, sha256) = digest_of(&path)?;
         if bytes != file.bytes || sha256 != file.sha256 {
             return Err(StoreError::Corrupt(format!(
@@ -218,8 +218,10 @@ pub fn verify(
     Ok(VerifiedBackup { audit: audit.check(anchor), manifest })
 }
 
-/// Refuses a list without the base that it tells of, or with a journal that begins too late for it.
+/// Refuses a list with something that is no file of a store, without the base that it tells of, or with a journal that
+/// begins too late for that.
 fn check_complete(manifest: &Manifest) -> Result<(), StoreError> {
+    manifest.files.iter().try_for_each(|file| check_path(&file.path))?;
     let from = manifest.base_from;
     let bases: Vec<u64> = manifest.files.iter().filter_map(|file| base_of(&file.path)).collect();
     let expected: &[u64] = if from == 0 && bases.is_empty() { &[] } else { &[from] };
@@ -384,13 +386,12 @@ fn write_manifest(destination: &Path, manifest: &Manifest) -> Result<(), StoreEr
     std::fs::rename(&temporary, &path).and_then(|()| sync_parent_of(&path)).map_err(|error| failed(&path, &error))
 }
 
-/// A file's place below a directory; a list from elsewhere can't lead out of it.
-pub(super) fn checked_path(directory: &Path, path: &str) -> Result<PathBuf, StoreError> {
-    let is_known = segment_of(path).is_some() || base_of(path).is_some();
-    if !is_known {
-        return Err(StoreError::Corrupt(format!("the backup's list names {path}, which is no file of a store")));
+/// Refuses the path of something that is no file of a store: a list from elsewhere can't lead out of its directory.
+fn check_path(path: &str) -> Result<(), StoreError> {
+    if segment_of(path).is_some() || base_of(path).is_some() {
+        return Ok(());
     }
-    Ok(directory.join(path))
+    Err(StoreError::Corrupt(format!("the backup's list names {path}, which is no file of a store")))
 }
 
 /// The first sequence of the segment at a path.

@@ -97,11 +97,7 @@ pub fn check_fact(files: &dyn Files) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// As for [`verify`].
-pub fn look_through(
-    files: &dyn Files,
-    from: u64,
-    visit: &mut dyn FnMut(Row),
-) -> Result<ExportSummary, StoreError> {
+pub fn look_through(files: &dyn Files, from: u64, visit: &mut dyn FnMut(Row)) -> Result<ExportSummary, StoreError> {
     let mut reader = read(files, &path_of(from))?;
     while let Some(row) = reader.next_row()? {
         visit(row);

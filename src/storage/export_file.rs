@@ -96,8 +96,7 @@ fn write_exact(
     go_on: GoOn<'_>,
 ) -> Result<ExportSummary, StoreError> {
     let written_before = engine.health().journal_bytes_written;
-    let is_too_much =
-        || engine.health().journal_bytes_written.saturating_sub(written_before) > CHANGES_BYTES_MAX;
+    let is_too_much = || engine.health().journal_bytes_written.saturating_sub(written_before) > CHANGES_BYTES_MAX;
     let fuzzy = write_file(fuzzy_path, |sink| {
         let dumped = engine.export(sink, now, &mut || !is_too_much() && go_on())?;
         dumped.ok_or_else(|| match is_too_much() {
@@ -117,10 +116,8 @@ fn put_over<W: Write>(
     header: ExportHeader,
     sink: W,
 ) -> Result<(ExportSummary, W), StoreError> {
-    let failed = |error: std::io::Error| StoreError::Io {
-        context: "writing an export".to_owned(),
-        message: error.to_string(),
-    };
+    let failed =
+        |error: std::io::Error| StoreError::Io { context: "writing an export".to_owned(), message: error.to_string() };
     let mut reader = ExportReader::open(fuzzy)?;
     let mut writer = ExportWriter::new(sink, header).map_err(failed)?;
     let mut put = |key: Vec<u8>, entry: &Entry| match entry.versioned() {
@@ -171,10 +168,7 @@ fn write_beside(
     let file = sink.into_inner().map_err(|error| failed(temporary, error.error()))?;
     finish(temporary, &file)?;
     if ExportReader::open(temporary)?.verify()? != summary {
-        return Err(StoreError::Corrupt(format!(
-            "{} does not read back as it was written",
-            temporary.display()
-        )));
+        return Err(StoreError::Corrupt(format!("{} does not read back as it was written", temporary.display())));
     }
     Ok(summary)
 }
@@ -212,8 +206,8 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::overlay::Change;
     use crate::storage::Versioned;
+    use crate::storage::overlay::Change;
 
     const HEADER: ExportHeader = ExportHeader { from: 3, made_at: Timestamp::from_unix_s(1_737_715_200) };
 
@@ -224,12 +218,7 @@ mod tests {
 
     fn change(key: &str, revision: u64, is_there: bool) -> (Vec<u8>, Entry) {
         let Row { key, versioned } = row(key, revision);
-        Entry::from_change(Change {
-            key,
-            value: is_there.then_some(versioned.value),
-            revision,
-            absent_below: false,
-        })
+        Entry::from_change(Change { key, value: is_there.then_some(versioned.value), revision, absent_below: false })
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub fn replay(
     range: ReplayRange,
     visit: &mut dyn FnMut(Vec<Change>, u64) -> Result<(), StoreError>,
 ) -> Result<JournalEnd, StoreError> {
-    read(Reader { files, range, visit, repairs: true, end: None, torn: None }).map(|reader| reader.end.unwrap_or_default())
+    read(Reader { files, range, visit, repairs: true, end: None, torn: None })
+        .map(|reader| reader.end.unwrap_or_default())
 }
 
 /// What is found in a journal that is only looked at.

@@ -191,11 +191,7 @@ pub struct VerifiedExport {
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when it is damaged or of a newer format, [`StoreError::Io`].
-pub fn export(
-    path: &Path,
-    anchor: Option<Anchor>,
-    on_progress: OnProgress<'_>,
-) -> Result<VerifiedExport, StoreError> {
+pub fn export(path: &Path, anchor: Option<Anchor>, on_progress: OnProgress<'_>) -> Result<VerifiedExport, StoreError> {
     let bytes_total = std::fs::metadata(path).map_err(|error| failed(path, &error))?.len();
     let mut reader = ExportReader::open(path)?;
     let mut audit = AuditRows::default();

@@ -69,8 +69,9 @@ impl Walk {
             }
             let changes = match frame.kind {
                 Kind::Seal => Vec::new(),
-                Kind::Data => frame::decode(frame)
-                    .ok_or_else(|| damaged(&path, offset, "the frame's payload can't be read"))?,
+                Kind::Data => {
+                    frame::decode(frame).ok_or_else(|| damaged(&path, offset, "the frame's payload can't be read"))?
+                }
             };
             let sealed = frame.kind == Kind::Seal;
             self.end = JournalEnd { last_sequence: found.last_sequence(), last_checksum: frame.checksum, sealed };

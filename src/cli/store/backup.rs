@@ -45,7 +45,12 @@ fn say_backed_up(destination: &Path, range: &str) -> Result<(), Failure> {
     output::line("The master key is not in it. Keep master.key somewhere else: without it the secrets can't be read.")
 }
 
-pub(super) fn restore(admin: &AdminArguments, backup: &Path, until: Option<Until>, context: &Context) -> Result<(), Failure> {
+pub(super) fn restore(
+    admin: &AdminArguments,
+    backup: &Path,
+    until: Option<Until>,
+    context: &Context,
+) -> Result<(), Failure> {
     let directory = admin.data_directory(context)?;
     let restored =
         backups::restore(backup, &directory, until, context.clock.now(), &mut shown("verified")).map_err(failure)?;

@@ -50,8 +50,8 @@ fn say_exported(file: &Path, rows: u64, sequence: u64) -> Result<(), Failure> {
 
 pub(super) fn import_into(admin: &AdminArguments, file: &Path, context: &Context) -> Result<(), Failure> {
     let directory = admin.data_directory(context)?;
-    let imported =
-        exports::import(file, &directory, context.clock.now(), &context.random, &mut shown("verified")).map_err(failure)?;
+    let imported = exports::import(file, &directory, context.clock.now(), &context.random, &mut shown("verified"))
+        .map_err(failure)?;
     let Imported { summary, audit } = imported;
     output::line(&format!(
         "imported {} rows into {}, everything up to sequence {} (exported {})",
