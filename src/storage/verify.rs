@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use crate::domain::audit::{Anchor, AuditHead, ChainProblem};
-use crate::storage::StoreError;
 use crate::storage::audit_rows::AuditRows;
 use crate::storage::backup::{OnProgress, Progress, failed};
 use crate::storage::base;
@@ -18,6 +17,7 @@ use crate::storage::held::{HELD, Held, HeldFile};
 use crate::storage::replay::{self, ReplayRange};
 use crate::storage::segment_reader::damaged;
 use crate::storage::segments;
+use crate::storage::{ABSENT, StoreError};
 
 /// A data directory that was read and found whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,9 +195,21 @@ pub fn export(path: &Path, anchor: Option<Anchor>, on_progress: OnProgress<'_>) 
     let bytes_total = std::fs::metadata(path).map_err(|error| failed(path, &error))?.len();
     let mut reader = ExportReader::open(path)?;
     let mut audit = AuditRows::default();
+    let (mut smallest, mut largest) = (u64::MAX, 0);
     while let Some(row) = reader.next_row()? {
+        (smallest, largest) = (smallest.min(row.versioned.revision), largest.max(row.versioned.revision));
         audit.take_row(row);
         on_progress(Progress { bytes: reader.offset(), bytes_total });
     }
-    Ok(VerifiedExport { summary: reader.verify()?, audit: audit.check(anchor) })
+    let summary = reader.verify()?;
+    // Revisions that no commit had, or that commits to come will have once more.
+    if smallest == ABSENT || largest > summary.until {
+        return Err(StoreError::Corrupt(format!(
+            "the rows of {} have revisions from {smallest} to {largest}, and an export up to sequence {} has some from 1 to \
+             that only",
+            path.display(),
+            summary.until
+        )));
+    }
+    Ok(VerifiedExport { summary, audit: audit.check(anchor) })
 }

@@ -208,7 +208,7 @@ mod tests {
         bench.channel.refund(&refund).await;
         let charge = bench.channel.list_charges(START, None).await.unwrap().items.remove(0);
         assert_eq!(Some(&charge.provider_no), answer.refs.channel_order_no.as_ref());
-        assert_eq!(charge.refs, answer.refs);
+        assert_eq!(charge.refs.channel_order_no.as_deref(), Some(charge.provider_no.as_str()));
         assert_eq!(charge.reference, Some(request.reference.clone()));
         assert_eq!(charge.provider_key, Some(request.provider_key.clone()));
         assert_eq!(charge.merchant_id, Some(request.merchant_id.clone()));
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!((&foreign.reference, foreign.merchant_id.as_deref()), (&None, Some("somebody")));
         assert_eq!(bare.created_at, Timestamp::from_unix_s(1_790_000_007));
         // Amounts that no payment of ours could have are not guessed at.
-        for odd in [json!({ "currency": "xxz" }), json!({ "currency": "irr" })] {
+        for odd in [json!({ "currency": "xxz" }), json!({ "currency": "isk", "amount": 950 })] {
             let page = charges(&list(&[intent("pi_1", odd)], false)).await;
             assert_eq!(page.items[0].money, None);
             assert!(matches!(page.items[0].state, ChargeState::Unknown { .. }));

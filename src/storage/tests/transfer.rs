@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::storage::backup::{self, SourceState, Until};
 use crate::storage::engine::{Engine, INDEX, take_lock};
-use crate::storage::export::{ExportReader, ExportSummary};
+use crate::storage::export::{ExportHeader, ExportReader, ExportSummary, ExportWriter};
 use crate::storage::export_file::{export_directory, export_running};
 use crate::storage::files::{DiskFiles, Files};
 use crate::storage::held::HeldFile;
@@ -18,7 +18,7 @@ use crate::storage::import::{Imported, import};
 use crate::storage::restore::restore;
 use crate::storage::sled_index::SledHome;
 use crate::storage::tests::{START, everything, options};
-use crate::storage::{Batch, Row, Scan, Store, StoreError, verify};
+use crate::storage::{Batch, Row, Scan, Store, StoreError, Versioned, verify};
 
 const MEMORY: (u64, u64) = (1 << 20, 1 << 20);
 const LATER: Timestamp = Timestamp::from_unix_s(1_900_000_000);
@@ -214,6 +214,15 @@ async fn what_can_not_be_imported_is_refused_and_nothing_is_there_then() {
     newer[8] = 2;
     std::fs::write(&bad, newer).unwrap();
     assert!(message(import_to(&bad, &new)).contains("newer"));
+
+    for (revision, until) in [(0, 9), (10, 9)] {
+        let header = ExportHeader { from: until, made_at: START };
+        let mut writer = ExportWriter::new(Vec::new(), header).unwrap();
+        let versioned = Versioned { revision, value: Arc::from(b"1".as_slice()) };
+        writer.row(&Row { key: b"a".to_vec(), versioned }).unwrap();
+        std::fs::write(&bad, writer.finish(until).unwrap().1).unwrap();
+        assert!(message(import_to(&bad, &new)).contains("revisions"), "revision {revision}");
+    }
 
     // A base is written while rows change: without the journal it is no state that ever was.
     let engine = Arc::new(open(&data));
