@@ -20,6 +20,7 @@ pub mod idempotency;
 pub mod installation;
 mod limit_snapshots;
 pub mod merchants;
+pub mod metrics;
 pub mod outside;
 pub mod page;
 pub(crate) mod patience;
@@ -62,6 +63,7 @@ use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
+use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
@@ -157,6 +159,7 @@ struct Inner {
     refunds: Refunds,
     hold: Hold,
     own_store: Option<OwnStore>,
+    metrics: Metrics,
     webhooks: Webhooks,
     erasures: Erasures,
     router: RouterHandle,
@@ -231,6 +234,7 @@ impl Gateway {
             random: random.clone(),
             config: Arc::new(config),
             vault: Arc::new(installation.vault),
+            figures: Default::default(),
             told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -264,6 +268,7 @@ impl Gateway {
             refunds: Refunds::new(payments.clone()),
             hold,
             own_store,
+            metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
             payments,
             webhooks,
             router,
@@ -392,6 +397,11 @@ impl Gateway {
     /// The store and its directory; `None` when the store was handed over ([`Gateway::assemble`]).
     pub fn own_store(&self) -> Option<&OwnStore> {
         self.0.own_store.as_ref()
+    }
+
+    /// Figures for Prometheus.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// The hold after a restore, if there is one.
