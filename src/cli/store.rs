@@ -154,7 +154,8 @@ fn shown(word: &'static str) -> impl FnMut(Progress) {
     let mut last_part = 0;
     move |Progress { bytes, bytes_total }| {
         let part = bytes.saturating_mul(PROGRESS_PARTS).checked_div(bytes_total).unwrap_or(0);
-        if part > last_part {
+        // What takes a moment needs no progress.
+        if part > last_part && bytes_total >> 20 > 0 {
             last_part = part;
             output::note(&format!("{word} {} % of {} MiB", part * 100 / PROGRESS_PARTS, bytes_total >> 20));
         }
