@@ -11,7 +11,7 @@ use url::Url;
 use super::client::{Answer, Client, header};
 use super::context::{ConfigArguments, Context};
 use super::failure::Failure;
-use crate::config::Config;
+use crate::config::{Config, StorageConfig};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 100;
@@ -47,7 +47,12 @@ impl AdminArguments {
 
     /// The data directory that the flags and the configuration name.
     pub(super) fn data_directory(&self, context: &Context) -> Result<std::path::PathBuf, Failure> {
-        Ok(self.config(context)?.storage.dir)
+        Ok(self.storage(context)?.dir)
+    }
+
+    /// The same with all that the configuration says of the store.
+    pub(super) fn storage(&self, context: &Context) -> Result<StorageConfig, Failure> {
+        Ok(self.config(context)?.storage)
     }
 }
 
