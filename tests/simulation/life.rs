@@ -319,6 +319,7 @@ async fn trouble(world: Arc<World>, dice: Dice) {
             1 => {
                 world.note_disk_faults();
                 world.trace("the index is full");
+                world.index.set_unreadable_when_full(dice.chance(50));
                 world.index.set_full(true);
                 tokio::time::sleep(length).await;
                 world.index.set_full(false);
