@@ -215,12 +215,7 @@ fn restore_and_compare(backup: &Path, directory: &Path, until: Option<Until>, mo
     }
     let files = SimFiles::new();
     take_over(directory, &files).map_err(|error| error.to_string())?;
-    let options = EngineOptions { ballast_bytes: 0, growth: GrowthOptions::UNBOUNDED, ..SimStore::options() };
-    let clock = Clock::manual(Timestamp::default());
-    let random = tollgate::random::Random::seeded(moment.sequence);
-    let parts = Parts::open(Arc::new(files), &MemoryIndex::new(), &options, random, SegmentsBy::Committer, clock);
-    let parts = parts.map_err(|error| format!("it does not open: {error}"))?;
-    let rows = all_rows(&parts.view).map_err(|error| error.to_string())?;
+    let rows = open_beside(files).map_err(|error| format!("it does not open: {error}"))?;
     // Without a point to end at, a backup may have more than was there when it began; what it has is never older.
     let is_exact = restored.until_sequence == moment.sequence;
     let differs = moment.rows.iter().find(|(key, (revision, value))| match rows.get(*key) {
@@ -237,6 +232,28 @@ fn restore_and_compare(backup: &Path, directory: &Path, until: Option<Until>, mo
         }
         None => Ok(()),
     }
+}
+
+/// Without the index everything comes back from the base and the journal behind it.
+pub fn check_rebuilt(world: &World) {
+    let left = world.left();
+    match open_beside(world.files.clone()) {
+        Err(error) => world.violate(format!("the index could not be rebuilt in the end: {error}")),
+        Ok(rows) => {
+            let lost = left.iter().find(|(key, row)| rows.get(*key).is_none_or(|(revision, _)| *revision < row.0));
+            if let Some((key, _)) = lost {
+                world.violate(format!("row {} was lost when the index was rebuilt", String::from_utf8_lossy(key)));
+            }
+        }
+    }
+}
+
+/// All rows of the store on a disk, which is opened without an index.
+fn open_beside(files: SimFiles) -> Result<Rows, StoreError> {
+    let options = EngineOptions { ballast_bytes: 0, growth: GrowthOptions::UNBOUNDED, ..SimStore::options() };
+    let (clock, random) = (Clock::manual(Timestamp::default()), tollgate::random::Random::seeded(1));
+    let parts = Parts::open(Arc::new(files), &MemoryIndex::new(), &options, random, SegmentsBy::Committer, clock)?;
+    all_rows(&parts.view)
 }
 
 /// Copies a directory onto a simulated disk.

@@ -13,7 +13,7 @@ use tollgate::storage::Store;
 use tollgate::storage::files::Files;
 
 use crate::clients::{client, operator, perform, set_up, wake_all};
-use crate::growth::{LOW_SPACE_BYTES, back_up_once, check_audit, check_journal};
+use crate::growth::{LOW_SPACE_BYTES, Moment, back_up_once, check_audit, check_journal, check_rebuilt};
 use crate::model::{check_books, check_known, excuse_repetitions, unrest};
 use crate::provider::SimChannel;
 use crate::receiver::SimReceiver;
@@ -128,6 +128,9 @@ pub fn run(world: &Arc<World>) -> Outcome {
         }
         world.index.set_full(false);
         world.files.set_no_handles(false);
+    }
+    if world.violation().is_none() {
+        check_rebuilt(world);
     }
     outcome_of(world)
 }
@@ -388,5 +391,10 @@ async fn last_life(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice
             perform(world, gateway, index, Duration::from_secs(50)).await;
         }
     }
-    stop(world, gateway).await
+    let rows = store.moment();
+    let end = stop(world, gateway).await;
+    if let Ok(Moment { rows, .. }) = rows {
+        world.leave(rows);
+    }
+    end
 }

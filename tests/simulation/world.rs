@@ -15,7 +15,7 @@ use tollgate::storage::index::MemoryIndex;
 use tollgate::storage::sim_files::SimFiles;
 use tollgate::storage::whole_file::WholeFiles;
 
-use crate::growth::Moment;
+use crate::growth::{Moment, Rows};
 use crate::model::Model;
 use crate::provider::Ledger;
 use crate::receiver::Received;
@@ -100,6 +100,8 @@ pub struct World {
     pub dice: Dice,
     /// What the store held at some moments.
     pub moments: Mutex<VecDeque<Moment>>,
+    /// What it held when the last life ended.
+    left: Mutex<Rows>,
     calls: AtomicU64,
     /// Time of the last look, and calls since it was another.
     pace: Mutex<(u64, u64)>,
@@ -139,6 +141,7 @@ impl World {
             model: Mutex::default(),
             dice: Dice::new(seed, 1),
             moments: Mutex::default(),
+            left: Mutex::default(),
             calls: AtomicU64::new(0),
             pace: Mutex::default(),
             bases: AtomicU64::new(0),
@@ -302,6 +305,14 @@ impl World {
 
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    pub fn leave(&self, rows: Rows) {
+        *self.left.lock() = rows;
+    }
+
+    pub fn left(&self) -> Rows {
+        std::mem::take(&mut self.left.lock())
     }
 
     pub fn count_base(&self) {
