@@ -296,9 +296,17 @@ impl Slot {
         core.told.tell(&self.key, &self.body_hash, answer)
     }
 
-    /// Stores the answer of a request that is done. That there is one already is as good.
+    /// Stores the answer of a request that is done. That there is one already is as good. When the row that was found
+    /// had been kept long enough and is gone meanwhile, the answer takes its place all the same.
     async fn keep_sealed(&self, core: &Core, answer: &StoredAnswer) -> Result<(), GatewayError> {
         match commit_finish(core, self.sealed_answer(core, answer)?).await {
+            Err(StoreError::Precondition { .. }) if self.revision != ABSENT && core.store.get(&self.key)?.is_none() => {
+                let anew = Self { revision: ABSENT, ..self.clone() };
+                match commit_finish(core, anew.sealed_answer(core, answer)?).await {
+                    Ok(_) | Err(StoreError::Precondition { .. }) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            }
             Ok(_) | Err(StoreError::Precondition { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
