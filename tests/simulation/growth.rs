@@ -169,7 +169,7 @@ pub async fn back_up_once(store: Arc<SimStore>, dice: Dice) {
     let world = Arc::clone(store.world());
     tokio::time::sleep(Duration::from_millis(dice.between(500, 12_000))).await;
     world.step().await;
-    if store.is_over() || !world.files.list("").is_ok() {
+    if store.is_over() || world.files.list("").is_err() {
         return;
     }
     let Ok(before) = store.moment() else { return };

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use crate::life::{self, Outcome};
@@ -20,8 +20,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub fn run(seed: u64) -> Outcome {
     let patience = Duration::from_secs(crate::number("TOLLGATE_SIM_PATIENCE_S").unwrap_or(PATIENCE_S));
     let world = World::new(seed);
-    let (begun, thread_path) = channel();
-    let (done, ended) = channel::<()>();
+    let (begun, thread_path) = sync_channel(1);
+    let (done, ended) = sync_channel::<()>(1);
     let thread = std::thread::spawn({
         let world = Arc::clone(&world);
         move || {
