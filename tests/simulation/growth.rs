@@ -13,7 +13,7 @@ use tollgate::domain::ids::PaymentNo;
 use tollgate::domain::time::Timestamp;
 use tollgate::gateway::audit;
 use tollgate::gateway::idempotency::IdempotencyKey;
-use tollgate::storage::backup::{self, Manifest, Until};
+use tollgate::storage::backup::{self, Manifest, SourceState, Until};
 use tollgate::storage::engine::{EngineOptions, Parts, SegmentsBy};
 use tollgate::storage::files::{FileHandle, Files};
 use tollgate::storage::index::MemoryIndex;
@@ -325,7 +325,8 @@ impl SimStore {
                 }
             }),
         };
-        backup::write(&source, destination, Some(self.health().committed), Timestamp::default(), &mut |_| {})
+        let state = SourceState { committed: Some(self.health().committed), held_since: None };
+        backup::write(&source, destination, state, Timestamp::default(), &mut |_| {})
     }
 }
 

@@ -21,7 +21,7 @@ use crate::storage::{Batch, DISK_SPACE_IS_LOW, Store, StoreError};
 const HOUR: Duration = Duration::from_secs(3_600);
 const KEYS: usize = 300;
 
-type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn growing(age: Duration, bytes_max: u64) -> EngineOptions {
     let growth = GrowthOptions { base_bytes: 1, keep: KeepRule { age, bytes_max }, low_space_bytes: 0 };
@@ -29,12 +29,12 @@ fn growing(age: Duration, bytes_max: u64) -> EngineOptions {
 }
 
 /// Opens a machine that keeps nothing of the journal longer than it must.
-fn open(machine: &Machine, seed: u64) -> Result<Parts, StoreError> {
+pub(super) fn open(machine: &Machine, seed: u64) -> Result<Parts, StoreError> {
     machine.open_with(seed, &growing(Duration::ZERO, u64::MAX), &Clock::manual(START))
 }
 
 /// Overwrites all keys, deletes some, and appends to a stream.
-fn write(parts: &mut Parts, generation: u8) {
+pub(super) fn write(parts: &mut Parts, generation: u8) {
     for first in (0..KEYS).step_by(10) {
         let mut batches: Vec<Batch> =
             (first..first + 10).map(|key| put(&format!("key/{key:04}"), &[generation; 60])).collect();
@@ -55,7 +55,7 @@ fn seen(parts: &Parts) -> Contents {
 }
 
 /// A machine whose journal has lost its beginning to a base, and what is in it.
-fn with_base() -> (Machine, Contents) {
+pub(super) fn with_base() -> (Machine, Contents) {
     let machine = Machine::new();
     let mut parts = open(&machine, 1).unwrap();
     (1..4).for_each(|generation| write(&mut parts, generation));
@@ -362,12 +362,13 @@ fn a_store_whose_base_is_replaced_meanwhile_is_backed_up() {
     parts.keeper.turn(&mut || true).unwrap();
     let committed = parts.status.committed();
     let hold = parts.keeper.holds().hold();
+    let state = backup::SourceState { committed: Some(committed), held_since: None };
     let source = Hurried(machine.files.clone(), parking_lot::Mutex::new(parts));
     let directory = tempfile::tempdir().unwrap();
     let destination = directory.path().join("backup");
-    let written = backup::write(&source, &destination, Some(committed), START, &mut |_| {}).unwrap();
+    let written = backup::write(&source, &destination, state, START, &mut |_| {}).unwrap();
     assert!(written.first_sequence > committed, "the base was made after it was asked what is committed");
-    assert_eq!(backup::verify(&destination, &mut |_| {}).unwrap(), written);
+    assert_eq!(backup::verify(&destination, None, &mut |_| {}).unwrap().manifest, written);
     let bases = || machine.files.list(base::DIRECTORY).unwrap().len();
     assert!(bases() > 1, "they stay while they may be copied");
     drop(hold);
