@@ -100,7 +100,7 @@ fn after(setup: &str, directory: &Path, sandbox_url: &str) -> Command {
 }
 
 /// Starts it, and returns what it said instead.
-async fn refusal(command: Command) -> String {
+pub async fn refusal(command: Command) -> String {
     let mut process = Process::start(command, false);
     match process.find_line("\"ready\"") {
         Ok(_) => panic!("it was opened"),
