@@ -6,7 +6,7 @@ mod common;
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::admin::{audit, channels, erasures, hold, keys, merchants, sandbox, store};
+use crate::api::admin::{audit, channels, erasures, hold, keys, merchants, metrics, sandbox, store};
 use crate::api::{events, limits, open, payments, quotes, refunds, webhooks};
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
 
@@ -111,7 +111,7 @@ pub(crate) struct ReasonSchema {
         merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
         keys::create, keys::delete, channels::list, audit::list,
         erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
-        hold::read, hold::confirm, store::begin, store::read,
+        hold::read, hold::confirm, store::begin, store::read, metrics::read, metrics::read_short,
         sandbox::get, sandbox::put, sandbox::ledger,
         open::alive, open::ready, open::document,
     ),

@@ -14,6 +14,8 @@ use crate::gateway::error::GatewayError;
 
 /// The code of every success.
 pub(crate) const SUCCESS: &str = "SUCCESS";
+/// Prometheus' text format.
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A success. Serialised here only; the document describes it by this type too.
@@ -66,6 +68,11 @@ impl Answer {
     /// A whole JSON document without the envelope.
     pub(crate) fn document(body: Bytes) -> Self {
         Self { status: StatusCode::OK, body, content_type: JSON, replayed: false }
+    }
+
+    /// Figures for Prometheus.
+    pub(crate) fn metrics(text: String) -> Self {
+        Self { status: StatusCode::OK, body: Bytes::from(text), content_type: METRICS, replayed: false }
     }
 
     /// The answer as the gateway keeps it.

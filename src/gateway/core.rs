@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::gateway::error::GatewayError;
+use crate::gateway::metrics::Figures;
 use crate::gateway::told::ToldAnswers;
 use crate::random::Random;
 use crate::storage::Store;
@@ -26,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     /// Encrypts secrets at rest.
     pub(crate) vault: Arc<Vault>,
+    /// Makes figures for the operator.
+    pub(crate) figures: Figures,
     /// Answers that were given and are not stored yet.
     pub(crate) told: ToldAnswers,
     /// Work that goes on when its client hangs up; stopping waits for it.

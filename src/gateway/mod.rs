@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod installation;
 mod limit_snapshots;
 pub mod merchants;
+pub mod metrics;
 pub mod outside;
 pub mod page;
 pub(crate) mod patience;
@@ -59,6 +60,7 @@ use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
+use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
@@ -153,6 +155,7 @@ struct Inner {
     refunds: Refunds,
     hold: Hold,
     backups: Option<Backups>,
+    metrics: Metrics,
     webhooks: Webhooks,
     erasures: Erasures,
     router: RouterHandle,
@@ -227,6 +230,7 @@ impl Gateway {
             random: random.clone(),
             config: Arc::new(config),
             vault: Arc::new(installation.vault),
+            figures: Default::default(),
             told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -260,6 +264,7 @@ impl Gateway {
             refunds: Refunds::new(payments.clone()),
             hold,
             backups,
+            metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
             payments,
             webhooks,
             router,
@@ -383,6 +388,11 @@ impl Gateway {
     /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).
     pub fn backups(&self) -> Option<&Backups> {
         self.0.backups.as_ref()
+    }
+
+    /// Figures for Prometheus.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// The hold after a restore, if there is one.

@@ -47,11 +47,12 @@ impl Space {
             index_full: AtomicBool::new(false),
             ballast: Mutex::new(()),
         };
-        if !space.has_ballast() {
+        // No word about a first ballast: nobody was refused for want of it.
+        if let Err(error) = space.make_ballast() {
+            tracing::warn!(%error, ballast_bytes, "the disk has no room for the ballast: new work is refused");
             space.full.store(true, Ordering::Release);
-            if !space.restore() {
-                tracing::warn!("the disk has no room for the ballast: it counts as full, and new work is refused");
-            }
+            // Half a ballast would hold back the room that finishing needs.
+            let _ = space.files.remove(BALLAST);
         }
         space.look();
         space

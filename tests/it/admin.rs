@@ -28,6 +28,8 @@ async fn everything_needs_the_token() {
         ("PATCH", one.as_str()),
         ("DELETE", one.as_str()),
         ("GET", "/admin/v1/channels"),
+        ("GET", "/admin/v1/metrics"),
+        ("GET", "/metrics"),
         ("GET", "/admin/v1/sandbox/stripe"),
         ("PUT", "/admin/v1/sandbox/stripe"),
         ("GET", "/admin/v1/sandbox/stripe/ledger"),
@@ -338,5 +340,28 @@ async fn channels_show_how_they_do() {
     assert!(refused.body["reasons"].as_array().is_some_and(|reasons| !reasons.is_empty()), "{}", refused.text);
     let elsewhere = shop.pay("D-4", 900, json!({ "country": "US" })).await.expect(201, "SUCCESS");
     assert_eq!(elsewhere.data("channel"), "alipay");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_are_there_for_prometheus() {
+    let house = House::start().await;
+    let before = house.admin("GET", "/metrics", None).await;
+    assert_eq!((before.status, before.header("content-type")), (200, "text/plain; version=0.0.4; charset=utf-8"));
+    house.merchant("starter").await;
+    let after = house.admin("GET", "/admin/v1/metrics", None).await;
+    let value = |text: &str, name: &str| -> f64 {
+        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next()).unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+    };
+    for name in ["tollgate_store_committed_sequence", "tollgate_store_journal_written_bytes_total"] {
+        assert!(value(&after.text, name) > value(&before.text, name), "{name}");
+    }
+    assert_eq!(value(&after.text, "tollgate_store_disk_low"), 0.0);
+    assert!(value(&after.text, "tollgate_store_disk_free_bytes") > 0.0);
+    for line in after.text.lines().filter(|line| !line.starts_with('#')) {
+        assert!(line.starts_with("tollgate_"), "{line}");
+    }
+    house.admin("GET", "/metrics?x=1", None).await.expect(400, "INVALID_REQUEST");
     house.stop().await;
 }

@@ -21,12 +21,13 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 6] = [
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
     ("reqwest", &["channels", "delivery", "cli", "gateway/external_sandbox.rs"]),
     ("clap", &["cli", "main.rs"]),
+    ("prometheus", &["gateway/metrics.rs"]),
 ];
 
 /// What the domain does without: it decides, and nothing else.

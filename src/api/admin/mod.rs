@@ -7,6 +7,7 @@ pub(crate) mod erasures;
 pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod merchants;
+pub(crate) mod metrics;
 pub(crate) mod sandbox;
 pub(crate) mod store;
 
@@ -67,7 +68,7 @@ impl Handler for AdminHandler {
 
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();
-        let is_own = is_below(PREFIX, head.uri.path());
+        let is_own = is_below(PREFIX, head.uri.path()) || head.uri.path() == metrics::SHORT_PATH;
         let allowed =
             if is_own { self.access.check(&head).map(Some) } else { self.access.check_host(&head).map(|()| None) };
         let name = match allowed {
@@ -110,5 +111,6 @@ pub(crate) fn routes() -> Routes {
     let routes = erasures::add_routes(routes);
     let routes = hold::add_routes(routes);
     let routes = store::add_routes(routes);
+    let routes = metrics::add_routes(routes);
     sandbox::add_routes(routes)
 }

@@ -7,6 +7,7 @@ use utoipa::openapi::response::Response;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, Object, OpenApi, Ref, RefOr, Required, Type};
 
+use crate::api::admin::metrics::SHORT_PATH;
 use crate::api::codes::Code;
 use crate::api::idempotency::{IDEMPOTENCY_KEY_NAME, KEY_LEN_MAX};
 
@@ -39,7 +40,7 @@ enum Audience {
 fn audience(path: &str) -> Audience {
     match path {
         path if path.starts_with("/api/v1/") => Audience::Merchant,
-        path if path.starts_with("/admin/v1/") => Audience::Operator,
+        path if path.starts_with("/admin/v1/") || path == SHORT_PATH => Audience::Operator,
         _ => Audience::Anybody,
     }
 }

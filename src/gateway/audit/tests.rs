@@ -23,6 +23,7 @@ fn core() -> Core {
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
+        figures: Default::default(),
         told: Default::default(),
     }
 }

@@ -35,6 +35,7 @@ fn core(customer_data_days: u64) -> Core {
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
+        figures: Default::default(),
         told: Default::default(),
     }
 }

@@ -78,6 +78,7 @@ impl Bench {
             random: random.clone(),
             config: Arc::new(Config::embedded().unwrap()),
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
+            figures: Default::default(),
             told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),

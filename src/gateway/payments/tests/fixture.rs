@@ -280,6 +280,7 @@ impl Fixture {
             random: random.clone(),
             config: Arc::new(config),
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
+            figures: Default::default(),
             told: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),

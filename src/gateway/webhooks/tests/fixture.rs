@@ -241,6 +241,7 @@ pub(super) fn core(store: Arc<dyn Store>, clock: &Clock, webhook: WebhookConfig)
         random: random.clone(),
         config: Arc::new(config),
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
+        figures: Default::default(),
         told: Default::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
