@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use tollgate::storage::reached::REACHED;
 
 use crate::house::{Left, Verdict, Written, judge};
 
@@ -83,7 +85,9 @@ fn try_all(written: &Written) -> BTreeMap<String, Vec<String>> {
     let mut losses: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let files = written.files();
     let last_segment = files.iter().rfind(|path| path.extension().is_some_and(|is| is == "seg")).cloned();
-    for path in &files {
+    // A power cut leaves nothing else in another state than a kill does.
+    let is_wanted = |path: &&PathBuf| !written.is_end_unknown || path.starts_with("journal") || path.ends_with(REACHED);
+    for path in files.iter().filter(is_wanted) {
         let bytes = fs::read(written.directory.path().join(path)).unwrap();
         let name = path.display().to_string();
         let is_last_segment = Some(path) == last_segment.as_ref();

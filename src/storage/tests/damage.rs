@@ -107,10 +107,10 @@ fn damage_in_the_last_frame_is_a_torn_tail_when_nothing_says_that_it_was_durable
 #[test]
 fn an_end_that_was_cut_off_between_two_frames_is_missed() {
     let intact = offsets(&written(false));
-    for frame in 0..FRAMES {
+    for (frame, offset) in intact.iter().take(FRAMES).enumerate() {
         let cut = || {
             let machine = written(false);
-            machine.files.open(&segments::path_of(1)).unwrap().set_length(intact[frame] as u64).unwrap();
+            machine.files.open(&segments::path_of(1)).unwrap().set_length(*offset as u64).unwrap();
             machine
         };
         let machine = cut();
