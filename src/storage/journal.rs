@@ -3,6 +3,7 @@
 use crate::domain::time::Timestamp;
 use crate::storage::files::{FileHandle, Shortage};
 use crate::storage::frame::{FrameBuilder, Place, stored_bytes};
+use crate::storage::reached::ReachedFile;
 use crate::storage::segments::{NoSegment, SEGMENT_HEADER_BYTES, Segment, SegmentSupply};
 
 /// Where the journal ends.
@@ -31,6 +32,7 @@ pub struct Journal {
     /// The segment being written. Each opening starts a new one, when there is something to write.
     current: Option<Current>,
     end: JournalEnd,
+    reached: ReachedFile,
     failed: Option<String>,
     written_bytes: u64,
     written_frames: u64,
@@ -44,9 +46,9 @@ struct Current {
 }
 
 impl Journal {
-    /// A journal that goes on after `end`.
-    pub fn new(supply: SegmentSupply, end: JournalEnd) -> Self {
-        Self { supply, current: None, end, failed: None, written_bytes: 0, written_frames: 0 }
+    /// A journal that goes on after `end` and notes in `reached` how far it is.
+    pub fn new(supply: SegmentSupply, end: JournalEnd, reached: ReachedFile) -> Self {
+        Self { supply, current: None, end, reached, failed: None, written_bytes: 0, written_frames: 0 }
     }
 
     /// Most bytes that a frame can have, header and padding included.
@@ -80,6 +82,7 @@ impl Journal {
         let (bytes, checksum) = frame.finish(Place { first_sequence, previous: self.end.last_checksum, seed }, at);
         self.write(offset, bytes)?;
         self.end = JournalEnd { last_sequence: self.end.last_sequence + count, last_checksum: checksum, sealed: false };
+        self.reached.advance(self.end.last_sequence);
         Ok(())
     }
 
@@ -98,6 +101,7 @@ impl Journal {
             frame.seal(Place { first_sequence: sequence, previous: self.end.last_checksum, seed }, at);
         self.write(offset, bytes)?;
         self.end = JournalEnd { last_sequence: sequence, last_checksum: checksum, sealed: true };
+        self.reached.advance(sequence);
         if let Some(current) = self.current.take() {
             let cut = current.handle.set_length(current.offset).and_then(|()| current.handle.sync_data());
             cut.map_err(|error| self.fail(format!("cutting off a sealed journal segment: {error}")))?;
@@ -123,6 +127,7 @@ impl Journal {
             Err(NoSegment::Short(shortage)) => return Err(AppendError::Short(shortage)),
             Err(NoSegment::Failed(reason)) => return Err(self.fail(reason)),
         };
+        self.reached.begin_segment(first_sequence);
         let offset = SEGMENT_HEADER_BYTES as u64;
         let length = offset + self.supply.frame_bytes_max() as u64;
         self.current = Some(Current { handle, seed, offset, length });
