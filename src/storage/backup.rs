@@ -237,7 +237,7 @@ impl Walk {
                 return Err(damaged(path, offset, "the frame's payload can't be read"));
             }
             let sealed = frame.kind == Kind::Seal;
-            self.end = JournalEnd { last_sequence, last_checksum: frame.checksum, sealed };
+            self.end = JournalEnd { last_sequence, last_checksum: frame.checksum, sealed, at: frame.at };
             self.time = frame.at.unwrap_or(self.time);
             self.has_begun = true;
             offset += frame.stored_bytes();

@@ -305,6 +305,8 @@ impl Inner {
             first_sent_at: refund.created_at,
             sent_by: refund.unanswered_at.unwrap_or(refund.created_at).max(self.started_at),
             settling: self.settling(&attempt.channel),
+            is_first,
+            set_back: self.core.clock_guard.set_back_since(&self.core.clock, refund.created_at),
             now: if is_first { refund.created_at } else { self.core.clock.now() },
         };
         let answer = channel.refund(&request).await;
