@@ -280,6 +280,7 @@ low_space_bytes = 0
 base_bytes = 1
 journal_keep_hours = 0
 journal_keep_bytes = 1
+clock_back_max_s = 300
 [auth]
 timestamp_past_s = 1
 timestamp_future_s = 1
