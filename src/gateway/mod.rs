@@ -16,6 +16,7 @@ pub mod command;
 pub(crate) mod core;
 pub mod erasures;
 pub mod error;
+pub mod exports;
 pub mod idempotency;
 pub mod installation;
 mod limit_snapshots;
@@ -30,6 +31,7 @@ mod retention;
 mod routing;
 pub mod sandbox;
 mod stopping;
+pub mod store;
 pub(crate) mod told;
 pub mod view;
 pub mod webhooks;
@@ -59,6 +61,7 @@ use crate::gateway::clock_check::{BEHIND_UNNOTED, ClockGuard, ClockIsBehind, che
 use crate::gateway::core::Core;
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
+use crate::gateway::exports::ExportView;
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
@@ -68,6 +71,7 @@ use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::stopping::Stopping;
+use crate::gateway::store::{OwnStore, StoreView};
 use crate::gateway::view::{ChannelView, LimitsView};
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
@@ -149,7 +153,7 @@ pub struct Gateway(Arc<Inner>);
 #[derive(Default)]
 struct Own {
     sandbox: Option<SandboxControl>,
-    backups: Option<Backups>,
+    store: Option<OwnStore>,
     held: Option<HeldFile>,
     /// When the last change in the store was made.
     last_written_at: Option<Timestamp>,
@@ -162,7 +166,7 @@ struct Inner {
     payments: Payments,
     refunds: Refunds,
     hold: Hold,
-    backups: Option<Backups>,
+    own_store: Option<OwnStore>,
     metrics: Metrics,
     webhooks: Webhooks,
     erasures: Erasures,
@@ -189,7 +193,7 @@ impl Gateway {
         let Environment { clock, random, variable } = environment;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
         let last_written_at = engine.last_written_at();
-        let backups = Backups::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
+        let own_store = OwnStore::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
         let held = HeldFile::of(&config.storage.dir);
         let store: Arc<dyn Store> = engine;
         // Said before what else does not fit: which channels there are follows from the mode.
@@ -208,7 +212,7 @@ impl Gateway {
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own = Own { sandbox, backups: Some(backups), held: Some(held), last_written_at };
+        let own = Own { sandbox, store: Some(own_store), held: Some(held), last_written_at };
         let gateway = Self::put_together(config, clock, random, outside, own).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;
@@ -233,7 +237,7 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, backups, held, last_written_at } = own;
+        let Own { sandbox, store: own_store, held, last_written_at } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
@@ -277,7 +281,7 @@ impl Gateway {
             erasures: Erasures::new(core.clone()),
             refunds: Refunds::new(payments.clone()),
             hold,
-            backups,
+            own_store,
             metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
             payments,
             webhooks,
@@ -416,7 +420,12 @@ impl Gateway {
 
     /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).
     pub fn backups(&self) -> Option<&Backups> {
-        self.0.backups.as_ref()
+        self.0.own_store.as_ref().map(OwnStore::backups)
+    }
+
+    /// The store and its directory; `None` when the store was handed over ([`Gateway::assemble`]).
+    pub fn own_store(&self) -> Option<&OwnStore> {
+        self.0.own_store.as_ref()
     }
 
     /// Figures for Prometheus.
@@ -469,6 +478,26 @@ impl Gateway {
         let view = backups.begin(destination)?;
         audit::record(&self.0.core, by, &Change::new("store.backup", destination)).await?;
         Ok(view)
+    }
+
+    /// Begins an export of the running store into a file of this machine.
+    ///
+    /// # Errors
+    /// As for [`Gateway::begin_backup`].
+    pub async fn begin_export(&self, by: &Operator, destination: &str) -> Result<ExportView, GatewayError> {
+        let own_store = self.own_store().ok_or(GatewayError::NotFound("directory to export"))?;
+        let view = own_store.exports().begin(destination)?;
+        audit::record(&self.0.core, by, &Change::new("store.export", destination)).await?;
+        Ok(view)
+    }
+
+    /// How the store and its directory stand.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`] when the store has no directory, [`GatewayError::Internal`] when that can't be read.
+    pub async fn store_view(&self) -> Result<StoreView, GatewayError> {
+        let own_store = self.own_store().ok_or(GatewayError::NotFound("directory of the store"))?;
+        own_store.view(self.0.hold.view().held).await
     }
 
     /// How the store is doing.

@@ -47,7 +47,9 @@ async fn a_clock_that_is_set_back_makes_no_key_younger() {
     let clock = Clock::virtual_from(START);
     let house = Fixture::over(std::sync::Arc::<UnsteadyStore>::default(), &clock, |_| {}).await;
     house.core.clock_guard.is_believed(&clock);
-    house.stripe.set(|script| (script.charge, script.refund) = (unknown(), RefundState::Unknown { reason: String::new() }));
+    house
+        .stripe
+        .set(|script| (script.charge, script.refund) = (unknown(), RefundState::Unknown { reason: String::new() }));
     let (status, _) = told(&house.pay("O-1").await.unwrap());
     assert_eq!(status, 202);
     clock.set_back(30 * hour);
