@@ -344,8 +344,8 @@ impl Engine {
         self.last_written_at
     }
 
-    /// Until the answer is dropped no segment leaves the journal, such as while they are copied. Waits while one is
-    /// leaving.
+    /// Until the answer is dropped no segment leaves the journal and no base goes, such as while they are copied. Waits
+    /// while one is leaving.
     pub fn hold_journal(&self) -> JournalHold {
         self.holds.hold()
     }

@@ -69,6 +69,10 @@ pub fn retire(
         if is_young && bytes <= rule.bytes_max {
             break;
         }
+        // A segment without a frame does not say how the one before it ended.
+        if !has_frame(files, segment.last + 1)? {
+            break;
+        }
         let path = segments::path_of(segment.first);
         if let Some(archive) = archive {
             copy(files, &**archive, &path)?;
@@ -80,6 +84,13 @@ pub fn retire(
         tracing::info!(file = path, archived = archive.is_some(), "a segment has left the journal");
     }
     Ok(retired)
+}
+
+/// Whether a frame has been begun in a segment.
+fn has_frame(files: &dyn Files, first: u64) -> io::Result<bool> {
+    let mut header = [0; HEADER_BYTES];
+    let count = files.open(&segments::path_of(first))?.read_at(SEGMENT_HEADER_BYTES as u64, &mut header)?;
+    Ok(header[..count].iter().any(|byte| *byte != 0))
 }
 
 /// When the last change of a segment was made at the latest: the frame behind it says, or else the base was made later.
