@@ -15,6 +15,8 @@ pub struct JournalEnd {
     pub last_checksum: u64,
     /// Whether the last frame is a seal.
     pub sealed: bool,
+    /// When the last frame was written, if it says so.
+    pub at: Option<Timestamp>,
 }
 
 /// Why a frame was not made durable.
@@ -81,7 +83,8 @@ impl Journal {
         let (seed, offset) = self.place(frame.stored_bytes(), first_sequence)?;
         let (bytes, checksum) = frame.finish(Place { first_sequence, previous: self.end.last_checksum, seed }, at);
         self.write(offset, bytes)?;
-        self.end = JournalEnd { last_sequence: self.end.last_sequence + count, last_checksum: checksum, sealed: false };
+        let last_sequence = self.end.last_sequence + count;
+        self.end = JournalEnd { last_sequence, last_checksum: checksum, sealed: false, at: Some(at) };
         self.reached.advance(self.end.last_sequence);
         Ok(())
     }
@@ -100,7 +103,7 @@ impl Journal {
         let (bytes, checksum) =
             frame.seal(Place { first_sequence: sequence, previous: self.end.last_checksum, seed }, at);
         self.write(offset, bytes)?;
-        self.end = JournalEnd { last_sequence: sequence, last_checksum: checksum, sealed: true };
+        self.end = JournalEnd { last_sequence: sequence, last_checksum: checksum, sealed: true, at: Some(at) };
         self.reached.advance(sequence);
         if let Some(current) = self.current.take() {
             let cut = current.handle.set_length(current.offset).and_then(|()| current.handle.sync_data());

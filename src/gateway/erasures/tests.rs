@@ -37,6 +37,7 @@ fn core(customer_data_days: u64) -> Core {
         stopping: CancellationToken::new(),
         figures: Default::default(),
         told: Default::default(),
+        clock_guard: Default::default(),
     }
 }
 
@@ -221,6 +222,23 @@ async fn data_expires_when_a_payment_has_not_changed_for_so_long() {
     assert_eq!(rows_about_ann(&core).len(), 3, "the one of 28 days ago has come of age");
     let verified = audit::verify(core.store.as_ref(), None).unwrap().unwrap();
     assert_eq!(verified.number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_weeks_ahead_for_a_while_erases_nothing() {
+    let core = core(30);
+    put(&core, &payment("m_1", 1, PaymentStatus::Success, START.minus(DAY * 20))).await;
+    let erasures = Erasures::new(core.clone());
+    erasures.start();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(core.clock_guard.is_believed(&core.clock), "as whoever else deletes asks now and then");
+    core.clock.set_forward(DAY * 21);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    core.clock.set_back(DAY * 21);
+    tokio::time::sleep(DAY * 9).await;
+    assert_eq!(rows_about_ann(&core).len(), 1);
+    tokio::time::sleep(DAY * 2).await;
+    assert_eq!(rows_about_ann(&core).len(), 0, "but in its time");
 }
 
 #[tokio::test(start_paused = true)]

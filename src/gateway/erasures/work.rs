@@ -23,6 +23,8 @@ use crate::storage::{Batch, Row, Scan, StoreError, keys, prefix_end};
 const FIRST_EXPIRY: Duration = Duration::from_secs(600);
 /// From one such look to the next.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(86_400);
+/// To the next such look when the clock was not to be believed.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(3_600);
 /// After an erasure that did not come to its end.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Rows read at once.
@@ -45,11 +47,17 @@ pub(super) async fn run(erasures: &Erasures) {
         };
         // Whichever comes first; a wake before this is remembered.
         let _ = tokio::time::timeout(wait, erasures.0.wake.notified()).await;
-        if core.clock.monotonic() >= expiry_at {
+        if core.clock.monotonic() < expiry_at {
+            continue;
+        }
+        if core.clock_guard.is_believed(&core.clock) {
             expiry_at = core.clock.monotonic().plus(EXPIRY_INTERVAL);
             if let Err(error) = expire(erasures, &unreadable).await {
                 tracing::warn!(%error, "old customers' data was not looked for; tried again in a day");
             }
+        } else {
+            expiry_at = core.clock.monotonic().plus(DOUBT_INTERVAL);
+            tracing::debug!("old customers' data is not looked for while the clock is not to be believed");
         }
     }
 }

@@ -338,7 +338,8 @@ pub async fn rotate_offline(
     random: Random,
     by: &Operator,
 ) -> Result<KeyRotationView, OpenError> {
-    let engine = open_store(&config, clock.clone()).await?;
+    // Not with a clock that is behind either: what it writes would hide that from the next start.
+    let (engine, _) = open_store(&config, clock.clone()).await?;
     let store: Arc<dyn Store> = engine;
     let rotated = rotate_store(Arc::clone(&store), config, clock, random, by).await;
     let closed = DiskWork::Threads.run(move || store.close()).await;
@@ -366,6 +367,7 @@ async fn rotate_store(
         vault: Arc::new(installation.vault),
         figures: Default::default(),
         told: Default::default(),
+        clock_guard: Default::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
     };

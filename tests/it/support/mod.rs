@@ -62,11 +62,19 @@ impl House {
 
     /// Opens a gateway without listeners, or does not.
     pub async fn open(data_directory: &Path, change: impl FnOnce(&mut Config)) -> Result<Gateway, OpenError> {
+        Self::open_by(Clock::system(), data_directory, change).await
+    }
+
+    /// The same with another clock.
+    pub async fn open_by(
+        clock: Clock,
+        data_directory: &Path,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Gateway, OpenError> {
         let mut config = quick_config();
         change(&mut config);
         config.storage.dir = data_directory.to_owned();
-        let environment =
-            Environment { clock: Clock::system(), random: Random::from_os(), variable: Box::new(|_| None) };
+        let environment = Environment { clock, random: Random::from_os(), variable: Box::new(|_| None) };
         Gateway::open(config, environment).await
     }
 
