@@ -1,7 +1,8 @@
 //! Stores that earlier programs have written, kept as they were: every one of them must open, from its index and without it.
 //!
 //! When the store's format goes up, make the next fixture and keep the others as long as their format is read:
-//! `TOLLGATE_MAKE_FIXTURE=1 cargo test --test it fixture::`. That writes tests/fixtures/store-v<format>/.
+//! `TOLLGATE_MAKE_FIXTURE=store-v<format> cargo test --test it fixture::`. That writes a directory of this name in
+//! tests/fixtures. Nothing here depends on the day: what opens a fixture believes that it is when the fixture was made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tollgate::clock::Clock;
 use tollgate::config::Config;
+use tollgate::domain::time::Timestamp;
 use tollgate::storage::engine::Engine;
 use tollgate::storage::export::ExportReader;
-use tollgate::storage::format::FORMAT;
 use tollgate::storage::{Scan, Store};
 
 use crate::support::{Client, House, Key, Receiver, eventually, quick_config};
@@ -85,6 +86,7 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
         answers.push(json!({ "path": path, "data": shop.get(&path).await.expect(200, "SUCCESS").body["data"] }));
     }
     let story = json!({
+        "made_at": house.gateway.clock().now().rfc3339(),
         "merchant_id": shop.merchant_id,
         "key": { "id": shop.key.id, "secret": shop.key.secret },
         "answers": answers,
@@ -106,11 +108,17 @@ fn says(found: &Value, expected: &Value) -> bool {
     }
 }
 
+/// A clock that stands where the story's ends, and runs.
+fn clock_of(story: &Value) -> Clock {
+    Clock::virtual_from(Timestamp::parse_rfc3339(story["made_at"].as_str().unwrap()).unwrap())
+}
+
 async fn check(directory: tempfile::TempDir, story: &Value) -> tempfile::TempDir {
-    let house = House::start_in(directory, small).await;
+    let clock = clock_of(story);
+    let house = House::start_at(directory, clock.clone(), small).await;
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let key = Key { id: text(&story["key"]["id"]), secret: text(&story["key"]["secret"]) };
-    let shop = Client::new(&house.url, key, story["merchant_id"].as_str().unwrap());
+    let shop = Client::with_clock(&house.url, key, story["merchant_id"].as_str().unwrap(), clock);
     for answer in story["answers"].as_array().unwrap() {
         let path = answer["path"].as_str().unwrap();
         let found = shop.get(path).await.expect(200, "SUCCESS");
@@ -123,11 +131,11 @@ async fn check(directory: tempfile::TempDir, story: &Value) -> tempfile::TempDir
 }
 
 /// The rows of the store in a directory are those of its export.
-fn check_export(data: &Path, export: &Path) {
+fn check_export(data: &Path, export: &Path, clock: Clock) {
     let mut config = quick_config();
     small(&mut config);
     config.storage.dir = data.to_owned();
-    let engine = Engine::open_dir(&config.storage).unwrap();
+    let engine = Engine::open_dir_by(&config.storage, clock).unwrap();
     let mut reader = ExportReader::open(export).unwrap();
     let rows = engine.scan(&Scan { start: Vec::new(), end: None, limit: 10_000, reverse: false }).unwrap();
     for row in rows {
@@ -150,13 +158,13 @@ async fn the_next_fixture_can_be_made() {
     fs::write(&export, exported.unwrap().1).unwrap();
     engine.close().unwrap();
     drop(engine);
-    if std::env::var_os("TOLLGATE_MAKE_FIXTURE").is_some() {
-        let target = fixtures().join(format!("store-v{FORMAT}"));
+    if let Some(name) = std::env::var_os("TOLLGATE_MAKE_FIXTURE") {
+        let target = fixtures().join(name);
         copy(&data, &target.join("data"));
         fs::copy(&export, target.join("export.tgx")).unwrap();
         fs::write(target.join("story.json"), serde_json::to_vec_pretty(&story).unwrap()).unwrap();
     }
-    check_export(&data, &export);
+    check_export(&data, &export, clock_of(&story));
     check(directory, &story).await;
 }
 
@@ -165,7 +173,7 @@ async fn stores_of_earlier_programs_open() {
     let mut formats = 0;
     for entry in fs::read_dir(fixtures()).unwrap() {
         let fixture = entry.unwrap().path();
-        let story = serde_json::from_slice(&fs::read(fixture.join("story.json")).unwrap()).unwrap();
+        let story: Value = serde_json::from_slice(&fs::read(fixture.join("story.json")).unwrap()).unwrap();
         for has_index in [true, false] {
             let directory = tempfile::tempdir().unwrap();
             let data = directory.path().join("data");
@@ -173,7 +181,7 @@ async fn stores_of_earlier_programs_open() {
             if !has_index {
                 fs::remove_dir_all(data.join("index")).unwrap();
             }
-            check_export(&data, &fixture.join("export.tgx"));
+            check_export(&data, &fixture.join("export.tgx"), clock_of(&story));
             check(directory, &story).await;
         }
         formats += 1;

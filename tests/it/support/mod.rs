@@ -62,17 +62,29 @@ impl House {
 
     /// Opens a gateway without listeners, or does not.
     pub async fn open(data_directory: &Path, change: impl FnOnce(&mut Config)) -> Result<Gateway, OpenError> {
+        Self::open_at(data_directory, Clock::system(), change).await
+    }
+
+    async fn open_at(
+        data_directory: &Path,
+        clock: Clock,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Gateway, OpenError> {
         let mut config = quick_config();
         change(&mut config);
         config.storage.dir = data_directory.to_owned();
-        let environment =
-            Environment { clock: Clock::system(), random: Random::from_os(), variable: Box::new(|_| None) };
+        let environment = Environment { clock, random: Random::from_os(), variable: Box::new(|_| None) };
         Gateway::open(config, environment).await
     }
 
     /// Starts on a directory that an earlier gateway has left.
     pub async fn start_in(directory: TempDir, change: impl FnOnce(&mut Config)) -> Self {
-        let gateway = Self::open(&directory.path().join("data"), change).await.unwrap();
+        Self::start_at(directory, Clock::system(), change).await
+    }
+
+    /// The same, at another time than now.
+    pub async fn start_at(directory: TempDir, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
+        let gateway = Self::open_at(&directory.path().join("data"), clock, change).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -110,7 +122,7 @@ impl House {
             id: data["key"]["id"].as_str().unwrap().to_owned(),
             secret: data["key"]["secret"].as_str().unwrap().to_owned(),
         };
-        Client::new(&self.url, key, data["merchant_id"].as_str().unwrap())
+        Client::with_clock(&self.url, key, data["merchant_id"].as_str().unwrap(), self.gateway.clock().clone())
     }
 
     /// One request of the operator.
