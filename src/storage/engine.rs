@@ -155,7 +155,7 @@ impl Parts {
                 .map_err(|error| io_error("starting a thread", &error))?,
         };
         let status = Arc::new(Status::new(recovered.end.last_sequence));
-        let journal = Journal::new(supply, recovered.end);
+        let journal = Journal::new(supply, recovered.end).with_segment_age_max(options.growth.keep.period());
         let view = recovered.view;
         let committer =
             Committer::new(journal, Arc::clone(&view), Arc::clone(&status), options.group_bytes_max, clock.clone());
