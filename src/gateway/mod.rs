@@ -436,10 +436,14 @@ impl Gateway {
     /// [`GatewayError::NotFound`] when the store has no directory, [`GatewayError::InvalidState`] while another one is made,
     /// [`GatewayError::InvalidRequest`] for a destination that can't be used.
     pub async fn begin_backup(&self, by: &Operator, destination: &str) -> Result<BackupView, GatewayError> {
-        let backups = self.backups().ok_or(GatewayError::NotFound("directory to back up"))?;
-        let view = backups.begin(destination)?;
-        audit::record(&self.0.core, by, &Change::new("store.backup", destination)).await?;
-        Ok(view)
+        let reserved = self.backups().ok_or(GatewayError::NotFound("directory to back up"))?.reserve(destination)?;
+        let (core, by, change) = (self.0.core.clone(), by.clone(), Change::new("store.backup", destination));
+        let work = async move {
+            // Before it begins: no backup without its entry.
+            audit::record(&core, &by, &change).await?;
+            Ok(reserved.begin())
+        };
+        self.0.core.carry(work).await
     }
 
     /// How the store is doing.
