@@ -15,7 +15,7 @@ use tollgate::storage::engine::Engine;
 use tollgate::storage::export::ExportReader;
 use tollgate::storage::{Scan, Store};
 
-use crate::support::{Client, House, Key, Receiver, eventually, quick_config};
+use crate::support::{Client, House, Key, Receiver, eventually, make_base, quick_config};
 
 const PAYMENTS: &str = "/api/v1/payments";
 const NOTIFICATIONS: &str = "/api/v1/webhooks/notifications";
@@ -48,6 +48,11 @@ fn small(config: &mut Config) {
     config.storage.group_bytes_max = 256 * 1024;
 }
 
+/// A payment whose customer is erased.
+fn to_erase() -> Value {
+    json!({ "order_no": "O-4", "amount": 400, "currency": "USD", "customer_email": "bob@example.com", "description": "for Bob" })
+}
+
 /// Makes a store with a record of each kind that is in a state that no start changes, and answers how it is read.
 async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     let house = House::start_in(directory, small).await;
@@ -65,6 +70,8 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     shop.post_with_key(&refunds, json!({ "amount": 300 }), "k-2").await.expect(201, "SUCCESS");
     let taken = format!("{NOTIFICATIONS}?status=success");
     eventually("the webhooks", || async { (shop.get(&taken).await.items().len() == 3).then_some(()) }).await;
+    let erased = shop.post_with_key(PAYMENTS, to_erase(), "k-3").await.expect(201, "SUCCESS");
+    eventually("its webhook", || async { (shop.get(&taken).await.items().len() == 4).then_some(()) }).await;
     receiver.answer(400);
     let refused = shop.pay("O-3", 500, json!({})).await.expect(201, "SUCCESS");
     let given_up = format!("{NOTIFICATIONS}?status=failed");
@@ -72,13 +79,38 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     let all = NOTIFICATIONS.to_owned();
     let is_over = |item: &Value| item["status"] == "success" || item["status"] == "failed";
     eventually("their ends", || async { shop.get(&all).await.items().iter().all(is_over).then_some(()) }).await;
+    // Behind a base, and with what an operator does.
+    let directory = house.stop().await;
+    let house = House::start_in(directory, small).await;
+    let one = format!("/admin/v1/merchants/{}", shop.merchant_id);
+    let key = house.admin("POST", &format!("{one}/keys"), None).await.expect(201, "SUCCESS");
+    house.admin("DELETE", &format!("{one}/keys/{}", key.data("id")), None).await.expect(200, "SUCCESS");
+    let directory = house.stop().await;
+    make_base(&directory.path().join("data"), Clock::system());
+    let house = House::start_in(directory, small).await;
+    let shop = shop.at(&house.url);
+    let erase = format!("{one}/payments/{}/erase", erased.data("payment_no"));
+    let erasure = house.admin("POST", &erase, None).await.expect(202, "SUCCESS");
+    let erasure = format!("/admin/v1/erasures/{}", erasure.data("erasure_id"));
+    eventually("the erasure", || async {
+        (house.admin("GET", &erasure, None).await.data("status") == "done").then_some(())
+    })
+    .await;
+    let mut administration = Vec::new();
+    for path in [&one, &erasure, "/admin/v1/audit"] {
+        let answer = house.admin("GET", path, None).await.expect(200, "SUCCESS");
+        administration.push(json!({ "path": path, "data": answer.body["data"] }));
+    }
+
     let mut paths = vec![
         PAYMENTS.to_owned(),
         "/api/v1/events".to_owned(),
         NOTIFICATIONS.to_owned(),
         format!("/api/v1/webhooks/endpoints/{}", endpoint.data("id")),
     ];
-    for number in [paid.data("payment_no"), declined.data("payment_no"), refused.data("payment_no")] {
+    for number in
+        [paid.data("payment_no"), declined.data("payment_no"), refused.data("payment_no"), erased.data("payment_no")]
+    {
         paths.extend(["", "/routing", "/refunds"].map(|path| format!("{PAYMENTS}/{number}{path}")));
     }
     let mut answers = Vec::new();
@@ -90,6 +122,7 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
         "merchant_id": shop.merchant_id,
         "key": { "id": shop.key.id, "secret": shop.key.secret },
         "answers": answers,
+        "administration": administration,
         "repeated": { "body": body, "key": "k-1", "text": paid.text },
     });
     (house.stop().await, story)
@@ -123,6 +156,20 @@ async fn check(directory: tempfile::TempDir, story: &Value) -> tempfile::TempDir
         let path = answer["path"].as_str().unwrap();
         let found = shop.get(path).await.expect(200, "SUCCESS");
         assert!(says(&found.body["data"], &answer["data"]), "{path}: {}\n{}", answer["data"], found.text);
+    }
+    // Fixtures made before there were these have none.
+    let administration = story["administration"].as_array().cloned().unwrap_or_default();
+    for answer in &administration {
+        let path = answer["path"].as_str().unwrap();
+        let found = house.admin("GET", path, None).await.expect(200, "SUCCESS");
+        assert!(says(&found.body["data"], &answer["data"]), "{path}: {}\n{}", answer["data"], found.text);
+    }
+    if let Some(chain) = administration.iter().map(|answer| &answer["data"]["chain"]).find(|chain| chain.is_object()) {
+        let verify = format!("/admin/v1/audit?verify=true&anchor={}:{}", chain["number"], text(&chain["hash"]));
+        let verified = house.admin("GET", &verify, None).await.expect(200, "SUCCESS");
+        assert_eq!(verified.body["data"]["chain"]["intact"], true, "{}", verified.text);
+        let erased = shop.post_with_key(PAYMENTS, to_erase(), "k-3").await.expect(201, "SUCCESS");
+        assert_eq!((erased.header("idempotent-replayed"), &erased.body["data"]["description"]), ("true", &Value::Null));
     }
     let repeated = &story["repeated"];
     let again = shop.post_with_key(PAYMENTS, repeated["body"].clone(), repeated["key"].as_str().unwrap()).await;

@@ -1,10 +1,12 @@
 //! A whole gateway on free ports and a temporary directory, clients that sign, and a receiver that can be scripted.
 
 mod client;
+mod logs;
 mod receiver;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -15,9 +17,14 @@ use tollgate::clock::Clock;
 use tollgate::config::Config;
 use tollgate::gateway::{Environment, Gateway, OpenError};
 use tollgate::random::Random;
-use tollgate::storage::engine::Engine;
+use tollgate::storage::engine::{Engine, EngineOptions, Parts, SegmentsBy};
+use tollgate::storage::files::DiskFiles;
+use tollgate::storage::keeper::GrowthOptions;
+use tollgate::storage::retirement::KeepRule;
+use tollgate::storage::sled_index::SledHome;
 
 pub use client::{Answer, Client, Key, http_client, nonce, unix_s};
+pub use logs::LogBook;
 pub use receiver::{Delivery, Receiver};
 
 /// A running gateway.
@@ -173,6 +180,22 @@ pub fn open_store(data_directory: &Path) -> Engine {
     let mut storage = quick_config().storage;
     storage.dir = data_directory.to_owned();
     Engine::open_dir(&storage).unwrap()
+}
+
+/// Makes a base of a store that was stopped more than once, and lets all of the journal go that is in it.
+pub fn make_base(data_directory: &Path, clock: Clock) {
+    let storage = quick_config().storage;
+    let keep = KeepRule { age: Duration::ZERO, bytes_max: 0 };
+    let growth = GrowthOptions { base_bytes: 1, keep, low_space_bytes: 0 };
+    let options = EngineOptions { growth, ..EngineOptions::from_config(&storage) };
+    let home = SledHome::new(data_directory.join("index"), storage.cache_bytes);
+    let files = Arc::new(DiskFiles::new(data_directory));
+    let mut parts = Parts::open(files, &home, &options, Random::from_os(), SegmentsBy::Committer, clock).unwrap();
+    let before = parts.status.base();
+    parts.applier.turn(true).unwrap();
+    parts.keeper.turn(&mut || true).unwrap();
+    assert_ne!(parts.status.base(), before, "there is a segment to shorten the journal by");
+    parts.view.index().close();
 }
 
 /// Asks until `found` says yes; fails the test when it does not within ten seconds.
