@@ -122,7 +122,7 @@ mod tests {
 
     /// What is done to the audit by what may change something.
     enum Audited {
-        /// It gets an entry with this action; `tests/it/audit.rs` makes each of them.
+        /// It gets an entry with this action.
         As(&'static str),
         /// It gets none, and why not.
         Not(&'static str),
