@@ -361,3 +361,81 @@ async fn a_restore_touches_nothing_that_is_there_and_takes_no_damaged_backup() {
     let other = drill.path("other");
     refused(&["backup", other.to_str().unwrap(), "--offline"], "another process has it open");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_looked_at_checked_and_moved_by_an_export() {
+    let drill = Drill::begin();
+    let mut serving = drill.serve();
+    let mut shop = merchant(&serving).await;
+    let payment_no = pay(&shop, "O-1", "tok_visa").await;
+    let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let done = |arguments: &[&str]| {
+        let output = drill.store(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        output
+    };
+    let refused = |arguments: &[&str], code: i32, word: &str| {
+        let output = drill.store(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &text(&output);
+        assert!(output.status.code() == Some(code) && said.contains(word), "{arguments:?}: {output:?}");
+    };
+
+    let status = done(&["status", "--json", "--admin-url", &serving.admin_url]);
+    let online: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&online["in_use"], &online["held"], &online["poisoned"]), (&json!(true), &json!(false), &Value::Null));
+    assert!(online["committed_sequence"].as_u64().unwrap() > 2 && online["free_bytes"].as_u64().is_some(), "{online}");
+    let table = text(&done(&["status", "--admin-url", &serving.admin_url]));
+    assert!(table.contains("committed") && table.contains("journal segments"), "{table}");
+    let beside: Value = serde_json::from_slice(&done(&["status", "--offline", "--json"]).stdout).unwrap();
+    assert_eq!((&beside["in_use"], &beside["accepts_new"]), (&json!(true), &Value::Null));
+    refused(&["verify"], 1, "verify a backup");
+    let online_file = drill.path("online.tgx");
+    done(&["export", online_file.to_str().unwrap(), "--admin-url", &serving.admin_url]);
+    refused(&["export", online_file.to_str().unwrap(), "--admin-url", &serving.admin_url], 1, "is there");
+    let actions = admin(&serving, "GET", "/admin/v1/audit?action=store.export", None).await;
+    assert_eq!(actions["items"].as_array().unwrap().len(), 2);
+
+    serving.process.kill();
+    let verified: Value = serde_json::from_slice(&done(&["verify", "--json"]).stdout).unwrap();
+    assert_eq!((&verified["kind"], &verified["audit"]["intact"]), (&json!("data directory"), &json!(true)));
+    let anchor = format!("{}:{}", verified["audit"]["number"], verified["audit"]["hash"].as_str().unwrap());
+    done(&["verify", "--anchor", &anchor]);
+    let other = format!("{}:{}", verified["audit"]["number"], "0".repeat(64));
+    refused(&["verify", "--anchor", &other], 1, "can't be trusted");
+    refused(&["verify", "--anchor", "7"], 2, "hexadecimal");
+    refused(&["verify", drill.path("nowhere").to_str().unwrap()], 2, "is not there");
+    let offline_file = drill.path("offline.tgx");
+    done(&["export", offline_file.to_str().unwrap(), "--offline"]);
+    let exported = text(&done(&["verify", offline_file.to_str().unwrap()]));
+    assert!(exported.contains("export") && exported.contains("rows"), "{exported}");
+
+    let segments = std::fs::read_dir(drill.path("data").join("journal")).unwrap();
+    let mut segments: Vec<PathBuf> = segments.map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    segments.sort();
+    let whole = std::fs::read(&segments[0]).unwrap();
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    std::fs::write(&segments[0], damaged).unwrap();
+    refused(&["verify"], 1, "at byte 32");
+    std::fs::write(&segments[0], whole).unwrap();
+
+    refused(&["import", offline_file.to_str().unwrap()], 2, "not empty");
+    let key = std::fs::read(drill.path("data").join("master.key")).unwrap();
+    std::fs::rename(drill.path("data"), drill.path("before")).unwrap();
+    let imported = text(&done(&["import", offline_file.to_str().unwrap()]));
+    assert!(imported.contains("opens held") && imported.contains("master.key"), "{imported}");
+    std::fs::write(drill.path("data").join("master.key"), key).unwrap();
+    assert!(text(&done(&["verify"])).contains("held"));
+    let serving = drill.serve();
+    shop.url.clone_from(&serving.url);
+    admitted(&shop).await;
+    assert_eq!(payment(&shop, &payment_no).await.unwrap()["status"], "success");
+    let answer = shop.post_with_key(PAYMENTS, order("O-2", "tok_visa"), "k-2").await;
+    assert_eq!((answer.status, answer.body["code"].as_str()), (503, Some("HELD")), "{}", answer.text);
+    let status: Value =
+        serde_json::from_slice(&done(&["status", "--json", "--admin-url", &serving.admin_url]).stdout).unwrap();
+    assert_eq!(status["held"], true);
+    let while_held = drill.path("held.tgx");
+    refused(&["export", while_held.to_str().unwrap(), "--admin-url", &serving.admin_url], 1, "held");
+}

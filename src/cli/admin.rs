@@ -11,6 +11,7 @@ use url::Url;
 use super::client::{Answer, Client, header};
 use super::context::{ConfigArguments, Context};
 use super::failure::Failure;
+use crate::config::StorageConfig;
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 100;
@@ -40,8 +41,13 @@ pub(super) struct AdminArguments {
 impl AdminArguments {
     /// The data directory that the flags and the configuration name.
     pub(super) fn data_directory(&self, context: &Context) -> Result<std::path::PathBuf, Failure> {
+        Ok(self.storage(context)?.dir)
+    }
+
+    /// The same with all that the configuration says of the store.
+    pub(super) fn storage(&self, context: &Context) -> Result<StorageConfig, Failure> {
         let config = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };
-        Ok(config.load(context, Vec::new())?.storage.dir)
+        Ok(config.load(context, Vec::new())?.storage)
     }
 }
 

@@ -67,7 +67,7 @@ enum Command {
     Audit(audit::Arguments),
     /// Erase customers' data.
     Erasure(erasure::Arguments),
-    /// Back up, restore and check the store; end the hold after a restore.
+    /// Look at, back up, restore, check and move the store; end the hold after a restore.
     Store(store::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),

@@ -1,19 +1,27 @@
-//! `tollgate store …`: backups, restoring them, checking them, and what is held after a restore.
+//! `tollgate store …`: how the store stands, backups, restoring and checking them, exports, and what is held after a
+//! restore.
 
-use std::path::{Path, PathBuf};
+mod backup;
+mod hold;
+mod status;
+mod transfer;
+mod verify;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
-use super::table::{Column, table};
+use crate::config::StorageConfig;
 use crate::domain::time::Timestamp;
-use crate::gateway::backups::{self, Manifest, Progress, StoreError, Until};
+use crate::gateway::backups::{Manifest, Progress, StoreError, Until};
+use crate::gateway::exports::{Anchor, AuditHead, ChainProblem};
 
 /// Wait between two looks at a backup that a gateway makes.
 const LOOK_WAIT: Duration = Duration::from_millis(500);
@@ -31,6 +39,12 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Show how the store stands: sequences, files, room on the disk
+    Status {
+        /// Look without a gateway, at --data-dir; changes nothing
+        #[arg(long)]
+        offline: bool,
+    },
     /// Write a backup into a directory that is empty or not there
     ///
     /// The running gateway does it. The master key is never in a backup: keep it somewhere else.
@@ -49,10 +63,31 @@ enum Action {
         #[arg(long, value_name = "SEQUENCE|TIME", value_parser = until)]
         until: Option<Until>,
     },
-    /// Read a whole backup and compare everything with its checksums
+    /// Read a whole backup, data directory or export and say whether it is whole; changes nothing
+    ///
+    /// Every checksum, every frame and row, and the chain of the audit. Ends with 1 when something is damaged. A data
+    /// directory must not be open: verify a backup of it instead.
     Verify {
-        /// The backup's directory
-        backup: PathBuf,
+        /// A backup, a data directory or an export; --data-dir when not given
+        path: Option<PathBuf>,
+        /// Number and hash of an audit entry that were written down elsewhere; shows whether entries were cut off
+        #[arg(long, value_name = "NUMBER:HASH", value_parser = anchor)]
+        anchor: Option<Anchor>,
+    },
+    /// Write all rows of one moment into a file that other programs can read (docs/store-format.md)
+    ///
+    /// The running gateway does it. Secrets stay encrypted; the master key is not in it.
+    Export {
+        /// The file, on the gateway's machine, which is not there yet
+        file: PathBuf,
+        /// Do it without a gateway, from --data-dir, which nobody else may have open
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Make a data directory (--data-dir) from an export; it opens held
+    Import {
+        /// The export
+        file: PathBuf,
     },
     /// Show what is held after a restore, channel by channel
     Hold,
@@ -67,132 +102,42 @@ enum Action {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let Arguments { admin, action } = arguments;
     match action {
-        Action::Backup { destination, offline: true } => backup_offline(&admin, &destination, context)?,
-        Action::Backup { destination, offline: false } => backup_online(&admin, &destination, context).await?,
-        Action::Restore { backup, until } => restore_into(&admin, &backup, until, context)?,
-        Action::Verify { backup } => {
-            let manifest = backups::verify(&backup, &mut shown("verified")).map_err(failure)?;
-            output::line(&format!("{} is whole: {}", backup.display(), described(&manifest)))?;
-        }
+        Action::Status { offline: true } => status::offline(&admin, context)?,
+        Action::Status { offline: false } => status::online(&admin, context).await?,
+        Action::Backup { destination, offline: true } => backup::offline(&admin, &destination, context)?,
+        Action::Backup { destination, offline: false } => backup::online(&admin, &destination, context).await?,
+        Action::Restore { backup, until } => backup::restore(&admin, &backup, until, context)?,
+        Action::Verify { path, anchor } => return verify::run(&admin, path, anchor, context),
+        Action::Export { file, offline: true } => transfer::export_offline(&admin, &file, context)?,
+        Action::Export { file, offline: false } => transfer::export_online(&admin, &file, context).await?,
+        Action::Import { file } => transfer::import_into(&admin, &file, context)?,
         Action::Hold => {
-            let hold = Admin::new(&admin, context)?.call(Method::GET, &["hold"], None).await?;
-            show_hold(&admin, &hold)?;
+            let held = Admin::new(&admin, context)?.call(Method::GET, &["hold"], None).await?;
+            hold::show_hold(&admin, &held)?;
         }
         Action::Confirm { channel } => {
             let body = json!({ "channel": channel });
-            let hold = Admin::new(&admin, context)?.call(Method::POST, &["hold", "confirm"], Some(&body)).await?;
-            show_hold(&admin, &hold)?;
+            let held = Admin::new(&admin, context)?.call(Method::POST, &["hold", "confirm"], Some(&body)).await?;
+            hold::show_hold(&admin, &held)?;
         }
     }
     Ok(Outcome::Fine)
 }
 
-fn backup_offline(admin: &AdminArguments, destination: &Path, context: &Context) -> Result<(), Failure> {
-    let directory = admin.data_directory(context)?;
-    if !directory.is_dir() {
-        return Err(Failure::Usage(format!(
-            "{} is no data directory; give another with --data-dir",
-            directory.display()
-        )));
+/// What the configuration says of the store, whose directory must be there.
+fn storage_there(admin: &AdminArguments, context: &Context) -> Result<StorageConfig, Failure> {
+    let storage = admin.storage(context)?;
+    if storage.dir.is_dir() {
+        return Ok(storage);
     }
-    let written = backups::write_offline(&directory, destination, context.clock.now(), &mut shown("copied"));
-    say_backed_up(destination, &described(&written.map_err(failure)?))
+    Err(Failure::Usage(format!("{} is no data directory; give another with --data-dir", storage.dir.display())))
 }
 
-async fn backup_online(admin: &AdminArguments, destination: &Path, context: &Context) -> Result<(), Failure> {
-    let gateway = Admin::new(admin, context)?;
-    let absolute = std::path::absolute(destination)
-        .map_err(|error| Failure::Usage(format!("{} can't be used: {error}", destination.display())))?;
-    let body = json!({ "destination": absolute.display().to_string() });
-    let path = ["store", "backup"];
-    let mut view = gateway.call(Method::POST, &path, Some(&body)).await?;
-    let mut show = shown("copied");
-    while view["state"] == "running" {
-        let number = |name: &str| view[name].as_u64().unwrap_or(0);
-        show(Progress { bytes: number("bytes"), bytes_total: number("bytes_total") });
-        tokio::time::sleep(LOOK_WAIT).await;
-        view = gateway.call(Method::GET, &path, None).await?;
+/// A broken chain of the audit is no reason not to go on.
+fn warn_of_audit(audit: &Result<AuditHead, ChainProblem>) {
+    if let Err(problem) = audit {
+        output::note(&format!("warning: the audit in it can't be trusted: {problem}"));
     }
-    if view["state"] != "done" {
-        let problem = view["problem"].as_str().unwrap_or("the gateway was started again meanwhile");
-        return Err(Failure::Failed(format!("the backup failed: {problem}")));
-    }
-    let range = format!("sequences {} to {}, {}", view["first_sequence"], view["last_sequence"], view["last_time"]);
-    say_backed_up(&absolute, &range)
-}
-
-fn say_backed_up(destination: &Path, range: &str) -> Result<(), Failure> {
-    output::line(&format!("backed up into {} ({range})", destination.display()))?;
-    output::line("The master key is not in it. Keep master.key somewhere else: without it the secrets can't be read.")
-}
-
-fn restore_into(admin: &AdminArguments, backup: &Path, until: Option<Until>, context: &Context) -> Result<(), Failure> {
-    let directory = admin.data_directory(context)?;
-    let restored =
-        backups::restore(backup, &directory, until, context.clock.now(), &mut shown("verified")).map_err(failure)?;
-    output::line(&format!(
-        "restored {} up to sequence {} of {}",
-        directory.display(),
-        restored.until_sequence,
-        restored.until_time.rfc3339()
-    ))?;
-    output::line(&format!(
-        "Put master.key into {} (or name it in [security] master_key_file) before you start the gateway.",
-        directory.display()
-    ))?;
-    output::line(
-        "It opens held: no money moves until every provider was asked what happened since. See `tollgate store hold`.",
-    )
-}
-
-fn show_hold(admin: &AdminArguments, hold: &Value) -> Result<(), Failure> {
-    if admin.json {
-        return output::json(hold);
-    }
-    if hold["held"] != true {
-        return output::line("nothing is held");
-    }
-    output::line(&format!(
-        "held: restored up to sequence {} of {}",
-        hold["restored_until_sequence"],
-        hold["restored_until_time"].as_str().unwrap_or("-")
-    ))?;
-    let channels = hold["channels"].as_array().cloned().unwrap_or_default();
-    let columns = [
-        Column::Left("Channel"),
-        Column::Left("State"),
-        Column::Right("Objects"),
-        Column::Right("Agreeing"),
-        Column::Right("Adopted"),
-        Column::Right("Foreign"),
-        Column::Right("To look at"),
-    ];
-    let rows: Vec<Vec<String>> = channels
-        .iter()
-        .map(|channel| {
-            let text = |name: &str| channel[name].as_str().unwrap_or("-").to_owned();
-            let number = |name: &str| channel[name].to_string();
-            let items = channel["items"].as_array().map_or(0, Vec::len).to_string();
-            let counts = ["objects", "agreeing", "adopted", "foreign"].map(number);
-            [text("channel"), text("state")].into_iter().chain(counts).chain([items]).collect()
-        })
-        .collect();
-    output::line(&table(&columns, &rows))?;
-    for channel in &channels {
-        let name = channel["channel"].as_str().unwrap_or("-");
-        if let Some(problem) = channel["problem"].as_str() {
-            output::line(&format!("{name}: {problem}"))?;
-        }
-        for item in channel["items"].as_array().into_iter().flatten() {
-            output::line(&format!(
-                "{name}: {} ({}): {}",
-                item["provider_no"].as_str().unwrap_or("-"),
-                item["reference"].as_str().unwrap_or("no reference"),
-                item["reason"].as_str().unwrap_or("-")
-            ))?;
-        }
-    }
-    output::line("When you have compared a channel, say so with `tollgate store confirm CHANNEL`.")
 }
 
 fn described(manifest: &Manifest) -> String {
@@ -209,7 +154,8 @@ fn shown(word: &'static str) -> impl FnMut(Progress) {
     let mut last_part = 0;
     move |Progress { bytes, bytes_total }| {
         let part = bytes.saturating_mul(PROGRESS_PARTS).checked_div(bytes_total).unwrap_or(0);
-        if part > last_part {
+        // What takes a moment needs no progress.
+        if part > last_part && bytes_total >> 20 > 0 {
             last_part = part;
             output::note(&format!("{word} {} % of {} MiB", part * 100 / PROGRESS_PARTS, bytes_total >> 20));
         }
@@ -229,4 +175,9 @@ fn failure(error: StoreError) -> Failure {
         StoreError::Invalid(reason) => Failure::Usage(reason),
         other => Failure::Failed(other.to_string()),
     }
+}
+
+fn anchor(text: &str) -> Result<Anchor, String> {
+    Anchor::parse(text)
+        .ok_or_else(|| String::from("must be a number, a colon and 64 hexadecimal digits, such as 17:9f86…"))
 }

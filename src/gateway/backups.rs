@@ -11,12 +11,14 @@ use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
 use crate::storage::Store;
-use crate::storage::backup;
+use crate::storage::backup::{self, SourceState};
 use crate::storage::engine::{Engine, take_lock};
 use crate::storage::files::DiskFiles;
+use crate::storage::held::HeldFile;
 
 pub use crate::storage::StoreError;
-pub use crate::storage::backup::{Manifest, OnProgress, Progress, Until, verify};
+pub use crate::storage::backup::{MANIFEST, Manifest, OnProgress, Progress, Until, VerifiedBackup, verify};
+pub use crate::storage::engine::IN_USE;
 pub use crate::storage::restore::{Restored, restore};
 
 /// Backs up a data directory that nobody has open.
@@ -30,7 +32,13 @@ pub fn write_offline(
     on_progress: OnProgress<'_>,
 ) -> Result<Manifest, StoreError> {
     let _lock = take_lock(directory)?;
-    backup::write(&DiskFiles::new(directory), destination, None, now, on_progress)
+    let state = SourceState { committed: None, held_since: held_since(directory)? };
+    backup::write(&DiskFiles::new(directory), destination, state, now, on_progress)
+}
+
+/// The time that a held store was restored to.
+fn held_since(directory: &Path) -> Result<Option<Timestamp>, StoreError> {
+    Ok(HeldFile::of(directory).read()?.map(|held| held.restored_until_time))
 }
 
 /// A backup, as the operator sees it.
@@ -154,9 +162,11 @@ impl Shared {
     fn write(&self, destination: &Path) -> Result<Manifest, StoreError> {
         // What is copied must not leave the journal meanwhile.
         let _hold = self.engine.hold_journal();
-        let committed = self.engine.health().committed;
+        // Before what is committed: a hold that ends meanwhile has only asked about more than the backup says.
+        let held_since = held_since(&self.directory)?;
+        let state = SourceState { committed: Some(self.engine.health().committed), held_since };
         let files = DiskFiles::new(&self.directory);
-        backup::write(&files, destination, Some(committed), self.clock.now(), &mut |Progress { bytes, bytes_total }| {
+        backup::write(&files, destination, state, self.clock.now(), &mut |Progress { bytes, bytes_total }| {
             let mut view = self.view.lock();
             (view.bytes, view.bytes_total) = (bytes, bytes_total);
         })

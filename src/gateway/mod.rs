@@ -15,6 +15,7 @@ pub mod command;
 pub(crate) mod core;
 pub mod erasures;
 pub mod error;
+pub mod exports;
 pub mod idempotency;
 pub mod installation;
 mod limit_snapshots;
@@ -29,6 +30,7 @@ mod retention;
 mod routing;
 pub mod sandbox;
 mod stopping;
+pub mod store;
 pub(crate) mod told;
 pub mod view;
 pub mod webhooks;
@@ -56,6 +58,7 @@ use crate::gateway::channels::{ChannelSet, ChannelsError};
 use crate::gateway::core::Core;
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
+use crate::gateway::exports::ExportView;
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
@@ -65,6 +68,7 @@ use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::stopping::Stopping;
+use crate::gateway::store::{OwnStore, StoreView};
 use crate::gateway::view::{ChannelView, LimitsView};
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
@@ -143,7 +147,7 @@ pub struct Gateway(Arc<Inner>);
 #[derive(Default)]
 struct Own {
     sandbox: Option<SandboxControl>,
-    backups: Option<Backups>,
+    store: Option<OwnStore>,
     held: Option<HeldFile>,
 }
 
@@ -154,7 +158,7 @@ struct Inner {
     payments: Payments,
     refunds: Refunds,
     hold: Hold,
-    backups: Option<Backups>,
+    own_store: Option<OwnStore>,
     metrics: Metrics,
     webhooks: Webhooks,
     erasures: Erasures,
@@ -180,7 +184,7 @@ impl Gateway {
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
         let engine = open_store(&config, clock.clone()).await?;
-        let backups = Backups::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
+        let own_store = OwnStore::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
         let held = HeldFile::of(&config.storage.dir);
         let store: Arc<dyn Store> = engine;
         // Said before what else does not fit: which channels there are follows from the mode.
@@ -199,7 +203,7 @@ impl Gateway {
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own = Own { sandbox, backups: Some(backups), held: Some(held) };
+        let own = Own { sandbox, store: Some(own_store), held: Some(held) };
         Self::put_together(config, clock, random, outside, own).await
     }
 
@@ -220,7 +224,7 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, backups, held } = own;
+        let Own { sandbox, store: own_store, held } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
@@ -263,7 +267,7 @@ impl Gateway {
             erasures: Erasures::new(core.clone()),
             refunds: Refunds::new(payments.clone()),
             hold,
-            backups,
+            own_store,
             metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
             payments,
             webhooks,
@@ -387,7 +391,12 @@ impl Gateway {
 
     /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).
     pub fn backups(&self) -> Option<&Backups> {
-        self.0.backups.as_ref()
+        self.0.own_store.as_ref().map(OwnStore::backups)
+    }
+
+    /// The store and its directory; `None` when the store was handed over ([`Gateway::assemble`]).
+    pub fn own_store(&self) -> Option<&OwnStore> {
+        self.0.own_store.as_ref()
     }
 
     /// Figures for Prometheus.
@@ -444,6 +453,30 @@ impl Gateway {
             Ok(reserved.begin())
         };
         self.0.core.carry(work).await
+    }
+
+    /// Begins an export of the running store into a file of this machine.
+    ///
+    /// # Errors
+    /// As for [`Gateway::begin_backup`].
+    pub async fn begin_export(&self, by: &Operator, destination: &str) -> Result<ExportView, GatewayError> {
+        let own_store = self.own_store().ok_or(GatewayError::NotFound("directory to export"))?;
+        let reserved = own_store.exports().reserve(destination)?;
+        let (core, by, change) = (self.0.core.clone(), by.clone(), Change::new("store.export", destination));
+        let work = async move {
+            audit::record(&core, &by, &change).await?;
+            Ok(reserved.begin())
+        };
+        self.0.core.carry(work).await
+    }
+
+    /// How the store and its directory stand.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`] when the store has no directory, [`GatewayError::Internal`] when that can't be read.
+    pub async fn store_view(&self) -> Result<StoreView, GatewayError> {
+        let own_store = self.own_store().ok_or(GatewayError::NotFound("directory of the store"))?;
+        own_store.view(self.0.hold.view().held).await
     }
 
     /// How the store is doing.

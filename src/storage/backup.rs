@@ -8,19 +8,24 @@
 //! | `base/<from>.tgx` | the base, unless the whole journal is there |
 //! | `journal/<first sequence>.seg` | segments, without what is behind their last durable frame |
 
-use std::io::{Read, Write};
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::domain::audit::{Anchor, AuditHead, ChainProblem};
 use crate::domain::time::Timestamp;
+use crate::storage::StoreError;
+use crate::storage::audit_rows::AuditRows;
 use crate::storage::base;
-use crate::storage::export::ExportReader;
-use crate::storage::files::{Files, create_private_directory, read_all, sync_directory_at, sync_parent_of};
-use crate::storage::frame::{self, Kind};
+use crate::storage::files::{DiskFiles, Files, create_private_directory, sync_directory_at, sync_parent_of};
+use crate::storage::segment_reader::{SegmentReader, damaged};
 use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
-use crate::storage::{StoreError, journal::JournalEnd};
+use crate::storage::walk::Walk;
+
+pub use crate::storage::walk::Until;
 
 /// The list's name.
 pub const MANIFEST: &str = "manifest.json";
@@ -48,6 +53,9 @@ pub struct Manifest {
     pub last_sequence: u64,
     /// When the last commit in it was made.
     pub last_time: Timestamp,
+    /// When the store was held: the time that it had been restored to. What a restore makes of it must be held from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_since: Option<Timestamp>,
     /// All other files.
     pub files: Vec<BackupFile>,
 }
@@ -75,8 +83,16 @@ pub struct Progress {
 /// Told how far it is.
 pub type OnProgress<'a> = &'a mut dyn FnMut(Progress);
 
-/// Copies a store into `destination`, which must be empty or not there. `committed` is the last sequence that is known to
-/// be durable; `None` for a store that nobody has open. No segment may leave the journal meanwhile.
+/// What is known of a store that is copied, beside its files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceState {
+    /// The last sequence that is known to be durable; `None` for a store that nobody has open.
+    pub committed: Option<u64>,
+    /// When it is held: the time that it was restored to.
+    pub held_since: Option<Timestamp>,
+}
+
+/// Copies a store into `destination`, which must be empty or not there. No segment may leave the journal meanwhile.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] for a destination that is not empty, [`StoreError::Corrupt`] when the store is damaged,
@@ -84,10 +100,11 @@ pub type OnProgress<'a> = &'a mut dyn FnMut(Progress);
 pub fn write(
     source: &dyn Files,
     destination: &Path,
-    committed: Option<u64>,
+    state: SourceState,
     now: Timestamp,
     on_progress: OnProgress<'_>,
 ) -> Result<Manifest, StoreError> {
+    let SourceState { committed, held_since } = state;
     check_empty(destination)?;
     create_private_directory(destination).map_err(|error| failed(destination, &error))?;
     let base = base::find(source)?;
@@ -111,18 +128,14 @@ pub fn write(
     let durable = committed.unwrap_or(u64::MAX);
     let mut walk = Walk::new(base.map_or(Timestamp::default(), |base| base.made_at));
     for (place, first) in all.iter().enumerate().skip(wanted) {
-        let path = segments::path_of(*first);
-        let bytes = source.open(&path).and_then(|handle| read_all(&*handle));
-        let bytes = bytes.map_err(|error| failed(Path::new(&path), &error))?;
-        let end = walk.segment(&path, *first, &bytes, &Until::Sequence(durable))?;
+        let mut reader = SegmentReader::open(source, *first)?;
+        let end = copy.copy_frames(&mut reader, &mut walk, durable)?;
         let is_last = place + 1 == all.len() || walk.end.last_sequence >= durable;
         if !is_last && walk.end.last_sequence + 1 != all[place + 1] {
-            return Err(damaged(&path, end, "frames are missing before the next segment"));
+            return Err(damaged(reader.path(), end, "frames are missing before the next segment"));
         }
-        if end > SEGMENT_HEADER_BYTES {
-            copy.write_file(&path, &bytes[..end])?;
-        }
-        copy.advance((bytes.len() - end) as u64);
+        // The header, and what is behind the last frame.
+        copy.advance(reader.length().saturating_sub(end) + SEGMENT_HEADER_BYTES as u64);
         if is_last {
             break;
         }
@@ -140,23 +153,40 @@ pub fn write(
         first_sequence,
         last_sequence,
         last_time: walk.time,
+        held_since,
         files: copy.files,
     };
     write_manifest(destination, &manifest)?;
     Ok(manifest)
 }
 
-/// Reads a whole backup: every checksum, every frame and how they follow each other, every row of the base.
+/// A backup that was read and found whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedBackup {
+    /// What is in it.
+    pub manifest: Manifest,
+    /// The end of the audit's chain, or what is wrong with it. A backup with a broken chain can be restored all the same.
+    pub audit: Result<AuditHead, ChainProblem>,
+}
+
+/// Reads a whole backup: every checksum, every frame and how they follow each other, every row of the base, and the
+/// audit's chain, against an anchor if there is one.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when it is damaged or not complete, [`StoreError::Io`].
-pub fn verify(backup: &Path, on_progress: OnProgress<'_>) -> Result<Manifest, StoreError> {
+pub fn verify(
+    backup: &Path,
+    anchor: Option<Anchor>,
+    on_progress: OnProgress<'_>,
+) -> Result<VerifiedBackup, StoreError> {
     let manifest = read_manifest(backup)?;
-    let bytes_total = manifest.files.iter().map(|file| file.bytes).sum();
-    let mut progress = Progress { bytes: 0, bytes_total };
+    check_complete(&manifest)?;
+    let files = DiskFiles::read_only(backup);
+    let mut progress = Progress { bytes: 0, bytes_total: manifest.files.iter().map(|file| file.bytes).sum() };
     let mut walk = Walk::new(manifest.last_time);
+    let mut audit = AuditRows::default();
     for file in &manifest.files {
-        let path = checked_path(backup, &file.path)?;
+        let path = backup.join(&file.path);
         let (bytes, sha256) = digest_of(&path)?;
         if bytes != file.bytes || sha256 != file.sha256 {
             return Err(StoreError::Corrupt(format!(
@@ -165,13 +195,16 @@ pub fn verify(backup: &Path, on_progress: OnProgress<'_>) -> Result<Manifest, St
             )));
         }
         if let Some(first) = segment_of(&file.path) {
-            let bytes = std::fs::read(&path).map_err(|error| failed(&path, &error))?;
-            let end = walk.segment(&file.path, first, &bytes, &Until::Sequence(u64::MAX))?;
-            if end < bytes.len() {
+            let mut reader = SegmentReader::open(&files, first)?;
+            let end = walk.segment(&mut reader, Until::Sequence(u64::MAX), &mut |_, changes| {
+                audit.take_changes(changes, manifest.base_from);
+                Ok(())
+            })?;
+            if end < bytes {
                 return Err(damaged(&file.path, end, "there is something that is not a frame"));
             }
         } else {
-            ExportReader::open(&path)?.verify()?;
+            base::look_through(&files, manifest.base_from, &mut |row| audit.take_row(row))?;
         }
         progress.bytes += file.bytes;
         on_progress(progress);
@@ -182,67 +215,24 @@ pub fn verify(backup: &Path, on_progress: OnProgress<'_>) -> Result<Manifest, St
             walk.end.last_sequence, manifest.last_sequence
         )));
     }
-    Ok(manifest)
+    Ok(VerifiedBackup { audit: audit.check(anchor), manifest })
 }
 
-/// Up to where something is restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// The last commit with at most this sequence.
-    Sequence(u64),
-    /// The last commit that was made at this time or before.
-    Time(Timestamp),
-}
-
-/// Follows a journal from segment to segment.
-pub(super) struct Walk {
-    /// Where it is.
-    pub(super) end: JournalEnd,
-    /// When the last frame was made.
-    pub(super) time: Timestamp,
-    has_begun: bool,
-}
-
-impl Walk {
-    pub(super) fn new(time: Timestamp) -> Self {
-        Self { end: JournalEnd::default(), time, has_begun: false }
+/// Refuses a list with something that is no file of a store, without the base that it tells of, or with a journal that
+/// begins too late for that.
+fn check_complete(manifest: &Manifest) -> Result<(), StoreError> {
+    manifest.files.iter().try_for_each(|file| check_path(&file.path))?;
+    let from = manifest.base_from;
+    let bases: Vec<u64> = manifest.files.iter().filter_map(|file| base_of(&file.path)).collect();
+    let expected: &[u64] = if from == 0 && bases.is_empty() { &[] } else { &[from] };
+    if bases != expected {
+        return Err(StoreError::Corrupt(format!("the backup's list does not have {} only", base::path_of(from))));
     }
-
-    /// Checks the frames of a segment as far as `until`; returns where the last of them ends.
-    pub(super) fn segment(&mut self, path: &str, first: u64, bytes: &[u8], until: &Until) -> Result<usize, StoreError> {
-        let seed = segments::read_segment_header(bytes);
-        let seed = seed.ok_or_else(|| damaged(path, 0, "the segment's header is not right"))?;
-        if !self.has_begun {
-            self.end.last_sequence = first - 1;
-        } else if self.end.last_sequence + 1 != first {
-            return Err(damaged(path, 0, "the segment does not follow the one before it"));
-        }
-        let mut offset = SEGMENT_HEADER_BYTES;
-        while let Some(frame) = bytes.get(offset..).and_then(|rest| frame::parse(rest, seed)) {
-            let last_sequence = frame.first_sequence + u64::from(frame.count).saturating_sub(1);
-            let is_behind = match until {
-                Until::Sequence(sequence) => last_sequence > *sequence,
-                Until::Time(time) => frame.at.is_some_and(|at| at > *time),
-            };
-            if is_behind {
-                break;
-            }
-            let is_chained = self.has_begun || first == 1;
-            if frame.first_sequence != self.end.last_sequence + 1
-                || (is_chained && frame.previous != self.end.last_checksum)
-            {
-                return Err(damaged(path, offset, "the frame does not follow the one before it"));
-            }
-            if frame.kind == Kind::Data && frame::decode(&frame).is_none() {
-                return Err(damaged(path, offset, "the frame's payload can't be read"));
-            }
-            let sealed = frame.kind == Kind::Seal;
-            self.end = JournalEnd { last_sequence, last_checksum: frame.checksum, sealed };
-            self.time = frame.at.unwrap_or(self.time);
-            self.has_begun = true;
-            offset += frame.stored_bytes();
-        }
-        Ok(offset)
+    match manifest.files.iter().find_map(|file| segment_of(&file.path)) {
+        Some(first) if first > from + 1 => Err(StoreError::Corrupt(format!(
+            "the backup's journal begins at sequence {first}, and its base ends at {from}: sequences between are missing"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -282,15 +272,64 @@ impl Copy<'_, '_> {
         Ok(())
     }
 
-    fn write_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let target = self.destination.join(path);
-        let mut file = create(&target)?;
-        file.write_all(bytes).map_err(|error| failed(&target, &error))?;
-        finish(&target, &file)?;
-        let sha256 = hex::encode(Sha256::digest(bytes));
-        self.files.push(BackupFile { path: path.to_owned(), bytes: bytes.len() as u64, sha256 });
-        self.advance(bytes.len() as u64);
+    /// Copies the frames of a segment up to the last durable one; returns where that ends.
+    fn copy_frames(&mut self, reader: &mut SegmentReader, walk: &mut Walk, durable: u64) -> Result<u64, StoreError> {
+        let mut segment = SegmentCopy::new(self.destination, reader);
+        let end = walk.segment(reader, Until::Sequence(durable), &mut |found, _| {
+            self.progress.bytes += found.stored.len() as u64;
+            (self.on_progress)(self.progress);
+            segment.add(found.stored)
+        })?;
+        self.files.extend(segment.finish()?);
+        Ok(end)
+    }
+}
+
+/// A copy of a segment's frames below another directory. Without any frame there is no file.
+pub(super) struct SegmentCopy {
+    path: String,
+    target: PathBuf,
+    header: [u8; SEGMENT_HEADER_BYTES],
+    file: Option<BufWriter<File>>,
+    digest: Sha256,
+    bytes: u64,
+}
+
+impl SegmentCopy {
+    pub(super) fn new(destination: &Path, reader: &SegmentReader) -> Self {
+        Self {
+            path: reader.path().to_owned(),
+            target: destination.join(reader.path()),
+            header: *reader.header(),
+            file: None,
+            digest: Sha256::new(),
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, stored: &[u8]) -> Result<(), StoreError> {
+        if self.file.is_none() {
+            self.file = Some(BufWriter::with_capacity(CHUNK_BYTES, create(&self.target)?));
+            self.put(&self.header.clone())?;
+        }
+        self.put(stored)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write_all(bytes).map_err(|error| failed(&self.target, &error))?;
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Makes it durable; `None` when there was no frame.
+    pub(super) fn finish(self) -> Result<Option<BackupFile>, StoreError> {
+        let Self { path, target, file, digest, bytes, .. } = self;
+        let Some(file) = file else { return Ok(None) };
+        let file = file.into_inner().map_err(|error| failed(&target, error.error()))?;
+        finish(&target, &file)?;
+        Ok(Some(BackupFile { path, bytes, sha256: hex::encode(digest.finalize()) }))
     }
 }
 
@@ -315,7 +354,7 @@ pub(super) fn check_empty(directory: &Path) -> Result<(), StoreError> {
 /// [`StoreError::Corrupt`] when there is none or it can't be understood.
 pub fn read_manifest(backup: &Path) -> Result<Manifest, StoreError> {
     let path = backup.join(MANIFEST);
-    let file = std::fs::File::open(&path).map_err(|error| match error.kind() {
+    let file = File::open(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => StoreError::Corrupt(format!(
             "{} has no {MANIFEST}: it is no backup, or making it was interrupted",
             backup.display()
@@ -347,13 +386,12 @@ fn write_manifest(destination: &Path, manifest: &Manifest) -> Result<(), StoreEr
     std::fs::rename(&temporary, &path).and_then(|()| sync_parent_of(&path)).map_err(|error| failed(&path, &error))
 }
 
-/// A file's place below a directory; a list from elsewhere can't lead out of it.
-pub(super) fn checked_path(directory: &Path, path: &str) -> Result<std::path::PathBuf, StoreError> {
-    let is_known = segment_of(path).is_some() || base_of(path).is_some();
-    if !is_known {
-        return Err(StoreError::Corrupt(format!("the backup's list names {path}, which is no file of a store")));
+/// Refuses the path of something that is no file of a store: a list from elsewhere can't lead out of its directory.
+fn check_path(path: &str) -> Result<(), StoreError> {
+    if segment_of(path).is_some() || base_of(path).is_some() {
+        return Ok(());
     }
-    Ok(directory.join(path))
+    Err(StoreError::Corrupt(format!("the backup's list names {path}, which is no file of a store")))
 }
 
 /// The first sequence of the segment at a path.
@@ -371,7 +409,12 @@ pub(super) fn base_of(path: &str) -> Option<u64> {
 }
 
 fn digest_of(path: &Path) -> Result<(u64, String), StoreError> {
-    let mut file = std::fs::File::open(path).map_err(|error| failed(path, &error))?;
+    let mut file = File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            StoreError::Corrupt(format!("{} is missing. Use another backup", path.display()))
+        }
+        _ => failed(path, &error),
+    })?;
     let mut digest = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut bytes = 0;
@@ -385,7 +428,7 @@ fn digest_of(path: &Path) -> Result<(u64, String), StoreError> {
     }
 }
 
-pub(super) fn create(path: &Path) -> Result<std::fs::File, StoreError> {
+pub(super) fn create(path: &Path) -> Result<File, StoreError> {
     use std::os::unix::fs::OpenOptionsExt;
     if let Some(directory) = path.parent() {
         create_private_directory(directory).map_err(|error| failed(directory, &error))?;
@@ -395,17 +438,13 @@ pub(super) fn create(path: &Path) -> Result<std::fs::File, StoreError> {
     options.open(path).map_err(|error| failed(path, &error))
 }
 
-pub(super) fn finish(path: &Path, file: &std::fs::File) -> Result<(), StoreError> {
+pub(super) fn finish(path: &Path, file: &File) -> Result<(), StoreError> {
     let directory = path.parent().unwrap_or(path);
     file.sync_all().and_then(|()| sync_directory_at(directory)).map_err(|error| failed(path, &error))
 }
 
 fn length_of(files: &dyn Files, path: &str) -> Result<u64, StoreError> {
     files.open(path).and_then(|handle| handle.length()).map_err(|error| failed(Path::new(path), &error))
-}
-
-fn damaged(path: &str, offset: usize, what: &str) -> StoreError {
-    StoreError::Corrupt(format!("{path} at byte {offset}: {what}"))
 }
 
 pub(super) fn failed(path: &Path, error: &std::io::Error) -> StoreError {

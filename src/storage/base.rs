@@ -45,7 +45,8 @@ pub struct Base {
 }
 
 impl Base {
-    fn of(summary: &ExportSummary) -> Self {
+    /// The base that an export is.
+    pub fn of(summary: &ExportSummary) -> Self {
         let ExportSummary { header, until, bytes, .. } = *summary;
         Self { from: header.from, until, made_at: header.made_at, bytes }
     }
@@ -75,16 +76,45 @@ pub fn find(files: &dyn Files) -> Result<Option<Base>, StoreError> {
     Ok(None)
 }
 
+/// Refuses a file `BASE` that is there and can't be understood. Opening does without it; who looks for damage does not.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it is damaged, [`StoreError::Io`].
+pub fn check_fact(files: &dyn Files) -> Result<(), StoreError> {
+    let is_there = match files.open(BASE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        handle => handle.map(|_| true).map_err(|error| io_error(BASE, &error))?,
+    };
+    match read_fact(files).map_err(|error| io_error(BASE, &error))? {
+        None if is_there => Err(StoreError::Corrupt(format!(
+            "{BASE} at byte 0: it is damaged. The next start finds the base export without it"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Hands every row of a base over in order, and answers what the whole is.
+///
+/// # Errors
+/// As for [`verify`].
+pub fn look_through(files: &dyn Files, from: u64, visit: &mut dyn FnMut(Row)) -> Result<ExportSummary, StoreError> {
+    let mut reader = read(files, &path_of(from))?;
+    while let Some(row) = reader.next_row()? {
+        visit(row);
+    }
+    let summary = reader.verify()?;
+    if summary.header.from != from {
+        return Err(StoreError::Corrupt(format!("the file {} does not hold what its name says", path_of(from))));
+    }
+    Ok(summary)
+}
+
 /// Reads a whole base and answers what it is.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when it is damaged, [`StoreError::Io`] when it can't be read.
 pub fn verify(files: &dyn Files, from: u64) -> Result<Base, StoreError> {
-    let summary = read(files, &path_of(from))?.verify()?;
-    if summary.header.from != from {
-        return Err(StoreError::Corrupt(format!("the file {} does not hold what its name says", path_of(from))));
-    }
-    Ok(Base::of(&summary))
+    look_through(files, from, &mut |_| {}).map(|summary| Base::of(&summary))
 }
 
 /// Says in `BASE` that this base counts; its file must have been found whole.
@@ -170,7 +200,10 @@ fn apply(index: &dyn Index, chunk: &[(Vec<u8>, Entry)], applied: Option<u64>) ->
 }
 
 /// The sequences that all bases begin from, in order.
-fn list(files: &dyn Files) -> io::Result<Vec<u64>> {
+///
+/// # Errors
+/// When the directory can't be read.
+pub fn list(files: &dyn Files) -> io::Result<Vec<u64>> {
     let names = match files.list(DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         names => names?,

@@ -8,7 +8,7 @@ use crate::storage::view::View;
 use crate::storage::{Scan, StoreError};
 
 /// Rows read at once.
-const PAGE_ROWS: usize = 128;
+pub const PAGE_ROWS: usize = 128;
 
 /// Writes all rows that readers see to `sink`, which the caller syncs. `go_on` is asked after each page, and may rest: a
 /// scan that never rests takes the processor from requests. `None` when it said no.

@@ -44,9 +44,12 @@ use crate::storage::{
 /// Bytes applied after which the index is reopened. docs/durability.md has the measurements behind it.
 const REOPEN_BYTES: u64 = 512 << 20;
 /// The index's directory.
-const INDEX: &str = "index";
+pub const INDEX: &str = "index";
 /// The file whose lock says that a process has the directory open.
-const LOCK: &str = "LOCK";
+pub const LOCK: &str = "LOCK";
+
+/// The message of [`StoreError::Io`] when somebody else has a directory open.
+pub const IN_USE: &str = "another process has it open";
 
 /// What an engine is opened with, apart from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -498,13 +501,32 @@ pub fn take_lock(directory: &Path) -> Result<File, StoreError> {
     let path = directory.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|error| io_error(&format!("opening {}", path.display()), &error))?;
+    lock(file, directory)
+}
+
+/// The same for who changes nothing, not even by making the file: without it, `None`, and nobody has the directory open.
+///
+/// # Errors
+/// As for [`take_lock`].
+pub fn take_lock_if_there(directory: &Path) -> Result<Option<File>, StoreError> {
+    let path = directory.join(LOCK);
+    match File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(&format!("opening {}", path.display()), &error)),
+        Ok(file) => lock(file, directory).map(Some),
+    }
+}
+
+fn lock(file: File, directory: &Path) -> Result<File, StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Io {
             context: format!("opening the store in {}", directory.display()),
-            message: "another process has it open".to_owned(),
+            message: IN_USE.to_owned(),
         }),
-        Err(std::fs::TryLockError::Error(error)) => Err(io_error(&format!("locking {}", path.display()), &error)),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(io_error(&format!("locking {}", directory.join(LOCK).display()), &error))
+        }
     }
 }
 

@@ -201,6 +201,11 @@ impl<R: Read> ExportReader<R> {
         self.header
     }
 
+    /// Bytes that were read so far, as far as whole blocks go.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// What the whole export is, once [`ExportReader::next_row`] has returned `None`.
     pub fn summary(&self) -> Option<ExportSummary> {
         self.summary

@@ -110,12 +110,23 @@ pub struct DiskFiles {
     /// Directories that have been synced before: they stay open, so that a new name can be made durable even when no
     /// further file can be opened.
     directories: Arc<Mutex<HashMap<String, Arc<File>>>>,
+    /// Whether nothing may be changed through it.
+    is_read_only: bool,
 }
 
 impl DiskFiles {
     /// The tree below `root`, which has to be there.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), directories: Arc::default() }
+        Self { root: root.into(), directories: Arc::default(), is_read_only: false }
+    }
+
+    /// The same for who only looks: whatever would change something is refused, and what may only be read can be.
+    pub fn read_only(root: impl Into<PathBuf>) -> Self {
+        Self { is_read_only: true, ..Self::new(root) }
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
     /// Where the tree begins.
@@ -135,20 +146,24 @@ impl DiskFiles {
 
 impl Files for DiskFiles {
     fn create(&self, path: &str) -> io::Result<Box<dyn FileHandle>> {
+        self.check_writable()?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
         Ok(Box::new(DiskFile(options.open(self.root.join(path))?)))
     }
 
     fn open(&self, path: &str) -> io::Result<Box<dyn FileHandle>> {
-        Ok(Box::new(DiskFile(OpenOptions::new().read(true).write(true).open(self.root.join(path))?)))
+        let mut options = OpenOptions::new();
+        Ok(Box::new(DiskFile(options.read(true).write(!self.is_read_only).open(self.root.join(path))?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::rename(self.root.join(from), self.root.join(to))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::remove_file(self.root.join(path))
     }
 
@@ -162,6 +177,7 @@ impl Files for DiskFiles {
     }
 
     fn create_directory(&self, directory: &str) -> io::Result<()> {
+        self.check_writable()?;
         create_private_directory(&self.root.join(directory))
     }
 

@@ -23,6 +23,24 @@ const PREFIX: &str = "tollgate store format ";
 /// # Errors
 /// [`StoreError::Corrupt`] for another format, or when the file can't be understood; [`StoreError::Io`].
 pub fn check(files: &dyn Files) -> Result<(), StoreError> {
+    let found = look(files)?;
+    if found == Some(FORMAT) {
+        return Ok(());
+    }
+    match write(files) {
+        Err(error) if Shortage::of(&error).is_some() && found.unwrap_or(1) == FORMAT => {
+            tracing::warn!(%error, "the store's format could not be noted; tried again at the next start");
+            Ok(())
+        }
+        written => written.map_err(|error| io_error("writing", &error)),
+    }
+}
+
+/// The format that a store has, if its file is there; see [`check`]. Changes nothing.
+///
+/// # Errors
+/// As for [`check`].
+pub fn look(files: &dyn Files) -> Result<Option<u32>, StoreError> {
     let found = read(files)?;
     if let Some(found) = found.filter(|found| *found > FORMAT || found.saturating_add(1) < FORMAT) {
         let remedy = if found > FORMAT {
@@ -36,16 +54,7 @@ pub fn check(files: &dyn Files) -> Result<(), StoreError> {
              {FORMAT}: {remedy}, or restore the data directory from a backup. Nothing was changed"
         )));
     }
-    if found == Some(FORMAT) {
-        return Ok(());
-    }
-    match write(files) {
-        Err(error) if Shortage::of(&error).is_some() && found.unwrap_or(1) == FORMAT => {
-            tracing::warn!(%error, "the store's format could not be noted; tried again at the next start");
-            Ok(())
-        }
-        written => written.map_err(|error| io_error("writing", &error)),
-    }
+    Ok(found)
 }
 
 fn read(files: &dyn Files) -> Result<Option<u32>, StoreError> {

@@ -256,6 +256,13 @@ pub fn is_cut_off(bytes: &[u8]) -> bool {
     &header[..8] == MAGIC && stored_bytes_checked(payload_bytes).is_none_or(|stored| stored > bytes.len())
 }
 
+/// Bytes that the frame whose header is at the beginning of `bytes` takes in its segment, as that header says; `None` when
+/// there is no header. Whether the frame is right, only [`parse`] says.
+pub fn announced_bytes(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.get(..HEADER_BYTES).filter(|header| &header[..8] == MAGIC && header[16] == VERSION)?;
+    stored_bytes_checked(usize::try_from(u32_at(header, 20)?).ok()?)
+}
+
 fn stored_bytes_checked(payload_bytes: usize) -> Option<usize> {
     HEADER_BYTES.checked_add(payload_bytes)?.checked_next_multiple_of(ALIGNMENT)
 }
@@ -329,6 +336,8 @@ mod tests {
         assert_eq!((frame.kind, frame.first_sequence, frame.count), (Kind::Data, 7, 3));
         assert_eq!(frame.at, Some(AT));
         assert_eq!((frame.previous, frame.checksum, frame.stored_bytes()), (55, checksum, bytes.len()));
+        assert_eq!(announced_bytes(bytes), Some(bytes.len()));
+        assert_eq!(announced_bytes(&bytes[8..]), None);
         assert_eq!(decode(&frame).unwrap(), batches.concat());
         assert!(parse(bytes, 98).is_none(), "a frame of another segment is none");
     }

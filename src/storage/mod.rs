@@ -4,6 +4,7 @@
 //! A commit returns only when it is on disk. Reads see only what is on disk.
 
 pub mod applier;
+pub mod audit_rows;
 pub mod backup;
 pub mod base;
 pub mod checkpoint;
@@ -11,12 +12,15 @@ pub mod committer;
 pub mod dump;
 pub mod engine;
 pub mod export;
+pub mod export_file;
 pub mod files;
 pub mod format;
 pub mod frame;
 pub mod held;
+pub mod import;
 pub mod index;
 pub mod index_rows;
+pub mod inventory;
 pub mod journal;
 pub mod keeper;
 pub mod keys;
@@ -30,6 +34,7 @@ pub mod request;
 pub mod reread;
 pub mod restore;
 pub mod retirement;
+pub mod segment_reader;
 pub mod segments;
 pub mod sim_files;
 pub mod sled_index;
@@ -37,7 +42,9 @@ pub mod space;
 pub mod status;
 pub mod unreadable;
 pub mod vault;
+pub mod verify;
 pub mod view;
+mod walk;
 pub mod whole_file;
 
 #[cfg(test)]

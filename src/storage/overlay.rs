@@ -48,6 +48,11 @@ impl Entry {
         Some(Versioned { revision: self.revision, value })
     }
 
+    /// A row as an entry.
+    pub fn from_versioned(versioned: Versioned) -> Self {
+        Self { value: Some(versioned.value), revision: versioned.revision, absent_below: false }
+    }
+
     /// A key and what it holds after a change of which nothing is known but the change itself.
     pub fn from_change(change: Change) -> (Vec<u8>, Self) {
         let Change { key, value, revision, .. } = change;

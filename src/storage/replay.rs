@@ -39,13 +39,40 @@ pub fn replay(
     range: ReplayRange,
     visit: &mut dyn FnMut(Vec<Change>, u64) -> Result<(), StoreError>,
 ) -> Result<JournalEnd, StoreError> {
-    let all = segments::list(files).map_err(|error| io_error(segments::DIRECTORY, &error))?;
+    read(Reader { files, range, visit, repairs: true, end: None, torn: None })
+        .map(|reader| reader.end.unwrap_or_default())
+}
+
+/// What is found in a journal that is only looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// Where it ends.
+    pub end: JournalEnd,
+    /// The file, and where in it a torn tail begins, if there is one.
+    pub torn: Option<(String, u64)>,
+}
+
+/// Reads the journal as [`replay`] does and changes nothing: a torn tail stays where it is.
+///
+/// # Errors
+/// As for [`replay`].
+pub fn look_through(
+    files: &dyn Files,
+    range: ReplayRange,
+    visit: &mut dyn FnMut(Vec<Change>, u64) -> Result<(), StoreError>,
+) -> Result<Looked, StoreError> {
+    let reader = read(Reader { files, range, visit, repairs: false, end: None, torn: None })?;
+    Ok(Looked { end: reader.end.unwrap_or_default(), torn: reader.torn })
+}
+
+fn read(mut reader: Reader<'_>) -> Result<Reader<'_>, StoreError> {
+    let range = reader.range;
+    let all = segments::list(reader.files).map_err(|error| io_error(segments::DIRECTORY, &error))?;
     let first_wanted = range.after + 1;
     let from = all.partition_point(|first| *first <= first_wanted).saturating_sub(1);
     if all.first().is_some_and(|first| *first > first_wanted) {
         return Err(missing(first_wanted, all[0] - 1));
     }
-    let mut reader = Reader { files, range, visit, end: None };
     for (position, first) in all.iter().enumerate().skip(from) {
         reader.read_segment(*first, all.get(position + 1).copied())?;
     }
@@ -53,15 +80,18 @@ pub fn replay(
     if end.last_sequence < range.durable {
         return Err(missing(end.last_sequence + 1, range.durable));
     }
-    Ok(end)
+    Ok(reader)
 }
 
 struct Reader<'a> {
     files: &'a dyn Files,
     range: ReplayRange,
     visit: &'a mut dyn FnMut(Vec<Change>, u64) -> Result<(), StoreError>,
+    /// Whether a torn tail is removed and the last frame made durable.
+    repairs: bool,
     /// `None` before the first frame.
     end: Option<JournalEnd>,
+    torn: Option<(String, u64)>,
 }
 
 impl Reader<'_> {
@@ -99,14 +129,19 @@ impl Reader<'_> {
             let is_sealed = frames.last().is_some_and(|(_, frame)| frame.kind == Kind::Seal);
             let end = JournalEnd { sealed: is_sealed, ..end };
             self.judge_rest(&path, offset, &bytes[offset..], seed, end, next_segment)?;
-            tracing::warn!(file = path, offset, "the end of the journal was torn by a crash and is removed");
+            if self.repairs {
+                tracing::warn!(file = path, offset, "the end of the journal was torn by a crash and is removed");
+            }
+            self.torn = Some((path.clone(), offset as u64));
         }
         if next_segment.is_none() {
             if end.last_sequence < self.range.durable {
                 return Err(missing(end.last_sequence + 1, self.range.durable));
             }
-            let last_frame = frames.last().map_or(offset, |(start, _)| *start);
-            make_durable(&*handle, &bytes, last_frame..offset).map_err(|error| io_error(&path, &error))?;
+            if self.repairs {
+                let last_frame = frames.last().map_or(offset, |(start, _)| *start);
+                make_durable(&*handle, &bytes, last_frame..offset).map_err(|error| io_error(&path, &error))?;
+            }
         }
         self.end = Some(end);
         frames.iter().try_for_each(|(offset, frame)| self.show(&path, *offset, frame))

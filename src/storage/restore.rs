@@ -2,18 +2,22 @@
 //! when it is complete, and it is *held*: see `held`. The index is rebuilt when it is opened.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::domain::audit::{AuditHead, ChainProblem};
 use crate::domain::time::Timestamp;
 use crate::storage::StoreError;
 use crate::storage::backup::{
-    Manifest, OnProgress, Until, Walk, base_of, check_empty, create, failed, finish, segment_of, verify,
+    Manifest, OnProgress, SegmentCopy, Until, VerifiedBackup, base_of, check_empty, create, failed, finish, segment_of,
+    verify,
 };
 use crate::storage::base;
 use crate::storage::files::{DiskFiles, create_private_directory, sync_parent_of};
 use crate::storage::held::{Held, HeldFile};
-use crate::storage::segments::SEGMENT_HEADER_BYTES;
+use crate::storage::segment_reader::SegmentReader;
+use crate::storage::walk::Walk;
 
 /// What was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Restored {
     pub until_sequence: u64,
     /// When that was made.
     pub until_time: Timestamp,
+    /// The end of the audit's chain in the whole backup, or what is wrong with it.
+    pub audit: Result<AuditHead, ChainProblem>,
 }
 
 /// Restores a backup into `directory`, which must be empty or not there, up to `until` or to its end.
@@ -39,33 +45,31 @@ pub fn restore(
     on_progress: OnProgress<'_>,
 ) -> Result<Restored, StoreError> {
     check_empty(directory)?;
-    let manifest = verify(backup, on_progress)?;
+    let VerifiedBackup { manifest, audit } = verify(backup, None, on_progress)?;
     if let Some(Until::Sequence(sequence)) = until
         && !(manifest.first_sequence..=manifest.last_sequence).contains(&sequence)
     {
         return Err(out_of_range(&manifest));
     }
     let until = until.unwrap_or(Until::Sequence(manifest.last_sequence));
-    let beside = beside(directory);
+    let beside = beside(directory, ".restoring");
     check_empty(&beside)?;
     create_private_directory(&beside).map_err(|error| failed(&beside, &error))?;
+    let source = DiskFiles::read_only(backup);
     let mut walk = Walk::new(manifest.made_at);
     let mut is_over = false;
     for file in &manifest.files {
-        let bytes = std::fs::read(backup.join(&file.path)).map_err(|error| failed(&backup.join(&file.path), &error))?;
-        let bytes = match segment_of(&file.path) {
-            Some(_) if is_over => continue,
+        match segment_of(&file.path) {
+            Some(_) if is_over => {}
             Some(first) => {
-                let end = walk.segment(&file.path, first, &bytes, &until)?;
-                is_over = end < bytes.len();
-                if end <= SEGMENT_HEADER_BYTES { continue } else { &bytes[..end] }
+                let mut reader = SegmentReader::open(&source, first)?;
+                let mut copy = SegmentCopy::new(&beside, &reader);
+                let end = walk.segment(&mut reader, until, &mut |found, _| copy.add(found.stored))?;
+                is_over = end < reader.length();
+                copy.finish()?;
             }
-            None => &bytes[..],
-        };
-        let target = beside.join(&file.path);
-        let mut copy = create(&target)?;
-        copy.write_all(bytes).map_err(|error| failed(&target, &error))?;
-        finish(&target, &copy)?;
+            None => copy_file(&backup.join(&file.path), &beside.join(&file.path))?,
+        }
     }
     let until_sequence = walk.end.last_sequence;
     if until_sequence < manifest.first_sequence || until_sequence == 0 {
@@ -79,20 +83,30 @@ pub fn restore(
     }
     let held = Held {
         restored_until_sequence: until_sequence,
-        restored_until_time: walk.time,
+        // What the providers were not asked about when the backup was made, they are asked about now.
+        restored_until_time: manifest.held_since.map_or(walk.time, |since| since.min(walk.time)),
         made_at: now,
         confirmed: std::collections::BTreeMap::new(),
     };
     HeldFile::of(&beside).write(&held)?;
     let named = std::fs::rename(&beside, directory).and_then(|()| sync_parent_of(directory));
     named.map_err(|error| failed(directory, &error))?;
-    Ok(Restored { manifest, until_sequence, until_time: walk.time })
+    Ok(Restored { manifest, until_sequence, until_time: walk.time, audit })
 }
 
-fn beside(directory: &Path) -> PathBuf {
+/// Where a directory is made before it gets its name.
+pub(super) fn beside(directory: &Path, ending: &str) -> PathBuf {
     let mut name = directory.file_name().map_or_else(|| OsString::from("data"), OsString::from);
-    name.push(".restoring");
+    name.push(ending);
     directory.with_file_name(name)
+}
+
+/// Copies a file, durably.
+pub(super) fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let mut source = File::open(from).map_err(|error| failed(from, &error))?;
+    let mut target = create(to)?;
+    io::copy(&mut source, &mut target).map_err(|error| failed(to, &error))?;
+    finish(to, &target)
 }
 
 fn out_of_range(manifest: &Manifest) -> StoreError {

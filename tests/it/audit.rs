@@ -142,7 +142,7 @@ async fn what_protects_is_possible_while_the_disk_has_little_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_backup_begins_without_its_entry() {
+async fn no_backup_and_no_export_begins_without_its_entry() {
     let house = House::start().await;
     let gateway = house.gateway.clone();
     let directory = house.stop().await;
@@ -150,5 +150,8 @@ async fn no_backup_begins_without_its_entry() {
     let refused = gateway.begin_backup(&Operator::process("test"), destination.to_str().unwrap()).await;
     assert!(refused.is_err(), "nothing can be written down any more: {refused:?}");
     assert_eq!(gateway.backups().unwrap().view().state, "none");
+    let refused = gateway.begin_export(&Operator::process("test"), destination.to_str().unwrap()).await;
+    assert!(refused.is_err(), "nor here: {refused:?}");
+    assert_eq!(gateway.own_store().unwrap().exports().view().state, "none");
     assert!(!destination.exists());
 }

@@ -1,4 +1,4 @@
-//! Backups of the running store.
+//! The running store: how it stands, backups and exports.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -9,9 +9,26 @@ use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::gateway::backups::{BackupView, Backups};
 use crate::gateway::error::GatewayError;
+use crate::gateway::exports::ExportView;
+use crate::gateway::store::StoreView;
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
-    routes.with(Verb::Post, "/admin/v1/store/backup", begin).with(Verb::Get, "/admin/v1/store/backup", read)
+    routes
+        .with(Verb::Get, "/admin/v1/store", status)
+        .with(Verb::Post, "/admin/v1/store/backup", begin)
+        .with(Verb::Get, "/admin/v1/store/backup", read)
+        .with(Verb::Post, "/admin/v1/store/export", begin_export)
+        .with(Verb::Get, "/admin/v1/store/export", read_export)
+}
+
+/// Read how the store stands
+#[utoipa::path(
+    get, path = "/admin/v1/store", operation_id = "get_store", tag = "Store",
+    responses((status = 200, description = "The store and its files", body = Envelope<StoreView>)),
+)]
+pub(crate) async fn status(OperatorCall { call, .. }: OperatorCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(call.gateway.store_view().await?)
 }
 
 /// Where a backup is written.
@@ -45,6 +62,41 @@ pub(crate) async fn begin(OperatorCall { call, operator }: OperatorCall) -> Outc
 pub(crate) async fn read(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
     call.ok(backups_of(&call)?.view())
+}
+
+/// Where an export is written.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BeginExport {
+    /// Absolute path of a file on the gateway's machine that is not there yet.
+    destination: String,
+}
+
+/// Begin an export
+///
+/// It goes on in the background. All rows of one moment in one file that other programs can read; secrets in it are
+/// encrypted, and the master key is not in it.
+#[utoipa::path(
+    post, path = "/admin/v1/store/export", operation_id = "begin_export", tag = "Store", request_body = BeginExport,
+    responses(
+        (status = 200, description = "The export as it begins", body = Envelope<ExportView>),
+        (status = 409, description = "`INVALID_STATE`: another one is running"),
+    ),
+)]
+pub(crate) async fn begin_export(OperatorCall { call, operator }: OperatorCall) -> Outcome {
+    let command: BeginExport = call.json()?;
+    call.ok(call.gateway.begin_export(&operator, &command.destination).await?)
+}
+
+/// Read how the last export goes
+#[utoipa::path(
+    get, path = "/admin/v1/store/export", operation_id = "get_export", tag = "Store",
+    responses((status = 200, description = "The last export of this process", body = Envelope<ExportView>)),
+)]
+pub(crate) async fn read_export(OperatorCall { call, .. }: OperatorCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    let own_store = call.gateway.own_store().ok_or(GatewayError::NotFound("directory to export"))?;
+    call.ok(own_store.exports().view())
 }
 
 fn backups_of(call: &Call) -> Result<&Backups, GatewayError> {

@@ -20,7 +20,7 @@ use crate::storage::{Batch, DISK_SPACE_IS_LOW, Store, StoreError};
 const HOUR: Duration = Duration::from_secs(3_600);
 const KEYS: usize = 300;
 
-type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn growing(age: Duration, bytes_max: u64) -> EngineOptions {
     let growth = GrowthOptions { base_bytes: 1, keep: KeepRule { age, bytes_max }, low_space_bytes: 0 };
@@ -28,12 +28,12 @@ fn growing(age: Duration, bytes_max: u64) -> EngineOptions {
 }
 
 /// Opens a machine that keeps nothing of the journal longer than it must.
-fn open(machine: &Machine, seed: u64) -> Result<Parts, StoreError> {
+pub(super) fn open(machine: &Machine, seed: u64) -> Result<Parts, StoreError> {
     machine.open_with(seed, &growing(Duration::ZERO, u64::MAX), &Clock::manual(START))
 }
 
 /// Overwrites all keys, deletes some, and appends to a stream.
-fn write(parts: &mut Parts, generation: u8) {
+pub(super) fn write(parts: &mut Parts, generation: u8) {
     for first in (0..KEYS).step_by(10) {
         let mut batches: Vec<Batch> =
             (first..first + 10).map(|key| put(&format!("key/{key:04}"), &[generation; 60])).collect();
@@ -54,7 +54,7 @@ fn seen(parts: &Parts) -> Contents {
 }
 
 /// A machine whose journal has lost its beginning to a base, and what is in it.
-fn with_base() -> (Machine, Contents) {
+pub(super) fn with_base() -> (Machine, Contents) {
     let machine = Machine::new();
     let mut parts = open(&machine, 1).unwrap();
     (1..4).for_each(|generation| write(&mut parts, generation));

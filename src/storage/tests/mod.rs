@@ -1,11 +1,13 @@
 //! What the engine does when things go wrong.
 
+mod copies;
 mod crashes;
 mod damage;
 mod failures;
 mod growth;
 mod index_loss;
 mod sim_files;
+mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;

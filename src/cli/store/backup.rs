@@ -1,0 +1,76 @@
+//! Backups, and restoring them.
+
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{LOOK_WAIT, described, failure, shown, storage_there, warn_of_audit};
+use crate::cli::admin::{Admin, AdminArguments};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::gateway::backups::{self, Progress, Until};
+
+pub(super) fn offline(admin: &AdminArguments, destination: &Path, context: &Context) -> Result<(), Failure> {
+    let directory = storage_there(admin, context)?.dir;
+    let written = backups::write_offline(&directory, destination, context.clock.now(), &mut shown("copied"));
+    say_backed_up(destination, &described(&written.map_err(failure)?))
+}
+
+pub(super) async fn online(admin: &AdminArguments, destination: &Path, context: &Context) -> Result<(), Failure> {
+    let gateway = Admin::new(admin, context)?;
+    let absolute = std::path::absolute(destination)
+        .map_err(|error| Failure::Usage(format!("{} can't be used: {error}", destination.display())))?;
+    let body = json!({ "destination": absolute.display().to_string() });
+    let path = ["store", "backup"];
+    let mut view = gateway.call(Method::POST, &path, Some(&body)).await?;
+    let mut show = shown("copied");
+    while view["state"] == "running" {
+        let number = |name: &str| view[name].as_u64().unwrap_or(0);
+        show(Progress { bytes: number("bytes"), bytes_total: number("bytes_total") });
+        tokio::time::sleep(LOOK_WAIT).await;
+        view = gateway.call(Method::GET, &path, None).await?;
+    }
+    if view["state"] != "done" {
+        let problem = view["problem"].as_str().unwrap_or("the gateway was started again meanwhile");
+        return Err(Failure::Failed(format!("the backup failed: {problem}")));
+    }
+    let range = format!("sequences {} to {}, {}", view["first_sequence"], view["last_sequence"], view["last_time"]);
+    say_backed_up(&absolute, &range)
+}
+
+fn say_backed_up(destination: &Path, range: &str) -> Result<(), Failure> {
+    output::line(&format!("backed up into {} ({range})", destination.display()))?;
+    output::line("The master key is not in it. Keep master.key somewhere else: without it the secrets can't be read.")
+}
+
+pub(super) fn restore(
+    admin: &AdminArguments,
+    backup: &Path,
+    until: Option<Until>,
+    context: &Context,
+) -> Result<(), Failure> {
+    let directory = admin.data_directory(context)?;
+    let restored =
+        backups::restore(backup, &directory, until, context.clock.now(), &mut shown("verified")).map_err(failure)?;
+    output::line(&format!(
+        "restored {} up to sequence {} of {}",
+        directory.display(),
+        restored.until_sequence,
+        restored.until_time.rfc3339()
+    ))?;
+    warn_of_audit(&restored.audit);
+    say_what_is_next(&directory)
+}
+
+/// What the operator has to do before a directory is opened that was made of a backup or an export.
+pub(super) fn say_what_is_next(directory: &Path) -> Result<(), Failure> {
+    output::line(&format!(
+        "Put master.key into {} (or name it in [security] master_key_file) before you start the gateway.",
+        directory.display()
+    ))?;
+    output::line(
+        "It opens held: no money moves until every provider was asked what happened since. See `tollgate store hold`.",
+    )
+}
