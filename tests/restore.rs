@@ -20,6 +20,7 @@ use std::time::Duration;
 use client::{Client, Key};
 use receiver::Receiver;
 use serde_json::{Value, json};
+use sha2::Digest;
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
@@ -93,10 +94,15 @@ impl Drill {
     }
 
     fn serve(&self) -> Serving {
+        // Payments that name no channel go to Stripe first.
+        let rules = "[routing]\nsmart = false\n[[rules]]\nname = \"all\"\nchannels = [\"stripe\", \"alipay\"]\n";
+        std::fs::write(self.path("config.toml"), rules).unwrap();
         let mut command = Command::new(BINARY);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.path("data"))
+            .arg("--config")
+            .arg(self.path("config.toml"))
             .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
             .env("TOLLGATE_SANDBOX__URL", format!("\"{}\"", self.sandbox_url))
             .env("TOLLGATE_PAYMENTS__RESOLVE_FIRST_MS", "50")
@@ -145,9 +151,17 @@ impl Drill {
         serde_json::from_slice(&std::fs::read(destination.join("manifest.json")).unwrap()).unwrap()
     }
 
+    fn master_key(&self) -> String {
+        std::fs::read_to_string(self.path("data").join("master.key")).unwrap()
+    }
+
     /// Loses the data directory, but for the master key, which was kept elsewhere, and restores it.
     fn lose_and_restore(&self, backup: &str, until: Option<u64>) {
-        let key = std::fs::read(self.path("data").join("master.key")).unwrap();
+        let key = self.master_key();
+        self.lose_and_restore_with(backup, until, &key);
+    }
+
+    fn lose_and_restore_with(&self, backup: &str, until: Option<u64>, key: &str) {
         std::fs::remove_dir_all(self.path("data")).unwrap();
         let backup = self.path(backup);
         let until = until.map(|sequence| sequence.to_string());
@@ -160,9 +174,25 @@ impl Drill {
         std::fs::write(self.path("data").join("master.key"), key).unwrap();
     }
 
+    /// Starts the gateway and waits until it has refused to; gives back what it said.
+    fn refused(&self) -> String {
+        let output = Command::new(BINARY)
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(self.path("data"))
+            .env("TOLLGATE_SANDBOX__URL", format!("\"{}\"", self.sandbox_url))
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
     /// What the emulated provider has done for real, by our number.
     async fn ledger(&self, operation: &str) -> HashMap<String, Vec<i64>> {
-        let url = format!("{}/control/stripe/ledger", self.sandbox_url);
+        self.ledger_of("stripe", operation).await
+    }
+
+    async fn ledger_of(&self, channel: &str, operation: &str) -> HashMap<String, Vec<i64>> {
+        let url = format!("{}/control/{channel}/ledger", self.sandbox_url);
         let text = client::http_client().get(url).send().await.unwrap().text().await.unwrap();
         let ledger: Value = serde_json::from_str(&text).unwrap();
         let items = ledger["items"].as_array().or_else(|| ledger["data"]["items"].as_array());
@@ -360,6 +390,108 @@ async fn a_restore_touches_nothing_that_is_there_and_takes_no_damaged_backup() {
     let _serving = drill.serve();
     let other = drill.path("other");
     refused(&["backup", other.to_str().unwrap(), "--offline"], "another process has it open");
+}
+
+/// How the hold of one channel stands.
+async fn held_state(serving: &Serving, channel: &str) -> Value {
+    let hold = admin(serving, "GET", "/admin/v1/hold", None).await;
+    hold["channels"].as_array().unwrap().iter().find(|row| row["channel"] == channel).unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_charged_elsewhere_after_a_refusal_is_found_though_that_provider_has_no_list() {
+    let drill = Drill::begin();
+    let mut serving = drill.serve();
+    let mut shop = merchant(&serving).await;
+    pay(&shop, "O-early", "tok_visa").await;
+    drill.backup(&serving, "backup");
+    // Stripe refuses it through a fault of its own, so that Alipay is asked, and charges.
+    let order =
+        json!({ "order_no": "O-moved", "amount": 900, "currency": "USD", "payment_token": "tok_processing_error" });
+    let answer = shop.post_with_key(PAYMENTS, order.clone(), "k-moved").await;
+    assert_eq!((answer.status, answer.data("channel")), (201, "alipay"), "{}", answer.text);
+    let moved = answer.data("payment_no").to_owned();
+    assert_eq!(drill.ledger_of("alipay", "charge").await[&moved], [900]);
+
+    serving.process.kill();
+    drill.lose_and_restore("backup", None);
+    serving = drill.serve();
+    shop.url.clone_from(&serving.url);
+    admitted(&shop).await;
+    eventually("the comparison with stripe", || async {
+        (held_state(&serving, "stripe").await["state"] == "checked").then_some(())
+    })
+    .await;
+    // Before the operator has said anything about Alipay.
+    let found = payment(&shop, &moved).await.expect("the payment is made again");
+    assert_eq!((found["status"].as_str(), found["channel"].as_str()), (Some("success"), Some("alipay")), "{found}");
+    assert_eq!(held_state(&serving, "alipay").await["adopted"], 1);
+    let confirmed = drill.store(&["confirm", "alipay", "--admin-url", &serving.admin_url]);
+    assert!(confirmed.status.success(), "{confirmed:?}");
+    eventually("the end of the hold", || async {
+        (admin(&serving, "GET", "/admin/v1/hold", None).await["held"] == false).then_some(())
+    })
+    .await;
+    let repeated = shop.post_with_key(PAYMENTS, order, "k-again").await;
+    assert_eq!(repeated.status, 409, "its order is paid: {}", repeated.text);
+    assert_eq!(drill.ledger_of("alipay", "charge").await[&moved], [900]);
+    let ended = admin(&serving, "GET", "/admin/v1/audit?action=hold.end", None).await;
+    assert_eq!(ended["items"][0]["actor"], "hold", "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_master_key_is_rotated_while_the_gateway_runs_and_older_backups_name_their_key() {
+    let drill = Drill::begin();
+    let receiver = Receiver::start().await;
+    let mut serving = drill.serve();
+    let mut shop = merchant(&serving).await;
+    let made = shop.post_with_key("/api/v1/webhooks/endpoints", json!({ "url": receiver.url }), "k-endpoint").await;
+    let secret = made.data("secret").to_owned();
+    drill.backup(&serving, "before");
+    let old = drill.master_key();
+
+    let rotate = ["rotate-key", "--admin-url", &serving.admin_url.clone()];
+    let output = drill.store(&rotate);
+    let said = String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned();
+    assert!(output.status.success() && said.contains("master.key.old-"), "{said}");
+    let new = drill.master_key();
+    assert!(new != old && new.lines().count() == 1);
+    assert!(!said.contains(old.trim()) && !said.contains(new.trim()), "a key was printed");
+    let audited = admin(&serving, "GET", "/admin/v1/audit?action=master_key.rotate", None).await;
+    assert_eq!(audited["items"].as_array().unwrap().len(), 1, "{audited}");
+
+    // The same process, and then the next one: API keys, webhooks' secrets and kept answers open.
+    for (order_no, restart) in [("O-1", false), ("O-2", true)] {
+        if restart {
+            serving.process.kill();
+            serving = drill.serve();
+            shop.url.clone_from(&serving.url);
+            admitted(&shop).await;
+        }
+        let paid = pay(&shop, order_no, "tok_visa").await;
+        let delivery = eventually("the webhook", || async { receiver.about(&paid).first().cloned() }).await;
+        delivery.verify(&secret).unwrap();
+        let again =
+            shop.post_with_key("/api/v1/webhooks/endpoints", json!({ "url": receiver.url }), "k-endpoint").await;
+        assert_eq!(again.text, made.text);
+    }
+    // Offline, the same steps.
+    serving.process.kill();
+    let output = drill.store(&["rotate-key", "--offline"]);
+    assert!(output.status.success(), "{output:?}");
+    let newest = drill.master_key();
+    assert!(newest != new);
+
+    // A backup from before names the key that it needs, and opens with it.
+    drill.lose_and_restore_with("before", None, &newest);
+    let said = drill.refused();
+    let id = &hex::encode(sha2::Sha256::digest(hex::decode(old.trim()).unwrap()))[..16];
+    assert!(said.contains(id) && said.contains(&format!("master.key.old-{id}")), "{said}");
+    assert!(!said.contains(old.trim()) && !said.contains(newest.trim()));
+    std::fs::write(drill.path("data").join("master.key"), &old).unwrap();
+    serving = drill.serve();
+    shop.url.clone_from(&serving.url);
+    admitted(&shop).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -112,6 +112,7 @@ pub(crate) struct ReasonSchema {
         keys::create, keys::delete, channels::list, audit::list,
         erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,
+        store::rotate, store::read_rotation,
         metrics::read, metrics::read_short,
         sandbox::get, sandbox::put, sandbox::ledger,
         open::alive, open::ready, open::document,

@@ -191,6 +191,15 @@ pub trait Channel: Send + Sync + 'static {
     /// Sends one refund, or repeats it with the same key, or asks about it: whichever is safe and leads to an answer.
     fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer>;
 
+    /// Looks for a charge by its key and changes nothing. Asked after a restore of channels that have no list, about
+    /// attempts that were forgotten here; `sent_by` is the latest moment at which it, or what a payer needs for it, can have
+    /// been sent. `None` when there is none and none can come up any more. An error that is not
+    /// [`ListError::NotSupported`] means that this is not known yet.
+    fn find_charge<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, Result<Option<ChargeAnswer>, ListError>> {
+        let _ = request;
+        Box::pin(std::future::ready(Err(ListError::NotSupported)))
+    }
+
     /// A page of the charges that the provider made since `since`, newest first, from behind `after` on. Changes nothing.
     fn list_charges<'a>(
         &'a self,

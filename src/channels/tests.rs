@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::channels::{
-    Channel, ChargeAnswer, ChargeRequest, ChargeState, Credentials, Failure, ProviderRefs, RefundRequest,
+    Channel, ChargeAnswer, ChargeRequest, ChargeState, Credentials, Failure, ListError, ProviderRefs, RefundRequest,
     ResolveRequest, build,
 };
 use crate::clock::Clock;
@@ -94,6 +94,11 @@ impl Bench {
         let question = self.question(charge, &ProviderRefs::default(), age_s, close);
         let offered_at = Some(question.first_sent_at);
         self.channel.resolve(&ResolveRequest { offered_at, ..question }).await
+    }
+
+    /// Looks for a charge that was sent `age_s` seconds ago at the latest.
+    pub(crate) async fn find(&self, charge: &ChargeRequest, age_s: i64) -> Result<Option<ChargeAnswer>, ListError> {
+        self.channel.find_charge(&self.question(charge, &ProviderRefs::default(), age_s, false)).await
     }
 
     fn question(&self, charge: &ChargeRequest, refs: &ProviderRefs, age_s: i64, close: bool) -> ResolveRequest {

@@ -11,7 +11,7 @@ use url::Url;
 use super::client::{Answer, Client, header};
 use super::context::{ConfigArguments, Context};
 use super::failure::Failure;
-use crate::config::StorageConfig;
+use crate::config::{Config, StorageConfig};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 100;
@@ -39,6 +39,12 @@ pub(super) struct AdminArguments {
 }
 
 impl AdminArguments {
+    /// The configuration that the flags name.
+    pub(super) fn config(&self, context: &Context) -> Result<Config, Failure> {
+        let arguments = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };
+        arguments.load(context, Vec::new())
+    }
+
     /// The data directory that the flags and the configuration name.
     pub(super) fn data_directory(&self, context: &Context) -> Result<std::path::PathBuf, Failure> {
         Ok(self.storage(context)?.dir)
@@ -46,8 +52,7 @@ impl AdminArguments {
 
     /// The same with all that the configuration says of the store.
     pub(super) fn storage(&self, context: &Context) -> Result<StorageConfig, Failure> {
-        let config = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };
-        Ok(config.load(context, Vec::new())?.storage)
+        Ok(self.config(context)?.storage)
     }
 }
 

@@ -1,8 +1,9 @@
-//! `tollgate store …`: how the store stands, backups, restoring and checking them, exports, and what is held after a
-//! restore.
+//! `tollgate store …`: how the store stands, backups, restoring and checking them, exports, the master
+//! key, and what is held after a restore.
 
 mod backup;
 mod hold;
+mod rotate;
 mod status;
 mod transfer;
 mod verify;
@@ -89,6 +90,15 @@ enum Action {
         /// The export
         file: PathBuf,
     },
+    /// Make a new master key and seal every secret again under it
+    ///
+    /// The running gateway does it. Run it again if it was interrupted: it goes on. The old key is kept in a file of its
+    /// own, because backups from before need it.
+    RotateKey {
+        /// Do it without a gateway, on --data-dir, which nobody else may have open
+        #[arg(long)]
+        offline: bool,
+    },
     /// Show what is held after a restore, channel by channel
     Hold,
     /// Say that a channel was compared with its provider by hand
@@ -111,6 +121,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         Action::Export { file, offline: true } => transfer::export_offline(&admin, &file, context)?,
         Action::Export { file, offline: false } => transfer::export_online(&admin, &file, context).await?,
         Action::Import { file } => transfer::import_into(&admin, &file, context)?,
+        Action::RotateKey { offline } => rotate::run(&admin, offline, context).await?,
         Action::Hold => {
             let held = Admin::new(&admin, context)?.call(Method::GET, &["hold"], None).await?;
             hold::show_hold(&admin, &held)?;

@@ -153,7 +153,8 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityConfig {
-    /// The key that encrypts stored secrets; `<data dir>/master.key` when not given.
+    /// File with the key that encrypts stored secrets, one a line while it is rotated; `<data dir>/master.key` when not
+    /// given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_key_file: Option<PathBuf>,
 }

@@ -129,7 +129,7 @@ pub struct AuditEntryView {
     pub number: u64,
     /// When.
     pub at: String,
-    /// Who: the name of the token, or `signal` or `retention`.
+    /// Who: the name of the token, or `signal`, `retention`, `hold` or `rotation` for what the process did.
     pub actor: String,
     /// What was done.
     #[schema(example = "merchant.update")]

@@ -13,8 +13,11 @@ use crate::gateway::patience::Patience;
 use crate::gateway::payments::rows::commit_finish;
 use crate::gateway::told::Telling;
 use crate::storage::record::{Record, decode, encode};
-use crate::storage::{ABSENT, Batch, StoreError, keys};
+use crate::storage::vault::{Sealing, Vault};
+use crate::storage::{ABSENT, Batch, Row, StoreError, keys};
 
+/// Tries of storing an answer while somebody else changes what was kept under its key before.
+const CONFLICTS_MAX: usize = 8;
 /// Longest `Idempotency-Key`.
 pub const KEY_LEN_MAX: usize = 255;
 
@@ -86,6 +89,12 @@ impl IdempotencyRecord {
         self.answer.as_ref().filter(|_| !self.sealed)
     }
 
+    /// Whether the key may be used anew.
+    fn is_over(&self, core: &Core) -> bool {
+        let keep_s = core.config.payments.idempotency_keep_s;
+        self.answer.is_some() && core.clock.now().since(self.at).as_secs() >= keep_s
+    }
+
     /// The same with another body of the answer.
     pub(crate) fn with_body(self, body: String) -> Self {
         let answer = self.answer.map(|answer| StoredAnswer { status: answer.status, body });
@@ -145,9 +154,7 @@ pub(crate) fn look_up(
     };
     let record: IdempotencyRecord = decode(&stored.value)?;
     let slot = Slot { key, revision: stored.revision, body_hash };
-    let keep_s = core.config.payments.idempotency_keep_s;
-    let expired = core.clock.now().since(record.at).as_secs() >= keep_s;
-    if expired && record.answer.is_some() {
+    if record.is_over(core) {
         return Ok(Known::New(Reservation(Some(slot))));
     }
     if record.body_hash != slot.body_hash {
@@ -235,6 +242,15 @@ fn unseal(core: &Core, key: &[u8], answer: &StoredAnswer) -> Result<StoredAnswer
     Ok(StoredAnswer { status: answer.status, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
+/// The row of an idempotency key with its answer under the master key that seals; `None` when it is, or is not
+/// encrypted.
+pub(crate) fn reseal_answer(vault: &Vault, row: &Row) -> Result<Option<Vec<u8>>, GatewayError> {
+    let record: IdempotencyRecord = decode(&row.versioned.value)?;
+    let Some(answer) = record.answer.as_ref().filter(|_| record.sealed) else { return Ok(None) };
+    let Some(body) = vault.reseal(&identity_of(&row.key), &answer.body)? else { return Ok(None) };
+    Ok(Some(encode(&record.with_body(body))?))
+}
+
 impl Reservation {
     /// Adds to `batch` that the key now stands for `object_no`. Returns the index of the precondition that fails when
     /// another request with the same key was quicker.
@@ -296,16 +312,34 @@ impl Slot {
         core.told.tell(&self.key, &self.body_hash, answer)
     }
 
-    /// Stores the answer of a request that is done. That there is one already is as good.
+    /// Stores the answer of a request that is done. That there is one already is as good; what stood there before and is
+    /// over may have been taken away meanwhile, or sealed anew.
     async fn keep_sealed(&self, core: &Core, answer: &StoredAnswer) -> Result<(), GatewayError> {
-        match commit_finish(core, self.sealed_answer(core, answer)?).await {
-            Ok(_) | Err(StoreError::Precondition { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+        let sealing = core.vault.sealing();
+        let mut revision = self.revision;
+        for _ in 0..CONFLICTS_MAX {
+            match commit_finish(core, self.sealed_answer(core, &sealing, answer, revision)?).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Precondition { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            revision = match core.store.get(&self.key)? {
+                None => ABSENT,
+                Some(stored) if decode::<IdempotencyRecord>(&stored.value)?.is_over(core) => stored.revision,
+                Some(_) => return Ok(()),
+            };
         }
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
 
-    fn sealed_answer(&self, core: &Core, answer: &StoredAnswer) -> Result<Batch, GatewayError> {
-        let body = core.vault.seal(&identity_of(&self.key), answer.body.as_bytes())?;
+    fn sealed_answer(
+        &self,
+        core: &Core,
+        sealing: &Sealing,
+        answer: &StoredAnswer,
+        revision: u64,
+    ) -> Result<Batch, GatewayError> {
+        let body = sealing.seal(&identity_of(&self.key), answer.body.as_bytes())?;
         let record = IdempotencyRecord {
             body_hash: self.body_hash.clone(),
             object_no: String::new(),
@@ -314,7 +348,7 @@ impl Slot {
             sealed: true,
         };
         let mut batch = Batch::finishing();
-        batch.replace(self.key.clone(), self.revision, encode(&record)?);
+        batch.replace(self.key.clone(), revision, encode(&record)?);
         Ok(batch)
     }
 

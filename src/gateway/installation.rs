@@ -1,6 +1,8 @@
-//! What makes a data directory this installation's: its id, the mode it was made in, and a canary that shows whether
-//! the master key is the right one. Checked as soon as the store is open, which is where the id and the canary are, and
-//! before anything else begins.
+//! What makes a data directory this installation's: its id, the mode it was made in, and a canary for each master key
+//! that secrets in it may be under, which shows whether that key is here. Checked as soon as the store is open, which is
+//! where the id and the canaries are, and before anything else begins.
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -8,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::config::Mode;
 use crate::gateway::outside::MasterKey;
 use crate::random::Random;
+use crate::storage::key_file::MasterKeyId;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::vault::{Vault, VaultError};
 use crate::storage::{Batch, Store, StoreError, keys};
@@ -30,6 +33,20 @@ pub enum InstallationError {
         /// The mode that is configured.
         configured: &'static str,
     },
+    /// The key file does not hold a key that secrets are under.
+    #[error(
+        "wrong master key: the store has secrets under the key {key_id}, which {file} does not hold. Put that key into a \
+         further line of it. If the key was rotated after this store was backed up, it is in {old}, or where that file \
+         was moved to"
+    )]
+    MasterKeyMissing {
+        /// Which key.
+        key_id: MasterKeyId,
+        /// The key file.
+        file: PathBuf,
+        /// Where a rotation leaves that key.
+        old: PathBuf,
+    },
     /// The master key is missing or wrong.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -43,7 +60,11 @@ pub enum InstallationError {
 struct InstallationRecord {
     id: String,
     mode: Mode,
+    /// Under the key that seals.
     canary: String,
+    /// Under the keys before it, as long as secrets may be under them too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    older_canaries: Vec<String>,
 }
 
 impl Record for InstallationRecord {
@@ -87,7 +108,9 @@ impl Installation {
                     });
                 }
                 let vault = master_key.open(true, random)?;
-                vault.unseal(CANARY_IDENTITY, &record.canary)?;
+                for canary in std::iter::once(&record.canary).chain(&record.older_canaries) {
+                    vault.unseal(CANARY_IDENTITY, canary).map_err(|error| name_missing(error, master_key))?;
+                }
                 Ok(Self { id: record.id, vault })
             }
             None => {
@@ -95,14 +118,50 @@ impl Installation {
                 let mut id = [0_u8; 16];
                 random.fill(&mut id);
                 let id = hex::encode(id);
-                let canary = vault.seal(CANARY_IDENTITY, CANARY)?;
-                let record = InstallationRecord { id: id.clone(), mode, canary };
+                let canary = vault.sealing().seal(CANARY_IDENTITY, CANARY)?;
+                let record = InstallationRecord { id: id.clone(), mode, canary, older_canaries: Vec::new() };
                 let mut batch = Batch::new();
                 batch.insert(keys::installation(KEY), encode(&record)?);
                 store.commit(batch).await?;
                 Ok(Self { id, vault })
             }
         }
+    }
+
+    /// Adds to `batch` that secrets may be under the key that seals in `vault`, beside those that they may be under
+    /// already. Returns false when the record says so already. To be committed before anything is sealed with it.
+    pub(crate) fn list_key(store: &dyn Store, vault: &Vault, batch: &mut Batch) -> Result<bool, InstallationError> {
+        Self::change(store, batch, |record| {
+            if vault.reseal(CANARY_IDENTITY, &record.canary)?.is_none() {
+                return Ok(false);
+            }
+            let canary = vault.sealing().seal(CANARY_IDENTITY, CANARY)?;
+            let before = std::mem::replace(&mut record.canary, canary);
+            record.older_canaries.insert(0, before);
+            Ok(true)
+        })
+    }
+
+    /// Adds to `batch` that all secrets are under the key that seals. Returns false when the record says so already.
+    pub(crate) fn forget_older_keys(store: &dyn Store, batch: &mut Batch) -> Result<bool, InstallationError> {
+        Self::change(store, batch, |record| Ok(!std::mem::take(&mut record.older_canaries).is_empty()))
+    }
+
+    fn change(
+        store: &dyn Store,
+        batch: &mut Batch,
+        change: impl FnOnce(&mut InstallationRecord) -> Result<bool, InstallationError>,
+    ) -> Result<bool, InstallationError> {
+        let key = keys::installation(KEY);
+        let Some(stored) = store.get(&key)? else {
+            return Err(StoreError::Invalid("the store holds no installation".to_owned()).into());
+        };
+        let mut record: InstallationRecord = decode(&stored.value)?;
+        let is_changed = change(&mut record)?;
+        if is_changed {
+            batch.replace(key, stored.revision, encode(&record)?);
+        }
+        Ok(is_changed)
     }
 
     /// The key under which an operation is known to a provider: the same for every repetition, never a merchant's text.
@@ -126,6 +185,18 @@ impl ProviderKeys {
     pub(crate) fn key(&self, number: &str, operation: &str, attempt: usize) -> String {
         let digest = Sha256::digest(format!("{}|{number}|{operation}|{attempt}", self.0).as_bytes());
         format!("tg_{}", hex::encode(&digest[..20]))
+    }
+}
+
+/// Says which file a key that is not here would be in.
+fn name_missing(error: VaultError, master_key: &MasterKey) -> InstallationError {
+    match (error, master_key.file()) {
+        (VaultError::KeyMissing(key_id), Some(file)) => InstallationError::MasterKeyMissing {
+            key_id,
+            file: file.path().to_path_buf(),
+            old: file.place_of_old(key_id),
+        },
+        (error, _) => error.into(),
     }
 }
 

@@ -24,7 +24,8 @@ use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::view::{MerchantView, NewKeyView, NewMerchantView};
 use crate::storage::record::{Record, decode, encode};
-use crate::storage::{Batch, Scan, StoreError, Versioned, keys};
+use crate::storage::vault::{Sealing, Vault};
+use crate::storage::{Batch, Row, Scan, StoreError, Versioned, keys};
 
 use remembered::Remembered;
 
@@ -227,7 +228,8 @@ impl Inner {
         };
         refuse(self.problems(&merchant))?;
         let mut batch = Batch::new();
-        let (merchant, key) = self.add_key(&mut batch, merchant)?;
+        let sealing = self.core.vault.sealing();
+        let (merchant, key) = self.add_key(&mut batch, merchant, &sealing)?;
         batch.insert(keys::merchant(&merchant.merchant_id), encode(&merchant)?);
         let change = Change::new("merchant.create", merchant.merchant_id.as_str());
         let change = change.difference(&Value::Null, &audited(&merchant)?);
@@ -289,12 +291,13 @@ impl Inner {
 
     async fn create_key(&self, merchant_id: &MerchantId, by: &Operator) -> Result<NewKeyView, GatewayError> {
         let mut made = None;
+        let sealing = self.core.vault.sealing();
         let change = Change::new("key.create", merchant_id.as_str());
         self.change(merchant_id, by, &change, |merchant, batch| {
             if merchant.keys.len() >= ACTIVE_KEYS_MAX {
                 return Err(GatewayError::InvalidState { status: "two_active_keys".to_owned() });
             }
-            let (changed, key) = self.add_key(batch, merchant.clone())?;
+            let (changed, key) = self.add_key(batch, merchant.clone(), &sealing)?;
             *merchant = changed;
             made = Some(key);
             Ok(())
@@ -385,7 +388,12 @@ impl Inner {
         Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
 
-    fn add_key(&self, batch: &mut Batch, mut merchant: Merchant) -> Result<(Merchant, NewKeyView), GatewayError> {
+    fn add_key(
+        &self,
+        batch: &mut Batch,
+        mut merchant: Merchant,
+        sealing: &Sealing,
+    ) -> Result<(Merchant, NewKeyView), GatewayError> {
         let key_id = KeyId::new(random_id("ak_", self.draws()));
         let mut bytes = Zeroizing::new([0_u8; 32]);
         self.core.random.fill(bytes.as_mut_slice());
@@ -393,7 +401,7 @@ impl Inner {
         let identity = key_identity(&merchant.merchant_id, &key_id);
         let record = ApiKeyRecord {
             merchant_id: merchant.merchant_id.clone(),
-            sealed_secret: self.core.vault.seal(&identity, secret.as_bytes())?,
+            sealed_secret: sealing.seal(&identity, secret.as_bytes())?,
             created_at: self.core.clock.now(),
         };
         batch.insert(keys::api_key(&key_id), encode(&record)?);
@@ -463,6 +471,16 @@ fn figures_of(tier: &TierConfig) -> LimitFigures {
         burst: tier.burst,
         concurrent: tier.concurrent,
     }
+}
+
+/// The row of an API key with its secret under the master key that seals; `None` when it is already.
+pub(crate) fn reseal_key(vault: &Vault, row: &Row) -> Result<Option<Vec<u8>>, GatewayError> {
+    let Some(key_id) = keys::parse_api_key(&row.key) else { return Ok(None) };
+    let mut record: ApiKeyRecord = decode(&row.versioned.value)?;
+    let identity = key_identity(&record.merchant_id, &key_id);
+    let Some(sealed_secret) = vault.reseal(&identity, &record.sealed_secret)? else { return Ok(None) };
+    record.sealed_secret = sealed_secret;
+    Ok(Some(encode(&record)?))
 }
 
 fn key_identity(merchant_id: &MerchantId, key_id: &KeyId) -> String {

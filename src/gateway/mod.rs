@@ -27,6 +27,7 @@ pub(crate) mod patience;
 pub mod payments;
 pub mod reload;
 mod retention;
+pub mod rotation;
 mod routing;
 pub mod sandbox;
 mod stopping;
@@ -66,6 +67,7 @@ use crate::gateway::merchants::Merchants;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
+use crate::gateway::rotation::KeyRotation;
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::store::{OwnStore, StoreView};
@@ -74,6 +76,7 @@ use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
 use crate::storage::engine::Engine;
 use crate::storage::held::HeldFile;
+use crate::storage::key_file::KeyFile;
 use crate::storage::whole_file::DirectoryFiles;
 use crate::storage::{Health, Store, StoreError};
 
@@ -159,6 +162,7 @@ struct Inner {
     refunds: Refunds,
     hold: Hold,
     own_store: Option<OwnStore>,
+    rotation: KeyRotation,
     metrics: Metrics,
     webhooks: Webhooks,
     erasures: Erasures,
@@ -190,8 +194,7 @@ impl Gateway {
         // Said before what else does not fit: which channels there are follows from the mode.
         Installation::check_mode(store.as_ref(), config.mode)?;
         let dir = &config.storage.dir;
-        let key_file = config.security.master_key_file.clone().unwrap_or_else(|| dir.join("master.key"));
-        let master_key = MasterKey::File(key_file);
+        let master_key = MasterKey::File(key_file_of(&config));
         let emulators = Emulators::start(&config, &clock, &random).await?;
         let outside = Outside {
             channels: ChannelSet::build(&config, &emulators.urls, &variable, &clock)?,
@@ -253,6 +256,13 @@ impl Gateway {
             supervisor.clone(),
         );
         let webhooks = Webhooks::start(core.clone(), deliver).await?;
+        let rotation = {
+            let webhooks = webhooks.clone();
+            let endpoints_changed = Box::new(move |merchant_id: &_| webhooks.forget_endpoints(merchant_id));
+            KeyRotation::new(core.clone(), master_key.file().cloned(), disk_work, endpoints_changed)
+        };
+        // Before anything is sealed.
+        rotation.open().await?;
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
         // Before anything looks after payments.
@@ -268,6 +278,7 @@ impl Gateway {
             refunds: Refunds::new(payments.clone()),
             hold,
             own_store,
+            rotation,
             metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
             payments,
             webhooks,
@@ -286,6 +297,7 @@ impl Gateway {
         let gateway = Self(Arc::new(inner));
         gateway.0.payments.start()?;
         gateway.0.hold.start();
+        gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core);
         retention::start(&gateway.0.core);
         audit::start(&gateway.0.core);
@@ -397,6 +409,11 @@ impl Gateway {
     /// The store and its directory; `None` when the store was handed over ([`Gateway::assemble`]).
     pub fn own_store(&self) -> Option<&OwnStore> {
         self.0.own_store.as_ref()
+    }
+
+    /// Rotation of the master key.
+    pub fn key_rotation(&self) -> &KeyRotation {
+        &self.0.rotation
     }
 
     /// Figures for Prometheus.
@@ -542,6 +559,12 @@ impl Gateway {
         }
         closed.unwrap_or_else(|error| Err(StoreError::Poisoned(error)))
     }
+}
+
+/// Where the master key is.
+fn key_file_of(config: &Config) -> KeyFile {
+    let file = config.security.master_key_file.clone();
+    KeyFile::new(file.unwrap_or_else(|| config.storage.dir.join("master.key")))
 }
 
 async fn open_store(config: &Config, clock: Clock) -> Result<Arc<Engine>, OpenError> {

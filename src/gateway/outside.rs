@@ -3,7 +3,6 @@
 //! [`super::Gateway::assemble`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::channels::Channel;
@@ -12,6 +11,7 @@ use crate::domain::ids::ChannelName;
 use crate::gateway::admin_tokens::AdminToken;
 use crate::random::Random;
 use crate::storage::Store;
+use crate::storage::key_file::KeyFile;
 use crate::storage::vault::{Vault, VaultError};
 use crate::storage::whole_file::WholeFiles;
 
@@ -37,7 +37,7 @@ pub struct Outside {
 #[derive(Clone)]
 pub enum MasterKey {
     /// In this file, which is made with the installation.
-    File(PathBuf),
+    File(KeyFile),
     /// Somebody else keeps it.
     Given([u8; 32]),
 }
@@ -49,8 +49,16 @@ impl MasterKey {
     /// [`VaultError`] when the file can't be used, or is missing although `encrypted_records_exist`.
     pub(super) fn open(&self, encrypted_records_exist: bool, random: Random) -> Result<Vault, VaultError> {
         match self {
-            Self::File(path) => Vault::open(path, encrypted_records_exist, random),
+            Self::File(file) => Vault::open(file, encrypted_records_exist, random),
             Self::Given(key) => Ok(Vault::with_key(key, random)),
+        }
+    }
+
+    /// The file that it is in, if it is in one.
+    pub(super) fn file(&self) -> Option<&KeyFile> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Given(_) => None,
         }
     }
 }

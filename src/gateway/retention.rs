@@ -301,6 +301,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_answer_takes_the_place_of_an_old_one_that_went_while_it_was_made() {
+        let core = core();
+        answer(&core, 1).await;
+        tokio::time::sleep(25 * HOUR).await;
+        let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default() };
+        let work = async move {
+            assert_eq!(keeper.pass(Kind::Answers).await.unwrap(), 1);
+            Ok::<_, GatewayError>(StoredAnswer { status: 201, body: "again".to_owned() })
+        };
+        let first = once(&core, &merchant(1), Some(key(1)), None, work).await.unwrap();
+        assert!(!first.replayed);
+        let nothing = async { Err(GatewayError::Internal("it was done once more".to_owned())) };
+        let second = once(&core, &merchant(1), Some(key(1)), None, nothing).await.unwrap();
+        assert_eq!((second.replayed, second.answer), (true, first.answer));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_was_never_answered_is_kept_until_its_payment_is_decided() {
         let core = core();
         let Ok(Known::New(reservation)) = look_up(&core, &merchant(1), Some(&key(1))) else {

@@ -4,7 +4,7 @@
 //! A payment's token steers what happens to it: `tok_visa` pays, `tok_declined`, `tok_insufficient_funds` and
 //! `tok_stolen_card` are refused, `tok_3ds` waits for the payer on a page, `tok_processing` pays some seconds later,
 //! `tok_timeout` gets no answer and nothing happens, `tok_lost_response` pays but the answer is lost, `tok_error` fails
-//! before anything happens.
+//! before anything happens, `tok_processing_error` is refused by Stripe through a fault of its own and paid by Alipay.
 
 mod alipay;
 mod control;

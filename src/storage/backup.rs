@@ -92,7 +92,8 @@ pub struct SourceState {
     pub held_since: Option<Timestamp>,
 }
 
-/// Copies a store into `destination`, which must be empty or not there. No segment may leave the journal meanwhile.
+/// Copies a store into `destination`, which must be empty or not there. No segment may leave the journal meanwhile,
+/// and no base may go.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] for a destination that is not empty, [`StoreError::Corrupt`] when the store is damaged,
@@ -125,7 +126,8 @@ pub fn write(
     if let Some(base) = &base {
         copy.copy_file(source, &base::path_of(base.from))?;
     }
-    let durable = committed.unwrap_or(u64::MAX);
+    // The base may have been finished after it was asked what is durable; what a base has seen is.
+    let durable = committed.map_or(u64::MAX, |committed| base.map_or(committed, |base| committed.max(base.until)));
     let mut walk = Walk::new(base.map_or(Timestamp::default(), |base| base.made_at));
     for (place, first) in all.iter().enumerate().skip(wanted) {
         let mut reader = SegmentReader::open(source, *first)?;

@@ -125,8 +125,8 @@ pub fn note(files: &dyn Files, base: &Base) -> Result<(), StoreError> {
     write_fact(files, base).map_err(|error| io_error(BASE, &error))
 }
 
-/// Makes a base of what readers see, and afterwards removes those before it. `go_on` is asked after each page of rows;
-/// `None` when it said no.
+/// Makes a base of what readers see; from then on it counts. `go_on` is asked after each page of rows; `None` when it said
+/// no.
 ///
 /// # Errors
 /// When it can't be written or read back; what was there before counts then.
@@ -141,14 +141,23 @@ pub fn make(
         // Half a base only takes room.
         let _ = files.remove(NEXT);
     }
-    let Some(base) = made? else { return Ok(None) };
-    for older in list(files).map_err(|error| io_error(DIRECTORY, &error))? {
-        if older < base.from {
-            files.remove(&path_of(older)).map_err(|error| io_error(&path_of(older), &error))?;
-        }
+    made
+}
+
+/// Removes the bases before the one that counts. Nobody may be about to copy one of them.
+///
+/// # Errors
+/// When they can't be listed or removed.
+pub fn remove_older(files: &dyn Files, base: &Base) -> Result<(), StoreError> {
+    let all = list(files).map_err(|error| io_error(DIRECTORY, &error))?;
+    let older: Vec<u64> = all.into_iter().filter(|from| *from < base.from).collect();
+    if older.is_empty() {
+        return Ok(());
     }
-    files.sync_directory(DIRECTORY).map_err(|error| io_error(DIRECTORY, &error))?;
-    Ok(Some(base))
+    for from in older {
+        files.remove(&path_of(from)).map_err(|error| io_error(&path_of(from), &error))?;
+    }
+    files.sync_directory(DIRECTORY).map_err(|error| io_error(DIRECTORY, &error))
 }
 
 fn write_new(

@@ -333,8 +333,8 @@ impl Engine {
         dump(&self.view, made_at, sink, go_on)
     }
 
-    /// Until the answer is dropped no segment leaves the journal, such as while they are copied. Waits while one is
-    /// leaving.
+    /// Until the answer is dropped no segment leaves the journal and no base goes, such as while they are copied. Waits
+    /// while one is leaving.
     pub fn hold_journal(&self) -> JournalHold {
         self.holds.hold()
     }

@@ -150,6 +150,9 @@ struct MemoryState {
     /// What the next use of the disk ends with.
     fault: Mutex<Option<IndexError>>,
     full: AtomicBool,
+    /// Whether it can't be read any more, once it was to be written while it was full, until it was reopened.
+    unreadable_when_full: AtomicBool,
+    unreadable: AtomicBool,
     /// Whether the last reopening failed.
     closed: AtomicBool,
     panics: AtomicBool,
@@ -194,6 +197,7 @@ impl MemoryIndex {
         since[..survivors].iter().for_each(|step| durable.apply(step));
         self.0.seen.write().clone_from(&durable);
         *self.0.fault.lock() = None;
+        self.0.unreadable.store(false, Ordering::Release);
         self.0.closed.store(false, Ordering::Release);
     }
 
@@ -214,6 +218,11 @@ impl MemoryIndex {
         self.0.full.store(full, Ordering::Release);
     }
 
+    /// Lets a full disk take reading away as well, as sled's does from the first write that failed until it is reopened.
+    pub fn set_unreadable_when_full(&self, unreadable: bool) {
+        self.0.unreadable_when_full.store(unreadable, Ordering::Release);
+    }
+
     /// Lets the next reading panic.
     pub fn panic_next(&self) {
         self.0.panics.store(true, Ordering::Release);
@@ -226,9 +235,18 @@ impl MemoryIndex {
 
     fn check_fault(&self) -> Result<(), IndexError> {
         if self.0.full.load(Ordering::Acquire) {
+            let unreadable = self.0.unreadable_when_full.load(Ordering::Acquire);
+            self.0.unreadable.fetch_or(unreadable, Ordering::AcqRel);
             return Err(IndexError::Short(Shortage::Space));
         }
         self.0.fault.lock().take().map_or(Ok(()), Err)
+    }
+
+    fn check_readable(&self) -> Result<(), IndexError> {
+        if self.0.unreadable.load(Ordering::Acquire) {
+            return Err(IndexError::Short(Shortage::Space));
+        }
+        self.check_open()
     }
 
     fn check_open(&self) -> Result<(), IndexError> {
@@ -244,12 +262,12 @@ impl Index for MemoryIndex {
         if self.0.panics.swap(false, Ordering::AcqRel) {
             std::panic::resume_unwind(Box::new("told to panic"));
         }
-        self.check_open()?;
+        self.check_readable()?;
         Ok(self.0.seen.read().rows.get(key).cloned())
     }
 
     fn range(&self, range: Range<'_>) -> Result<Vec<Row>, IndexError> {
-        self.check_open()?;
+        self.check_readable()?;
         if range.end.is_some_and(|end| end <= range.start) {
             return Ok(Vec::new());
         }
@@ -295,6 +313,7 @@ impl Index for MemoryIndex {
         }
         self.0.since.lock().clear();
         self.0.seen.write().clone_from(&self.0.durable.lock());
+        self.0.unreadable.store(false, Ordering::Release);
         self.0.closed.store(false, Ordering::Release);
         Ok(())
     }

@@ -46,7 +46,7 @@ impl GrowthOptions {
         Self { base_bytes: u64::MAX, keep: KeepRule { age: Duration::MAX, bytes_max: u64::MAX }, low_space_bytes: 0 };
 }
 
-/// Keeps segments where they are, as long as it is held.
+/// Keeps segments and bases where they are, as long as it is held.
 pub struct JournalHold(Arc<Mutex<usize>>);
 
 impl Drop for JournalHold {
@@ -60,7 +60,7 @@ impl Drop for JournalHold {
 pub struct JournalHolds(Arc<Mutex<usize>>);
 
 impl JournalHolds {
-    /// Until it is dropped no segment leaves the journal. Waits while one is leaving.
+    /// Until it is dropped no segment leaves the journal, and no base goes. Waits while one is leaving.
     pub fn hold(&self) -> JournalHold {
         *self.0.lock() += 1;
         JournalHold(Arc::clone(&self.0))
@@ -120,6 +120,7 @@ impl Keeper {
         if *holds > 0 {
             return Ok(());
         }
+        base::remove_older(&*self.files, &base)?;
         let durable = match checkpoint::read(&*self.files).map_err(|error| journal_error(&error))? {
             Checkpoint::At(sequence) => sequence,
             Checkpoint::Missing | Checkpoint::Damaged => return Ok(()),

@@ -231,6 +231,21 @@ pub fn api_key(key_id: &KeyId) -> Vec<u8> {
     with_text(vec![API_KEY], key_id.as_str())
 }
 
+/// Prefix of all API keys.
+pub fn api_keys() -> Vec<u8> {
+    vec![API_KEY]
+}
+
+/// Which API key a row of [`api_key`] is.
+pub fn parse_api_key(key: &[u8]) -> Option<KeyId> {
+    (key.first() == Some(&API_KEY)).then(|| text_after(key, 1).map(KeyId::new))?
+}
+
+/// Prefix of all webhook endpoints of all merchants.
+pub fn endpoints() -> Vec<u8> {
+    vec![ENDPOINT]
+}
+
 /// A fact about the installation, such as its mode.
 pub fn installation(name: &str) -> Vec<u8> {
     with_text(vec![INSTALLATION], name)

@@ -19,7 +19,7 @@ use crate::storage::{
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<RwLock<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     rows: BTreeMap<Vec<u8>, Versioned>,
     sequence: u64,
@@ -30,6 +30,11 @@ impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Another store that holds what this one holds now.
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(RwLock::new(self.0.read().clone())))
     }
 }
 

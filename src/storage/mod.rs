@@ -23,6 +23,7 @@ pub mod index_rows;
 pub mod inventory;
 pub mod journal;
 pub mod keeper;
+pub mod key_file;
 pub mod keys;
 pub mod memory;
 pub mod overlay;

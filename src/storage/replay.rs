@@ -69,9 +69,13 @@ fn read(mut reader: Reader<'_>) -> Result<Reader<'_>, StoreError> {
     let range = reader.range;
     let all = segments::list(reader.files).map_err(|error| io_error(segments::DIRECTORY, &error))?;
     let first_wanted = range.after + 1;
-    let from = all.partition_point(|first| *first <= first_wanted).saturating_sub(1);
+    let mut from = all.partition_point(|first| *first <= first_wanted).saturating_sub(1);
     if all.first().is_some_and(|first| *first > first_wanted) {
         return Err(missing(first_wanted, all[0] - 1));
+    }
+    // A segment that was begun and got no frame does not say how the one before it ends, which the next frame must.
+    if from > 0 && from + 1 == all.len() && !begins_with_frame(reader.files, all[from])? {
+        from -= 1;
     }
     for (position, first) in all.iter().enumerate().skip(from) {
         reader.read_segment(*first, all.get(position + 1).copied())?;
@@ -184,6 +188,14 @@ impl Reader<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Whether there is a good frame at a segment's beginning.
+fn begins_with_frame(files: &dyn Files, first: u64) -> Result<bool, StoreError> {
+    let path = segments::path_of(first);
+    let bytes = files.open(&path).and_then(|handle| read_all(&*handle)).map_err(|error| io_error(&path, &error))?;
+    let seed = segments::read_segment_header(&bytes);
+    Ok(seed.is_some_and(|seed| frame::parse(&bytes[SEGMENT_HEADER_BYTES..], seed).is_some()))
 }
 
 /// Where the journal ends after a frame.

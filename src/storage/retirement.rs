@@ -80,6 +80,10 @@ pub fn retire(
         if is_young && bytes <= rule.bytes_max {
             break;
         }
+        // A segment without a frame does not say how the one before it ended.
+        if !has_frame(files, segment.last + 1)? {
+            break;
+        }
         let path = segments::path_of(segment.first);
         if let Some(archive) = archive {
             copy(files, &**archive, &path)?;
@@ -99,6 +103,13 @@ pub fn retire(
 /// When it can't be read.
 pub fn first_change_at(files: &dyn Files, segment: &ClosedSegment) -> io::Result<Option<Timestamp>> {
     first_frame_at(files, segment.first)
+}
+
+/// Whether a frame has been begun in a segment.
+fn has_frame(files: &dyn Files, first: u64) -> io::Result<bool> {
+    let mut header = [0; HEADER_BYTES];
+    let count = files.open(&segments::path_of(first))?.read_at(SEGMENT_HEADER_BYTES as u64, &mut header)?;
+    Ok(header[..count].iter().any(|byte| *byte != 0))
 }
 
 /// When the last change of a segment was made at the latest: the frame behind it says, or else the base was made later.

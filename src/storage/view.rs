@@ -146,7 +146,11 @@ impl View {
             });
             tracing::error!(%error, noted = noted.is_ok(), "the index is damaged and will be rebuilt at the next start");
         }
-        error.into()
+        match error {
+            // An index that had no room to write in is not read either until it was reopened. That passes.
+            IndexError::Short(shortage) => StoreError::Overloaded(shortage.message()),
+            error => error.into(),
+        }
     }
 }
 

@@ -113,6 +113,7 @@ pub async fn after_a_start(run: &Run, serving: &Serving, stream_read: &mut Strea
             let stored = run.shop.get(&format!("/api/v1/payments/{number}")).await;
             assert_eq!(stored.status, 200, "{number} was answered and is lost: {}", stored.text);
             same_payment(number, kept, &stored.body["data"]);
+            run.report.checked();
         })
         .await;
     managed_merchants(run, serving, &record, 3).await;
@@ -130,6 +131,7 @@ async fn same_bytes(run: &Run, kept: impl Iterator<Item = &Kept>) {
         .for_each_concurrent(AT_ONCE, |kept| async move {
             let again = kept.asked.send(&run.http, &run.shop).await.unwrap();
             assert_eq!(again.text, kept.text, "the same key must get the same bytes");
+            run.report.checked();
         })
         .await;
 }
@@ -146,6 +148,7 @@ fn same_payment(number: &str, kept: &Kept, stored: &Value) {
 async fn managed_merchants(run: &Run, serving: &Serving, record: &Record, newest: usize) {
     for id in record.managed_order.iter().rev().take(newest) {
         let managed = &record.managed[id];
+        run.report.checked();
         let data = serving.admin_data("GET", &format!("/admin/v1/merchants/{id}"), None).await;
         assert!(managed.tiers.iter().any(|tier| data["tier"] == tier.as_str()), "{data}: {:?}", managed.tiers);
         let keys: HashSet<&str> = data["keys"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -179,6 +182,7 @@ pub async fn in_the_end(
     for (number, kept) in &record.payments {
         let stored = by_number.get(number.as_str()).unwrap_or_else(|| panic!("{number} was answered and is lost"));
         same_payment(number, kept, stored);
+        run.report.checked();
     }
     // An order is there twice only when the first try has failed for certain.
     let held = all.iter().filter(|payment| !matches!(payment["status"].as_str(), Some("failed" | "canceled")));
@@ -195,6 +199,7 @@ pub async fn in_the_end(
         };
         assert!(allowed.contains(&refund.data("status")), "{number}: {} became {}", kept.text, refund.text);
         assert_eq!(refund.body["data"]["amount"], kept.data["amount"]);
+        run.report.checked();
     }
     for (number, kept) in &record.cancels {
         let canceled = kept.data["status"] == "canceled";

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::client::{self, Answer, Client};
 use crate::process::{operate, try_send};
+use crate::report::Report;
 
 /// Every way in which a payment can go, those that succeed more often.
 const TOKENS: [&str; 11] = [
@@ -140,6 +141,8 @@ pub struct Run {
     pub endpoint: String,
     /// What happened.
     pub record: Arc<Mutex<Record>>,
+    /// How far it is.
+    pub report: Arc<Report>,
 }
 
 impl Run {

@@ -2,10 +2,18 @@
 //! and while it makes a checkpoint. After each start, and in the end, what was answered is looked for, and our books are
 //! compared with the providers'.
 //!
-//! `TOLLGATE_CRASH_KILLS` sets how often (100 by default), `TOLLGATE_CRASH_SEED` at which moments.
+//! `TOLLGATE_CRASH_KILLS` sets how often (100 by default), `TOLLGATE_CRASH_SEED` at which moments. It has no harness that
+//! would keep back what it says: the last line always says how it ended.
+//!
+//! Shown by breaking the code by hand, with 24 kills of seed 7 each: without the notification's row, or its due entry, or
+//! both (`gateway/webhooks/mod.rs`), it says that some 700 webhooks are missing. When an unknown outcome is asked about or sent
+//! again under a new key (`gateway/payments/reconcile.rs`, `carry.rs`) payments stay open, because the adapter does not
+//! take what has another key for its own; that somebody is charged twice is seen by the simulation. The same when
+//! preconditions are evaluated without the group (`storage/committer.rs`). A kill leaves what was written in
+//! the operating system's memory: a missing fdatasync or checksum shows in the simulation and in `tests/faults`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::print_stderr, reason = "a summary for those who run it")]
+#![allow(clippy::print_stdout, reason = "what it is asked to list")]
 
 mod books;
 mod check;
@@ -18,10 +26,11 @@ mod process;
 #[path = "../it/support/receiver.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod receiver;
+mod report;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +39,7 @@ use load::{Load, Record, Run};
 use parking_lot::Mutex;
 use process::{BINARY, Process, Serving, serve_arguments, start_sandbox};
 use receiver::Receiver;
+use report::{Report, say};
 use serde_json::json;
 use tollgate::clock::Clock;
 use tollgate::random::Random;
@@ -53,12 +63,29 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_gateway_loses_nothing_that_it_answered_and_charges_nobody_twice() {
+/// Its name among other tests.
+const NAME: &str = "a_killed_gateway_loses_nothing_that_it_answered_and_charges_nobody_twice";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let filters = || arguments.iter().filter(|argument| !argument.starts_with('-'));
+    if arguments.iter().any(|argument| argument == "--list") {
+        println!("{NAME}: test");
+        return ExitCode::SUCCESS;
+    }
+    if filters().count() > 0 && !filters().any(|filter| NAME.contains(filter.as_str())) {
+        println!("test {NAME} ... left out, as asked for");
+        return ExitCode::SUCCESS;
+    }
+    report::run(kill_and_look)
+}
+
+async fn kill_and_look(report: Arc<Report>) -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let kills = usize::try_from(setting("TOLLGATE_CRASH_KILLS", KILLS_DEFAULT as u64)).unwrap();
     let seed = setting("TOLLGATE_CRASH_SEED", Random::from_os().draw_u64());
-    eprintln!("TOLLGATE_CRASH_SEED={seed}");
+    say(&format!("TOLLGATE_CRASH_SEED={seed}"));
+    report.step("the first start");
     let random = Random::seeded(seed);
     let directory = tempfile::tempdir().unwrap();
     let (_sandbox, sandbox_url) = start_sandbox();
@@ -75,18 +102,24 @@ async fn a_killed_gateway_loses_nothing_that_it_answered_and_charges_nobody_twic
         admin_url: serving.admin_url.clone(),
         endpoint,
         record: Arc::new(Mutex::new(Record::default())),
+        report: Arc::clone(&report),
     };
     let mut done = Kills::default();
     let mut lives = check::Lives::default();
     let mut stream = check::Stream::default();
     for kill in 0..kills {
+        report.step(format!("kill {} of {kills}", kill + 1));
+        if kill > 0 && kill.is_multiple_of(20) {
+            say(&format!("{} of {kills}", report.so_far()));
+        }
         if kill % 3 != 0 {
             // Nothing runs. Killed at any moment of opening, now and then a bit later.
             let mut short_lived = Process::start(serve_command(directory.path(), &sandbox_url), false);
             tokio::time::sleep(opening.mul_f64(share(&random) * 1.2)).await;
-            short_lived.kill();
+            short_lived.kill_running();
+            report.killed();
             done.opening += 1;
-            done.ready_already += usize::from(short_lived.rest().contains("\"ready\""));
+            done.ready_already += usize::from(short_lived.has_said("\"ready\""));
             lives.ended(&receiver).await;
             continue;
         }
@@ -100,23 +133,27 @@ async fn a_killed_gateway_loses_nothing_that_it_answered_and_charges_nobody_twic
         let load = Load::start(&run, kill, CLIENTS);
         if kill % 12 == 6 {
             let half_made = until_checkpoint(directory.path(), &random).await;
-            serving.process.kill();
+            serving.process.kill_running();
             done.at_checkpoint += 1;
             done.checkpoint_file_half_made += usize::from(half_made);
         } else {
             tokio::time::sleep(Duration::from_millis(50).mul_f64(1.0 + 13.0 * share(&random))).await;
-            serving.process.kill();
+            serving.process.kill_running();
             done.under_load += 1;
         }
+        report.killed();
         load.end().await;
         lives.ended(&receiver).await;
     }
+    report.step("the last start");
     serving = serve(directory.path(), &sandbox_url);
     go_on(&mut run, &serving).await;
     misbehave(&sandbox_url, false).await;
+    report.step("what must be so in the end");
     let found = check::in_the_end(&run, &serving, &sandbox_url, &receiver, &lives, &mut stream).await;
-    eprintln!("{kills} kills: {done:?}\n{found:?}");
+    serving.process.kill_running();
     assert!(found.payments > kills && found.refunds > 0, "too little load to say anything: {found:?}");
+    format!("{kills} kills: {done:?}\n{found:?}")
 }
 
 /// A number from 0 to 1.

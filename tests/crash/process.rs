@@ -1,11 +1,15 @@
 //! The processes of a test: a gateway and, apart from it, the emulators, because a provider does not crash with us.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::client::{self, Answer};
@@ -15,11 +19,36 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
 /// The operator's token.
 pub const ADMIN_TOKEN: &str = "an-admin-token-for-tests";
 
+/// Lines that are kept of what a process says.
+const SAID_LINES: usize = 12;
+
+/// Processes that were started and not waited for.
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Kills what is left, when the program ends before those who started it do.
+pub fn kill_all() {
+    for id in std::mem::take(&mut *RUNNING.lock()) {
+        if let Some(process) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// What a process has said since nobody waits for a line of it.
+#[derive(Default)]
+struct Said {
+    last: VecDeque<String>,
+    /// Lines about panics. Those of the index's crate are caught, and the index is rebuilt.
+    panics: Vec<String>,
+}
+
 /// A child process that is killed when the test ends.
 pub struct Process {
     child: Child,
+    said: Arc<Mutex<Said>>,
+    drain: Option<JoinHandle<()>>,
     /// Lines of its output, as far as they were waited for.
-    lines: BufReader<Box<dyn std::io::Read + Send>>,
+    lines: BufReader<Box<dyn std::io::Read + Send + Sync>>,
 }
 
 impl Process {
@@ -32,12 +61,13 @@ impl Process {
             command.stdout(Stdio::null()).stderr(Stdio::piped());
         }
         let mut child = command.spawn().unwrap();
-        let output: Box<dyn std::io::Read + Send> = if output_is_stdout {
+        RUNNING.lock().insert(child.id());
+        let output: Box<dyn std::io::Read + Send + Sync> = if output_is_stdout {
             Box::new(child.stdout.take().unwrap())
         } else {
             Box::new(child.stderr.take().unwrap())
         };
-        Self { child, lines: BufReader::new(output) }
+        Self { child, said: Arc::default(), drain: None, lines: BufReader::new(output) }
     }
 
     /// Waits for a line that contains `text`. Returns everything that was said when the process ends before.
@@ -64,15 +94,44 @@ impl Process {
 
     /// Reads the rest away, so that the process never waits for its output.
     pub fn drain(&mut self) {
-        let empty: Box<dyn std::io::Read + Send> = Box::new(std::io::empty());
+        let empty: Box<dyn std::io::Read + Send + Sync> = Box::new(std::io::empty());
         let lines = std::mem::replace(&mut self.lines, BufReader::new(empty));
-        std::thread::spawn(move || lines.lines().map_while(Result::ok).count());
+        let said = Arc::clone(&self.said);
+        self.drain = Some(std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                note(&said, line);
+            }
+        }));
     }
 
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        RUNNING.lock().remove(&self.child.id());
+    }
+
+    /// The same for one that has to be running still, and to have been well: one that had ended by itself, or that
+    /// panicked where nobody saw it, makes the test fail with what it said.
+    pub fn kill_running(&mut self) {
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        RUNNING.lock().remove(&self.child.id());
+        if let Some(drain) = self.drain.take() {
+            drain.join().unwrap();
+        }
+        for line in self.rest().lines() {
+            note(&self.said, line.to_owned());
+        }
+        let said = self.said.lock();
+        let last = || said.last.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+        assert!(status.signal() == Some(9), "the process ended by itself before it was killed ({status}): {}", last());
+        assert!(said.panics.is_empty(), "the process panicked: {:?}\n{}", said.panics, last());
+    }
+
+    /// Whether a line that was said contains `text`.
+    pub fn has_said(&self, text: &str) -> bool {
+        self.said.lock().last.iter().any(|line| line.contains(text))
     }
 
     /// The process's number.
@@ -85,6 +144,7 @@ impl Process {
         let step = Duration::from_millis(20);
         for _ in 0..within.as_millis() / step.as_millis() {
             if let Some(status) = self.child.try_wait().unwrap() {
+                RUNNING.lock().remove(&self.child.id());
                 return status;
             }
             tokio::time::sleep(step).await;
@@ -98,7 +158,19 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        RUNNING.lock().remove(&self.child.id());
     }
+}
+
+fn note(said: &Mutex<Said>, line: String) {
+    let mut said = said.lock();
+    if line.contains("panicked at") && !line.contains("/sled-") {
+        said.panics.push(line.clone());
+    }
+    if said.last.len() == SAID_LINES {
+        said.last.pop_front();
+    }
+    said.last.push_back(line);
 }
 
 /// The emulators in a process of their own, and the address that they are controlled at.

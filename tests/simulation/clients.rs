@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tollgate::domain::audit::Operator;
+use tollgate::domain::audit::{Anchor, Operator};
 use tollgate::domain::ids::EndpointId;
 use tollgate::domain::merchant::{LimitOverrides, MerchantStatus};
 use tollgate::gateway::Gateway;
 use tollgate::gateway::admission::{Admission, Refusal};
 use tollgate::gateway::answer::{Answered, Renderer, Reply, StoredAnswer};
+use tollgate::gateway::audit::AuditFilter;
 use tollgate::gateway::command::{CreateMerchant, CreatePayment, CreateRefund, UpdateMerchant};
 use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::idempotency::{IdempotencyKey, Origin};
+use tollgate::gateway::page::PageRequest;
 use tollgate::gateway::view::PaymentView;
 use tollgate::gateway::webhooks::{CreateEndpoint, SettableStatus, UpdateEndpoint};
 
@@ -27,6 +29,16 @@ fn by() -> Operator {
     Operator::process("simulation")
 }
 
+/// A change was acknowledged: it is in the audit from now on, and so is all before it.
+fn audited(world: &World, gateway: &Gateway, action: &str, object: &str) {
+    let page = gateway.audit().list(&AuditFilter::default(), &PageRequest { limit: Some(1), cursor: None });
+    let mut model = world.model.lock();
+    *model.audited.entry((action.to_owned(), object.to_owned())).or_default() += 1;
+    if let Ok(page) = page {
+        model.anchor = Anchor::parse(&format!("{}:{}", page.chain.number, page.chain.hash));
+    }
+}
+
 /// The merchants that every seed has, each with an endpoint that stays as it is.
 pub async fn set_up(world: &Arc<World>, gateway: &Gateway) -> Result<(), GatewayError> {
     for number in 1..=2 {
@@ -38,6 +50,7 @@ pub async fn set_up(world: &Arc<World>, gateway: &Gateway) -> Result<(), Gateway
             channels: None,
         };
         let made = gateway.merchants().create(command, &by()).await?;
+        audited(world, gateway, "merchant.create", &made.merchant.merchant_id);
         let merchant_id = tollgate::domain::ids::MerchantId::new(made.merchant.merchant_id.as_str());
         let stable_url = format!("https://hooks.example.com/{number}/all");
         let request = CreateEndpoint { url: stable_url.clone(), ..CreateEndpoint::default() };
@@ -138,16 +151,21 @@ fn draw_requests(world: &World, dice: &Dice, merchant: usize) -> Vec<usize> {
     if dice.chance(8) { vec![number, number] } else { vec![number] }
 }
 
-/// Sends one request of the model and compares the answer with what is known.
-pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patience: Duration) {
-    let sent = world.model.lock().sent[index].clone();
-    let Some(caller) = caller_of(world, gateway, sent.merchant) else { return };
+/// The idempotency key of a request as the listener has it.
+pub fn key_of(sent: &Sent) -> IdempotencyKey {
     let (path, body) = match &sent.op {
         Op::Pay(command) => ("/payments".to_owned(), serde_json::to_vec(command).unwrap()),
         Op::Refund(no, command) => (format!("/payments/{no}/refunds"), serde_json::to_vec(command).unwrap()),
         Op::Cancel(no) => (format!("/payments/{no}/cancel"), b"{}".to_vec()),
     };
-    let idempotency = IdempotencyKey::new("POST", &path, &sent.key, &body).unwrap();
+    IdempotencyKey::new("POST", &path, &sent.key, &body).unwrap()
+}
+
+/// Sends one request of the model and compares the answer with what is known.
+pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patience: Duration) {
+    let sent = world.model.lock().sent[index].clone();
+    let Some(caller) = caller_of(world, gateway, sent.merchant) else { return };
+    let idempotency = key_of(&sent);
     let Admission { permit, claim, .. } = match gateway.admit(&caller, Some(idempotency.fingerprint)).await {
         Ok(admission) => admission,
         Err(Refusal::Error(error)) => return world.trace(&format!("{} refused: {error}", sent.key)),
@@ -290,6 +308,7 @@ pub async fn wake_all(world: &World, gateway: &Gateway) -> Result<(), GatewayErr
         let id = world.model.lock().shops[merchant].merchant_id.clone();
         let command = UpdateMerchant { status: Some(MerchantStatus::Active), ..UpdateMerchant::default() };
         let view = gateway.merchants().update(id.as_str(), command, &by()).await?;
+        audited(world, gateway, "merchant.update", id.as_str());
         world.model.lock().shops[merchant].known = Some(serde_json::to_value(&view).unwrap());
     }
     Ok(())
@@ -308,6 +327,7 @@ async fn change_merchant(world: &World, gateway: &Gateway, dice: &Dice, merchant
     }
     world.model.lock().shops[merchant].known = None;
     let view = gateway.merchants().update(shop.merchant_id.as_str(), command, &by()).await?;
+    audited(world, gateway, "merchant.update", shop.merchant_id.as_str());
     world.trace(&format!("operator: {} is {}", shop.merchant_id, view.status));
     world.model.lock().shops[merchant].known = Some(serde_json::to_value(&view).unwrap());
     if view.status == "suspended" {
@@ -328,14 +348,17 @@ async fn rotate_key(world: &World, gateway: &Gateway, merchant: usize) -> Result
     // One whose secret was lost with the answer is of no use.
     for lost in keys.iter().filter(|key| **key != shop.key_id) {
         gateway.merchants().delete_key(id, lost, &by()).await?;
+        audited(world, gateway, "key.delete", &format!("{id}/{lost}"));
     }
     let made = gateway.merchants().create_key(id, &by()).await?;
+    audited(world, gateway, "key.create", id);
     {
         let mut model = world.model.lock();
         let shop = &mut model.shops[merchant];
         (shop.key_id, shop.secret) = (made.id.clone(), made.secret.clone());
     }
     gateway.merchants().delete_key(id, &shop.key_id, &by()).await?;
+    audited(world, gateway, "key.delete", &format!("{id}/{}", shop.key_id));
     world.trace(&format!("operator: {id} has a new key"));
     let view = gateway.merchants().get(id)?;
     let mut model = world.model.lock();

@@ -13,6 +13,7 @@ use tollgate::storage::Store;
 use tollgate::storage::files::Files;
 
 use crate::clients::{client, operator, perform, set_up, wake_all};
+use crate::growth::{LOW_SPACE_BYTES, Moment, back_up_once, check_audit, check_journal, check_rebuilt};
 use crate::model::{check_books, check_known, excuse_repetitions, unrest};
 use crate::provider::SimChannel;
 use crate::receiver::SimReceiver;
@@ -21,6 +22,30 @@ use crate::world::{Dice, World};
 
 /// Most time, in true seconds, until everything is quiet.
 const QUIET_WITHIN_S: u64 = 4 * 3600;
+/// Longer than any life can take.
+const LIFE_MAX: Duration = Duration::from_secs(12 * 3600);
+/// Lives in which the store is backed up, if they last that long: a backup goes to a real disk, which takes real time.
+const BACKUPS_PERCENT: u64 = 10;
+
+/// Stands still in the way asked for, to show that somebody notices.
+async fn stall(world: &World, store: &SimStore) {
+    match std::env::var("TOLLGATE_SIM_STALL").as_deref() {
+        Ok("loop") => loop {
+            std::hint::spin_loop();
+        },
+        Ok("turns") => loop {
+            let _ = store.get(b"nothing");
+            tokio::task::yield_now().await;
+        },
+        Ok("locked") => {
+            let lock = parking_lot::Mutex::new(());
+            let _held = lock.lock();
+            drop(lock.lock());
+        }
+        Ok("waits") => std::future::pending::<()>().await,
+        _ => world.step().await,
+    }
+}
 
 /// How a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +64,38 @@ pub struct Outcome {
     pub hash: (u64, u64),
     pub tail: String,
     pub payments: usize,
+    /// Bases that were made, lives after which segments had left the journal, and backups that were restored.
+    pub growth: [u64; 3],
+    /// Calls of the store.
+    pub calls: u64,
 }
 
-/// Runs a seed.
-pub fn run(seed: u64) -> Outcome {
-    let world = World::new(seed);
+pub fn outcome_of(world: &World) -> Outcome {
+    let payments = world.model.lock().payments.len();
+    Outcome {
+        violation: world.violation(),
+        hash: world.hash(),
+        tail: world.tail(),
+        payments,
+        growth: world.growth(),
+        calls: world.calls(),
+    }
+}
+
+/// Runs the seed of a world that has just been made.
+pub fn run(world: &Arc<World>) -> Outcome {
     let lives = world.dice.between(2, 4);
     for life in 0..=lives {
         let is_last = life == lives;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let end = runtime.block_on(async {
-            let end = live(&world, life, is_last).await;
+            let end = match tokio::time::timeout(LIFE_MAX, live(world, life, is_last)).await {
+                Ok(end) => end,
+                Err(_) => {
+                    world.violate(format!("life {life} goes on for {} hours", LIFE_MAX.as_secs() / 3_600));
+                    End::Kill
+                }
+            };
             world.trace(&format!("life {life} ends: {end:?}"));
             // Within the runtime, whose time it is.
             world.end_life(Duration::from_millis(world.dice.between(1, 20_000)));
@@ -75,11 +121,18 @@ pub fn run(seed: u64) -> Outcome {
             }
             End::Stop => world.files.kill(),
         }
+        if !is_last && world.dice.chance(8) {
+            // It is rebuilt from the base and the journal behind it.
+            world.trace("the index is lost");
+            world.index.clear();
+        }
         world.index.set_full(false);
         world.files.set_no_handles(false);
     }
-    let payments = world.model.lock().payments.len();
-    Outcome { violation: world.violation(), hash: world.hash(), tail: world.tail(), payments }
+    if world.violation().is_none() {
+        check_rebuilt(world);
+    }
+    outcome_of(world)
 }
 
 fn config() -> Config {
@@ -117,7 +170,7 @@ async fn live(world: &Arc<World>, life: u64, is_last: bool) -> End {
         world.note_disk_faults();
     }
     let dice = Dice::new(world.seed, 100 + life);
-    let store = match SimStore::open(world, &dice) {
+    let store = match SimStore::open(world, &dice, clock.clone()) {
         Ok(store) => store,
         Err(error) => {
             world.trace(&format!("does not open: {error}"));
@@ -143,7 +196,12 @@ async fn live(world: &Arc<World>, life: u64, is_last: bool) -> End {
         },
     };
     let work = async {
-        if is_last { last_life(world, &gateway, &dice).await } else { busy_life(world, &gateway, &dice).await }
+        stall(world, &store).await;
+        if is_last {
+            last_life(world, &gateway, &store, &dice).await
+        } else {
+            busy_life(world, &gateway, &store, &dice).await
+        }
     };
     tokio::select! {
         biased;
@@ -161,8 +219,8 @@ fn cut(world: &World) -> End {
 }
 
 /// The first merchants, then everything at once until something ends it.
-async fn busy_life(world: &Arc<World>, gateway: &Gateway, dice: &Dice) -> End {
-    if !recovered(world, gateway, dice).await {
+async fn busy_life(world: &Arc<World>, gateway: &Gateway, store: &Arc<SimStore>, dice: &Dice) -> End {
+    if !recovered(world, gateway, store, dice).await {
         return cut(world);
     }
     arm(world, dice);
@@ -173,6 +231,9 @@ async fn busy_life(world: &Arc<World>, gateway: &Gateway, dice: &Dice) -> End {
     }
     tokio::spawn(operator(Arc::clone(world), gateway.clone(), Dice::new(world.seed, 2_000 + world.life())));
     tokio::spawn(trouble(Arc::clone(world), Dice::new(world.seed, 3_000 + world.life())));
+    if dice.chance(BACKUPS_PERCENT) {
+        tokio::spawn(back_up_once(Arc::clone(store), Dice::new(world.seed, 5_000 + world.life())));
+    }
     let length = Duration::from_millis(dice.between(50, if dice.chance(30) { 120_000 } else { 15_000 }));
     tokio::select! {
         biased;
@@ -204,19 +265,21 @@ async fn stop(world: &Arc<World>, gateway: &Gateway) -> End {
 }
 
 /// What must be so after every opening. False when the process dies meanwhile.
-async fn recovered(world: &Arc<World>, gateway: &Gateway, dice: &Dice) -> bool {
+async fn recovered(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice: &Dice) -> bool {
     let is_new = world.model.lock().shops.is_empty();
     if is_new {
         if let Err(error) = set_up(world, gateway).await {
             world.trace(&format!("not set up: {error}"));
             // Half of it may be there; nobody was told.
-            world.model.lock().shops.clear();
+            let mut model = world.model.lock();
+            (model.shops, model.audited) = Default::default();
             return false;
         }
         return true;
     }
     excuse_repetitions(world, gateway);
     check_known(world, gateway);
+    check_audit(world, store);
     let answered: Vec<usize> = {
         let model = world.model.lock();
         (0..model.sent.len()).filter(|index| model.sent[*index].answer.is_some()).collect()
@@ -246,7 +309,7 @@ async fn trouble(world: Arc<World>, dice: Dice) {
     loop {
         tokio::time::sleep(Duration::from_millis(dice.between(500, 30_000))).await;
         let length = Duration::from_millis(dice.between(100, 8_000));
-        match dice.below(8) {
+        match dice.below(10) {
             0 => {
                 world.note_disk_faults();
                 world.trace("the disk is full");
@@ -259,6 +322,7 @@ async fn trouble(world: Arc<World>, dice: Dice) {
             1 => {
                 world.note_disk_faults();
                 world.trace("the index is full");
+                world.index.set_unreadable_when_full(dice.chance(50));
                 world.index.set_full(true);
                 tokio::time::sleep(length).await;
                 world.index.set_full(false);
@@ -270,7 +334,16 @@ async fn trouble(world: Arc<World>, dice: Dice) {
                 tokio::time::sleep(length).await;
                 world.files.set_no_handles(false);
             }
-            3..=5 => {
+            // Less than the mark, and enough for what has begun.
+            3 => {
+                world.trace("the disk has little room");
+                let room = dice.between(LOW_SPACE_BYTES / 2, LOW_SPACE_BYTES - 1);
+                world.files.set_space_bytes(Some(world.files.used_bytes() + room));
+                tokio::time::sleep(length).await;
+                world.files.set_space_bytes(None);
+                world.trace("the disk has much room");
+            }
+            4..=6 => {
                 let by_ms = i64::try_from(dice.below(60_000)).unwrap() - 30_000;
                 // What a provider may do late is bounded by the time of day, so that it is never far ahead.
                 if (world.skew_ms() + by_ms).abs() < 100_000 {
@@ -284,8 +357,8 @@ async fn trouble(world: Arc<World>, dice: Dice) {
 }
 
 /// Nothing goes wrong any more: everything comes to an end, and the books are compared.
-async fn last_life(world: &Arc<World>, gateway: &Gateway, dice: &Dice) -> End {
-    if !recovered(world, gateway, dice).await {
+async fn last_life(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice: &Dice) -> End {
+    if !recovered(world, gateway, store, dice).await {
         world.violate("the last life was not set up".to_owned());
         return End::Kill;
     }
@@ -308,6 +381,8 @@ async fn last_life(world: &Arc<World>, gateway: &Gateway, dice: &Dice) -> End {
     }
     check_known(world, gateway);
     check_books(world, gateway);
+    check_audit(world, store);
+    check_journal(world, store);
     // Every answer is the same as it was.
     let sent = world.model.lock().sent.len();
     for index in 0..sent {
@@ -316,5 +391,10 @@ async fn last_life(world: &Arc<World>, gateway: &Gateway, dice: &Dice) -> End {
             perform(world, gateway, index, Duration::from_secs(50)).await;
         }
     }
-    stop(world, gateway).await
+    let rows = store.moment();
+    let end = stop(world, gateway).await;
+    if let Ok(Moment { rows, .. }) = rows {
+        world.leave(rows);
+    }
+    end
 }

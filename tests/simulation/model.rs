@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
+use tollgate::domain::audit::Anchor;
 use tollgate::domain::ids::{EndpointId, MerchantId};
 use tollgate::gateway::Gateway;
 use tollgate::gateway::answer::StoredAnswer;
@@ -75,6 +76,10 @@ pub struct Model {
     pub sent: Vec<Sent>,
     pub payments: BTreeMap<String, Payment>,
     pub answers: u64,
+    /// The end of the audit's chain when it was last looked.
+    pub anchor: Option<Anchor>,
+    /// Acknowledged changes: how often what was done to which object.
+    pub audited: BTreeMap<(String, String), usize>,
 }
 
 fn page(cursor: Option<String>) -> PageRequest {

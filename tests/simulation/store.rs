@@ -9,42 +9,30 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tollgate::clock::Clock;
-use tollgate::domain::time::Timestamp;
 use tollgate::storage::applier::Applier;
 use tollgate::storage::committer::Committer;
 use tollgate::storage::engine::{EngineOptions, Parts, SegmentsBy};
 use tollgate::storage::files::{Files, Shortage};
 use tollgate::storage::index::IndexError;
-use tollgate::storage::keeper::GrowthOptions;
+use tollgate::storage::keeper::{GrowthOptions, JournalHold, JournalHolds, Keeper};
 use tollgate::storage::queue::{CommitQueue, QueueBounds};
 use tollgate::storage::request::Request;
 use tollgate::storage::segments::frame_bytes_max;
 use tollgate::storage::space::Space;
 use tollgate::storage::status::Status;
 use tollgate::storage::view::View;
-use tollgate::storage::{Batch, CommitFuture, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency, Versioned};
+use tollgate::storage::{
+    BaseHealth, Batch, CommitFuture, DISK_SPACE_IS_LOW, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency,
+    Versioned,
+};
 
+use crate::growth::{self, LOW_SPACE_BYTES, Moment, all_rows, draw_growth};
 use crate::world::{Dice, World};
 
-const SEGMENT_BYTES: u64 = 64 << 10;
+pub const SEGMENT_BYTES: u64 = 32 << 10;
 const OVERLAY_BYTES_MAX: u64 = 2 << 20;
 /// Room that is needed beside the ballast for the next segment.
 pub const BALLAST_BYTES: u64 = 96 << 10;
-
-fn options() -> EngineOptions {
-    EngineOptions {
-        segment_bytes: SEGMENT_BYTES,
-        queue_batches_max: 64,
-        group_bytes_max: 16 << 10,
-        overlay_bytes_max: OVERLAY_BYTES_MAX,
-        apply_interval: Duration::from_millis(200),
-        checkpoint_interval: Duration::from_secs(5),
-        checkpoint_bytes: 128 << 10,
-        reopen_bytes: 256 << 10,
-        ballast_bytes: BALLAST_BYTES,
-        growth: GrowthOptions::UNBOUNDED,
-    }
-}
 
 pub struct SimStore {
     world: Arc<World>,
@@ -57,18 +45,35 @@ pub struct SimStore {
     view: Arc<View>,
     status: Arc<Status>,
     space: Arc<Space>,
+    keeper: Mutex<Keeper>,
+    holds: JournalHolds,
+    growth: GrowthOptions,
     closed: AtomicBool,
     batch_bytes_max: usize,
 }
 
 impl SimStore {
-    pub fn open(world: &Arc<World>, dice: &Dice) -> Result<Arc<Self>, StoreError> {
+    pub fn options() -> EngineOptions {
+        EngineOptions {
+            segment_bytes: SEGMENT_BYTES,
+            queue_batches_max: 64,
+            group_bytes_max: 16 << 10,
+            overlay_bytes_max: OVERLAY_BYTES_MAX,
+            apply_interval: Duration::from_millis(200),
+            checkpoint_interval: Duration::from_secs(5),
+            checkpoint_bytes: 128 << 10,
+            reopen_bytes: 256 << 10,
+            ballast_bytes: BALLAST_BYTES,
+            growth: GrowthOptions { low_space_bytes: LOW_SPACE_BYTES, ..GrowthOptions::UNBOUNDED },
+        }
+    }
+
+    pub fn open(world: &Arc<World>, dice: &Dice, clock: Clock) -> Result<Arc<Self>, StoreError> {
         let files: Arc<dyn Files> = Arc::new(world.files.clone());
-        let options = options();
-        // What is written does not depend on when: a seed gives the same bytes.
-        let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
+        let growth = draw_growth(dice);
+        let options = EngineOptions { growth, ..Self::options() };
         let parts = Parts::open(files, &world.index, &options, dice.random().clone(), SegmentsBy::Committer, clock)?;
-        let Parts { committer, applier, view, status, space, .. } = parts;
+        let Parts { committer, applier, view, status, space, keeper } = parts;
         let bounds =
             QueueBounds { batches_max: options.queue_batches_max, memory_bytes_max: options.overlay_bytes_max };
         let store = Arc::new(Self {
@@ -82,12 +87,66 @@ impl SimStore {
             view,
             status,
             space,
+            holds: keeper.holds(),
+            keeper: Mutex::new(keeper),
+            growth,
             closed: AtomicBool::new(false),
             batch_bytes_max: frame_bytes_max(SEGMENT_BYTES).min(usize::try_from(OVERLAY_BYTES_MAX / 4).unwrap()),
         });
         tokio::spawn(Arc::clone(&store).commit_all(dice.clone()));
         tokio::spawn(Arc::clone(&store).apply_all(dice.clone()));
+        tokio::spawn(growth::keep(Arc::clone(&store), Dice::new(world.seed, 4_000 + world.life())));
         Ok(store)
+    }
+
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    pub fn growth(&self) -> &GrowthOptions {
+        &self.growth
+    }
+
+    pub fn base(&self) -> Option<BaseHealth> {
+        self.status.base()
+    }
+
+    /// Whether it does nothing any more.
+    pub fn is_over(&self) -> bool {
+        self.closed.load(Ordering::SeqCst) || self.status.check().is_err()
+    }
+
+    pub fn hold_journal(&self) -> JournalHold {
+        self.holds.hold()
+    }
+
+    /// All that is committed by now.
+    pub fn moment(&self) -> Result<Moment, StoreError> {
+        Ok(Moment { sequence: self.status.committed(), rows: all_rows(&self.view)? })
+    }
+
+    /// One turn of the keeper, between whose pages others go on. `Ok` when it is at one already.
+    pub fn keeper_turn(&self, dice: &Dice) -> Result<(), StoreError> {
+        let Some(mut keeper) = self.keeper.try_lock() else { return Ok(()) };
+        keeper.turn(&mut || {
+            self.others_go_on(dice);
+            !self.is_over()
+        })
+    }
+
+    /// What the committer's and the applier's threads might do at this moment.
+    pub fn others_go_on(&self, dice: &Dice) {
+        if dice.chance(40) && !self.is_over() {
+            self.commit_group(dice);
+        }
+        if dice.chance(20) && !self.is_over() {
+            // An error is met again by the applier itself.
+            let _ = self.applier.lock().turn(dice.chance(50));
+        }
     }
 
     async fn commit_all(self: Arc<Self>, dice: Dice) {
@@ -99,7 +158,7 @@ impl SimStore {
                 if self.closed.load(Ordering::SeqCst) {
                     return;
                 }
-                self.commit_group();
+                self.commit_group(&dice);
                 if let Err(error) = self.status.check() {
                     self.world.trace(&format!("store failed: {error}"));
                     self.queue.abort(&error);
@@ -122,7 +181,7 @@ impl SimStore {
         Duration::from_micros(us)
     }
 
-    fn commit_group(&self) {
+    fn commit_group(&self, dice: &Dice) {
         let mut group = Vec::new();
         let mut committer = self.committer.lock();
         if self.waiting.load(Ordering::SeqCst) == 0 || !self.queue.take_group(&mut group, committer.frame_bytes_max()) {
@@ -133,6 +192,9 @@ impl SimStore {
         committer.step(&mut group);
         drop(committer);
         self.world.trace(&format!("commit {taken} up to {}", self.status.committed()));
+        if dice.chance(1) && self.status.check().is_ok() {
+            growth::remember(&self.world, self.status.committed(), &self.view);
+        }
         self.committed.notify_one();
     }
 
@@ -181,6 +243,9 @@ impl SimStore {
         let (reply, answer) = oneshot::channel();
         let request = Request::new(batch, self.batch_bytes_max, reply)?;
         self.status.check()?;
+        if request.urgency == Urgency::New && self.space.is_low() {
+            return Err(StoreError::Overloaded(DISK_SPACE_IS_LOW));
+        }
         if request.urgency == Urgency::New && self.space.is_full() {
             return Err(StoreError::Overloaded("the disk is full"));
         }
@@ -193,6 +258,7 @@ impl SimStore {
 
 impl Store for SimStore {
     fn commit(&self, batch: Batch) -> CommitFuture {
+        self.world.count_call();
         match self.enqueue(batch) {
             Err(error) => Box::pin(std::future::ready(Err(error))),
             Ok(answer) => Box::pin(async move {
@@ -202,10 +268,12 @@ impl Store for SimStore {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        self.world.count_call();
         self.view.get(key)
     }
 
     fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError> {
+        self.world.count_call();
         self.view.scan(scan)
     }
 
@@ -213,14 +281,21 @@ impl Store for SimStore {
         let poisoned = self.status.poisoned();
         let overlay_bytes = self.view.overlay().bytes();
         Health {
-            accepts_new: poisoned.is_none() && !self.space.is_full() && self.queue.has_room(overlay_bytes),
+            accepts_new: poisoned.is_none()
+                && !self.space.is_low()
+                && !self.space.is_full()
+                && self.queue.has_room(overlay_bytes),
             poisoned,
             committed: self.status.committed(),
             applied: self.view.index().applied(),
             overlay_bytes,
             journal_bytes_written: self.status.journal_bytes_written(),
             journal_frames_written: self.status.journal_frames_written(),
-            disk: DiskHealth::default(),
+            disk: DiskHealth {
+                free_bytes: self.space.free_bytes(),
+                is_low: self.space.is_low(),
+                base: self.status.base(),
+            },
         }
     }
 
@@ -234,7 +309,7 @@ impl Store for SimStore {
         }
         self.queue.close(StoreError::Poisoned("it is closed".to_owned()));
         while self.waiting.load(Ordering::SeqCst) > 0 && self.status.check().is_ok() {
-            self.commit_group();
+            self.commit_group(&self.world.dice);
         }
         let applied = self.applier.lock().turn(true);
         let sealed = self.committer.lock().seal();

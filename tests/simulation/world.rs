@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,6 +15,7 @@ use tollgate::storage::index::MemoryIndex;
 use tollgate::storage::sim_files::SimFiles;
 use tollgate::storage::whole_file::WholeFiles;
 
+use crate::growth::{Moment, Rows};
 use crate::model::Model;
 use crate::provider::Ledger;
 use crate::receiver::Received;
@@ -21,6 +23,13 @@ use crate::receiver::Received;
 /// Lines of the trace that are shown when a seed fails.
 const TAIL_LINES: usize = 60;
 const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
+
+/// Calls of the store after which it is looked whether time goes on.
+const CALLS_PER_LOOK: u64 = 4_096;
+/// Most calls of the store at one moment; an honest one has some thousands.
+const CALLS_OF_A_MOMENT_MAX: u64 = 500_000;
+/// Most calls of the store by one seed; an honest one has some ten thousands.
+const CALLS_MAX: u64 = 20_000_000;
 
 /// Draws that depend on nothing but the seed and their order.
 #[derive(Clone)]
@@ -89,6 +98,16 @@ pub struct World {
     pub model: Mutex<Model>,
     /// For whatever has no dice of its own.
     pub dice: Dice,
+    /// What the store held at some moments.
+    pub moments: Mutex<VecDeque<Moment>>,
+    /// What it held when the last life ended.
+    left: Mutex<Rows>,
+    calls: AtomicU64,
+    /// Time of the last look, and calls since it was another.
+    pace: Mutex<(u64, u64)>,
+    bases: AtomicU64,
+    retired: AtomicU64,
+    backups: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -121,6 +140,13 @@ impl World {
             received: Received::new(Dice::new(seed, 3)),
             model: Mutex::default(),
             dice: Dice::new(seed, 1),
+            moments: Mutex::default(),
+            left: Mutex::default(),
+            calls: AtomicU64::new(0),
+            pace: Mutex::default(),
+            bases: AtomicU64::new(0),
+            retired: AtomicU64::new(0),
+            backups: AtomicU64::new(0),
             state: Mutex::new(State {
                 began_us: 0,
                 clock: None,
@@ -255,6 +281,68 @@ impl World {
         if state.tail.len() > TAIL_LINES {
             state.tail.pop_front();
         }
+    }
+
+    /// The store was called. Time that stands still meanwhile, and work without an end, are noticed here.
+    pub fn count_call(&self) {
+        let calls = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        if !calls.is_multiple_of(CALLS_PER_LOOK) {
+            return;
+        }
+        let now_us = self.now_us();
+        let calls_of_moment = {
+            let mut pace = self.pace.lock();
+            let since = if pace.0 == now_us { pace.1 + CALLS_PER_LOOK } else { 0 };
+            *pace = (now_us, since);
+            since
+        };
+        if calls_of_moment > CALLS_OF_A_MOMENT_MAX {
+            self.violate(format!("time stands still while the store is called {calls_of_moment} times"));
+        } else if calls > CALLS_MAX {
+            self.violate(format!("the store was called {calls} times, and there is no end"));
+        }
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub fn leave(&self, rows: Rows) {
+        *self.left.lock() = rows;
+    }
+
+    pub fn left(&self) -> Rows {
+        std::mem::take(&mut self.left.lock())
+    }
+
+    pub fn count_base(&self) {
+        self.bases.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count_retired(&self) {
+        self.retired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count_backup(&self) {
+        self.backups.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often what bounds the store's growth was at work.
+    pub fn growth(&self) -> [u64; 3] {
+        [&self.bases, &self.retired, &self.backups].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Where a seed is that does not end. `None` when that can't be read either.
+    pub fn describe(&self) -> Option<String> {
+        let state = self.state.try_lock_for(Duration::from_secs(1))?;
+        let last = state.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+        Some(format!(
+            "life {}, {} calls of the store; time stands where the last of these lines was written:\n{last}\n\
+             to see it again: TOLLGATE_SIM_SEED={} cargo test --test simulation",
+            state.life,
+            self.calls(),
+            self.seed
+        ))
     }
 
     /// What must never be is so.

@@ -130,7 +130,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 11] = [
+    const CHANGES: [(Verb, &str, Audited); 12] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -141,6 +141,7 @@ mod tests {
         (Verb::Post, "/admin/v1/hold/confirm", As("hold.confirm")),
         (Verb::Post, "/admin/v1/store/backup", As("store.backup")),
         (Verb::Post, "/admin/v1/store/export", As("store.export")),
+        (Verb::Post, "/admin/v1/store/rotate-key", As("master_key.rotate")),
         (Verb::Put, "/admin/v1/sandbox/{channel}", Not("emulators move no money and are not there in live mode")),
     ];
 

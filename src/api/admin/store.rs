@@ -1,4 +1,4 @@
-//! The running store: how it stands, backups and exports.
+//! The running store: how it stands, backups, exports, and rotation of the key that its secrets are under.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -10,6 +10,7 @@ use crate::api::routes::{Routes, Verb};
 use crate::gateway::backups::{BackupView, Backups};
 use crate::gateway::error::GatewayError;
 use crate::gateway::exports::ExportView;
+use crate::gateway::rotation::KeyRotationView;
 use crate::gateway::store::StoreView;
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
@@ -19,6 +20,8 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         .with(Verb::Get, "/admin/v1/store/backup", read)
         .with(Verb::Post, "/admin/v1/store/export", begin_export)
         .with(Verb::Get, "/admin/v1/store/export", read_export)
+        .with(Verb::Post, "/admin/v1/store/rotate-key", rotate)
+        .with(Verb::Get, "/admin/v1/store/rotate-key", read_rotation)
 }
 
 /// Read how the store stands
@@ -97,6 +100,32 @@ pub(crate) async fn read_export(OperatorCall { call, .. }: OperatorCall) -> Outc
     call.query(&[], Pages::No)?;
     let own_store = call.gateway.own_store().ok_or(GatewayError::NotFound("directory to export"))?;
     call.ok(own_store.exports().view())
+}
+
+/// Rotate the master key
+///
+/// A new key takes the place of the one in the master key file, and every secret in the store is sealed again under it, in
+/// the background. A rotation that did not come to its end goes on. The old key is kept in a file beside the new one:
+/// backups from before need it.
+#[utoipa::path(
+    post, path = "/admin/v1/store/rotate-key", operation_id = "rotate_master_key", tag = "Store",
+    responses(
+        (status = 200, description = "The rotation as it begins", body = Envelope<KeyRotationView>),
+        (status = 409, description = "`INVALID_STATE`: one is running"),
+    ),
+)]
+pub(crate) async fn rotate(OperatorCall { call, operator }: OperatorCall) -> Outcome {
+    call.ok(call.gateway.key_rotation().begin(&operator)?)
+}
+
+/// Read how the rotation of the master key goes
+#[utoipa::path(
+    get, path = "/admin/v1/store/rotate-key", operation_id = "get_master_key_rotation", tag = "Store",
+    responses((status = 200, description = "The last rotation of this process", body = Envelope<KeyRotationView>)),
+)]
+pub(crate) async fn read_rotation(OperatorCall { call, .. }: OperatorCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(call.gateway.key_rotation().view())
 }
 
 fn backups_of(call: &Call) -> Result<&Backups, GatewayError> {

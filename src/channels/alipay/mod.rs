@@ -23,14 +23,14 @@ use crate::channels::credentials::Credentials;
 use crate::channels::http::HttpClient;
 use crate::channels::{
     AMOUNT_NOT_SUPPORTED, Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, CurrencySupport, DeclineScope,
-    Failure, RefundAnswer, RefundRequest, ResolveRequest,
+    Failure, ListError, RefundAnswer, RefundRequest, ResolveRequest,
 };
 use crate::clock::Clock;
 
 /// The emulators' token for a payer who has to act: here, one who scans a QR code.
 const SCAN_TOKEN: &str = "tok_3ds";
 /// The emulators' tokens; live mode takes none of them.
-const SANDBOX_TOKENS: [&str; 9] = [
+const SANDBOX_TOKENS: [&str; 10] = [
     "tok_visa",
     "tok_declined",
     "tok_insufficient_funds",
@@ -40,6 +40,7 @@ const SANDBOX_TOKENS: [&str; 9] = [
     "tok_timeout",
     "tok_lost_response",
     "tok_error",
+    "tok_processing_error",
 ];
 /// Longest number that Alipay takes.
 const NUMBER_LENGTH_MAX: usize = 64;
@@ -124,6 +125,10 @@ impl Channel for AlipayChannel {
 
     fn resolve<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, ChargeAnswer> {
         Box::pin(self.ask_about_charge(request))
+    }
+
+    fn find_charge<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, Result<Option<ChargeAnswer>, ListError>> {
+        Box::pin(self.look_for_charge(request))
     }
 
     fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer> {

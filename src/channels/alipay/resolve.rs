@@ -16,7 +16,7 @@ use crate::channels::alipay::charge::{
 use crate::channels::alipay::codes::Reply;
 use crate::channels::alipay::{AlipayChannel, amount, amount_not_supported, not_received, number_of};
 use crate::channels::http::Deadline;
-use crate::channels::{ChargeAnswer, ChargeState, ResolveRequest};
+use crate::channels::{ChargeAnswer, ChargeState, ListError, ResolveRequest};
 use crate::domain::time::Timestamp;
 
 /// How much longer than Alipay itself we wait for a payer to confirm.
@@ -101,6 +101,42 @@ impl AlipayChannel {
             }
             status => of_trade(ChargeState::Unknown { reason: format!("the trade's status is {status}") }),
         }
+    }
+
+    /// Where the trade stands, without doing anything about it.
+    pub(super) async fn look_for_charge(&self, request: &ResolveRequest) -> Result<Option<ChargeAnswer>, ListError> {
+        let charge = &request.charge;
+        let number = number_of(&charge.provider_key);
+        let name = TradeName { out_trade_no: &number };
+        let trade = match self.client.call::<Trade>("alipay.trade.query", &name, self.client.deadline()).await {
+            Ok(Reply::Done(trade)) => trade,
+            Ok(Reply::Refused(refusal)) if refusal.is("TRADE_NOT_EXIST") => {
+                // A QR code has no trade before it is scanned.
+                let is_bar_code = self.bar_code_of(charge).is_some();
+                let lifetime = if is_bar_code { Duration::ZERO } else { QR_CODE_LIFETIME };
+                let is_dead = request.now >= request.sent_by.plus(lifetime).plus(request.settling);
+                let not_yet =
+                    "Alipay has no such trade, and there may still be one: a QR code can be scanned for a while";
+                return if is_dead { Ok(None) } else { Err(ListError::Failed(String::from(not_yet))) };
+            }
+            Ok(Reply::Refused(refusal)) => {
+                let answered = format!("Alipay answered {} {}", refusal.code, refusal.sub_code);
+                return Err(ListError::Failed(answered));
+            }
+            Ok(Reply::Waiting) => return Err(ListError::Failed(String::from("Alipay has not finished"))),
+            Ok(Reply::Unclear(code)) => return Err(ListError::Failed(format!("Alipay answered {code}"))),
+            Err(error) => return Err(ListError::Failed(error.to_string())),
+        };
+        if trade.out_trade_no != number || !is_amount(&trade.total_amount, charge.money) {
+            return Err(ListError::Failed(String::from("Alipay answered about another payment")));
+        }
+        let refs = refs_of(Some(trade.trade_no.clone()));
+        Ok(Some(match trade.trade_status.as_str() {
+            "TRADE_SUCCESS" | "TRADE_FINISHED" => succeeded(trade.trade_no),
+            "TRADE_CLOSED" => ChargeAnswer { state: ChargeState::Canceled, refs },
+            "WAIT_BUYER_PAY" => ChargeAnswer { state: ChargeState::Processing, refs },
+            status => return Err(ListError::Failed(format!("the trade's status is {status}"))),
+        }))
     }
 
     /// Whether a bar code waits for its payer for longer than it should. A payment that was refused looks like one that

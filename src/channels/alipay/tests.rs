@@ -390,3 +390,26 @@ async fn what_is_not_alipays_answer_is_unknown() {
     }
     assert!(Duration::from_millis(TIMEOUT_MS) < Duration::from_secs(u64::try_from(SETTLED_S).unwrap()));
 }
+
+#[tokio::test]
+async fn a_trade_is_looked_for_without_anything_being_done_about_it() {
+    let bench = bench();
+    let paid = charge_with(Some("tok_visa"));
+    bench.charge(&paid).await;
+    assert!(is_success(&bench.find(&paid, 0).await.unwrap().unwrap()));
+    let waiting = ChargeRequest { provider_key: String::from("tg_waiting"), ..charge_with(Some("tok_processing")) };
+    bench.charge(&waiting).await;
+    assert_eq!(bench.find(&waiting, 0).await.unwrap().unwrap().state, ChargeState::Processing);
+    let other_amount = ChargeRequest { money: Money::new(1, Currency::USD), ..paid.clone() };
+    assert!(bench.find(&other_amount, 0).await.is_err());
+    // A request may be on its way for a while, and a QR code be scanned for longer.
+    let nobodys = ChargeRequest { provider_key: String::from("tg_nobodys"), ..charge_with(Some("tok_visa")) };
+    assert!(bench.find(&nobodys, 0).await.is_err());
+    assert_eq!(bench.find(&nobodys, SETTLED_S).await.unwrap(), None);
+    let scanned = ChargeRequest { provider_key: String::from("tg_scanned"), ..charge_with(Some("tok_3ds")) };
+    let url = page_of(&bench.charge(&scanned).await).to_owned();
+    assert!(bench.find(&scanned, 1_700).await.is_err());
+    browse("POST", &format!("{url}/approve")).await;
+    assert!(is_success(&bench.find(&scanned, 1_700).await.unwrap().unwrap()), "looking has not closed it");
+    assert_eq!(bench.count(LedgerOperation::Charge), 2);
+}

@@ -26,6 +26,7 @@ use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::payments::rows;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::unreadable::UnreadableRows;
+use crate::storage::vault::Vault;
 use crate::storage::{Batch, Row, Scan, StoreError, keys};
 
 /// Tries of a change that others keep overtaking.
@@ -260,7 +261,8 @@ impl Erasures {
         let mut record = self.record(Some(merchant_id), by);
         let customer = serde_json::to_vec(command)
             .map_err(|error| GatewayError::Internal(format!("an erasure can't be written: {error}")))?;
-        record.sealed_customer = Some(core.vault.seal(&identity_of(&record.erasure_id), &customer)?);
+        let sealing = core.vault.sealing();
+        record.sealed_customer = Some(sealing.seal(&identity_of(&record.erasure_id), &customer)?);
         // The entry must not say who the customer is.
         let named_by = if command.customer_email.is_some() { "customer_email" } else { "customer_id" };
         let change = Change::new("customer.erase", merchant_id.as_str())
@@ -360,6 +362,15 @@ fn status_of(payment: &Payment) -> String {
 /// What an encrypted customer is bound to.
 fn identity_of(erasure_id: &str) -> String {
     format!("erasure|{erasure_id}")
+}
+
+/// The row of an erasure with its customer under the master key that seals; `None` when it is, or when there is none.
+pub(crate) fn reseal_erasure(vault: &Vault, row: &Row) -> Result<Option<Vec<u8>>, GatewayError> {
+    let mut record: ErasureRecord = decode(&row.versioned.value)?;
+    let Some(sealed) = &record.sealed_customer else { return Ok(None) };
+    let Some(resealed) = vault.reseal(&identity_of(&record.erasure_id), sealed)? else { return Ok(None) };
+    record.sealed_customer = Some(resealed);
+    Ok(Some(encode(&record)?))
 }
 
 fn view_of(record: &ErasureRecord) -> ErasureView {

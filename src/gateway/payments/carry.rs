@@ -4,7 +4,7 @@ use crate::actors::merchant::IdempotencyClaim;
 use crate::actors::router::Reservation;
 use crate::channels::ChargeRequest;
 use crate::domain::ids::{ChannelName, PaymentNo, dated_number};
-use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, ProviderRefs};
+use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, Failure, ProviderRefs};
 use crate::domain::payment::{
     Attempt, Payment, PaymentStatus, PaymentTerms, begin_attempt, next_due_at, on_answer, on_recovery,
 };
@@ -212,7 +212,7 @@ impl Inner {
         answer: &ChargeAnswer,
     ) -> Option<(Reservation, Attempt)> {
         let (ChargeState::Declined(failure) | ChargeState::NotDone(failure)) = &answer.state else { return None };
-        let channels_fault = matches!(failure.decline_scope, DeclineScope::Processor | DeclineScope::Network);
+        let channels_fault = is_channels_fault(failure);
         let tried: Vec<ChannelName> = payment.attempts.iter().map(|attempt| attempt.channel.clone()).collect();
         let settings = &self.core.config;
         let failovers_left = tried.len() <= usize::try_from(settings.routing.failover_max).unwrap_or(0);
@@ -305,6 +305,11 @@ impl Inner {
         let unknown = on_recovery(payment, &self.policy, now).map(|outcome| outcome.payment);
         (carried.renderer)(&views::created_reply(unknown.as_ref().unwrap_or(payment), self.core.livemode()))
     }
+}
+
+/// Whether a refusal lies with the channel, so that another one may be asked.
+pub(super) const fn is_channels_fault(failure: &Failure) -> bool {
+    matches!(failure.decline_scope, DeclineScope::Processor | DeclineScope::Network)
 }
 
 /// The request of the current attempt, the same every time it is made.

@@ -15,7 +15,8 @@ use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::{
     CHANGES_MAX, CreateEndpoint, EndpointView, ID_MAX_BYTES, NewSecretView, UpdateEndpoint, Webhooks, unless_overtaken,
 };
-use crate::storage::{ABSENT, Batch, Scan, keys, record};
+use crate::storage::vault::{Sealing, Vault};
+use crate::storage::{ABSENT, Batch, Row, Scan, keys, record};
 
 /// Most patterns of one endpoint.
 const PATTERNS_MAX: usize = 32;
@@ -43,6 +44,7 @@ impl Webhooks {
         let now = self.core.clock.now();
         let id = EndpointId::new(sortable_id("we_", now, self.core.random.draw_u64()));
         let secret = Secret::generate(&self.core.random);
+        let sealing = self.core.vault.sealing();
         let endpoint = Endpoint {
             merchant_id: merchant_id.clone(),
             url,
@@ -51,7 +53,7 @@ impl Webhooks {
             max_attempts,
             status: EndpointStatus::Enabled,
             disabled_reason: None,
-            secrets: SealedSecrets::new(self.seal(&id, &secret)?),
+            secrets: SealedSecrets::new(seal(&sealing, &id, &secret)?),
             proven_at: None,
             created_at: now,
             updated_at: now,
@@ -149,10 +151,11 @@ impl Webhooks {
         endpoint_id: &EndpointId,
     ) -> Result<NewSecretView, GatewayError> {
         let secret = Secret::generate(&self.core.random);
+        let sealing = self.core.vault.sealing();
         let overlap = Duration::from_secs(self.core.config.webhook.rotation_overlap_s);
         let endpoint = self
             .change_endpoint(merchant_id, endpoint_id, |endpoint, now| {
-                let sealed = self.seal(&endpoint.id, &secret)?;
+                let sealed = seal(&sealing, &endpoint.id, &secret)?;
                 endpoint.secrets.rotate(sealed, now.plus(overlap));
                 Ok(())
             })
@@ -250,9 +253,31 @@ impl Webhooks {
         vetted.map(|vetted| vetted.url.to_string()).map_err(GatewayError::UrlNotAllowed)
     }
 
-    fn seal(&self, endpoint_id: &EndpointId, secret: &Secret) -> Result<String, GatewayError> {
-        Ok(self.core.vault.seal(&secret_identity(endpoint_id), secret.as_str().as_bytes())?)
+    /// Reads a merchant's endpoints again next time: a row of one was changed by somebody else.
+    pub(crate) fn forget_endpoints(&self, merchant_id: &MerchantId) {
+        self.lists.forget(merchant_id);
     }
+}
+
+fn seal(sealing: &Sealing, endpoint_id: &EndpointId, secret: &Secret) -> Result<String, GatewayError> {
+    Ok(sealing.seal(&secret_identity(endpoint_id), secret.as_str().as_bytes())?)
+}
+
+/// The row of an endpoint with its secrets under the master key that seals; `None` when they are already.
+pub(crate) fn reseal_endpoint(vault: &Vault, row: &Row) -> Result<Option<Vec<u8>>, GatewayError> {
+    let mut endpoint: Endpoint = record::decode(&row.versioned.value)?;
+    let identity = secret_identity(&endpoint.id);
+    let current = vault.reseal(&identity, &endpoint.secrets.current)?;
+    let previous = match &endpoint.secrets.previous {
+        Some(previous) => vault.reseal(&identity, previous)?,
+        None => None,
+    };
+    if current.is_none() && previous.is_none() {
+        return Ok(None);
+    }
+    endpoint.secrets.current = current.unwrap_or(endpoint.secrets.current);
+    endpoint.secrets.previous = previous.or(endpoint.secrets.previous);
+    Ok(Some(record::encode(&endpoint)?))
 }
 
 /// As with payments: no text that is kept may hold a card number.

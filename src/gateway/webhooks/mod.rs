@@ -25,6 +25,7 @@ use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::storage::{Batch, StoreError, keys, record};
 
+pub(crate) use endpoints::reseal_endpoint;
 pub use notifications::NotificationFilter;
 pub use views::{
     CreateEndpoint, EndpointView, EventView, NewSecretView, NotificationView, SettableStatus, TryView, UpdateEndpoint,

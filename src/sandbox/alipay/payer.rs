@@ -14,7 +14,8 @@ pub(super) enum Payer {
 /// What the payer behind a bar code does; `None` for what is no bar code.
 pub(super) fn payer_of(auth_code: &str) -> Option<Payer> {
     Some(match auth_code {
-        "tok_visa" => Payer::Pays,
+        // Refused by Stripe through a fault of its own, which is nothing to Alipay.
+        "tok_visa" | "tok_processing_error" => Payer::Pays,
         "tok_declined" => DECLINED,
         "tok_insufficient_funds" => {
             Payer::Declines("ACQ.BUYER_BALANCE_NOT_ENOUGH", "The buyer's balance is not enough")

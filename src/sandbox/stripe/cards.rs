@@ -56,7 +56,9 @@ pub(super) fn card_of(token: &str) -> Option<Card> {
         }
         "chargeDeclinedExpiredCard" => refusal("expired_card", "expired_card", Some("confirm_card_data")),
         "chargeDeclinedIncorrectCvc" => refusal("incorrect_cvc", "incorrect_cvc", Some("confirm_card_data")),
-        "chargeDeclinedProcessingError" => refusal("processing_error", "processing_error", Some("try_again_later")),
+        "processing_error" | "chargeDeclinedProcessingError" => {
+            refusal("processing_error", "processing_error", Some("try_again_later"))
+        }
         "3ds" | "threeDSecure2Required" => Some(Card::ActionRequired),
         "processing" => Some(Card::Processing),
         "timeout" => Some(Card::Timeout),

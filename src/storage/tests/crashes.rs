@@ -8,6 +8,8 @@ use crate::storage::engine::{Engine, Parts};
 use crate::storage::files::{Files, Shortage};
 use crate::storage::index::IndexError;
 use crate::storage::memory::MemoryStore;
+use crate::storage::segments;
+use crate::storage::sim_files::SimFiles;
 use crate::storage::tests::{Machine, contents, contents_of, everything, put, step};
 use crate::storage::{Batch, Scan, Store, StoreError};
 
@@ -230,4 +232,38 @@ async fn a_running_engine_loses_nothing_acknowledged() {
             assert_eq!(rows.len() as u64, found, "seed {seed}: half a batch");
         }
     }
+}
+
+#[test]
+fn a_segment_that_got_no_frame_does_not_break_the_chain() {
+    for torn in [false, true] {
+        let machine = Machine::new();
+        let mut parts = machine.open(1).unwrap();
+        assert!(step(&mut parts.committer, vec![put("before", b"1")])[0].is_ok());
+        parts.applier.turn(true).unwrap();
+        let last = parts.status.committed();
+        drop(parts);
+        machine.kill(&Random::seeded(1));
+        // Begun, named, and then the power was off.
+        let header = segment_header(&machine.files);
+        let begun = machine.files.create(&segments::path_of(last + 1)).unwrap();
+        begun.write_at(0, &header).unwrap();
+        begun.write_at(header.len() as u64, &[u8::from(torn); 4096]).unwrap();
+        begun.sync_data().unwrap();
+        let mut parts = machine.open(2).unwrap();
+        assert!(step(&mut parts.committer, vec![put("after", b"2")])[0].is_ok());
+        drop(parts);
+        machine.kill(&Random::seeded(2));
+        // Everything that is read is read in one go.
+        machine.index.clear();
+        let parts = machine.open(3).unwrap();
+        assert!([&b"before"[..], b"after"].iter().all(|key| parts.view.get(key).unwrap().is_some()));
+    }
+}
+
+fn segment_header(files: &SimFiles) -> Vec<u8> {
+    let first = segments::list(files).unwrap()[0];
+    let mut header = vec![0; segments::SEGMENT_HEADER_BYTES];
+    files.open(&segments::path_of(first)).unwrap().read_at(0, &mut header).unwrap();
+    header
 }

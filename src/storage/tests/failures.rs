@@ -285,6 +285,27 @@ fn an_index_without_room_for_a_long_time_goes_on_when_it_has_some() {
     check_unsynced_rows_and(&machine.open(2).unwrap(), b"meanwhile");
 }
 
+#[test]
+fn an_index_that_is_not_read_for_lack_of_room_is_no_failure_and_goes_on_when_it_has_some() {
+    let machine = Machine::new();
+    let mut parts = with_unsynced_rows(&machine);
+    assert_eq!(parts.applier.turn(true), Ok(true));
+    machine.index.set_unreadable_when_full(true);
+    machine.index.set_full(true);
+    assert!(step(&mut parts.committer, vec![finishing("meanwhile", b"1")])[0].is_ok());
+    assert!(parts.applier.turn(true).unwrap_err().may_pass());
+    let refused = StoreError::Overloaded("the disk is full");
+    assert_eq!(parts.view.get(b"row/1"), Err(refused.clone()));
+    assert_eq!(parts.view.scan(&everything()), Err(refused.clone()));
+    let mut batch = Batch::finishing();
+    batch.insert(b"row/1".to_vec(), b"2".to_vec());
+    assert_eq!(step(&mut parts.committer, vec![batch]), [Err(refused)]);
+    assert!(parts.status.poisoned().is_none());
+    machine.index.set_full(false);
+    assert_eq!(parts.applier.turn(true), Ok(true));
+    check_unsynced_rows_and(&parts, b"meanwhile");
+}
+
 fn check_unsynced_rows_and(parts: &Parts, key: &[u8]) {
     assert!(parts.view.get(key).unwrap().is_some());
     for number in 1..=3 {

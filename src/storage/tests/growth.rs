@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::random::Random;
+use crate::storage::backup;
 use crate::storage::base::{self, BASE};
 use crate::storage::conformance;
 use crate::storage::engine::{Engine, EngineOptions, Parts};
@@ -382,4 +383,68 @@ fn a_store_that_keeps_nothing_longer_makes_a_base_an_hour() {
     assert_eq!(base_from(&mut parts), None);
     clock.advance(HOUR);
     assert!(base_from(&mut parts).is_some());
+}
+
+#[test]
+fn a_store_whose_base_is_replaced_meanwhile_is_backed_up() {
+    /// Makes another base whenever a file is opened.
+    struct Hurried(SimFiles, parking_lot::Mutex<Parts>);
+
+    impl Files for Hurried {
+        fn create(&self, path: &str) -> std::io::Result<Box<dyn crate::storage::files::FileHandle>> {
+            self.0.create(path)
+        }
+
+        fn open(&self, path: &str) -> std::io::Result<Box<dyn crate::storage::files::FileHandle>> {
+            let mut parts = self.1.lock();
+            write(&mut parts, 5);
+            parts.applier.turn(true).unwrap();
+            parts.keeper.turn(&mut || true).unwrap();
+            self.0.open(path)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+            self.0.rename(from, to)
+        }
+
+        fn remove(&self, path: &str) -> std::io::Result<()> {
+            self.0.remove(path)
+        }
+
+        fn list(&self, directory: &str) -> std::io::Result<Vec<String>> {
+            self.0.list(directory)
+        }
+
+        fn create_directory(&self, directory: &str) -> std::io::Result<()> {
+            self.0.create_directory(directory)
+        }
+
+        fn sync_directory(&self, directory: &str) -> std::io::Result<()> {
+            self.0.sync_directory(directory)
+        }
+
+        fn free_bytes(&self) -> std::io::Result<u64> {
+            self.0.free_bytes()
+        }
+    }
+
+    let machine = Machine::new();
+    let mut parts = open(&machine, 1).unwrap();
+    write(&mut parts, 1);
+    parts.applier.turn(true).unwrap();
+    parts.keeper.turn(&mut || true).unwrap();
+    let committed = parts.status.committed();
+    let hold = parts.keeper.holds().hold();
+    let state = backup::SourceState { committed: Some(committed), held_since: None };
+    let source = Hurried(machine.files.clone(), parking_lot::Mutex::new(parts));
+    let directory = tempfile::tempdir().unwrap();
+    let destination = directory.path().join("backup");
+    let written = backup::write(&source, &destination, state, START, &mut |_| {}).unwrap();
+    assert!(written.first_sequence > committed, "the base was made after it was asked what is committed");
+    assert_eq!(backup::verify(&destination, None, &mut |_| {}).unwrap().manifest, written);
+    let bases = || machine.files.list(base::DIRECTORY).unwrap().len();
+    assert!(bases() > 1, "they stay while they may be copied");
+    drop(hold);
+    source.1.lock().keeper.turn(&mut || true).unwrap();
+    assert_eq!(bases(), 1);
 }

@@ -9,19 +9,23 @@ use crate::domain::payment::{
     Attempt, AttemptOutcome, Effect, Outcome, Payment, PaymentStatus, PaymentTerms, on_answer, on_cancel_request,
 };
 use crate::domain::routing::DecisionRecord;
+use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
 use crate::gateway::payments::hold::report::HeldItemView;
+use crate::gateway::payments::hold::search::Search;
 use crate::gateway::payments::hold::{Hold, is_nameless};
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::gateway::payments::{CONFLICTS_MAX, views};
 use crate::storage::{Batch, StoreError, keys};
 
 /// Attempts that a payment can have had: no routing table has more channels.
-const ATTEMPTS_MAX: usize = 32;
+pub(super) const ATTEMPTS_MAX: usize = 32;
 
 /// All charges of one payment, in the order of its attempts as far as that is known.
 pub(super) struct Adoption {
-    charges: Vec<(ChannelName, ListedCharge)>,
+    pub(super) charges: Vec<(ChannelName, ListedCharge)>,
+    /// Whether there may be more of them, at providers that have no list.
+    pub(super) search: Search,
 }
 
 /// What to do about a payment's charges.
@@ -38,7 +42,7 @@ enum Verdict {
 
 impl Adoption {
     pub(super) fn of(charges: Vec<(ChannelName, ListedCharge)>) -> Self {
-        Self { charges }
+        Self { charges, search: Search::new() }
     }
 
     pub(super) fn is_of(&self, channel: &ChannelName) -> bool {
@@ -52,19 +56,24 @@ impl Adoption {
 }
 
 /// A charge whose marks are all there and prove that it is this installation's.
-struct Proven<'a> {
+pub(super) struct Proven<'a> {
     channel: &'a ChannelName,
     charge: &'a ListedCharge,
     /// Which attempt of its payment it was, from 1.
-    number: usize,
+    pub(super) number: usize,
 }
 
 impl Hold {
-    /// Goes through the charges; returns those that can't be decided yet.
-    pub(super) async fn adopt(&self, adoptions: Vec<Adoption>) -> Vec<Adoption> {
+    /// Goes through the charges; returns those that can't be decided yet. Nothing was sent to a provider after `latest`.
+    pub(super) async fn adopt(&self, adoptions: Vec<Adoption>, latest: Timestamp) -> Vec<Adoption> {
         let mut left = Vec::new();
-        for adoption in adoptions {
-            let verdict = match self.decide(&adoption).await {
+        for mut adoption in adoptions {
+            let verdict = match self.search_further(&mut adoption, latest).await {
+                Ok(true) => self.decide(&adoption).await,
+                Ok(false) => Ok(Verdict::Later),
+                Err(error) => Err(error),
+            };
+            let verdict = match verdict {
                 Ok(verdict) => verdict,
                 Err(error) => {
                     tracing::warn!(%error, "a charge of the time after the restore point can't be taken over yet");
@@ -118,7 +127,11 @@ impl Hold {
 
     /// Whether a charge is this installation's beyond doubt: its key follows from the installation's id and the payment's
     /// number.
-    fn prove<'a>(&self, channel: &'a ChannelName, charge: &'a ListedCharge) -> Result<Proven<'a>, &'static str> {
+    pub(super) fn prove<'a>(
+        &self,
+        channel: &'a ChannelName,
+        charge: &'a ListedCharge,
+    ) -> Result<Proven<'a>, &'static str> {
         let (Some(reference), Some(key)) = (&charge.reference, &charge.provider_key) else {
             return Err("it carries marks of a gateway and not all of them");
         };

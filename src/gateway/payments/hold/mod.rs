@@ -2,13 +2,15 @@
 //! that only the providers know of. Until each provider was asked about everything since then (or the operator has
 //! confirmed that it was compared), no new money moves; reading, canceling and asking about outcomes go on.
 //!
-//! It goes in this order. All lists are read. What is known is compared, and what is unknown but ours is *adopted*: made
+//! It goes in this order. All lists are read. Behind a refusal after which another channel may have been asked, those that
+//! have no list are asked for that attempt. What is known is compared, and what is unknown but ours is *adopted*: made
 //! again with its outcome, event and notifications, so that its order number is held. Then what no list has and no
 //! provider ever answered is closed, never sent. When nothing is left, the hold ends by itself.
 
 mod charges;
 mod refunds;
 mod report;
+mod search;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::channels::{ListError, ListedCharge, ListedRefund};
@@ -233,9 +236,10 @@ impl Hold {
         let mut refunds = refunds;
         let mut is_closing = false;
         loop {
-            adoptions = self.adopt(adoptions).await;
+            adoptions = self.adopt(adoptions, held.made_at).await;
             refunds = self.adopt_refunds(refunds, &adoptions).await;
-            if !is_closing {
+            // What is still looked for elsewhere must not be closed meanwhile.
+            if !is_closing && adoptions.iter().all(|adoption| adoption.search.is_over()) {
                 // From now on what has no name is closed, and what waits for that can be adopted.
                 self.inner().stage.set(Stage::Closing);
                 self.inner().due.notify_one();
@@ -368,6 +372,15 @@ impl Hold {
     }
 
     async fn end(&self) {
+        let core = &self.inner().core;
+        let restored_until = self.held().map_or(0, |held| held.restored_until_sequence);
+        let change = Change::new("hold.end", "store");
+        let change = change.field("restored_until_sequence", Some(json!(restored_until)), None);
+        // Before it counts, as with a confirmation: that money moves again must be known.
+        while let Err(error) = audit::record(core, &Operator::process("hold"), &change).await {
+            tracing::error!(%error, "the hold is over and that can't be written into the audit yet");
+            self.rest(LIST_WAIT_MAX).await;
+        }
         loop {
             // A confirmation that is being written down must not put the mark back.
             let changing = self.0.changing_mark.lock().await;

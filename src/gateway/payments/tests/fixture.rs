@@ -142,6 +142,9 @@ impl Default for Script {
     }
 }
 
+/// What a provider says about a charge that is looked for: the key of the only one that it has, and where that stands.
+type Found = Result<Option<(String, ChargeState)>, ListError>;
+
 /// A channel that does what its script says and counts.
 #[derive(Default)]
 pub(super) struct ScriptedChannel {
@@ -152,6 +155,9 @@ pub(super) struct ScriptedChannel {
     /// Questions that were to close what they asked about.
     pub(super) closing: AtomicUsize,
     listed: Mutex<Option<Vec<ListedCharge>>>,
+    found: Mutex<Option<Found>>,
+    /// Questions about charges that were forgotten here.
+    pub(super) finds: AtomicUsize,
     in_flight: AtomicUsize,
     pub(super) most_in_flight: AtomicUsize,
     refunding: Mutex<HashSet<String>>,
@@ -167,6 +173,11 @@ impl ScriptedChannel {
     /// What its provider lists; `None` when it has no list.
     pub(super) fn list(&self, charges: Option<Vec<ListedCharge>>) {
         *self.listed.lock() = charges;
+    }
+
+    /// What its provider says about charges that are looked for: none but the one with this key.
+    pub(super) fn find(&self, found: Found) {
+        *self.found.lock() = Some(found);
     }
 
     pub(super) fn set(&self, change: impl FnOnce(&mut Script)) {
@@ -224,6 +235,15 @@ impl Channel for ScriptedChannel {
             self.work(&self.refunds).await;
             self.refunding.lock().remove(&request.refund_reference);
             RefundAnswer { state: self.script.lock().refund.clone(), channel_refund_no: None }
+        })
+    }
+
+    fn find_charge<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, Result<Option<ChargeAnswer>, ListError>> {
+        Box::pin(async move {
+            self.finds.fetch_add(1, Ordering::SeqCst);
+            let found = self.found.lock().clone().unwrap_or(Err(ListError::NotSupported))?;
+            let found = found.filter(|(key, _)| *key == request.charge.provider_key);
+            Ok(found.map(|(_, state)| self.answer(&state, &request.charge)))
         })
     }
 

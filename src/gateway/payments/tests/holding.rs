@@ -1,6 +1,5 @@
 //! After a restore: what is closed instead of sent, what is made again, what a person has to look at.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,25 +7,36 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::fixture::{Fixture, START, UnsteadyStore, caller, pass};
-use crate::channels::{ChargeState, DeclineScope, Failure, ListedCharge, ProviderRefs};
+use crate::channels::{ChargeState, DeclineScope, Failure, ListError, ListedCharge, ProviderRefs};
 use crate::clock::Clock;
 use crate::domain::audit::Operator;
+use crate::domain::ids::PaymentNo;
 use crate::domain::money::{Currency, Money};
-use crate::gateway::audit;
+use crate::gateway::audit::{self, Audit, AuditFilter};
 use crate::gateway::error::GatewayError;
 use crate::gateway::installation::ProviderKeys;
-use crate::gateway::payments::Hold;
+use crate::gateway::page::PageRequest;
+use crate::gateway::payments::{Hold, rows};
 use crate::storage::held::{Held, HeldFile};
 use crate::storage::record::encode;
 use crate::storage::{Batch, Store, keys};
 
-/// A process that finds a store that was restored.
+/// A process that finds a store that was restored; the operator has compared Alipay already.
 async fn restored(store: &Arc<UnsteadyStore>, clock: &Clock, directory: &tempfile::TempDir) -> (Fixture, Hold) {
+    restored_with(store, clock, directory, &["alipay"]).await
+}
+
+async fn restored_with(
+    store: &Arc<UnsteadyStore>,
+    clock: &Clock,
+    directory: &tempfile::TempDir,
+    confirmed: &[&str],
+) -> (Fixture, Hold) {
     let mark = Held {
         restored_until_sequence: 1,
         restored_until_time: START,
         made_at: START,
-        confirmed: BTreeMap::from([(String::from("alipay"), START)]),
+        confirmed: confirmed.iter().map(|name| (String::from(*name), START)).collect(),
     };
     HeldFile::of(directory.path()).write(&mark).unwrap();
     let house = Fixture::over(Arc::clone(store), clock, |config| {
@@ -94,6 +104,9 @@ async fn what_no_provider_has_is_closed_and_not_sent() {
     );
     assert!(closing > 0, "it was closed, never just asked about");
     assert_eq!(HeldFile::of(directory.path()).read(), Ok(None));
+    let by_itself = AuditFilter { action: Some(String::from("hold.end")), ..AuditFilter::default() };
+    let entries = Audit::new(house.core.clone()).list(&by_itself, &PageRequest::default()).unwrap().items;
+    assert_eq!(entries.iter().map(|entry| entry.actor.as_str()).collect::<Vec<_>>(), ["hold"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +186,7 @@ async fn a_provider_that_cannot_be_asked_keeps_the_store_held() {
 async fn unconfirmed(directory: &tempfile::TempDir) -> (Fixture, Hold) {
     let (house, _) = restored(&Arc::default(), &Clock::virtual_from(START), directory).await;
     let file = HeldFile::of(directory.path());
-    file.write(&Held { confirmed: BTreeMap::new(), ..file.read().unwrap().unwrap() }).unwrap();
+    file.write(&Held { confirmed: Default::default(), ..file.read().unwrap().unwrap() }).unwrap();
     let hold = Hold::open(&house.payments, Some(file)).unwrap();
     (house, hold)
 }
@@ -224,4 +237,109 @@ async fn a_confirmation_does_not_bring_a_hold_back_that_has_just_ended() {
     assert!(!hold.view().held);
     assert_eq!(HeldFile::of(directory.path()).read(), Ok(None));
     assert!(matches!(hold.confirm(&by, "stripe").await, Err(GatewayError::NotFound(_))));
+}
+
+const LOST: &str = "PY20260921141320dddddddd";
+
+fn declined(decline_scope: DeclineScope) -> ChargeState {
+    ChargeState::Declined(Failure::new("processing_error", "The card could not be processed.", decline_scope))
+}
+
+fn key_of_second_attempt(payment_no: &str) -> String {
+    ProviderKeys::for_tests().key(payment_no, "charge", 2)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_charge_that_followed_a_refusal_is_found_where_there_is_no_list() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored_with(&store, &clock, &directory, &[]).await;
+    let first = listed(LOST, "O-1", declined(DeclineScope::Processor));
+    house.stripe.list(Some(vec![first]));
+    // It can't be reached at first; what is known of the payment must not count meanwhile.
+    house.alipay.find(Err(ListError::Failed(String::from("no answer"))));
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(600)).await;
+    assert_eq!(state_of_stripe(&hold), "comparing");
+    assert!(house.all().is_empty(), "it is not known yet what became of it");
+    let asked = house.alipay.finds.load(Ordering::SeqCst);
+    assert!((5..=20).contains(&asked), "asked {asked} times in ten minutes");
+    let view = hold.view();
+    let stripe = view.channels.iter().find(|channel| channel.channel == "stripe").unwrap();
+    assert!(stripe.problem.as_ref().unwrap().contains(LOST), "{stripe:?}");
+
+    house.alipay.find(Ok(Some((key_of_second_attempt(LOST), success()))));
+    pass(Duration::from_secs(120)).await;
+    assert_eq!(state_of_stripe(&hold), "checked");
+    let paid = house.only();
+    assert_eq!((paid.payment_no.as_str(), paid.status.as_str()), (LOST, "success"));
+    let stored = rows::read(&house.core, &caller().merchant.merchant_id, &PaymentNo::new(LOST)).unwrap();
+    let channels: Vec<&str> = stored.payment.attempts.iter().map(|attempt| attempt.channel.as_str()).collect();
+    assert_eq!(channels, ["stripe", "alipay"]);
+    assert!(hold.view().held, "the operator has not compared the rest of what it did");
+    hold.confirm(&Operator::process("test"), "alipay").await.unwrap();
+    pass(Duration::from_secs(5)).await;
+    assert!(!hold.view().held);
+    let again = house.pay_with("O-1", |_| {}).await;
+    assert!(matches!(again, Err(GatewayError::OrderExists { .. })), "{again:?}");
+    let charges = house.stripe.charges.load(Ordering::SeqCst) + house.alipay.charges.load(Ordering::SeqCst);
+    let resolves = house.alipay.resolves.load(Ordering::SeqCst);
+    assert_eq!((charges, resolves), (0, 0), "it was only looked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_that_was_under_way_is_not_closed_while_its_next_attempt_is_looked_for() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let before = Fixture::over(Arc::clone(&store), &clock, |_| {}).await;
+    before.stripe.set(|script| script.takes = Duration::from_secs(3_600));
+    let paying = async { drop(before.pay("O-1").await) };
+    drop(tokio::time::timeout(Duration::from_secs(1), paying).await);
+    let payment_no = before.only().payment_no;
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored_with(&store, &clock, &directory, &[]).await;
+    house.stripe.set(|script| script.resolve = declined(DeclineScope::Processor));
+    house.stripe.list(Some(vec![listed(&payment_no, "O-1", declined(DeclineScope::Processor))]));
+    house.alipay.find(Err(ListError::Failed(String::from("no answer"))));
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(300)).await;
+    assert_eq!(house.only().status, "processing");
+    house.alipay.find(Ok(Some((key_of_second_attempt(&payment_no), success()))));
+    pass(Duration::from_secs(120)).await;
+    assert_eq!(house.only().status, "success");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_else_can_have_is_not_looked_for_and_a_confirmation_ends_the_search() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored_with(&store, &clock, &directory, &[]).await;
+    // A refusal by the bank is no reason to ask another channel, so that nobody did.
+    let by_bank = listed("PY20260921141320eeeeeeee", "O-2", declined(DeclineScope::Bank));
+    house.stripe.list(Some(vec![by_bank, listed(LOST, "O-1", declined(DeclineScope::Network))]));
+    house.alipay.find(Err(ListError::Failed(String::from("no answer"))));
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_millis(600)).await;
+    assert_eq!(house.alipay.finds.load(Ordering::SeqCst), 1);
+    assert_eq!(house.only().payment_no, "PY20260921141320eeeeeeee");
+    hold.confirm(&Operator::process("test"), "alipay").await.unwrap();
+    pass(Duration::from_secs(2)).await;
+    assert!(!hold.view().held, "{:?}", hold.view());
+    assert_eq!(house.all().iter().filter(|payment| payment.status == "failed").count(), 2);
+
+    // One that was confirmed by an earlier process is asked all the same, once.
+    let (store, directory) = (Arc::<UnsteadyStore>::default(), tempfile::tempdir().unwrap());
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    house.stripe.list(Some(vec![listed(LOST, "O-1", declined(DeclineScope::Processor))]));
+    house.alipay.find(Ok(Some((key_of_second_attempt(LOST), success()))));
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(house.only().status, "success");
+    assert!(!hold.view().held);
 }

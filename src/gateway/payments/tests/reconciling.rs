@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::fixture::{Fixture, START, UnsteadyStore, pass, told};
-use crate::channels::{ChargeState, DeclineScope, Failure as Refusal};
+use crate::channels::{ChargeState, DeclineScope, Failure as Refusal, NextAction};
 use crate::clock::Clock;
 use crate::gateway::error::GatewayError;
 
@@ -69,6 +69,45 @@ async fn everything_that_an_earlier_process_left_is_taken_over() {
     assert_eq!(success, 250);
     assert_eq!(next.stripe.charges.load(Ordering::SeqCst), 0);
     assert_eq!(next.stripe.resolves.load(Ordering::SeqCst), 250);
+}
+
+/// Its process ended before it was answered. It stays `processing`, from which there is no way back to `requires_action`,
+/// with the page to visit; nothing is unknown about it.
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_over_and_waits_for_its_payer_is_asked_about_until_the_payer_acts_or_it_expires() {
+    for acts in [true, false] {
+        let house = std::sync::Arc::new(Fixture::new().await);
+        house.stripe.set(|script| script.takes = Duration::from_secs(1_000_000));
+        let waiting = tokio::spawn({
+            let house = std::sync::Arc::clone(&house);
+            async move { drop(house.pay("O-1").await) }
+        });
+        pass(Duration::from_secs(1)).await;
+        waiting.abort();
+
+        let next = Fixture::over(house.store.clone(), &house.core.clock, |_| {}).await;
+        let page = NextAction::Redirect { url: "https://pay.example/1".to_owned() };
+        let waits = ChargeState::ActionRequired { next_action: Some(page), expires_at: None };
+        next.stripe.set(|script| script.resolve = waits);
+        next.payments.start().unwrap();
+        pass(Duration::from_secs(80)).await;
+        let payment = next.only();
+        assert_eq!((payment.status.as_str(), payment.reconciling), ("processing", false));
+        assert!(payment.next_action.is_some());
+        let asked = next.stripe.resolves.load(Ordering::SeqCst);
+        assert!(asked > 5, "it is not forgotten: {asked}");
+        if acts {
+            next.stripe.set(|script| script.resolve = ChargeState::Success { fee_minor: None });
+            pass(Duration::from_secs(11)).await;
+            assert_eq!(next.only().status, "success");
+        } else {
+            pass(Duration::from_secs(23 * 3_600)).await;
+            assert_eq!((next.only().status.as_str(), next.stripe.closing.load(Ordering::SeqCst)), ("processing", 0));
+            next.stripe.set(|script| script.resolve = ChargeState::Canceled);
+            pass(Duration::from_secs(3_600 + 601)).await;
+            assert_eq!(next.only().status, "canceled");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,65 @@
+//! Rotation of the master key.
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{LOOK_WAIT, storage_there};
+use crate::cli::admin::{Admin, AdminArguments};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::domain::audit::Operator;
+use crate::gateway::rotation::rotate_offline;
+
+pub(super) async fn run(admin: &AdminArguments, offline: bool, context: &Context) -> Result<(), Failure> {
+    let view = if offline { rotated_offline(admin, context).await? } else { rotated(admin, context).await? };
+    say_rotated(admin, &view)
+}
+
+async fn rotated(admin: &AdminArguments, context: &Context) -> Result<Value, Failure> {
+    let gateway = Admin::new(admin, context)?;
+    let path = ["store", "rotate-key"];
+    let mut view = gateway.call(Method::POST, &path, None).await?;
+    let mut shown = 0;
+    while view["state"] == "running" {
+        tokio::time::sleep(LOOK_WAIT).await;
+        view = gateway.call(Method::GET, &path, None).await?;
+        let resealed = view["resealed"].as_u64().unwrap_or(0);
+        if resealed > shown {
+            output::note(&format!("{resealed} secrets sealed again"));
+            shown = resealed;
+        }
+    }
+    Ok(view)
+}
+
+async fn rotated_offline(admin: &AdminArguments, context: &Context) -> Result<Value, Failure> {
+    storage_there(admin, context)?;
+    let by = Operator::process("rotation");
+    let view = rotate_offline(admin.config(context)?, context.clock.clone(), context.random.clone(), &by).await;
+    let view = view.map_err(|error| Failure::Failed(error.to_string()))?;
+    serde_json::to_value(view).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn say_rotated(admin: &AdminArguments, view: &Value) -> Result<(), Failure> {
+    if view["state"] != "done" {
+        let problem = view["problem"].as_str().unwrap_or("the gateway was started again meanwhile");
+        return Err(Failure::Failed(format!("the rotation is not finished: {problem}")));
+    }
+    if admin.json {
+        return output::json(view);
+    }
+    let text = |name: &str| view[name].as_str().unwrap_or("-").to_owned();
+    output::line(&format!("{} secrets sealed again under the new master key {}", view["resealed"], text("key_id")))?;
+    if view["unreadable"].as_u64().unwrap_or(0) > 0 {
+        output::line(&format!("{} records could not be read and were left; the log names them", view["unreadable"]))?;
+    }
+    for place in view["kept_in"].as_array().into_iter().flatten() {
+        let place = place.as_str().unwrap_or("-");
+        output::line(&format!(
+            "The old key is in {place}. Backups from before need it: move it to where they are kept, and back the new \
+             master key up."
+        ))?;
+    }
+    Ok(())
+}
