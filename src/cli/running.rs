@@ -58,8 +58,8 @@ impl RunningGateway {
 fn not_opened(error: OpenError) -> Failure {
     Failure::Failed(if error.is_about_data_directory() {
         format!(
-            "the data directory can't be used ({error}); stop whoever else uses it, check who may write there, or give \
-             another with --data-dir"
+            "the data directory can't be used ({error}); stop whoever else uses it, make room on its disk, check who may write \
+             there, or give another with --data-dir"
         )
     } else {
         error.to_string()

@@ -51,6 +51,7 @@ impl Metrics {
 struct StoreFigures {
     disk_free_bytes: Gauge,
     disk_low: IntGauge,
+    disk_full: IntGauge,
     accepts_new: IntGauge,
     poisoned: IntGauge,
     committed_sequence: IntGauge,
@@ -58,6 +59,8 @@ struct StoreFigures {
     overlay_bytes: IntGauge,
     base_bytes: IntGauge,
     base_made_timestamp_seconds: Gauge,
+    journal_disk_bytes: IntGauge,
+    journal_segments: IntGauge,
     journal_written_bytes: IntCounter,
     journal_frames: IntCounter,
 }
@@ -69,6 +72,10 @@ impl StoreFigures {
                 .decimal("store_disk_free_bytes", "Room left on the data directory's disk; NaN if unknown")?,
             disk_low: figures
                 .gauge("store_disk_low", "1 while new work is refused because the disk has little room left")?,
+            disk_full: figures.gauge(
+                "store_disk_full",
+                "1 while something did not fit and the ballast is given up or not there yet",
+            )?,
             accepts_new: figures.gauge("store_accepts_new", "1 while batches that begin something new are taken")?,
             poisoned: figures
                 .gauge("store_poisoned", "1 when the store has failed and the process must be started again")?,
@@ -82,6 +89,8 @@ impl StoreFigures {
                 "store_base_made_timestamp_seconds",
                 "When the base export that counts was made; NaN without one",
             )?,
+            journal_disk_bytes: figures.gauge("store_journal_disk_bytes", "Bytes of the journal's files")?,
+            journal_segments: figures.gauge("store_journal_segments", "The journal's files")?,
             journal_written_bytes: figures
                 .counter("store_journal_written_bytes_total", "Bytes written to the journal since the start")?,
             journal_frames: figures.counter(
@@ -94,6 +103,7 @@ impl StoreFigures {
     fn read(&self, health: &Health) {
         self.disk_free_bytes.set(health.disk.free_bytes.map_or(f64::NAN, |bytes| bytes as f64));
         self.disk_low.set(i64::from(health.disk.is_low));
+        self.disk_full.set(i64::from(health.disk.is_full));
         self.accepts_new.set(i64::from(health.accepts_new));
         self.poisoned.set(i64::from(health.poisoned.is_some()));
         self.committed_sequence.set(whole(health.committed));
@@ -102,6 +112,8 @@ impl StoreFigures {
         self.base_bytes.set(whole(health.disk.base.map_or(0, |base| base.bytes)));
         let made_at = health.disk.base.map(|base| base.made_at.unix_s() as f64);
         self.base_made_timestamp_seconds.set(made_at.unwrap_or(f64::NAN));
+        self.journal_disk_bytes.set(whole(health.disk.journal_bytes));
+        self.journal_segments.set(whole(health.disk.journal_segments));
         advance(&self.journal_written_bytes, health.journal_bytes_written);
         advance(&self.journal_frames, health.journal_frames_written);
     }

@@ -30,6 +30,8 @@ const MAGIC: &[u8; 8] = b"TGBASE01";
 const FACT_BYTES: usize = 48;
 /// Rows that go to the index at once while it is rebuilt; see `applier`.
 const CHUNK_ROWS: usize = 125;
+/// Rows read between two rests while a base is checked in passing.
+const CHECK_ROWS: u64 = 250;
 
 /// A base that was found whole when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +106,7 @@ pub fn look_through(files: &dyn Files, from: u64, visit: &mut dyn FnMut(Row)) ->
     }
     let summary = reader.verify()?;
     if summary.header.from != from {
-        return Err(StoreError::Corrupt(format!("the file {} does not hold what its name says", path_of(from))));
+        return Err(holds_another(from));
     }
     Ok(summary)
 }
@@ -115,6 +117,23 @@ pub fn look_through(files: &dyn Files, from: u64, visit: &mut dyn FnMut(Row)) ->
 /// [`StoreError::Corrupt`] when it is damaged, [`StoreError::Io`] when it can't be read.
 pub fn verify(files: &dyn Files, from: u64) -> Result<Base, StoreError> {
     look_through(files, from, &mut |_| {}).map(|summary| Base::of(&summary))
+}
+
+/// The same with rests: `go_on` is asked now and then and may rest; `None` when it said no.
+///
+/// # Errors
+/// As for [`verify`].
+pub fn check(files: &dyn Files, from: u64, go_on: &mut dyn FnMut() -> bool) -> Result<Option<Base>, StoreError> {
+    let mut reader = read(files, &path_of(from))?;
+    let mut rows: u64 = 0;
+    while reader.next_row()?.is_some() {
+        rows += 1;
+        if rows.is_multiple_of(CHECK_ROWS) && !go_on() {
+            return Ok(None);
+        }
+    }
+    let summary = reader.summary().filter(|summary| summary.header.from == from);
+    summary.map(|summary| Some(Base::of(&summary))).ok_or_else(|| holds_another(from))
 }
 
 /// Says in `BASE` that this base counts; its file must have been found whole.
@@ -221,7 +240,10 @@ pub fn list(files: &dyn Files) -> io::Result<Vec<u64>> {
 }
 
 fn read(files: &dyn Files, path: &str) -> Result<ExportReader<BufReader<Sequential>>, StoreError> {
-    let handle = files.open(path).map_err(|error| io_error(path, &error))?;
+    let handle = files.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => StoreError::Corrupt(format!("the base export {path} is not there")),
+        _ => io_error(path, &error),
+    })?;
     ExportReader::new(BufReader::with_capacity(256 << 10, Sequential::new(handle)), path)
 }
 
@@ -290,6 +312,10 @@ impl Write for Sequential {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn holds_another(from: u64) -> StoreError {
+    StoreError::Corrupt(format!("the file {} does not hold what its name says", path_of(from)))
 }
 
 fn io_error(path: &str, error: &io::Error) -> StoreError {

@@ -158,7 +158,8 @@ impl Parts {
                 .map_err(|error| io_error("starting a thread", &error))?,
         };
         let status = Arc::new(Status::new(recovered.end.last_sequence));
-        let journal = Journal::new(supply, recovered.end).with_segment_age_max(options.growth.keep.period());
+        let journal =
+            Journal::new(supply, recovered.end, recovered.reached).with_segment_age_max(options.growth.keep.period());
         let view = recovered.view;
         let committer =
             Committer::new(journal, Arc::clone(&view), Arc::clone(&status), options.group_bytes_max, clock.clone());
@@ -382,6 +383,7 @@ impl Store for Engine {
     fn health(&self) -> Health {
         let poisoned = self.status.poisoned();
         let overlay_bytes = self.view.overlay().bytes();
+        let (journal_bytes, journal_segments) = self.status.journal_on_disk();
         Health {
             accepts_new: poisoned.is_none()
                 && !self.space.is_low()
@@ -396,6 +398,9 @@ impl Store for Engine {
             disk: DiskHealth {
                 free_bytes: self.space.free_bytes(),
                 is_low: self.space.is_low(),
+                is_full: self.space.is_full(),
+                journal_bytes,
+                journal_segments,
                 base: self.status.base(),
             },
         }

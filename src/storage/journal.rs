@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::time::Timestamp;
 use crate::storage::files::{FileHandle, Shortage};
 use crate::storage::frame::{FrameBuilder, Place, stored_bytes};
+use crate::storage::reached::ReachedFile;
 use crate::storage::segments::{NoSegment, SEGMENT_HEADER_BYTES, Segment, SegmentSupply};
 
 /// Where the journal ends.
@@ -34,6 +35,7 @@ pub struct Journal {
     current: Option<Current>,
     segment_age_max: Duration,
     end: JournalEnd,
+    reached: ReachedFile,
     failed: Option<String>,
     written_bytes: u64,
     written_frames: u64,
@@ -48,10 +50,10 @@ struct Current {
 }
 
 impl Journal {
-    /// A journal that goes on after `end`.
-    pub fn new(supply: SegmentSupply, end: JournalEnd) -> Self {
+    /// A journal that goes on after `end` and notes in `reached` how far it is.
+    pub fn new(supply: SegmentSupply, end: JournalEnd, reached: ReachedFile) -> Self {
         let segment_age_max = Duration::MAX;
-        Self { supply, current: None, segment_age_max, end, failed: None, written_bytes: 0, written_frames: 0 }
+        Self { supply, current: None, segment_age_max, end, reached, failed: None, written_bytes: 0, written_frames: 0 }
     }
 
     /// The same, leaving each segment at the first frame that comes so long after its first, even if it is not full: only
@@ -92,6 +94,7 @@ impl Journal {
         let (bytes, checksum) = frame.finish(Place { first_sequence, previous: self.end.last_checksum, seed }, at);
         self.write(offset, bytes)?;
         self.end = JournalEnd { last_sequence: self.end.last_sequence + count, last_checksum: checksum, sealed: false };
+        self.reached.advance(self.end.last_sequence);
         Ok(())
     }
 
@@ -110,6 +113,7 @@ impl Journal {
             frame.seal(Place { first_sequence: sequence, previous: self.end.last_checksum, seed }, at);
         self.write(offset, bytes)?;
         self.end = JournalEnd { last_sequence: sequence, last_checksum: checksum, sealed: true };
+        self.reached.advance(sequence);
         if let Some(current) = self.current.take() {
             let cut = current.handle.set_length(current.offset).and_then(|()| current.handle.sync_data());
             cut.map_err(|error| self.fail(format!("cutting off a sealed journal segment: {error}")))?;
@@ -137,6 +141,7 @@ impl Journal {
             Err(NoSegment::Short(shortage)) => return in_current.ok_or(AppendError::Short(shortage)),
             Err(NoSegment::Failed(reason)) => return Err(self.fail(reason)),
         };
+        self.reached.begin_segment(first_sequence);
         let offset = SEGMENT_HEADER_BYTES as u64;
         let length = offset + self.supply.frame_bytes_max() as u64;
         self.current = Some(Current { handle, seed, offset, length, begun_at: at });

@@ -12,6 +12,7 @@ use crate::storage::base::{self, Base};
 use crate::storage::checkpoint::{self, Checkpoint};
 use crate::storage::files::Files;
 use crate::storage::retirement::{self, ClosedSegment, KeepRule};
+use crate::storage::segments;
 use crate::storage::space::Space;
 use crate::storage::status::Status;
 use crate::storage::view::View;
@@ -78,6 +79,8 @@ pub struct Keeper {
     options: GrowthOptions,
     holds: JournalHolds,
     base: Option<Base>,
+    /// Whether the base was found whole by this process: nothing leaves the journal for one that was not.
+    is_base_whole: bool,
 }
 
 impl Keeper {
@@ -92,7 +95,12 @@ impl Keeper {
     ) -> Self {
         status.set_base(base.as_ref().map(health_of));
         let holds = JournalHolds::default();
-        Self { files, archive: None, view, status, space, clock, options, holds, base }
+        let keeper =
+            Self { files, archive: None, view, status, space, clock, options, holds, base, is_base_whole: false };
+        if let Err(error) = keeper.measure() {
+            tracing::warn!(%error, "how much room the journal takes is not known");
+        }
+        keeper
     }
 
     /// The same, with an archive that segments are moved to instead of being deleted.
@@ -111,10 +119,33 @@ impl Keeper {
     /// # Errors
     /// When something can't be read or written; the store is as good as before, and the next turn tries again.
     pub fn turn(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {
+        self.check_base(go_on)?;
         if self.is_base_due()? {
             self.make_base(go_on)?;
         }
-        let Some(base) = self.base else { return Ok(()) };
+        self.let_go()?;
+        self.measure()
+    }
+
+    /// Once in a process: is the base still what it was when it was made? One that is not is given up, and another is
+    /// made at once if it is needed.
+    fn check_base(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {
+        let Some(base) = self.base.filter(|_| !self.is_base_whole) else { return Ok(()) };
+        match base::check(&*self.files, base.from, go_on) {
+            Ok(found) => self.is_base_whole = found.is_some(),
+            Err(error @ StoreError::Corrupt(_)) => {
+                tracing::error!(%error, "the base export can't be used: another is made, and until then nothing leaves the journal");
+                self.base = None;
+                self.status.set_base(None);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Lets the segments go that may.
+    fn let_go(&self) -> Result<(), StoreError> {
+        let Some(base) = self.base.filter(|_| self.is_base_whole) else { return Ok(()) };
         // Held by a hold for as long as it takes to count one more, and here for as long as segments go.
         let holds = self.holds.0.lock();
         if *holds > 0 {
@@ -130,11 +161,22 @@ impl Keeper {
         retired.map(|_| ()).map_err(|error| journal_error(&error))
     }
 
+    fn measure(&self) -> Result<(), StoreError> {
+        let (bytes, segments) = segments::on_disk(&*self.files).map_err(|error| journal_error(&error))?;
+        self.status.set_journal_on_disk(bytes, segments);
+        Ok(())
+    }
+
     fn is_base_due(&self) -> Result<bool, StoreError> {
         if self.space.is_full() {
             return Ok(false);
         }
         let (from, base_bytes) = self.base.map_or((0, 0), |base| (base.from, base.bytes));
+        let all = segments::list(&*self.files).map_err(|error| journal_error(&error))?;
+        // Without a base nothing but the index has what has left the journal.
+        if self.base.is_none() && all.first().is_some_and(|first| *first > 1) {
+            return Ok(true);
+        }
         let closed = retirement::closed(&*self.files).map_err(|error| journal_error(&error))?;
         let new_bytes: u64 = closed.iter().filter(|segment| segment.last > from).map(|segment| segment.bytes).sum();
         Ok(new_bytes >= self.options.base_bytes.max(base_bytes) || self.is_base_old(&closed)?)
@@ -169,7 +211,7 @@ impl Keeper {
         }
         if let Some(base) = made {
             tracing::info!(from = base.from, bytes = base.bytes, "a base export was made");
-            self.base = Some(base);
+            (self.base, self.is_base_whole) = (Some(base), true);
             self.status.set_base(Some(health_of(&base)));
         }
         Ok(())

@@ -28,6 +28,7 @@ pub mod keys;
 pub mod memory;
 pub mod overlay;
 pub mod queue;
+pub mod reached;
 pub mod record;
 pub mod recovery;
 pub mod replay;
@@ -246,6 +247,12 @@ pub struct DiskHealth {
     pub free_bytes: Option<u64>,
     /// Whether that is so little that new work is refused.
     pub is_low: bool,
+    /// Whether something did not fit any more, so that the ballast was given up or is not there yet.
+    pub is_full: bool,
+    /// Bytes of the journal's files when it was last looked, which is every ten seconds.
+    pub journal_bytes: u64,
+    /// How many files that are.
+    pub journal_segments: u64,
     /// The base that the journal before it is not needed for any more.
     pub base: Option<BaseHealth>,
 }

@@ -14,6 +14,7 @@ use crate::storage::format;
 use crate::storage::index::{Index, IndexError, IndexHome};
 use crate::storage::journal::JournalEnd;
 use crate::storage::overlay::Overlay;
+use crate::storage::reached::{self, Reached, ReachedFile};
 use crate::storage::replay::{ReplayRange, replay};
 use crate::storage::segments;
 use crate::storage::view::{INDEX_DAMAGED, View};
@@ -31,6 +32,15 @@ pub struct Recovered {
     pub checkpointed: u64,
     /// The base that counts.
     pub base: Option<Base>,
+    /// Where it is noted how far the journal reaches.
+    pub reached: ReachedFile,
+}
+
+/// What replaying has made of an index.
+struct Filled {
+    view: Arc<View>,
+    end: JournalEnd,
+    checkpointed: u64,
 }
 
 /// Opens the index and replays what it does not have. The overlay is kept below half of `overlay_bytes_max`.
@@ -48,20 +58,14 @@ pub fn recover(files: &Arc<dyn Files>, home: &dyn IndexHome, overlay_bytes_max: 
         Checkpoint::Missing | Checkpoint::Damaged => 0,
     };
     let base = base::find(&**files)?;
-    let recovery = Recovery { files, home, overlay_bytes_max, checkpointed, base };
-    let index = match recovery.open_index(found) {
-        Ok(index) => index,
-        Err(Unusable::Rebuild(reason)) => return recovery.rebuild(&reason),
-        Err(Unusable::Refuse(error)) => return Err(error.into()),
-    };
-    match recovery.fill(Arc::clone(&index)) {
-        Err(Failure::Index(error @ IndexError::Corrupt(_))) => {
-            index.close();
-            drop(index);
-            recovery.rebuild(&error.to_string())
-        }
-        filled => filled.map_err(Failure::into_store_error),
-    }
+    let reached =
+        reached::read(&**files).map_err(|error| io_error(&format!("reading {}", reached::REACHED), &error))?;
+    let recovery = Recovery { files, home, overlay_bytes_max, checkpointed, base, reached };
+    let Filled { view, end, checkpointed } = recovery.run(found)?;
+    // Whatever the journal has now was made durable when it was read.
+    let all = segments::list(&**files).map_err(|error| io_error("listing the journal", &error))?;
+    let now = Reached { durable: end.last_sequence, segment: all.last().copied().unwrap_or(0) };
+    Ok(Recovered { view, end, checkpointed, base, reached: ReachedFile::open(&**files, now) })
 }
 
 struct Recovery<'a> {
@@ -70,6 +74,7 @@ struct Recovery<'a> {
     overlay_bytes_max: u64,
     checkpointed: u64,
     base: Option<Base>,
+    reached: Reached,
 }
 
 enum Unusable {
@@ -92,6 +97,22 @@ impl Failure {
 }
 
 impl Recovery<'_> {
+    fn run(&self, found: Checkpoint) -> Result<Filled, StoreError> {
+        let index = match self.open_index(found) {
+            Ok(index) => index,
+            Err(Unusable::Rebuild(reason)) => return self.rebuild(&reason),
+            Err(Unusable::Refuse(error)) => return Err(error.into()),
+        };
+        match self.fill(Arc::clone(&index)) {
+            Err(Failure::Index(error @ IndexError::Corrupt(_))) => {
+                index.close();
+                drop(index);
+                self.rebuild(&error.to_string())
+            }
+            filled => filled.map_err(Failure::into_store_error),
+        }
+    }
+
     fn open_index(&self, found: Checkpoint) -> Result<Arc<dyn Index>, Unusable> {
         if found == Checkpoint::Damaged {
             return Err(Unusable::Rebuild("the checkpoint is damaged".to_owned()));
@@ -129,9 +150,10 @@ impl Recovery<'_> {
         (applied + 1 < first && first <= base.from + 1).then_some(first)
     }
 
-    /// Sequence up to which everything is known to have been durable, whatever the index has.
-    fn durable(&self) -> u64 {
-        self.checkpointed.max(self.base.map_or(0, |base| base.until))
+    /// What is to be read of the journal behind `after`, and how far it must reach, whatever the index has.
+    fn range(&self, after: u64) -> ReplayRange {
+        let durable = self.checkpointed.max(self.base.map_or(0, |base| base.until)).max(self.reached.durable);
+        ReplayRange { after, durable, last_segment: self.reached.segment }
     }
 
     /// The base to rebuild the index from; `None` when that takes the whole journal.
@@ -169,13 +191,13 @@ impl Recovery<'_> {
 
     /// Makes a new index of the base and the journal behind it, or of the whole journal. The old one stays where it is
     /// until the new one is complete.
-    fn rebuild(&self, reason: &str) -> Result<Recovered, StoreError> {
+    fn rebuild(&self, reason: &str) -> Result<Filled, StoreError> {
         let all = segments::list(&**self.files).map_err(|error| io_error("listing the journal", &error))?;
         let base = self.whole_base(reason, all.first().copied())?;
         let after = base.map_or(0, |base| base.from);
         tracing::warn!(reason, segments = all.len(), base = after, "the index can't be used and is rebuilt");
         // Is there anything whole to rebuild it from? The old index may be worth more than a part of the journal.
-        replay(&**self.files, ReplayRange { after, durable: self.durable() }, &mut |_, _| Ok(()))?;
+        replay(&**self.files, self.range(after), &mut |_, _| Ok(()))?;
         let new = self.home.open_new()?;
         if let Some(base) = &base {
             base::load(&**self.files, base, &*new)?;
@@ -200,13 +222,13 @@ impl Recovery<'_> {
         }
         tracing::info!(sequence = applied, "the index is rebuilt");
         let view = Arc::new(View::new(Arc::new(Overlay::new(applied)), index, Arc::clone(self.files)));
-        Ok(Recovered { view, end, checkpointed: applied, base: self.base })
+        Ok(Filled { view, end, checkpointed: applied })
     }
 
     /// Fills a new index with what it does not have of the journal, makes it durable and closes it. Returns where the journal ends, and the
     /// sequence up to which the index has everything.
     fn fill_new(&self, new: Arc<dyn Index>) -> Result<(JournalEnd, u64), StoreError> {
-        let Recovered { view, end, .. } = self.fill(new).map_err(Failure::into_store_error)?;
+        let Filled { view, end, .. } = self.fill(new).map_err(Failure::into_store_error)?;
         let mut applier = Applier::new(Arc::clone(&view), Arc::clone(self.files), self.pace(), 0);
         applier.pass()?;
         view.index().sync()?;
@@ -216,14 +238,15 @@ impl Recovery<'_> {
     }
 
     /// Replays what the index does not have.
-    fn fill(&self, index: Arc<dyn Index>) -> Result<Recovered, Failure> {
+    fn fill(&self, index: Arc<dyn Index>) -> Result<Filled, Failure> {
         let applied = index.applied();
         let overlay = Arc::new(Overlay::new(applied));
         let view = Arc::new(View::new(overlay, index, Arc::clone(self.files)));
         let mut applier = Applier::new(Arc::clone(&view), Arc::clone(self.files), self.pace(), self.checkpointed);
         let mut index_error = None;
         let mut next_progress = applied + PROGRESS_COMMITS;
-        let range = ReplayRange { after: applied, durable: applied.max(self.durable()) };
+        let mut range = self.range(applied);
+        range.durable = range.durable.max(applied);
         let replayed = replay(&**self.files, range, &mut |changes, last_sequence| {
             view.overlay().add(changes, last_sequence);
             if last_sequence >= next_progress {
@@ -239,7 +262,7 @@ impl Recovery<'_> {
             Ok(())
         });
         match (replayed, index_error) {
-            (Ok(end), _) => Ok(Recovered { view, end, checkpointed: self.checkpointed, base: self.base }),
+            (Ok(end), _) => Ok(Filled { view, end, checkpointed: self.checkpointed }),
             (Err(_), Some(error)) => Err(Failure::Index(error)),
             (Err(error), None) => Err(Failure::Journal(error)),
         }

@@ -3,7 +3,7 @@
 //! A frame that is not right is a *torn tail* when it can be what a crash left of the last write: then it was never
 //! acknowledged, and it is cut off. It is *damage* when anything shows that it was durable once: a
 //! valid frame behind it, a later segment (one is started only when everything before it is durable), a sequence
-//! that the index or the checkpoint has already, or a seal before it. Damage is never repaired here.
+//! that the index, the checkpoint or `REACHED` has already, or a seal before it. Damage is never repaired here.
 //!
 //! The last frame may have been read from memory only: the process before can have been killed between writing and
 //! syncing it, or after a sync that failed, which the operating system does not repeat by itself. So it is written once
@@ -25,6 +25,8 @@ pub struct ReplayRange {
     pub after: u64,
     /// Sequence up to which everything is known to have been durable.
     pub durable: u64,
+    /// First sequence of the last segment that is known to have been begun, 0 for none.
+    pub last_segment: u64,
 }
 
 /// Reads the journal and hands over, frame by frame, the changes after [`ReplayRange::after`], with the sequence of
@@ -72,6 +74,9 @@ fn read(mut reader: Reader<'_>) -> Result<Reader<'_>, StoreError> {
     let mut from = all.partition_point(|first| *first <= first_wanted).saturating_sub(1);
     if all.first().is_some_and(|first| *first > first_wanted) {
         return Err(missing(first_wanted, all[0] - 1));
+    }
+    if all.last().copied().unwrap_or(0) < range.last_segment {
+        return Err(missing_segment(range.last_segment));
     }
     // A segment that was begun and got no frame does not say how the one before it ends, which the next frame must.
     if from > 0 && from + 1 == all.len() && !begins_with_frame(reader.files, all[from])? {
@@ -177,7 +182,11 @@ impl Reader<'_> {
             return Err(damaged(path, offset, "the frame is not right, and a later segment shows that it was"));
         }
         if end.last_sequence < self.range.durable {
-            return Err(damaged(path, offset, "the frame is not right, and the index shows that it was"));
+            return Err(damaged(
+                path,
+                offset,
+                "the frame is not right, and what is known beside the journal shows that it was",
+            ));
         }
         if frame::is_cut_off(rest) {
             return Err(damaged(path, offset, "the file ends before the frame does"));
@@ -244,6 +253,15 @@ fn missing(first: u64, last: u64) -> StoreError {
     StoreError::Corrupt(format!(
         "a part of the journal is missing: sequences {first} to {last}, which have been stored. The journal was not \
          changed. Put the missing files of {}/ back, or restore the data directory from a backup",
+        segments::DIRECTORY
+    ))
+}
+
+fn missing_segment(first: u64) -> StoreError {
+    StoreError::Corrupt(format!(
+        "a part of the journal is missing: {}, the last file that was begun. The journal was not changed. Put the missing \
+         files of {}/ back, or restore the data directory from a backup",
+        segments::path_of(first),
         segments::DIRECTORY
     ))
 }

@@ -47,6 +47,16 @@ pub fn list(files: &dyn Files) -> io::Result<Vec<u64>> {
     Ok(first_sequences.filter(|first| *first > 0).collect())
 }
 
+/// Bytes of all segments together, and how many there are.
+///
+/// # Errors
+/// When they can't be read.
+pub fn on_disk(files: &dyn Files) -> io::Result<(u64, u64)> {
+    let all = list(files)?;
+    let lengths = all.iter().map(|first| files.open(&path_of(*first))?.length());
+    Ok((lengths.sum::<io::Result<u64>>()?, all.len() as u64))
+}
+
 /// Makes a journal of nothing but the mark of a clean stop, which takes `sequence`: for a store that begins with an export
 /// of everything before it.
 ///

@@ -104,26 +104,30 @@ impl Space {
 
     /// Notes that the index has no room, and gives the ballast up.
     pub fn index_is_full(&self) {
-        self.index_full.store(true, Ordering::Release);
+        if !self.index_full.swap(true, Ordering::AcqRel) {
+            tracing::warn!("the disk has no room for the index: new work is refused");
+        }
         self.give_up();
     }
 
     /// Notes that the index could be written.
     pub fn index_has_room(&self) {
-        self.index_full.store(false, Ordering::Release);
+        if self.index_full.swap(false, Ordering::AcqRel) {
+            tracing::info!("the disk has room for the index");
+        }
     }
 
     /// Notes that the disk is full and gives the ballast up. Returns whether that made room.
     pub fn give_up(&self) -> bool {
         let _crossing = self.ballast.lock();
-        self.full.store(true, Ordering::Release);
-        match self.files.remove(BALLAST) {
-            Ok(()) => {
-                tracing::warn!("the disk is full: the ballast was given up, new work is refused");
-                true
-            }
-            Err(_) => false,
+        let was_full = self.full.swap(true, Ordering::AcqRel);
+        let has_made_room = self.files.remove(BALLAST).is_ok();
+        if has_made_room {
+            tracing::warn!("the disk is full: the ballast was given up, new work is refused");
+        } else if !was_full {
+            tracing::warn!("the disk is full: there is no ballast to give up, new work is refused");
         }
+        has_made_room
     }
 
     /// Makes the ballast again if there is room for it; then the disk no longer counts as full. While the index has no

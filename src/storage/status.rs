@@ -16,6 +16,8 @@ pub struct Status {
     committed: AtomicU64,
     journal_bytes_written: AtomicU64,
     journal_frames_written: AtomicU64,
+    /// Bytes and number of the journal's files.
+    journal_on_disk: Mutex<(u64, u64)>,
     base: Mutex<Option<BaseHealth>>,
     failure: watch::Sender<Option<String>>,
 }
@@ -27,6 +29,7 @@ impl Status {
             committed: AtomicU64::new(committed),
             journal_bytes_written: AtomicU64::new(0),
             journal_frames_written: AtomicU64::new(0),
+            journal_on_disk: Mutex::new((0, 0)),
             base: Mutex::new(None),
             failure: watch::Sender::new(None),
         }
@@ -52,6 +55,16 @@ impl Status {
     /// Frames written to the journal since opening.
     pub fn journal_frames_written(&self) -> u64 {
         self.journal_frames_written.load(Ordering::Acquire)
+    }
+
+    /// Notes what the journal takes of the disk: bytes, and number of files.
+    pub fn set_journal_on_disk(&self, bytes: u64, segments: u64) {
+        *self.journal_on_disk.lock() = (bytes, segments);
+    }
+
+    /// What the journal takes of the disk: bytes, and number of files.
+    pub fn journal_on_disk(&self) -> (u64, u64) {
+        *self.journal_on_disk.lock()
     }
 
     /// Notes which base counts.

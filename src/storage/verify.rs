@@ -14,6 +14,7 @@ use crate::storage::export::{ExportReader, ExportSummary};
 use crate::storage::files::{DiskFiles, Files};
 use crate::storage::format;
 use crate::storage::held::{HELD, Held, HeldFile};
+use crate::storage::reached::{self, REACHED};
 use crate::storage::replay::{self, ReplayRange};
 use crate::storage::segment_reader::damaged;
 use crate::storage::segments;
@@ -79,6 +80,7 @@ pub(super) fn files(
             return Err(damaged(CHECKPOINT, 0, "it is damaged. The next start rebuilds the index without it"));
         }
     };
+    let reached = reached::read(files).map_err(|error| failed(Path::new(REACHED), &error))?;
     let mut audit = AuditRows::default();
     let base = look_at_bases(files, &mut audit)?;
     let base_from = base.map_or(0, |summary| summary.header.from);
@@ -98,7 +100,8 @@ pub(super) fn files(
     let mut progress = JournalProgress::new(sizes.clone(), base_bytes, on_progress);
     let range = ReplayRange {
         after: journal_first.unwrap_or(1) - 1,
-        durable: checkpointed.max(base.map_or(0, |summary| summary.until)),
+        durable: checkpointed.max(base.map_or(0, |summary| summary.until)).max(reached.durable),
+        last_segment: reached.segment,
     };
     let looked = replay::look_through(files, range, &mut |changes, last_sequence| {
         audit.take_changes(changes, base_from);

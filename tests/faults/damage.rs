@@ -2,23 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::house::{Verdict, Written, judge};
+use tollgate::storage::reached::REACHED;
+
+use crate::house::{Left, Verdict, Written, judge};
 
 /// Places in a file beside its first and last bytes.
 const PLACES: usize = 24;
+/// How a frame of the journal begins.
+const FRAME_MAGIC: &[u8] = b"TGFRAME1";
 
 /// What was done to a file.
 #[derive(Clone, Copy, Debug)]
-enum Damage {
+pub enum Damage {
     Flip(usize),
     Cut(usize),
+    /// A journal file cut off where a frame begins.
+    CutBetween(usize),
     Gone,
 }
 
 impl Damage {
-    fn all(bytes: &[u8]) -> Vec<Self> {
+    /// All that are tried on a file with this content.
+    pub fn all(bytes: &[u8]) -> Vec<Self> {
         let length = bytes.len();
         // A segment is mostly zeros in the end; there is more to hit before.
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(length, |last| last + 1);
@@ -32,18 +39,26 @@ impl Damage {
         let mut all: Vec<Self> = places.into_iter().map(Self::Flip).collect();
         let cuts = [0, 1, 31, 33, used / 3, used / 2, used.saturating_sub(100), used.saturating_sub(1)];
         all.extend(cuts.into_iter().filter(|cut| *cut < length).map(Self::Cut));
+        let frames: Vec<usize> = (0..used).step_by(8).filter(|at| bytes[*at..].starts_with(FRAME_MAGIC)).collect();
+        all.extend(
+            [frames.first(), frames.get(frames.len() / 2), frames.last()]
+                .into_iter()
+                .flatten()
+                .map(|at| Self::CutBetween(*at)),
+        );
         all.push(Self::Gone);
         all
     }
 
-    fn do_to(self, path: &Path) {
+    /// Does it.
+    pub fn do_to(self, path: &Path) {
         match self {
             Self::Flip(place) => {
                 let mut bytes = fs::read(path).unwrap();
                 bytes[place] ^= 1 << (place % 8);
                 fs::write(path, bytes).unwrap();
             }
-            Self::Cut(length) => {
+            Self::Cut(length) | Self::CutBetween(length) => {
                 let file = fs::File::options().write(true).open(path).unwrap();
                 file.set_len(length as u64).unwrap();
             }
@@ -63,14 +78,16 @@ struct Counted {
     tail_missing: usize,
 }
 
-/// Damages every file in turn. The last segment of the journal is the only place where something may go unnoticed: its
-/// last frame, or all of it when the file is removed.
+/// Damages every file in turn. After a power cut the last segment of the journal is the only place where something may
+/// go unnoticed: its last frame, or all behind a frame when it is cut off exactly there.
 fn try_all(written: &Written) -> BTreeMap<String, Vec<String>> {
     let mut counted: BTreeMap<String, Counted> = BTreeMap::new();
     let mut losses: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let files = written.files();
     let last_segment = files.iter().rfind(|path| path.extension().is_some_and(|is| is == "seg")).cloned();
-    for path in &files {
+    // A power cut leaves nothing else in another state than a kill does.
+    let is_wanted = |path: &&PathBuf| !written.is_end_unknown || path.starts_with("journal") || path.ends_with(REACHED);
+    for path in files.iter().filter(is_wanted) {
         let bytes = fs::read(written.directory.path().join(path)).unwrap();
         let name = path.display().to_string();
         let is_last_segment = Some(path) == last_segment.as_ref();
@@ -82,9 +99,10 @@ fn try_all(written: &Written) -> BTreeMap<String, Vec<String>> {
             match verdict {
                 Verdict::Whole => count.whole += 1,
                 Verdict::WholeAfterAnotherStart => count.whole_after_another_start += 1,
-                Verdict::LastFrameMissing if is_last_segment => count.last_frame_missing += 1,
-                // Nothing says that there was a segment that was not sealed and that the index has nothing of.
-                Verdict::SilentLoss(_) if is_last_segment && written.is_open && matches!(damage, Damage::Gone) => {
+                Verdict::LastFrameMissing if is_last_segment && written.is_end_unknown => count.last_frame_missing += 1,
+                Verdict::SilentLoss(_)
+                    if is_last_segment && written.is_end_unknown && matches!(damage, Damage::CutBetween(_)) =>
+                {
                     count.tail_missing += 1;
                 }
                 Verdict::Refused(message) if is_helpful(&message, &name) => count.refused += 1,
@@ -96,29 +114,34 @@ fn try_all(written: &Written) -> BTreeMap<String, Vec<String>> {
         eprintln!("{name}: {count:?}");
     }
     let undecidable: usize = counted.values().map(|count| count.last_frame_missing).sum();
-    let gone: usize = counted.values().map(|count| count.tail_missing).sum();
+    let cut: usize = counted.values().map(|count| count.tail_missing).sum();
     eprintln!(
-        "can't be told from what was never acknowledged: {undecidable} in the last frame, {gone} by a removed last segment"
+        "can't be told from what was never acknowledged: {undecidable} in the last frame, {cut} cut off between frames"
     );
     losses
 }
 
 /// A refusal names the file or the sequences that are missing, and what to do.
-fn is_helpful(message: &str, name: &str) -> bool {
+pub fn is_helpful(message: &str, name: &str) -> bool {
     let says_where = message.contains(name) || message.contains("sequence");
     let says_what_to_do = message.contains("backup") || message.contains("Put the missing files");
     says_where && says_what_to_do
 }
 
 #[tokio::test]
-async fn damage_to_a_directory_that_was_left_by_a_kill_is_repaired_or_told() {
-    let losses = try_all(&Written::new(false).await);
+async fn damage_to_a_directory_that_was_left_by_a_kill_is_repaired_or_told_without_exception() {
+    let losses = try_all(&Written::new(Left::Killed).await);
+    assert!(losses.is_empty(), "{losses:#?}");
+}
+
+#[tokio::test]
+async fn damage_after_a_power_cut_is_repaired_or_told_but_for_the_end() {
+    let losses = try_all(&Written::new(Left::WithoutPower).await);
     assert!(losses.is_empty(), "{losses:#?}");
 }
 
 #[tokio::test]
 async fn damage_to_a_directory_that_was_closed_is_repaired_or_told_without_exception() {
-    let written = Written::new(true).await;
-    let losses = try_all(&Written { last: Vec::new(), ..written });
+    let losses = try_all(&Written::new(Left::Closed).await);
     assert!(losses.is_empty(), "{losses:#?}");
 }

@@ -7,20 +7,22 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::client::{Client, Key};
+use crate::client::{Answer, Client, Key};
 use crate::house::copy_into;
 use crate::process::{BINARY, Process, Serving, serve_arguments, start_sandbox};
 
 const PAYMENTS: &str = "/api/v1/payments";
 
-struct Shop {
-    client: Client,
+pub struct Shop {
+    /// The merchant.
+    pub client: Client,
     /// Payments that were answered.
-    paid: Vec<String>,
+    pub paid: Vec<String>,
 }
 
 impl Shop {
-    async fn new(serving: &Serving) -> Self {
+    /// A new merchant.
+    pub async fn new(serving: &Serving) -> Self {
         let limits = json!({
             "per_second": 10_000, "per_minute": 600_000, "per_hour": 36_000_000, "burst": 10_000, "concurrent": 10_000,
         });
@@ -32,7 +34,12 @@ impl Shop {
     }
 
     /// Pays once and returns the status.
-    async fn pay(&mut self) -> u16 {
+    pub async fn pay(&mut self) -> u16 {
+        self.try_pay().await.status
+    }
+
+    /// Pays once.
+    pub async fn try_pay(&mut self) -> Answer {
         let order_no = format!("O-{}", self.paid.len());
         let body = json!({ "channel": "stripe", "description": "x".repeat(200) });
         let answer = self.client.pay(&order_no, 500, body).await;
@@ -40,11 +47,24 @@ impl Shop {
             assert_eq!(answer.data("status"), "success");
             self.paid.push(answer.data("payment_no").to_owned());
         }
-        answer.status
+        answer
+    }
+
+    /// Waits until a payment has succeeded, which it must in a minute.
+    pub async fn becomes_success(&self, payment_no: &str) {
+        let mut answer = self.client.get(&format!("{PAYMENTS}/{payment_no}")).await;
+        for _ in 0..600 {
+            if answer.data("status") == "success" {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            answer = self.client.get(&format!("{PAYMENTS}/{payment_no}")).await;
+        }
+        panic!("{payment_no} does not succeed: {}", answer.text);
     }
 
     /// Every payment that was answered is there.
-    async fn has_everything(&self, serving: &Serving) {
+    pub async fn has_everything(&self, serving: &Serving) {
         let client = self.client.at(&serving.url);
         for payment_no in &self.paid {
             let mut answer = client.get(&format!("{PAYMENTS}/{payment_no}")).await;
@@ -61,7 +81,8 @@ impl Shop {
     }
 }
 
-fn serve_command(directory: &Path, sandbox_url: &str) -> Command {
+/// The program with its data in this directory.
+pub fn serve_command(directory: &Path, sandbox_url: &str) -> Command {
     let mut command = Command::new(BINARY);
     serve_arguments(&mut command, directory, sandbox_url);
     command
@@ -79,7 +100,7 @@ fn after(setup: &str, directory: &Path, sandbox_url: &str) -> Command {
 }
 
 /// Starts it, and returns what it said instead.
-async fn refusal(command: Command) -> String {
+pub async fn refusal(command: Command) -> String {
     let mut process = Process::start(command, false);
     match process.find_line("\"ready\"") {
         Ok(_) => panic!("it was opened"),

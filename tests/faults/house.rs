@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tollgate::config::{Config, StorageConfig};
 use tollgate::storage::engine::Engine;
+use tollgate::storage::reached::REACHED;
 use tollgate::storage::{Batch, Scan, Store};
 
 const APPLIED_BATCHES: usize = 600;
@@ -21,8 +23,28 @@ pub struct Written {
     pub rows: Rows,
     /// Keys of the last frame.
     pub last: Vec<Vec<u8>>,
-    /// Whether it was left without closing it.
-    pub is_open: bool,
+    /// Whether nothing is noted about the frames of its last segment.
+    pub is_end_unknown: bool,
+}
+
+/// How a directory was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Closed in order.
+    Closed,
+    /// As by a kill.
+    Killed,
+    /// As by a power cut, with the oldest note about the journal's end that can be.
+    WithoutPower,
+}
+
+/// What of the journal is left when a base export was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Journal {
+    /// Everything.
+    Whole,
+    /// What is not in the base, and some more.
+    BehindBase,
 }
 
 /// A small store, so that every part of every file can be damaged in turn.
@@ -39,6 +61,17 @@ pub fn config(directory: &Path) -> StorageConfig {
     config
 }
 
+/// The same with a base export as soon as there are two segments.
+fn config_with_base(directory: &Path, journal: Journal) -> StorageConfig {
+    let mut config = config(directory);
+    config.base_bytes = config.segment_bytes;
+    config.low_space_bytes = 0;
+    if journal == Journal::BehindBase {
+        config.journal_keep_hours = 0;
+    }
+    config
+}
+
 fn value(number: usize) -> Vec<u8> {
     // Now and then one that the index has to split.
     let bytes = if number.is_multiple_of(25) { 9_000 } else { 300 + number * 7 % 1_500 };
@@ -46,28 +79,62 @@ fn value(number: usize) -> Vec<u8> {
 }
 
 impl Written {
-    /// Several segments; most of it in the index, some in the journal only; left as by a kill, or closed.
-    pub async fn new(closed: bool) -> Self {
+    /// Several segments; most of it in the index, some in the journal only.
+    pub async fn new(left: Left) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut rows = Rows::new();
-        let mut config = config(directory.path());
+        let config = config(directory.path());
         let engine = Engine::open_dir(&config).unwrap();
+        let mut rows = Rows::new();
         for number in 0..APPLIED_BATCHES {
             put(&engine, &mut rows, number).await;
         }
         // With that everything so far is in the index, durably.
         engine.close().unwrap();
+        Self::finish(directory, config, rows, left).await
+    }
+
+    /// The same with a base export. The keeper needs about ten seconds for that; it is waited for a minute at most.
+    pub async fn with_base(journal: Journal) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config_with_base(directory.path(), journal);
+        let engine = Engine::open_dir(&config).unwrap();
+        let mut rows = Rows::new();
+        for number in 0..APPLIED_BATCHES {
+            put(&engine, &mut rows, number).await;
+        }
+        let is_done = || {
+            let begins_later = !directory.path().join("journal/00000000000000000001.seg").exists();
+            engine.health().disk.base.is_some() && begins_later == (journal == Journal::BehindBase)
+        };
+        for _ in 0..600 {
+            if is_done() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(is_done(), "no base export was made in a minute");
+        engine.close().unwrap();
+        Self::finish(directory, config, rows, Left::Killed).await
+    }
+
+    /// Some more that only the journal has.
+    async fn finish(directory: tempfile::TempDir, mut config: StorageConfig, mut rows: Rows, left: Left) -> Self {
         config.apply_interval_ms = 60_000;
         let engine = Engine::open_dir(&config).unwrap();
-        let mut last = Vec::new();
-        for number in APPLIED_BATCHES..APPLIED_BATCHES + UNAPPLIED_BATCHES {
+        let mut last = put(&engine, &mut rows, APPLIED_BATCHES).await;
+        // The first of a segment, which all the others fit into, too.
+        let oldest_note = fs::read(directory.path().join(REACHED)).unwrap();
+        for number in APPLIED_BATCHES + 1..APPLIED_BATCHES + UNAPPLIED_BATCHES {
             last = put(&engine, &mut rows, number).await;
         }
-        if closed {
+        if left == Left::Closed {
             engine.close().unwrap();
         }
         drop(engine);
-        Self { directory, rows, last, is_open: !closed }
+        if left == Left::WithoutPower {
+            fs::write(directory.path().join(REACHED), oldest_note).unwrap();
+        }
+        Self { directory, rows, last, is_end_unknown: left == Left::WithoutPower }
     }
 
     /// Every file, by its path in the directory.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tollgate::storage::engine::Engine;
 use tollgate::storage::{Batch, Store};
 
-use crate::house::{Verdict, Written, config, judge};
+use crate::house::{Left, Verdict, Written, config, judge};
 
 /// A name, and what is done to the index's directory.
 type Case<'a> = (&'a str, &'a dyn Fn(&Path));
@@ -21,7 +21,7 @@ fn changed(written: &Written, change: impl FnOnce(&Path)) -> tempfile::TempDir {
 
 #[tokio::test]
 async fn an_index_that_is_missing_or_half_deleted_is_rebuilt() {
-    let written = Written::new(false).await;
+    let written = Written::new(Left::Killed).await;
     let cases: [Case<'_>; 6] = [
         ("missing", &|index| fs::remove_dir_all(index).unwrap()),
         ("empty", &|index| {
@@ -50,7 +50,7 @@ async fn an_index_that_is_missing_or_half_deleted_is_rebuilt() {
 
 #[tokio::test]
 async fn a_snapshot_that_was_torn_by_a_kill_while_opening_does_no_harm() {
-    let written = Written::new(false).await;
+    let written = Written::new(Left::Killed).await;
     for content in [&b""[..], &b"torn"[..], &[0; 4096][..], &[0xff; 64][..]] {
         for name in ["snap.0000000000000000.generating", "snap.FFFFFFFFFFFFFFFF.generating", "snap.7FFFFFFFFFFFFFFF"] {
             let copy = changed(&written, |index| fs::write(index.join(name), content).unwrap());
@@ -63,7 +63,7 @@ async fn a_snapshot_that_was_torn_by_a_kill_while_opening_does_no_harm() {
 /// and the next start has everything.
 #[tokio::test]
 async fn an_index_that_is_damaged_while_it_is_in_use_loses_nothing() {
-    let written = Written::new(true).await;
+    let written = Written::new(Left::Closed).await;
     for step in [16, 512, 4096] {
         let copy = written.copy();
         let mut small_cache = config(copy.path());

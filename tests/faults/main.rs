@@ -7,10 +7,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "a summary for those who run it")]
 
+mod base;
 #[path = "../it/support/client.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod client;
 mod damage;
+mod full_disk;
 mod gateway;
 mod house;
 mod index;

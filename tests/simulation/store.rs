@@ -294,7 +294,10 @@ impl Store for SimStore {
             disk: DiskHealth {
                 free_bytes: self.space.free_bytes(),
                 is_low: self.space.is_low(),
+                is_full: self.space.is_full(),
                 base: self.status.base(),
+                journal_bytes: self.status.journal_on_disk().0,
+                journal_segments: self.status.journal_on_disk().1,
             },
         }
     }

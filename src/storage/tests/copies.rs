@@ -16,6 +16,7 @@ use crate::storage::engine::{LOCK, Parts, SegmentsBy, take_lock};
 use crate::storage::files::{DiskFiles, Files, read_all};
 use crate::storage::held::{Held, HeldFile};
 use crate::storage::index::MemoryIndex;
+use crate::storage::reached::REACHED;
 use crate::storage::record::encode;
 use crate::storage::restore::{Restored, restore};
 use crate::storage::tests::growth::{self, Contents, with_base};
@@ -350,6 +351,9 @@ fn a_torn_tail_is_told_and_stays() {
     let bytes = read_all(&*machine.files.open(&path).unwrap()).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     machine.files.flip_bit(&path, end as u64 - 10, 1).unwrap();
+    assert!(message(look(&machine)).contains(&path), "it is known to have been durable");
+    // As a power cut may leave it.
+    machine.files.remove(REACHED).unwrap();
     let found = look(&machine).unwrap();
     let (file, offset) = found.torn.unwrap();
     assert_eq!((file, found.last_sequence), (path.clone(), 8));

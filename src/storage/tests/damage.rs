@@ -4,6 +4,7 @@ use crate::random::Random;
 use crate::storage::StoreError;
 use crate::storage::files::{Files, read_all};
 use crate::storage::frame::{self, HEADER_BYTES};
+use crate::storage::reached::REACHED;
 use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
 use crate::storage::tests::{Machine, put, step};
 
@@ -49,6 +50,11 @@ fn assert_refused(machine: &Machine, offset: usize) {
     }
 }
 
+/// As a power cut may leave it: what was noted last about the journal's end was in memory only.
+fn forget_the_end(machine: &Machine) {
+    machine.files.remove(REACHED).unwrap();
+}
+
 /// One byte of each field of a frame, and of its padding if it has some.
 fn regions(start: usize, end: usize) -> Vec<usize> {
     let header = [0, 7, 8, 15, 16, 17, 18, 20, 23, 24, 31, 32, 36, 40, 47];
@@ -74,13 +80,15 @@ fn damage_before_the_last_frame_is_refused_and_nothing_is_changed() {
 }
 
 #[test]
-fn damage_in_the_last_frame_is_a_torn_tail() {
+fn damage_in_the_last_frame_is_a_torn_tail_when_nothing_says_that_it_was_durable() {
     let intact = offsets(&written(false));
     // A length that goes beyond the file is none that a crash leaves: see below.
     let of_the_length = intact[FRAMES - 1] + 23;
     for offset in regions(intact[FRAMES - 1], intact[FRAMES]).into_iter().filter(|offset| *offset != of_the_length) {
         let machine = written(false);
         flip(&machine, offset);
+        assert_refused(&machine, intact[FRAMES - 1]);
+        forget_the_end(&machine);
         let mut parts = machine.open(2).unwrap();
         assert!(parts.view.get(b"key/4").unwrap().is_some());
         assert!(parts.view.get(b"key/5").unwrap().is_none());
@@ -93,6 +101,53 @@ fn damage_in_the_last_frame_is_a_torn_tail() {
         let parts = machine.open(3).unwrap();
         assert!(parts.view.get(b"next").unwrap().is_some());
         assert_eq!(offsets(&machine).len(), FRAMES);
+    }
+}
+
+#[test]
+fn an_end_that_was_cut_off_between_two_frames_is_missed() {
+    let intact = offsets(&written(false));
+    for (frame, offset) in intact.iter().take(FRAMES).enumerate() {
+        let cut = || {
+            let machine = written(false);
+            machine.files.open(&segments::path_of(1)).unwrap().set_length(*offset as u64).unwrap();
+            machine
+        };
+        let machine = cut();
+        for _ in 0..2 {
+            match machine.open(2) {
+                Err(StoreError::Corrupt(message)) => {
+                    assert!(message.contains(&format!("sequences {} to {FRAMES}", frame + 1)), "{message}");
+                }
+                _ => panic!("frame {frame} was not missed"),
+            }
+        }
+        // With a note from before, as after a power cut, nobody can tell.
+        let machine = cut();
+        forget_the_end(&machine);
+        assert_eq!(machine.open(2).unwrap().status.committed(), frame as u64);
+    }
+}
+
+#[test]
+fn a_last_segment_that_was_removed_is_missed_even_after_a_power_cut() {
+    for seed in 0..20 {
+        let machine = Machine::new();
+        let mut parts = machine.open(1).unwrap();
+        while segments::list(&machine.files).unwrap().len() < 3 {
+            step(&mut parts.committer, vec![put("key", &[1; 500])]).remove(0).unwrap();
+        }
+        drop(parts);
+        machine.crash(&Random::seeded(seed));
+        let last = *segments::list(&machine.files).unwrap().last().unwrap();
+        let path = segments::path_of(last);
+        machine.files.remove(&path).unwrap();
+        match machine.open(2) {
+            Err(StoreError::Corrupt(message)) => {
+                assert!(message.contains(&path) && message.contains("Put the missing files"), "{message}");
+            }
+            _ => panic!("{path} was not missed, seed {seed}"),
+        }
     }
 }
 

@@ -240,6 +240,51 @@ fn a_damaged_base_is_refused_when_it_is_needed_and_no_matter_otherwise() {
 }
 
 #[test]
+fn a_base_that_was_damaged_is_made_again_before_anything_leaves_the_journal() {
+    for is_gone in [false, true] {
+        let (machine, expected) = with_base();
+        let damaged = base::find(&machine.files).unwrap().unwrap();
+        let path = base::path_of(damaged.from);
+        if is_gone {
+            machine.files.remove(&path).unwrap();
+        } else {
+            machine.files.flip_bit(&path, damaged.bytes / 2, 1).unwrap();
+        }
+        let mut parts = open(&machine, 2).unwrap();
+        assert_eq!(parts.status.base().map(|base| base.from), Some(damaged.from), "it was not looked at yet");
+        let before = first_segment(&machine);
+        parts.applier.turn(true).unwrap();
+        parts.keeper.turn(&mut || false).unwrap();
+        assert_eq!((first_segment(&machine), parts.status.base()), (before, None), "and another could not be made");
+        parts.keeper.turn(&mut || true).unwrap();
+        assert!(parts.status.base().is_some_and(|base| base.from > damaged.from));
+        drop(parts);
+        machine.index.clear();
+        assert!(seen(&open(&machine, 3).unwrap()) == expected, "gone: {is_gone}");
+    }
+}
+
+#[test]
+fn nothing_leaves_for_a_base_that_this_process_has_not_read() {
+    let machine = Machine::new();
+    let mut parts = machine.open_with(1, &growing(HOUR, u64::MAX), &Clock::manual(START)).unwrap();
+    write(&mut parts, 1);
+    parts.applier.turn(true).unwrap();
+    parts.keeper.turn(&mut || true).unwrap();
+    assert_eq!((first_segment(&machine), parts.status.base().is_some()), (1, true), "all are young");
+    drop(parts);
+    let mut parts = open(&machine, 2).unwrap();
+    parts.keeper.turn(&mut || false).unwrap();
+    assert_eq!(first_segment(&machine), 1);
+    parts.keeper.turn(&mut || true).unwrap();
+    assert!(first_segment(&machine) > 1);
+    let (bytes, segments) = parts.status.journal_on_disk();
+    let left = segments::list(&machine.files).unwrap();
+    let lengths = left.iter().map(|first| machine.files.open(&segments::path_of(*first)).unwrap().length().unwrap());
+    assert_eq!((bytes, segments), (lengths.sum(), left.len() as u64));
+}
+
+#[test]
 fn a_base_that_is_missing_is_refused_when_it_is_needed() {
     let (machine, expected) = with_base();
     let base = base::find(&machine.files).unwrap().unwrap();

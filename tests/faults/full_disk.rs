@@ -1,0 +1,273 @@
+//! The whole program on a disk that is really full: a small file system of its own, mounted where only this test and its
+//! children see it. Where nothing may be mounted, it says so; a limit on the size of files (see `gateway`) is then all
+//! that is tried.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::client;
+use crate::gateway::{Shop, refusal, serve_command};
+use crate::process::{Serving, start_sandbox};
+
+const DISK_MIB: u64 = 64;
+const LOW_SPACE_BYTES: u64 = 12 << 20;
+/// Payments that are with the provider while the disk fills up.
+const IN_FLIGHT: usize = 5;
+
+/// Tests that could not be run on this machine.
+static NOT_RUN: AtomicUsize = AtomicUsize::new(0);
+
+/// A small file system, for as long as its holder lives.
+struct SmallDisk {
+    /// Ends with its standard input, so also when the test is killed; the mount goes with it.
+    holder: Child,
+    is_root: bool,
+    place: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// A loop-mounted ext4, or else a tmpfs; `None` when neither may be mounted here.
+    fn mount() -> Option<Self> {
+        let id = Command::new("id").arg("-u").output().ok()?;
+        let is_root = String::from_utf8(id.stdout).ok()?.trim() == "0";
+        let make = format!("truncate -s {DISK_MIB}M image && mkfs.ext4 -q -F -m 0 image && mount -o loop image disk");
+        let ways = [make, format!("mount -t tmpfs -o size={DISK_MIB}m tmpfs disk")];
+        ways.iter().find_map(|way| Self::mount_by(way, is_root))
+    }
+
+    fn mount_by(way: &str, is_root: bool) -> Option<Self> {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join("disk")).unwrap();
+        let mut command = Command::new("unshare");
+        command.arg("--mount").args((!is_root).then_some("--map-root-user")).args(["sh", "-c"]);
+        command.arg(format!("({way}) >&2 && echo mounted && exec cat")).current_dir(place.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut holder = command.spawn().ok()?;
+        let mut line = String::new();
+        let _ = BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line);
+        let disk = Self { holder, is_root, place };
+        if line.trim() != "mounted" {
+            return None;
+        }
+        eprintln!("a disk of {DISK_MIB} MiB: {way}");
+        Some(disk)
+    }
+
+    /// The same, and a loud word when there is none.
+    fn mount_or_say(test: &str) -> Option<Self> {
+        let disk = Self::mount();
+        if disk.is_none() {
+            let count = NOT_RUN.fetch_add(1, Ordering::SeqCst) + 1;
+            eprintln!(
+                "NOT RUN ({count} so far): {test}: nothing may be mounted on this machine, so that no disk can be really \
+                 full. Only the limit on the size of files was tried"
+            );
+        }
+        disk
+    }
+
+    /// Where the gateway sees it.
+    fn inside(&self) -> PathBuf {
+        self.place.path().join("disk")
+    }
+
+    /// Where this process sees it.
+    fn outside(&self) -> PathBuf {
+        let inside = self.inside();
+        PathBuf::from(format!("/proc/{}/root", self.holder.id())).join(inside.strip_prefix("/").unwrap())
+    }
+
+    /// A gateway whose data are there.
+    fn serve(&self, sandbox_url: &str, low_space_bytes: u64) -> Serving {
+        Serving::start(self.command(sandbox_url, low_space_bytes)).unwrap()
+    }
+
+    fn command(&self, sandbox_url: &str, low_space_bytes: u64) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg("--target").arg(self.holder.id().to_string()).arg("--mount");
+        if !self.is_root {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        let plain = serve_command(&self.inside().join("data"), sandbox_url);
+        command.arg("--").arg(plain.get_program()).args(plain.get_args());
+        for (name, value) in plain.get_envs() {
+            command.env(name, value.unwrap());
+        }
+        command.env("TOLLGATE_STORAGE__LOW_SPACE_BYTES", low_space_bytes.to_string());
+        command.env("TOLLGATE_CHANNELS__STRIPE__TIMEOUT_MS", "20000");
+        command
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let disk = rustix::fs::statvfs(self.outside()).unwrap();
+        disk.f_bavail * disk.f_frsize
+    }
+
+    /// Leaves so much room and no more.
+    fn fill(&self, left_bytes: u64) {
+        let mut file = File::options().create(true).append(true).open(self.outside().join("filler")).unwrap();
+        for step in [1 << 20, 64 << 10, 4 << 10] {
+            let zeros = vec![0; step];
+            // Bounded, because the gateway may give up what it holds back meanwhile.
+            for _ in 0..DISK_MIB {
+                if self.free_bytes() < left_bytes + step as u64 || file.write_all(&zeros).is_err() {
+                    break;
+                }
+                let _ = file.sync_data();
+            }
+        }
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.outside().join("filler")).unwrap();
+    }
+
+    fn has_ballast(&self) -> bool {
+        self.outside().join("data/BALLAST").exists()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+async fn set_latency(sandbox_url: &str, latency_ms: u64) {
+    let faults = json!({ "latency_ms": latency_ms }).to_string();
+    let http = client::http_client();
+    let answer = client::send(&http, sandbox_url, "PUT", "/control/stripe", Some(faults), HashMap::new()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// Begins payments that the provider takes its time for. They are with it when this returns.
+async fn begin_payments(
+    shop: &Shop,
+    sandbox_url: &str,
+    serving: &Serving,
+) -> Vec<tokio::task::JoinHandle<client::Answer>> {
+    set_latency(sandbox_url, 4_000).await;
+    let begun: Vec<_> = (0..IN_FLIGHT)
+        .map(|number| {
+            let client = shop.client.at(&serving.url);
+            let order_no = format!("slow-{number}-{}", shop.paid.len());
+            tokio::spawn(async move { client.pay(&order_no, 500, json!({ "channel": "stripe" })).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    set_latency(sandbox_url, 0).await;
+    begun
+}
+
+/// Each was answered, and is finished: what had begun needs no new room.
+async fn finish_payments(shop: &mut Shop, begun: Vec<tokio::task::JoinHandle<client::Answer>>) {
+    for payment in begun {
+        let answer = payment.await.unwrap();
+        assert!(matches!(answer.status, 201 | 202), "{}", answer.text);
+        let payment_no = answer.data("payment_no").to_owned();
+        shop.becomes_success(&payment_no).await;
+        shop.paid.push(payment_no);
+    }
+}
+
+/// Pays until it is refused with `code`; at most `payments` and a minute.
+async fn pay_until_refused(shop: &mut Shop, payments: usize, code: &str) {
+    for _ in 0..payments {
+        let answer = shop.try_pay().await;
+        match answer.status {
+            201 => {}
+            // It is done, and could not be noted yet.
+            202 => {
+                let payment_no = answer.data("payment_no").to_owned();
+                shop.becomes_success(&payment_no).await;
+                shop.paid.push(payment_no);
+            }
+            503 => {
+                assert_eq!(answer.code(), code, "{}", answer.text);
+                return;
+            }
+            _ => panic!("{}", answer.text),
+        }
+    }
+    panic!("nothing was refused in {payments} payments");
+}
+
+/// Tries until a payment is taken; the index looks for room again after half a minute at the latest.
+async fn pay_again(shop: &mut Shop) {
+    for _ in 0..600 {
+        let answer = shop.try_pay().await;
+        if answer.status == 201 {
+            return;
+        }
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("with room it does not go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_little_room_left_new_work_is_refused_and_what_has_begun_is_finished() {
+    let Some(disk) = SmallDisk::mount_or_say("little room left") else { return };
+    let (_sandbox, sandbox_url) = start_sandbox();
+    let serving = disk.serve(&sandbox_url, LOW_SPACE_BYTES);
+    let mut shop = Shop::new(&serving).await;
+    for _ in 0..20 {
+        assert_eq!(shop.pay().await, 201);
+    }
+    let begun = begin_payments(&shop, &sandbox_url, &serving).await;
+    disk.fill(LOW_SPACE_BYTES / 2);
+    // It is looked once a second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    pay_until_refused(&mut shop, 200, "STORAGE_LOW").await;
+    finish_payments(&mut shop, begun).await;
+    assert!(disk.has_ballast(), "it was not needed");
+    shop.has_everything(&serving).await;
+    assert_eq!(shop.try_pay().await.code(), "STORAGE_LOW");
+    disk.empty();
+    pay_again(&mut shop).await;
+    shop.has_everything(&serving).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_the_ballast_lets_what_has_begun_be_finished_and_nothing_is_lost() {
+    let Some(disk) = SmallDisk::mount_or_say("a full disk") else { return };
+    let (_sandbox, sandbox_url) = start_sandbox();
+    let mut serving = disk.serve(&sandbox_url, 0);
+    let mut shop = Shop::new(&serving).await;
+    for _ in 0..20 {
+        assert_eq!(shop.pay().await, 201);
+    }
+    for round in 0..2 {
+        let begun = begin_payments(&shop, &sandbox_url, &serving).await;
+        assert!(disk.has_ballast(), "round {round}");
+        disk.fill(0);
+        pay_until_refused(&mut shop, 3_000, "OVERLOADED").await;
+        assert!(!disk.has_ballast(), "round {round}: it was not given up");
+        eprintln!("round {round}: full after {} payments, {} bytes left", shop.paid.len(), disk.free_bytes());
+        finish_payments(&mut shop, begun).await;
+        shop.has_everything(&serving).await;
+        if round == 1 {
+            break;
+        }
+        disk.empty();
+        pay_again(&mut shop).await;
+    }
+    // Killed while it is full: without any room at all a start is refused, and takes nothing away.
+    serving.process.kill();
+    disk.fill(0);
+    let said = refusal(disk.command(&sandbox_url, 0)).await;
+    assert!(said.contains("the disk is full") && said.contains("make room"), "{said}");
+    disk.empty();
+    let serving = disk.serve(&sandbox_url, 0);
+    shop.client.url.clone_from(&serving.url);
+    shop.has_everything(&serving).await;
+    pay_again(&mut shop).await;
+}
