@@ -491,10 +491,14 @@ impl Gateway {
     /// [`GatewayError::NotFound`] when the store has no directory, [`GatewayError::InvalidState`] while another one is made,
     /// [`GatewayError::InvalidRequest`] for a destination that can't be used.
     pub async fn begin_backup(&self, by: &Operator, destination: &str) -> Result<BackupView, GatewayError> {
-        let backups = self.backups().ok_or(GatewayError::NotFound("directory to back up"))?;
-        let view = backups.begin(destination)?;
-        audit::record(&self.0.core, by, &Change::new("store.backup", destination)).await?;
-        Ok(view)
+        let reserved = self.backups().ok_or(GatewayError::NotFound("directory to back up"))?.reserve(destination)?;
+        let (core, by, change) = (self.0.core.clone(), by.clone(), Change::new("store.backup", destination));
+        let work = async move {
+            // Before it begins: no backup without its entry.
+            audit::record(&core, &by, &change).await?;
+            Ok(reserved.begin())
+        };
+        self.0.core.carry(work).await
     }
 
     /// Begins an export of the running store into a file of this machine.
@@ -503,9 +507,13 @@ impl Gateway {
     /// As for [`Gateway::begin_backup`].
     pub async fn begin_export(&self, by: &Operator, destination: &str) -> Result<ExportView, GatewayError> {
         let own_store = self.own_store().ok_or(GatewayError::NotFound("directory to export"))?;
-        let view = own_store.exports().begin(destination)?;
-        audit::record(&self.0.core, by, &Change::new("store.export", destination)).await?;
-        Ok(view)
+        let reserved = own_store.exports().reserve(destination)?;
+        let (core, by, change) = (self.0.core.clone(), by.clone(), Change::new("store.export", destination));
+        let work = async move {
+            audit::record(&core, &by, &change).await?;
+            Ok(reserved.begin())
+        };
+        self.0.core.carry(work).await
     }
 
     /// How the store and its directory stand.

@@ -161,7 +161,8 @@ impl Parts {
         };
         let status = Arc::new(Status::new(recovered.end.last_sequence));
         let last_written_at = recovered.end.at;
-        let journal = Journal::new(supply, recovered.end, recovered.reached);
+        let journal =
+            Journal::new(supply, recovered.end, recovered.reached).with_segment_age_max(options.growth.keep.period());
         let view = recovered.view;
         let committer =
             Committer::new(journal, Arc::clone(&view), Arc::clone(&status), options.group_bytes_max, clock.clone());

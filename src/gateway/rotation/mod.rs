@@ -256,7 +256,7 @@ impl KeyRotation {
 
     async fn list_key(&self, vault: &Vault, by: &Operator) -> Result<(), InstallationError> {
         let core = &self.0.core;
-        let mut batch = Batch::new();
+        let mut batch = Batch::finishing();
         if !Installation::list_key(core.store.as_ref(), vault, &mut batch)? {
             return Ok(());
         }
@@ -279,7 +279,7 @@ impl KeyRotation {
 
     async fn forget_older(&self, ring: &KeyRing, by: &Operator) -> Result<(), RotationError> {
         let core = &self.0.core;
-        let mut batch = Batch::new();
+        let mut batch = Batch::finishing();
         if !Installation::forget_older_keys(core.store.as_ref(), &mut batch)? {
             return Ok(());
         }
