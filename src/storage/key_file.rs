@@ -2,8 +2,9 @@
 //! what was sealed before the key was rotated. Always written whole: beside its place, synced, renamed.
 
 use std::fmt;
+use std::fs::{File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -188,19 +189,34 @@ impl KeyFile {
         }
     }
 
-    /// Writes the keys. A crash leaves the file as it was before or as it is to be. Blocks until that is on disk.
+    /// Writes the keys. A crash leaves the file as it was before or as it is to be. A file that is there keeps its mode, and
+    /// its owner and group where this process may give files away; a link is followed. Blocks until that is on disk.
     ///
     /// # Errors
     /// [`VaultError::KeyFile`].
     pub fn write(&self, ring: &KeyRing) -> Result<(), VaultError> {
-        write_private(&self.path, &ring.text()).map_err(|error| self.failed(&format!("it can't be written: {error}")))
+        let written = self.resolved().and_then(|path| write_private(&path, &ring.text()));
+        written.map_err(|error| self.failed(&format!("it can't be written: {error}")))
     }
 
-    /// Where a key is kept once nothing in the store needs it any more. Backups from before do.
+    /// Where the file itself is: at the end of the links that a deployment has made, which it may make anew at any time. A
+    /// file in the place of the link would be lost then, and the only copy of a new key with it.
+    fn resolved(&self) -> std::io::Result<PathBuf> {
+        if !std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_symlink()) {
+            return Ok(self.path.clone());
+        }
+        std::fs::canonicalize(&self.path).map_err(|error| {
+            std::io::Error::new(error.kind(), format!("it is a symbolic link to where no file can be found ({error})"))
+        })
+    }
+
+    /// Where a key is kept once nothing in the store needs it any more. Backups from before do. Beside the file itself, and
+    /// not beside a link to it.
     pub fn place_of_old(&self, id: MasterKeyId) -> PathBuf {
-        let mut name = self.path.file_name().unwrap_or_default().to_os_string();
+        let path = self.resolved().unwrap_or_else(|_| self.path.clone());
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".old-{id}"));
-        self.path.with_file_name(name)
+        path.with_file_name(name)
     }
 
     /// Keeps a key in a file of its own beside this one. Blocks until that is on disk.
@@ -234,15 +250,30 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(text.as_bytes())?;
+    take_over_access(path, &file)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
     sync_parent_of(path)
 }
 
+/// Lets those read the new file who may read the one that it replaces, if there is one.
+fn take_over_access(replaced: &Path, file: &File) -> std::io::Result<()> {
+    let before = match std::fs::metadata(replaced) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        before => before?,
+    };
+    let has_group = file.metadata()?.gid() == before.gid() || fchown(file, None, Some(before.gid())).is_ok();
+    if file.metadata()?.uid() != before.uid() {
+        // Only root may; anybody else could read it before and can now.
+        let _ = fchown(file, Some(before.uid()), None);
+    }
+    // What the group may do is not for another group.
+    let mode = before.mode() & if has_group { 0o777 } else { 0o707 };
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn key(byte: u8) -> MasterKeyBytes {
@@ -269,6 +300,47 @@ mod tests {
         for text in [format!("{}\n", "11".repeat(32)), format!("\r\n{}\r\n\n", "11".repeat(32)), "11".repeat(32)] {
             std::fs::write(file.path(), text).unwrap();
             assert_eq!(ids(&file.read().unwrap().unwrap()), [MasterKeyBytes::new([0x11; KEY_BYTES]).id()]);
+        }
+    }
+
+    #[test]
+    fn a_link_stays_one_and_the_file_that_it_leads_to_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let (secrets, data) = (directory.path().join("secrets"), directory.path().join("data"));
+        std::fs::create_dir(&secrets).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        let (link, target) = (data.join("master.key"), secrets.canonicalize().unwrap().join("tollgate.key"));
+        let between = data.join("between");
+        std::os::unix::fs::symlink("../secrets/tollgate.key", &between).unwrap();
+        std::os::unix::fs::symlink(&between, &link).unwrap();
+        let file = KeyFile::new(link.clone());
+        assert!(file.read().unwrap().is_none());
+        let refused = file.write(&KeyRing::of(key(1))).unwrap_err().to_string();
+        assert!(refused.contains("symbolic link"), "what is not there may only not be mounted: {refused}");
+        std::fs::write(&target, "11".repeat(32)).unwrap();
+        file.write(&KeyRing::of(key(1)).with_new(key(2))).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(ids(&KeyFile::new(target.clone()).read().unwrap().unwrap()), [key(2).id(), key(1).id()]);
+        let place = file.set_aside(&key(1)).unwrap();
+        assert_eq!(place, target.with_file_name(format!("tollgate.key.old-{}", key(1).id())));
+        assert_eq!(place, file.place_of_old(key(1).id()));
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 2, "nothing is beside the link");
+    }
+
+    #[test]
+    fn a_file_that_is_there_keeps_its_mode_and_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = KeyFile::new(directory.path().join("master.key"));
+        file.write(&KeyRing::of(key(1))).unwrap();
+        // Another owner and group only where this process may give files away.
+        let given = std::os::unix::fs::chown(file.path(), Some(4321), Some(1234)).is_ok();
+        for mode in [0o640, 0o400, 0o600] {
+            std::fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            let before = std::fs::metadata(file.path()).unwrap();
+            file.write(&KeyRing::of(key(1)).with_new(key(2))).unwrap();
+            let after = std::fs::metadata(file.path()).unwrap();
+            assert_eq!(after.mode() & 0o777, mode);
+            assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()), "given away: {given}");
         }
     }
 
