@@ -130,6 +130,7 @@ impl Drill {
             .args(arguments)
             .args(["--data-dir", self.path("data").to_str().unwrap()])
             .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
+            .current_dir(self.path("."))
             .output()
             .unwrap()
     }
@@ -538,6 +539,11 @@ async fn a_store_is_looked_at_checked_and_moved_by_an_export() {
     refused(&["verify", drill.path("nowhere").to_str().unwrap()], 2, "is not there");
     let offline_file = drill.path("offline.tgx");
     done(&["export", offline_file.to_str().unwrap(), "--offline"]);
+    // A name alone is a file of this directory.
+    done(&["export", "alone.tgx", "--offline"]);
+    assert_eq!(std::fs::read(drill.path("alone.tgx")).unwrap(), std::fs::read(&offline_file).unwrap());
+    refused(&["export", "data/HELD", "--offline"], 2, "in the data directory");
+    refused(&["backup", "data/backup", "--offline"], 2, "in the data directory");
     let exported = text(&done(&["verify", offline_file.to_str().unwrap()]));
     assert!(exported.contains("export") && exported.contains("rows"), "{exported}");
 

@@ -15,6 +15,7 @@ use crate::storage::backup::{self, SourceState};
 use crate::storage::engine::{Engine, take_lock};
 use crate::storage::files::DiskFiles;
 use crate::storage::held::HeldFile;
+use crate::storage::places::{check_is_store, check_outside};
 
 pub use crate::storage::StoreError;
 pub use crate::storage::backup::{MANIFEST, Manifest, OnProgress, Progress, Until, VerifiedBackup, verify};
@@ -24,13 +25,16 @@ pub use crate::storage::restore::{Restored, restore};
 /// Backs up a data directory that nobody has open.
 ///
 /// # Errors
-/// [`StoreError::Io`] when somebody has it open, and as for [`backup::write`].
+/// [`StoreError::Io`] when somebody has it open, [`StoreError::Invalid`] when it holds no store or the destination is in it,
+/// and as for [`backup::write`].
 pub fn write_offline(
     directory: &Path,
     destination: &Path,
     now: Timestamp,
     on_progress: OnProgress<'_>,
 ) -> Result<Manifest, StoreError> {
+    check_is_store(directory)?;
+    check_outside(directory, destination)?;
     let _lock = take_lock(directory)?;
     let state = SourceState { committed: None, held_since: held_since(directory)? };
     backup::write(&DiskFiles::new(directory), destination, state, now, on_progress)
@@ -160,6 +164,7 @@ impl Shared {
     }
 
     fn write(&self, destination: &Path) -> Result<Manifest, StoreError> {
+        check_outside(&self.directory, destination)?;
         // What is copied must not leave the journal meanwhile.
         let _hold = self.engine.hold_journal();
         // Before what is committed: a hold that ends meanwhile has only asked about more than the backup says.
@@ -194,5 +199,27 @@ mod tests {
         assert_eq!((backups.view().state.as_str(), destination.exists()), ("none", false));
         assert_eq!(backups.reserve(name).unwrap().begin().state, "running");
         engine.close().unwrap();
+    }
+
+    #[test]
+    fn a_backup_is_not_made_in_the_store_nor_of_what_is_none() {
+        let house = tempfile::tempdir().unwrap();
+        let mut storage = Config::embedded().unwrap().storage;
+        (storage.dir, storage.segment_bytes, storage.ballast_bytes) = (house.path().join("data"), 1 << 20, 0);
+        let engine = Arc::new(Engine::open_dir(&storage).unwrap());
+        let running = Backups::new(Arc::clone(&engine), &storage.dir, Clock::system());
+        let inside = storage.dir.join("backup");
+        running.0.run(&inside);
+        let problem = running.view().problem.unwrap();
+        assert!(problem.contains("in the data directory"), "{problem}");
+        engine.close().unwrap();
+        let now = Timestamp::from_unix_s(1_790_000_000);
+        assert!(matches!(write_offline(&storage.dir, &inside, now, &mut |_| {}), Err(StoreError::Invalid(_))));
+        assert!(!inside.exists());
+        let empty = house.path().join("empty");
+        std::fs::create_dir(&empty).unwrap();
+        let refused = write_offline(&empty, &house.path().join("backup"), now, &mut |_| {});
+        assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+        assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "not even a lock");
     }
 }

@@ -20,7 +20,7 @@ use crate::domain::time::Timestamp;
 use crate::storage::StoreError;
 use crate::storage::audit_rows::AuditRows;
 use crate::storage::base;
-use crate::storage::files::{DiskFiles, Files, create_private_directory, sync_directory_at, sync_parent_of};
+use crate::storage::files::{DiskFiles, Files, create_private_directory, sync_parent_of};
 use crate::storage::segment_reader::{SegmentReader, damaged};
 use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
 use crate::storage::walk::Walk;
@@ -340,7 +340,8 @@ pub(super) fn check_empty(directory: &Path) -> Result<(), StoreError> {
     match std::fs::read_dir(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(directory, &error)),
-        Ok(mut entries) => match entries.next() {
+        // A file system has its own directory at its root.
+        Ok(mut entries) => match entries.find(|entry| !entry.as_ref().is_ok_and(|it| it.file_name() == "lost+found")) {
             None => Ok(()),
             Some(_) => Err(StoreError::Invalid(format!(
                 "{} is not empty: nothing is ever overwritten. Give a directory that is empty or not there",
@@ -441,8 +442,7 @@ pub(super) fn create(path: &Path) -> Result<File, StoreError> {
 }
 
 pub(super) fn finish(path: &Path, file: &File) -> Result<(), StoreError> {
-    let directory = path.parent().unwrap_or(path);
-    file.sync_all().and_then(|()| sync_directory_at(directory)).map_err(|error| failed(path, &error))
+    file.sync_all().and_then(|()| sync_parent_of(path)).map_err(|error| failed(path, &error))
 }
 
 fn length_of(files: &dyn Files, path: &str) -> Result<u64, StoreError> {

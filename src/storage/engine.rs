@@ -28,6 +28,7 @@ use crate::storage::files::{DiskFiles, Files, create_private_directory};
 use crate::storage::index::IndexHome;
 use crate::storage::journal::Journal;
 use crate::storage::keeper::{self, GrowthOptions, JournalHold, JournalHolds, Keeper, KeeperSignal};
+use crate::storage::new_directory::check_whole;
 use crate::storage::queue::{CommitQueue, QueueBounds};
 use crate::storage::recovery::recover;
 use crate::storage::request::Request;
@@ -216,7 +217,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`StoreError::Io`] when another process has it open or a file can't be read or written, [`StoreError::Corrupt`]
-    /// when something is damaged that can't be rebuilt.
+    /// when something is damaged that can't be rebuilt, or a restore into the directory was interrupted.
     pub fn open_dir(config: &StorageConfig) -> Result<Self, StoreError> {
         Self::open_dir_by(config, Clock::system())
     }
@@ -226,6 +227,7 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::open_dir`].
     pub fn open_dir_by(config: &StorageConfig, clock: Clock) -> Result<Self, StoreError> {
+        check_whole(&config.dir)?;
         create_private_directory(&config.dir)
             .map_err(|error| io_error(&format!("making {}", config.dir.display()), &error))?;
         let lock = take_lock(&config.dir)?;
@@ -337,6 +339,11 @@ impl Engine {
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<(ExportSummary, W)>, StoreError> {
         dump(&self.view, made_at, sink, go_on)
+    }
+
+    /// Whether the disk has more room now than what is kept back for work.
+    pub fn has_room_beyond_ballast(&self) -> bool {
+        self.space.has_room_beyond_ballast()
     }
 
     /// When the last change was made that was found at opening, as the clock had it then; `None` when there is none, or a

@@ -8,17 +8,20 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::time::Timestamp;
-use crate::storage::backup::{create, failed, finish};
-use crate::storage::dump::dump;
+use crate::random::Random;
+use crate::storage::backup::{failed, finish};
+use crate::storage::dump::{PAGE_ROWS, dump};
 use crate::storage::engine::{Engine, INDEX, take_lock};
 use crate::storage::export::{ExportHeader, ExportReader, ExportSummary, ExportWriter};
-use crate::storage::files::{DiskFiles, Files, sync_parent_of};
+use crate::storage::files::{DiskFiles, Files, create_private_directory, sync_parent_of};
 use crate::storage::held::HeldFile;
 use crate::storage::overlay::Entry;
+use crate::storage::places::{check_is_store, check_outside, shares_disk};
 use crate::storage::recovery::recover;
 use crate::storage::reread::reread;
 use crate::storage::segment_reader::last_frame;
@@ -31,6 +34,11 @@ const CHANGES_BYTES_MAX: u64 = 256 << 20;
 /// Bytes written at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// On the store's own disk an export must not take what work needs.
+const NO_ROOM: StoreError = StoreError::Overloaded(
+    "the disk of the data directory has no room for an export beside what is kept free for work; write it to another disk",
+);
+
 /// Asked now and then while rows are written: false to give up. It may rest.
 pub type GoOn<'a> = &'a mut dyn FnMut() -> bool;
 
@@ -40,7 +48,8 @@ pub type GoOn<'a> = &'a mut dyn FnMut() -> bool;
 ///
 /// # Errors
 /// [`StoreError::Io`] when somebody has the directory open or something can't be read or written,
-/// [`StoreError::Invalid`] when the file is there or the store is held, [`StoreError::Corrupt`] when it is damaged.
+/// [`StoreError::Invalid`] when there is no store, the file is there or in the data directory, or the store is held,
+/// [`StoreError::Corrupt`] when it is damaged.
 pub fn export_directory(
     directory: &Path,
     (cache_bytes, overlay_bytes_max): (u64, u64),
@@ -48,8 +57,9 @@ pub fn export_directory(
     now: Timestamp,
     go_on: GoOn<'_>,
 ) -> Result<ExportSummary, StoreError> {
+    check_is_store(directory)?;
+    check_target(directory, target)?;
     let _lock = take_lock(directory)?;
-    check_target(target)?;
     check_not_held(directory)?;
     let files: Arc<dyn Files> = Arc::new(DiskFiles::new(directory));
     // The time of the last commit and not of this moment: a store that is made of the export is held from then on.
@@ -58,18 +68,18 @@ pub fn export_directory(
     let recovered = recover(&files, &home, overlay_bytes_max)?;
     let written = write_file(target, |sink| {
         let dumped = dump(&recovered.view, made_at, sink, go_on)?;
-        dumped.ok_or_else(|| StoreError::Invalid("the export was given up".to_owned()))
+        dumped.ok_or_else(given_up)
     });
     recovered.view.index().close();
     written
 }
 
-/// Exports a store that is in use into a file that is not there yet. Takes room for two such files. `go_on` is asked after
-/// each page of rows.
+/// Exports a store that is in use into a file that is not there yet. Takes room for two such files; on the disk of the data
+/// directory what is kept back for work must stay free. `go_on` is asked after each page of rows.
 ///
 /// # Errors
-/// As for [`export_directory`]; [`StoreError::Overloaded`] when too much is committed meanwhile,
-/// [`StoreError::Invalid`] when `go_on` said no.
+/// As for [`export_directory`]; [`StoreError::Overloaded`] when too much is committed meanwhile or there is too
+/// little room, [`StoreError::Invalid`] when `go_on` said no.
 pub fn export_running(
     engine: &Engine,
     directory: &Path,
@@ -77,36 +87,42 @@ pub fn export_running(
     now: Timestamp,
     go_on: GoOn<'_>,
 ) -> Result<ExportSummary, StoreError> {
-    check_target(target)?;
+    check_target(directory, target)?;
     check_not_held(directory)?;
+    let shares_disk = shares_disk(directory, target);
+    let has_room = || !shares_disk || engine.has_room_beyond_ballast();
+    if !has_room() {
+        return Err(NO_ROOM);
+    }
     // What changes meanwhile is read from the journal.
     let _hold = engine.hold_journal();
-    let fuzzy_path = with_ending(target, ".fuzzy");
-    let exported = write_exact(engine, directory, target, &fuzzy_path, now, go_on);
-    let _ = std::fs::remove_file(&fuzzy_path);
-    exported
-}
-
-fn write_exact(
-    engine: &Engine,
-    directory: &Path,
-    target: &Path,
-    fuzzy_path: &Path,
-    now: Timestamp,
-    go_on: GoOn<'_>,
-) -> Result<ExportSummary, StoreError> {
     let written_before = engine.health().journal_bytes_written;
     let is_too_much = || engine.health().journal_bytes_written.saturating_sub(written_before) > CHANGES_BYTES_MAX;
-    let fuzzy = write_file(fuzzy_path, |sink| {
-        let dumped = engine.export(sink, now, &mut || !is_too_much() && go_on())?;
-        dumped.ok_or_else(|| match is_too_much() {
-            true => StoreError::Overloaded("too much changes while it is exported; make a backup instead"),
-            false => StoreError::Invalid("the export was given up".to_owned()),
-        })
-    })?;
-    let (from, until) = (fuzzy.header.from, fuzzy.until);
+    let mut refusal = None;
+    let mut look_and_go_on = || {
+        refusal = if is_too_much() {
+            Some(StoreError::Overloaded("too much changes while it is exported; make a backup instead"))
+        } else if !has_room() {
+            Some(NO_ROOM)
+        } else {
+            (!go_on()).then(given_up)
+        };
+        refusal.is_none()
+    };
+    let dumped =
+        write_temporary(target, "fuzzy", |sink| engine.export(sink, now, &mut look_and_go_on)?.ok_or_else(given_up));
+    let (summary, fuzzy) = match refusal {
+        Some(refusal) => return Err(refusal),
+        None => dumped?,
+    };
+    let (from, until) = (summary.header.from, summary.until);
     let changes = reread(&DiskFiles::read_only(directory), from, until)?;
-    write_file(target, |sink| put_over(fuzzy_path, changes, ExportHeader { from: until, made_at: now }, sink))
+    let header = ExportHeader { from: until, made_at: now };
+    write_file(target, |sink| put_over(&fuzzy.path, changes, header, sink, &has_room))
+}
+
+fn given_up() -> StoreError {
+    StoreError::Invalid("the export was given up".to_owned())
 }
 
 /// Writes the rows of an export with changes over them: the newest of each key up to `header.from`.
@@ -115,14 +131,20 @@ fn put_over<W: Write>(
     changes: BTreeMap<Vec<u8>, Entry>,
     header: ExportHeader,
     sink: W,
+    has_room: &dyn Fn() -> bool,
 ) -> Result<(ExportSummary, W), StoreError> {
     let failed =
         |error: std::io::Error| StoreError::Io { context: "writing an export".to_owned(), message: error.to_string() };
     let mut reader = ExportReader::open(fuzzy)?;
     let mut writer = ExportWriter::new(sink, header).map_err(failed)?;
-    let mut put = |key: Vec<u8>, entry: &Entry| match entry.versioned() {
-        Some(versioned) => writer.row(&Row { key, versioned }).map_err(failed),
-        None => Ok(()),
+    let mut rows = 0;
+    let mut put = |key: Vec<u8>, entry: &Entry| {
+        let Some(versioned) = entry.versioned() else { return Ok(()) };
+        rows += 1;
+        if rows % PAGE_ROWS == 0 && !has_room() {
+            return Err(NO_ROOM);
+        }
+        writer.row(&Row { key, versioned }).map_err(failed)
     };
     let mut changes = changes.into_iter().peekable();
     while let Some(Row { key, versioned }) = reader.next_row()? {
@@ -146,35 +168,63 @@ fn write_file(
     target: &Path,
     write: impl FnOnce(BufWriter<File>) -> Result<(ExportSummary, BufWriter<File>), StoreError>,
 ) -> Result<ExportSummary, StoreError> {
-    let temporary = with_ending(target, ".tmp");
-    let written = write_beside(&temporary, write);
-    let named = written.and_then(|summary| {
-        let named = std::fs::rename(&temporary, target).and_then(|()| sync_parent_of(target));
-        named.map(|()| summary).map_err(|error| failed(target, &error))
-    });
-    if named.is_err() {
-        // Half an export only takes room.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    named
+    let (summary, temporary) = write_temporary(target, "tmp", write)?;
+    temporary.rename(target).map(|()| summary)
 }
 
-fn write_beside(
-    temporary: &Path,
+/// Writes a file beside `target` and reads it back.
+fn write_temporary(
+    target: &Path,
+    ending: &str,
     write: impl FnOnce(BufWriter<File>) -> Result<(ExportSummary, BufWriter<File>), StoreError>,
-) -> Result<ExportSummary, StoreError> {
-    let sink = BufWriter::with_capacity(CHUNK_BYTES, create(temporary)?);
-    let (summary, sink) = write(sink)?;
-    let file = sink.into_inner().map_err(|error| failed(temporary, error.error()))?;
-    finish(temporary, &file)?;
-    if ExportReader::open(temporary)?.verify()? != summary {
-        return Err(StoreError::Corrupt(format!("{} does not read back as it was written", temporary.display())));
+) -> Result<(ExportSummary, Temporary), StoreError> {
+    let (temporary, file) = Temporary::create(target, ending)?;
+    let (summary, sink) = write(BufWriter::with_capacity(CHUNK_BYTES, file))?;
+    let path = &temporary.path;
+    let file = sink.into_inner().map_err(|error| failed(path, error.error()))?;
+    finish(path, &file)?;
+    if ExportReader::open(path)?.verify()? != summary {
+        return Err(StoreError::Corrupt(format!("{} does not read back as it was written", path.display())));
     }
-    Ok(summary)
+    Ok((summary, temporary))
 }
 
-/// Refuses a file that is there.
-pub(super) fn check_target(target: &Path) -> Result<(), StoreError> {
+/// A file that nobody else has made, beside what it is to become. Half an export only takes room: it goes with this.
+struct Temporary {
+    path: PathBuf,
+    is_renamed: bool,
+}
+
+impl Temporary {
+    fn create(target: &Path, ending: &str) -> Result<(Self, File), StoreError> {
+        let directory = target.parent().unwrap_or(Path::new(""));
+        create_private_directory(directory).map_err(|error| failed(directory, &error))?;
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{:016x}.{ending}", Random::from_os().draw_u64()));
+        let path = target.with_file_name(name);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| failed(&path, &error))?;
+        Ok((Self { path, is_renamed: false }, file))
+    }
+
+    fn rename(mut self, target: &Path) -> Result<(), StoreError> {
+        std::fs::rename(&self.path, target).map_err(|error| failed(target, &error))?;
+        self.is_renamed = true;
+        sync_parent_of(target).map_err(|error| failed(target, &error))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.is_renamed {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Refuses a file that is there, or would be in the data directory.
+fn check_target(directory: &Path, target: &Path) -> Result<(), StoreError> {
+    check_outside(directory, target)?;
     match std::fs::symlink_metadata(target) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(target, &error)),
@@ -197,14 +247,10 @@ fn check_not_held(directory: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(ending);
-    path.with_file_name(name)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
     use crate::storage::Versioned;
     use crate::storage::overlay::Change;
@@ -237,7 +283,7 @@ mod tests {
         let changes = changes.into_iter().chain([("h", 6, false), ("i", 7, true)]);
         let changes = changes.map(|(key, revision, is_there)| change(key, revision, is_there)).collect();
         let header = ExportHeader { from: 7, ..HEADER };
-        let (summary, bytes) = put_over(&path, changes, header, Vec::new()).unwrap();
+        let (summary, bytes) = put_over(&path, changes, header, Vec::new(), &|| true).unwrap();
         assert_eq!((summary.header.from, summary.until), (7, 7));
         let mut reader = ExportReader::new(bytes.as_slice(), "x").unwrap();
         let expected = [("a", 4), ("b", 1), ("c", 6), ("d", 7), ("f", 6), ("g", 3), ("i", 7)];
@@ -251,11 +297,40 @@ mod tests {
     fn what_is_there_is_not_overwritten_and_what_failed_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.tgx");
-        let given_up = write_file(&path, |_| Err(StoreError::Overloaded("no")));
-        assert_eq!(given_up, Err(StoreError::Overloaded("no")));
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        check_target(&path).unwrap();
-        std::fs::write(&path, b"x").unwrap();
-        assert!(matches!(check_target(&path), Err(StoreError::Invalid(_))));
+        // What is called as a temporary file once was is somebody's.
+        let others = ["x.tgx.tmp", "x.tgx.fuzzy"].map(|name| directory.path().join(name));
+        others.iter().for_each(|other| std::fs::write(other, b"x").unwrap());
+        finish(Path::new("x.tgx"), &File::open(directory.path()).unwrap()).unwrap();
+        let refused = write_file(&path, |_| Err(StoreError::Overloaded("no")));
+        assert_eq!(refused, Err(StoreError::Overloaded("no")));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+        let data = directory.path().join("data");
+        check_target(&data, &path).unwrap();
+        write_file(&path, |sink| Ok(ExportWriter::new(sink, HEADER).unwrap().finish(3).unwrap())).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        others.iter().for_each(|other| assert_eq!(std::fs::read(other).unwrap(), b"x"));
+        assert!(matches!(check_target(&data, &path), Err(StoreError::Invalid(_))));
+    }
+
+    #[test]
+    fn what_has_no_room_for_its_second_half_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.tgx");
+        let rows: Vec<Row> = (0..300).map(|number| row(&format!("{number:03}"), 1)).collect();
+        write_file(&path, |sink| {
+            let mut writer = ExportWriter::new(sink, HEADER).unwrap();
+            rows.iter().for_each(|row| writer.row(row).unwrap());
+            Ok(writer.finish(3).unwrap())
+        })
+        .unwrap();
+        let looks = std::cell::Cell::new(0);
+        let has_room = || {
+            looks.set(looks.get() + 1);
+            looks.get() < 2
+        };
+        let target = directory.path().join("y.tgx");
+        let refused = write_file(&target, |sink| put_over(&path, BTreeMap::new(), HEADER, sink, &has_room));
+        assert_eq!((refused, looks.get()), (Err(NO_ROOM), 2));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "it takes no room any more");
     }
 }

@@ -1,4 +1,4 @@
-//! Makes a data directory from an export. It is made beside its place, verified, and renamed when it is complete. The
+//! Makes a data directory from an export; see `new_directory`. It is verified before it gets its place. The
 //! export becomes its base, and its journal begins behind it with the mark of a clean stop. It is *held*: an export is a
 //! point in time that may be long ago. The index is made when it is opened.
 
@@ -8,13 +8,14 @@ use crate::domain::audit::{AuditHead, ChainProblem};
 use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::storage::StoreError;
-use crate::storage::backup::{OnProgress, check_empty, failed};
+use crate::storage::backup::{OnProgress, failed};
 use crate::storage::base;
 use crate::storage::export::ExportSummary;
-use crate::storage::files::{DiskFiles, create_private_directory, sync_parent_of};
+use crate::storage::files::DiskFiles;
 use crate::storage::format;
 use crate::storage::held::{Held, HeldFile};
-use crate::storage::restore::{beside, copy_file};
+use crate::storage::new_directory::{IMPORTING, NewDirectory, check_free};
+use crate::storage::restore::copy_file;
 use crate::storage::segments;
 use crate::storage::verify;
 
@@ -39,7 +40,7 @@ pub fn import(
     random: &Random,
     on_progress: OnProgress<'_>,
 ) -> Result<Imported, StoreError> {
-    check_empty(directory)?;
+    check_free(directory)?;
     let summary = verify::export(export, None, on_progress)?.summary;
     if summary.header.from != summary.until {
         return Err(StoreError::Invalid(format!(
@@ -50,12 +51,9 @@ pub fn import(
             summary.until
         )));
     }
-    let beside = beside(directory, ".importing");
-    check_empty(&beside)?;
-    create_private_directory(&beside).map_err(|error| failed(&beside, &error))?;
-    let audit = fill(&beside, export, &summary, now, random)?;
-    let named = std::fs::rename(&beside, directory).and_then(|()| sync_parent_of(directory));
-    named.map_err(|error| failed(directory, &error))?;
+    let new = NewDirectory::begin(directory, IMPORTING)?;
+    let audit = fill(new.place(), export, &summary, now, random)?;
+    new.finish()?;
     Ok(Imported { summary, audit })
 }
 

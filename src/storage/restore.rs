@@ -1,21 +1,20 @@
-//! Makes a data directory from a backup, up to a point of its journal. The directory is made beside its place and renamed
-//! when it is complete, and it is *held*: see `held`. The index is rebuilt when it is opened.
+//! Makes a data directory from a backup, up to a point of its journal; see `new_directory`. It is *held*: see `held`. The
+//! index is rebuilt when it is opened.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::domain::audit::{AuditHead, ChainProblem};
 use crate::domain::time::Timestamp;
 use crate::storage::StoreError;
 use crate::storage::backup::{
-    Manifest, OnProgress, SegmentCopy, Until, VerifiedBackup, base_of, check_empty, create, failed, finish, segment_of,
-    verify,
+    Manifest, OnProgress, SegmentCopy, Until, VerifiedBackup, base_of, create, failed, finish, segment_of, verify,
 };
 use crate::storage::base;
-use crate::storage::files::{DiskFiles, create_private_directory, sync_parent_of};
+use crate::storage::files::DiskFiles;
 use crate::storage::held::{Held, HeldFile};
+use crate::storage::new_directory::{NewDirectory, RESTORING, check_free};
 use crate::storage::segment_reader::SegmentReader;
 use crate::storage::walk::Walk;
 
@@ -44,7 +43,7 @@ pub fn restore(
     now: Timestamp,
     on_progress: OnProgress<'_>,
 ) -> Result<Restored, StoreError> {
-    check_empty(directory)?;
+    check_free(directory)?;
     let VerifiedBackup { manifest, audit } = verify(backup, None, on_progress)?;
     if let Some(Until::Sequence(sequence)) = until
         && !(manifest.first_sequence..=manifest.last_sequence).contains(&sequence)
@@ -52,9 +51,8 @@ pub fn restore(
         return Err(out_of_range(&manifest));
     }
     let until = until.unwrap_or(Until::Sequence(manifest.last_sequence));
-    let beside = beside(directory, ".restoring");
-    check_empty(&beside)?;
-    create_private_directory(&beside).map_err(|error| failed(&beside, &error))?;
+    let new = NewDirectory::begin(directory, RESTORING)?;
+    let place = new.place();
     let source = DiskFiles::read_only(backup);
     let mut walk = Walk::new(manifest.made_at);
     let mut is_over = false;
@@ -63,21 +61,20 @@ pub fn restore(
             Some(_) if is_over => {}
             Some(first) => {
                 let mut reader = SegmentReader::open(&source, first)?;
-                let mut copy = SegmentCopy::new(&beside, &reader);
+                let mut copy = SegmentCopy::new(place, &reader);
                 let end = walk.segment(&mut reader, until, &mut |found, _| copy.add(found.stored))?;
                 is_over = end < reader.length();
                 copy.finish()?;
             }
-            None => copy_file(&backup.join(&file.path), &beside.join(&file.path))?,
+            None => copy_file(&backup.join(&file.path), &place.join(&file.path))?,
         }
     }
     let until_sequence = walk.end.last_sequence;
     if until_sequence < manifest.first_sequence || until_sequence == 0 {
-        std::fs::remove_dir_all(&beside).map_err(|error| failed(&beside, &error))?;
         return Err(out_of_range(&manifest));
     }
     if let Some(from) = manifest.files.iter().find_map(|file| base_of(&file.path)) {
-        let files = DiskFiles::new(&beside);
+        let files = DiskFiles::new(place);
         let found = base::verify(&files, from)?;
         base::note(&files, &found)?;
     }
@@ -88,17 +85,9 @@ pub fn restore(
         made_at: now,
         confirmed: std::collections::BTreeMap::new(),
     };
-    HeldFile::of(&beside).write(&held)?;
-    let named = std::fs::rename(&beside, directory).and_then(|()| sync_parent_of(directory));
-    named.map_err(|error| failed(directory, &error))?;
+    HeldFile::of(place).write(&held)?;
+    new.finish()?;
     Ok(Restored { manifest, until_sequence, until_time: walk.time, audit })
-}
-
-/// Where a directory is made before it gets its name.
-pub(super) fn beside(directory: &Path, ending: &str) -> PathBuf {
-    let mut name = directory.file_name().map_or_else(|| OsString::from("data"), OsString::from);
-    name.push(ending);
-    directory.with_file_name(name)
 }
 
 /// Copies a file, durably.

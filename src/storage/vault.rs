@@ -190,6 +190,11 @@ impl Sealing {
 pub struct RetiredKeys(Arc<Ring>);
 
 impl RetiredKeys {
+    /// The key that sealed.
+    pub fn current(&self) -> MasterKeyId {
+        self.0.current.id
+    }
+
     /// Whether what was sealed with them may still be on its way to the store.
     pub fn are_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1

@@ -14,6 +14,7 @@ use crate::storage::export::{ExportReader, ExportSummary};
 use crate::storage::files::{DiskFiles, Files};
 use crate::storage::format;
 use crate::storage::held::{HELD, Held, HeldFile};
+use crate::storage::new_directory::check_whole;
 use crate::storage::reached::{self, REACHED};
 use crate::storage::replay::{self, ReplayRange};
 use crate::storage::segment_reader::damaged;
@@ -57,6 +58,7 @@ pub fn directory(
     on_progress: OnProgress<'_>,
 ) -> Result<VerifiedDirectory, StoreError> {
     let _lock = take_lock_if_there(directory)?;
+    check_whole(directory)?;
     let held = HeldFile::of(directory).read()?;
     let found = files(&DiskFiles::read_only(directory), anchor, on_progress)?;
     Ok(VerifiedDirectory { held, ..found })

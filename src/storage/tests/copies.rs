@@ -256,7 +256,7 @@ fn nothing_that_is_there_is_touched() {
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("x"), b"x").unwrap();
     assert!(message(restore_to(&backup, &data, None)).contains("not empty"));
-    std::fs::remove_file(data.join("x")).unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
     let beside = directory.path().join("data.restoring");
     std::fs::create_dir(&beside).unwrap();
     std::fs::write(beside.join("x"), b"x").unwrap();

@@ -258,3 +258,84 @@ async fn a_store_without_rows_can_be_moved_too() {
     assert_eq!(engine.scan(&Scan { limit: 1, ..everything() }).unwrap(), []);
     engine.close().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_goes_nowhere_near_the_store() {
+    let house = tempfile::tempdir().unwrap();
+    let (data, _) = store(&house).await;
+    let engine = open(&data);
+    for inside in ["HELD", "x.tgx", "journal/x.tgx", "new/../x.tgx"] {
+        let said = message(export_running(&engine, &data, &data.join(inside), START, &mut || true));
+        assert!(said.contains("in the data directory"), "{said}");
+    }
+    engine.close().unwrap();
+    let said = message(export_offline(&data, &data.join("HELD")));
+    assert!(said.contains("in the data directory"), "{said}");
+    assert!(!data.join("HELD").exists());
+    // A typo: what is there is no store, and gets nothing that one has.
+    let empty = house.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let said = message(export_offline(&empty, &house.path().join("x.tgx")));
+    assert!(said.contains("no data directory"), "{said}");
+    assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_does_not_fill_the_disk_of_its_store() {
+    let house = tempfile::tempdir().unwrap();
+    let (data, _) = store(&house).await;
+    let mut options = options();
+    options.growth.low_space_bytes = u64::MAX;
+    let files: Arc<dyn Files> = Arc::new(DiskFiles::new(&data));
+    let home = SledHome::new(data.join(INDEX), 1 << 20);
+    let engine = Engine::open(files, &home, &options, Random::seeded(1)).unwrap();
+    let target = house.path().join("x.tgx");
+    let refused = export_running(&engine, &data, &target, START, &mut || true);
+    assert!(matches!(refused, Err(StoreError::Overloaded(why)) if why.contains("another disk")), "{refused:?}");
+    assert_eq!(std::fs::read_dir(house.path()).unwrap().count(), 1, "nothing is left of it");
+    engine.close().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_made_where_a_disk_is_mounted_or_a_link_leads() {
+    let house = tempfile::tempdir().unwrap();
+    let (data, rows) = store(&house).await;
+    let (export, backup) = (house.path().join("x.tgx"), house.path().join("backup"));
+    export_offline(&data, &export).unwrap();
+    backup::write(&DiskFiles::new(&data), &backup, SourceState::default(), START, &mut |_| {}).unwrap();
+    for by_import in [true, false] {
+        let (mounted, link) = (house.path().join(format!("mounted-{by_import}")), house.path().join("link"));
+        std::fs::create_dir(&mounted).unwrap();
+        std::os::unix::fs::symlink(&mounted, &link).unwrap();
+        if by_import {
+            import_to(&export, &link).unwrap();
+        } else {
+            restore(&backup, &link, None, START, &mut |_| {}).unwrap();
+        }
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(HeldFile::of(&mounted).read().unwrap().is_some());
+        let engine = open(&link);
+        assert!(rows_of(&engine) == rows);
+        engine.close().unwrap();
+        std::fs::remove_file(&link).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_was_not_made_to_the_end_is_not_opened() {
+    let mut storage = crate::config::Config::embedded().unwrap().storage;
+    for name in [".restoring", ".importing"] {
+        let house = tempfile::tempdir().unwrap();
+        (storage.dir, storage.segment_bytes, storage.ballast_bytes) = (house.path().to_owned(), 1 << 20, 0);
+        std::fs::create_dir(house.path().join("journal")).unwrap();
+        std::fs::create_dir(house.path().join(name)).unwrap();
+        let refusals = [
+            message(Engine::open_dir(&storage).map(|_| ())),
+            message(export_offline(house.path(), Path::new("x.tgx"))),
+            message(verify::directory(house.path(), None, &mut |_| {})),
+            message(restore(house.path(), house.path(), None, START, &mut |_| {})),
+        ];
+        assert!(refusals.iter().all(|said| said.contains("not made to the end")), "{refusals:?}");
+        assert_eq!(std::fs::read_dir(house.path()).unwrap().count(), 2, "nothing was made in it");
+    }
+}
