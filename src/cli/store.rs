@@ -151,6 +151,11 @@ fn warn_of_audit(audit: &Result<AuditHead, ChainProblem>) {
     }
 }
 
+/// Such as `1 row` or `2 rows`.
+fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 fn described(manifest: &Manifest) -> String {
     format!(
         "sequences {} to {}, the last of {}",

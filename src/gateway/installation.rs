@@ -81,6 +81,11 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
+    /// Whether the store holds one.
+    pub(crate) fn is_there(store: &dyn Store) -> Result<bool, StoreError> {
+        Ok(store.get(&keys::installation(KEY))?.is_some())
+    }
+
     /// Refuses a store that belongs to the other mode, before anything else is made for this one.
     pub(crate) fn check_mode(store: &dyn Store, mode: Mode) -> Result<(), InstallationError> {
         let Some(stored) = store.get(&keys::installation(KEY))? else { return Ok(()) };

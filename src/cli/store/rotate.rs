@@ -3,12 +3,13 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{LOOK_WAIT, storage_there};
+use super::{LOOK_WAIT, counted, failure, storage_there};
 use crate::cli::admin::{Admin, AdminArguments};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::domain::audit::Operator;
+use crate::gateway::OpenError;
 use crate::gateway::rotation::rotate_offline;
 
 pub(super) async fn run(admin: &AdminArguments, offline: bool, context: &Context) -> Result<(), Failure> {
@@ -26,7 +27,7 @@ async fn rotated(admin: &AdminArguments, context: &Context) -> Result<Value, Fai
         view = gateway.call(Method::GET, &path, None).await?;
         let resealed = view["resealed"].as_u64().unwrap_or(0);
         if resealed > shown {
-            output::note(&format!("{resealed} secrets sealed again"));
+            output::note(&format!("{} sealed again", counted(resealed, "secret")));
             shown = resealed;
         }
     }
@@ -37,7 +38,10 @@ async fn rotated_offline(admin: &AdminArguments, context: &Context) -> Result<Va
     storage_there(admin, context)?;
     let by = Operator::process("rotation");
     let view = rotate_offline(admin.config(context)?, context.clock.clone(), context.random.clone(), &by).await;
-    let view = view.map_err(|error| Failure::Failed(error.to_string()))?;
+    let view = view.map_err(|error| match error {
+        OpenError::Store(error) => failure(error),
+        other => Failure::Failed(other.to_string()),
+    })?;
     serde_json::to_value(view).map_err(|error| Failure::Failed(error.to_string()))
 }
 
@@ -50,9 +54,12 @@ fn say_rotated(admin: &AdminArguments, view: &Value) -> Result<(), Failure> {
         return output::json(view);
     }
     let text = |name: &str| view[name].as_str().unwrap_or("-").to_owned();
-    output::line(&format!("{} secrets sealed again under the new master key {}", view["resealed"], text("key_id")))?;
-    if view["unreadable"].as_u64().unwrap_or(0) > 0 {
-        output::line(&format!("{} records could not be read and were left; the log names them", view["unreadable"]))?;
+    let number = |name: &str| view[name].as_u64().unwrap_or(0);
+    let resealed = counted(number("resealed"), "secret");
+    output::line(&format!("{resealed} sealed again under the new master key {}", text("key_id")))?;
+    if number("unreadable") > 0 {
+        let left = counted(number("unreadable"), "record");
+        output::line(&format!("{left} could not be read and stayed as they were; the log names them"))?;
     }
     for place in view["kept_in"].as_array().into_iter().flatten() {
         let place = place.as_str().unwrap_or("-");

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::backup::say_what_is_next;
-use super::{LOOK_WAIT, failure, shown, storage_there, warn_of_audit};
+use super::{LOOK_WAIT, counted, failure, shown, storage_there, warn_of_audit};
 use crate::cli::admin::{Admin, AdminArguments};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -44,7 +44,8 @@ pub(super) async fn export_online(admin: &AdminArguments, file: &Path, context: 
 }
 
 fn say_exported(file: &Path, rows: u64, sequence: u64) -> Result<(), Failure> {
-    output::line(&format!("exported {rows} rows into {}, everything up to sequence {sequence}", file.display()))?;
+    let rows = counted(rows, "row");
+    output::line(&format!("exported {rows} into {}, everything up to sequence {sequence}", file.display()))?;
     output::line("The master key is not in it. Keep master.key somewhere else: without it the secrets can't be read.")
 }
 
@@ -54,8 +55,8 @@ pub(super) fn import_into(admin: &AdminArguments, file: &Path, context: &Context
         .map_err(failure)?;
     let Imported { summary, audit } = imported;
     output::line(&format!(
-        "imported {} rows into {}, everything up to sequence {} (exported {})",
-        summary.rows,
+        "imported {} into {}, everything up to sequence {} (exported {})",
+        counted(summary.rows, "row"),
         directory.display(),
         summary.until,
         summary.header.made_at.rfc3339()

@@ -37,6 +37,7 @@ use crate::gateway::outside::{DiskWork, MasterKey};
 use crate::gateway::{OpenError, key_file_of, open_store};
 use crate::random::Random;
 use crate::storage::key_file::{KeyFile, KeyRing, MasterKeyBytes};
+use crate::storage::places::{check_is_store, no_store};
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::vault::{RetiredKeys, Vault, VaultError};
 use crate::storage::{Batch, Store, StoreError};
@@ -45,6 +46,10 @@ use crate::storage::{Batch, Store, StoreError};
 const SEALINGS_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Wait between two looks at that.
 const SEALINGS_WAIT: Duration = Duration::from_millis(20);
+/// The view's state while a rotation goes on.
+const RUNNING: &str = "running";
+/// The view's state when one did not come to its end.
+const FAILED: &str = "failed";
 /// Looks at all secrets until one finds none under an old key. Two are enough unless records change all the time.
 const PASSES_MAX: usize = 16;
 
@@ -113,7 +118,23 @@ struct Shared {
     endpoints_changed: EndpointsChanged,
     resealed: AtomicU64,
     unreadable: UnreadableRows,
+    /// What sealed before a rotation changed the keys, also one that did not come to its end, as long as it is in use.
+    retired: Mutex<Vec<RetiredKeys>>,
     view: Mutex<KeyRotationView>,
+}
+
+/// A rotation that goes on. One that ends in the middle, by a panic too, must not be taken for one that still goes on.
+struct Going<'a>(&'a Mutex<KeyRotationView>);
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        let mut view = self.0.lock();
+        if view.state == RUNNING {
+            view.state = FAILED.to_owned();
+            view.problem = Some("it ended in the middle; ask for the rotation again, and it goes on".to_owned());
+            tracing::error!("the rotation of the master key ended in the middle");
+        }
+    }
 }
 
 impl KeyRotation {
@@ -131,6 +152,7 @@ impl KeyRotation {
             endpoints_changed,
             resealed: AtomicU64::new(0),
             unreadable: UnreadableRows::default(),
+            retired: Mutex::default(),
             view: Mutex::new(view),
         }))
     }
@@ -188,15 +210,16 @@ impl KeyRotation {
     /// Makes this caller the only one who rotates.
     fn claim(&self) -> Result<(), GatewayError> {
         let mut view = self.0.view.lock();
-        if view.state == "running" {
+        if view.state == RUNNING {
             return Err(GatewayError::InvalidState { status: view.state.clone() });
         }
-        *view = KeyRotationView { state: "running".to_owned(), ..KeyRotationView::default() };
+        *view = KeyRotationView { state: RUNNING.to_owned(), ..KeyRotationView::default() };
         self.0.resealed.store(0, Ordering::Relaxed);
         Ok(())
     }
 
     async fn run(&self, by: &Operator) {
+        let _going = Going(&self.0.view);
         let result = self.rotate(by).await;
         let vault = &self.0.core.vault;
         let mut view = self.0.view.lock();
@@ -210,7 +233,7 @@ impl KeyRotation {
                 );
             }
             Err(error) => {
-                view.state = "failed".to_owned();
+                view.state = FAILED.to_owned();
                 view.problem = Some(error.to_string());
                 tracing::error!(%error, key_id = %vault.current(), older_keys = ?vault.older(), "the master key was not rotated to the end");
             }
@@ -220,8 +243,8 @@ impl KeyRotation {
     async fn rotate(&self, by: &Operator) -> Result<(), RotationError> {
         let Some(file) = &self.0.file else { return Ok(()) };
         let ring = self.write_new_key(file).await?;
-        let retired = self.use_keys(&ring, by).await?;
-        wait_for(&retired).await?;
+        self.use_keys(&ring, by).await?;
+        self.wait_for_older().await?;
         self.reseal_all().await?;
         self.forget_older(&ring, by).await?;
         self.set_older_aside(file, &ring).await
@@ -248,10 +271,33 @@ impl KeyRotation {
     }
 
     /// Seals with the first of these keys from now on.
-    async fn use_keys(&self, ring: &KeyRing, by: &Operator) -> Result<RetiredKeys, RotationError> {
+    async fn use_keys(&self, ring: &KeyRing, by: &Operator) -> Result<(), RotationError> {
         let core = &self.0.core;
         self.list_key(&Vault::with_ring(ring, core.random.clone()), by).await?;
-        Ok(core.vault.replace(ring))
+        self.replace(ring);
+        Ok(())
+    }
+
+    fn replace(&self, ring: &KeyRing) {
+        // Under the lock, so that whoever looks finds what was replaced.
+        let mut retired = self.0.retired.lock();
+        retired.push(self.0.core.vault.replace(ring));
+    }
+
+    /// Waits until everything is stored that was sealed with older keys, whichever rotation replaced them.
+    async fn wait_for_older(&self) -> Result<(), RotationError> {
+        let current = self.0.core.vault.current();
+        let are_older_in_use = || {
+            let mut retired = self.0.retired.lock();
+            retired.retain(RetiredKeys::are_in_use);
+            retired.iter().any(|keys| keys.current() != current)
+        };
+        let waiting = async {
+            while are_older_in_use() {
+                tokio::time::sleep(SEALINGS_WAIT).await;
+            }
+        };
+        tokio::time::timeout(SEALINGS_WAIT_MAX, waiting).await.map_err(|_elapsed| RotationError::StillInUse)
     }
 
     async fn list_key(&self, vault: &Vault, by: &Operator) -> Result<(), InstallationError> {
@@ -305,7 +351,8 @@ impl KeyRotation {
                 Ok(kept_in)
             })
             .await?;
-        let _nothing_is_sealed_with_them = self.0.core.vault.replace(&last);
+        // The same key seals as before; the next rotation waits for what it is sealing.
+        self.replace(&last);
         self.0.view.lock().kept_in = kept_in;
         Ok(())
     }
@@ -318,26 +365,18 @@ impl KeyRotation {
     }
 }
 
-/// Waits until everything is stored that was sealed with keys that were replaced.
-async fn wait_for(retired: &RetiredKeys) -> Result<(), RotationError> {
-    let waiting = async {
-        while retired.are_in_use() {
-            tokio::time::sleep(SEALINGS_WAIT).await;
-        }
-    };
-    tokio::time::timeout(SEALINGS_WAIT_MAX, waiting).await.map_err(|_elapsed| RotationError::StillInUse)
-}
-
 /// Rotates the master key of a data directory that nobody has open, in the same steps.
 ///
 /// # Errors
-/// [`OpenError`] when the directory can't be opened. That the rotation failed is said in the view.
+/// [`OpenError`] when the directory can't be opened, or holds no installation: none is made. That the rotation failed is
+/// said in the view.
 pub async fn rotate_offline(
     config: Config,
     clock: Clock,
     random: Random,
     by: &Operator,
 ) -> Result<KeyRotationView, OpenError> {
+    check_is_store(&config.storage.dir)?;
     // Not with a clock that is behind either: what it writes would hide that from the next start.
     let (engine, _) = open_store(&config, clock.clone()).await?;
     let store: Arc<dyn Store> = engine;
@@ -355,6 +394,9 @@ async fn rotate_store(
     random: Random,
     by: &Operator,
 ) -> Result<KeyRotationView, OpenError> {
+    if !Installation::is_there(store.as_ref())? {
+        return Err(no_store(&config.storage.dir).into());
+    }
     Installation::check_mode(store.as_ref(), config.mode)?;
     let file = key_file_of(&config);
     let master_key = MasterKey::File(file.clone());

@@ -46,6 +46,8 @@ struct CutStore {
     gate: AtomicBool,
     at_gate: Notify,
     go: Arc<Notify>,
+    /// Whether the next commit panics.
+    panics: AtomicBool,
 }
 
 impl CutStore {
@@ -58,12 +60,14 @@ impl CutStore {
             gate: AtomicBool::new(false),
             at_gate: Notify::new(),
             go: Arc::default(),
+            panics: AtomicBool::new(false),
         })
     }
 }
 
 impl Store for CutStore {
     fn commit(&self, batch: Batch) -> CommitFuture {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "as a fault in a program would");
         let before = self.commits.fetch_add(1, Ordering::SeqCst);
         if let Some(cut) = self.cut.filter(|cut| before >= cut.commits) {
             if cut.stores_the_last && before == cut.commits {
@@ -439,6 +443,75 @@ async fn what_is_being_sealed_with_the_old_key_is_waited_for() {
     house.rotation.begin(&by()).unwrap();
     assert_eq!(house.rotated().await.state, "done");
     world.check_rotated(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_try_waited_for_in_vain_is_waited_for_again() {
+    let world = World::new().await;
+    let house = world.house().await;
+    let late = house.core.vault.sealing();
+    for _try in 0..2 {
+        house.rotation.begin(&by()).unwrap();
+        let view = house.rotated().await;
+        assert_eq!(view.state, "failed", "{view:?}");
+        assert_eq!(view.older_key_ids, [world.old.id().to_string()]);
+    }
+    // What is sealed with the new key, however long that takes, is in nobody's way.
+    let of_now = house.core.vault.sealing();
+    house.rotation.begin(&by()).unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let mut endpoint = house.endpoint(&world.secrets);
+    let identity = secret_identity(&world.secrets.endpoint_id);
+    endpoint.secrets.current = late.seal(&identity, world.secrets.webhook_secret.as_bytes()).unwrap();
+    let mut batch = Batch::new();
+    batch.put(keys::endpoint(&world.secrets.merchant_id, &world.secrets.endpoint_id), encode(&endpoint).unwrap());
+    house.core.store.commit(batch).await.unwrap();
+    drop(late);
+    assert_eq!(house.rotated().await.state, "done");
+    house.check(&world.secrets).await;
+    world.check_rotated(1).await;
+
+    // The next rotation makes that key an old one, and waits for what it is still sealing.
+    house.rotation.begin(&by()).unwrap();
+    let view = house.rotated().await;
+    assert_eq!((view.state.as_str(), view.older_key_ids.len()), ("failed", 1), "{view:?}");
+    drop(of_now);
+    house.rotation.begin(&by()).unwrap();
+    assert_eq!(house.rotated().await.state, "done");
+    world.check_rotated(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_by_a_panic_can_be_asked_for_again() {
+    let world = World::new().await;
+    let store = CutStore::new(&world.store, None);
+    let house = House::open(Arc::clone(&store) as _, &world.file).await.unwrap();
+    store.panics.store(true, Ordering::SeqCst);
+    house.rotation.begin(&by()).unwrap();
+    let view = house.rotated().await;
+    assert_eq!(view.state, "failed");
+    assert!(view.problem.unwrap().contains("ask for the rotation again"));
+    house.rotation.begin(&by()).unwrap();
+    assert_eq!(house.rotated().await.state, "done");
+    world.check_rotated(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_rotated_where_no_gateway_has_ever_been() {
+    let house = tempfile::tempdir().unwrap();
+    let mut config = Config::embedded().unwrap();
+    let storage = &mut config.storage;
+    (storage.dir, storage.segment_bytes, storage.ballast_bytes) = (house.path().to_owned(), 1 << 20, 0);
+    let by = by();
+    let rotate = || rotate_offline(config.clone(), Clock::system(), Random::from_os(), &by);
+    let refused = rotate().await.unwrap_err();
+    assert!(matches!(refused, OpenError::Store(StoreError::Invalid(_))), "{refused}");
+    assert_eq!(std::fs::read_dir(house.path()).unwrap().count(), 0, "nothing was made");
+    // A store, but nobody's.
+    crate::storage::engine::Engine::open_dir(&config.storage).unwrap().close().unwrap();
+    let refused = rotate().await.unwrap_err();
+    assert!(matches!(refused, OpenError::Store(StoreError::Invalid(_))), "{refused}");
+    assert!(!key_file_of(&config).path().exists(), "no key was made");
 }
 
 #[tokio::test(start_paused = true)]
