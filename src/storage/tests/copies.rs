@@ -152,6 +152,21 @@ fn a_store_is_restored_to_any_of_its_commits_and_to_no_other() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_for_a_while_hides_nothing_that_came_after() {
+    let (_directory, backup, data) = place();
+    let machine = Machine::new();
+    for (minute, ahead) in [(1, 0), (2, 600), (3, 600), (4, 0), (5, 0), (6, 0)] {
+        let clock = Clock::manual(START.plus((minute + ahead) * MINUTE));
+        let mut parts = machine.open_with(u64::from(minute), &options(), &clock).unwrap();
+        step(&mut parts.committer, vec![put(&format!("key/{minute}"), b"")]).remove(0).unwrap();
+    }
+    back_up(&machine, &backup).unwrap();
+    let restored = restore_to(&backup, &data, Some(Until::Time(START.plus(5 * MINUTE)))).unwrap();
+    assert_eq!((restored.until_sequence, restored.until_time), (5, START.plus(5 * MINUTE)));
+    assert_eq!(opened(&data).len(), 5);
+}
+
+#[test]
 fn with_a_base_nothing_before_it_is_exact() {
     let (directory, backup, data) = place();
     let (machine, _) = with_base();
