@@ -93,6 +93,7 @@ fn open(dir: &Path) -> Engine {
         base_bytes: 1 << 40,
         journal_keep_hours: 0,
         journal_keep_bytes: 1 << 40,
+        clock_back_max_s: 300,
         archive_dir: None,
     };
     Engine::open_dir(&config).expect("a store")

@@ -34,6 +34,10 @@ pub use crate::domain::outcome::{
     RefundState,
 };
 
+/// How far the clock may be behind the time when something was sent, as a time server corrects it, without putting its
+/// age in doubt. Adapters leave more room than that before a provider's memory ends.
+const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(300);
+
 /// What a provider can do. The default is nothing, so that a new adapter has to say what it supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
@@ -103,6 +107,8 @@ pub struct ResolveRequest {
     pub settling: Duration,
     /// The time now.
     pub now: Timestamp,
+    /// By how much the clock may have been set back since `first_sent_at`: so much more than it seems may have gone by.
+    pub set_back: Duration,
     /// Names learned so far.
     pub refs: ProviderRefs,
     /// When the payer last got something to act on; `None` when nobody ever did.
@@ -116,6 +122,16 @@ impl ResolveRequest {
     pub fn is_settled(&self) -> bool {
         self.now >= self.sent_by.plus(self.settling)
     }
+
+    /// How long ago the provider may have seen the key first, at most; `None` when the clocks of then and now contradict
+    /// each other, so that nobody can say. Then the request must not be repeated.
+    pub fn key_age(&self) -> Option<Duration> {
+        key_age(self.first_sent_at, self.now, self.set_back)
+    }
+}
+
+fn key_age(first_sent_at: Timestamp, now: Timestamp, set_back: Duration) -> Option<Duration> {
+    (first_sent_at.since(now) <= CLOCK_BEHIND_MAX).then(|| now.since(first_sent_at) + set_back)
 }
 
 /// Money to give back.
@@ -143,11 +159,20 @@ pub struct RefundRequest {
     pub sent_by: Timestamp,
     /// As for a charge.
     pub settling: Duration,
+    /// Whether nothing was sent for this refund before.
+    pub is_first: bool,
+    /// As for a charge.
+    pub set_back: Duration,
     /// The time now.
     pub now: Timestamp,
 }
 
 impl RefundRequest {
+    /// As for a charge.
+    pub fn key_age(&self) -> Option<Duration> {
+        key_age(self.first_sent_at, self.now, self.set_back)
+    }
+
     /// Whether the first try has arrived by now or never will.
     pub fn is_settled(&self) -> bool {
         self.now >= self.sent_by.plus(self.settling)

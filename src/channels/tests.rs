@@ -101,7 +101,14 @@ impl Bench {
         self.channel.find_charge(&self.question(charge, &ProviderRefs::default(), age_s, false)).await
     }
 
-    fn question(&self, charge: &ChargeRequest, refs: &ProviderRefs, age_s: i64, close: bool) -> ResolveRequest {
+    /// A question about a charge that was sent so many seconds ago.
+    pub(crate) fn question(
+        &self,
+        charge: &ChargeRequest,
+        refs: &ProviderRefs,
+        age_s: i64,
+        close: bool,
+    ) -> ResolveRequest {
         let now = self.clock.now();
         let first_sent_at = Timestamp::from_unix_s(now.unix_s() - age_s);
         ResolveRequest {
@@ -109,6 +116,7 @@ impl Bench {
             first_sent_at,
             sent_by: first_sent_at,
             settling: self.settling,
+            set_back: Duration::ZERO,
             now,
             refs: refs.clone(),
             offered_at: None,
@@ -169,6 +177,8 @@ pub(crate) fn refund_of(charge: &ChargeRequest, refs: &ProviderRefs, amount_mino
         first_sent_at: START,
         sent_by: START,
         settling: Duration::from_secs(60),
+        is_first: true,
+        set_back: Duration::ZERO,
         now: START,
     }
 }

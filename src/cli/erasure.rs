@@ -104,6 +104,7 @@ fn erasures_table(value: &Value) -> String {
         Column::Right("still open"),
         Column::Right("answers"),
         Column::Right("notifications"),
+        Column::Right("unreadable"),
         Column::Left("requested by"),
         Column::Left("at"),
     ];
@@ -127,6 +128,7 @@ fn cells(row: &Value) -> Vec<String> {
         count("open_payments"),
         count("answers"),
         count("notifications"),
+        count("unreadable"),
         text("requested_by"),
         text("requested_at"),
     ]
@@ -145,9 +147,10 @@ mod tests {
     #[test]
     fn an_erasure_is_one_row() {
         let erasure = json!({ "erasure_id": "er_1", "merchant_id": "m_1", "subject": "payment", "payment_no": "PY1",
-            "status": "done", "erased": { "payments": 1, "open_payments": 0, "answers": 2, "notifications": 3 },
+            "status": "done", "erased": { "payments": 1, "open_payments": 0, "answers": 2, "notifications": 3,
+            "unreadable": 0 },
             "requested_by": "admin", "requested_at": "2025-01-24T10:40:00Z" });
-        assert_eq!(cells(&erasure)[2..8], ["PY1", "done", "1", "0", "2", "3"]);
+        assert_eq!(cells(&erasure)[2..9], ["PY1", "done", "1", "0", "2", "3", "0"]);
         assert_eq!(erasures_table(&erasure), erasures_table(&json!([erasure])));
     }
 }

@@ -17,6 +17,8 @@ use crate::telemetry::{self, LogControl};
 
 /// The key of what is logged.
 const LOG_KEY: &str = "telemetry.log";
+/// How far behind the clock may be when the operator says that it is right: as far as the configuration can say.
+const CLOCK_BACK_ANY_S: u64 = 100 * 366 * 86_400;
 
 /// Flags of `serve`.
 #[derive(Debug, Default, Args)]
@@ -29,6 +31,9 @@ pub(super) struct Arguments {
     /// Address of the operator's listener, in place of [server] admin_listen
     #[arg(long, value_name = "ADDR", value_parser = listen_address)]
     admin_listen: Option<SocketAddr>,
+    /// Start although the clock is behind the last change in the store: that one was written with a wrong clock
+    #[arg(long)]
+    accept_clock: bool,
 }
 
 impl Arguments {
@@ -36,7 +41,9 @@ impl Arguments {
         let flags =
             [("--listen", "server.listen", self.listen), ("--admin-listen", "server.admin_listen", self.admin_listen)];
         let given = flags.into_iter().filter_map(|(flag, path, address)| Some((flag, path, address?)));
-        let overrides = given.map(|(flag, path, address)| override_of(flag, path, address.to_string())).collect();
+        let given = given.map(|(flag, path, address)| override_of(flag, path, address.to_string()));
+        let any_clock = || override_of("--accept-clock", "storage.clock_back_max_s", CLOCK_BACK_ANY_S.to_string());
+        let overrides = given.chain(self.accept_clock.then(any_clock)).collect();
         self.config.load(context, overrides)
     }
 }

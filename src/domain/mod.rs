@@ -2,6 +2,7 @@
 //! number or touches a file; `now` and random draws are arguments, effects are returned as data.
 
 pub mod audit;
+pub mod clock_watch;
 pub mod country;
 pub mod event;
 pub mod fees;

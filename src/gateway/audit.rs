@@ -48,12 +48,13 @@ pub(crate) async fn commit(core: &Core, batch: Batch, by: &Operator, change: &Ch
     Err(StoreError::Overloaded("too many administrative changes at once"))
 }
 
-/// Writes an entry about something that changes no row of the store itself.
+/// Writes an entry about something that changes no row of the store itself. Also when the disk has little room left: what
+/// the operator does then is what has to be possible.
 ///
 /// # Errors
 /// As for [`commit`].
 pub(crate) async fn record(core: &Core, by: &Operator, change: &Change) -> Result<(), StoreError> {
-    commit(core, Batch::new(), by, change).await.map(|_| ())
+    commit(core, Batch::finishing(), by, change).await.map(|_| ())
 }
 
 /// The end of the chain and the revision of its row.

@@ -84,32 +84,58 @@ impl Backups {
         self.0.view.lock().clone()
     }
 
-    /// Begins a backup into a directory of this machine that is empty or not there. Look with [`Backups::view`] when it is
-    /// done.
+    /// Takes the turn for a backup into a directory of this machine that is empty or not there. Look with [`Backups::view`]
+    /// when it is done.
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] for a path that is not absolute, [`GatewayError::InvalidState`] while another one
     /// runs.
-    pub fn begin(&self, destination: &str) -> Result<BackupView, GatewayError> {
+    pub(crate) fn reserve(&self, destination: &str) -> Result<ReservedBackup, GatewayError> {
         if !Path::new(destination).is_absolute() {
             return Err(GatewayError::field("destination", "must be an absolute path on the gateway's machine"));
         }
-        let view = {
-            let mut view = self.0.view.lock();
-            if view.state == "running" {
-                return Err(GatewayError::InvalidState { status: view.state.clone() });
-            }
-            *view = BackupView {
-                state: "running".to_owned(),
-                destination: Some(destination.to_owned()),
-                ..BackupView::default()
-            };
-            view.clone()
+        let mut view = self.0.view.lock();
+        if view.state == "running" {
+            return Err(GatewayError::InvalidState { status: view.state.clone() });
+        }
+        let running = BackupView {
+            state: "running".to_owned(),
+            destination: Some(destination.to_owned()),
+            ..BackupView::default()
         };
-        let shared = Arc::clone(&self.0);
-        let destination = PathBuf::from(destination);
+        let before = std::mem::replace(&mut *view, running);
+        Ok(ReservedBackup {
+            shared: Arc::clone(&self.0),
+            destination: PathBuf::from(destination),
+            before: Some(before),
+        })
+    }
+}
+
+/// The turn for a backup that has not begun. Dropped, it is as if it had never been asked for.
+pub(crate) struct ReservedBackup {
+    shared: Arc<Shared>,
+    destination: PathBuf,
+    /// What is shown if it does not begin.
+    before: Option<BackupView>,
+}
+
+impl ReservedBackup {
+    /// Begins it, in the background.
+    pub(crate) fn begin(mut self) -> BackupView {
+        self.before = None;
+        let (shared, destination) = (Arc::clone(&self.shared), self.destination.clone());
+        let view = shared.view.lock().clone();
         tokio::task::spawn_blocking(move || shared.run(&destination));
-        Ok(view)
+        view
+    }
+}
+
+impl Drop for ReservedBackup {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
+            *self.shared.view.lock() = before;
+        }
     }
 }
 
@@ -144,5 +170,29 @@ impl Shared {
             let mut view = self.view.lock();
             (view.bytes, view.bytes_total) = (bytes, bytes_total);
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_turn_that_is_not_used_is_given_back_and_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut storage = Config::embedded().unwrap().storage;
+        (storage.dir, storage.segment_bytes, storage.ballast_bytes) = (directory.path().join("data"), 1 << 20, 0);
+        let engine = Arc::new(Engine::open_dir(&storage).unwrap());
+        let backups = Backups::new(Arc::clone(&engine), &storage.dir, Clock::system());
+        let destination = directory.path().join("backup");
+        let name = destination.to_str().unwrap();
+        assert!(matches!(backups.reserve("backup"), Err(GatewayError::InvalidRequest(_))));
+        let reserved = backups.reserve(name).unwrap();
+        assert!(matches!(backups.reserve(name), Err(GatewayError::InvalidState { .. })), "one at a time");
+        drop(reserved);
+        assert_eq!((backups.view().state.as_str(), destination.exists()), ("none", false));
+        assert_eq!(backups.reserve(name).unwrap().begin().state, "running");
+        engine.close().unwrap();
     }
 }

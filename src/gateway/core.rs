@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
+use crate::gateway::clock_check::ClockGuard;
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::Figures;
 use crate::gateway::told::ToldAnswers;
@@ -21,6 +22,8 @@ pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     /// The only clock.
     pub(crate) clock: Clock,
+    /// Says when the clock is not to be believed.
+    pub(crate) clock_guard: ClockGuard,
     /// The only source of random numbers.
     pub(crate) random: Random,
     /// The configuration that the gateway was opened with.

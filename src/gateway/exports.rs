@@ -89,31 +89,54 @@ impl Exports {
         self.0.view.lock().clone()
     }
 
-    /// Begins an export into a file of this machine that is not there yet. Look with [`Exports::view`] when it is done.
+    /// Takes the turn for an export into a file of this machine that is not there yet. Look with [`Exports::view`] when it is
+    /// done.
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] for a path that is not absolute, [`GatewayError::InvalidState`] while another one
     /// runs.
-    pub fn begin(&self, destination: &str) -> Result<ExportView, GatewayError> {
+    pub(crate) fn reserve(&self, destination: &str) -> Result<ReservedExport, GatewayError> {
         if !Path::new(destination).is_absolute() {
             return Err(GatewayError::field("destination", "must be an absolute path on the gateway's machine"));
         }
-        let view = {
-            let mut view = self.0.view.lock();
-            if view.state == "running" {
-                return Err(GatewayError::InvalidState { status: view.state.clone() });
-            }
-            *view = ExportView {
-                state: "running".to_owned(),
-                destination: Some(destination.to_owned()),
-                ..ExportView::default()
-            };
-            view.clone()
+        let mut view = self.0.view.lock();
+        if view.state == "running" {
+            return Err(GatewayError::InvalidState { status: view.state.clone() });
+        }
+        let running = ExportView {
+            state: "running".to_owned(),
+            destination: Some(destination.to_owned()),
+            ..ExportView::default()
         };
-        let shared = Arc::clone(&self.0);
-        let destination = PathBuf::from(destination);
+        let before = Some(std::mem::replace(&mut *view, running));
+        Ok(ReservedExport { shared: Arc::clone(&self.0), destination: PathBuf::from(destination), before })
+    }
+}
+
+/// The turn for an export that has not begun. Dropped, it is as if it had never been asked for.
+pub(crate) struct ReservedExport {
+    shared: Arc<Shared>,
+    destination: PathBuf,
+    /// What is shown if it does not begin.
+    before: Option<ExportView>,
+}
+
+impl ReservedExport {
+    /// Begins it, in the background.
+    pub(crate) fn begin(mut self) -> ExportView {
+        self.before = None;
+        let (shared, destination) = (Arc::clone(&self.shared), self.destination.clone());
+        let view = shared.view.lock().clone();
         tokio::task::spawn_blocking(move || shared.run(&destination));
-        Ok(view)
+        view
+    }
+}
+
+impl Drop for ReservedExport {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
+            *self.shared.view.lock() = before;
+        }
     }
 }
 

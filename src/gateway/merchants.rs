@@ -272,7 +272,8 @@ impl Inner {
 
     async fn delete(&self, merchant_id: &MerchantId, by: &Operator) -> Result<(), GatewayError> {
         let (merchant, stored) = self.read(merchant_id)?;
-        let mut batch = Batch::new();
+        // As for every change of a merchant that there is.
+        let mut batch = Batch::finishing();
         batch.expect(keys::merchant(merchant_id), stored.revision);
         batch.delete(keys::merchant(merchant_id));
         for key_id in &merchant.keys {
@@ -368,7 +369,8 @@ impl Inner {
     ) -> Result<(Merchant, u64), GatewayError> {
         for _ in 0..CONFLICTS_MAX {
             let (mut merchant, stored) = self.read(merchant_id)?;
-            let mut batch = Batch::new();
+            // Suspending a merchant and changing a key that was stolen must not wait until the disk has room again.
+            let mut batch = Batch::finishing();
             let before = audited(&merchant)?;
             apply(&mut merchant, &mut batch)?;
             let change = change.clone().difference(&before, &audited(&merchant)?);

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod auth;
 pub mod backups;
 pub mod channels;
+pub mod clock_check;
 pub mod command;
 pub(crate) mod core;
 pub mod erasures;
@@ -49,6 +50,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
+use crate::domain::time::Timestamp;
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::admission::{Admission, Refusal};
 use crate::gateway::answer::{Answered, StoredAnswer};
@@ -56,6 +58,7 @@ use crate::gateway::audit::Audit;
 use crate::gateway::auth::{Authentication, Caller, Credentials};
 use crate::gateway::backups::{BackupView, Backups};
 use crate::gateway::channels::{ChannelSet, ChannelsError};
+use crate::gateway::clock_check::{BEHIND_UNNOTED, ClockGuard, ClockIsBehind, check_at_opening};
 use crate::gateway::core::Core;
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
@@ -106,6 +109,9 @@ pub enum OpenError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The clock is behind the store.
+    #[error(transparent)]
+    Clock(#[from] ClockIsBehind),
     /// The data directory belongs to another installation.
     #[error(transparent)]
     Installation(#[from] InstallationError),
@@ -152,6 +158,8 @@ struct Own {
     sandbox: Option<SandboxControl>,
     store: Option<OwnStore>,
     held: Option<HeldFile>,
+    /// When the last change in the store was made.
+    last_written_at: Option<Timestamp>,
 }
 
 struct Inner {
@@ -187,7 +195,8 @@ impl Gateway {
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
-        let engine = open_store(&config, clock.clone()).await?;
+        let (engine, behind) = open_store(&config, clock.clone()).await?;
+        let last_written_at = engine.last_written_at();
         let own_store = OwnStore::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
         let held = HeldFile::of(&config.storage.dir);
         let store: Arc<dyn Store> = engine;
@@ -206,8 +215,12 @@ impl Gateway {
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own = Own { sandbox, store: Some(own_store), held: Some(held) };
-        Self::put_together(config, clock, random, outside, own).await
+        let own = Own { sandbox, store: Some(own_store), held: Some(held), last_written_at };
+        let gateway = Self::put_together(config, clock, random, outside, own).await?;
+        if behind > BEHIND_UNNOTED {
+            gateway.note_accepted_clock(last_written_at, behind).await;
+        }
+        Ok(gateway)
     }
 
     /// Puts a gateway together from what the caller has made, and takes over what an earlier process left behind. Must
@@ -227,12 +240,13 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, store: own_store, held } = own;
+        let Own { sandbox, store: own_store, held, last_written_at } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
         let core = Core {
             store,
+            clock_guard: ClockGuard::begin(&clock, last_written_at),
             clock: clock.clone(),
             random: random.clone(),
             config: Arc::new(config),
@@ -303,6 +317,21 @@ impl Gateway {
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
         Ok(gateway)
+    }
+
+    /// Writes down that it was opened with a clock that is behind. From then on the store's last change is of this clock,
+    /// so that the next start does not ask again.
+    async fn note_accepted_clock(&self, last_written_at: Option<Timestamp>, behind: Duration) {
+        let last = last_written_at.map_or_else(String::new, Timestamp::rfc3339);
+        tracing::warn!(
+            last_change = last,
+            behind_s = behind.as_secs(),
+            "opened with a clock that is behind the last change"
+        );
+        let change = Change::new("clock.accept", &last);
+        if let Err(error) = audit::record(&self.0.core, &Operator::process("start"), &change).await {
+            tracing::warn!(%error, "that this clock was accepted could not be written down");
+        }
     }
 
     /// The configuration that it was opened with.
@@ -462,10 +491,14 @@ impl Gateway {
     /// [`GatewayError::NotFound`] when the store has no directory, [`GatewayError::InvalidState`] while another one is made,
     /// [`GatewayError::InvalidRequest`] for a destination that can't be used.
     pub async fn begin_backup(&self, by: &Operator, destination: &str) -> Result<BackupView, GatewayError> {
-        let backups = self.backups().ok_or(GatewayError::NotFound("directory to back up"))?;
-        let view = backups.begin(destination)?;
-        audit::record(&self.0.core, by, &Change::new("store.backup", destination)).await?;
-        Ok(view)
+        let reserved = self.backups().ok_or(GatewayError::NotFound("directory to back up"))?.reserve(destination)?;
+        let (core, by, change) = (self.0.core.clone(), by.clone(), Change::new("store.backup", destination));
+        let work = async move {
+            // Before it begins: no backup without its entry.
+            audit::record(&core, &by, &change).await?;
+            Ok(reserved.begin())
+        };
+        self.0.core.carry(work).await
     }
 
     /// Begins an export of the running store into a file of this machine.
@@ -474,9 +507,13 @@ impl Gateway {
     /// As for [`Gateway::begin_backup`].
     pub async fn begin_export(&self, by: &Operator, destination: &str) -> Result<ExportView, GatewayError> {
         let own_store = self.own_store().ok_or(GatewayError::NotFound("directory to export"))?;
-        let view = own_store.exports().begin(destination)?;
-        audit::record(&self.0.core, by, &Change::new("store.export", destination)).await?;
-        Ok(view)
+        let reserved = own_store.exports().reserve(destination)?;
+        let (core, by, change) = (self.0.core.clone(), by.clone(), Change::new("store.export", destination));
+        let work = async move {
+            audit::record(&core, &by, &change).await?;
+            Ok(reserved.begin())
+        };
+        self.0.core.carry(work).await
     }
 
     /// How the store and its directory stand.
@@ -559,11 +596,18 @@ fn key_file_of(config: &Config) -> KeyFile {
     KeyFile::new(file.unwrap_or_else(|| config.storage.dir.join("master.key")))
 }
 
-async fn open_store(config: &Config, clock: Clock) -> Result<Arc<Engine>, OpenError> {
+/// Opens the store, and says how far the clock is behind it.
+async fn open_store(config: &Config, clock: Clock) -> Result<(Arc<Engine>, Duration), OpenError> {
     let storage = config.storage.clone();
-    let opened = tokio::task::spawn_blocking(move || Engine::open_dir_by(&storage, clock)).await;
-    let engine = opened.map_err(|error| StoreError::Corrupt(format!("opening the store: {error}")))??;
-    Ok(Arc::new(engine))
+    let open = move || {
+        let engine = Engine::open_dir_by(&storage, clock.clone())?;
+        let back_max = Duration::from_secs(storage.clock_back_max_s);
+        // Refused, it is dropped, not closed: the mark of a clean stop would have the wrong time.
+        let behind = check_at_opening(engine.last_written_at(), clock.now(), back_max)?;
+        Ok::<_, OpenError>((Arc::new(engine), behind))
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.map_err(|error| StoreError::Corrupt(format!("opening the store: {error}")))?
 }
 
 fn directory_settings(config: &Config) -> DirectorySettings {

@@ -44,7 +44,7 @@ impl Gateway {
     /// Puts in force what of a valid configuration can change while the gateway runs: tiers (but none is taken away),
     /// routing, rules, rates of exchange, and of the channels that there are whether they are enabled, their fees,
     /// countries, currencies, methods, weights and calls at once. The level of logs is the embedder's to change. What
-    /// changes is written into the audit before it is in force.
+    /// changes is written into the audit before it is in force; if it could not be put in force after all, so is that.
     ///
     /// It goes on when this future is dropped: a part of a configuration is none.
     ///
@@ -67,8 +67,16 @@ impl Inner {
         next.validate()?;
         let mut setup = setup_from_config(&next, &self.channels.abilities())?;
         self.channels.narrow(&mut setup);
+        // What the router would refuse is no change, and gets no entry.
+        setup.check().map_err(RouterError::from)?;
         audit::record(&self.core, by, &change_of(&reloaded.applied, &in_force, &next)).await?;
-        self.router.configure(setup).await?;
+        if let Err(error) = self.router.configure(setup).await {
+            // The entry before this one says what was meant to be.
+            let failed = Change::new("config.reload_failed", "configuration");
+            let failed = failed.field("reason", None, Some(serde_json::json!(error.to_string())));
+            audit::record(&self.core, by, &failed).await?;
+            return Err(error.into());
+        }
         self.merchants.change_tiers(&next.tiers);
         *in_force = next;
         Ok(reloaded)
@@ -144,6 +152,34 @@ fn compare(path: &str, left: Option<&Value>, right: Option<&Value>, paths: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::gateway::Environment;
+    use crate::gateway::audit::AuditFilter;
+    use crate::gateway::page::PageRequest;
+    use crate::random::Random;
+
+    #[tokio::test]
+    async fn a_change_that_did_not_happen_after_all_is_said_to_have_failed() {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = config(|config| {
+            config.storage.dir = directory.path().join("data");
+            (config.storage.segment_bytes, config.storage.group_bytes_max) = (1 << 20, 1 << 18);
+            config.storage.ballast_bytes = 0;
+        });
+        let variable = Box::new(|_: &str| None);
+        let environment = Environment { clock: Clock::system(), random: Random::seeded(1), variable };
+        let gateway = Gateway::open(opened.clone(), environment).await.unwrap();
+        // No router, nobody who could put a configuration in force.
+        gateway.0.supervisor.stop(std::time::Duration::from_secs(5)).await;
+        let mut wanted = opened;
+        wanted.channels.get_mut("stripe").unwrap().weight += 1;
+        let failed = gateway.reload(&wanted, &Operator::process("signal")).await;
+        assert!(matches!(failed, Err(ReloadError::Router(_))), "{failed:?}");
+        let entries = gateway.audit().list(&AuditFilter::default(), &PageRequest::default()).unwrap().items;
+        let actions: Vec<&str> = entries.iter().map(|entry| entry.action.as_str()).collect();
+        assert_eq!(actions, ["config.reload_failed", "config.reload"]);
+        gateway.stop().await.unwrap();
+    }
 
     fn config(change: impl FnOnce(&mut Config)) -> Config {
         let mut config = Config::embedded().unwrap();

@@ -103,6 +103,11 @@ impl Keeper {
         let mut removed = 0;
         let mut old = Vec::new();
         loop {
+            // Looked at for each page: a pass may take hours.
+            if !self.core.clock_guard.is_believed(&self.core.clock) {
+                tracing::debug!(?kind, "nothing is taken away while the clock is not to be believed");
+                return Ok(removed);
+            }
             let began = self.core.clock.monotonic();
             let page = self.core.store.scan(&scan)?;
             let now = self.core.clock.now();
@@ -256,6 +261,7 @@ mod tests {
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
             figures: Default::default(),
             told: Default::default(),
+            clock_guard: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }
@@ -298,6 +304,58 @@ mod tests {
         core.stopping.cancel();
         core.tasks.close();
         core.tasks.wait().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_days_ahead_for_a_while_takes_nothing_away() {
+        let core = core();
+        start(&core);
+        for number in 0..10 {
+            answer(&core, number).await;
+        }
+        tokio::time::sleep(HOUR).await;
+        core.clock.set_forward(48 * HOUR);
+        // A repetition is one, however old its first sending seems to be.
+        assert!(matches!(look_up(&core, &merchant(1), Some(&key(1))), Ok(Known::Answered(_))));
+        tokio::time::sleep(HOUR).await;
+        assert_eq!(rows(&core), 10);
+        core.clock.set_back(48 * HOUR);
+        tokio::time::sleep(21 * HOUR).await;
+        assert_eq!(rows(&core), 10);
+        assert!(matches!(look_up(&core, &merchant(1), Some(&key(1))), Ok(Known::Answered(_))));
+        tokio::time::sleep(2 * HOUR).await;
+        assert_eq!(rows(&core), 0, "when their time is over they go");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_under_way_ends_when_the_clock_jumps() {
+        let core = core();
+        // More than a page, so that there is a rest in between.
+        for number in 0..PAGE_ROWS + 10 {
+            answer(&core, number).await;
+        }
+        assert!(core.clock_guard.is_believed(&core.clock));
+        let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default() };
+        let pass = tokio::spawn(async move { keeper.pass(Kind::Answers).await.unwrap() });
+        tokio::task::yield_now().await;
+        core.clock.set_forward(48 * HOUR);
+        assert_eq!(pass.await.unwrap(), 0);
+        assert_eq!(rows(&core), PAGE_ROWS + 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_long_time_off_what_is_old_goes_when_the_clock_has_been_steady() {
+        let core = core();
+        answer(&core, 1).await;
+        let last_written_at = core.clock.now();
+        tokio::time::sleep(48 * HOUR).await;
+        let guard = crate::gateway::clock_check::ClockGuard::begin(&core.clock, Some(last_written_at));
+        let core = Core { clock_guard: guard, ..core };
+        start(&core);
+        tokio::time::sleep(5 * HOUR).await;
+        assert_eq!(rows(&core), 1);
+        tokio::time::sleep(2 * HOUR).await;
+        assert_eq!(rows(&core), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,6 +49,7 @@ pub fn config(dir: &TempDir) -> StorageConfig {
         base_bytes: 1 << 40,
         journal_keep_hours: 0,
         journal_keep_bytes: 1 << 40,
+        clock_back_max_s: 300,
         archive_dir: None,
     }
 }

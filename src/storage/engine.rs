@@ -135,6 +135,8 @@ pub struct Parts {
     pub space: Arc<Space>,
     /// Makes bases and lets segments leave the journal.
     pub keeper: Keeper,
+    /// When the last frame was written that was found; `None` when there is none or it does not say.
+    pub last_written_at: Option<Timestamp>,
 }
 
 impl Parts {
@@ -160,7 +162,9 @@ impl Parts {
                 .map_err(|error| io_error("starting a thread", &error))?,
         };
         let status = Arc::new(Status::new(recovered.end.last_sequence));
-        let journal = Journal::new(supply, recovered.end, recovered.reached);
+        let last_written_at = recovered.end.at;
+        let journal =
+            Journal::new(supply, recovered.end, recovered.reached).with_segment_age_max(options.growth.keep.period());
         let view = recovered.view;
         let committer =
             Committer::new(journal, Arc::clone(&view), Arc::clone(&status), options.group_bytes_max, clock.clone());
@@ -173,7 +177,7 @@ impl Parts {
             recovered.base,
         );
         let applier = Applier::new(Arc::clone(&view), files, options.pace(), recovered.checkpointed);
-        Ok(Self { committer, applier, view, status, space, keeper })
+        Ok(Self { committer, applier, view, status, space, keeper, last_written_at })
     }
 }
 
@@ -186,6 +190,7 @@ pub struct Engine {
     signal: Arc<ApplierSignal>,
     holds: JournalHolds,
     batch_bytes_max: usize,
+    last_written_at: Option<Timestamp>,
     /// `None` once the engine is closed.
     running: Mutex<Option<Running>>,
 }
@@ -274,7 +279,7 @@ impl Engine {
         let Surroundings { random, clock, lock, archive, keeper_pace } = surroundings;
         let archive = archive.map(|files| Archive::new(files, random.clone()));
         let lock = lock.map(Arc::new);
-        let Parts { committer, applier, view, status, space, keeper } =
+        let Parts { committer, applier, view, status, space, keeper, last_written_at } =
             Parts::open(files, home, options, random, SegmentsBy::Thread, clock)?;
         let bounds =
             QueueBounds { batches_max: options.queue_batches_max, memory_bytes_max: options.overlay_bytes_max };
@@ -328,6 +333,7 @@ impl Engine {
             signal,
             holds,
             batch_bytes_max: frame_bytes_max(options.segment_bytes).min(overlay_share),
+            last_written_at,
             running: Mutex::new(Some(running)),
         })
     }
@@ -344,6 +350,12 @@ impl Engine {
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<(ExportSummary, W)>, StoreError> {
         dump(&self.view, made_at, sink, go_on)
+    }
+
+    /// When the last change was made that was found at opening, as the clock had it then; `None` when there is none, or a
+    /// program has written it that did not say.
+    pub fn last_written_at(&self) -> Option<Timestamp> {
+        self.last_written_at
     }
 
     /// Until the answer is dropped no segment leaves the journal and no base goes, such as while they are copied.

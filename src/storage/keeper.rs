@@ -8,11 +8,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Clock;
+use crate::domain::time::Timestamp;
 use crate::storage::archive::Archive;
 use crate::storage::base::{self, Base};
 use crate::storage::checkpoint::{self, Checkpoint};
 use crate::storage::files::Files;
-use crate::storage::retirement::{self, KeepRule, Leaving, journal_error};
+use crate::storage::retirement::{self, ClosedSegment, KeepRule, Leaving, journal_error};
 use crate::storage::segments;
 use crate::storage::space::Space;
 use crate::storage::status::Status;
@@ -35,7 +36,8 @@ const PAGES_PER_LOOK: u32 = 16;
 /// What bounds a store's growth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrowthOptions {
-    /// A new base is made when the journal has grown by this much since the last, or by as much as that one takes.
+    /// A new base is made when the journal has grown by this much since the last, or by as much as that one takes; or when
+    /// that one is as old as segments are kept.
     pub base_bytes: u64,
     /// What of the journal is kept beyond that.
     pub keep: KeepRule,
@@ -144,15 +146,31 @@ impl Keeper {
     }
 
     fn is_base_due(&self) -> Result<bool, StoreError> {
+        if self.space.is_full() {
+            return Ok(false);
+        }
         let (from, base_bytes) = self.base.map_or((0, 0), |base| (base.from, base.bytes));
         let all = segments::list(&*self.files).map_err(|error| journal_error(&error))?;
         // Without a base nothing but the index has what has left the journal.
         if self.base.is_none() && all.first().is_some_and(|first| *first > 1) {
-            return Ok(!self.space.is_full());
+            return Ok(true);
         }
         let closed = retirement::closed(&*self.files).map_err(|error| journal_error(&error))?;
         let new_bytes: u64 = closed.iter().filter(|segment| segment.last > from).map(|segment| segment.bytes).sum();
-        Ok(new_bytes >= self.options.base_bytes.max(base_bytes) && !self.space.is_full())
+        Ok(new_bytes >= self.options.base_bytes.max(base_bytes) || self.is_base_old(&closed)?)
+    }
+
+    /// Whether what was deleted or erased is in the last base, or in the journal before the first, for longer than segments
+    /// are kept.
+    fn is_base_old(&self, closed: &[ClosedSegment]) -> Result<bool, StoreError> {
+        let since = match (self.base, closed.first()) {
+            (Some(base), _) if self.status.committed() > base.until => base.made_at,
+            (None, Some(oldest)) => retirement::first_change_at(&*self.files, oldest)
+                .map_err(|error| journal_error(&error))?
+                .unwrap_or(Timestamp::from_unix_s(0)),
+            _ => return Ok(false),
+        };
+        Ok(self.clock.now().since(since) >= self.options.keep.period())
     }
 
     fn make_base(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {

@@ -213,6 +213,7 @@ fn end_of(frame: &Frame<'_>) -> JournalEnd {
         last_sequence: frame.first_sequence + u64::from(frame.count) - 1,
         last_checksum: frame.checksum,
         sealed: frame.kind == Kind::Seal,
+        at: frame.at,
     }
 }
 

@@ -14,6 +14,9 @@ use crate::storage::frame::{self, HEADER_BYTES};
 use crate::storage::holds::JournalHolds;
 use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
 
+/// The least of [`KeepRule::period`].
+const PERIOD_MIN: Duration = Duration::from_secs(3_600);
+
 /// How long segments that could go are kept all the same, so that the store can be restored to a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepRule {
@@ -21,6 +24,14 @@ pub struct KeepRule {
     pub age: Duration,
     /// But never more than this many bytes of the journal; what could not go yet counts, too.
     pub bytes_max: u64,
+}
+
+impl KeepRule {
+    /// How long a segment is written to at the most, and how old a base gets once something was committed behind it: what
+    /// was deleted or erased is gone from both after two of these. Not less than an hour, so that little is written.
+    pub fn period(&self) -> Duration {
+        self.age.max(PERIOD_MIN)
+    }
 }
 
 /// A closed segment.
@@ -116,6 +127,14 @@ fn may_go(files: &dyn Files, leaving: &Leaving<'_>, segment: &ClosedSegment, byt
     has_frame(files, segment.last + 1)
 }
 
+/// When the first change of a segment was made, if it says so.
+///
+/// # Errors
+/// When it can't be read.
+pub fn first_change_at(files: &dyn Files, segment: &ClosedSegment) -> io::Result<Option<Timestamp>> {
+    first_frame_at(files, segment.first)
+}
+
 /// Whether a frame has been begun in a segment.
 fn has_frame(files: &dyn Files, first: u64) -> io::Result<bool> {
     let mut header = [0; HEADER_BYTES];
@@ -125,10 +144,15 @@ fn has_frame(files: &dyn Files, first: u64) -> io::Result<bool> {
 
 /// When the last change of a segment was made at the latest: the frame behind it says, or else the base was made later.
 fn last_change_at(files: &dyn Files, segment: &ClosedSegment, base: &Base) -> io::Result<Timestamp> {
-    let handle = files.open(&segments::path_of(segment.last + 1))?;
+    Ok(first_frame_at(files, segment.last + 1)?.unwrap_or(base.made_at))
+}
+
+/// When the first frame of the segment that begins with this sequence was written.
+fn first_frame_at(files: &dyn Files, first_sequence: u64) -> io::Result<Option<Timestamp>> {
+    let handle = files.open(&segments::path_of(first_sequence))?;
     let mut header = [0; HEADER_BYTES];
     let count = handle.read_at(SEGMENT_HEADER_BYTES as u64, &mut header)?;
-    Ok(frame::written_at(&header[..count]).unwrap_or(base.made_at))
+    Ok(frame::written_at(&header[..count]))
 }
 
 /// Says that the journal could not be shortened, and why.

@@ -56,7 +56,8 @@ impl Walk {
                 }
             };
             let sealed = frame.kind == Kind::Seal;
-            self.end = JournalEnd { last_sequence: found.last_sequence(), last_checksum: frame.checksum, sealed };
+            let last_sequence = found.last_sequence();
+            self.end = JournalEnd { last_sequence, last_checksum: frame.checksum, sealed, at: frame.at };
             self.time = frame.at.unwrap_or(self.time);
             self.has_begun = true;
             on_frame(&found, changes)?;

@@ -5,7 +5,11 @@ use tollgate::config::Config;
 use tollgate::domain::audit::Operator;
 use tollgate::storage::{Batch, Store, keys};
 
-use crate::support::{House, open_store};
+use crate::support::{Answer, House, eventually, open_store};
+
+fn actions(audit: &Answer) -> Vec<String> {
+    audit.items().iter().map(|item| item["action"].as_str().unwrap().to_owned()).collect()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_change_of_the_operator_is_written_down() {
@@ -88,4 +92,66 @@ async fn who_touches_the_store_is_found_out() {
     assert_eq!(chain["intact"], false);
     assert!(chain["problem"].as_str().unwrap().contains("entry 2"), "{chain}");
     house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_protects_is_possible_while_the_disk_has_little_room() {
+    let house = House::start().await;
+    let shop = house.merchant("starter").await;
+    let customer = json!({ "customer_email": "ann@example.com", "description": "for Ann" });
+    let paid = shop.pay("O-1", 500, customer).await.expect(201, "SUCCESS");
+    let directory = house.stop().await;
+
+    let house = House::start_in(directory, |config| config.storage.low_space_bytes = 1 << 60).await;
+    let new = json!({ "name": "a shop", "tier": "starter" });
+    house.admin("POST", "/admin/v1/merchants", Some(new)).await.expect(503, "STORAGE_LOW");
+    let one = format!("/admin/v1/merchants/{}", shop.merchant_id);
+    house.admin("POST", &format!("{one}/keys"), None).await.expect(201, "SUCCESS");
+    house.admin("DELETE", &format!("{one}/keys/{}", shop.key.id), None).await.expect(200, "SUCCESS");
+    house.admin("PATCH", &one, Some(json!({ "status": "suspended" }))).await.expect(200, "SUCCESS");
+    let path = format!("{one}/payments/{}/erase", paid.data("payment_no"));
+    house.admin("POST", &path, None).await.expect(202, "SUCCESS");
+    let customer = json!({ "customer_email": "ann@example.com" });
+    let begun = house.admin("POST", &format!("{one}/erasures"), Some(customer)).await.expect(202, "SUCCESS");
+    let erasure = format!("/admin/v1/erasures/{}", begun.data("erasure_id"));
+    eventually("the erasure", || async {
+        (house.admin("GET", &erasure, None).await.data("status") == "done").then_some(())
+    })
+    .await;
+    let destination = json!({ "destination": house.directory.path().join("backup") });
+    house.admin("POST", "/admin/v1/store/backup", Some(destination)).await.expect(200, "SUCCESS");
+    eventually("the backup", || async {
+        (house.admin("GET", "/admin/v1/store/backup", None).await.data("state") == "done").then_some(())
+    })
+    .await;
+    house.admin("DELETE", &one, None).await.expect(200, "SUCCESS");
+    let audit = house.admin("GET", "/admin/v1/audit?verify=true", None).await.expect(200, "SUCCESS");
+    let expected = [
+        "merchant.delete",
+        "store.backup",
+        "customer.erase",
+        "payment.erase",
+        "merchant.update",
+        "key.delete",
+        "key.create",
+        "merchant.create",
+    ];
+    assert_eq!(actions(&audit), expected);
+    assert_eq!(audit.body["data"]["chain"]["intact"], true);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_backup_and_no_export_begins_without_its_entry() {
+    let house = House::start().await;
+    let gateway = house.gateway.clone();
+    let directory = house.stop().await;
+    let destination = directory.path().join("backup");
+    let refused = gateway.begin_backup(&Operator::process("test"), destination.to_str().unwrap()).await;
+    assert!(refused.is_err(), "nothing can be written down any more: {refused:?}");
+    assert_eq!(gateway.backups().unwrap().view().state, "none");
+    let refused = gateway.begin_export(&Operator::process("test"), destination.to_str().unwrap()).await;
+    assert!(refused.is_err(), "nor here: {refused:?}");
+    assert_eq!(gateway.own_store().unwrap().exports().view().state, "none");
+    assert!(!destination.exists());
 }

@@ -1,16 +1,13 @@
 //! Who gets in: signatures, times, nonces, HTTP Basic, keys that come and go.
 
 use std::collections::HashMap;
-use std::io::Write;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use parking_lot::Mutex;
 use serde_json::json;
 use tollgate::domain::audit::Operator;
 
-use crate::support::{Answer, Client, House, Key, Receiver, eventually, nonce, unix_s};
+use crate::support::{Answer, Client, House, Key, LogBook, Receiver, eventually, nonce, unix_s};
 
 const PAYMENTS: &str = "/api/v1/payments";
 const QUOTE: &str = "/api/v1/routing/quote";
@@ -348,30 +345,9 @@ async fn a_deleted_key_stays_deleted_under_traffic() {
     house.stop().await;
 }
 
-/// Everything that the tests of this binary log.
-#[derive(Clone, Default)]
-struct LogBook(Arc<Mutex<Vec<u8>>>);
-
-impl Write for LogBook {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_are_in_no_log_no_debug_output_and_no_file() {
-    let log = LogBook::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_env_filter("tollgate=trace")
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .init();
+    let log = LogBook::open();
     let house = House::start().await;
     let command = serde_json::from_value(json!({ "name": "a shop", "tier": "premium" })).unwrap();
     let made = house.gateway.merchants().create(command, &Operator::process("test")).await.unwrap();
@@ -398,7 +374,7 @@ async fn secrets_are_in_no_log_no_debug_output_and_no_file() {
     let admin_token = house.admin_token.clone();
     let directory = house.stop().await;
 
-    let logged = String::from_utf8_lossy(&log.0.lock()).into_owned();
+    let logged = log.text();
     assert!(logged.contains(&shop.merchant_id), "requests are logged");
     let secret = endpoint.data("secret");
     let password = STANDARD.encode(format!("{}:{}", shop.key.id, shop.key.secret));

@@ -1,7 +1,8 @@
 //! Stores that earlier programs have written, kept as they were: every one of them must open, from its index and without it.
 //!
 //! When the store's format goes up, make the next fixture and keep the others as long as their format is read:
-//! `TOLLGATE_MAKE_FIXTURE=1 cargo test --test it fixture::`. That writes tests/fixtures/store-v<format>/.
+//! `TOLLGATE_MAKE_FIXTURE=store-v<format> cargo test --test it fixture::`. That writes a directory of this name in
+//! tests/fixtures. Nothing here depends on the day: what opens a fixture believes that it is when the fixture was made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +10,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tollgate::clock::Clock;
 use tollgate::config::Config;
+use tollgate::domain::time::Timestamp;
 use tollgate::storage::engine::Engine;
 use tollgate::storage::export::ExportReader;
-use tollgate::storage::format::FORMAT;
 use tollgate::storage::{Scan, Store};
 
-use crate::support::{Client, House, Key, Receiver, eventually, quick_config};
+use crate::support::{Client, House, Key, Receiver, eventually, make_base, quick_config};
 
 const PAYMENTS: &str = "/api/v1/payments";
 const NOTIFICATIONS: &str = "/api/v1/webhooks/notifications";
@@ -47,6 +48,11 @@ fn small(config: &mut Config) {
     config.storage.group_bytes_max = 256 * 1024;
 }
 
+/// A payment whose customer is erased.
+fn to_erase() -> Value {
+    json!({ "order_no": "O-4", "amount": 400, "currency": "USD", "customer_email": "bob@example.com", "description": "for Bob" })
+}
+
 /// Makes a store with a record of each kind that is in a state that no start changes, and answers how it is read.
 async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     let house = House::start_in(directory, small).await;
@@ -64,6 +70,8 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     shop.post_with_key(&refunds, json!({ "amount": 300 }), "k-2").await.expect(201, "SUCCESS");
     let taken = format!("{NOTIFICATIONS}?status=success");
     eventually("the webhooks", || async { (shop.get(&taken).await.items().len() == 3).then_some(()) }).await;
+    let erased = shop.post_with_key(PAYMENTS, to_erase(), "k-3").await.expect(201, "SUCCESS");
+    eventually("its webhook", || async { (shop.get(&taken).await.items().len() == 4).then_some(()) }).await;
     receiver.answer(400);
     let refused = shop.pay("O-3", 500, json!({})).await.expect(201, "SUCCESS");
     let given_up = format!("{NOTIFICATIONS}?status=failed");
@@ -71,13 +79,38 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     let all = NOTIFICATIONS.to_owned();
     let is_over = |item: &Value| item["status"] == "success" || item["status"] == "failed";
     eventually("their ends", || async { shop.get(&all).await.items().iter().all(is_over).then_some(()) }).await;
+    // Behind a base, and with what an operator does.
+    let directory = house.stop().await;
+    let house = House::start_in(directory, small).await;
+    let one = format!("/admin/v1/merchants/{}", shop.merchant_id);
+    let key = house.admin("POST", &format!("{one}/keys"), None).await.expect(201, "SUCCESS");
+    house.admin("DELETE", &format!("{one}/keys/{}", key.data("id")), None).await.expect(200, "SUCCESS");
+    let directory = house.stop().await;
+    make_base(&directory.path().join("data"), Clock::system());
+    let house = House::start_in(directory, small).await;
+    let shop = shop.at(&house.url);
+    let erase = format!("{one}/payments/{}/erase", erased.data("payment_no"));
+    let erasure = house.admin("POST", &erase, None).await.expect(202, "SUCCESS");
+    let erasure = format!("/admin/v1/erasures/{}", erasure.data("erasure_id"));
+    eventually("the erasure", || async {
+        (house.admin("GET", &erasure, None).await.data("status") == "done").then_some(())
+    })
+    .await;
+    let mut administration = Vec::new();
+    for path in [&one, &erasure, "/admin/v1/audit"] {
+        let answer = house.admin("GET", path, None).await.expect(200, "SUCCESS");
+        administration.push(json!({ "path": path, "data": answer.body["data"] }));
+    }
+
     let mut paths = vec![
         PAYMENTS.to_owned(),
         "/api/v1/events".to_owned(),
         NOTIFICATIONS.to_owned(),
         format!("/api/v1/webhooks/endpoints/{}", endpoint.data("id")),
     ];
-    for number in [paid.data("payment_no"), declined.data("payment_no"), refused.data("payment_no")] {
+    for number in
+        [paid.data("payment_no"), declined.data("payment_no"), refused.data("payment_no"), erased.data("payment_no")]
+    {
         paths.extend(["", "/routing", "/refunds"].map(|path| format!("{PAYMENTS}/{number}{path}")));
     }
     let mut answers = Vec::new();
@@ -85,9 +118,11 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
         answers.push(json!({ "path": path, "data": shop.get(&path).await.expect(200, "SUCCESS").body["data"] }));
     }
     let story = json!({
+        "made_at": house.gateway.clock().now().rfc3339(),
         "merchant_id": shop.merchant_id,
         "key": { "id": shop.key.id, "secret": shop.key.secret },
         "answers": answers,
+        "administration": administration,
         "repeated": { "body": body, "key": "k-1", "text": paid.text },
     });
     (house.stop().await, story)
@@ -106,15 +141,35 @@ fn says(found: &Value, expected: &Value) -> bool {
     }
 }
 
+/// A clock that stands where the story's ends, and runs.
+fn clock_of(story: &Value) -> Clock {
+    Clock::virtual_from(Timestamp::parse_rfc3339(story["made_at"].as_str().unwrap()).unwrap())
+}
+
 async fn check(directory: tempfile::TempDir, story: &Value) -> tempfile::TempDir {
-    let house = House::start_in(directory, small).await;
+    let clock = clock_of(story);
+    let house = House::start_at(directory, clock.clone(), small).await;
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let key = Key { id: text(&story["key"]["id"]), secret: text(&story["key"]["secret"]) };
-    let shop = Client::new(&house.url, key, story["merchant_id"].as_str().unwrap());
+    let shop = Client::with_clock(&house.url, key, story["merchant_id"].as_str().unwrap(), clock);
     for answer in story["answers"].as_array().unwrap() {
         let path = answer["path"].as_str().unwrap();
         let found = shop.get(path).await.expect(200, "SUCCESS");
         assert!(says(&found.body["data"], &answer["data"]), "{path}: {}\n{}", answer["data"], found.text);
+    }
+    // Fixtures made before there were these have none.
+    let administration = story["administration"].as_array().cloned().unwrap_or_default();
+    for answer in &administration {
+        let path = answer["path"].as_str().unwrap();
+        let found = house.admin("GET", path, None).await.expect(200, "SUCCESS");
+        assert!(says(&found.body["data"], &answer["data"]), "{path}: {}\n{}", answer["data"], found.text);
+    }
+    if let Some(chain) = administration.iter().map(|answer| &answer["data"]["chain"]).find(|chain| chain.is_object()) {
+        let verify = format!("/admin/v1/audit?verify=true&anchor={}:{}", chain["number"], text(&chain["hash"]));
+        let verified = house.admin("GET", &verify, None).await.expect(200, "SUCCESS");
+        assert_eq!(verified.body["data"]["chain"]["intact"], true, "{}", verified.text);
+        let erased = shop.post_with_key(PAYMENTS, to_erase(), "k-3").await.expect(201, "SUCCESS");
+        assert_eq!((erased.header("idempotent-replayed"), &erased.body["data"]["description"]), ("true", &Value::Null));
     }
     let repeated = &story["repeated"];
     let again = shop.post_with_key(PAYMENTS, repeated["body"].clone(), repeated["key"].as_str().unwrap()).await;
@@ -123,11 +178,11 @@ async fn check(directory: tempfile::TempDir, story: &Value) -> tempfile::TempDir
 }
 
 /// The rows of the store in a directory are those of its export.
-fn check_export(data: &Path, export: &Path) {
+fn check_export(data: &Path, export: &Path, clock: Clock) {
     let mut config = quick_config();
     small(&mut config);
     config.storage.dir = data.to_owned();
-    let engine = Engine::open_dir(&config.storage).unwrap();
+    let engine = Engine::open_dir_by(&config.storage, clock).unwrap();
     let mut reader = ExportReader::open(export).unwrap();
     let rows = engine.scan(&Scan { start: Vec::new(), end: None, limit: 10_000, reverse: false }).unwrap();
     for row in rows {
@@ -150,13 +205,13 @@ async fn the_next_fixture_can_be_made() {
     fs::write(&export, exported.unwrap().1).unwrap();
     engine.close().unwrap();
     drop(engine);
-    if std::env::var_os("TOLLGATE_MAKE_FIXTURE").is_some() {
-        let target = fixtures().join(format!("store-v{FORMAT}"));
+    if let Some(name) = std::env::var_os("TOLLGATE_MAKE_FIXTURE") {
+        let target = fixtures().join(name);
         copy(&data, &target.join("data"));
         fs::copy(&export, target.join("export.tgx")).unwrap();
         fs::write(target.join("story.json"), serde_json::to_vec_pretty(&story).unwrap()).unwrap();
     }
-    check_export(&data, &export);
+    check_export(&data, &export, clock_of(&story));
     check(directory, &story).await;
 }
 
@@ -165,7 +220,7 @@ async fn stores_of_earlier_programs_open() {
     let mut formats = 0;
     for entry in fs::read_dir(fixtures()).unwrap() {
         let fixture = entry.unwrap().path();
-        let story = serde_json::from_slice(&fs::read(fixture.join("story.json")).unwrap()).unwrap();
+        let story: Value = serde_json::from_slice(&fs::read(fixture.join("story.json")).unwrap()).unwrap();
         for has_index in [true, false] {
             let directory = tempfile::tempdir().unwrap();
             let data = directory.path().join("data");
@@ -173,7 +228,7 @@ async fn stores_of_earlier_programs_open() {
             if !has_index {
                 fs::remove_dir_all(data.join("index")).unwrap();
             }
-            check_export(&data, &fixture.join("export.tgx"));
+            check_export(&data, &fixture.join("export.tgx"), clock_of(&story));
             check(directory, &story).await;
         }
         formats += 1;

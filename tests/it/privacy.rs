@@ -1,9 +1,14 @@
 //! Customers' data is erased everywhere, and everything else stays as it was.
 
-use serde_json::{Value, json};
-use tollgate::storage::{Scan, Store, keys};
+use std::path::Path;
+use std::time::Duration;
 
-use crate::support::{Answer, Client, House, Receiver, eventually, open_store};
+use serde_json::{Value, json};
+use tollgate::clock::Clock;
+use tollgate::storage::export::ExportReader;
+use tollgate::storage::{Row, Scan, Store, keys};
+
+use crate::support::{Answer, Client, House, LogBook, Receiver, eventually, http_client, make_base, open_store};
 
 /// Every one of these is in what `customer` sends and must be nowhere afterwards.
 const WORDS: [&str; 6] = ["ann.smith@", "198.51.100.77", "honeymoon", "annsmith-17", "back.example", "was taken ill"];
@@ -25,6 +30,29 @@ fn order(order_no: &str, more: &Value) -> Value {
 
 fn words_in(text: &str) -> Vec<&'static str> {
     WORDS.into_iter().filter(|word| text.contains(word)).collect()
+}
+
+/// What the files of one of the store's directories hold, as text.
+fn files_in(directory: &Path) -> String {
+    let files = std::fs::read_dir(directory).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    files.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+}
+
+#[track_caller]
+fn assert_nothing_in(rows: &[Row]) {
+    assert!(rows.len() > 10);
+    for row in rows {
+        let bytes = [row.key.as_slice(), &row.versioned.value].concat();
+        let found = words_in(&String::from_utf8_lossy(&bytes)).len();
+        assert_eq!(found, 0, "{} in {}", String::from_utf8_lossy(&bytes), hex::encode(&row.key));
+    }
+}
+
+async fn rows_of(data_directory: &Path) -> Vec<Row> {
+    let store = open_store(data_directory);
+    let rows = store.scan(&Scan { start: vec![0], end: None, limit: 10_000, reverse: false }).unwrap();
+    tokio::task::spawn_blocking(move || store.close()).await.unwrap().unwrap();
+    rows
 }
 
 async fn done(house: &House, begun: &Answer) -> Value {
@@ -61,6 +89,8 @@ async fn a_payment_s_customer_is_in_no_row_afterwards() {
     .await;
     let events = shop.get("/api/v1/events").await.text;
     let before = shop.get(&format!("/api/v1/payments/{payment_no}")).await;
+    let journal = house.directory.path().join("data/journal");
+    assert_eq!(words_in(&files_in(&journal)), WORDS, "all of it was stored");
 
     let path = format!("/admin/v1/merchants/{}/payments/{payment_no}/erase", shop.merchant_id);
     let begun = house.admin("POST", &path, None).await.expect(202, "SUCCESS");
@@ -99,18 +129,93 @@ async fn a_payment_s_customer_is_in_no_row_afterwards() {
 
     let merchant_id = shop.merchant_id.clone();
     let directory = house.stop().await;
-    let store = open_store(&directory.path().join("data"));
-    let rows = store.scan(&Scan { start: vec![0], end: None, limit: 10_000, reverse: false }).unwrap();
-    assert!(rows.len() > 10);
-    for row in &rows {
-        let bytes = [row.key.as_slice(), &row.versioned.value].concat();
-        let found = words_in(&String::from_utf8_lossy(&bytes)).len();
-        assert_eq!(found, 0, "{} in {}", String::from_utf8_lossy(&bytes), hex::encode(&row.key));
-    }
+    let rows = rows_of(&directory.path().join("data")).await;
+    assert_nothing_in(&rows);
     assert!(rows.iter().any(|row| {
         row.key.starts_with(&keys::payments_of(&tollgate::domain::ids::MerchantId::new(merchant_id.as_str())))
     }));
-    tokio::task::spawn_blocking(move || store.close()).await.unwrap().unwrap();
+}
+
+/// Pays on all ways that there are: paid, declined, answered 202, waiting for the payer; answers the numbers.
+async fn pay_on_all_ways(house: &House, shop: &Client) -> Vec<(String, Value)> {
+    let mut made = Vec::new();
+    for channel in ["stripe", "alipay"] {
+        for (token, status) in [("tok_visa", 201), ("tok_declined", 201), ("tok_lost_response", 202), ("tok_3ds", 201)]
+        {
+            let order_no = format!("{channel}-{token}");
+            let mut body = order(&order_no, &customer());
+            (body["channel"], body["currency"], body["payment_token"]) = (json!(channel), json!("CNY"), json!(token));
+            let answer = shop.post_with_key("/api/v1/payments", body.clone(), &order_no).await;
+            assert_eq!(answer.status, status, "{}", answer.text);
+            let path = format!("/api/v1/payments/{}", answer.data("payment_no"));
+            if token == "tok_3ds" {
+                let page = answer.body["data"]["next_action"]["url"].as_str().unwrap();
+                assert!(http_client().post(format!("{page}/approve")).send().await.unwrap().status().is_success());
+            }
+            eventually("an end", || async {
+                let is_over = ["success", "failed"].contains(&shop.get(&path).await.data("status"));
+                is_over.then_some(())
+            })
+            .await;
+            made.push((answer.data("payment_no").to_owned(), body));
+        }
+    }
+    for (payment_no, _) in [&made[0], &made[4]] {
+        refund(shop, payment_no).await.expect(201, "SUCCESS");
+        assert_eq!(house.charges(payment_no).await, 1);
+    }
+    made
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_a_payment_went_its_customer_is_nowhere_afterwards() {
+    // Of all tests: none of them may log any of it.
+    let log = LogBook::open();
+    let house = House::start().await;
+    let shop = house.merchant("enterprise").await;
+    let made = pay_on_all_ways(&house, &shop).await;
+    let directory = house.stop().await;
+    // Only what lies behind another start can leave the journal.
+    let house = House::start_in(directory, |_| {}).await;
+    house.merchant("starter").await;
+    let directory = house.stop().await;
+    let data = directory.path().join("data");
+    let before = rows_of(&data).await.into_iter().map(|row| row.versioned.value.to_vec()).collect::<Vec<_>>().concat();
+    assert_eq!(words_in(&String::from_utf8_lossy(&before)), WORDS, "all of it is there to be erased");
+    assert_eq!(words_in(&files_in(&data.join("journal"))), WORDS);
+    make_base(&data, Clock::system());
+    assert_eq!(words_in(&files_in(&data.join("base"))), WORDS);
+
+    let house = House::start_in(directory, |_| {}).await;
+    let shop = shop.at(&house.url);
+    let erasures = format!("/admin/v1/merchants/{}/erasures", shop.merchant_id);
+    let begun = house.admin("POST", &erasures, Some(json!({ "customer_id": "annsmith-17" }))).await;
+    let erased = done(&house, &begun.expect(202, "SUCCESS")).await["erased"].clone();
+    let counts = [&erased["payments"], &erased["open_payments"], &erased["answers"], &erased["unreadable"]];
+    assert_eq!(counts, [&json!(made.len()), &json!(0), &json!(made.len() + 2), &json!(0)], "{erased}");
+    for (payment_no, body) in &made {
+        let key = body["order_no"].as_str().unwrap();
+        let again = shop.post_with_key("/api/v1/payments", body.clone(), key).await;
+        assert_eq!((again.header("idempotent-replayed"), again.data("payment_no")), ("true", payment_no.as_str()));
+        assert_eq!(words_in(&again.text), Vec::<&str>::new());
+        assert!(again.body["data"]["next_action"].is_null() && again.body["data"]["client_secret"].is_null());
+    }
+    let directory = house.stop().await;
+    assert_nothing_in(&rows_of(&directory.path().join("data")).await);
+
+    // A base that is made now, and what it leaves of the journal, have none of it either.
+    let data = directory.path().join("data");
+    let later = Clock::system().now().plus(Duration::from_secs(7_200));
+    make_base(&data, Clock::virtual_from(later));
+    assert_eq!(words_in(&(files_in(&data.join("base")) + &files_in(&data.join("journal")))), Vec::<&str>::new());
+    let base = std::fs::read_dir(data.join("base")).unwrap().next().unwrap().unwrap().path();
+    let mut reader = ExportReader::open(&base).unwrap();
+    let rows: Vec<Row> = std::iter::from_fn(|| reader.next_row().unwrap()).collect();
+    assert_nothing_in(&rows);
+
+    let logged = log.text();
+    assert!(logged.contains("customers' data was erased"), "the log is read");
+    assert_eq!(words_in(&logged), Vec::<&str>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,6 +254,8 @@ async fn a_customer_is_found_by_address_or_id_within_one_merchant() {
     assert_eq!(refused.body["status"], "requires_action");
     let path = format!("/admin/v1/merchants/{}/payments/{foreign}/erase", shop.merchant_id);
     house.admin("POST", &path, None).await.expect(404, "NOT_FOUND");
+    let nobody = json!({ "customer_id": "annsmith-17" });
+    house.admin("POST", "/admin/v1/merchants/m_0/erasures", Some(nobody)).await.expect(404, "NOT_FOUND");
     for wrong in [json!({}), json!({ "customer_email": " " }), json!({ "customer_email": "a", "customer_id": "b" })] {
         house.admin("POST", &erasures, Some(wrong)).await.expect(400, "INVALID_REQUEST");
     }

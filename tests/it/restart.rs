@@ -359,7 +359,7 @@ async fn what_a_crash_may_have_let_through_counts_as_used() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_torn_last_write_is_cut_off() {
+async fn a_torn_last_write_is_cut_off_unless_it_is_known_to_have_been_whole() {
     let mut crashed = Crashed::new().await;
     for torn_from in [60, 0, 20] {
         let (directory, segment) = crashed.image();
@@ -367,6 +367,11 @@ async fn a_torn_last_write_is_cut_off() {
         let last = *frames(&bytes).last().unwrap();
         bytes[last + torn_from..].fill(0);
         fs::write(&segment, bytes).unwrap();
+        let data = directory.path().join("data");
+        let why = refusal(&data, |_| {}).await;
+        assert!(why.contains("have been stored") || why.contains("shows that it was"), "{why}");
+        // As a power cut may leave it: it is not synced with each write.
+        fs::remove_file(data.join("REACHED")).unwrap();
         crashed.assert_recovered(directory, false).await;
     }
     crashed.house.stop().await;
@@ -505,4 +510,29 @@ async fn who_is_stopping_is_alive_but_not_ready() {
     let answer: Value = http.get(format!("{}/readyz", house.admin_url)).send().await.unwrap().json().await.unwrap();
     assert_eq!(answer["code"], "SHUTTING_DOWN");
     house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_clock_behind_the_store_nothing_begins_until_somebody_says_that_it_is_right() {
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let order = json!({ "order_no": "O-1", "amount": 900, "currency": "USD" });
+    shop.post(PAYMENTS, order).await.expect(201, "SUCCESS");
+    let directory = house.stop().await;
+    let data = directory.path().join("data");
+    let hours_ago =
+        |hours: u64| Clock::virtual_from(Clock::system().now().minus(std::time::Duration::from_secs(hours * 3_600)));
+    // More than once: a start that is refused leaves nothing behind by which the next one would be let in.
+    for _ in 0..2 {
+        let Err(error) = House::open_by(hours_ago(30), &data, |_| {}).await else { panic!("it was opened") };
+        assert!(error.to_string().contains("--accept-clock"), "{error}");
+    }
+    let accepted = |config: &mut Config| config.storage.clock_back_max_s = 40 * 3_600;
+    let gateway = House::open_by(hours_ago(30), &data, accepted).await.unwrap();
+    gateway.stop().await.unwrap();
+    // Said once, it need not be said again.
+    let gateway = House::open_by(hours_ago(30), &data, |_| {}).await.unwrap();
+    gateway.stop().await.unwrap();
+    // And the clock that is ahead of the store by hours is one of a machine that was off.
+    House::start_in(directory, |_| {}).await.stop().await;
 }

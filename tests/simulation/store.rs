@@ -73,7 +73,7 @@ impl SimStore {
         let growth = draw_growth(dice);
         let options = EngineOptions { growth, ..Self::options() };
         let parts = Parts::open(files, &world.index, &options, dice.random().clone(), SegmentsBy::Committer, clock)?;
-        let Parts { committer, applier, view, status, space, keeper } = parts;
+        let Parts { committer, applier, view, status, space, keeper, .. } = parts;
         let bounds =
             QueueBounds { batches_max: options.queue_batches_max, memory_bytes_max: options.overlay_bytes_max };
         let store = Arc::new(Self {

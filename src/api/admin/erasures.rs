@@ -43,13 +43,15 @@ pub(crate) async fn erase_payment(
 /// Erase a customer's data from all payments
 ///
 /// Of one merchant, found by exactly one of `customer_email` and `customer_id` (a field of the payments' metadata). In the
-/// background; payments that are not final yet are counted in `open_payments` and left as they are.
+/// background; payments that are not final yet are counted in `open_payments` and left as they are, rows that can't be read in
+/// `unreadable`.
 #[utoipa::path(
     post, path = "/admin/v1/merchants/{merchant_id}/erasures", operation_id = "erase_customer", tag = "Erasures",
     request_body = EraseCustomer,
     params(("merchant_id" = String, Path, description = "The merchant's id")),
     responses(
         (status = 202, description = "Begun", body = Envelope<ErasureView>),
+        (status = 404, description = "`NOT_FOUND`: neither such a merchant nor a payment of it"),
         (status = 503, description = "`OVERLOADED`: very many erasures wait"),
     ),
 )]

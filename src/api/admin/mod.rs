@@ -114,3 +114,51 @@ pub(crate) fn routes() -> Routes {
     let routes = metrics::add_routes(routes);
     sandbox::add_routes(routes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::routes::Verb;
+
+    /// What is done to the audit by what may change something.
+    enum Audited {
+        /// It gets an entry with this action.
+        As(&'static str),
+        /// It gets none, and why not.
+        Not(&'static str),
+    }
+
+    use Audited::{As, Not};
+
+    const CHANGES: [(Verb, &str, Audited); 12] = [
+        (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
+        (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
+        (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
+        (Verb::Post, "/admin/v1/merchants/{merchant_id}/keys", As("key.create")),
+        (Verb::Delete, "/admin/v1/merchants/{merchant_id}/keys/{key_id}", As("key.delete")),
+        (Verb::Post, "/admin/v1/merchants/{merchant_id}/payments/{payment_no}/erase", As("payment.erase")),
+        (Verb::Post, "/admin/v1/merchants/{merchant_id}/erasures", As("customer.erase")),
+        (Verb::Post, "/admin/v1/hold/confirm", As("hold.confirm")),
+        (Verb::Post, "/admin/v1/store/backup", As("store.backup")),
+        (Verb::Post, "/admin/v1/store/export", As("store.export")),
+        (Verb::Post, "/admin/v1/store/rotate-key", As("master_key.rotate")),
+        (Verb::Put, "/admin/v1/sandbox/{channel}", Not("emulators move no money and are not there in live mode")),
+    ];
+
+    #[test]
+    fn nothing_changes_something_without_a_decision_about_its_audit() {
+        let mut listed = routes().listed().to_vec();
+        listed.retain(|(verb, _)| *verb != Verb::Get);
+        listed.sort_unstable();
+        let mut decided: Vec<(Verb, &str)> = CHANGES.iter().map(|(verb, path, _)| (*verb, *path)).collect();
+        decided.sort_unstable();
+        assert_eq!(listed, decided, "say in CHANGES which entry a new route makes, or why it makes none");
+        let documented = include_str!("../../../docs/audit.md");
+        for (verb, path, audited) in CHANGES {
+            match audited {
+                As(action) => assert!(documented.contains(&format!("`{action}`")), "{action} in docs/audit.md"),
+                Not(reason) => assert!(!reason.is_empty(), "{verb:?} {path}"),
+            }
+        }
+    }
+}

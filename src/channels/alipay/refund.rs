@@ -100,7 +100,7 @@ impl AlipayChannel {
         if failure.code == "app_call_limited" {
             return RefundAnswer::unknown(failure.message.clone());
         }
-        if request.now <= request.first_sent_at {
+        if request.is_first {
             return RefundAnswer::failed(failure.clone());
         }
         match self.ask_about_refund(trade_no, &number, request, deadline).await {

@@ -328,6 +328,7 @@ async fn a_refund_without_an_answer_is_unknown_and_done_once() {
     }
     bench.faults(FaultPatch { lost_response_rate: Some(0.0), ..FaultPatch::default() }).await;
     refund.now = refund.now.plus(Duration::from_secs(10));
+    refund.is_first = false;
     assert_eq!(bench.channel.refund(&refund).await.state, RefundState::Success);
     assert_eq!(bench.count(LedgerOperation::Refund), 1);
 }
@@ -378,6 +379,7 @@ async fn what_is_not_alipays_answer_is_unknown() {
                 now: crate::domain::time::Timestamp::from_unix_s(86_400),
                 sent_by: crate::domain::time::Timestamp::from_unix_s(0),
                 settling: Duration::from_secs(60),
+                set_back: Duration::ZERO,
                 offered_at: None,
                 refs: NOTHING,
                 close,

@@ -1,5 +1,5 @@
 //! Refunds. A refund is wanted until it is done, so that a provider that can't be reached is not a failure: the same
-//! key is sent again until there is an answer, and when the key's time is over the refund is looked for in the list.
+//! key is sent again until there is an answer, and when the key's time is over, or may be, the refund is looked for in the list.
 
 use crate::channels::http::Deadline;
 use crate::channels::stripe::request::refund_parameters;
@@ -18,7 +18,7 @@ impl StripeChannel {
             return RefundAnswer::failed(amount_not_supported());
         };
         let deadline = self.client.deadline();
-        if request.now.since(request.first_sent_at) >= KEY_LIFETIME {
+        if request.key_age().is_none_or(|age| age >= KEY_LIFETIME) {
             // Until then it may have been sent again.
             let last_sent_at = request.sent_by.max(request.first_sent_at.plus(KEY_LIFETIME));
             let is_settled = request.now >= last_sent_at.plus(request.settling);
@@ -32,9 +32,7 @@ impl StripeChannel {
         match read::<Refund>(&answer) {
             Ok(Reply::Object(refund)) if refund.status.as_deref() == Some("succeeded") => judge(&refund, request),
             // The answer may be a recorded one; what the refund is now has to be read.
-            Ok(Reply::Object(refund)) if request.now > request.first_sent_at => {
-                self.read_refund(&refund.id, request, deadline).await
-            }
+            Ok(Reply::Object(refund)) if !request.is_first => self.read_refund(&refund.id, request, deadline).await,
             Ok(Reply::Object(refund)) => judge(&refund, request),
             Ok(Reply::Error(reply)) => self.refused_refund(&reply, intent_id, request, deadline).await,
             Err(reason) => RefundAnswer::unknown(reason),
@@ -60,7 +58,7 @@ impl StripeChannel {
         request: &RefundRequest,
         deadline: Deadline,
     ) -> RefundAnswer {
-        let first = request.now <= request.first_sent_at;
+        let first = request.is_first;
         match reply.status {
             400..=404 if first && reply.is_stripes() && !reply.is_key_conflict() => {
                 RefundAnswer::failed(decline::refusal(reply))

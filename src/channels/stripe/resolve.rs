@@ -6,6 +6,8 @@
 //! should it still be on its way, will be refused for its key; or Stripe says that the key was used with other
 //! parameters, and the charge has arrived and can be found.
 //!
+//! When the clock is earlier than when the request was sent, nobody knows how old the key is, and the list alone is asked.
+//!
 //! "Not done" without a closed object is said only when Stripe has finished with the key (it answered the repetition
 //! for good, or the key's time is over), its list does not hold the PaymentIntent, and every request with the key was
 //! sent so long ago that none can be on its way. The list is consistent: an object of a request that has been answered is in it.
@@ -32,7 +34,7 @@ impl StripeChannel {
         if let Some(id) = &request.refs.channel_order_no {
             return self.ask_by_number(id, request, deadline).await;
         }
-        if request.now.since(request.first_sent_at) < KEY_LIFETIME {
+        if request.key_age().is_some_and(|age| age < KEY_LIFETIME) {
             return self.ask_by_key(request, deadline).await;
         }
         // Until the key's time was over it may have been sent again.

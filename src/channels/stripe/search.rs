@@ -6,18 +6,22 @@
 //! more to times that have passed. After a restart the search begins anew.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::channels::ResolveRequest;
 use crate::channels::http::Deadline;
 use crate::channels::stripe::StripeChannel;
-use crate::channels::stripe::resolve::{CLOCK_SLACK, PAGES_MAX};
+use crate::channels::stripe::resolve::{CLOCK_SLACK, KEY_LIFETIME, PAGES_MAX};
 use crate::channels::stripe::response::{List, PaymentIntent, Reply, read};
 use crate::domain::time::Timestamp;
 
 /// Charges whose search is remembered; beyond that the oldest are forgotten, and begin anew.
 const REMEMBERED_MAX: usize = 4_096;
+
+/// How far before the time when a request was sent its PaymentIntent is looked for when that time is in doubt.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// A time to be looked through, in whole seconds, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +158,13 @@ fn spans_of(request: &ResolveRequest, until: Timestamp) -> Vec<Span> {
     let mut spans = Vec::new();
     if first_over.unix_s() < until.unix_s() {
         spans.push(Span::new(first_over.unix_s() + 1, until.unix_s()));
+    }
+    if request.key_age().is_none() {
+        // The clock may have been ahead when it was sent, so that it was made before that; the least likely, looked at last.
+        let earliest = request.now.minus(KEY_LIFETIME).max(since.minus(CLOCK_AHEAD_MAX));
+        if earliest < since {
+            spans.insert(0, Span::new(earliest.unix_s(), since.unix_s() - 1));
+        }
     }
     spans.push(Span::new(since.unix_s(), first_over.unix_s()));
     spans

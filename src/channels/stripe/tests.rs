@@ -375,6 +375,81 @@ async fn after_the_keys_lifetime_nothing_is_sent_again() {
 }
 
 #[tokio::test]
+async fn with_a_clock_that_was_set_back_nothing_is_sent_again_whose_key_may_be_forgotten() {
+    let hours = |count: u64| Duration::from_secs(count * 3_600);
+    for (charged_after, closes) in [(0, false), (0, true), (12, false)] {
+        let bench = bench();
+        let request = charge_with(Some("tok_visa"));
+        // In the last case our clock was ahead when it was sent, by hours.
+        bench.clock.advance(hours(12));
+        let sent_at = bench.clock.now().plus(hours(charged_after));
+        assert!(is_success(&bench.charge(&request).await));
+        bench.clock.advance(hours(30));
+        let question = |now, set_back| crate::channels::ResolveRequest {
+            first_sent_at: sent_at,
+            sent_by: sent_at,
+            now,
+            set_back,
+            ..bench.question(&request, &NOTHING, 0, closes)
+        };
+        for (now, set_back) in [(sent_at.minus(hours(2)), Duration::ZERO), (sent_at.plus(hours(1)), hours(29))] {
+            let answer = bench.channel.resolve(&question(now, set_back)).await;
+            let is_found = charged_after == 0 || now < sent_at;
+            assert_eq!(is_success(&answer), is_found, "{answer:?}");
+            assert!(is_found || is_unknown(&answer), "{answer:?}");
+            bench.assert_charged_once(&request);
+        }
+    }
+    // What is not there may be on its way as far as anybody knows.
+    let bench = bench();
+    let request = charge_with(Some("tok_visa"));
+    for close in [false, true] {
+        assert!(is_unknown(&bench.resolve(&request, &NOTHING, -301, close).await));
+        assert!(bench.ledger().is_empty());
+    }
+    // A few minutes are a time server's work.
+    assert!(is_success(&bench.resolve(&request, &NOTHING, -299, false).await));
+}
+
+#[tokio::test]
+async fn a_refund_is_not_sent_again_with_a_clock_that_was_set_back() {
+    let bench = bench();
+    let charge = charge_with(Some("tok_visa"));
+    let refs = bench.charge(&charge).await.refs;
+    let mut refund = refund_of(&charge, &refs, 500, 1);
+    assert_eq!(bench.channel.refund(&refund).await.state, RefundState::Success);
+    // Stripe forgets the key.
+    bench.clock.advance(Duration::from_secs(30 * 3_600));
+    refund.is_first = false;
+    refund.now = refund.first_sent_at.minus(Duration::from_secs(3_600));
+    assert_eq!(bench.channel.refund(&refund).await.state, RefundState::Success, "it is in the list");
+    refund.now = refund.first_sent_at.plus(Duration::from_secs(3_600));
+    refund.set_back = Duration::from_secs(29 * 3_600);
+    assert_eq!(bench.channel.refund(&refund).await.state, RefundState::Success);
+    assert_eq!(bench.count(LedgerOperation::Refund), 1);
+    let absent = crate::channels::RefundRequest {
+        is_first: false,
+        now: refund.first_sent_at.minus(Duration::from_secs(3_600)),
+        ..refund_of(&charge, &refs, 100, 2)
+    };
+    assert!(matches!(bench.channel.refund(&absent).await.state, RefundState::Unknown { .. }));
+    assert_eq!(bench.count(LedgerOperation::Refund), 1);
+}
+
+#[tokio::test]
+async fn a_repeated_refund_that_is_refused_is_looked_for_whatever_the_clock_says() {
+    let bench = bench();
+    let charge = charge_with(Some("tok_visa"));
+    let refs = bench.charge(&charge).await.refs;
+    let refund = refund_of(&charge, &refs, 1230, 1);
+    assert_eq!(bench.channel.refund(&refund).await.state, RefundState::Success);
+    bench.clock.advance(Duration::from_secs(30 * 3_600));
+    // Refused as given back already. By the clock it is the very moment of the first try.
+    let again = crate::channels::RefundRequest { is_first: false, ..refund };
+    assert_eq!(bench.channel.refund(&again).await.state, RefundState::Success);
+}
+
+#[tokio::test]
 async fn the_list_is_searched_to_its_end_and_tells_attempts_apart() {
     let bench = bench();
     let attempt = |number: u32, token: &str| {
@@ -486,6 +561,7 @@ async fn a_refund_whose_answer_is_lost_is_found() {
             FaultPatch { lost_response_rate: Some(0.0), error_after_effect_rate: Some(0.0), ..FaultPatch::default() };
         bench.faults(calm).await;
         refund.now = refund.now.plus(age);
+        refund.is_first = false;
         bench.clock.advance(age);
         assert_eq!(bench.channel.refund(&refund).await.state, RefundState::Success);
         assert_eq!(bench.count(LedgerOperation::Refund), 1);
@@ -503,6 +579,7 @@ async fn a_refund_that_was_not_done_fails_only_when_that_is_certain() {
     bench.faults(FaultPatch { down: Some(false), error_rate: Some(1.0), ..FaultPatch::default() }).await;
     assert!(matches!(bench.channel.refund(&refund).await.state, RefundState::Unknown { .. }));
     bench.faults(FaultPatch { error_rate: Some(0.0), ..FaultPatch::default() }).await;
+    refund.is_first = false;
     refund.now = refund.first_sent_at.plus(Duration::from_secs(30));
     assert!(matches!(bench.channel.refund(&refund).await.state, RefundState::Unknown { .. }));
     refund.now = refund.first_sent_at.plus(Duration::from_secs(60));
@@ -543,6 +620,7 @@ async fn what_is_not_stripes_answer_is_unknown() {
                 now: Timestamp::from_unix_s(3_600),
                 sent_by: Timestamp::from_unix_s(0),
                 settling: Duration::from_secs(60),
+                set_back: Duration::ZERO,
                 offered_at: None,
                 refs: refs.clone(),
                 close,

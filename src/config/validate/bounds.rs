@@ -59,6 +59,7 @@ fn check_storage(config: &Config, findings: &mut Findings) {
     findings.range("storage.base_bytes", storage.base_bytes, storage.segment_bytes..=1024 * 1024 * MIB);
     findings.range("storage.journal_keep_hours", storage.journal_keep_hours, 0..=10 * 366 * 24);
     findings.range("storage.journal_keep_bytes", storage.journal_keep_bytes, 0..=1024 * 1024 * 1024 * MIB);
+    findings.range("storage.clock_back_max_s", storage.clock_back_max_s, 0..=100 * 366 * DAY_S);
     findings.require(
         storage.archive_dir.as_ref().is_none_or(|archive| !archive.as_os_str().is_empty() && *archive != storage.dir),
         "storage.archive_dir",

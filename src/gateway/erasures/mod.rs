@@ -25,6 +25,7 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::payments::rows;
 use crate::storage::record::{Record, decode, encode};
+use crate::storage::unreadable::UnreadableRows;
 use crate::storage::vault::Vault;
 use crate::storage::{Batch, Row, Scan, StoreError, keys};
 
@@ -84,6 +85,9 @@ pub struct Counts {
     pub answers: u64,
     /// Notifications from which receivers' answers were taken.
     pub notifications: u64,
+    /// Rows that may hold such data and could not be read, so that it may still be in them; the log names them.
+    #[serde(default)]
+    pub unreadable: u64,
 }
 
 /// Whose data is erased.
@@ -129,11 +133,12 @@ struct Inner {
     core: Core,
     /// Something waits to be worked off.
     wake: Notify,
+    unreadable: UnreadableRows,
 }
 
 impl Erasures {
     pub(crate) fn new(core: Core) -> Self {
-        Self(Arc::new(Inner { core, wake: Notify::new() }))
+        Self(Arc::new(Inner { core, wake: Notify::new(), unreadable: UnreadableRows::default() }))
     }
 
     /// Works off what waits, now and whenever something is asked for, and what grows old enough. Ends when the gateway
@@ -167,8 +172,8 @@ impl Erasures {
     /// Erases the customer's data of all final payments of one customer of a merchant, in the background.
     ///
     /// # Errors
-    /// [`GatewayError::InvalidRequest`] unless the command says who in exactly one way, [`GatewayError::Overloaded`] when
-    /// very many erasures wait.
+    /// [`GatewayError::InvalidRequest`] unless the command says who in exactly one way, [`GatewayError::NotFound`] when
+    /// there is neither such a merchant nor a payment of it, [`GatewayError::Overloaded`] when very many erasures wait.
     pub async fn erase_customer(
         &self,
         merchant_id: &str,
@@ -203,8 +208,7 @@ impl Erasures {
         let found = self.0.core.store.scan(&scan)?;
         let last = found.get(rows.saturating_sub(1)).filter(|_| found.len() > rows);
         let next_cursor = last.map(|row| cursor_of(&prefix, &row.key));
-        let records = found.iter().take(rows).map(|row| decode::<ErasureRecord>(&row.versioned.value));
-        let items = records.map(|record| record.map(|record| view_of(&record))).collect::<Result<Vec<_>, _>>()?;
+        let items = found.iter().take(rows).filter_map(|row| self.read(row)).map(|record| view_of(&record)).collect();
         Ok(Page { items, next_cursor })
     }
 
@@ -218,7 +222,7 @@ impl Erasures {
         self.refuse_too_many()?;
         for _ in 0..CONFLICTS_MAX {
             let stored = rows::read(core, merchant_id, payment_no)?;
-            let mut batch = Batch::new();
+            let mut batch = Batch::finishing();
             let mut record = self.record(Some(merchant_id), by);
             record.payment_no = Some(payment_no.clone());
             match erasability(&stored.payment) {
@@ -252,6 +256,7 @@ impl Erasures {
         by: &Operator,
     ) -> Result<ErasureView, GatewayError> {
         let core = &self.0.core;
+        self.check_merchant(merchant_id)?;
         self.refuse_too_many()?;
         let mut record = self.record(Some(merchant_id), by);
         let customer = serde_json::to_vec(command)
@@ -278,7 +283,8 @@ impl Erasures {
     }
 
     async fn begin(&self, record: ErasureRecord, by: &Operator, change: Change) -> Result<ErasureView, GatewayError> {
-        let mut batch = Batch::new();
+        // What must be erased must not wait until the disk has room again.
+        let mut batch = Batch::finishing();
         batch.insert(keys::erasure(&record.erasure_id), encode(&record)?);
         audit::commit(&self.0.core, batch, by, &change).await?;
         self.0.wake.notify_one();
@@ -305,13 +311,26 @@ impl Erasures {
         if self.waiting()?.len() < WAITING_MAX { Ok(()) } else { Err(GatewayError::Overloaded { retry_after_s: 60 }) }
     }
 
+    /// A merchant's payments outlive it, and what may have to be erased with them.
+    fn check_merchant(&self, merchant_id: &MerchantId) -> Result<(), GatewayError> {
+        let store = self.0.core.store.as_ref();
+        let is_known = store.get(&keys::merchant(merchant_id))?.is_some()
+            || !store.scan(&Scan::prefix(&keys::payments_of(merchant_id), 1))?.is_empty();
+        if is_known { Ok(()) } else { Err(GatewayError::NotFound("merchant")) }
+    }
+
+    /// An erasure's row. One that can't be read is passed over, so that it does not hold up the others.
+    fn read(&self, row: &Row) -> Option<ErasureRecord> {
+        decode(&row.versioned.value).map_err(|error| self.0.unreadable.report(&row.key, error)).ok()
+    }
+
     /// The ids of the erasures that are not done, oldest first.
     fn waiting(&self) -> Result<Vec<String>, GatewayError> {
         // The newest rows, because the others are done long since: they are worked off in their order.
         let rows = self.0.core.store.scan(&Scan::prefix_reverse(&keys::erasures(), ROWS_LOOKED_AT_MAX))?;
         let mut waiting = Vec::new();
         for row in rows.iter().rev() {
-            let record: ErasureRecord = decode(&row.versioned.value)?;
+            let Some(record) = self.read(row) else { continue };
             if record.finished_at.is_none() {
                 waiting.push(record.erasure_id);
             }

@@ -1,7 +1,9 @@
 //! Erasures reach everything that belongs to a payment, and nothing else.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,16 +21,63 @@ use crate::gateway::idempotency::{IdempotencyKey, Known, look_up};
 use crate::random::Random;
 use crate::storage::memory::MemoryStore;
 use crate::storage::vault::Vault;
+use crate::storage::{CommitFuture, Health, Store, Urgency, Versioned};
+
+/// A store in which somebody else writes a row, as it is, just before it would be redacted; each of them once.
+struct BusyStore {
+    inner: MemoryStore,
+    rows: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Store for BusyStore {
+    fn commit(&self, batch: Batch) -> CommitFuture {
+        let mut rows = self.rows.lock();
+        let is_about = |row: &Vec<u8>| batch.preconditions.iter().any(|condition| condition.key == *row);
+        let found = rows.iter().position(is_about).filter(|_| batch.urgency == Urgency::Finish);
+        if let Some(row) = found.map(|place| rows.swap_remove(place)) {
+            let value = self.inner.get(&row).unwrap().unwrap().value.to_vec();
+            let mut other = Batch::new();
+            other.put(row, value);
+            // Done by the call itself.
+            drop(self.inner.commit(other));
+        }
+        self.inner.commit(batch)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        self.inner.get(key)
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError> {
+        self.inner.scan(scan)
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        self.inner.failed()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.inner.close()
+    }
+}
 
 const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn core(customer_data_days: u64) -> Core {
+    core_over(Arc::new(MemoryStore::new()), customer_data_days)
+}
+
+fn core_over(store: Arc<dyn Store>, customer_data_days: u64) -> Core {
     let random = Random::seeded(1);
     let mut config = Config::embedded().unwrap();
     config.retention.customer_data_days = customer_data_days;
     Core {
-        store: Arc::new(MemoryStore::new()),
+        store,
         clock: Clock::virtual_from(START),
         random: random.clone(),
         config: Arc::new(config),
@@ -37,6 +86,7 @@ fn core(customer_data_days: u64) -> Core {
         stopping: CancellationToken::new(),
         figures: Default::default(),
         told: Default::default(),
+        clock_guard: Default::default(),
     }
 }
 
@@ -160,7 +210,7 @@ async fn a_customer_of_many_payments_is_erased_with_answers_and_notifications() 
     let command = EraseCustomer { customer_email: Some("ANN@example.com".to_owned()), customer_id: None };
     erasures.erase_customer("m_1", command, &by()).await.unwrap();
     let counts = until_done(&erasures).await;
-    assert_eq!(counts, Counts { payments: 600, open_payments: 0, answers: 1, notifications: 1 });
+    assert_eq!(counts, Counts { payments: 600, open_payments: 0, answers: 1, notifications: 1, unreadable: 0 });
     let left = rows_about_ann(&core);
     let expected = [foreign.payment_no.as_str(), "m_2", "wn_2"];
     assert_eq!(left.len(), 3, "{left:?}");
@@ -224,6 +274,23 @@ async fn data_expires_when_a_payment_has_not_changed_for_so_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_weeks_ahead_for_a_while_erases_nothing() {
+    let core = core(30);
+    put(&core, &payment("m_1", 1, PaymentStatus::Success, START.minus(DAY * 20))).await;
+    let erasures = Erasures::new(core.clone());
+    erasures.start();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(core.clock_guard.is_believed(&core.clock), "as whoever else deletes asks now and then");
+    core.clock.set_forward(DAY * 21);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    core.clock.set_back(DAY * 21);
+    tokio::time::sleep(DAY * 9).await;
+    assert_eq!(rows_about_ann(&core).len(), 1);
+    tokio::time::sleep(DAY * 2).await;
+    assert_eq!(rows_about_ann(&core).len(), 0, "but in its time");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_expires_unless_it_is_configured() {
     let core = core(0);
     put(&core, &payment("m_1", 1, PaymentStatus::Success, START.minus(DAY * 5_000))).await;
@@ -232,4 +299,95 @@ async fn nothing_expires_unless_it_is_configured() {
     tokio::time::sleep(DAY * 3).await;
     assert_eq!(rows_about_ann(&core).len(), 1);
     assert!(erasures.list(&PageRequest::default()).unwrap().items.is_empty());
+}
+
+fn ann() -> EraseCustomer {
+    EraseCustomer { customer_email: Some("ann@example.com".to_owned()), customer_id: None }
+}
+
+async fn put_garbage(core: &Core, key: Vec<u8>) {
+    let mut batch = Batch::new();
+    batch.put(key, b"not a record".to_vec());
+    core.store.commit(batch).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_read_is_counted_and_holds_nothing_up() {
+    let core = core(0);
+    let (good, bad) =
+        (payment("m_1", 1, PaymentStatus::Success, START), payment("m_1", 2, PaymentStatus::Success, START));
+    for one in [&good, &bad] {
+        put(&core, one).await;
+        put_answer(&core, one, one.payment_no.as_str()).await;
+        put_notification(&core, one, one.payment_no.as_str(), NotificationStatus::Success).await;
+    }
+    // A payment, and with it its answer and notification; another notification; another answer.
+    put_garbage(&core, keys::payment(&bad.merchant_id, &bad.payment_no)).await;
+    put_garbage(&core, keys::notification(&bad.merchant_id, &NotificationId::new("wn_bad"))).await;
+    put_garbage(&core, [keys::idempotencies_of(&bad.merchant_id), vec![0; 16]].concat()).await;
+    let erasures = Erasures::new(core.clone());
+    erasures.start();
+    erasures.erase_customer("m_1", ann(), &by()).await.unwrap();
+    let counts = until_done(&erasures).await;
+    assert_eq!(counts, Counts { payments: 1, open_payments: 0, answers: 1, notifications: 1, unreadable: 5 });
+    let left = rows_about_ann(&core);
+    assert_eq!(left.len(), 2, "the answer and the notification of the payment that can't be read: {left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_erasure_that_can_not_be_done_holds_up_none_of_the_others() {
+    let core = core(0);
+    put(&core, &payment("m_1", 1, PaymentStatus::Success, START)).await;
+    let erasures = Erasures::new(core.clone());
+    // One whose customer can't be decrypted, and one that can't be read, both before the good one.
+    let stuck = erasures.erase_customer("m_1", ann(), &by()).await.unwrap();
+    let key = keys::erasure(&stuck.erasure_id);
+    let mut record: ErasureRecord = decode(&core.store.get(&key).unwrap().unwrap().value).unwrap();
+    record.sealed_customer = Some("of another key".to_owned());
+    let mut batch = Batch::new();
+    batch.put(key, encode(&record).unwrap());
+    core.store.commit(batch).await.unwrap();
+    put_garbage(&core, keys::erasure("er_0")).await;
+    tokio::time::sleep(DAY).await;
+    erasures.start();
+    let good = erasures.erase_customer("m_1", ann(), &by()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(erasures.get(&good.erasure_id).unwrap().status, "done");
+    assert_eq!(rows_about_ann(&core).len(), 0);
+    let listed = erasures.list(&PageRequest::default()).unwrap().items;
+    let statuses: Vec<&str> = listed.iter().map(|erasure| erasure.status.as_str()).collect();
+    assert_eq!(statuses, ["done", "running"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_others_change_meanwhile_are_erased_all_the_same() {
+    let inner = MemoryStore::new();
+    let core = core_over(Arc::new(inner.clone()), 0);
+    let one = payment("m_1", 1, PaymentStatus::Success, START);
+    put(&core, &one).await;
+    put_answer(&core, &one, "k-1").await;
+    put_notification(&core, &one, "wn_1", NotificationStatus::Success).await;
+    let first_of = |prefix: Vec<u8>| inner.scan(&Scan::prefix(&prefix, 1)).unwrap().remove(0).key;
+    let rows = [keys::payments(), keys::idempotencies(), keys::notifications()].map(first_of).to_vec();
+    let busy = Arc::new(BusyStore { inner: inner.clone(), rows: Mutex::new(rows) });
+    let core = core_over(Arc::clone(&busy) as Arc<dyn Store>, 0);
+    let erasures = Erasures::new(core.clone());
+    erasures.start();
+    erasures.erase_customer("m_1", ann(), &by()).await.unwrap();
+    let counts = until_done(&erasures).await;
+    assert_eq!(counts, Counts { payments: 1, open_payments: 0, answers: 1, notifications: 1, unreadable: 0 });
+    assert!(busy.rows.lock().is_empty(), "each of them was changed");
+    assert_eq!(rows_about_ann(&core), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merchant_that_never_was_is_not_found_and_one_that_is_gone_is() {
+    let core = core(0);
+    put(&core, &payment("m_1", 1, PaymentStatus::Success, START)).await;
+    let erasures = Erasures::new(core.clone());
+    let mistyped = erasures.erase_customer("m_l", ann(), &by()).await;
+    assert!(matches!(mistyped, Err(GatewayError::NotFound("merchant"))), "{mistyped:?}");
+    assert!(erasures.list(&PageRequest::default()).unwrap().items.is_empty());
+    // There is no row of the merchant, but a payment.
+    erasures.erase_customer("m_1", ann(), &by()).await.unwrap();
 }

@@ -15,7 +15,7 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::IdempotencyRecord;
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::gateway::retention::rest_after;
-use crate::storage::record::{decode, encode};
+use crate::storage::record::{Record, decode, encode};
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, Row, Scan, StoreError, keys, prefix_end};
 
@@ -23,6 +23,8 @@ use crate::storage::{Batch, Row, Scan, StoreError, keys, prefix_end};
 const FIRST_EXPIRY: Duration = Duration::from_secs(600);
 /// From one such look to the next.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(86_400);
+/// To the next such look when the clock was not to be believed.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(3_600);
 /// After an erasure that did not come to its end.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Rows read at once.
@@ -33,10 +35,9 @@ const OLD_ROWS_MAX: usize = 128;
 /// Works for as long as it is polled.
 pub(super) async fn run(erasures: &Erasures) {
     let core = &erasures.0.core;
-    let unreadable = UnreadableRows::default();
     let mut expiry_at = core.clock.monotonic().plus(FIRST_EXPIRY);
     loop {
-        let wait = match work_off(erasures, &unreadable).await {
+        let wait = match work_off(erasures).await {
             Ok(()) => expiry_at.since(core.clock.monotonic()),
             Err(error) => {
                 tracing::warn!(%error, "customers' data is not erased yet; tried again later");
@@ -45,34 +46,50 @@ pub(super) async fn run(erasures: &Erasures) {
         };
         // Whichever comes first; a wake before this is remembered.
         let _ = tokio::time::timeout(wait, erasures.0.wake.notified()).await;
-        if core.clock.monotonic() >= expiry_at {
+        if core.clock.monotonic() < expiry_at {
+            continue;
+        }
+        if core.clock_guard.is_believed(&core.clock) {
             expiry_at = core.clock.monotonic().plus(EXPIRY_INTERVAL);
-            if let Err(error) = expire(erasures, &unreadable).await {
+            if let Err(error) = expire(erasures).await {
                 tracing::warn!(%error, "old customers' data was not looked for; tried again in a day");
             }
+        } else {
+            expiry_at = core.clock.monotonic().plus(DOUBT_INTERVAL);
+            tracing::debug!("old customers' data is not looked for while the clock is not to be believed");
         }
     }
 }
 
-async fn work_off(erasures: &Erasures, unreadable: &UnreadableRows) -> Result<(), GatewayError> {
-    let core = &erasures.0.core;
+/// Works all off that wait. One that can't be ended holds up none of the others; the answer is why the last of them could
+/// not.
+async fn work_off(erasures: &Erasures) -> Result<(), GatewayError> {
+    let mut worked_off = Ok(());
     for erasure_id in erasures.waiting()? {
-        let key = keys::erasure(&erasure_id);
-        let Some(stored) = core.store.get(&key)? else { continue };
-        let mut record: ErasureRecord = decode(&stored.value)?;
-        // Counted anew, because those that are open now are found again.
-        record.done.open_payments = 0;
-        let subject = subject_of(core, &record)?;
-        let job = Job { core, unreadable, key, revision: stored.revision, record, subject };
-        job.run().await?;
+        if let Err(error) = work_off_one(erasures, &erasure_id).await {
+            tracing::warn!(erasure_id, %error, "an erasure is not done yet");
+            worked_off = Err(error);
+        }
     }
-    Ok(())
+    worked_off
+}
+
+async fn work_off_one(erasures: &Erasures, erasure_id: &str) -> Result<(), GatewayError> {
+    let core = &erasures.0.core;
+    let key = keys::erasure(erasure_id);
+    let Some(stored) = core.store.get(&key)? else { return Ok(()) };
+    let mut record: ErasureRecord = decode(&stored.value)?;
+    // Counted anew, because what is open or can't be read is found again.
+    (record.done.open_payments, record.done.unreadable) = (0, 0);
+    let subject = subject_of(core, &record)?;
+    let unreadable = &erasures.0.unreadable;
+    Job { core, unreadable, key, revision: stored.revision, record, subject }.run().await
 }
 
 /// Begins an erasure of what is old enough, if there is anything, and takes old erasures away.
-async fn expire(erasures: &Erasures, unreadable: &UnreadableRows) -> Result<(), GatewayError> {
-    let core = &erasures.0.core;
-    forget_finished(core).await?;
+async fn expire(erasures: &Erasures) -> Result<(), GatewayError> {
+    let (core, unreadable) = (&erasures.0.core, &erasures.0.unreadable);
+    forget_finished(erasures).await?;
     let days = core.config.retention.customer_data_days;
     if days == 0 {
         return Ok(());
@@ -100,11 +117,12 @@ async fn expire(erasures: &Erasures, unreadable: &UnreadableRows) -> Result<(), 
     Ok(())
 }
 
-async fn forget_finished(core: &Core) -> Result<(), GatewayError> {
+async fn forget_finished(erasures: &Erasures) -> Result<(), GatewayError> {
+    let core = &erasures.0.core;
     let now = core.clock.now();
-    let mut batch = Batch::new();
+    let mut batch = Batch::finishing();
     for row in core.store.scan(&Scan::prefix(&keys::erasures(), OLD_ROWS_MAX))? {
-        let record: ErasureRecord = decode(&row.versioned.value)?;
+        let Some(record) = erasures.read(&row) else { continue };
         if record.finished_at.is_some_and(|at| now.since(at) >= KEEP_FINISHED) {
             batch.delete(row.key);
         }
@@ -229,9 +247,12 @@ impl Job<'_> {
         self.record.finished_at = Some(self.core.clock.now());
         self.record.sealed_customer = None;
         self.commit(Batch::finishing(), |_| {}).await?;
-        let Counts { payments, open_payments, answers, notifications } = self.record.done;
+        let Counts { payments, open_payments, answers, notifications, unreadable } = self.record.done;
         let erasure_id = &self.record.erasure_id;
         tracing::info!(erasure_id, payments, open_payments, answers, notifications, "customers' data was erased");
+        if unreadable > 0 {
+            tracing::error!(erasure_id, unreadable, "customers' data may still be in rows that can't be read");
+        }
         Ok(())
     }
 
@@ -257,7 +278,10 @@ impl Job<'_> {
         while let Some(page) = pages.next(self.core).await? {
             let mut newest_of = None;
             for row in &page {
-                let Some(payment) = payment_of(self.unreadable, row) else { continue };
+                let Some(payment) = payment_of(self.unreadable, row) else {
+                    self.record.done.unreadable += 1;
+                    continue;
+                };
                 match self.subject.verdict(&payment) {
                     Verdict::Leave => {}
                     Verdict::LeaveRest => newest_of = Some(payment.merchant_id),
@@ -294,77 +318,120 @@ impl Job<'_> {
         Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
 
-    /// Whether what belongs to this payment is to be redacted: the payment itself has been.
-    fn covers(&self, merchant_id: &MerchantId, payment_no: &str) -> Result<bool, GatewayError> {
+    /// Whether what belongs to this payment is to be redacted: the payment itself has been. `None` when the payment can't
+    /// be read.
+    fn covers(&self, merchant_id: &MerchantId, payment_no: &str) -> Result<Option<bool>, StoreError> {
         let payment_no = PaymentNo::new(payment_no);
         if let Subject::Payment(wanted) = &self.subject {
-            return Ok(*wanted == payment_no);
+            return Ok(Some(*wanted == payment_no));
         }
-        match rows::read(self.core, merchant_id, &payment_no) {
-            Ok(stored) => Ok(stored.payment.erased_at.is_some()),
-            Err(GatewayError::NotFound(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let key = keys::payment(merchant_id, &payment_no);
+        let Some(versioned) = self.core.store.get(&key)? else { return Ok(Some(false)) };
+        let payment = payment_of(self.unreadable, &Row { key, versioned });
+        Ok(payment.map(|payment| payment.erased_at.is_some()))
     }
 
     async fn redact_answers(&mut self) -> Result<(), GatewayError> {
         let prefix = self.record.merchant_id.as_ref().map_or_else(keys::idempotencies, keys::idempotencies_of);
-        let mut pages = Pages::new(prefix);
-        while let Some(page) = pages.next(self.core).await? {
-            for row in &page {
-                let record = match decode::<IdempotencyRecord>(&row.versioned.value) {
-                    Ok(record) => record,
-                    Err(error) => {
-                        self.unreadable.report(&row.key, error);
-                        continue;
-                    }
-                };
-                let Some(body) = record.plain_answer().map(|answer| answer.body.clone()) else { continue };
-                let (Some(merchant_id), Some(payment_no)) = (keys::merchant_of(&row.key), payment_no_of(&body)) else {
-                    continue;
-                };
-                let Some(redacted) = redacted_answer(&body) else { continue };
-                if self.covers(&merchant_id, &payment_no)? {
-                    let mut batch = Batch::finishing();
-                    batch.replace(row.key.clone(), row.versioned.revision, encode(&record.with_body(redacted))?);
-                    // One that changed meanwhile is of a request that came after this, or gone.
-                    self.commit(batch, |counts| counts.answers += 1).await?;
-                }
-            }
-        }
-        Ok(())
+        self.redact_all(prefix, Self::without_answer, |counts| counts.answers += 1).await
     }
 
     /// Receivers may have answered with what they were told elsewhere about the customer.
     async fn redact_notifications(&mut self) -> Result<(), GatewayError> {
         let prefix = self.record.merchant_id.as_ref().map_or_else(keys::notifications, keys::notifications_of);
+        self.redact_all(prefix, Self::without_responses, |counts| counts.notifications += 1).await
+    }
+
+    async fn redact_all(
+        &mut self,
+        prefix: Vec<u8>,
+        redact: fn(&Self, &Row) -> Result<Redaction, GatewayError>,
+        count: fn(&mut Counts),
+    ) -> Result<(), GatewayError> {
         let mut pages = Pages::new(prefix);
         while let Some(page) = pages.next(self.core).await? {
-            for row in &page {
-                let mut notification = match decode::<Notification>(&row.versioned.value) {
-                    Ok(notification) => notification,
-                    Err(error) => {
-                        self.unreadable.report(&row.key, error);
-                        continue;
-                    }
-                };
-                let has_answers = notification.tries.iter().any(|a_try| a_try.response.is_some());
-                let Some(payment_no) = notification.object_no.clone() else { continue };
-                // Those still to be sent are not touched: their senders hold them.
-                if notification.status.is_open()
-                    || !has_answers
-                    || !self.covers(&notification.merchant_id, &payment_no)?
-                {
-                    continue;
-                }
-                for a_try in &mut notification.tries {
-                    a_try.response = None;
-                }
-                let mut batch = Batch::finishing();
-                batch.replace(row.key.clone(), row.versioned.revision, encode(&notification)?);
-                self.commit(batch, |counts| counts.notifications += 1).await?;
+            for row in page {
+                self.redact_one(row, redact, count).await?;
             }
         }
         Ok(())
     }
+
+    /// Redacts a row, and one that others change meanwhile as it is then.
+    async fn redact_one(
+        &mut self,
+        mut row: Row,
+        redact: fn(&Self, &Row) -> Result<Redaction, GatewayError>,
+        count: fn(&mut Counts),
+    ) -> Result<(), GatewayError> {
+        for _ in 0..CONFLICTS_MAX {
+            let redacted = match redact(self, &row)? {
+                Redaction::NotNeeded => return Ok(()),
+                Redaction::Unreadable => {
+                    self.record.done.unreadable += 1;
+                    return Ok(());
+                }
+                Redaction::To(value) => value,
+            };
+            let mut batch = Batch::finishing();
+            batch.replace(row.key.clone(), row.versioned.revision, redacted);
+            if self.commit(batch, count).await? {
+                return Ok(());
+            }
+            let Some(versioned) = self.core.store.get(&row.key)? else { return Ok(()) };
+            row.versioned = versioned;
+        }
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// The row of an idempotency key with its answer redacted.
+    fn without_answer(&self, row: &Row) -> Result<Redaction, GatewayError> {
+        let Some(record) = self.decoded::<IdempotencyRecord>(row) else { return Ok(Redaction::Unreadable) };
+        let Some(body) = record.plain_answer().map(|answer| answer.body.clone()) else {
+            return Ok(Redaction::NotNeeded);
+        };
+        let (Some(merchant_id), Some(payment_no)) = (keys::merchant_of(&row.key), payment_no_of(&body)) else {
+            return Ok(Redaction::NotNeeded);
+        };
+        let Some(redacted) = redacted_answer(&body) else { return Ok(Redaction::NotNeeded) };
+        match self.covers(&merchant_id, &payment_no)? {
+            None => Ok(Redaction::Unreadable),
+            Some(false) => Ok(Redaction::NotNeeded),
+            Some(true) => Ok(Redaction::To(encode(&record.with_body(redacted))?)),
+        }
+    }
+
+    /// The row of a notification without what its receiver has answered.
+    fn without_responses(&self, row: &Row) -> Result<Redaction, GatewayError> {
+        let Some(mut notification) = self.decoded::<Notification>(row) else { return Ok(Redaction::Unreadable) };
+        let has_answers = notification.tries.iter().any(|a_try| a_try.response.is_some());
+        let Some(payment_no) = notification.object_no.clone() else { return Ok(Redaction::NotNeeded) };
+        // Those still to be sent are not touched: their senders hold them.
+        if notification.status.is_open() || !has_answers {
+            return Ok(Redaction::NotNeeded);
+        }
+        match self.covers(&notification.merchant_id, &payment_no)? {
+            None => return Ok(Redaction::Unreadable),
+            Some(false) => return Ok(Redaction::NotNeeded),
+            Some(true) => {}
+        }
+        for a_try in &mut notification.tries {
+            a_try.response = None;
+        }
+        Ok(Redaction::To(encode(&notification)?))
+    }
+
+    fn decoded<R: Record>(&self, row: &Row) -> Option<R> {
+        decode(&row.versioned.value).map_err(|error| self.unreadable.report(&row.key, error)).ok()
+    }
+}
+
+/// What becomes of a row that may belong to an erased payment.
+enum Redaction {
+    /// It stays as it is.
+    NotNeeded,
+    /// It, or the payment that it belongs to, can't be read.
+    Unreadable,
+    /// It is replaced by this.
+    To(Vec<u8>),
 }

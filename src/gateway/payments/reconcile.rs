@@ -394,6 +394,7 @@ impl Inner {
             first_sent_at: attempt.sent_at,
             sent_by: attempt.unanswered_at.unwrap_or(attempt.sent_at).max(self.started_at),
             settling: self.settling(&attempt.channel),
+            set_back: self.core.clock_guard.set_back_since(&self.core.clock, attempt.sent_at),
             now,
             refs: attempt.refs.clone(),
             offered_at: attempt.offered_at,

@@ -1,5 +1,7 @@
 //! Refunds: reserved and stored before they are sent, asked about while unknown.
 
+use std::time::Duration;
+
 use crate::actors::merchant::IdempotencyClaim;
 use crate::channels::RefundRequest;
 use crate::domain::ids::{MerchantId, PaymentNo, RefundNo, dated_number};
@@ -293,6 +295,11 @@ impl Inner {
             return Ok(unknown(format!("channel {} is not configured any more", attempt.channel)));
         };
         let currency = payment.terms.money.currency;
+        // What was never sent is not old, whatever the clock did.
+        let set_back = match is_first {
+            true => Duration::ZERO,
+            false => self.core.clock_guard.set_back_since(&self.core.clock, refund.created_at),
+        };
         let request = RefundRequest {
             reference: payment.payment_no.to_string(),
             refund_reference: refund_no.to_string(),
@@ -305,6 +312,8 @@ impl Inner {
             first_sent_at: refund.created_at,
             sent_by: refund.unanswered_at.unwrap_or(refund.created_at).max(self.started_at),
             settling: self.settling(&attempt.channel),
+            is_first,
+            set_back,
             now: if is_first { refund.created_at } else { self.core.clock.now() },
         };
         let answer = channel.refund(&request).await;

@@ -256,7 +256,7 @@ impl KeyRotation {
 
     async fn list_key(&self, vault: &Vault, by: &Operator) -> Result<(), InstallationError> {
         let core = &self.0.core;
-        let mut batch = Batch::new();
+        let mut batch = Batch::finishing();
         if !Installation::list_key(core.store.as_ref(), vault, &mut batch)? {
             return Ok(());
         }
@@ -279,7 +279,7 @@ impl KeyRotation {
 
     async fn forget_older(&self, ring: &KeyRing, by: &Operator) -> Result<(), RotationError> {
         let core = &self.0.core;
-        let mut batch = Batch::new();
+        let mut batch = Batch::finishing();
         if !Installation::forget_older_keys(core.store.as_ref(), &mut batch)? {
             return Ok(());
         }
@@ -338,7 +338,8 @@ pub async fn rotate_offline(
     random: Random,
     by: &Operator,
 ) -> Result<KeyRotationView, OpenError> {
-    let engine = open_store(&config, clock.clone()).await?;
+    // Not with a clock that is behind either: what it writes would hide that from the next start.
+    let (engine, _) = open_store(&config, clock.clone()).await?;
     let store: Arc<dyn Store> = engine;
     let rotated = rotate_store(Arc::clone(&store), config, clock, random, by).await;
     let closed = DiskWork::Threads.run(move || store.close()).await;
@@ -366,6 +367,7 @@ async fn rotate_store(
         vault: Arc::new(installation.vault),
         figures: Default::default(),
         told: Default::default(),
+        clock_guard: Default::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
     };

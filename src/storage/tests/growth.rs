@@ -349,6 +349,79 @@ async fn new_work_is_refused_while_room_is_low_and_what_has_begun_is_finished() 
     engine.close().unwrap();
 }
 
+/// Nothing makes a base here but its age.
+fn aging() -> EngineOptions {
+    let growth = GrowthOptions {
+        base_bytes: u64::MAX,
+        keep: KeepRule { age: HOUR * 48, bytes_max: u64::MAX },
+        low_space_bytes: 0,
+    };
+    EngineOptions { growth, ..options() }
+}
+
+fn base_from(parts: &mut Parts) -> Option<u64> {
+    parts.applier.turn(true).unwrap();
+    parts.keeper.turn(&mut || true).unwrap();
+    parts.status.base().map(|base| base.from)
+}
+
+#[test]
+fn what_was_erased_does_not_wait_for_a_busier_day() {
+    let (machine, clock) = (Machine::new(), Clock::manual(START));
+    let mut parts = machine.open_with(1, &aging(), &clock).unwrap();
+    write(&mut parts, 1);
+    clock.advance(HOUR * 47);
+    assert_eq!(base_from(&mut parts), None, "too young");
+    clock.advance(HOUR);
+    let first = base_from(&mut parts).unwrap();
+    assert!(first_segment(&machine) > 1, "segments of that age go");
+    clock.advance(HOUR * 100);
+    assert_eq!(base_from(&mut parts), Some(first), "nothing was committed since");
+    step(&mut parts.committer, vec![put("key/0001", b"")]).remove(0).unwrap();
+    let second = base_from(&mut parts).unwrap();
+    assert!(second > first, "the base before it has what was overwritten");
+    step(&mut parts.committer, vec![put("key/0002", b"")]).remove(0).unwrap();
+    clock.advance(HOUR * 47);
+    assert_eq!(base_from(&mut parts), Some(second), "too young again");
+    let expected = seen(&parts);
+    machine.index.clear();
+    assert!(seen(&machine.open_with(2, &aging(), &clock).unwrap()) == expected);
+}
+
+#[test]
+fn a_segment_is_left_when_it_is_old_though_it_is_not_full() {
+    let (machine, clock) = (Machine::new(), Clock::manual(START));
+    let mut parts = machine.open_with(1, &EngineOptions { ballast_bytes: 0, ..aging() }, &clock).unwrap();
+    let commit = |parts: &mut Parts| step(&mut parts.committer, vec![put("k", b"v")]).remove(0).unwrap().sequence;
+    commit(&mut parts);
+    clock.advance(HOUR * 47);
+    commit(&mut parts);
+    assert_eq!(segments::list(&machine.files).unwrap(), [1]);
+    clock.advance(HOUR);
+    // As long as there is no room for another one, the old one does.
+    machine.files.set_space_bytes(Some(machine.files.used_bytes()));
+    commit(&mut parts);
+    assert_eq!(segments::list(&machine.files).unwrap(), [1]);
+    machine.files.set_space_bytes(None);
+    let next = commit(&mut parts);
+    assert_eq!(segments::list(&machine.files).unwrap(), [1, next]);
+    let expected = seen(&parts);
+    machine.index.clear();
+    assert!(seen(&machine.open_with(2, &aging(), &clock).unwrap()) == expected);
+}
+
+#[test]
+fn a_store_that_keeps_nothing_longer_makes_a_base_an_hour() {
+    let (machine, clock) = (Machine::new(), Clock::manual(START));
+    let mut growing = aging();
+    growing.growth.keep.age = Duration::ZERO;
+    let mut parts = machine.open_with(1, &growing, &clock).unwrap();
+    write(&mut parts, 1);
+    assert_eq!(base_from(&mut parts), None);
+    clock.advance(HOUR);
+    assert!(base_from(&mut parts).is_some());
+}
+
 #[test]
 fn a_store_whose_base_is_replaced_meanwhile_is_backed_up() {
     /// Makes another base whenever a file is opened.

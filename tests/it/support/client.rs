@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use tollgate::clock::Clock;
 use tollgate::domain::signature::SignedParts;
 
 static NONCES: AtomicU64 = AtomicU64::new(1);
@@ -64,6 +65,7 @@ pub struct Client {
     pub url: String,
     pub key: Key,
     pub merchant_id: String,
+    clock: Clock,
     http: reqwest::Client,
 }
 
@@ -78,7 +80,12 @@ pub fn nonce() -> String {
 
 impl Client {
     pub fn new(url: &str, key: Key, merchant_id: &str) -> Self {
-        Self { url: url.to_owned(), key, merchant_id: merchant_id.to_owned(), http: http_client() }
+        Self::with_clock(url, key, merchant_id, Clock::system())
+    }
+
+    /// A merchant whose clock is another than the machine's: the one of its gateway.
+    pub fn with_clock(url: &str, key: Key, merchant_id: &str, clock: Clock) -> Self {
+        Self { url: url.to_owned(), key, merchant_id: merchant_id.to_owned(), clock, http: http_client() }
     }
 
     /// The same merchant at a gateway that was started again.
@@ -118,8 +125,8 @@ impl Client {
         body: Option<String>,
         idempotency_key: Option<&str>,
     ) -> Answer {
-        let headers =
-            self.signed(method, path, body.as_deref().unwrap_or_default(), idempotency_key, unix_s(), &nonce());
+        let body_signed = body.as_deref().unwrap_or_default();
+        let headers = self.signed(method, path, body_signed, idempotency_key, self.unix_s(), &nonce());
         self.send(method, path, body, headers).await
     }
 
@@ -136,9 +143,13 @@ impl Client {
 
     /// Signs a body of any bytes and sends it with this content type, or none.
     pub async fn post_bytes(&self, path: &str, bytes: &[u8], content_type: Option<&str>) -> Answer {
-        let mut headers = self.signed_bytes("POST", path, bytes, None, unix_s(), &nonce());
+        let mut headers = self.signed_bytes("POST", path, bytes, None, self.unix_s(), &nonce());
         headers.extend(content_type.map(|value| ("content-type".to_owned(), value.to_owned())));
         exchange(&self.http, &self.url, "POST", path, Some(bytes.to_vec()), headers).await
+    }
+
+    fn unix_s(&self) -> u64 {
+        u64::try_from(self.clock.now().unix_ms() / 1_000).unwrap()
     }
 
     /// The headers of a signed request.

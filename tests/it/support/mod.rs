@@ -1,10 +1,12 @@
 //! A whole gateway on free ports and a temporary directory, clients that sign, and a receiver that can be scripted.
 
 mod client;
+mod logs;
 mod receiver;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -15,9 +17,14 @@ use tollgate::clock::Clock;
 use tollgate::config::Config;
 use tollgate::gateway::{Environment, Gateway, OpenError};
 use tollgate::random::Random;
-use tollgate::storage::engine::Engine;
+use tollgate::storage::engine::{Engine, EngineOptions, Parts, SegmentsBy};
+use tollgate::storage::files::DiskFiles;
+use tollgate::storage::keeper::GrowthOptions;
+use tollgate::storage::retirement::KeepRule;
+use tollgate::storage::sled_index::SledHome;
 
 pub use client::{Answer, Client, Key, http_client, nonce, unix_s};
+pub use logs::LogBook;
 pub use receiver::{Delivery, Receiver};
 
 /// A running gateway.
@@ -62,17 +69,30 @@ impl House {
 
     /// Opens a gateway without listeners, or does not.
     pub async fn open(data_directory: &Path, change: impl FnOnce(&mut Config)) -> Result<Gateway, OpenError> {
+        Self::open_by(Clock::system(), data_directory, change).await
+    }
+
+    /// The same with another clock.
+    pub async fn open_by(
+        clock: Clock,
+        data_directory: &Path,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Gateway, OpenError> {
         let mut config = quick_config();
         change(&mut config);
         config.storage.dir = data_directory.to_owned();
-        let environment =
-            Environment { clock: Clock::system(), random: Random::from_os(), variable: Box::new(|_| None) };
+        let environment = Environment { clock, random: Random::from_os(), variable: Box::new(|_| None) };
         Gateway::open(config, environment).await
     }
 
     /// Starts on a directory that an earlier gateway has left.
     pub async fn start_in(directory: TempDir, change: impl FnOnce(&mut Config)) -> Self {
-        let gateway = Self::open(&directory.path().join("data"), change).await.unwrap();
+        Self::start_at(directory, Clock::system(), change).await
+    }
+
+    /// The same, at another time than now.
+    pub async fn start_at(directory: TempDir, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
+        let gateway = Self::open_by(clock, &directory.path().join("data"), change).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -110,7 +130,7 @@ impl House {
             id: data["key"]["id"].as_str().unwrap().to_owned(),
             secret: data["key"]["secret"].as_str().unwrap().to_owned(),
         };
-        Client::new(&self.url, key, data["merchant_id"].as_str().unwrap())
+        Client::with_clock(&self.url, key, data["merchant_id"].as_str().unwrap(), self.gateway.clock().clone())
     }
 
     /// One request of the operator.
@@ -161,6 +181,22 @@ pub fn open_store(data_directory: &Path) -> Engine {
     let mut storage = quick_config().storage;
     storage.dir = data_directory.to_owned();
     Engine::open_dir(&storage).unwrap()
+}
+
+/// Makes a base of a store that was stopped more than once, and lets all of the journal go that is in it.
+pub fn make_base(data_directory: &Path, clock: Clock) {
+    let storage = quick_config().storage;
+    let keep = KeepRule { age: Duration::ZERO, bytes_max: 0 };
+    let growth = GrowthOptions { base_bytes: 1, keep, low_space_bytes: 0 };
+    let options = EngineOptions { growth, ..EngineOptions::from_config(&storage) };
+    let home = SledHome::new(data_directory.join("index"), storage.cache_bytes);
+    let files = Arc::new(DiskFiles::new(data_directory));
+    let mut parts = Parts::open(files, &home, &options, Random::from_os(), SegmentsBy::Committer, clock).unwrap();
+    let before = parts.status.base();
+    parts.applier.turn(true).unwrap();
+    parts.keeper.turn(&mut || true).unwrap();
+    assert_ne!(parts.status.base(), before, "there is a segment to shorten the journal by");
+    parts.view.index().close();
 }
 
 /// Asks until `found` says yes; fails the test when it does not within ten seconds.

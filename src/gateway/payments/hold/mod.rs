@@ -106,6 +106,8 @@ struct Shared {
     file: Option<HeldFile>,
     state: Mutex<State>,
     changed: Notify,
+    /// Held by who changes the mark, from reading what it says until that is so.
+    changing_mark: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -146,7 +148,13 @@ impl Hold {
             }
         }
         let state = Mutex::new(State { held, channels });
-        Ok(Self(Arc::new(Shared { payments: payments.clone(), file, state, changed: Notify::new() })))
+        Ok(Self(Arc::new(Shared {
+            payments: payments.clone(),
+            file,
+            state,
+            changed: Notify::new(),
+            changing_mark: tokio::sync::Mutex::new(()),
+        })))
     }
 
     /// Starts asking the providers, if there is a hold.
@@ -171,11 +179,17 @@ impl Hold {
     }
 
     /// The operator has compared a channel by hand and says that nothing is missing here, or that what is missing was
-    /// dealt with.
+    /// dealt with. It goes on when this future is dropped.
     ///
     /// # Errors
     /// [`GatewayError::NotFound`] for a channel that is not held.
     pub async fn confirm(&self, by: &Operator, channel: &str) -> Result<HoldView, GatewayError> {
+        let (hold, by, channel) = (self.clone(), by.clone(), channel.to_owned());
+        self.inner().core.carry(async move { hold.note_confirmed(&by, &channel).await }).await
+    }
+
+    async fn note_confirmed(&self, by: &Operator, channel: &str) -> Result<HoldView, GatewayError> {
+        let _changing = self.0.changing_mark.lock().await;
         let core = &self.inner().core;
         let now = core.clock.now();
         let name = ChannelName::new(channel);
@@ -184,6 +198,9 @@ impl Hold {
             let held = state.held.clone().filter(|_| state.channels.contains_key(&name));
             held.ok_or(GatewayError::NotFound("channel that is held"))?
         };
+        if held.confirmed.contains_key(channel) {
+            return Ok(self.view());
+        }
         // Before it counts: who has let money move again must be known, and a restart must find it.
         audit::record(core, by, &Change::new("hold.confirm", channel)).await?;
         held.confirmed.insert(channel.to_owned(), now);
@@ -365,16 +382,21 @@ impl Hold {
             self.rest(LIST_WAIT_MAX).await;
         }
         loop {
+            // A confirmation that is being written down must not put the mark back.
+            let changing = self.0.changing_mark.lock().await;
             let file = self.0.file.clone();
             let removed = tokio::task::spawn_blocking(move || file.map_or(Ok(()), |file| file.remove())).await;
             match removed {
-                Ok(Ok(())) => break,
+                Ok(Ok(())) => {
+                    self.0.state.lock().held = None;
+                    break;
+                }
                 Ok(Err(error)) => tracing::error!(%error, "the hold is over and its mark can't be removed"),
                 Err(error) => tracing::error!(%error, "the hold is over and its mark can't be removed"),
             }
+            drop(changing);
             self.rest(LIST_WAIT_MAX).await;
         }
-        self.0.state.lock().held = None;
         self.inner().stage.set(Stage::Free);
         self.inner().due.notify_one();
         tracing::info!("every provider was asked about everything since the restore point: the hold is over");

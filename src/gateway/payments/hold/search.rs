@@ -170,6 +170,7 @@ impl Hold {
                 first_sent_at: further.before.created_at,
                 sent_by: latest.max(further.before.created_at),
                 settling: inner.settling(&name),
+                set_back: inner.core.clock_guard.set_back_since(&inner.core.clock, further.before.created_at),
                 now: inner.core.clock.now(),
                 refs: ProviderRefs::default(),
                 offered_at: None,

@@ -154,6 +154,8 @@ pub(super) struct ScriptedChannel {
     pub(super) refunds: AtomicUsize,
     /// Questions that were to close what they asked about.
     pub(super) closing: AtomicUsize,
+    /// How old the keys were of what it was last asked about, at most.
+    pub(super) key_ages: Mutex<Vec<Option<Duration>>>,
     listed: Mutex<Option<Vec<ListedCharge>>>,
     found: Mutex<Option<Found>>,
     /// Questions about charges that were forgotten here.
@@ -221,6 +223,7 @@ impl Channel for ScriptedChannel {
             if request.close {
                 self.closing.fetch_add(1, Ordering::SeqCst);
             }
+            self.key_ages.lock().push(request.key_age());
             self.work(&self.resolves).await;
             let state = self.script.lock().resolve.clone();
             self.answer(&state, &request.charge)
@@ -232,6 +235,7 @@ impl Channel for ScriptedChannel {
             if !self.refunding.lock().insert(request.refund_reference.clone()) {
                 self.refunds_doubled.fetch_add(1, Ordering::SeqCst);
             }
+            self.key_ages.lock().push(request.key_age());
             self.work(&self.refunds).await;
             self.refunding.lock().remove(&request.refund_reference);
             RefundAnswer { state: self.script.lock().refund.clone(), channel_refund_no: None }
@@ -302,6 +306,7 @@ impl Fixture {
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
             figures: Default::default(),
             told: Default::default(),
+            clock_guard: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };

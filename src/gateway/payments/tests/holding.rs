@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use super::fixture::{Fixture, START, UnsteadyStore, caller, pass};
 use crate::channels::{ChargeState, DeclineScope, Failure, ListError, ListedCharge, ProviderRefs};
 use crate::clock::Clock;
 use crate::domain::audit::Operator;
 use crate::domain::ids::PaymentNo;
 use crate::domain::money::{Currency, Money};
-use crate::gateway::audit::{Audit, AuditFilter};
+use crate::gateway::audit::{self, Audit, AuditFilter};
 use crate::gateway::error::GatewayError;
 use crate::gateway::installation::ProviderKeys;
 use crate::gateway::page::PageRequest;
@@ -178,6 +180,63 @@ async fn a_provider_that_cannot_be_asked_keeps_the_store_held() {
     // A process that ends before the hold does finds what was confirmed.
     let held = HeldFile::of(directory.path()).read().unwrap().unwrap();
     assert!(held.confirmed.contains_key("stripe"));
+}
+
+/// A hold of which nothing is confirmed yet.
+async fn unconfirmed(directory: &tempfile::TempDir) -> (Fixture, Hold) {
+    let (house, _) = restored(&Arc::default(), &Clock::virtual_from(START), directory).await;
+    let file = HeldFile::of(directory.path());
+    file.write(&Held { confirmed: Default::default(), ..file.read().unwrap().unwrap() }).unwrap();
+    let hold = Hold::open(&house.payments, Some(file)).unwrap();
+    (house, hold)
+}
+
+fn confirmed_in(directory: &tempfile::TempDir) -> Vec<String> {
+    HeldFile::of(directory.path()).read().unwrap().unwrap().confirmed.into_keys().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_confirmed_at_once_are_all_in_the_mark_and_each_in_the_audit_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = unconfirmed(&directory).await;
+    let by = Operator::process("test");
+    let (stripe, alipay, again) =
+        tokio::join!(hold.confirm(&by, "stripe"), hold.confirm(&by, "alipay"), hold.confirm(&by, "stripe"));
+    assert!(stripe.is_ok() && alipay.is_ok() && again.is_ok());
+    assert_eq!(confirmed_in(&directory), ["alipay", "stripe"]);
+    assert_eq!(audit::head(house.core.store.as_ref()).unwrap().number, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_confirmation_counts_although_the_operator_hung_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = unconfirmed(&directory).await;
+    let hung_up = hold.confirm(&Operator::process("test"), "stripe").now_or_never();
+    assert!(hung_up.is_none(), "it takes longer than that");
+    house.core.tasks.close();
+    house.core.tasks.wait().await;
+    assert_eq!((state_of_stripe(&hold).as_str(), confirmed_in(&directory)), ("confirmed", vec!["stripe".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_confirmation_does_not_bring_a_hold_back_that_has_just_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = unconfirmed(&directory).await;
+    for stub in [&house.stripe, &house.alipay] {
+        stub.list(Some(Vec::new()));
+    }
+    house.payments.start().unwrap();
+    hold.start();
+    // Whenever it comes: before the end, at it, or after it.
+    let by = Operator::process("test");
+    for _ in 0..200 {
+        drop(hold.confirm(&by, "stripe").await);
+        drop(hold.confirm(&by, "alipay").await);
+        pass(Duration::from_millis(50)).await;
+    }
+    assert!(!hold.view().held);
+    assert_eq!(HeldFile::of(directory.path()).read(), Ok(None));
+    assert!(matches!(hold.confirm(&by, "stripe").await, Err(GatewayError::NotFound(_))));
 }
 
 const LOST: &str = "PY20260921141320dddddddd";

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::fixture::{Fixture, START, UnsteadyStore, pass, told};
-use crate::channels::{ChargeState, DeclineScope, Failure as Refusal, NextAction};
+use crate::channels::{ChargeState, DeclineScope, Failure as Refusal, NextAction, RefundState};
 use crate::clock::Clock;
 use crate::gateway::error::GatewayError;
 
@@ -39,6 +39,35 @@ async fn a_channel_that_does_not_answer_keeps_nobody_from_asking_another() {
     pass(Duration::from_secs(3_700)).await;
     tokio::time::timeout(Duration::from_secs(1), house.core.tasks.wait()).await.unwrap();
     assert_eq!(house.stripe.resolves.load(Ordering::SeqCst), 4, "nothing was begun after the stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_no_key_younger() {
+    let hour = Duration::from_secs(3_600);
+    let clock = Clock::virtual_from(START);
+    let house = Fixture::over(std::sync::Arc::<UnsteadyStore>::default(), &clock, |_| {}).await;
+    house.core.clock_guard.is_believed(&clock);
+    house
+        .stripe
+        .set(|script| (script.charge, script.refund) = (unknown(), RefundState::Unknown { reason: String::new() }));
+    let (status, _) = told(&house.pay("O-1").await.unwrap());
+    assert_eq!(status, 202);
+    clock.set_back(30 * hour);
+    house.payments.start().unwrap();
+    // The timer follows the time of day: when that has come up to the payment's again, 30 hours have gone by.
+    pass(31 * hour).await;
+    assert_eq!(house.only().status, "success");
+    let age = house.stripe.key_ages.lock().pop().unwrap();
+    assert!(age.is_some_and(|age| age >= 30 * hour), "{age:?}");
+
+    // As for refunds.
+    let payment_no = house.only().payment_no;
+    house.refund(&payment_no, "r-1").await.unwrap();
+    assert!(house.stripe.key_ages.lock().pop().unwrap().is_some_and(|age| age < hour), "this one is sent now");
+    clock.set_back(30 * hour);
+    pass(31 * hour).await;
+    let age = house.stripe.key_ages.lock().pop().unwrap();
+    assert!(age.is_some_and(|age| age >= 30 * hour), "{age:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -243,6 +243,7 @@ pub(super) fn core(store: Arc<dyn Store>, clock: &Clock, webhook: WebhookConfig)
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
         figures: Default::default(),
         told: Default::default(),
+        clock_guard: Default::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
     }
@@ -279,6 +280,7 @@ low_space_bytes = 0
 base_bytes = 1
 journal_keep_hours = 0
 journal_keep_bytes = 1
+clock_back_max_s = 300
 [auth]
 timestamp_past_s = 1
 timestamp_future_s = 1

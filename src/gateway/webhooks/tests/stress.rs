@@ -165,6 +165,7 @@ impl OnEngine {
             base_bytes: 1 << 40,
             journal_keep_hours: 0,
             journal_keep_bytes: 1 << 40,
+            clock_back_max_s: 300,
             archive_dir: None,
         };
         let store = Arc::new(Engine::open_dir(&storage).unwrap());
