@@ -9,10 +9,11 @@ use parking_lot::{Condvar, Mutex};
 use crate::clock::Clock;
 use crate::random::Random;
 use crate::storage::archive::{Archive, TIMELINE};
+use crate::storage::backup::Until;
 use crate::storage::base::{self, BASE};
 use crate::storage::conformance;
 use crate::storage::engine::{Engine, EngineOptions, Parts};
-use crate::storage::files::{FileHandle, Files, read_all};
+use crate::storage::files::{DiskFiles, FileHandle, Files, read_all};
 use crate::storage::frame::{FrameBuilder, Place};
 use crate::storage::index::MemoryIndex;
 use crate::storage::keeper::{GrowthOptions, JournalHold, JournalHolds};
@@ -22,6 +23,7 @@ use crate::storage::retirement::{ClosedSegment, KeepRule};
 use crate::storage::segment_reader;
 use crate::storage::segments;
 use crate::storage::sim_files::SimFiles;
+use crate::storage::tests::copies::{back_up, opened, place, restore_to};
 use crate::storage::tests::growth::{first_segment, growing, open, seen, write};
 use crate::storage::tests::{Machine, START, contents_of, put};
 use crate::storage::{Store, StoreError};
@@ -91,6 +93,33 @@ fn segments_are_whole_in_the_archive_before_they_leave() {
     machine.files.remove(&base::path_of(base::find(&machine.files).unwrap().unwrap().from)).unwrap();
     machine.index.clear();
     assert!(seen(&open(&machine, 2).unwrap()) == expected);
+}
+
+#[test]
+fn archived_segments_carry_an_older_backup_on() {
+    let archive = SimFiles::new();
+    let (machine, mut parts) = with_archive(&archive, 1, 1);
+    let (directory, older, data) = place();
+    let manifest = back_up(&machine, &older).unwrap();
+    (2..4).for_each(|generation| write(&mut parts, generation));
+    parts.applier.turn(true).unwrap();
+    let whole = directory.path().join("whole");
+    back_up(&machine, &whole).unwrap();
+    parts.keeper.turn(&mut || true).unwrap();
+    let (timeline, left) = (timeline(&machine), first_segment(&machine));
+    assert!(left > manifest.last_sequence + 10, "{left}");
+    // As the documentation says.
+    restore_to(&older, &data, None).unwrap();
+    let last = *segments::list(&DiskFiles::new(&data)).unwrap().last().unwrap();
+    for first in archived(&archive, &timeline).into_iter().filter(|first| *first >= last) {
+        let bytes = bytes_of(&archive, &format!("{timeline}/{first:020}.seg"));
+        std::fs::write(data.join(segments::path_of(first)), bytes).unwrap();
+    }
+    let same = directory.path().join("same");
+    let restored = restore_to(&whole, &same, Some(Until::Sequence(left - 1))).unwrap();
+    assert_eq!(restored.until_sequence, left - 1);
+    assert!(opened(&data) == opened(&same));
+    assert!(segment_reader::last_frame(&DiskFiles::new(&data)).unwrap().unwrap().sequence >= left - 1);
 }
 
 #[test]

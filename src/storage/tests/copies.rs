@@ -26,13 +26,13 @@ use crate::storage::{Batch, StoreError, base, checkpoint, keys, segments};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn place() -> (TempDir, PathBuf, PathBuf) {
+pub(super) fn place() -> (TempDir, PathBuf, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let (backup, data) = (directory.path().join("backup"), directory.path().join("data"));
     (directory, backup, data)
 }
 
-fn back_up(machine: &Machine, destination: &Path) -> Result<Manifest, StoreError> {
+pub(super) fn back_up(machine: &Machine, destination: &Path) -> Result<Manifest, StoreError> {
     let mut bytes = Vec::new();
     let written =
         backup::write(&machine.files, destination, SourceState::default(), START, &mut |progress| bytes.push(progress));
@@ -47,7 +47,7 @@ fn verify(backup: &Path) -> Result<VerifiedBackup, StoreError> {
     backup::verify(backup, None, &mut |_| {})
 }
 
-fn restore_to(backup: &Path, data: &Path, until: Option<Until>) -> Result<Restored, StoreError> {
+pub(super) fn restore_to(backup: &Path, data: &Path, until: Option<Until>) -> Result<Restored, StoreError> {
     restore(backup, data, until, START, &mut |_| {})
 }
 
@@ -59,7 +59,7 @@ fn message<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
 }
 
 /// What a gateway would find in a directory.
-fn opened(directory: &Path) -> Contents {
+pub(super) fn opened(directory: &Path) -> Contents {
     let files: Arc<dyn Files> = Arc::new(DiskFiles::new(directory));
     let (index, clock) = (MemoryIndex::new(), Clock::manual(START));
     let parts = Parts::open(files, &index, &options(), Random::seeded(1), SegmentsBy::Committer, clock).unwrap();
