@@ -78,3 +78,14 @@ pub(super) fn say_what_is_next(directory: &Path) -> Result<(), Failure> {
         "It opens held: no money moves until every provider was asked what happened since. See `tollgate store hold`.",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_described_without_quotes() {
+        let view = json!({ "first_sequence": 1, "last_sequence": 9, "last_time": "2026-11-21T08:00:00Z" });
+        assert_eq!(range_of(&view), "sequences 1 to 9, 2026-11-21T08:00:00Z");
+    }
+}
