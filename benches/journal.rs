@@ -1,7 +1,8 @@
 //! What a durable commit costs beside appending the same bytes to a file and syncing it, in the same run.
 //!
-//! `cargo bench --bench journal`. Three rows, in turns (A B C A B C …), with the median of the turns:
+//! `cargo bench --bench journal`. Four rows, in turns (A B C D B A C D …), with the median of the turns:
 //! - *engine*: writers that each wait for their commit before the next one;
+//! - *without REACHED*: the same on a store that can't write that file, and so does not note after each frame how far it is;
 //! - *append*: one thread that appends as many bytes as the engine wrote in each frame, one `fdatasync` after each, in
 //!   a zero-filled file. This is what the disk allows for groups of that size;
 //! - *full groups*: the same, with one group of all writers for each `fdatasync`, which no closed loop can reach.
@@ -18,7 +19,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,34 +53,61 @@ fn main() {
     let raw = RawFile::create(dir.path(), plan.turns as u64 * bytes_a_turn);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let engine = Arc::new(open(dir.path()));
+    let engine = Arc::new(open(&dir.path().join("store")));
+    let unnoted = Arc::new(open(&without_reached(&dir.path().join("unnoted"))));
     let (mut engines, mut appends, mut groups, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut unnoted_engines, mut unnoted_shares) = (Vec::new(), Vec::new());
     for turn in 0..plan.turns {
-        let measured = runtime.block_on(measure_engine(&plan, &engine, turn));
+        let measure = |engine| runtime.block_on(measure_engine(&plan, engine, turn));
+        // Neither is always the first.
+        let (measured, other) = if turn % 2 == 0 {
+            let measured = measure(&engine);
+            (measured, measure(&unnoted))
+        } else {
+            let other = measure(&unnoted);
+            (measure(&engine), other)
+        };
         let append = plan.commits as f64 / raw.append(measured.frames, measured.bytes);
         let group = plan.commits as f64 / raw.append(plan.commits / plan.writers, measured.bytes);
         println!(
-            "turn {turn:>2}: engine {:>7.0}/s in frames of {:>4.1} commits, append {append:>7.0}/s, full groups {group:>7.0}/s",
+            "turn {turn:>2}: engine {:>7.0}/s in frames of {:>4.1} commits, without REACHED {:>7.0}/s, append {append:>7.0}/s, full groups {group:>7.0}/s",
             measured.commits_per_s,
             plan.commits as f64 / measured.frames as f64,
+            other.commits_per_s,
         );
         engines.push(measured.commits_per_s);
         appends.push(append);
         groups.push(group);
         shares.push(100.0 * measured.commits_per_s / append);
+        unnoted_engines.push(other.commits_per_s);
+        unnoted_shares.push(100.0 * measured.commits_per_s / other.commits_per_s);
     }
     engine.close().expect("a clean stop");
+    unnoted.close().expect("a clean stop");
     let (engine, append, group) = (median(engines), median(appends), median(groups));
     println!(
         "medians: engine {engine:.0}/s, append {append:.0}/s, full groups {group:.0}/s; engine/append {:.0} %, of each turn {:.0} %",
         100.0 * engine / append,
         median(shares),
     );
+    let unnoted = median(unnoted_engines);
+    println!(
+        "without REACHED {unnoted:.0}/s; engine/without {:.1} %, of each turn {:.1} %",
+        100.0 * engine / unnoted,
+        median(unnoted_shares),
+    );
+}
+
+/// A directory in which `REACHED` can be opened and not be made durable, so that a store goes on without it.
+fn without_reached(dir: &Path) -> PathBuf {
+    std::fs::create_dir(dir).expect("a directory");
+    std::os::unix::fs::symlink("/dev/null", dir.join("REACHED")).expect("a link");
+    dir.to_path_buf()
 }
 
 fn open(dir: &Path) -> Engine {
     let config = StorageConfig {
-        dir: dir.join("store"),
+        dir: dir.to_path_buf(),
         segment_bytes: 64 << 20,
         queue_batches_max: 4096,
         group_bytes_max: 1 << 20,

@@ -78,7 +78,7 @@ pub struct StorageConfig {
     pub journal_keep_bytes: u64,
     /// How far the clock may be behind the last change in the store when the gateway is opened.
     pub clock_back_max_s: u64,
-    /// Where these segments are moved to; they are deleted when not given.
+    /// Where segments are copied that leave the journal; they are only deleted when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive_dir: Option<PathBuf>,
 }

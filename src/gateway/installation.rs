@@ -93,7 +93,7 @@ impl Installation {
         if record.mode == mode {
             return Ok(());
         }
-        Err(InstallationError::OtherMode { stored: mode_name(record.mode), configured: mode_name(mode) })
+        Err(InstallationError::OtherMode { stored: record.mode.as_str(), configured: mode.as_str() })
     }
 
     /// Opens the installation that the store holds, or makes it.
@@ -108,8 +108,8 @@ impl Installation {
                 let record: InstallationRecord = decode(&stored.value)?;
                 if record.mode != mode {
                     return Err(InstallationError::OtherMode {
-                        stored: mode_name(record.mode),
-                        configured: mode_name(mode),
+                        stored: record.mode.as_str(),
+                        configured: mode.as_str(),
                     });
                 }
                 let vault = master_key.open(true, random)?;
@@ -202,12 +202,5 @@ fn name_missing(error: VaultError, master_key: &MasterKey) -> InstallationError 
             old: file.place_of_old(key_id),
         },
         (error, _) => error.into(),
-    }
-}
-
-const fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Sandbox => "sandbox",
-        Mode::Live => "live",
     }
 }

@@ -25,7 +25,7 @@ use crate::storage::segment_reader::{SegmentReader, damaged};
 use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
 use crate::storage::walk::Walk;
 
-pub use crate::storage::walk::Until;
+pub use crate::storage::restore::Until;
 
 /// The list's name.
 pub const MANIFEST: &str = "manifest.json";
@@ -198,7 +198,7 @@ pub fn verify(
         }
         if let Some(first) = segment_of(&file.path) {
             let mut reader = SegmentReader::open(&files, first)?;
-            let end = walk.segment(&mut reader, Until::Sequence(u64::MAX), &mut |_, changes| {
+            let end = walk.segment(&mut reader, u64::MAX, &mut |_, changes| {
                 audit.take_changes(changes, manifest.base_from);
                 Ok(())
             })?;
@@ -277,7 +277,7 @@ impl Copy<'_, '_> {
     /// Copies the frames of a segment up to the last durable one; returns where that ends.
     fn copy_frames(&mut self, reader: &mut SegmentReader, walk: &mut Walk, durable: u64) -> Result<u64, StoreError> {
         let mut segment = SegmentCopy::new(self.destination, reader);
-        let end = walk.segment(reader, Until::Sequence(durable), &mut |found, _| {
+        let end = walk.segment(reader, durable, &mut |found, _| {
             self.progress.bytes += found.stored.len() as u64;
             (self.on_progress)(self.progress);
             segment.add(found.stored)

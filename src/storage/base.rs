@@ -33,6 +33,9 @@ const CHUNK_ROWS: usize = 125;
 /// Rows read between two rests while a base is checked in passing.
 const CHECK_ROWS: u64 = 250;
 
+/// Bytes of a new base that are made durable at once.
+const SYNC_BYTES: usize = 16 << 20;
+
 /// A base that was found whole when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Base {
@@ -124,7 +127,19 @@ pub fn verify(files: &dyn Files, from: u64) -> Result<Base, StoreError> {
 /// # Errors
 /// As for [`verify`].
 pub fn check(files: &dyn Files, from: u64, go_on: &mut dyn FnMut() -> bool) -> Result<Option<Base>, StoreError> {
-    let mut reader = read(files, &path_of(from))?;
+    match read_through(files, &path_of(from), go_on)? {
+        Some(summary) if summary.header.from != from => Err(holds_another(from)),
+        summary => Ok(summary.map(|summary| Base::of(&summary))),
+    }
+}
+
+/// Reads a whole export, with rests; `None` when `go_on` said no.
+fn read_through(
+    files: &dyn Files,
+    path: &str,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Option<ExportSummary>, StoreError> {
+    let mut reader = read(files, path)?;
     let mut rows: u64 = 0;
     while reader.next_row()?.is_some() {
         rows += 1;
@@ -132,8 +147,7 @@ pub fn check(files: &dyn Files, from: u64, go_on: &mut dyn FnMut() -> bool) -> R
             return Ok(None);
         }
     }
-    let summary = reader.summary().filter(|summary| summary.header.from == from);
-    summary.map(|summary| Some(Base::of(&summary))).ok_or_else(|| holds_another(from))
+    reader.verify().map(Some)
 }
 
 /// Says in `BASE` that this base counts; its file must have been found whole.
@@ -144,8 +158,8 @@ pub fn note(files: &dyn Files, base: &Base) -> Result<(), StoreError> {
     write_fact(files, base).map_err(|error| io_error(BASE, &error))
 }
 
-/// Makes a base of what readers see; from then on it counts. `go_on` is asked after each page of rows; `None` when it said
-/// no.
+/// Makes a base of what readers see; from then on it counts. `go_on` is asked after each page of rows that was written or
+/// read back, and may rest; `None` when it said no.
 ///
 /// # Errors
 /// When it can't be written or read back; what was there before counts then.
@@ -191,7 +205,7 @@ fn write_new(
     let Some((written, sink)) = dump(view, made_at, Sequential::new(handle), go_on)? else { return Ok(None) };
     sink.handle.sync_data().map_err(|error| io_error(NEXT, &error))?;
     drop(sink);
-    let read_back = read(files, NEXT)?.verify()?;
+    let Some(read_back) = read_through(files, NEXT, go_on)? else { return Ok(None) };
     if read_back != written {
         return Err(StoreError::Corrupt(format!("{NEXT} does not read back as it was written")));
     }
@@ -286,11 +300,13 @@ fn encode_fact(base: &Base) -> [u8; FACT_BYTES] {
 struct Sequential {
     handle: Box<dyn FileHandle>,
     offset: u64,
+    /// Bytes written since the last sync.
+    unsynced: usize,
 }
 
 impl Sequential {
     fn new(handle: Box<dyn FileHandle>) -> Self {
-        Self { handle, offset: 0 }
+        Self { handle, offset: 0, unsynced: 0 }
     }
 }
 
@@ -306,6 +322,12 @@ impl Write for Sequential {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.handle.write_at(self.offset, bytes)?;
         self.offset += bytes.len() as u64;
+        self.unsynced += bytes.len();
+        // In one go at the end it would keep a stop, and the journal's own syncs, waiting.
+        if self.unsynced >= SYNC_BYTES {
+            self.handle.sync_data()?;
+            self.unsynced = 0;
+        }
         Ok(bytes.len())
     }
 

@@ -21,13 +21,15 @@ use crate::config::StorageConfig;
 use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::storage::applier::{self, Applier, ApplierPace, ApplierSignal};
+use crate::storage::archive::Archive;
 use crate::storage::committer::Committer;
 use crate::storage::dump::dump;
 use crate::storage::export::ExportSummary;
 use crate::storage::files::{DiskFiles, Files, create_private_directory};
 use crate::storage::index::IndexHome;
 use crate::storage::journal::Journal;
-use crate::storage::keeper::{self, GrowthOptions, JournalHold, JournalHolds, Keeper, KeeperSignal};
+use crate::storage::keeper::{GrowthOptions, JournalHold, JournalHolds, Keeper};
+use crate::storage::keeper_threads::{KeeperPace, KeeperThreads};
 use crate::storage::new_directory::check_whole;
 use crate::storage::queue::{CommitQueue, QueueBounds};
 use crate::storage::recovery::recover;
@@ -51,6 +53,9 @@ pub const LOCK: &str = "LOCK";
 
 /// The message of [`StoreError::Io`] when somebody else has a directory open.
 pub const IN_USE: &str = "another process has it open";
+/// How often a lock is tried that somebody else has, and the wait in between.
+const LOCK_TRIES: u32 = 6;
+const LOCK_WAIT: Duration = Duration::from_millis(50);
 
 /// What an engine is opened with, apart from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +192,6 @@ pub struct Engine {
     status: Arc<Status>,
     space: Arc<Space>,
     signal: Arc<ApplierSignal>,
-    keeper_signal: Arc<KeeperSignal>,
     holds: JournalHolds,
     batch_bytes_max: usize,
     last_written_at: Option<Timestamp>,
@@ -198,9 +202,9 @@ pub struct Engine {
 struct Running {
     committer: JoinHandle<Committer>,
     applier: JoinHandle<Result<(), StoreError>>,
-    keeper: JoinHandle<()>,
+    keeper: KeeperThreads,
     /// Held as long as the directory is in use.
-    lock: Option<File>,
+    lock: Option<Arc<File>>,
 }
 
 /// What an engine is opened with beside files, index and options.
@@ -210,6 +214,7 @@ struct Surroundings {
     lock: Option<File>,
     /// Where segments go that leave the journal.
     archive: Option<Arc<dyn Files>>,
+    keeper_pace: KeeperPace,
 }
 
 impl Engine {
@@ -235,7 +240,13 @@ impl Engine {
         let home = SledHome::new(config.dir.join(INDEX), config.cache_bytes);
         let options = EngineOptions::from_config(config);
         let archive = config.archive_dir.as_ref().map(|directory| open_archive(directory)).transpose()?;
-        let surroundings = Surroundings { random: Random::from_os(), clock, lock: Some(lock), archive };
+        let surroundings = Surroundings {
+            random: Random::from_os(),
+            clock,
+            lock: Some(lock),
+            archive,
+            keeper_pace: KeeperPace::USUAL,
+        };
         Self::start(files, &home, &options, surroundings)
     }
 
@@ -249,7 +260,19 @@ impl Engine {
         options: &EngineOptions,
         random: Random,
     ) -> Result<Self, StoreError> {
-        Self::start(files, home, options, Surroundings { random, clock: Clock::system(), lock: None, archive: None })
+        Self::open_by(files, home, options, random, (None, KeeperPace::USUAL))
+    }
+
+    /// The same with an archive, and with a keeper in more of a hurry or less.
+    pub(super) fn open_by(
+        files: Arc<dyn Files>,
+        home: &dyn IndexHome,
+        options: &EngineOptions,
+        random: Random,
+        (archive, keeper_pace): (Option<Arc<dyn Files>>, KeeperPace),
+    ) -> Result<Self, StoreError> {
+        let surroundings = Surroundings { random, clock: Clock::system(), lock: None, archive, keeper_pace };
+        Self::start(files, home, options, surroundings)
     }
 
     fn start(
@@ -258,7 +281,9 @@ impl Engine {
         options: &EngineOptions,
         surroundings: Surroundings,
     ) -> Result<Self, StoreError> {
-        let Surroundings { random, clock, lock, archive } = surroundings;
+        let Surroundings { random, clock, lock, archive, keeper_pace } = surroundings;
+        let archive = archive.map(|files| Archive::new(files, random.clone()));
+        let lock = lock.map(Arc::new);
         let Parts { committer, applier, view, status, space, keeper, last_written_at } =
             Parts::open(files, home, options, random, SegmentsBy::Thread, clock)?;
         let bounds =
@@ -278,7 +303,7 @@ impl Engine {
         let applier_thread = spawn("tollgate-apply", {
             let (signal, status, space) = (Arc::clone(&signal), Arc::clone(&status), Arc::clone(&space));
             move || {
-                let _alarm = PanicAlarm { status: &status, queue: None };
+                let _alarm = PanicAlarm::of(&status);
                 applier::run(applier, &signal, &status, &space, &Clock::system())
             }
         });
@@ -292,16 +317,8 @@ impl Engine {
         };
         let keeper = keeper.with_archive(archive);
         let holds = keeper.holds();
-        let keeper_signal = Arc::new(KeeperSignal::default());
-        let keeper_thread = spawn("tollgate-keeper", {
-            let (keeper_signal, status) = (Arc::clone(&keeper_signal), Arc::clone(&status));
-            move || {
-                let _alarm = PanicAlarm { status: &status, queue: None };
-                keeper::run(keeper, &keeper_signal);
-            }
-        });
-        let keeper_thread = match keeper_thread {
-            Ok(thread) => thread,
+        let keeper_threads = match KeeperThreads::start(keeper, (&status, &space), lock.clone(), keeper_pace) {
+            Ok(threads) => threads,
             Err(error) => {
                 queue.abort(&closed());
                 signal.abandon();
@@ -310,7 +327,7 @@ impl Engine {
                 return Err(error);
             }
         };
-        let running = Running { committer: committer_thread, applier: applier_thread, keeper: keeper_thread, lock };
+        let running = Running { committer: committer_thread, applier: applier_thread, keeper: keeper_threads, lock };
         // A batch that could never fit beside others would only ever be told to try again.
         let overlay_share = usize::try_from(options.overlay_bytes_max / 4).unwrap_or(usize::MAX);
         Ok(Self {
@@ -319,7 +336,6 @@ impl Engine {
             status,
             space,
             signal,
-            keeper_signal,
             holds,
             batch_bytes_max: frame_bytes_max(options.segment_bytes).min(overlay_share),
             last_written_at,
@@ -352,8 +368,7 @@ impl Engine {
         self.last_written_at
     }
 
-    /// Until the answer is dropped no segment leaves the journal and no base goes, such as while they are copied. Waits
-    /// while one is leaving.
+    /// Until the answer is dropped no segment leaves the journal and no base goes, such as while they are copied.
     pub fn hold_journal(&self) -> JournalHold {
         self.holds.hold()
     }
@@ -430,17 +445,17 @@ impl Store for Engine {
 
     fn close(&self) -> Result<(), StoreError> {
         let Some(running) = self.running.lock().take() else { return Ok(()) };
-        self.keeper_signal.end();
+        running.keeper.end();
         self.queue.close(closed());
         let committer = running.committer.join();
         self.signal.finish();
-        // A panic of the keeper has poisoned the store, which is told below.
-        let _ = running.keeper.join();
         let applied = running.applier.join().unwrap_or_else(|_| Err(ended("the applier's thread panicked")));
         let sealed = match committer {
             Ok(mut committer) => committer.seal(),
             Err(_) => Err(ended("the committer's thread panicked")),
         };
+        // Last, because it may wait for an archive that does not answer.
+        running.keeper.join();
         self.view.index().close();
         drop(running.lock);
         self.status.check()?;
@@ -454,10 +469,10 @@ impl Drop for Engine {
         let Some(running) = self.running.lock().take() else { return };
         self.queue.abort(&closed());
         self.signal.abandon();
-        self.keeper_signal.end();
+        running.keeper.end();
         let _ = running.committer.join();
         let _ = running.applier.join();
-        let _ = running.keeper.join();
+        running.keeper.join();
         self.view.index().close();
         drop(running.lock);
     }
@@ -491,10 +506,17 @@ impl CommitStage {
 }
 
 /// Poisons the store when the thread that holds it panics, and answers those who wait for that thread.
-struct PanicAlarm<'a> {
+pub(super) struct PanicAlarm<'a> {
     status: &'a Status,
     /// What the thread would have worked off.
     queue: Option<&'a CommitQueue>,
+}
+
+impl<'a> PanicAlarm<'a> {
+    /// An alarm for a thread that nobody waits for.
+    pub(super) fn of(status: &'a Status) -> Self {
+        Self { status, queue: None }
+    }
 }
 
 impl Drop for PanicAlarm<'_> {
@@ -541,7 +563,16 @@ pub fn take_lock_if_there(directory: &Path) -> Result<Option<File>, StoreError> 
 }
 
 fn lock(file: File, directory: &Path) -> Result<File, StoreError> {
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    for _ in 1..LOCK_TRIES {
+        if !matches!(locked, Err(std::fs::TryLockError::WouldBlock)) {
+            break;
+        }
+        // Somebody may only be looking whether the directory is open.
+        std::thread::sleep(LOCK_WAIT);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Io {
             context: format!("opening the store in {}", directory.display()),
@@ -553,7 +584,7 @@ fn lock(file: File, directory: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StoreError> {

@@ -1,5 +1,6 @@
-//! Keeps the store's growth in bounds: makes a new base when enough has been committed since the last, lets segments
-//! leave the journal, and looks whether the disk is getting full. In a thread of its own, in no hurry.
+//! Keeps the store's growth in bounds: makes a new base when enough has been committed since the last, and lets segments
+//! leave the journal, in a thread of its own, in no hurry. Another thread looks whether the disk is getting full: the
+//! first may wait for a base to be read or for an archive that does not answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +9,23 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
+use crate::storage::archive::Archive;
 use crate::storage::base::{self, Base};
 use crate::storage::checkpoint::{self, Checkpoint};
 use crate::storage::files::Files;
-use crate::storage::retirement::{self, ClosedSegment, KeepRule};
+use crate::storage::retirement::{self, ClosedSegment, KeepRule, Leaving, journal_error};
 use crate::storage::segments;
 use crate::storage::space::Space;
 use crate::storage::status::Status;
 use crate::storage::view::View;
 use crate::storage::{BaseHealth, StoreError};
 
+pub use crate::storage::holds::{JournalHold, JournalHolds};
+
 /// How often it is looked whether the disk is getting full.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How many looks there are from one look at the journal to the next.
-const LOOKS_PER_TURN: u32 = 10;
+/// The rest from one look at the journal to the next.
+pub const TURN_INTERVAL: Duration = Duration::from_secs(10);
 /// How many such turns are left out after one that failed.
 const TURNS_LEFT_OUT: u32 = 5;
 /// The rest after each page of rows while a base is made.
@@ -47,31 +51,10 @@ impl GrowthOptions {
         Self { base_bytes: u64::MAX, keep: KeepRule { age: Duration::MAX, bytes_max: u64::MAX }, low_space_bytes: 0 };
 }
 
-/// Keeps segments and bases where they are, as long as it is held.
-pub struct JournalHold(Arc<Mutex<usize>>);
-
-impl Drop for JournalHold {
-    fn drop(&mut self) {
-        *self.0.lock() -= 1;
-    }
-}
-
-/// Counts those who need the journal as it is.
-#[derive(Clone, Debug, Default)]
-pub struct JournalHolds(Arc<Mutex<usize>>);
-
-impl JournalHolds {
-    /// Until it is dropped no segment leaves the journal, and no base goes. Waits while one is leaving.
-    pub fn hold(&self) -> JournalHold {
-        *self.0.lock() += 1;
-        JournalHold(Arc::clone(&self.0))
-    }
-}
-
 /// The keeper without its thread: it can be stepped.
 pub struct Keeper {
     files: Arc<dyn Files>,
-    archive: Option<Arc<dyn Files>>,
+    archive: Option<Archive>,
     view: Arc<View>,
     status: Arc<Status>,
     space: Arc<Space>,
@@ -103,9 +86,9 @@ impl Keeper {
         keeper
     }
 
-    /// The same, with an archive that segments are moved to instead of being deleted.
+    /// The same, with an archive that segments are copied to before they go.
     #[must_use]
-    pub fn with_archive(self, archive: Option<Arc<dyn Files>>) -> Self {
+    pub fn with_archive(self, archive: Option<Archive>) -> Self {
         Self { archive, ..self }
     }
 
@@ -114,7 +97,8 @@ impl Keeper {
         self.holds.clone()
     }
 
-    /// Makes a base if one is due, and lets segments go. `go_on` is asked now and then, and may rest.
+    /// Makes a base if one is due, and lets segments go. `go_on` is asked now and then, and may rest; when it says no, what
+    /// is being done is given up.
     ///
     /// # Errors
     /// When something can't be read or written; the store is as good as before, and the next turn tries again.
@@ -123,7 +107,7 @@ impl Keeper {
         if self.is_base_due()? {
             self.make_base(go_on)?;
         }
-        self.let_go()?;
+        self.let_go(go_on)?;
         self.measure()
     }
 
@@ -144,21 +128,15 @@ impl Keeper {
     }
 
     /// Lets the segments go that may.
-    fn let_go(&self) -> Result<(), StoreError> {
+    fn let_go(&self, go_on: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {
         let Some(base) = self.base.filter(|_| self.is_base_whole) else { return Ok(()) };
-        // Held by a hold for as long as it takes to count one more, and here for as long as segments go.
-        let holds = self.holds.0.lock();
-        if *holds > 0 {
-            return Ok(());
-        }
-        base::remove_older(&*self.files, &base)?;
+        self.holds.unless_held(|| base::remove_older(&*self.files, &base)).transpose()?;
         let durable = match checkpoint::read(&*self.files).map_err(|error| journal_error(&error))? {
             Checkpoint::At(sequence) => sequence,
             Checkpoint::Missing | Checkpoint::Damaged => return Ok(()),
         };
-        let now = self.clock.now();
-        let retired = retirement::retire(&*self.files, self.archive.as_ref(), &base, durable, &self.options.keep, now);
-        retired.map(|_| ()).map_err(|error| journal_error(&error))
+        let leaving = Leaving { base: &base, durable, rule: &self.options.keep, now: self.clock.now() };
+        retirement::retire(&*self.files, self.archive.as_ref(), &self.holds, &leaving, go_on).map(|_| ())
     }
 
     fn measure(&self) -> Result<(), StoreError> {
@@ -222,7 +200,7 @@ fn health_of(base: &Base) -> BaseHealth {
     BaseHealth { from: base.from, made_at: base.made_at, bytes: base.bytes }
 }
 
-/// Ends the keeper's thread.
+/// Ends the keeper's threads.
 #[derive(Debug, Default)]
 pub struct KeeperSignal {
     is_ending: Mutex<bool>,
@@ -230,7 +208,7 @@ pub struct KeeperSignal {
 }
 
 impl KeeperSignal {
-    /// Ends the thread as soon as possible.
+    /// Ends the threads as soon as possible.
     pub fn end(&self) {
         *self.is_ending.lock() = true;
         self.changed.notify_all();
@@ -246,23 +224,21 @@ impl KeeperSignal {
     }
 }
 
-/// The keeper's thread, until it is told to end or the store has failed.
-pub fn run(mut keeper: Keeper, signal: &KeeperSignal) {
-    let mut looks_left = LOOKS_PER_TURN;
-    while signal.rest(LOOK_INTERVAL) && keeper.status.check().is_ok() {
-        keeper.space.look();
-        looks_left = looks_left.saturating_sub(1);
-        if looks_left > 0 {
-            continue;
-        }
-        looks_left = LOOKS_PER_TURN;
+/// The keeper's thread, until it is told to end or the store has failed. It rests for `interval` after each turn.
+pub fn run(mut keeper: Keeper, signal: &KeeperSignal, interval: Duration) {
+    let mut rest = interval;
+    while signal.rest(rest) && keeper.status.check().is_ok() {
+        rest = interval;
         if let Err(error) = keeper.turn(&mut || signal.rest(PAGE_REST)) {
             tracing::warn!(%error, "the journal could not be shortened; tried again later");
-            looks_left = LOOKS_PER_TURN * TURNS_LEFT_OUT;
+            rest = interval.saturating_mul(1 + TURNS_LEFT_OUT);
         }
     }
 }
 
-fn journal_error(error: &std::io::Error) -> StoreError {
-    StoreError::Io { context: "shortening the journal".to_owned(), message: error.to_string() }
+/// The thread that looks at the disk's room, until it is told to end or the store has failed.
+pub fn watch_room(space: &Space, status: &Status, signal: &KeeperSignal) {
+    while signal.rest(LOOK_INTERVAL) && status.check().is_ok() {
+        space.look();
+    }
 }

@@ -4,6 +4,7 @@
 //! A commit returns only when it is on disk. Reads see only what is on disk.
 
 pub mod applier;
+pub mod archive;
 pub mod audit_rows;
 pub mod backup;
 pub mod base;
@@ -17,12 +18,14 @@ pub mod files;
 pub mod format;
 pub mod frame;
 pub mod held;
+pub mod holds;
 pub mod import;
 pub mod index;
 pub mod index_rows;
 pub mod inventory;
 pub mod journal;
 pub mod keeper;
+mod keeper_threads;
 pub mod key_file;
 pub mod keys;
 pub mod memory;

@@ -9,7 +9,7 @@ use crate::domain::audit::{AuditHead, ChainProblem};
 use crate::domain::time::Timestamp;
 use crate::storage::StoreError;
 use crate::storage::backup::{
-    Manifest, OnProgress, SegmentCopy, Until, VerifiedBackup, base_of, create, failed, finish, segment_of, verify,
+    Manifest, OnProgress, SegmentCopy, VerifiedBackup, base_of, create, failed, finish, segment_of, verify,
 };
 use crate::storage::base;
 use crate::storage::files::DiskFiles;
@@ -17,6 +17,15 @@ use crate::storage::held::{Held, HeldFile};
 use crate::storage::new_directory::{NewDirectory, RESTORING, check_free};
 use crate::storage::segment_reader::SegmentReader;
 use crate::storage::walk::Walk;
+
+/// Up to where something is restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The last commit with at most this sequence.
+    Sequence(u64),
+    /// The last commit that was made at this time or before, as the machine's clock had it.
+    Time(Timestamp),
+}
 
 /// What was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,15 +54,17 @@ pub fn restore(
 ) -> Result<Restored, StoreError> {
     check_free(directory)?;
     let VerifiedBackup { manifest, audit } = verify(backup, None, on_progress)?;
-    if let Some(Until::Sequence(sequence)) = until
-        && !(manifest.first_sequence..=manifest.last_sequence).contains(&sequence)
-    {
+    let source = DiskFiles::read_only(backup);
+    let until = match until {
+        None => manifest.last_sequence,
+        Some(Until::Sequence(sequence)) => sequence,
+        Some(Until::Time(time)) => last_until(&source, &manifest, time)?,
+    };
+    if !(manifest.first_sequence..=manifest.last_sequence).contains(&until) {
         return Err(out_of_range(&manifest));
     }
-    let until = until.unwrap_or(Until::Sequence(manifest.last_sequence));
     let new = NewDirectory::begin(directory, RESTORING)?;
     let place = new.place();
-    let source = DiskFiles::read_only(backup);
     let mut walk = Walk::new(manifest.made_at);
     let mut is_over = false;
     for file in &manifest.files {
@@ -88,6 +99,21 @@ pub fn restore(
     HeldFile::of(place).write(&held)?;
     new.finish()?;
     Ok(Restored { manifest, until_sequence, until_time: walk.time, audit })
+}
+
+/// The last sequence that was committed at `time` or before, 0 for none. The whole journal is looked through: behind what was
+/// written while the clock was ahead there may be more.
+fn last_until(source: &DiskFiles, manifest: &Manifest, time: Timestamp) -> Result<u64, StoreError> {
+    let mut last = 0;
+    for first in manifest.files.iter().filter_map(|file| segment_of(&file.path)) {
+        let mut reader = SegmentReader::open(source, first)?;
+        while let Some(found) = reader.next_frame()? {
+            if found.frame.at.is_none_or(|at| at <= time) {
+                last = found.last_sequence();
+            }
+        }
+    }
+    Ok(last)
 }
 
 /// Copies a file, durably.

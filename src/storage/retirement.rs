@@ -1,14 +1,17 @@
 //! Which segments may leave the journal, and how: those whose every change is in the base and in what the index has
-//! made durable, when they have been kept long enough or take too much room. They are deleted, or moved to an archive.
+//! made durable, when they have been kept long enough or take too much room. They are deleted, and copied to an archive before if there is
+//! one.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::time::Timestamp;
+use crate::storage::StoreError;
+use crate::storage::archive::Archive;
 use crate::storage::base::Base;
-use crate::storage::files::{Files, read_all};
+use crate::storage::files::Files;
 use crate::storage::frame::{self, HEADER_BYTES};
+use crate::storage::holds::JournalHolds;
 use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
 
 /// The least of [`KeepRule::period`].
@@ -57,44 +60,71 @@ pub fn closed(files: &dyn Files) -> io::Result<Vec<ClosedSegment>> {
         .collect()
 }
 
-/// Lets the segments go that may, the oldest first. Returns how many. `durable` is the checkpoint's sequence.
+/// What tells which segments may go.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving<'a> {
+    /// The base that counts, found whole.
+    pub base: &'a Base,
+    /// The checkpoint's sequence.
+    pub durable: u64,
+    /// How long segments are kept all the same.
+    pub rule: &'a KeepRule,
+    /// The time of day.
+    pub now: Timestamp,
+}
+
+/// Lets the segments go that may, the oldest first. Returns how many. None goes while there is a hold. `go_on` is asked now
+/// and then, and once before each that goes.
 ///
 /// # Errors
-/// When something can't be read, moved or removed. What is left is whole, and is tried again the next time.
+/// When something can't be read, copied or removed, or is not whole in the archive. What is left is whole, and is tried
+/// again the next time.
 pub fn retire(
     files: &dyn Files,
-    archive: Option<&Arc<dyn Files>>,
-    base: &Base,
-    durable: u64,
-    rule: &KeepRule,
-    now: Timestamp,
-) -> io::Result<u64> {
-    let closed = closed(files)?;
+    archive: Option<&Archive>,
+    holds: &JournalHolds,
+    leaving: &Leaving<'_>,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<u64, StoreError> {
+    let closed = closed(files).map_err(|error| journal_error(&error))?;
     let mut bytes: u64 = closed.iter().map(|segment| segment.bytes).sum();
     let mut retired = 0;
     for segment in closed {
-        if segment.last > base.from.min(durable) {
+        if !may_go(files, leaving, &segment, bytes).map_err(|error| journal_error(&error))? || holds.is_held() {
             break;
         }
-        let is_young = now.since(last_change_at(files, &segment, base)?) < rule.age;
-        if is_young && bytes <= rule.bytes_max {
+        if let Some(archive) = archive
+            && !archive.keep(files, &segment, go_on)?
+        {
             break;
         }
-        // A segment without a frame does not say how the one before it ended.
-        if !has_frame(files, segment.last + 1)? {
+        // The archive may have kept it waiting for long.
+        if !go_on() {
             break;
         }
         let path = segments::path_of(segment.first);
-        if let Some(archive) = archive {
-            copy(files, &**archive, &path)?;
-        }
-        files.remove(&path)?;
-        files.sync_directory(segments::DIRECTORY)?;
+        let Some(removed) = holds.unless_held(|| files.remove(&path)) else { break };
+        let removed = removed.and_then(|()| files.sync_directory(segments::DIRECTORY));
+        removed.map_err(|error| journal_error(&error))?;
         bytes -= segment.bytes;
         retired += 1;
         tracing::info!(file = path, archived = archive.is_some(), "a segment has left the journal");
     }
     Ok(retired)
+}
+
+/// Whether the oldest closed segment may go, when all closed ones together have so many bytes.
+fn may_go(files: &dyn Files, leaving: &Leaving<'_>, segment: &ClosedSegment, bytes: u64) -> io::Result<bool> {
+    let Leaving { base, durable, rule, now } = leaving;
+    if segment.last > base.from.min(*durable) {
+        return Ok(false);
+    }
+    let is_young = now.since(last_change_at(files, segment, base)?) < rule.age;
+    if is_young && bytes <= rule.bytes_max {
+        return Ok(false);
+    }
+    // A segment without a frame does not say how the one before it ended.
+    has_frame(files, segment.last + 1)
 }
 
 /// When the first change of a segment was made, if it says so.
@@ -125,20 +155,7 @@ fn first_frame_at(files: &dyn Files, first_sequence: u64) -> io::Result<Option<T
     Ok(frame::written_at(&header[..count]))
 }
 
-/// Copies a file to the same path of another tree, durably, and reads it back.
-fn copy(from: &dyn Files, to: &dyn Files, path: &str) -> io::Result<()> {
-    let bytes = read_all(&*from.open(path)?)?;
-    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-    to.create_directory(directory)?;
-    to.sync_directory("")?;
-    let temporary = format!("{path}.tmp");
-    let handle = to.create(&temporary)?;
-    handle.write_at(0, &bytes)?;
-    handle.set_length(bytes.len() as u64)?;
-    handle.sync_data()?;
-    if read_all(&*to.open(&temporary)?)? != bytes {
-        return Err(io::Error::other(format!("{path} does not read back from the archive as it was written")));
-    }
-    to.rename(&temporary, path)?;
-    to.sync_directory(directory)
+/// Says that the journal could not be shortened, and why.
+pub(super) fn journal_error(error: &io::Error) -> StoreError {
+    StoreError::Io { context: "shortening the journal".to_owned(), message: error.to_string() }
 }

@@ -44,7 +44,15 @@ impl SegmentReader {
     /// # Errors
     /// [`StoreError::Corrupt`] when its header is not right, [`StoreError::Io`].
     pub fn open(files: &dyn Files, first: u64) -> Result<Self, StoreError> {
-        let path = segments::path_of(first);
+        Self::open_at(files, &segments::path_of(first), first)
+    }
+
+    /// The same for a segment that is somewhere else.
+    ///
+    /// # Errors
+    /// As for [`SegmentReader::open`].
+    pub fn open_at(files: &dyn Files, path: &str, first: u64) -> Result<Self, StoreError> {
+        let path = path.to_owned();
         let mut header = [0; SEGMENT_HEADER_BYTES];
         let opened = files.open(&path).and_then(|handle| {
             let length = handle.length()?;

@@ -7,24 +7,6 @@ use crate::storage::journal::JournalEnd;
 use crate::storage::overlay::Change;
 use crate::storage::segment_reader::{FoundFrame, SegmentReader, damaged};
 
-/// Up to where something is restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// The last commit with at most this sequence.
-    Sequence(u64),
-    /// The last commit that was made at this time or before.
-    Time(Timestamp),
-}
-
-impl Until {
-    fn is_before(self, found: &FoundFrame<'_>) -> bool {
-        match self {
-            Self::Sequence(sequence) => found.last_sequence() > sequence,
-            Self::Time(time) => found.frame.at.is_some_and(|at| at > time),
-        }
-    }
-}
-
 /// Takes the frames of a walk, each with its changes.
 pub type OnFrame<'a> = &'a mut dyn FnMut(&FoundFrame<'_>, Vec<Change>) -> Result<(), StoreError>;
 
@@ -43,11 +25,11 @@ impl Walk {
         Self { end: JournalEnd::default(), time, has_begun: false }
     }
 
-    /// Checks the frames of a segment as far as `until` and hands them over; returns where the last of them ends.
+    /// Checks the frames of a segment that end at sequence `until` or before and hands them over; returns where the last of them ends.
     pub(super) fn segment(
         &mut self,
         reader: &mut SegmentReader,
-        until: Until,
+        until: u64,
         on_frame: OnFrame<'_>,
     ) -> Result<u64, StoreError> {
         let (path, first) = (reader.path().to_owned(), reader.first());
@@ -57,7 +39,7 @@ impl Walk {
             return Err(damaged(&path, 0, "the segment does not follow the one before it"));
         }
         while let Some(found) = reader.next_frame()? {
-            if until.is_before(&found) {
+            if found.last_sequence() > until {
                 return Ok(found.offset);
             }
             let (offset, frame) = (found.offset, &found.frame);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{LOOK_WAIT, described, failure, shown, storage_there, warn_of_audit};
 use crate::cli::admin::{Admin, AdminArguments};
@@ -36,8 +36,12 @@ pub(super) async fn online(admin: &AdminArguments, destination: &Path, context: 
         let problem = view["problem"].as_str().unwrap_or("the gateway was started again meanwhile");
         return Err(Failure::Failed(format!("the backup failed: {problem}")));
     }
-    let range = format!("sequences {} to {}, {}", view["first_sequence"], view["last_sequence"], view["last_time"]);
-    say_backed_up(&absolute, &range)
+    say_backed_up(&absolute, &range_of(&view))
+}
+
+fn range_of(view: &Value) -> String {
+    let last_time = view["last_time"].as_str().unwrap_or("-");
+    format!("sequences {} to {}, {last_time}", view["first_sequence"], view["last_sequence"])
 }
 
 fn say_backed_up(destination: &Path, range: &str) -> Result<(), Failure> {
@@ -73,4 +77,15 @@ pub(super) fn say_what_is_next(directory: &Path) -> Result<(), Failure> {
     output::line(
         "It opens held: no money moves until every provider was asked what happened since. See `tollgate store hold`.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_described_without_quotes() {
+        let view = json!({ "first_sequence": 1, "last_sequence": 9, "last_time": "2026-11-21T08:00:00Z" });
+        assert_eq!(range_of(&view), "sequences 1 to 9, 2026-11-21T08:00:00Z");
+    }
 }

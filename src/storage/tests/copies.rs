@@ -26,13 +26,13 @@ use crate::storage::{Batch, StoreError, base, checkpoint, keys, segments};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn place() -> (TempDir, PathBuf, PathBuf) {
+pub(super) fn place() -> (TempDir, PathBuf, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let (backup, data) = (directory.path().join("backup"), directory.path().join("data"));
     (directory, backup, data)
 }
 
-fn back_up(machine: &Machine, destination: &Path) -> Result<Manifest, StoreError> {
+pub(super) fn back_up(machine: &Machine, destination: &Path) -> Result<Manifest, StoreError> {
     let mut bytes = Vec::new();
     let written =
         backup::write(&machine.files, destination, SourceState::default(), START, &mut |progress| bytes.push(progress));
@@ -47,7 +47,7 @@ fn verify(backup: &Path) -> Result<VerifiedBackup, StoreError> {
     backup::verify(backup, None, &mut |_| {})
 }
 
-fn restore_to(backup: &Path, data: &Path, until: Option<Until>) -> Result<Restored, StoreError> {
+pub(super) fn restore_to(backup: &Path, data: &Path, until: Option<Until>) -> Result<Restored, StoreError> {
     restore(backup, data, until, START, &mut |_| {})
 }
 
@@ -59,7 +59,7 @@ fn message<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
 }
 
 /// What a gateway would find in a directory.
-fn opened(directory: &Path) -> Contents {
+pub(super) fn opened(directory: &Path) -> Contents {
     let files: Arc<dyn Files> = Arc::new(DiskFiles::new(directory));
     let (index, clock) = (MemoryIndex::new(), Clock::manual(START));
     let parts = Parts::open(files, &index, &options(), Random::seeded(1), SegmentsBy::Committer, clock).unwrap();
@@ -149,6 +149,21 @@ fn a_store_is_restored_to_any_of_its_commits_and_to_no_other() {
         assert!(message(restore_to(&backup, &data, Some(until))).contains("sequences 1 to 9"), "{until:?}");
         assert!(!data.exists() && !directory.path().join("nowhere.restoring").exists());
     }
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_while_hides_nothing_that_came_after() {
+    let (_directory, backup, data) = place();
+    let machine = Machine::new();
+    for (minute, ahead) in [(1, 0), (2, 600), (3, 600), (4, 0), (5, 0), (6, 0)] {
+        let clock = Clock::manual(START.plus((minute + ahead) * MINUTE));
+        let mut parts = machine.open_with(u64::from(minute), &options(), &clock).unwrap();
+        step(&mut parts.committer, vec![put(&format!("key/{minute}"), b"")]).remove(0).unwrap();
+    }
+    back_up(&machine, &backup).unwrap();
+    let restored = restore_to(&backup, &data, Some(Until::Time(START.plus(5 * MINUTE)))).unwrap();
+    assert_eq!((restored.until_sequence, restored.until_time), (5, START.plus(5 * MINUTE)));
+    assert_eq!(opened(&data).len(), 5);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the engine does when things go wrong.
 
+mod archives;
 mod copies;
 mod crashes;
 mod damage;
