@@ -6,6 +6,7 @@
 pub mod applier;
 pub mod audit_rows;
 pub mod backup;
+mod backup_room;
 pub mod base;
 pub mod checkpoint;
 pub mod committer;

@@ -17,7 +17,8 @@ pub enum Until {
 }
 
 impl Until {
-    fn is_before(self, found: &FoundFrame<'_>) -> bool {
+    /// Whether it lies before this frame.
+    pub(super) fn is_before(self, found: &FoundFrame<'_>) -> bool {
         match self {
             Self::Sequence(sequence) => found.last_sequence() > sequence,
             Self::Time(time) => found.frame.at.is_some_and(|at| at > time),
@@ -34,7 +35,8 @@ pub(super) struct Walk {
     pub(super) end: JournalEnd,
     /// When the last frame was made.
     pub(super) time: Timestamp,
-    has_begun: bool,
+    /// Whether there was a frame.
+    pub(super) has_begun: bool,
 }
 
 impl Walk {
