@@ -182,7 +182,10 @@ impl HeldChannelView {
         Self {
             channel: name.to_string(),
             state: report.state.as_str().to_owned(),
-            waiting_until: report.waiting_until.map(Timestamp::rfc3339),
+            waiting_until: report
+                .waiting_until
+                .filter(|_| report.state == ChannelState::Waiting)
+                .map(Timestamp::rfc3339),
             objects: report.objects,
             agreeing: report.agreeing,
             adopted: report.adopted,
