@@ -99,9 +99,18 @@ impl ClockWatch {
 
     /// By how much the time of day may have been set back since it was `then`: so much more than it seems may have gone by.
     pub fn set_back_since(&self, then: Timestamp) -> Duration {
+        self.most_since(then, |was_ms, is_ms| was_ms.saturating_sub(is_ms))
+    }
+
+    /// By how much the time of day may have been set forward since it was `then`: so much less than it seems may have gone by.
+    pub fn set_forward_since(&self, then: Timestamp) -> Duration {
+        self.most_since(then, |was_ms, is_ms| is_ms.saturating_sub(was_ms))
+    }
+
+    fn most_since(&self, then: Timestamp, by_ms: impl Fn(i64, i64) -> i64) -> Duration {
         let Some(current) = self.periods.back() else { return Duration::ZERO };
         let may_be = self.periods.iter().filter(|period| period.from <= then && then <= period.until);
-        let most_ms = may_be.map(|period| period.offset_ms.saturating_sub(current.offset_ms)).max().unwrap_or(0);
+        let most_ms = may_be.map(|period| by_ms(period.offset_ms, current.offset_ms)).max().unwrap_or(0);
         Duration::from_millis(u64::try_from(most_ms).unwrap_or(0))
     }
 }
@@ -228,6 +237,23 @@ mod tests {
         clocks.pass_with_readings(30 * HOUR_S);
         assert_eq!(hours_since(&clocks, clocks.wall_s), 0);
         assert_eq!(hours_since(&clocks, before_s), 20, "still, after it has caught up");
+    }
+
+    #[test]
+    fn what_was_set_forward_has_not_gone_by_since_before() {
+        let mut clocks = Clocks::new(None);
+        clocks.pass(HOUR_S);
+        let before_s = clocks.wall_s;
+        clocks.wall_s += 23 * HOUR_S;
+        clocks.pass(60);
+        let hours_since = |clocks: &Clocks, at_s| clocks.watch.set_forward_since(wall(at_s)).as_secs() / 3_600;
+        assert_eq!(hours_since(&clocks, before_s), 23);
+        clocks.pass(HOUR_S);
+        assert_eq!(hours_since(&clocks, clocks.wall_s), 0, "sent since");
+        assert_eq!(clocks.watch.set_back_since(wall(before_s)), Duration::ZERO);
+        clocks.wall_s -= 23 * HOUR_S;
+        clocks.pass(60);
+        assert_eq!(hours_since(&clocks, before_s), 0, "it is right again");
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl ClockGuard {
         self.look(clock, |watch| watch.set_back_since(then))
     }
 
+    /// Reads the clocks; by how much the time of day may have been set forward since it was `then`.
+    pub(crate) fn set_forward_since(&self, clock: &Clock, then: Timestamp) -> Duration {
+        self.look(clock, |watch| watch.set_forward_since(then))
+    }
+
     fn look<T>(&self, clock: &Clock, ask: impl FnOnce(&ClockWatch) -> T) -> T {
         let mut watch = self.0.lock();
         // Both are read while nobody else is at it: readings must not go back.

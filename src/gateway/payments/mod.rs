@@ -369,11 +369,13 @@ impl Inner {
         is_free.then(|| Refunding { set: Arc::clone(&self.refunding), refund_no: refund_no.clone() })
     }
 
-    /// How long a request to a channel may still take effect after it was sent.
-    fn settling(&self, channel: &ChannelName) -> Duration {
+    /// How long a request to a channel that was sent at `sent_by` at the latest may still take effect. What a clock that was
+    /// set forward has skipped since then has not gone by.
+    fn settling(&self, channel: &ChannelName, sent_by: Timestamp) -> Duration {
         let config = &self.core.config;
         let timeout_ms = config.channels.get(channel.as_str()).map_or(0, |channel| channel.timeout_ms);
-        Duration::from_millis(timeout_ms.saturating_add(config.payments.settling_ms))
+        let skipped = self.core.clock_guard.set_forward_since(&self.core.clock, sent_by);
+        Duration::from_millis(timeout_ms.saturating_add(config.payments.settling_ms)).saturating_add(skipped)
     }
 
     fn event_id(&self, now: Timestamp) -> EventId {

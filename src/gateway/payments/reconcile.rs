@@ -389,11 +389,12 @@ impl Inner {
             let reason = format!("channel {} is not configured any more", attempt.channel);
             return Some(ChargeAnswer { state: ChargeState::Unknown { reason }, refs: attempt.refs.clone() });
         };
+        let sent_by = attempt.unanswered_at.unwrap_or(attempt.sent_at).max(self.started_at);
         let request = ResolveRequest {
             charge: charge_request(payment)?,
             first_sent_at: attempt.sent_at,
-            sent_by: attempt.unanswered_at.unwrap_or(attempt.sent_at).max(self.started_at),
-            settling: self.settling(&attempt.channel),
+            sent_by,
+            settling: self.settling(&attempt.channel, sent_by),
             set_back: self.core.clock_guard.set_back_since(&self.core.clock, attempt.sent_at),
             now,
             refs: attempt.refs.clone(),

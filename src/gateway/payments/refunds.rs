@@ -300,6 +300,7 @@ impl Inner {
             true => Duration::ZERO,
             false => self.core.clock_guard.set_back_since(&self.core.clock, refund.created_at),
         };
+        let sent_by = refund.unanswered_at.unwrap_or(refund.created_at).max(self.started_at);
         let request = RefundRequest {
             reference: payment.payment_no.to_string(),
             refund_reference: refund_no.to_string(),
@@ -310,8 +311,8 @@ impl Inner {
             reason: refund.reason.clone(),
             refs: attempt.refs.clone(),
             first_sent_at: refund.created_at,
-            sent_by: refund.unanswered_at.unwrap_or(refund.created_at).max(self.started_at),
-            settling: self.settling(&attempt.channel),
+            sent_by,
+            settling: self.settling(&attempt.channel, sent_by),
             is_first,
             set_back,
             now: if is_first { refund.created_at } else { self.core.clock.now() },

@@ -165,11 +165,12 @@ impl Hold {
         let mut unsure = Vec::new();
         for name in names.into_iter().filter(|name| !adoption.is_of(name)) {
             let Some(channel) = inner.channels.get(&name) else { continue };
+            let sent_by = latest.max(further.before.created_at);
             let request = ResolveRequest {
                 charge: further.charge.clone(),
                 first_sent_at: further.before.created_at,
-                sent_by: latest.max(further.before.created_at),
-                settling: inner.settling(&name),
+                sent_by,
+                settling: inner.settling(&name, sent_by),
                 set_back: inner.core.clock_guard.set_back_since(&inner.core.clock, further.before.created_at),
                 now: inner.core.clock.now(),
                 refs: ProviderRefs::default(),

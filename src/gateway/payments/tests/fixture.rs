@@ -156,6 +156,8 @@ pub(super) struct ScriptedChannel {
     pub(super) closing: AtomicUsize,
     /// How old the keys were of what it was last asked about, at most.
     pub(super) key_ages: Mutex<Vec<Option<Duration>>>,
+    /// Whether what it was last asked about can't be on its way any more.
+    pub(super) settled: Mutex<Vec<bool>>,
     listed: Mutex<Option<Vec<ListedCharge>>>,
     listed_refunds: Mutex<Vec<ListedRefund>>,
     /// Lists of charges that were read.
@@ -232,6 +234,7 @@ impl Channel for ScriptedChannel {
                 self.closing.fetch_add(1, Ordering::SeqCst);
             }
             self.key_ages.lock().push(request.key_age());
+            self.settled.lock().push(request.is_settled());
             self.work(&self.resolves).await;
             let state = self.script.lock().resolve.clone();
             self.answer(&state, &request.charge)
@@ -244,6 +247,7 @@ impl Channel for ScriptedChannel {
                 self.refunds_doubled.fetch_add(1, Ordering::SeqCst);
             }
             self.key_ages.lock().push(request.key_age());
+            self.settled.lock().push(request.is_settled());
             self.work(&self.refunds).await;
             self.refunding.lock().remove(&request.refund_reference);
             RefundAnswer { state: self.script.lock().refund.clone(), channel_refund_no: None }

@@ -71,6 +71,22 @@ async fn a_clock_that_is_set_back_makes_no_key_younger() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_forward_settles_nothing() {
+    let clock = Clock::virtual_from(START);
+    let house = Fixture::over(std::sync::Arc::<UnsteadyStore>::default(), &clock, |_| {}).await;
+    house.core.clock_guard.is_believed(&clock);
+    house.stripe.set(|script| (script.charge, script.resolve) = (unknown(), unknown()));
+    house.payments.start().unwrap();
+    house.pay("O-1").await.unwrap();
+    clock.set_forward(Duration::from_secs(23 * 3_600));
+    pass(Duration::from_secs(60)).await;
+    let settled = std::mem::take(&mut *house.stripe.settled.lock());
+    assert!(!settled.is_empty() && !settled.contains(&true), "a minute after it was sent: {settled:?}");
+    pass(Duration::from_secs(30 * 60)).await;
+    assert_eq!(house.stripe.settled.lock().last(), Some(&true), "half an hour after it was sent");
+}
+
+#[tokio::test(start_paused = true)]
 async fn everything_that_an_earlier_process_left_is_taken_over() {
     let house = Fixture::new().await;
     house.stripe.set(|script| script.takes = Duration::from_secs(3_600));
