@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::storage::StoreError;
-use crate::storage::backup::{MANIFEST, MANIFEST_TEMPORARY};
+use crate::storage::manifest::{MANIFEST, MANIFEST_TEMPORARY};
 use crate::storage::{base, segments};
 
 /// Bytes copied between two looks.

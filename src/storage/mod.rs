@@ -26,6 +26,7 @@ pub mod journal;
 pub mod keeper;
 pub mod key_file;
 pub mod keys;
+mod manifest;
 pub mod memory;
 pub mod overlay;
 pub mod queue;

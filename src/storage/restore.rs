@@ -12,13 +12,13 @@ use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::storage::StoreError;
 use crate::storage::backup::{
-    Manifest, OnProgress, SegmentCopy, Until, VerifiedBackup, base_of, check_empty, create, failed, finish, segment_of,
-    verify_and_see,
+    Manifest, OnProgress, SegmentCopy, Until, VerifiedBackup, check_empty, create, failed, finish, verify_and_see,
 };
 use crate::storage::base::{self, Base};
 use crate::storage::files::{DiskFiles, create_private_directory, sync_parent_of};
 use crate::storage::format;
 use crate::storage::held::{Held, HeldFile};
+use crate::storage::manifest::{base_of, segment_of};
 use crate::storage::segment_reader::{FoundFrame, SegmentReader};
 use crate::storage::segments;
 use crate::storage::walk::Walk;

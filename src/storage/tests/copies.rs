@@ -22,7 +22,7 @@ use crate::storage::restore::{Point, Restored, restore};
 use crate::storage::tests::growth::{self, Contents, with_base};
 use crate::storage::tests::{Machine, START, contents, everything, options, put, step};
 use crate::storage::verify::{self, VerifiedDirectory};
-use crate::storage::{Batch, StoreError, base, checkpoint, keys, segments};
+use crate::storage::{Batch, StoreError, base, checkpoint, keys, manifest, segments};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -453,7 +453,7 @@ fn what_is_restored_to_the_base_and_no_frame_behind_it_opens() {
     step(&mut parts.committer, vec![put("key/behind", b"x")]).remove(0).unwrap();
     drop(parts);
     let manifest = back_up(&machine, &backup).unwrap();
-    let firsts = manifest.files.iter().filter_map(|file| backup::segment_of(&file.path)).collect::<Vec<u64>>();
+    let firsts = manifest.files.iter().filter_map(|file| manifest::segment_of(&file.path)).collect::<Vec<u64>>();
     assert_eq!((manifest.first_sequence, firsts), (from, vec![from + 1]));
     let restored = restore_to(&backup, &data, Some(Until::Sequence(from))).unwrap();
     assert_eq!(restored.until_sequence, from);

@@ -75,7 +75,8 @@ impl Hold {
 
     /// When nothing that was sent before the restore can take effect any more at a channel.
     pub(super) fn settled_at(&self, held: &Held, name: &ChannelName) -> Timestamp {
-        self.sent_until(held).plus(self.inner().settling(name))
+        let sent_until = self.sent_until(held);
+        sent_until.plus(self.inner().settling(name, sent_until))
     }
 
     /// Reads all lists, each until it can be had and counts, or the operator confirms the channel.
