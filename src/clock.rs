@@ -65,6 +65,15 @@ impl Clock {
         Monotonic::from_micros(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
     }
 
+    /// The same as [`Clock::monotonic`], except that it goes on while the machine is suspended: to be compared with the time of
+    /// day, which does, too.
+    pub fn steady(&self) -> Monotonic {
+        match &*self.0 {
+            Source::System { .. } => since_boot(),
+            Source::Virtual { .. } | Source::Manual { .. } => self.monotonic(),
+        }
+    }
+
     /// Sets a virtual clock's time of day back, as an operator or a time server does; its steady time goes on. Does nothing
     /// to the others.
     pub fn set_back(&self, by: Duration) {
@@ -91,6 +100,13 @@ impl Clock {
 #[allow(clippy::disallowed_methods, reason = "this file is the one that reads clocks")]
 fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
+}
+
+fn since_boot() -> Monotonic {
+    let reading = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(reading.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(reading.tv_nsec).unwrap_or(0);
+    Monotonic::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1_000))
 }
 
 #[allow(clippy::disallowed_methods, reason = "this file is the one that reads clocks")]

@@ -34,8 +34,9 @@ pub struct Step {
 struct Period {
     from: Timestamp,
     until: Timestamp,
-    /// Time of day less steady time, in milliseconds.
-    offset_ms: i64,
+    /// Time of day less steady time, in milliseconds: the least and the most. They differ only in the first one, which stands
+    /// for all that are forgotten.
+    offsets_ms: (i64, i64),
 }
 
 /// Compares readings of both clocks. Pure: whoever reads them hands the readings over.
@@ -52,8 +53,9 @@ impl ClockWatch {
     /// Begins with a first reading. `last_written_at` is when the last thing before was written down, if that is known.
     pub fn new(last_written_at: Option<Timestamp>, now: Timestamp, steady: Monotonic) -> Self {
         let is_gap = last_written_at.is_some_and(|at| now.since(at) > START_GAP_MAX);
-        let first =
-            Period { from: Timestamp::from_unix_ms(i64::MIN), until: now, offset_ms: offset_ms_of(now, steady) };
+        let offset_ms = offset_ms_of(now, steady);
+        let from = Timestamp::from_unix_ms(i64::MIN);
+        let first = Period { from, until: now, offsets_ms: (offset_ms, offset_ms) };
         Self {
             periods: VecDeque::from([first]),
             anchor: (now, steady),
@@ -75,11 +77,9 @@ impl ClockWatch {
             current.until = current.until.max(seen_until);
         }
         if step.is_some() {
-            if self.periods.len() >= PERIODS_MAX {
-                self.periods.pop_front();
-            }
+            self.forget_oldest();
             let offset_ms = offset_ms_of(now, steady);
-            self.periods.push_back(Period { from: now.minus(unseen), until: now, offset_ms });
+            self.periods.push_back(Period { from: now.minus(unseen), until: now, offsets_ms: (offset_ms, offset_ms) });
             self.doubted_since = Some(steady);
         }
         if step.is_some() || elapsed >= ANCHOR_FOR {
@@ -99,20 +99,38 @@ impl ClockWatch {
 
     /// By how much the time of day may have been set back since it was `then`: so much more than it seems may have gone by.
     pub fn set_back_since(&self, then: Timestamp) -> Duration {
-        self.most_since(then, |was_ms, is_ms| was_ms.saturating_sub(is_ms))
+        let Some((current_ms, _)) = self.periods.back().map(|period| period.offsets_ms) else { return Duration::ZERO };
+        let may_be = self.periods_at(then);
+        longest(may_be.map(|period| period.offsets_ms.1.saturating_sub(current_ms)))
     }
 
     /// By how much the time of day may have been set forward since it was `then`: so much less than it seems may have gone by.
     pub fn set_forward_since(&self, then: Timestamp) -> Duration {
-        self.most_since(then, |was_ms, is_ms| is_ms.saturating_sub(was_ms))
+        let Some((_, current_ms)) = self.periods.back().map(|period| period.offsets_ms) else { return Duration::ZERO };
+        let may_be = self.periods_at(then);
+        longest(may_be.map(|period| current_ms.saturating_sub(period.offsets_ms.0)))
     }
 
-    fn most_since(&self, then: Timestamp, by_ms: impl Fn(i64, i64) -> i64) -> Duration {
-        let Some(current) = self.periods.back() else { return Duration::ZERO };
-        let may_be = self.periods.iter().filter(|period| period.from <= then && then <= period.until);
-        let most_ms = may_be.map(|period| by_ms(period.offset_ms, current.offset_ms)).max().unwrap_or(0);
-        Duration::from_millis(u64::try_from(most_ms).unwrap_or(0))
+    fn periods_at(&self, then: Timestamp) -> impl Iterator<Item = &Period> {
+        self.periods.iter().filter(move |period| period.from <= then && then <= period.until)
     }
+
+    /// Makes room for one more. The second oldest then stands for the oldest, too, whichever of the two is worse.
+    fn forget_oldest(&mut self) {
+        if self.periods.len() < PERIODS_MAX {
+            return;
+        }
+        let Some(oldest) = self.periods.pop_front() else { return };
+        if let Some(next) = self.periods.front_mut() {
+            next.from = oldest.from;
+            next.until = next.until.max(oldest.until);
+            next.offsets_ms = (next.offsets_ms.0.min(oldest.offsets_ms.0), next.offsets_ms.1.max(oldest.offsets_ms.1));
+        }
+    }
+}
+
+fn longest(by_ms: impl Iterator<Item = i64>) -> Duration {
+    Duration::from_millis(by_ms.max().and_then(|most_ms| u64::try_from(most_ms).ok()).unwrap_or(0))
 }
 
 fn offset_ms_of(now: Timestamp, steady: Monotonic) -> i64 {
@@ -279,5 +297,9 @@ mod tests {
             assert!(clocks.pass(60).is_some());
         }
         assert_eq!(clocks.watch.periods.len(), PERIODS_MAX);
+        // What was sent before all of it has not waited for what the clock has skipped since.
+        let skipped = clocks.watch.set_forward_since(wall(START_S));
+        assert_eq!(skipped.as_secs(), (PERIODS_MAX * 3) as u64 * 3_600);
+        assert_eq!(clocks.watch.set_back_since(wall(START_S)), Duration::ZERO);
     }
 }

@@ -19,7 +19,7 @@ pub(super) const BEHIND_UNNOTED: Duration = Duration::from_secs(300);
 #[error(
     "the machine's clock says {now}, but the last change in the store was made at {last}, {} s later. With a clock that \
      is behind, a charge could be sent again after its provider has forgotten the first one, so nothing is begun. Set \
-     the clock and start again. If the clock is right now and was wrong then, start once with `serve --accept-clock`, or \
+     the clock and start again. If the clock is right now and was wrong then, start once with `tollgate serve --accept-clock`, or \
      with a larger [storage] clock_back_max_s", last.since(*now).as_secs()
 )]
 pub struct ClockIsBehind {
@@ -49,7 +49,7 @@ pub(crate) struct ClockGuard(Arc<Mutex<Option<ClockWatch>>>);
 impl ClockGuard {
     /// Begins now, behind what was last written down.
     pub(crate) fn begin(clock: &Clock, last_written_at: Option<Timestamp>) -> Self {
-        let watch = ClockWatch::new(last_written_at, clock.now(), clock.monotonic());
+        let watch = ClockWatch::new(last_written_at, clock.now(), clock.steady());
         if !watch.is_believed() {
             let (gap_h, wait_h) = (START_GAP_MAX.as_secs() / 3_600, STEADY_FOR.as_secs() / 3_600);
             tracing::info!(
@@ -79,7 +79,7 @@ impl ClockGuard {
     fn look<T>(&self, clock: &Clock, ask: impl FnOnce(&ClockWatch) -> T) -> T {
         let mut watch = self.0.lock();
         // Both are read while nobody else is at it: readings must not go back.
-        let (now, steady) = (clock.now(), clock.monotonic());
+        let (now, steady) = (clock.now(), clock.steady());
         let watch = watch.get_or_insert_with(|| ClockWatch::new(None, now, steady));
         let was_believed = watch.is_believed();
         if let Some(step) = watch.observe(now, steady) {

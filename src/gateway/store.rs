@@ -13,7 +13,7 @@ use crate::gateway::backups::Backups;
 use crate::gateway::error::GatewayError;
 use crate::gateway::exports::Exports;
 use crate::storage::checkpoint::Checkpoint;
-use crate::storage::engine::{Engine, INDEX, take_lock_if_there};
+use crate::storage::engine::{Engine, IN_USE, INDEX, take_lock_if_there};
 use crate::storage::files::{DiskFiles, Files};
 use crate::storage::held::HeldFile;
 use crate::storage::inventory::{self, Inventory};
@@ -88,9 +88,16 @@ impl StoreView {
     pub fn offline(config: &StorageConfig, now: Timestamp) -> Result<Self, StoreError> {
         let directory = &config.dir;
         let files = DiskFiles::read_only(directory);
-        let in_use = take_lock_if_there(directory).is_err();
         let mut view = Self::of(directory, inventory::take(directory, INDEX)?);
         let mut remark = |error: StoreError| view.remarks.push(error.to_string());
+        let in_use = match take_lock_if_there(directory) {
+            Ok(_lock) => false,
+            Err(StoreError::Io { message, .. }) if message == IN_USE => true,
+            Err(error) => {
+                remark(error);
+                false
+            }
+        };
         let base = base::find(&files).unwrap_or_else(|error| {
             remark(error);
             None

@@ -50,6 +50,9 @@ pub const LOCK: &str = "LOCK";
 
 /// The message of [`StoreError::Io`] when somebody else has a directory open.
 pub const IN_USE: &str = "another process has it open";
+/// How often a lock is tried that somebody else has, and the wait in between.
+const LOCK_TRIES: u32 = 6;
+const LOCK_WAIT: Duration = Duration::from_millis(50);
 
 /// What an engine is opened with, apart from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -534,7 +537,16 @@ pub fn take_lock_if_there(directory: &Path) -> Result<Option<File>, StoreError> 
 }
 
 fn lock(file: File, directory: &Path) -> Result<File, StoreError> {
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    for _ in 1..LOCK_TRIES {
+        if !matches!(locked, Err(std::fs::TryLockError::WouldBlock)) {
+            break;
+        }
+        // Somebody may only be looking whether the directory is open.
+        std::thread::sleep(LOCK_WAIT);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Io {
             context: format!("opening the store in {}", directory.display()),

@@ -13,6 +13,7 @@ use std::io;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::storage::StoreError;
 use crate::storage::files::{FileHandle, Files, read_all};
 
 /// The file's name.
@@ -50,6 +51,32 @@ pub fn read(files: &dyn Files) -> io::Result<Reached> {
         );
     }
     Ok(newest.unwrap_or_default())
+}
+
+/// Looks for damage. A slot is whole, or was never written.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when something else is there, [`StoreError::Io`] when it can't be read.
+pub fn check(files: &dyn Files) -> Result<(), StoreError> {
+    let read = match files.open(REACHED) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        handle => handle.and_then(|handle| read_all(&*handle)),
+    };
+    let bytes =
+        read.map_err(|error| StoreError::Io { context: format!("reading {REACHED}"), message: error.to_string() })?;
+    let slots = slots_of(&bytes);
+    for (slot, offset) in slots.iter().zip(SLOT_OFFSETS) {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let written = &bytes[start..bytes.len().min(start + SLOT_BYTES)];
+        let is_unwritten = written.iter().all(|byte| *byte == 0);
+        if slot.is_none() && !is_unwritten || slots == [None, None] {
+            return Err(StoreError::Corrupt(format!(
+                "{REACHED} at byte {offset}: it is damaged, so that a journal whose end was taken away might look whole. The \
+                 next start writes it anew from the journal as it is: compare its end with what you know, such as the audit's"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Writes it down.
@@ -186,8 +213,10 @@ mod tests {
         let mut file = ReachedFile::open(&files, at(1, 1));
         file.advance(2);
         file.advance(3);
+        check(&files).unwrap();
         files.flip_bit(REACHED, 9, 0).unwrap();
         assert_eq!(read(&files).unwrap(), at(2, 1));
+        assert!(check(&files).unwrap_err().to_string().contains("REACHED at byte"), "one is enough to be told");
         // The damaged one is the next to be written.
         let mut file = ReachedFile::open(&files, at(3, 1));
         assert_eq!(read(&files).unwrap(), at(3, 1));
@@ -195,8 +224,16 @@ mod tests {
         files.flip_bit(REACHED, 3, 0).unwrap();
         files.flip_bit(REACHED, 4096 + 25, 0).unwrap();
         assert_eq!(read(&files).unwrap(), Reached::default());
+        assert!(check(&files).is_err());
         drop(ReachedFile::open(&files, at(4, 1)));
         assert_eq!(read(&files).unwrap(), at(4, 1));
+        let empty = SimFiles::new();
+        check(&empty).unwrap();
+        drop(empty.create(REACHED).unwrap());
+        assert!(check(&empty).is_err(), "emptied");
+        let new = SimFiles::new();
+        drop(ReachedFile::open(&new, at(1, 1)));
+        check(&new).unwrap();
     }
 
     #[test]

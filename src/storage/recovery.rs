@@ -64,6 +64,10 @@ pub fn recover(files: &Arc<dyn Files>, home: &dyn IndexHome, overlay_bytes_max: 
     let Filled { view, end, checkpointed } = recovery.run(found)?;
     // Whatever the journal has now was made durable when it was read.
     let all = segments::list(&**files).map_err(|error| io_error("listing the journal", &error))?;
+    // A process that was killed right behind a renaming has left a name that a power cut would still take away; what is
+    // noted must not outlast it.
+    let named = files.sync_directory(segments::DIRECTORY);
+    named.map_err(|error| io_error("syncing the journal's directory", &error))?;
     let now = Reached { durable: end.last_sequence, segment: all.last().copied().unwrap_or(0) };
     Ok(Recovered { view, end, checkpointed, base, reached: ReachedFile::open(&**files, now) })
 }

@@ -80,6 +80,7 @@ pub(super) fn files(
             return Err(damaged(CHECKPOINT, 0, "it is damaged. The next start rebuilds the index without it"));
         }
     };
+    reached::check(files)?;
     let reached = reached::read(files).map_err(|error| failed(Path::new(REACHED), &error))?;
     let mut audit = AuditRows::default();
     let base = look_at_bases(files, &mut audit)?;

@@ -267,3 +267,28 @@ fn segment_header(files: &SimFiles) -> Vec<u8> {
     files.open(&segments::path_of(first)).unwrap().read_at(0, &mut header).unwrap();
     header
 }
+
+#[test]
+fn a_segment_whose_name_was_not_durable_when_it_was_found_may_be_gone_after_a_power_cut() {
+    for seed in 0..20 {
+        let random = Random::seeded(seed);
+        let machine = Machine::new();
+        let mut parts = machine.open(seed).unwrap();
+        step(&mut parts.committer, vec![put("a", b"1")])[0].clone().unwrap();
+        let next = segments::path_of(2);
+        // The process is killed right behind the renaming of the segment that it was going to begin.
+        let prepared = segments::path_of(1);
+        let handle = machine.files.create("journal/next.tmp").unwrap();
+        let header = crate::storage::files::read_all(&*machine.files.open(&prepared).unwrap()).unwrap();
+        handle.write_at(0, &header[..segments::SEGMENT_HEADER_BYTES]).unwrap();
+        handle.set_length(4096).unwrap();
+        handle.sync_data().unwrap();
+        machine.files.rename("journal/next.tmp", &next).unwrap();
+        drop(parts);
+        machine.kill(&random);
+        drop(machine.open(seed + 1).unwrap());
+        machine.crash(&random);
+        let parts = machine.open(seed + 2).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(parts.view.get(b"a").unwrap().unwrap().value.as_ref(), b"1");
+    }
+}
