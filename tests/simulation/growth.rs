@@ -13,12 +13,13 @@ use tollgate::domain::ids::PaymentNo;
 use tollgate::domain::time::Timestamp;
 use tollgate::gateway::audit;
 use tollgate::gateway::idempotency::IdempotencyKey;
+use tollgate::random::Random;
 use tollgate::storage::backup::{self, Manifest, SourceState, Until};
 use tollgate::storage::engine::{EngineOptions, Parts, SegmentsBy};
 use tollgate::storage::files::{FileHandle, Files};
 use tollgate::storage::index::MemoryIndex;
 use tollgate::storage::keeper::GrowthOptions;
-use tollgate::storage::restore::restore;
+use tollgate::storage::restore::{Point, restore};
 use tollgate::storage::retirement::KeepRule;
 use tollgate::storage::sim_files::SimFiles;
 use tollgate::storage::view::View;
@@ -208,7 +209,8 @@ pub async fn back_up_once(store: Arc<SimStore>, dice: Dice) {
 
 /// Restores into a real directory, opens that as a second simulated disk, and compares all rows.
 fn restore_and_compare(backup: &Path, directory: &Path, until: Option<Until>, moment: &Moment) -> Result<(), String> {
-    let restored = restore(backup, directory, until, Timestamp::default(), &mut |_| {});
+    let point = Point { until, ask_since: None };
+    let restored = restore(backup, directory, point, Timestamp::default(), &Random::seeded(1), &mut |_| {});
     let restored = restored.map_err(|error| error.to_string())?;
     if restored.until_sequence < moment.sequence || until.is_some() && restored.until_sequence > moment.sequence {
         return Err(format!("it ends at {} in place of {}", restored.until_sequence, moment.sequence));
@@ -325,7 +327,7 @@ impl SimStore {
                 }
             }),
         };
-        let state = SourceState { committed: Some(self.health().committed), held_since: None };
+        let state = SourceState { committed: Some(self.health().committed), ..SourceState::default() };
         backup::write(&source, destination, state, Timestamp::default(), &mut |_| {})
     }
 }

@@ -478,7 +478,7 @@ fn a_store_whose_base_is_replaced_meanwhile_is_backed_up() {
     parts.keeper.turn(&mut || true).unwrap();
     let committed = parts.status.committed();
     let hold = parts.keeper.holds().hold();
-    let state = backup::SourceState { committed: Some(committed), held_since: None };
+    let state = backup::SourceState { committed: Some(committed), ..backup::SourceState::default() };
     let source = Hurried(machine.files.clone(), parking_lot::Mutex::new(parts));
     let directory = tempfile::tempdir().unwrap();
     let destination = directory.path().join("backup");
