@@ -99,6 +99,7 @@ impl EngineOptions {
                     bytes_max: config.journal_keep_bytes,
                 },
                 low_space_bytes: config.low_space_bytes,
+                turn_interval: Duration::from_millis(config.growth_interval_ms),
             },
         }
     }

@@ -18,10 +18,8 @@ use crate::storage::status::Status;
 use crate::storage::view::View;
 use crate::storage::{BaseHealth, StoreError};
 
-/// How often it is looked whether the disk is getting full.
+/// How often it is looked whether the disk is getting full, if the journal is not looked at more often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How many looks there are from one look at the journal to the next.
-const LOOKS_PER_TURN: u32 = 10;
 /// How many such turns are left out after one that failed.
 const TURNS_LEFT_OUT: u32 = 5;
 /// The rest after each page of rows while a base is made.
@@ -39,12 +37,18 @@ pub struct GrowthOptions {
     pub keep: KeepRule,
     /// With less room than this on the disk new work is refused.
     pub low_space_bytes: u64,
+    /// How often it is looked whether a base is due and whether something may leave the journal.
+    pub turn_interval: Duration,
 }
 
 impl GrowthOptions {
     /// No bounds: no bases, and everything stays in the journal.
-    pub const UNBOUNDED: Self =
-        Self { base_bytes: u64::MAX, keep: KeepRule { age: Duration::MAX, bytes_max: u64::MAX }, low_space_bytes: 0 };
+    pub const UNBOUNDED: Self = Self {
+        base_bytes: u64::MAX,
+        keep: KeepRule { age: Duration::MAX, bytes_max: u64::MAX },
+        low_space_bytes: 0,
+        turn_interval: Duration::from_secs(10),
+    };
 }
 
 /// Keeps segments and bases where they are, as long as it is held.
@@ -248,17 +252,21 @@ impl KeeperSignal {
 
 /// The keeper's thread, until it is told to end or the store has failed.
 pub fn run(mut keeper: Keeper, signal: &KeeperSignal) {
-    let mut looks_left = LOOKS_PER_TURN;
-    while signal.rest(LOOK_INTERVAL) && keeper.status.check().is_ok() {
+    let turn_interval = keeper.options.turn_interval;
+    let look_interval = LOOK_INTERVAL.min(turn_interval);
+    let looks_per_turn =
+        u32::try_from(turn_interval.as_millis() / look_interval.as_millis().max(1)).unwrap_or(u32::MAX);
+    let mut looks_left = looks_per_turn;
+    while signal.rest(look_interval) && keeper.status.check().is_ok() {
         keeper.space.look();
         looks_left = looks_left.saturating_sub(1);
         if looks_left > 0 {
             continue;
         }
-        looks_left = LOOKS_PER_TURN;
+        looks_left = looks_per_turn;
         if let Err(error) = keeper.turn(&mut || signal.rest(PAGE_REST)) {
             tracing::warn!(%error, "the journal could not be shortened; tried again later");
-            looks_left = LOOKS_PER_TURN * TURNS_LEFT_OUT;
+            looks_left = looks_per_turn.saturating_mul(TURNS_LEFT_OUT);
         }
     }
 }
