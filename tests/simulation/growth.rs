@@ -57,6 +57,7 @@ pub fn draw_growth(dice: &Dice) -> GrowthOptions {
             bytes_max: dice.pick(&most).copied().unwrap_or_default(),
         },
         low_space_bytes: LOW_SPACE_BYTES,
+        ..GrowthOptions::UNBOUNDED
     }
 }
 
@@ -103,10 +104,15 @@ pub async fn keep(store: Arc<SimStore>, dice: Dice) {
         }
         looks_left = dice.between(1, 4);
         let before = store.base();
+        let troubles = world.troubles();
         let turned = store.keeper_turn(&dice);
         if let Err(error) = turned {
             world.trace(&format!("the journal could not be shortened: {error}"));
-            let may_be = world.has_disk_faults() || world.is_dead() || store.space().is_low() || store.is_over();
+            let may_be = world.has_disk_faults()
+                || world.had_trouble_since(troubles)
+                || world.is_dead()
+                || store.space().is_low()
+                || store.is_over();
             if !may_be && world.files.list("").is_ok() {
                 world.violate(format!("the journal could not be shortened: {error}"));
             }

@@ -24,7 +24,8 @@ const KEYS: usize = 300;
 pub(super) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 
 pub(super) fn growing(age: Duration, bytes_max: u64) -> EngineOptions {
-    let growth = GrowthOptions { base_bytes: 1, keep: KeepRule { age, bytes_max }, low_space_bytes: 0 };
+    let keep = KeepRule { age, bytes_max };
+    let growth = GrowthOptions { base_bytes: 1, keep, ..GrowthOptions::UNBOUNDED };
     EngineOptions { growth, ..options() }
 }
 
@@ -357,11 +358,7 @@ async fn new_work_is_refused_while_room_is_low_and_what_has_begun_is_finished() 
 
 /// Nothing makes a base here but its age.
 fn aging() -> EngineOptions {
-    let growth = GrowthOptions {
-        base_bytes: u64::MAX,
-        keep: KeepRule { age: HOUR * 48, bytes_max: u64::MAX },
-        low_space_bytes: 0,
-    };
+    let growth = GrowthOptions { keep: KeepRule { age: HOUR * 48, bytes_max: u64::MAX }, ..GrowthOptions::UNBOUNDED };
     EngineOptions { growth, ..options() }
 }
 
