@@ -119,6 +119,7 @@ fn open(dir: &Path) -> Engine {
         ballast_bytes: 0,
         low_space_bytes: 0,
         base_bytes: 1 << 40,
+        growth_interval_ms: 10_000,
         journal_keep_hours: 0,
         journal_keep_bytes: 1 << 40,
         clock_back_max_s: 300,

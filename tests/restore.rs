@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use client::{Client, Key};
@@ -26,6 +27,10 @@ use tempfile::TempDir;
 const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
 const ADMIN_TOKEN: &str = "an-admin-token-for-tests";
 const PAYMENTS: &str = "/api/v1/payments";
+
+/// Longest time from one line of a process to the next until it is ready, and most lines until then.
+const LINE_WITHIN: Duration = Duration::from_secs(60);
+const LINES_MAX: usize = 1_000;
 
 /// A child process that is killed when the test ends.
 struct Process(Child);
@@ -40,18 +45,22 @@ impl Process {
         let output: Box<dyn std::io::Read + Send> =
             if on_stdout { Box::new(child.stdout.take().unwrap()) } else { Box::new(child.stderr.take().unwrap()) };
         let process = Self(child);
-        let mut lines = BufReader::new(output).lines();
-        let mut seen = String::new();
-        let line = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("it ended before it said {ready:?}: {seen}")).unwrap();
-            if line.contains(ready) {
-                break line;
+        let (arrives, lines) = sync_channel(LINES_MAX);
+        // Reads the rest away, too, so that the process never waits for its output.
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let _ = arrives.try_send(line);
             }
-            seen.push_str(&line);
-        };
-        // Read the rest away, so that the process never waits for its output.
-        std::thread::spawn(move || lines.map_while(Result::ok).count());
-        (process, line)
+        });
+        let mut seen = String::new();
+        for _ in 0..LINES_MAX {
+            match lines.recv_timeout(LINE_WITHIN) {
+                Ok(line) if line.contains(ready) => return (process, line),
+                Ok(line) => seen.push_str(&line),
+                Err(error) => panic!("it has not said {ready:?} ({error}): {seen}"),
+            }
+        }
+        panic!("it says much, and never {ready:?}: {seen}")
     }
 
     fn kill(&mut self) {

@@ -46,11 +46,42 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use life::Outcome;
+use parking_lot::Mutex;
 
 const SEEDS: u64 = 500;
+
+/// What has to be done, and has to go wrong, in so many of a hundred seeds on average at least. Most of it is so more
+/// often than once in each.
+const FLOORS: [(&str, u64); 24] = [
+    ("payments", 300),
+    ("refunds", 50),
+    ("cancellations", 30),
+    ("repetitions", 100),
+    ("clients hang up", 10),
+    ("merchants changed", 30),
+    ("keys rotated", 20),
+    ("endpoints made", 20),
+    ("endpoints changed", 10),
+    ("answers of providers lost", 100),
+    ("receivers down", 50),
+    ("webhooks refused", 100),
+    ("webhooks without an answer", 20),
+    ("webhooks whose answer is lost", 20),
+    ("power cuts", 50),
+    ("kills", 50),
+    ("stops", 20),
+    ("failed stores", 5),
+    ("indexes lost", 5),
+    ("full disks", 5),
+    ("full indexes", 5),
+    ("no file handles", 5),
+    ("little room", 5),
+    ("clocks set", 20),
+];
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
@@ -74,6 +105,7 @@ fn nothing_acknowledged_is_lost_and_nobody_is_charged_twice() {
     let payments = AtomicU64::new(0);
     let growth = [const { AtomicU64::new(0) }; 3];
     let calls_max = AtomicU64::new(0);
+    let counts = Mutex::<BTreeMap<&str, u64>>::default();
     let failed = std::thread::scope(|scope| {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let workers: Vec<_> = (0..threads)
@@ -89,6 +121,9 @@ fn nothing_acknowledged_is_lost_and_nobody_is_charged_twice() {
                         payments.fetch_add(outcome.payments as u64, Ordering::SeqCst);
                         for (all, count) in growth.iter().zip(outcome.growth) {
                             all.fetch_add(count, Ordering::SeqCst);
+                        }
+                        for (what, count) in &outcome.counts {
+                            *counts.lock().entry(what).or_default() += count;
                         }
                         calls_max.fetch_max(outcome.calls, Ordering::SeqCst);
                         if outcome.violation.is_some() {
@@ -106,7 +141,15 @@ fn nothing_acknowledged_is_lost_and_nobody_is_charged_twice() {
         "{seeds} seeds: {payments} payments, {bases} bases made, {retired} journals shortened, {backups} backups restored, \
          at most {calls_max:?} calls of the store"
     );
+    let counts = counts.into_inner();
+    println!("{counts:?}");
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    if seeds >= 200 {
+        for (what, of_a_hundred) in FLOORS {
+            let count = counts.get(what).copied().unwrap_or(0);
+            assert!(count >= seeds * of_a_hundred / 100, "{what}: {count} in {seeds} seeds say little: {counts:?}");
+        }
+    }
     // One seed alone may end before it has begun.
     assert!(seeds < 20 || payments >= seeds, "the clients did next to nothing");
     assert!(

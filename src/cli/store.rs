@@ -21,7 +21,7 @@ use super::failure::{Failure, Outcome};
 use super::output;
 use crate::config::StorageConfig;
 use crate::domain::time::Timestamp;
-use crate::gateway::backups::{Manifest, Progress, StoreError, Until};
+use crate::gateway::backups::{Manifest, Point, Progress, StoreError, Until};
 use crate::gateway::exports::{Anchor, AuditHead, ChainProblem};
 
 /// Wait between two looks at a backup that a gateway makes.
@@ -63,6 +63,9 @@ enum Action {
         /// The last sequence or time (RFC 3339) to restore; the end of the backup when not given
         #[arg(long, value_name = "SEQUENCE|TIME", value_parser = until)]
         until: Option<Until>,
+        /// Ask the providers from this time on (RFC 3339) if that is earlier, for a machine whose clock was ahead
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        ask_since: Option<Timestamp>,
     },
     /// Read a whole backup, data directory or export and say whether it is whole; changes nothing
     ///
@@ -116,7 +119,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         Action::Status { offline: false } => status::online(&admin, context).await?,
         Action::Backup { destination, offline: true } => backup::offline(&admin, &destination, context)?,
         Action::Backup { destination, offline: false } => backup::online(&admin, &destination, context).await?,
-        Action::Restore { backup, until } => backup::restore(&admin, &backup, until, context)?,
+        Action::Restore { backup, until, ask_since } => {
+            backup::restore(&admin, &backup, Point { until, ask_since }, context)?;
+        }
         Action::Verify { path, anchor } => return verify::run(&admin, path, anchor, context),
         Action::Export { file, offline: true } => transfer::export_offline(&admin, &file, context)?,
         Action::Export { file, offline: false } => transfer::export_online(&admin, &file, context).await?,
@@ -184,6 +189,10 @@ fn until(text: &str) -> Result<Until, String> {
     }
     let time = Timestamp::parse_rfc3339(text).map(Until::Time);
     time.ok_or_else(|| String::from("must be a sequence or a time such as 2026-11-21T08:00:00Z"))
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse_rfc3339(text).ok_or_else(|| String::from("must be a time such as 2026-11-21T08:00:00Z"))
 }
 
 fn failure(error: StoreError) -> Failure {

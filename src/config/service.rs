@@ -72,6 +72,8 @@ pub struct StorageConfig {
     pub low_space_bytes: u64,
     /// Bytes by which the journal grows before a new base export is made.
     pub base_bytes: u64,
+    /// How often it is looked whether a base export is due and whether something may leave the journal.
+    pub growth_interval_ms: u64,
     /// How long segments of the journal are kept that are in a base export.
     pub journal_keep_hours: u64,
     /// Bytes of the journal above which the oldest of these segments go before their time.

@@ -197,7 +197,7 @@ impl Gateway {
         let Environment { clock, random, variable } = environment;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
         let last_written_at = engine.last_written_at();
-        let own_store = OwnStore::new(Arc::clone(&engine), &config.storage.dir, clock.clone());
+        let own_store = OwnStore::new(Arc::clone(&engine), &config.storage, clock.clone());
         let held = HeldFile::of(&config.storage.dir);
         let store: Arc<dyn Store> = engine;
         // Said before what else does not fit: which channels there are follows from the mode.

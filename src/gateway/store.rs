@@ -173,8 +173,9 @@ pub struct OwnStore {
 }
 
 impl OwnStore {
-    pub(crate) fn new(engine: Arc<Engine>, directory: &Path, clock: Clock) -> Self {
-        let backups = Backups::new(Arc::clone(&engine), directory, clock.clone());
+    pub(crate) fn new(engine: Arc<Engine>, storage: &StorageConfig, clock: Clock) -> Self {
+        let directory = storage.dir.as_path();
+        let backups = Backups::new(Arc::clone(&engine), storage, clock.clone());
         let exports = Exports::new(Arc::clone(&engine), directory, clock.clone());
         Self { engine, directory: Arc::new(directory.to_owned()), clock, backups, exports }
     }
@@ -245,7 +246,7 @@ mod tests {
             batch.put(vec![number], vec![number; 100]);
             engine.commit(batch).await.unwrap();
         }
-        let own = OwnStore::new(Arc::clone(&engine), &config.dir, Clock::manual(NOW));
+        let own = OwnStore::new(Arc::clone(&engine), &config, Clock::manual(NOW));
         let online = own.view(false).await.unwrap();
         assert_eq!((online.in_use, online.format, online.committed_sequence), (true, 1, 20));
         assert_eq!((online.accepts_new, online.held), (Some(true), false));

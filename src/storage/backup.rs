@@ -12,64 +12,29 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::audit::{Anchor, AuditHead, ChainProblem};
 use crate::domain::time::Timestamp;
 use crate::storage::StoreError;
 use crate::storage::audit_rows::AuditRows;
+use crate::storage::backup_room::{Room, remove_half, shares_disk};
 use crate::storage::base;
+use crate::storage::checkpoint::{self, CHECKPOINT, Checkpoint};
 use crate::storage::files::{DiskFiles, Files, create_private_directory, sync_parent_of};
+use crate::storage::format;
+use crate::storage::manifest::{check_complete, first_store_format, segment_of, write_manifest};
+use crate::storage::reached::{self, REACHED};
+use crate::storage::replay::{self, ReplayRange};
 use crate::storage::segment_reader::{SegmentReader, damaged};
 use crate::storage::segments::{self, SEGMENT_HEADER_BYTES};
 use crate::storage::walk::Walk;
 
+pub use crate::storage::manifest::{BackupFile, FORMAT, MANIFEST, Manifest, read_manifest};
 pub use crate::storage::restore::Until;
 
-/// The list's name.
-pub const MANIFEST: &str = "manifest.json";
-/// The format that is written. Readers accept this one.
-pub const FORMAT: u32 = 1;
-/// Longest list that is read.
-const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// Bytes copied at once.
 const CHUNK_BYTES: usize = 1 << 20;
-
-/// What is in a backup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// The backup's format.
-    pub format: u32,
-    /// The program that made it.
-    pub program: String,
-    /// When it was begun.
-    pub made_at: Timestamp,
-    /// Sequence that the base begins from; 0 when there is none and the whole journal is there.
-    pub base_from: u64,
-    /// First sequence that can be restored to.
-    pub first_sequence: u64,
-    /// Last sequence that can be restored to.
-    pub last_sequence: u64,
-    /// When the last commit in it was made.
-    pub last_time: Timestamp,
-    /// When the store was held: the time that it had been restored to. What a restore makes of it must be held from then on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_since: Option<Timestamp>,
-    /// All other files.
-    pub files: Vec<BackupFile>,
-}
-
-/// One file of a backup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackupFile {
-    /// Below the backup's directory.
-    pub path: String,
-    /// Its length.
-    pub bytes: u64,
-    /// Of its bytes, in hexadecimal.
-    pub sha256: String,
-}
 
 /// How far something long is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,14 +55,16 @@ pub struct SourceState {
     pub committed: Option<u64>,
     /// When it is held: the time that it was restored to.
     pub held_since: Option<Timestamp>,
+    /// Bytes that must stay free where the copy goes; `None` when that is another disk than the store's.
+    pub kept_free_bytes: Option<u64>,
 }
 
 /// Copies a store into `destination`, which must be empty or not there. No segment may leave the journal meanwhile,
-/// and no base may go.
+/// and no base may go. What was copied is removed again after an error.
 ///
 /// # Errors
-/// [`StoreError::Invalid`] for a destination that is not empty, [`StoreError::Corrupt`] when the store is damaged,
-/// [`StoreError::Io`].
+/// [`StoreError::Invalid`] for a destination that is not empty, [`StoreError::Corrupt`] when the store is damaged or of a
+/// newer format, [`StoreError::Io`], also when there is too little room.
 pub fn write(
     source: &dyn Files,
     destination: &Path,
@@ -105,12 +72,72 @@ pub fn write(
     now: Timestamp,
     on_progress: OnProgress<'_>,
 ) -> Result<Manifest, StoreError> {
-    let SourceState { committed, held_since } = state;
+    let disk = DiskFiles::read_only(destination);
+    write_within(source, destination, state, now, on_progress, &|| disk.free_bytes())
+}
+
+/// The same with another way to learn how much room there is.
+pub(super) fn write_within(
+    source: &dyn Files,
+    destination: &Path,
+    state: SourceState,
+    now: Timestamp,
+    on_progress: OnProgress<'_>,
+    free_bytes: &dyn Fn() -> std::io::Result<u64>,
+) -> Result<Manifest, StoreError> {
     check_empty(destination)?;
-    create_private_directory(destination).map_err(|error| failed(destination, &error))?;
+    let store_format = format::look(source)?.unwrap_or_else(first_store_format);
     let base = base::find(source)?;
+    let committed = match state.committed {
+        Some(committed) => committed,
+        None => last_durable(source, base.as_ref())?,
+    };
+    let was_there = destination.exists();
+    create_private_directory(destination).map_err(|error| failed(destination, &error))?;
+    let room = Room::new(destination, state.kept_free_bytes, free_bytes);
+    let copy = Copy { destination, room, files: Vec::new(), progress: Progress::default(), on_progress };
+    let written = copy_all(source, base, committed, copy).and_then(|copied| {
+        let manifest = Manifest {
+            format: FORMAT,
+            store_format,
+            program: concat!("tollgate ", env!("CARGO_PKG_VERSION")).to_owned(),
+            made_at: now,
+            held_since: state.held_since,
+            ..copied
+        };
+        write_manifest(destination, &manifest)?;
+        Ok(manifest)
+    });
+    if written.is_err() {
+        remove_half(destination, was_there);
+    }
+    written
+}
+
+/// The end of a journal that nobody writes to, found as it is when the store is opened: a tail that a crash tore is left
+/// out, and what was durable once must be there.
+fn last_durable(source: &dyn Files, base: Option<&base::Base>) -> Result<u64, StoreError> {
+    let checkpointed = match checkpoint::read(source).map_err(|error| failed(Path::new(CHECKPOINT), &error))? {
+        Checkpoint::At(sequence) => sequence,
+        Checkpoint::Missing | Checkpoint::Damaged => 0,
+    };
+    let reached = reached::read(source).map_err(|error| failed(Path::new(REACHED), &error))?;
+    let range = ReplayRange {
+        after: base.map_or(0, |base| base.from),
+        durable: checkpointed.max(base.map_or(0, |base| base.until)).max(reached.durable),
+        last_segment: reached.segment,
+    };
+    replay::look_through(source, range, &mut |_, _| Ok(())).map(|looked| looked.end.last_sequence)
+}
+
+/// Copies base and journal, and answers the list as far as they say what is in it.
+fn copy_all(
+    source: &dyn Files,
+    base: Option<base::Base>,
+    committed: u64,
+    mut copy: Copy<'_, '_>,
+) -> Result<Manifest, StoreError> {
     let from = base.map_or(0, |base| base.from);
-    let mut copy = Copy { destination, files: Vec::new(), progress: Progress::default(), on_progress };
     let all = segments::list(source).map_err(|error| failed(Path::new(segments::DIRECTORY), &error))?;
     if all.first().is_some_and(|first| *first > from + 1) {
         return Err(StoreError::Corrupt(format!(
@@ -123,11 +150,12 @@ pub fn write(
     for first in &all[wanted..] {
         copy.progress.bytes_total += length_of(source, &segments::path_of(*first))?;
     }
+    copy.room.expect(copy.progress.bytes_total)?;
     if let Some(base) = &base {
         copy.copy_file(source, &base::path_of(base.from))?;
     }
     // The base may have been finished after it was asked what is durable; what a base has seen is.
-    let durable = committed.map_or(u64::MAX, |committed| base.map_or(committed, |base| committed.max(base.until)));
+    let durable = base.map_or(committed, |base| committed.max(base.until));
     let mut walk = Walk::new(base.map_or(Timestamp::default(), |base| base.made_at));
     for (place, first) in all.iter().enumerate().skip(wanted) {
         let mut reader = SegmentReader::open(source, *first)?;
@@ -142,24 +170,25 @@ pub fn write(
             break;
         }
     }
+    // Segments behind the last frame are not copied.
+    copy.advance(copy.progress.bytes_total.saturating_sub(copy.progress.bytes));
     let first_sequence = base.map_or(0, |base| base.until);
     let last_sequence = walk.end.last_sequence.max(from);
-    if last_sequence < first_sequence || committed.is_some_and(|committed| last_sequence < committed) {
+    if last_sequence < first_sequence || last_sequence < committed {
         return Err(StoreError::Corrupt(format!("the journal ends at sequence {last_sequence}, before it should")));
     }
-    let manifest = Manifest {
+    Ok(Manifest {
         format: FORMAT,
-        program: concat!("tollgate ", env!("CARGO_PKG_VERSION")).to_owned(),
-        made_at: now,
+        store_format: format::FORMAT,
+        program: String::new(),
+        made_at: walk.time,
         base_from: from,
         first_sequence,
         last_sequence,
         last_time: walk.time,
-        held_since,
+        held_since: None,
         files: copy.files,
-    };
-    write_manifest(destination, &manifest)?;
-    Ok(manifest)
+    })
 }
 
 /// A backup that was read and found whole.
@@ -220,27 +249,10 @@ pub fn verify(
     Ok(VerifiedBackup { audit: audit.check(anchor), manifest })
 }
 
-/// Refuses a list with something that is no file of a store, without the base that it tells of, or with a journal that
-/// begins too late for that.
-fn check_complete(manifest: &Manifest) -> Result<(), StoreError> {
-    manifest.files.iter().try_for_each(|file| check_path(&file.path))?;
-    let from = manifest.base_from;
-    let bases: Vec<u64> = manifest.files.iter().filter_map(|file| base_of(&file.path)).collect();
-    let expected: &[u64] = if from == 0 && bases.is_empty() { &[] } else { &[from] };
-    if bases != expected {
-        return Err(StoreError::Corrupt(format!("the backup's list does not have {} only", base::path_of(from))));
-    }
-    match manifest.files.iter().find_map(|file| segment_of(&file.path)) {
-        Some(first) if first > from + 1 => Err(StoreError::Corrupt(format!(
-            "the backup's journal begins at sequence {first}, and its base ends at {from}: sequences between are missing"
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// Copies files and keeps the list.
 struct Copy<'a, 'b> {
     destination: &'a Path,
+    room: Room<'a>,
     files: Vec<BackupFile>,
     progress: Progress,
     on_progress: OnProgress<'b>,
@@ -268,6 +280,7 @@ impl Copy<'_, '_> {
             digest.update(&chunk[..count]);
             offset += count as u64;
             self.advance(count as u64);
+            self.room.look(self.progress.bytes)?;
         }
         finish(&target, &file)?;
         self.files.push(BackupFile { path: path.to_owned(), bytes: offset, sha256: hex::encode(digest.finalize()) });
@@ -280,6 +293,7 @@ impl Copy<'_, '_> {
         let end = walk.segment(reader, durable, &mut |found, _| {
             self.progress.bytes += found.stored.len() as u64;
             (self.on_progress)(self.progress);
+            self.room.look(self.progress.bytes)?;
             segment.add(found.stored)
         })?;
         self.files.extend(segment.finish()?);
@@ -335,6 +349,11 @@ impl SegmentCopy {
     }
 }
 
+/// Bytes that must stay free at `destination` for the store in `directory` to go on, when both are on one disk.
+pub fn kept_free(directory: &Path, destination: &Path, wanted_bytes: u64) -> Option<u64> {
+    shares_disk(directory, destination).then_some(wanted_bytes)
+}
+
 /// Refuses a directory that has something in it.
 pub(super) fn check_empty(directory: &Path) -> Result<(), StoreError> {
     match std::fs::read_dir(directory) {
@@ -349,66 +368,6 @@ pub(super) fn check_empty(directory: &Path) -> Result<(), StoreError> {
             ))),
         },
     }
-}
-
-/// Reads the list of a backup.
-///
-/// # Errors
-/// [`StoreError::Corrupt`] when there is none or it can't be understood.
-pub fn read_manifest(backup: &Path) -> Result<Manifest, StoreError> {
-    let path = backup.join(MANIFEST);
-    let file = File::open(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => StoreError::Corrupt(format!(
-            "{} has no {MANIFEST}: it is no backup, or making it was interrupted",
-            backup.display()
-        )),
-        _ => failed(&path, &error),
-    })?;
-    let mut text = String::new();
-    file.take(MANIFEST_BYTES_MAX).read_to_string(&mut text).map_err(|error| failed(&path, &error))?;
-    let damaged = |error: serde_json::Error| StoreError::Corrupt(format!("{}: {error}", path.display()));
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
-    let format = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    if format > u64::from(FORMAT) {
-        return Err(StoreError::Corrupt(format!(
-            "the backup has format {format}, this program reads formats up to {FORMAT}: use the program that made it, or \
-             a newer one"
-        )));
-    }
-    serde_json::from_value(value).map_err(damaged)
-}
-
-fn write_manifest(destination: &Path, manifest: &Manifest) -> Result<(), StoreError> {
-    let path = destination.join(MANIFEST);
-    let temporary = destination.join("manifest.tmp");
-    let text = serde_json::to_vec_pretty(manifest)
-        .map_err(|error| StoreError::Invalid(format!("{MANIFEST} can't be written: {error}")))?;
-    let mut file = create(&temporary)?;
-    file.write_all(&text).map_err(|error| failed(&temporary, &error))?;
-    finish(&temporary, &file)?;
-    std::fs::rename(&temporary, &path).and_then(|()| sync_parent_of(&path)).map_err(|error| failed(&path, &error))
-}
-
-/// Refuses the path of something that is no file of a store: a list from elsewhere can't lead out of its directory.
-fn check_path(path: &str) -> Result<(), StoreError> {
-    if segment_of(path).is_some() || base_of(path).is_some() {
-        return Ok(());
-    }
-    Err(StoreError::Corrupt(format!("the backup's list names {path}, which is no file of a store")))
-}
-
-/// The first sequence of the segment at a path.
-pub(super) fn segment_of(path: &str) -> Option<u64> {
-    let name = path.strip_prefix(segments::DIRECTORY)?.strip_prefix('/')?;
-    let first: u64 = name.strip_suffix(".seg")?.parse().ok()?;
-    (first > 0 && segments::path_of(first) == path).then_some(first)
-}
-
-/// The sequence that the base at a path begins from.
-pub(super) fn base_of(path: &str) -> Option<u64> {
-    let name = path.strip_prefix(base::DIRECTORY)?.strip_prefix('/')?;
-    let from: u64 = name.strip_suffix(".tgx")?.parse().ok()?;
-    (base::path_of(from) == path).then_some(from)
 }
 
 fn digest_of(path: &Path) -> Result<(u64, String), StoreError> {

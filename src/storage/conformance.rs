@@ -47,6 +47,7 @@ pub fn config(dir: &TempDir) -> StorageConfig {
         ballast_bytes: 64 << 10,
         low_space_bytes: 0,
         base_bytes: 1 << 40,
+        growth_interval_ms: 10_000,
         journal_keep_hours: 0,
         journal_keep_bytes: 1 << 40,
         clock_back_max_s: 300,

@@ -29,7 +29,7 @@ use crate::storage::files::{DiskFiles, Files, create_private_directory};
 use crate::storage::index::IndexHome;
 use crate::storage::journal::Journal;
 use crate::storage::keeper::{GrowthOptions, JournalHold, JournalHolds, Keeper};
-use crate::storage::keeper_threads::{KeeperPace, KeeperThreads};
+use crate::storage::keeper_threads::{END_TIMEOUT, KeeperThreads};
 use crate::storage::new_directory::check_whole;
 use crate::storage::queue::{CommitQueue, QueueBounds};
 use crate::storage::recovery::recover;
@@ -102,6 +102,7 @@ impl EngineOptions {
                     bytes_max: config.journal_keep_bytes,
                 },
                 low_space_bytes: config.low_space_bytes,
+                turn_interval: Duration::from_millis(config.growth_interval_ms),
             },
         }
     }
@@ -214,7 +215,7 @@ struct Surroundings {
     lock: Option<File>,
     /// Where segments go that leave the journal.
     archive: Option<Arc<dyn Files>>,
-    keeper_pace: KeeperPace,
+    keeper_end_timeout: Duration,
 }
 
 impl Engine {
@@ -245,7 +246,7 @@ impl Engine {
             clock,
             lock: Some(lock),
             archive,
-            keeper_pace: KeeperPace::USUAL,
+            keeper_end_timeout: END_TIMEOUT,
         };
         Self::start(files, &home, &options, surroundings)
     }
@@ -260,18 +261,18 @@ impl Engine {
         options: &EngineOptions,
         random: Random,
     ) -> Result<Self, StoreError> {
-        Self::open_by(files, home, options, random, (None, KeeperPace::USUAL))
+        Self::open_by(files, home, options, random, (None, END_TIMEOUT))
     }
 
-    /// The same with an archive, and with a keeper in more of a hurry or less.
+    /// The same with an archive, and with another wait for the keeper in the end.
     pub(super) fn open_by(
         files: Arc<dyn Files>,
         home: &dyn IndexHome,
         options: &EngineOptions,
         random: Random,
-        (archive, keeper_pace): (Option<Arc<dyn Files>>, KeeperPace),
+        (archive, keeper_end_timeout): (Option<Arc<dyn Files>>, Duration),
     ) -> Result<Self, StoreError> {
-        let surroundings = Surroundings { random, clock: Clock::system(), lock: None, archive, keeper_pace };
+        let surroundings = Surroundings { random, clock: Clock::system(), lock: None, archive, keeper_end_timeout };
         Self::start(files, home, options, surroundings)
     }
 
@@ -281,7 +282,7 @@ impl Engine {
         options: &EngineOptions,
         surroundings: Surroundings,
     ) -> Result<Self, StoreError> {
-        let Surroundings { random, clock, lock, archive, keeper_pace } = surroundings;
+        let Surroundings { random, clock, lock, archive, keeper_end_timeout } = surroundings;
         let archive = archive.map(|files| Archive::new(files, random.clone()));
         let lock = lock.map(Arc::new);
         let Parts { committer, applier, view, status, space, keeper, last_written_at } =
@@ -317,7 +318,7 @@ impl Engine {
         };
         let keeper = keeper.with_archive(archive);
         let holds = keeper.holds();
-        let keeper_threads = match KeeperThreads::start(keeper, (&status, &space), lock.clone(), keeper_pace) {
+        let keeper_threads = match KeeperThreads::start(keeper, (&status, &space), lock.clone(), keeper_end_timeout) {
             Ok(threads) => threads,
             Err(error) => {
                 queue.abort(&closed());

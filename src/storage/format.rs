@@ -27,7 +27,7 @@ pub fn check(files: &dyn Files) -> Result<(), StoreError> {
     if found == Some(FORMAT) {
         return Ok(());
     }
-    match write(files) {
+    match write(files, FORMAT) {
         Err(error) if Shortage::of(&error).is_some() && found.unwrap_or(1) == FORMAT => {
             tracing::warn!(%error, "the store's format could not be noted; tried again at the next start");
             Ok(())
@@ -42,7 +42,16 @@ pub fn check(files: &dyn Files) -> Result<(), StoreError> {
 /// As for [`check`].
 pub fn look(files: &dyn Files) -> Result<Option<u32>, StoreError> {
     let found = read(files)?;
-    if let Some(found) = found.filter(|found| *found > FORMAT || found.saturating_add(1) < FORMAT) {
+    found.map_or(Ok(()), |found| refuse_unreadable(found, FORMAT_FILE))?;
+    Ok(found)
+}
+
+/// Refuses a format that this program can't read. `file` says which it is.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn refuse_unreadable(found: u32, file: &str) -> Result<(), StoreError> {
+    if found > FORMAT || found.saturating_add(1) < FORMAT {
         let remedy = if found > FORMAT {
             "use the program that wrote it, or a newer one"
         } else {
@@ -50,11 +59,19 @@ pub fn look(files: &dyn Files) -> Result<Option<u32>, StoreError> {
         };
         let oldest = FORMAT.saturating_sub(1).max(1);
         return Err(StoreError::Corrupt(format!(
-            "the store has format {found}, as the file {FORMAT_FILE} says, and this program reads formats {oldest} to \
+            "the store has format {found}, as the file {file} says, and this program reads formats {oldest} to \
              {FORMAT}: {remedy}, or restore the data directory from a backup. Nothing was changed"
         )));
     }
-    Ok(found)
+    Ok(())
+}
+
+/// Notes the format of a store that is being made.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn note(files: &dyn Files, format: u32) -> Result<(), StoreError> {
+    write(files, format).map_err(|error| io_error("writing", &error))
 }
 
 fn read(files: &dyn Files) -> Result<Option<u32>, StoreError> {
@@ -73,8 +90,8 @@ fn read(files: &dyn Files) -> Result<Option<u32>, StoreError> {
     })
 }
 
-fn write(files: &dyn Files) -> io::Result<()> {
-    let line = format!("{PREFIX}{FORMAT}\n");
+fn write(files: &dyn Files, format: u32) -> io::Result<()> {
+    let line = format!("{PREFIX}{format}\n");
     let handle = files.create(NEXT)?;
     handle.write_at(0, line.as_bytes())?;
     handle.set_length(line.len() as u64)?;

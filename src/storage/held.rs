@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,19 +13,37 @@ use crate::storage::whole_file::WholeFile;
 
 /// The file's name in the data directory.
 pub const HELD: &str = "HELD";
+/// How much earlier than the restore point the providers are asked from, for clocks that differ and requests that were on
+/// their way.
+pub const SLACK: Duration = Duration::from_secs(15 * 60);
 
 /// What the mark says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// Sequence of the last commit that the store was restored with.
     pub restored_until_sequence: u64,
-    /// When that commit was made.
+    /// When that commit was made, as the clock of its machine had it.
     pub restored_until_time: Timestamp,
+    /// The earliest time that the commit can have been made at, when that is not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// When it was restored.
     pub made_at: Timestamp,
     /// Channels that the operator has compared and confirmed, and when.
     #[serde(default)]
     pub confirmed: BTreeMap<String, Timestamp>,
+}
+
+impl Held {
+    /// The earliest time that the restore point can have been at.
+    pub fn since(&self) -> Timestamp {
+        self.since.map_or(self.restored_until_time, |since| since.min(self.restored_until_time))
+    }
+
+    /// From when on providers are asked what they have.
+    pub fn asked_since(&self) -> Timestamp {
+        self.since().minus(SLACK)
+    }
 }
 
 /// Where the mark of one store is kept.
@@ -90,7 +109,13 @@ mod tests {
         assert_eq!(file.read(), Ok(None));
         let time = Timestamp::from_unix_ms(1_790_000_000_123);
         let confirmed = BTreeMap::from([(String::from("alipay"), time)]);
-        let held = Held { restored_until_sequence: 7, restored_until_time: time, made_at: time, confirmed };
+        let held = Held {
+            restored_until_sequence: 7,
+            restored_until_time: time,
+            since: Some(Timestamp::from_unix_ms(1_790_000_000_000)),
+            made_at: time,
+            confirmed,
+        };
         file.write(&held).unwrap();
         assert_eq!(file.read(), Ok(Some(held)));
         let path = directory.path().join(HELD);

@@ -78,6 +78,7 @@ fn fill(
     let held = Held {
         restored_until_sequence: summary.until,
         restored_until_time: summary.header.made_at,
+        since: Some(summary.header.made_at.min(now)),
         made_at: now,
         confirmed: std::collections::BTreeMap::new(),
     };

@@ -251,7 +251,8 @@ impl MemoryIndex {
 
     fn check_open(&self) -> Result<(), IndexError> {
         if self.0.closed.load(Ordering::Acquire) {
-            return Err(IndexError::Failed("it is closed".to_owned()));
+            // Until there is room to open it again.
+            return Err(IndexError::Short(Shortage::Space));
         }
         Ok(())
     }

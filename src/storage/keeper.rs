@@ -24,8 +24,6 @@ pub use crate::storage::holds::{JournalHold, JournalHolds};
 
 /// How often it is looked whether the disk is getting full.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The rest from one look at the journal to the next.
-pub const TURN_INTERVAL: Duration = Duration::from_secs(10);
 /// How many such turns are left out after one that failed.
 const TURNS_LEFT_OUT: u32 = 5;
 /// The rest after each page of rows while a base is made.
@@ -43,12 +41,18 @@ pub struct GrowthOptions {
     pub keep: KeepRule,
     /// With less room than this on the disk new work is refused.
     pub low_space_bytes: u64,
+    /// The rest from one look whether a base is due and whether something may leave the journal to the next.
+    pub turn_interval: Duration,
 }
 
 impl GrowthOptions {
     /// No bounds: no bases, and everything stays in the journal.
-    pub const UNBOUNDED: Self =
-        Self { base_bytes: u64::MAX, keep: KeepRule { age: Duration::MAX, bytes_max: u64::MAX }, low_space_bytes: 0 };
+    pub const UNBOUNDED: Self = Self {
+        base_bytes: u64::MAX,
+        keep: KeepRule { age: Duration::MAX, bytes_max: u64::MAX },
+        low_space_bytes: 0,
+        turn_interval: Duration::from_secs(10),
+    };
 }
 
 /// The keeper without its thread: it can be stepped.
@@ -224,8 +228,9 @@ impl KeeperSignal {
     }
 }
 
-/// The keeper's thread, until it is told to end or the store has failed. It rests for `interval` after each turn.
-pub fn run(mut keeper: Keeper, signal: &KeeperSignal, interval: Duration) {
+/// The keeper's thread, until it is told to end or the store has failed.
+pub fn run(mut keeper: Keeper, signal: &KeeperSignal) {
+    let interval = keeper.options.turn_interval;
     let mut rest = interval;
     while signal.rest(rest) && keeper.status.check().is_ok() {
         rest = interval;

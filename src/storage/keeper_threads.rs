@@ -8,23 +8,13 @@ use std::time::Duration;
 
 use crate::storage::StoreError;
 use crate::storage::engine::{PanicAlarm, spawn};
-use crate::storage::keeper::{self, Keeper, KeeperSignal, TURN_INTERVAL};
+use crate::storage::keeper::{self, Keeper, KeeperSignal};
 use crate::storage::space::Space;
 use crate::storage::status::Status;
 
-/// How often the keeper works, and how long it is waited for in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct KeeperPace {
-    /// The rest from one look at the journal to the next.
-    pub(super) turn_interval: Duration,
-    /// How long a stop waits for it. It is in an archive that does not answer if it takes longer than a piece of a file does.
-    pub(super) end_timeout: Duration,
-}
-
-impl KeeperPace {
-    /// The one in service.
-    pub(super) const USUAL: Self = Self { turn_interval: TURN_INTERVAL, end_timeout: Duration::from_secs(5) };
-}
+/// How long a stop waits for the keeper. It is in an archive that does not answer if it takes longer than a piece of a file
+/// does.
+pub(super) const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct KeeperThreads {
@@ -45,7 +35,7 @@ impl KeeperThreads {
         keeper: Keeper,
         (status, space): (&Arc<Status>, &Arc<Space>),
         lock: Option<Arc<File>>,
-        pace: KeeperPace,
+        end_timeout: Duration,
     ) -> Result<Self, StoreError> {
         let signal = Arc::new(KeeperSignal::default());
         let watch = spawn("tollgate-room", {
@@ -62,11 +52,11 @@ impl KeeperThreads {
                 // Dropped in the end: first the lock, then what says that it was.
                 let (_ends, _lock) = (ends, lock);
                 let _alarm = PanicAlarm::of(&status);
-                keeper::run(keeper, &signal, pace.turn_interval);
+                keeper::run(keeper, &signal);
             }
         });
         match keeper_thread {
-            Ok(keeper) => Ok(Self { signal, keeper, watch, ended, end_timeout: pace.end_timeout }),
+            Ok(keeper) => Ok(Self { signal, keeper, watch, ended, end_timeout }),
             Err(error) => {
                 signal.end();
                 let _ = watch.join();

@@ -1,7 +1,6 @@
-//! Where something may be read and written: which directory is a store, what is inside of one, and what shares its disk.
+//! Where something may be read and written: which directory is a store, and what is inside of one.
 
 use std::io::{Error, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::storage::StoreError;
@@ -56,15 +55,6 @@ pub fn check_outside(directory: &Path, target: &Path) -> Result<(), StoreError> 
     )))
 }
 
-/// Whether what is written to `target`, which need not be there, takes room from `directory`. So it is thought to be when
-/// that can't be told.
-pub(super) fn shares_disk(directory: &Path, target: &Path) -> bool {
-    let device_of = |path: &Path| path.metadata().map(|found| found.dev()).ok();
-    let target = std::path::absolute(target).unwrap_or_else(|_| target.to_owned());
-    let device = target.ancestors().find_map(device_of);
-    device.is_none() || device_of(directory).is_none_or(|of_directory| Some(of_directory) == device)
-}
-
 /// The path without links, as far as it is there; what is not there yet follows as it is written.
 fn resolved(path: &Path) -> Result<PathBuf, Error> {
     let absolute = std::path::absolute(path)?;
@@ -107,7 +97,6 @@ mod tests {
                 assert_eq!(check_outside(directory, &path(target)), Ok(()), "{target}");
             }
         }
-        assert!(shares_disk(&data, &path("not/there/x")));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::time::Duration;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::storage::files::Shortage;
 use crate::storage::files::{create_private_directory, sync_directory_at, sync_parent_of};
 use crate::storage::index::{Changes, Index, IndexError, IndexHome, Range};
 use crate::storage::index_rows::{
@@ -361,8 +362,9 @@ fn is_damage(error: &std::io::Error) -> bool {
         || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::IO)
 }
 
+/// It is closed only while it has no room to be opened again, which passes.
 fn closed() -> IndexError {
-    IndexError::Failed("it is closed".to_owned())
+    IndexError::Short(Shortage::Space)
 }
 
 #[cfg(test)]

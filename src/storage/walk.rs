@@ -16,7 +16,8 @@ pub(super) struct Walk {
     pub(super) end: JournalEnd,
     /// When the last frame was made.
     pub(super) time: Timestamp,
-    has_begun: bool,
+    /// Whether there was a frame.
+    pub(super) has_begun: bool,
 }
 
 impl Walk {

@@ -46,11 +46,15 @@ pub async fn compare_ledgers(sandbox_url: &str, by_number: &HashMap<&str, &Value
 pub fn compare_events(events: &[Value], by_number: &HashMap<&str, &Value>, record: &Record) {
     let mut told = HashSet::new();
     let mut refunded: HashMap<&str, i64> = HashMap::new();
+    let mut numbers: HashMap<&str, u64> = HashMap::new();
     for event in events {
         let name = event["event"].as_str().unwrap();
         let payment_no = event["payment_no"].as_str().unwrap();
         let object = refund_of(event).unwrap_or(payment_no);
         assert!(told.insert((name, object)), "{name} of {object} is told twice");
+        let number = numbers.entry(payment_no).or_default();
+        *number += 1;
+        assert_eq!(event["body"]["extra"]["sequence"], *number, "the events of {payment_no} have a gap: {event}");
         let payment = by_number.get(payment_no).unwrap_or_else(|| panic!("an event about nothing: {event}"));
         if name == "refund.success" {
             *refunded.entry(payment_no).or_default() += event["body"]["amount"].as_i64().unwrap();
@@ -64,7 +68,7 @@ pub fn compare_events(events: &[Value], by_number: &HashMap<&str, &Value>, recor
         let expected = refunded.get(number).copied().unwrap_or(0);
         assert_eq!(payment["refunded_amount"], expected, "{number}: events tell of other refunds");
     }
-    for refund_no in record.refunds.keys() {
+    for refund_no in record.refunds.keys().chain(record.refunds_not_done.keys()) {
         let ends =
             ["refund.success", "refund.failed"].iter().filter(|name| told.contains(&(**name, refund_no.as_str())));
         assert_eq!(ends.count(), 1, "the end of {refund_no}");

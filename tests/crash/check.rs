@@ -8,14 +8,18 @@ use serde_json::{Value, json};
 
 use crate::books;
 use crate::client::Client;
-use crate::load::{Kept, Record, Run};
+use crate::load::{Kept, Record, Run, each_once};
 use crate::process::Serving;
 use crate::receiver::Receiver;
+use crate::report::say;
 
 /// Requests of one endpoint in flight at once: what `[webhook] endpoint_in_flight_max` is by default.
 const WEBHOOKS_IN_FLIGHT_MAX: usize = 16;
-/// Answers that are asked for once more after each start.
-const ASKED_AGAIN: usize = 60;
+/// Answers of each kind that are asked for once more after each start.
+const ASKED_AGAIN: usize = 20;
+/// How long an outcome that is not known yet may go unasked: channels are asked about each some times a second, and
+/// answer within a second.
+const ASKED_WITHIN: Duration = Duration::from_secs(15);
 /// Requests that the checks have in flight.
 const AT_ONCE: usize = 8;
 
@@ -33,6 +37,16 @@ pub struct Found {
     pub refunds: usize,
     /// Cancellations that were taken.
     pub cancels: usize,
+    /// Payments and refunds that were answered 502.
+    pub not_done: usize,
+    /// Pairs of requests at once, for the same order, for the same money back, and with the same key.
+    pub pairs: [usize; 3],
+    /// Changes of the endpoint.
+    pub endpoint_changes: usize,
+    /// Webhooks that were refused.
+    pub refused: usize,
+    /// Outcomes that were not known at the last start.
+    pub unknown: usize,
     /// Merchants made by the operator.
     pub merchants: usize,
     /// Events.
@@ -45,6 +59,28 @@ pub struct Found {
     pub duplicates_of_a_kill_max: usize,
 }
 
+impl Found {
+    /// Enough happened of everything to say something. With the usual number of kills it is far more than this.
+    pub fn assert_enough(&self, kills: usize) {
+        let of_each = [
+            ("payments", self.payments, 200),
+            ("unanswered requests", self.unanswered, 50),
+            ("refunds", self.refunds, 30),
+            ("cancellations", self.cancels, 5),
+            ("answers 502", self.not_done, 1),
+            ("pairs for one order", self.pairs[0], 10),
+            ("pairs for one amount", self.pairs[1], 10),
+            ("pairs with one key", self.pairs[2], 10),
+            ("merchants", self.merchants, 50),
+            ("changes of the endpoint", self.endpoint_changes, 100),
+            ("refused webhooks", self.refused, 20),
+        ];
+        for (what, count, least) in of_each {
+            assert!(count >= least * kills / 100, "too few {what} to say anything: {self:?}");
+        }
+    }
+}
+
 /// When each life of the process ended, in webhooks that had come by then.
 #[derive(Debug, Default)]
 pub struct Lives(Vec<usize>);
@@ -52,8 +88,8 @@ pub struct Lives(Vec<usize>);
 impl Lives {
     /// Notes that the process is gone.
     pub async fn ended(&mut self, receiver: &Receiver) {
-        // What it has sent may still be on its way through the receiver.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // What it has sent may still be on its way.
+        receiver.quiet().await;
         self.0.push(receiver.deliveries().len());
     }
 
@@ -91,38 +127,91 @@ impl Stream {
     }
 }
 
+/// What is read on from one start to the next.
+#[derive(Debug, Default)]
+pub struct Read {
+    stream: Stream,
+    /// The audit's end when it was last looked.
+    audit_end: Option<String>,
+}
+
 /// Everything that can be said without waiting: what was answered is there, with the same bytes for the same key.
-pub async fn after_a_start(run: &Run, serving: &Serving, stream_read: &mut Stream) {
+pub async fn after_a_start(run: &Run, serving: &Serving, read: &mut Read) {
     // Clients that got no answer ask again, as they are told to; the books say in the end whether that moved money twice.
-    let unanswered = std::mem::take(&mut run.record.lock().unanswered);
-    let asked_again = stream::iter(unanswered.iter().map(|asked| asked.send(&run.http, &run.shop)));
-    let answers: Vec<_> = asked_again.buffer_unordered(AT_ONCE).collect().await;
-    for answer in answers {
-        let answer = answer.unwrap();
-        assert!(answer.status < 500 || matches!(answer.status, 502 | 503), "{}", answer.text);
-    }
-    run.record.lock().answered_later += unanswered.len();
+    let unanswered = each_once(std::mem::take(&mut run.record.lock().unanswered));
+    let count = unanswered.len();
+    stream::iter(unanswered).for_each_concurrent(AT_ONCE, |asked| run.ask_again(asked)).await;
+    run.record.lock().answered_later += count;
 
     let record = std::mem::take(&mut *run.record.lock());
-    let newest = |kept: &Kept| kept.life + 2 >= record.life();
-    let all = record.payments.values().chain(record.refunds.values()).chain(record.cancels.values());
-    same_bytes(run, all.filter(|kept| newest(kept)).take(ASKED_AGAIN)).await;
-    let newest_payments = record.payments.iter().filter(|(_, kept)| newest(kept));
-    stream::iter(newest_payments)
-        .for_each_concurrent(AT_ONCE, |(number, kept)| async move {
-            let stored = run.shop.get(&format!("/api/v1/payments/{number}")).await;
-            assert_eq!(stored.status, 200, "{number} was answered and is lost: {}", stored.text);
-            same_payment(number, kept, &stored.body["data"]);
-            run.report.checked();
-        })
-        .await;
+    let is_new = |life: usize| life + 3 >= run.life;
+    let newest = |kept: &&Kept| is_new(kept.life);
+    for all in record.kept() {
+        same_bytes(run, all.values().filter(newest).take(ASKED_AGAIN)).await;
+    }
+    let mut seen = Vec::new();
+    for (number, kept) in record.payments.iter().filter(|(_, kept)| is_new(kept.life)) {
+        seen.push(kept.data.clone());
+        let stored = run.shop.get(&format!("/api/v1/payments/{number}")).await;
+        assert_eq!(stored.status, 200, "{number} was answered and is lost: {}", stored.text);
+        same_payment(kept, &stored.body["data"]);
+        seen.push(stored.body["data"].clone());
+        run.report.checked();
+    }
+    seen.extend(record.cancels.values().filter(newest).map(|kept| kept.data.clone()));
+    for (payment_no, refunded) in record.refunded.iter().filter(|(_, refunded)| is_new(refunded.life)) {
+        no_more_than_paid(run, payment_no, refunded.amount).await;
+    }
     managed_merchants(run, serving, &record, 3).await;
     let endpoint = run.shop.get(&run.endpoint).await;
-    assert!(
-        record.descriptions.iter().any(|one| one == endpoint.data("description")) || record.descriptions.is_empty()
-    );
+    assert_eq!(endpoint.status, 200, "{}", endpoint.text);
+    let description = endpoint.data("description");
+    assert!(record.descriptions.iter().any(|one| one == description), "{description}: {:?}", record.descriptions);
     *run.record.lock() = record;
-    stream_read.read_on(&run.shop).await;
+    seen.iter().for_each(|payment| run.record.lock().see(payment));
+    audit_is_whole(serving, &mut read.audit_end).await;
+    read.stream.read_on(&run.shop).await;
+}
+
+/// What has been given back and what is about to be is no more than what was paid.
+async fn no_more_than_paid(run: &Run, payment_no: &str, amount: i64) {
+    let refunds = run.shop.get(&format!("/api/v1/payments/{payment_no}/refunds")).await;
+    assert_eq!(refunds.status, 200, "{}", refunds.text);
+    let held = refunds.items();
+    let held = held.iter().filter(|refund| matches!(refund["status"].as_str(), Some("success" | "pending")));
+    let sum: i64 = held.map(|refund| refund["amount"].as_i64().unwrap()).sum();
+    assert!(sum <= amount, "{payment_no}: {sum} of {amount} go back: {}", refunds.text);
+    run.report.checked();
+}
+
+/// The audit's chain is whole, and goes on where it ended.
+async fn audit_is_whole(serving: &Serving, end: &mut Option<String>) {
+    let anchor = end.as_ref().map(|end| format!("&anchor={end}")).unwrap_or_default();
+    let audit = serving.admin_data("GET", &format!("/admin/v1/audit?limit=1&verify=true{anchor}"), None).await;
+    let chain = &audit["chain"];
+    assert_eq!(chain["intact"], true, "{chain}");
+    *end = Some(format!("{}:{}", chain["number"], chain["hash"].as_str().unwrap()));
+}
+
+/// Each change that was answered stands in the audit, once, and what was not answered at most once.
+async fn audit_has_all(serving: &Serving, record: &Record) {
+    let mut entries: HashMap<(String, String), usize> = HashMap::new();
+    let mut cursor = String::new();
+    loop {
+        let page = serving.admin_data("GET", &format!("/admin/v1/audit?limit=100{cursor}"), None).await;
+        for entry in page["items"].as_array().unwrap() {
+            let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+            *entries.entry((text("action"), text("object"))).or_default() += 1;
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    for ((action, object), is_answered) in record.managed.values().flat_map(|managed| &managed.changes) {
+        let count = entries.get(&((*action).to_owned(), object.clone())).copied().unwrap_or(0);
+        assert!(count <= 1 && (count == 1 || !is_answered), "{action} of {object} stands {count} times in the audit");
+    }
 }
 
 /// The same requests with the same keys get the same bytes.
@@ -136,11 +225,9 @@ async fn same_bytes(run: &Run, kept: impl Iterator<Item = &Kept>) {
         .await;
 }
 
-fn same_payment(number: &str, kept: &Kept, stored: &Value) {
-    assert_eq!(stored["order_no"], kept.asked.body["order_no"]);
-    assert_eq!(stored["amount"], kept.asked.body["amount"]);
-    if matches!(kept.data["status"].as_str(), Some("success" | "failed")) {
-        assert_eq!(stored["status"], kept.data["status"], "{number} changed after it was final");
+fn same_payment(kept: &Kept, stored: &Value) {
+    for field in ["order_no", "amount", "currency", "description", "metadata"] {
+        assert_eq!(stored[field], kept.asked.body[field], "{field} of {stored}");
     }
 }
 
@@ -171,25 +258,43 @@ pub async fn in_the_end(
     sandbox_url: &str,
     receiver: &Receiver,
     lives: &Lives,
-    stream_read: &mut Stream,
+    read: &mut Read,
 ) -> Found {
-    after_a_start(run, serving, stream_read).await;
+    after_a_start(run, serving, read).await;
+    let unknown = unknown_outcomes_are_asked_about(&run.shop).await;
     let all = settle(&run.shop).await;
+    for payment in &all {
+        run.record.lock().see(payment);
+    }
     let by_number: HashMap<&str, &Value> =
         all.iter().map(|payment| (payment["payment_no"].as_str().unwrap(), payment)).collect();
     let orders: HashSet<&str> = all.iter().filter_map(|payment| payment["order_no"].as_str()).collect();
-    let record = std::mem::take(&mut *run.record.lock());
+    let mut record = std::mem::take(&mut *run.record.lock());
+    run.record.lock().finals = std::mem::take(&mut record.finals);
     for (number, kept) in &record.payments {
         let stored = by_number.get(number.as_str()).unwrap_or_else(|| panic!("{number} was answered and is lost"));
-        same_payment(number, kept, stored);
+        same_payment(kept, stored);
+        run.record.lock().see(&kept.data);
         run.report.checked();
+    }
+    for number in record.payments_not_done.keys() {
+        assert_eq!(by_number[number.as_str()]["status"], "failed", "{number} was answered 502");
+    }
+    for number in record.refunds_not_done.keys() {
+        let refund = run.shop.get(&format!("/api/v1/refunds/{number}")).await;
+        assert_eq!(refund.data("status"), "failed", "{number} was answered 502: {}", refund.text);
+    }
+    for (payment_no, refunded) in &record.refunded {
+        no_more_than_paid(run, payment_no, refunded.amount).await;
     }
     // An order is there twice only when the first try has failed for certain.
     let held = all.iter().filter(|payment| !matches!(payment["status"].as_str(), Some("failed" | "canceled")));
     let mut held_orders = HashSet::new();
     assert!(held.into_iter().all(|payment| held_orders.insert(payment["order_no"].as_str())), "an order is paid twice");
     assert!(orders.len() >= held_orders.len());
-    same_bytes(run, record.payments.values().chain(record.refunds.values()).chain(record.cancels.values())).await;
+    for all in record.kept() {
+        same_bytes(run, all.values()).await;
+    }
     for (number, kept) in &record.refunds {
         let refund = run.shop.get(&format!("/api/v1/refunds/{number}")).await;
         let allowed: &[&str] = match kept.data["status"].as_str().unwrap() {
@@ -207,10 +312,14 @@ pub async fn in_the_end(
     }
     managed_merchants(run, serving, &record, usize::MAX).await;
     books::compare_ledgers(sandbox_url, &by_number).await;
-    stream_read.read_on(&run.shop).await;
-    books::compare_events(&stream_read.events, &by_number, &record);
-    every_webhook_arrives(receiver, &stream_read.events).await;
-    let (webhooks, duplicates) = count_duplicates(receiver, lives, &stream_read.events);
+    audit_is_whole(serving, &mut read.audit_end).await;
+    audit_has_all(serving, &record).await;
+    read.stream.read_on(&run.shop).await;
+    let events = &read.stream.events;
+    books::compare_events(events, &by_number, &record);
+    every_webhook_arrives(receiver, events).await;
+    let (webhooks, duplicates) = count_duplicates(receiver, lives, events);
+    say(&format!("{:?}", record.answers));
     Found {
         payments: all.len(),
         payments_answered: record.payments.len(),
@@ -218,11 +327,42 @@ pub async fn in_the_end(
         refunds: record.refunds.len(),
         cancels: record.cancels.len(),
         merchants: record.managed.len(),
-        events: stream_read.events.len(),
+        not_done: record.payments_not_done.len() + record.refunds_not_done.len(),
+        pairs: record.pairs,
+        endpoint_changes: record.endpoint_changes,
+        refused: receiver.deliveries().iter().filter(|delivery| !delivery.is_taken).count(),
+        unknown,
+        events: events.len(),
         webhooks,
         duplicates: duplicates.iter().sum(),
         duplicates_of_a_kill_max: duplicates.iter().copied().max().unwrap_or(0),
     }
+}
+
+/// Payments whose outcome is not known are asked about without anybody's doing: each changes soon, or ends. Whatever else
+/// is done to one of them, such as a cancellation, would make good for a lost entry that says when. Returns how many
+/// there were.
+async fn unknown_outcomes_are_asked_about(shop: &Client) -> usize {
+    let open = |payment: &Value| !matches!(payment["status"].as_str(), Some("success" | "failed" | "canceled"));
+    let all = list_all(shop, "/api/v1/payments?limit=100").await;
+    let mut waiting: Vec<Value> =
+        all.into_iter().filter(|payment| open(payment) && payment["reconciling"] == true).collect();
+    let count = waiting.len();
+    for _ in 0..ASKED_WITHIN.as_millis() / 200 {
+        let mut still = Vec::new();
+        for before in waiting {
+            let now = shop.get(&format!("/api/v1/payments/{}", before["payment_no"].as_str().unwrap())).await;
+            if now.body["data"]["updated_at"] == before["updated_at"] {
+                still.push(before);
+            }
+        }
+        waiting = still;
+        if waiting.is_empty() {
+            return count;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("nobody asks about outcomes that are not known: {waiting:?}");
 }
 
 /// All payments, once none is open any more. Payers who are still to act never do: the merchant gives up on them. What
@@ -282,7 +422,8 @@ async fn every_webhook_arrives(receiver: &Receiver, events: &[Value]) {
     let mut missing = 0;
     for _ in 0..300 {
         let deliveries = receiver.deliveries();
-        let arrived: HashSet<String> = deliveries.iter().map(|one| one.body.to_string()).collect();
+        let arrived = deliveries.iter().filter(|one| one.is_taken);
+        let arrived: HashSet<String> = arrived.map(|one| one.body.to_string()).collect();
         missing = events.iter().filter(|event| !arrived.contains(&event["body"].to_string())).count();
         if missing == 0 {
             return;
@@ -293,18 +434,21 @@ async fn every_webhook_arrives(receiver: &Receiver, events: &[Value]) {
 }
 
 /// How many webhooks came, and how many of each life came once more in a later one: at most what was in flight when it
-/// ended. Within a life none comes twice, because all are answered 200.
+/// ended. What was taken does not come again within a life.
 fn count_duplicates(receiver: &Receiver, lives: &Lives, events: &[Value]) -> (usize, Vec<usize>) {
     let deliveries = receiver.deliveries();
-    let mut last_seen: HashMap<String, usize> = HashMap::new();
+    let mut last_taken: HashMap<String, usize> = HashMap::new();
     let mut duplicates = vec![0; lives.0.len() + 1];
     let mut bodies: HashMap<String, Vec<u8>> = HashMap::new();
     for (number, delivery) in deliveries.iter().enumerate() {
         let id = delivery.header("webhook-id").to_owned();
         let life = lives.of(number);
-        if let Some(before) = last_seen.insert(id.clone(), life) {
-            assert!(before < life, "{id} came twice in one life of the process");
-            duplicates[before] += 1;
+        if let Some(before) = last_taken.get(&id) {
+            assert!(*before < life, "{id} came again in the life of the process in which it was taken");
+            duplicates[*before] += 1;
+        }
+        if delivery.is_taken {
+            last_taken.insert(id.clone(), life);
         }
         let first = bodies.entry(id.clone()).or_insert_with(|| delivery.bytes.clone());
         assert_eq!(*first, delivery.bytes, "{id} came with other bytes");

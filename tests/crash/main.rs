@@ -23,13 +23,11 @@ mod client;
 mod load;
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod process;
-#[path = "../it/support/receiver.rs"]
-#[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod receiver;
 mod report;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +35,7 @@ use std::time::Duration;
 use client::{Client, Key};
 use load::{Load, Record, Run};
 use parking_lot::Mutex;
-use process::{BINARY, Process, Serving, serve_arguments, start_sandbox};
+use process::{BINARY, Process, Serving, serve_arguments, set_stopped, start_sandbox};
 use receiver::Receiver;
 use report::{Report, say};
 use serde_json::json;
@@ -49,14 +47,50 @@ const KILLS_DEFAULT: usize = 100;
 /// Checkpoints are made this often; the configuration takes no less.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(1000);
 
+/// Longest time until a file is half made.
+const HALF_MADE_WITHIN: Duration = Duration::from_secs(3);
+
 /// How often the process was killed when.
 #[derive(Debug, Default)]
 struct Kills {
     under_load: usize,
     at_checkpoint: usize,
-    checkpoint_file_half_made: usize,
+    /// Of them, those that left a checkpoint's file half made.
+    checkpoint_half_made: usize,
+    /// While a base export was being made, whose file was left half made.
+    base_half_made: usize,
     opening: usize,
     ready_already: usize,
+    /// Starts before which segments had left the journal since the last.
+    journal_shortened: usize,
+    /// The journal's first segment.
+    first_segment: u64,
+}
+
+impl Kills {
+    /// Looks whether the journal begins later than it did.
+    fn look_at_journal(&mut self, directory: &Path) {
+        let names = std::fs::read_dir(directory.join("journal")).unwrap().map(|entry| entry.unwrap().file_name());
+        let numbers = names.filter_map(|name| name.to_str()?.strip_suffix(".seg")?.parse().ok());
+        let first: u64 = numbers.min().unwrap_or(0);
+        self.journal_shortened += usize::from(self.first_segment > 0 && first > self.first_segment);
+        self.first_segment = first;
+    }
+
+    /// Each kind of moment was hit. With the usual number of kills far more often than this.
+    fn assert_enough(&self, kills: usize) {
+        let of_each = [
+            (self.under_load, 15),
+            (self.opening - self.ready_already, 30),
+            (self.at_checkpoint, 6),
+            (self.checkpoint_half_made, 3),
+            (self.base_half_made, 1),
+            (self.journal_shortened, 2),
+        ];
+        for (place, (count, least)) in of_each.into_iter().enumerate() {
+            assert!(count >= least * kills / 100, "the moment of number {place} was hardly hit: {self:?}");
+        }
+    }
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -103,10 +137,14 @@ async fn kill_and_look(report: Arc<Report>) -> String {
         endpoint,
         record: Arc::new(Mutex::new(Record::default())),
         report: Arc::clone(&report),
+        life: 0,
+        is_killed: Arc::default(),
     };
+    // As long as nothing has changed it.
+    run.record.lock().descriptions.push(String::new());
     let mut done = Kills::default();
     let mut lives = check::Lives::default();
-    let mut stream = check::Stream::default();
+    let mut read = check::Read::default();
     for kill in 0..kills {
         report.step(format!("kill {} of {kills}", kill + 1));
         if kill > 0 && kill.is_multiple_of(20) {
@@ -127,32 +165,50 @@ async fn kill_and_look(report: Arc<Report>) -> String {
             let begun = Clock::system().monotonic();
             serving = serve(directory.path(), &sandbox_url);
             opening = Clock::system().monotonic().since(begun);
-            go_on(&mut run, &serving).await;
-            check::after_a_start(&run, &serving, &mut stream).await;
+            go_on(&mut run, &serving, kill).await;
+            check::after_a_start(&run, &serving, &mut read).await;
+            done.look_at_journal(directory.path());
         }
-        let load = Load::start(&run, kill, CLIENTS);
-        if kill % 12 == 6 {
-            let half_made = until_checkpoint(directory.path(), &random).await;
-            serving.process.kill_running();
-            done.at_checkpoint += 1;
-            done.checkpoint_file_half_made += usize::from(half_made);
-        } else {
-            tokio::time::sleep(Duration::from_millis(50).mul_f64(1.0 + 13.0 * share(&random))).await;
-            serving.process.kill_running();
-            done.under_load += 1;
+        let load = Load::start(&run, CLIENTS);
+        match kill % 12 {
+            6 if (kill / 12).is_multiple_of(3) => {
+                until_checkpoint(directory.path(), &random).await;
+                load.about_to_kill();
+                done.at_checkpoint += 1;
+            }
+            place @ (6 | 9) => {
+                let name = if place == 6 { "CHECKPOINT.tmp" } else { "base/next.tmp" };
+                // It stands still with the file half made, and is killed like that.
+                let is_half_made = until_half_made(&serving.process, directory.path().join(name)).await;
+                load.about_to_kill();
+                if place == 6 {
+                    done.at_checkpoint += 1;
+                    done.checkpoint_half_made += usize::from(is_half_made);
+                } else {
+                    done.base_half_made += usize::from(is_half_made);
+                }
+            }
+            _ => {
+                tokio::time::sleep(Duration::from_millis(50).mul_f64(1.0 + 13.0 * share(&random))).await;
+                load.about_to_kill();
+                done.under_load += 1;
+            }
         }
+        serving.process.kill_running();
         report.killed();
         load.end().await;
         lives.ended(&receiver).await;
     }
     report.step("the last start");
     serving = serve(directory.path(), &sandbox_url);
-    go_on(&mut run, &serving).await;
+    go_on(&mut run, &serving, kills).await;
+    done.look_at_journal(directory.path());
     misbehave(&sandbox_url, false).await;
     report.step("what must be so in the end");
-    let found = check::in_the_end(&run, &serving, &sandbox_url, &receiver, &lives, &mut stream).await;
+    let found = check::in_the_end(&run, &serving, &sandbox_url, &receiver, &lives, &mut read).await;
     serving.process.kill_running();
-    assert!(found.payments > kills && found.refunds > 0, "too little load to say anything: {found:?}");
+    done.assert_enough(kills);
+    found.assert_enough(kills);
     format!("{kills} kills: {done:?}\n{found:?}")
 }
 
@@ -164,6 +220,12 @@ fn share(random: &Random) -> f64 {
 fn serve_command(directory: &Path, sandbox_url: &str) -> Command {
     let mut command = Command::new(BINARY);
     serve_arguments(&mut command, directory, sandbox_url);
+    // A base export whenever one can be made, and nothing is kept in the journal that is in one.
+    command
+        .env("TOLLGATE_STORAGE__BASE_BYTES", "1048576")
+        .env("TOLLGATE_STORAGE__GROWTH_INTERVAL_MS", "100")
+        .env("TOLLGATE_STORAGE__JOURNAL_KEEP_HOURS", "0")
+        .env("TOLLGATE_STORAGE__JOURNAL_KEEP_BYTES", "0");
     command
 }
 
@@ -173,7 +235,8 @@ fn serve(directory: &Path, sandbox_url: &str) -> Serving {
 }
 
 /// Turns to the process that was started last, and waits until the merchant is let in.
-async fn go_on(run: &mut Run, serving: &Serving) {
+async fn go_on(run: &mut Run, serving: &Serving, life: usize) {
+    (run.life, run.is_killed) = (life, Arc::default());
     run.shop.url.clone_from(&serving.url);
     run.admin_url.clone_from(&serving.admin_url);
     admitted(&run.shop).await;
@@ -208,32 +271,41 @@ async fn admitted(shop: &Client) {
     panic!("the merchant is not let through for 20 seconds after a start");
 }
 
-/// Waits for a moment at which a checkpoint is being made: half of the time until its file is half made, else until some
-/// moment before that. Says whether the file was seen.
-async fn until_checkpoint(directory: &Path, random: &Random) -> bool {
+/// Waits for a moment soon before a checkpoint is made.
+async fn until_checkpoint(directory: &Path, random: &Random) {
     let watched = directory.join("CHECKPOINT");
-    let half_made = directory.join("CHECKPOINT.tmp");
-    let waits_for_file = random.draw_u64().is_multiple_of(2);
     let early = Duration::from_millis(30).mul_f64(share(random));
+    let changed = || std::fs::metadata(&watched).and_then(|metadata| metadata.modified()).ok();
+    let clock = Clock::system();
+    let (before, begun) = (changed(), clock.monotonic());
+    // From one checkpoint on it is known when the next is due.
+    while changed() == before && clock.monotonic().since(begun) < 2 * CHECKPOINT_EVERY {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(CHECKPOINT_EVERY + Duration::from_millis(20) - early).await;
+}
+
+/// Waits until a file is there that is there for a moment only, and has the process stand still while it is. Says whether
+/// that succeeded.
+async fn until_half_made(process: &Process, file: PathBuf) -> bool {
+    let id = process.id();
     tokio::task::spawn_blocking(move || {
-        let changed = || std::fs::metadata(&watched).and_then(|metadata| metadata.modified()).ok();
         let clock = Clock::system();
-        let passed = |from| move |clock: &Clock| clock.monotonic().since(from);
-        let (before, begun) = (changed(), passed(clock.monotonic()));
-        // From one checkpoint on it is known when the next is due.
-        while changed() == before && begun(&clock) < 2 * CHECKPOINT_EVERY {
-            std::thread::sleep(Duration::from_millis(1));
+        let begun = clock.monotonic();
+        while clock.monotonic().since(begun) < HALF_MADE_WITHIN {
+            if !file.exists() {
+                std::thread::sleep(Duration::from_micros(20));
+                continue;
+            }
+            set_stopped(id, true);
+            // Each of its threads may still end what it is about to do.
+            std::thread::sleep(Duration::from_millis(5));
+            if file.exists() {
+                return true;
+            }
+            set_stopped(id, false);
         }
-        let last = passed(clock.monotonic());
-        if !waits_for_file {
-            std::thread::sleep((CHECKPOINT_EVERY + Duration::from_millis(20)).saturating_sub(last(&clock) + early));
-            return false;
-        }
-        std::thread::sleep((CHECKPOINT_EVERY - Duration::from_millis(20)).saturating_sub(last(&clock)));
-        while !half_made.exists() && last(&clock) < 2 * CHECKPOINT_EVERY {
-            std::hint::spin_loop();
-        }
-        half_made.exists()
+        false
     })
     .await
     .unwrap()

@@ -6,11 +6,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
+use tollgate::clock::Clock;
 
 use crate::client::{self, Answer};
 
@@ -22,19 +25,24 @@ pub const ADMIN_TOKEN: &str = "an-admin-token-for-tests";
 /// Lines that are kept of what a process says.
 const SAID_LINES: usize = 12;
 
+/// Lines that may wait to be looked at.
+const LINES_MAX: usize = 10_000;
+/// Longest time until a process says what is waited for. Opening takes less than a second.
+const LINE_WITHIN: Duration = Duration::from_secs(60);
+
 /// Processes that were started and not waited for.
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// Kills what is left, when the program ends before those who started it do.
 pub fn kill_all() {
     for id in std::mem::take(&mut *RUNNING.lock()) {
-        if let Some(process) = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        if let Some(process) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+            let _ = rustix::process::kill_process(process, Signal::KILL);
         }
     }
 }
 
-/// What a process has said since nobody waits for a line of it.
+/// What a process has said.
 #[derive(Default)]
 struct Said {
     last: VecDeque<String>,
@@ -46,9 +54,10 @@ struct Said {
 pub struct Process {
     child: Child,
     said: Arc<Mutex<Said>>,
-    drain: Option<JoinHandle<()>>,
-    /// Lines of its output, as far as they were waited for.
-    lines: BufReader<Box<dyn std::io::Read + Send + Sync>>,
+    /// Reads everything, so that the process never waits for its output.
+    reader: Option<JoinHandle<()>>,
+    /// Lines of its output, for as long as somebody may wait for one.
+    lines: Option<Receiver<String>>,
 }
 
 impl Process {
@@ -62,46 +71,50 @@ impl Process {
         }
         let mut child = command.spawn().unwrap();
         RUNNING.lock().insert(child.id());
-        let output: Box<dyn std::io::Read + Send + Sync> = if output_is_stdout {
+        let output: Box<dyn std::io::Read + Send> = if output_is_stdout {
             Box::new(child.stdout.take().unwrap())
         } else {
             Box::new(child.stderr.take().unwrap())
         };
-        Self { child, said: Arc::default(), drain: None, lines: BufReader::new(output) }
+        let said = Arc::<Mutex<Said>>::default();
+        let (arrives, lines) = sync_channel(LINES_MAX);
+        let reader = std::thread::spawn({
+            let said = Arc::clone(&said);
+            move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    note(&said, line.clone());
+                    // Far more than are said before what is waited for.
+                    let _ = arrives.try_send(line);
+                }
+            }
+        });
+        Self { child, said, reader: Some(reader), lines: Some(lines) }
     }
 
-    /// Waits for a line that contains `text`. Returns everything that was said when the process ends before.
+    /// Waits for a line that contains `text`, for a minute at most. Returns everything that was said when there is none.
     pub fn find_line(&mut self, text: &str) -> Result<String, String> {
+        let clock = Clock::system();
+        let begun = clock.monotonic();
         let mut seen = String::new();
+        let lines = self.lines.as_ref().unwrap();
         loop {
-            let mut line = String::new();
-            if self.lines.read_line(&mut line).unwrap() == 0 {
-                return Err(seen);
+            match lines.recv_timeout(LINE_WITHIN.saturating_sub(clock.monotonic().since(begun))) {
+                Ok(line) if line.contains(text) => return Ok(line),
+                Ok(line) => {
+                    seen.push_str(&line);
+                    seen.push('\n');
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("no line with {text:?} in {LINE_WITHIN:?}; {seen}"));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(seen),
             }
-            if line.contains(text) {
-                return Ok(line);
-            }
-            seen.push_str(&line);
         }
     }
 
-    /// The rest of the output of a process that has ended or is about to.
-    pub fn rest(&mut self) -> String {
-        let mut text = String::new();
-        while self.lines.read_line(&mut text).unwrap() > 0 {}
-        text
-    }
-
-    /// Reads the rest away, so that the process never waits for its output.
+    /// Nobody waits for a line any more.
     pub fn drain(&mut self) {
-        let empty: Box<dyn std::io::Read + Send + Sync> = Box::new(std::io::empty());
-        let lines = std::mem::replace(&mut self.lines, BufReader::new(empty));
-        let said = Arc::clone(&self.said);
-        self.drain = Some(std::thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                note(&said, line);
-            }
-        }));
+        self.lines = None;
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -117,11 +130,8 @@ impl Process {
         self.child.kill().unwrap();
         let status = self.child.wait().unwrap();
         RUNNING.lock().remove(&self.child.id());
-        if let Some(drain) = self.drain.take() {
-            drain.join().unwrap();
-        }
-        for line in self.rest().lines() {
-            note(&self.said, line.to_owned());
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
         }
         let said = self.said.lock();
         let last = || said.last.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
@@ -160,6 +170,13 @@ impl Drop for Process {
         let _ = self.child.wait();
         RUNNING.lock().remove(&self.child.id());
     }
+}
+
+/// Has a process stand still, or go on.
+pub fn set_stopped(id: u32, is_stopped: bool) {
+    let signal = if is_stopped { Signal::STOP } else { Signal::CONT };
+    let process = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
+    rustix::process::kill_process(process, signal).unwrap();
 }
 
 fn note(said: &Mutex<Said>, line: String) {
@@ -208,14 +225,9 @@ impl Serving {
         Ok(Self { url: address("listen"), admin_url: address("admin_listen"), process })
     }
 
-    /// Sends an operator's request; `None` when the process is gone.
-    pub async fn admin(&self, method: &str, path: &str, body: Option<Value>) -> Option<Answer> {
-        operate(&client::http_client(), &self.admin_url, method, path, body).await
-    }
-
-    /// The same, which has to succeed.
+    /// Sends an operator's request, which has to succeed.
     pub async fn admin_data(&self, method: &str, path: &str, body: Option<Value>) -> Value {
-        let answer = self.admin(method, path, body).await.unwrap();
+        let answer = operate(&client::http_client(), &self.admin_url, method, path, body).await.unwrap();
         assert!(answer.status < 300, "{path}: {}", answer.text);
         answer.body["data"].clone()
     }
@@ -248,19 +260,19 @@ pub fn serve_arguments(command: &mut Command, directory: &Path, sandbox_url: &st
         .env("TOLLGATE_TELEMETRY__FORMAT", "\"json\"");
 }
 
-/// An operator's request; `None` when nobody answers.
+/// An operator's request; the error says why there is no answer.
 pub async fn operate(
     http: &reqwest::Client,
     admin_url: &str,
     method: &str,
     path: &str,
     body: Option<Value>,
-) -> Option<Answer> {
+) -> Result<Answer, String> {
     let headers = HashMap::from([("authorization".to_owned(), format!("Bearer {ADMIN_TOKEN}"))]);
     try_send(http, admin_url, method, path, body, headers).await
 }
 
-/// Sends a request; `None` when the process is gone before it has answered.
+/// Sends a request. The error says why there is no whole answer; an answer that is whole has to be JSON.
 pub async fn try_send(
     http: &reqwest::Client,
     url: &str,
@@ -268,7 +280,7 @@ pub async fn try_send(
     path: &str,
     body: Option<Value>,
     headers: HashMap<String, String>,
-) -> Option<Answer> {
+) -> Result<Answer, String> {
     let mut request = http.request(method.parse().unwrap(), format!("{url}{path}"));
     for (name, value) in headers {
         request = request.header(name, value);
@@ -276,9 +288,9 @@ pub async fn try_send(
     if let Some(body) = body {
         request = request.header("content-type", "application/json").body(body.to_string());
     }
-    let response = request.send().await.ok()?;
+    let response = request.send().await.map_err(|error| format!("{error:?}"))?;
     let status = response.status().as_u16();
-    let text = response.text().await.ok()?;
-    let body = serde_json::from_str(&text).ok()?;
-    Some(Answer { status, headers: HashMap::new(), text, body })
+    let text = response.text().await.map_err(|error| format!("{error:?}"))?;
+    let body = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error} in the answer {text:?}"));
+    Ok(Answer { status, headers: HashMap::new(), text, body })
 }

@@ -10,6 +10,8 @@ use crate::house::{Left, Verdict, Written, judge};
 
 /// Places in a file beside its first and last bytes.
 const PLACES: usize = 24;
+/// The file that says which format a store has.
+const FORMAT: &str = "FORMAT";
 /// How a frame of the journal begins.
 const FRAME_MAGIC: &[u8] = b"TGFRAME1";
 
@@ -94,7 +96,9 @@ fn try_all(written: &Written) -> BTreeMap<String, Vec<String>> {
         for damage in Damage::all(&bytes) {
             let copy = written.copy();
             damage.do_to(&copy.path().join(path));
+            let before = journal_of(copy.path());
             let verdict = judge(copy.path(), written);
+            let is_untouched = journal_of(copy.path()) == before;
             let count = counted.entry(name.clone()).or_default();
             match verdict {
                 Verdict::Whole => count.whole += 1,
@@ -105,7 +109,11 @@ fn try_all(written: &Written) -> BTreeMap<String, Vec<String>> {
                 {
                     count.tail_missing += 1;
                 }
-                Verdict::Refused(message) if is_helpful(&message, &name) => count.refused += 1,
+                Verdict::Refused(message)
+                    if may_be_refused(path, &message) && is_untouched && is_helpful(&message, &name) =>
+                {
+                    count.refused += 1;
+                }
                 other => losses.entry(name.clone()).or_default().push(format!("{damage:?}: {other:?}")),
             }
         }
@@ -119,6 +127,24 @@ fn try_all(written: &Written) -> BTreeMap<String, Vec<String>> {
         "can't be told from what was never acknowledged: {undecidable} in the last frame, {cut} cut off between frames"
     );
     losses
+}
+
+/// The journal can't be made again, and what is wrong with it has a place: a byte of a file, sequences, or a file. What
+/// `FORMAT` says can't be made again either; what to write into it is told. Everything else can.
+fn may_be_refused(path: &Path, message: &str) -> bool {
+    let name = path.display().to_string();
+    let has_number_after =
+        |words: &str| message.split(words).skip(1).any(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
+    let is_missing = || message.contains("a part of the journal is missing") && message.contains(&name);
+    let says_where = has_number_after("sequence ") || has_number_after("sequences ");
+    let says_where = says_where || message.contains(&name) && has_number_after("at byte ") || is_missing();
+    path.starts_with("journal") && says_where || path == Path::new(FORMAT) && message.contains("put this line into it")
+}
+
+/// The journal's files. Whoever refuses a store leaves them as they are: they are what is mended or copied.
+fn journal_of(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = fs::read_dir(directory.join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
 /// A refusal names the file or the sequences that are missing, and what to do.

@@ -66,6 +66,7 @@ fn config_with_base(directory: &Path, journal: Journal) -> StorageConfig {
     let mut config = config(directory);
     config.base_bytes = config.segment_bytes;
     config.low_space_bytes = 0;
+    config.growth_interval_ms = 100;
     if journal == Journal::BehindBase {
         config.journal_keep_hours = 0;
     }
@@ -93,7 +94,7 @@ impl Written {
         Self::finish(directory, config, rows, left).await
     }
 
-    /// The same with a base export. The keeper needs about ten seconds for that; it is waited for a minute at most.
+    /// The same with a base export. It is waited for a minute at most.
     pub async fn with_base(journal: Journal) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = config_with_base(directory.path(), journal);

@@ -15,10 +15,10 @@ use tollgate::gateway::command::{CreateMerchant, CreatePayment, CreateRefund, Up
 use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::idempotency::{IdempotencyKey, Origin};
 use tollgate::gateway::page::PageRequest;
-use tollgate::gateway::view::PaymentView;
+use tollgate::gateway::view::{PaymentView, RefundView};
 use tollgate::gateway::webhooks::{CreateEndpoint, SettableStatus, UpdateEndpoint};
 
-use crate::model::{Hook, Op, Payment, Sent, Shop, caller_of, is_final, may_fail, see};
+use crate::model::{Hook, Op, Payment, Refund, Sent, Shop, caller_of, is_excused, is_final, may_fail, see, see_refund};
 use crate::world::{Dice, World};
 
 /// As the listener has it.
@@ -164,6 +164,7 @@ pub fn key_of(sent: &Sent) -> IdempotencyKey {
 /// Sends one request of the model and compares the answer with what is known.
 pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patience: Duration) {
     let sent = world.model.lock().sent[index].clone();
+    let troubles = world.troubles();
     let Some(caller) = caller_of(world, gateway, sent.merchant) else { return };
     let idempotency = key_of(&sent);
     let Admission { permit, claim, .. } = match gateway.admit(&caller, Some(idempotency.fingerprint)).await {
@@ -182,11 +183,14 @@ pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patien
     let answered = tokio::time::timeout(patience, work).await;
     drop(permit);
     match answered {
-        Err(_) => world.trace(&format!("{} hangs up", sent.key)),
+        Err(_) => {
+            world.count("clients hang up");
+            world.trace(&format!("{} hangs up", sent.key));
+        }
         Ok(Err(error)) => {
             world.trace(&format!("{} failed: {error}", sent.key));
             if let GatewayError::Internal(reason) = &error
-                && (!may_fail(world, gateway) || reason.contains("panicked"))
+                && (!(may_fail(world, gateway) || world.had_trouble_since(troubles)) || reason.contains("panicked"))
             {
                 world.violate(format!("{} failed inside: {reason}", sent.key));
             }
@@ -194,12 +198,12 @@ pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patien
                 world.violate(format!("{} was answered before and is now {error}", sent.key));
             }
         }
-        Ok(Ok(answered)) => acknowledged(world, gateway, index, &answered),
+        Ok(Ok(answered)) => acknowledged(world, gateway, index, &answered, troubles),
     }
 }
 
-/// An answer has come: from now on it must stay so.
-fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &Answered) {
+/// An answer has come: from now on it must stay so. `troubles` are those before it was asked.
+fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &Answered, troubles: u64) {
     let answer = &answered.answer;
     let sent = world.model.lock().sent[index].clone();
     let body: Value = serde_json::from_str(&answer.body).unwrap();
@@ -213,6 +217,7 @@ fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &
             world.violate(format!("{} was answered {before:?} and now {answer:?}", sent.key));
         }
         if before == answer {
+            world.count("repetitions");
             return;
         }
     }
@@ -221,7 +226,11 @@ fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &
     }
     {
         let is_open = matches!(body["object"]["status"].as_str(), Some("processing" | "pending"));
-        let unkept = (world.has_disk_faults() && is_open && !answered.replayed).then(|| world.life());
+        let had_no_room = world.had_trouble_since(troubles);
+        let unkept = (had_no_room && is_open && !answered.replayed).then(|| world.life());
+        if unkept.is_some() {
+            world.count("answers that could not be kept");
+        }
         let sent = &mut world.model.lock().sent[index];
         (sent.answer, sent.unkept) = (Some(answer.clone()), unkept);
     }
@@ -229,15 +238,25 @@ fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &
     let payment_no = object["payment_no"].as_str().unwrap_or_default().to_owned();
     if body["kind"] == "refund" {
         let refund_no = object["refund_no"].as_str().unwrap_or_default();
+        world.count("refunds");
+        let told: RefundView = serde_json::from_value(object.clone()).unwrap();
+        world.model.lock().refunds.entry(refund_no.to_owned()).or_insert_with(|| Refund {
+            merchant: sent.merchant,
+            payment_no: payment_no.clone(),
+            amount: told.amount,
+            ended: None,
+        });
+        see_refund(world, &told);
         let Some(caller) = caller_of(world, gateway, sent.merchant) else { return };
         match gateway.refunds().get(&caller, refund_no) {
-            Ok(found) if object["amount"] == found.amount => {}
-            _ if may_fail(world, gateway) => {}
+            Ok(found) => see_refund(world, &found),
+            Err(error) if is_excused(world, gateway, &error) => {}
             other => world.violate(format!("refund {refund_no} was acknowledged and is {other:?}")),
         }
         return;
     }
     let view: PaymentView = serde_json::from_value(object.clone()).unwrap();
+    world.count(if matches!(sent.op, Op::Cancel(_)) { "cancellations" } else { "payments" });
     world.model.lock().payments.entry(payment_no.clone()).or_insert_with(|| Payment {
         merchant: sent.merchant,
         order_no: view.order_no.clone(),
@@ -250,7 +269,7 @@ fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &
     let Some(caller) = caller_of(world, gateway, sent.merchant) else { return };
     match gateway.payments().get(&caller, &payment_no) {
         Ok(found) => see(world, &found),
-        Err(error) if !may_fail(world, gateway) => {
+        Err(error) if !is_excused(world, gateway, &error) => {
             world.violate(format!("{payment_no} was acknowledged and is not found: {error}"));
         }
         Err(_) => {}
@@ -286,17 +305,31 @@ pub async fn operator(world: Arc<World>, gateway: Gateway, dice: Dice) {
             return;
         }
         let merchant = usize::try_from(dice.below(2)).unwrap();
-        let result = match dice.below(10) {
+        let troubles = world.troubles();
+        let draw = dice.below(10);
+        let result = match draw {
             0..=2 => change_merchant(&world, &gateway, &dice, merchant).await,
             3..=4 => rotate_key(&world, &gateway, merchant).await,
             5..=6 => make_hook(&world, &gateway, merchant).await,
             _ => change_hook(&world, &gateway, &dice).await,
         };
-        if let Err(error) = result {
-            world.trace(&format!("operator: {error}"));
-            if matches!(error, GatewayError::Internal(_)) && !may_fail(&world, &gateway) {
-                world.violate(format!("a change failed inside: {error}"));
-            }
+        let Err(error) = result else {
+            world.count(match draw {
+                0..=2 => "merchants changed",
+                3..=4 => "keys rotated",
+                5..=6 => "endpoints made",
+                _ => "endpoints changed",
+            });
+            continue;
+        };
+        world.trace(&format!("operator: {error}"));
+        let may_fail = may_fail(&world, &gateway) || world.had_trouble_since(troubles);
+        if matches!(error, GatewayError::Internal(_)) && !may_fail {
+            world.violate(format!("a change failed inside: {error}"));
+        }
+        // Merchants are never deleted, and nobody else takes their keys.
+        if matches!(error, GatewayError::NotFound(_)) && draw <= 4 {
+            world.violate(format!("a change of {merchant} failed: {error}"));
         }
     }
 }

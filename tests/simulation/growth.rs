@@ -13,12 +13,13 @@ use tollgate::domain::ids::PaymentNo;
 use tollgate::domain::time::Timestamp;
 use tollgate::gateway::audit;
 use tollgate::gateway::idempotency::IdempotencyKey;
+use tollgate::random::Random;
 use tollgate::storage::backup::{self, Manifest, SourceState, Until};
 use tollgate::storage::engine::{EngineOptions, Parts, SegmentsBy};
 use tollgate::storage::files::{FileHandle, Files};
 use tollgate::storage::index::MemoryIndex;
 use tollgate::storage::keeper::GrowthOptions;
-use tollgate::storage::restore::restore;
+use tollgate::storage::restore::{Point, restore};
 use tollgate::storage::retirement::KeepRule;
 use tollgate::storage::sim_files::SimFiles;
 use tollgate::storage::view::View;
@@ -56,6 +57,7 @@ pub fn draw_growth(dice: &Dice) -> GrowthOptions {
             bytes_max: dice.pick(&most).copied().unwrap_or_default(),
         },
         low_space_bytes: LOW_SPACE_BYTES,
+        ..GrowthOptions::UNBOUNDED
     }
 }
 
@@ -102,10 +104,15 @@ pub async fn keep(store: Arc<SimStore>, dice: Dice) {
         }
         looks_left = dice.between(1, 4);
         let before = store.base();
+        let troubles = world.troubles();
         let turned = store.keeper_turn(&dice);
         if let Err(error) = turned {
             world.trace(&format!("the journal could not be shortened: {error}"));
-            let may_be = world.has_disk_faults() || world.is_dead() || store.space().is_low() || store.is_over();
+            let may_be = world.has_disk_faults()
+                || world.had_trouble_since(troubles)
+                || world.is_dead()
+                || store.space().is_low()
+                || store.is_over();
             if !may_be && world.files.list("").is_ok() {
                 world.violate(format!("the journal could not be shortened: {error}"));
             }
@@ -208,7 +215,8 @@ pub async fn back_up_once(store: Arc<SimStore>, dice: Dice) {
 
 /// Restores into a real directory, opens that as a second simulated disk, and compares all rows.
 fn restore_and_compare(backup: &Path, directory: &Path, until: Option<Until>, moment: &Moment) -> Result<(), String> {
-    let restored = restore(backup, directory, until, Timestamp::default(), &mut |_| {});
+    let point = Point { until, ask_since: None };
+    let restored = restore(backup, directory, point, Timestamp::default(), &Random::seeded(1), &mut |_| {});
     let restored = restored.map_err(|error| error.to_string())?;
     if restored.until_sequence < moment.sequence || until.is_some() && restored.until_sequence > moment.sequence {
         return Err(format!("it ends at {} in place of {}", restored.until_sequence, moment.sequence));
@@ -325,7 +333,7 @@ impl SimStore {
                 }
             }),
         };
-        let state = SourceState { committed: Some(self.health().committed), held_since: None };
+        let state = SourceState { committed: Some(self.health().committed), ..SourceState::default() };
         backup::write(&source, destination, state, Timestamp::default(), &mut |_| {})
     }
 }

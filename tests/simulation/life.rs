@@ -10,7 +10,6 @@ use tollgate::domain::ids::ChannelName;
 use tollgate::gateway::Gateway;
 use tollgate::gateway::outside::{DiskWork, MasterKey, Outside};
 use tollgate::storage::Store;
-use tollgate::storage::files::Files;
 
 use crate::clients::{client, operator, perform, set_up, wake_all};
 use crate::growth::{LOW_SPACE_BYTES, Moment, back_up_once, check_audit, check_journal, check_rebuilt};
@@ -24,6 +23,8 @@ use crate::world::{Dice, World};
 const QUIET_WITHIN_S: u64 = 4 * 3600;
 /// Longer than any life can take.
 const LIFE_MAX: Duration = Duration::from_secs(12 * 3600);
+/// How long the store may take to notice that there is room again.
+const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 /// Lives in which the store is backed up, if they last that long: a backup goes to a real disk, which takes real time.
 const BACKUPS_PERCENT: u64 = 10;
 
@@ -68,6 +69,8 @@ pub struct Outcome {
     pub growth: [u64; 3],
     /// Calls of the store.
     pub calls: u64,
+    /// How often something was done, or went wrong.
+    pub counts: BTreeMap<&'static str, u64>,
 }
 
 pub fn outcome_of(world: &World) -> Outcome {
@@ -79,6 +82,7 @@ pub fn outcome_of(world: &World) -> Outcome {
         payments,
         growth: world.growth(),
         calls: world.calls(),
+        counts: world.counts(),
     }
 }
 
@@ -107,6 +111,11 @@ pub fn run(world: &Arc<World>) -> Outcome {
             break;
         }
         let chance = world.dice.random();
+        world.count(match end {
+            End::PowerCut => "power cuts",
+            End::Kill => "kills",
+            End::Stop => "stops",
+        });
         match end {
             End::PowerCut => {
                 world.files.crash(chance);
@@ -124,6 +133,7 @@ pub fn run(world: &Arc<World>) -> Outcome {
         if !is_last && world.dice.chance(8) {
             // It is rebuilt from the base and the journal behind it.
             world.trace("the index is lost");
+            world.count("indexes lost");
             world.index.clear();
         }
         world.index.set_full(false);
@@ -167,14 +177,13 @@ async fn live(world: &Arc<World>, life: u64, is_last: bool) -> End {
     if !is_last && world.dice.chance(25) {
         // While it opens, or soon after.
         world.files.power_off_after_syncs(world.dice.below(12));
-        world.note_disk_faults();
     }
     let dice = Dice::new(world.seed, 100 + life);
     let store = match SimStore::open(world, &dice, clock.clone()) {
         Ok(store) => store,
         Err(error) => {
             world.trace(&format!("does not open: {error}"));
-            if has_power(world) {
+            if world.has_power() {
                 world.violate(format!("the store does not open: {error}"));
             }
             return End::PowerCut;
@@ -188,7 +197,7 @@ async fn live(world: &Arc<World>, life: u64, is_last: bool) -> End {
             Ok(gateway) => gateway,
             Err(error) => {
                 world.trace(&format!("the gateway does not open: {error}"));
-                if store.health().poisoned.is_none() && has_power(world) && !world.has_disk_faults() {
+                if store.health().poisoned.is_none() && world.has_power() && !world.has_disk_faults() {
                     world.violate(format!("the gateway does not open: {error}"));
                 }
                 return cut(world);
@@ -210,12 +219,8 @@ async fn live(world: &Arc<World>, life: u64, is_last: bool) -> End {
     }
 }
 
-fn has_power(world: &World) -> bool {
-    world.files.list("").is_ok()
-}
-
 fn cut(world: &World) -> End {
-    if has_power(world) && world.dice.chance(50) { End::Kill } else { End::PowerCut }
+    if world.has_power() && world.dice.chance(50) { End::Kill } else { End::PowerCut }
 }
 
 /// The first merchants, then everything at once until something ends it.
@@ -252,11 +257,12 @@ async fn busy_life(world: &Arc<World>, gateway: &Gateway, store: &Arc<SimStore>,
 }
 
 async fn stop(world: &Arc<World>, gateway: &Gateway) -> End {
+    let troubles = world.troubles();
     match gateway.stop().await {
         Ok(()) => End::Stop,
         Err(error) => {
             world.trace(&format!("not stopped in order: {error}"));
-            if !world.has_disk_faults() && has_power(world) {
+            if !world.has_disk_faults() && !world.had_trouble_since(troubles) && world.has_power() {
                 world.violate(format!("it does not stop in order: {error}"));
             }
             cut(world)
@@ -295,7 +301,7 @@ async fn recovered(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice
 /// What is going to go wrong in this life.
 fn arm(world: &World, dice: &Dice) {
     match dice.below(12) {
-        0..=2 => world.files.power_off_after_syncs(dice.below(150)),
+        0..=2 => return world.files.power_off_after_syncs(dice.below(150)),
         3 => world.files.fail_write_after(dice.below(120)),
         4 => world.files.fail_sync_after(dice.below(120)),
         5..=8 => return world.crash_in_steps(dice.below(400)),
@@ -311,32 +317,39 @@ async fn trouble(world: Arc<World>, dice: Dice) {
         let length = Duration::from_millis(dice.between(100, 8_000));
         match dice.below(10) {
             0 => {
-                world.note_disk_faults();
+                world.begin_trouble();
+                world.count("full disks");
                 world.trace("the disk is full");
                 let room = if dice.chance(50) { 0 } else { dice.below(2 * BALLAST_BYTES) };
                 world.files.set_space_bytes(Some(world.files.used_bytes() + room));
                 tokio::time::sleep(length).await;
                 world.files.set_space_bytes(None);
                 world.trace("the disk has room");
+                passes(&world).await;
             }
             1 => {
-                world.note_disk_faults();
+                world.begin_trouble();
+                world.count("full indexes");
                 world.trace("the index is full");
                 world.index.set_unreadable_when_full(dice.chance(50));
                 world.index.set_full(true);
                 tokio::time::sleep(length).await;
                 world.index.set_full(false);
+                passes(&world).await;
             }
             2 => {
-                world.note_disk_faults();
+                world.begin_trouble();
+                world.count("no file handles");
                 world.trace("no file handles");
                 world.files.set_no_handles(true);
                 tokio::time::sleep(length).await;
                 world.files.set_no_handles(false);
+                passes(&world).await;
             }
             // Less than the mark, and enough for what has begun.
             3 => {
                 world.trace("the disk has little room");
+                world.count("little room");
                 let room = dice.between(LOW_SPACE_BYTES / 2, LOW_SPACE_BYTES - 1);
                 world.files.set_space_bytes(Some(world.files.used_bytes() + room));
                 tokio::time::sleep(length).await;
@@ -349,11 +362,18 @@ async fn trouble(world: Arc<World>, dice: Dice) {
                 if (world.skew_ms() + by_ms).abs() < 100_000 {
                     world.trace(&format!("the clock is set by {by_ms} ms"));
                     world.jump(by_ms);
+                    world.count("clocks set");
                 }
             }
             _ => {}
         }
     }
+}
+
+/// What went wrong is over, and soon the store has noticed.
+async fn passes(world: &World) {
+    tokio::time::sleep(NOTICED_WITHIN).await;
+    world.end_trouble();
 }
 
 /// Nothing goes wrong any more: everything comes to an end, and the books are compared.

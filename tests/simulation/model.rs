@@ -12,11 +12,14 @@ use tollgate::gateway::auth::{Caller, Credentials};
 use tollgate::gateway::command::{CreatePayment, CreateRefund};
 use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::page::{Page, PageRequest};
-use tollgate::gateway::view::PaymentView;
+use tollgate::gateway::view::{PaymentView, RefundView};
 use tollgate::gateway::webhooks::{EventView, NotificationFilter, NotificationView};
 
 use crate::provider::State;
 use crate::world::World;
+
+/// Requests of one endpoint in flight at once: what `[webhook] endpoint_in_flight_max` is by default.
+const WEBHOOKS_IN_FLIGHT_MAX: usize = 16;
 
 /// What a request asks for.
 #[derive(Clone, Debug)]
@@ -69,12 +72,23 @@ pub struct Payment {
     pub ended: Option<String>,
 }
 
+/// A refund that was acknowledged.
+#[derive(Clone, Debug)]
+pub struct Refund {
+    pub merchant: usize,
+    pub payment_no: String,
+    pub amount: i64,
+    /// The first final status that was seen.
+    pub ended: Option<String>,
+}
+
 #[derive(Default)]
 pub struct Model {
     pub shops: Vec<Shop>,
     pub hooks: BTreeMap<String, Hook>,
     pub sent: Vec<Sent>,
     pub payments: BTreeMap<String, Payment>,
+    pub refunds: BTreeMap<String, Refund>,
     pub answers: u64,
     /// The end of the audit's chain when it was last looked.
     pub anchor: Option<Anchor>,
@@ -107,7 +121,7 @@ pub fn caller_of(world: &World, gateway: &Gateway, merchant: usize) -> Option<Ca
         Ok(caller) => Some(caller),
         Err(GatewayError::Forbidden(_)) => None,
         Err(error) => {
-            if !may_fail(world, gateway) {
+            if !is_excused(world, gateway, &error) {
                 world.violate(format!("a key of {} is refused: {error}", shop.merchant_id));
             }
             None
@@ -117,7 +131,14 @@ pub fn caller_of(world: &World, gateway: &Gateway, merchant: usize) -> Option<Ca
 
 /// Whether requests may fail with an internal error.
 pub fn may_fail(world: &World, gateway: &Gateway) -> bool {
-    world.is_dead() || world.has_disk_faults() || gateway.store_health().poisoned.is_some()
+    world.is_dead() || world.has_disk_faults() || gateway.store_health().poisoned.is_some() || !world.has_power()
+}
+
+/// Whether that it can't be read now is due to the disk. That something is not there never is.
+pub fn is_excused(world: &World, gateway: &Gateway, error: &GatewayError) -> bool {
+    let is_failure =
+        matches!(error, GatewayError::Internal(_) | GatewayError::Overloaded { .. } | GatewayError::StorageLow);
+    is_failure && may_fail(world, gateway)
 }
 
 pub fn is_final(status: &str) -> bool {
@@ -162,11 +183,28 @@ pub fn see(world: &World, view: &PaymentView) {
     }
 }
 
+/// What a refund that somebody has seen means for what was seen before.
+pub fn see_refund(world: &World, view: &RefundView) {
+    let mut model = world.model.lock();
+    let Some(known) = model.refunds.get_mut(&view.refund_no) else { return };
+    let has_changed = (known.payment_no.as_str(), known.amount) != (view.payment_no.as_str(), view.amount);
+    let was = known.ended.clone();
+    if known.ended.is_none() && view.status != "pending" {
+        known.ended = Some(view.status.clone());
+    }
+    drop(model);
+    if has_changed {
+        world.violate(format!("{} has changed its terms: {view:?}", view.refund_no));
+    } else if was.as_ref().is_some_and(|was| *was != view.status) {
+        world.violate(format!("{} was {was:?} and is {}", view.refund_no, view.status));
+    }
+}
+
 /// What was told is found, after a recovery and at the end.
 pub fn check_known(world: &World, gateway: &Gateway) {
-    let (shops, hooks, payments) = {
+    let (shops, hooks, payments, refunds) = {
         let model = world.model.lock();
-        (model.shops.clone(), model.hooks.clone(), model.payments.clone())
+        (model.shops.clone(), model.hooks.clone(), model.payments.clone(), model.refunds.clone())
     };
     for (merchant, shop) in shops.iter().enumerate() {
         match (gateway.merchants().get(shop.merchant_id.as_str()), &shop.known) {
@@ -185,6 +223,12 @@ pub fn check_known(world: &World, gateway: &Gateway) {
         for (no, _) in payments.iter().filter(|(_, payment)| payment.merchant == merchant) {
             match gateway.payments().get(&caller, no) {
                 Ok(view) => see(world, &view),
+                Err(error) => world.violate(format!("{no} was acknowledged and is lost: {error}")),
+            }
+        }
+        for (no, _) in refunds.iter().filter(|(_, refund)| refund.merchant == merchant) {
+            match gateway.refunds().get(&caller, no) {
+                Ok(view) => see_refund(world, &view),
                 Err(error) => world.violate(format!("{no} was acknowledged and is lost: {error}")),
             }
         }
@@ -248,12 +292,24 @@ fn notifications(gateway: &Gateway, shop: &Shop) -> Result<Vec<NotificationView>
 pub fn excuse_repetitions(world: &World, gateway: &Gateway) {
     let shops = world.model.lock().shops.clone();
     for shop in &shops {
-        let Ok(rows) = notifications(gateway, shop) else { continue };
+        let rows = match notifications(gateway, shop) {
+            Ok(rows) => rows,
+            Err(error) => {
+                world.violate(format!("the notifications of {} can't be read: {error}", shop.merchant_id));
+                continue;
+            }
+        };
+        let mut at_once: BTreeMap<String, usize> = BTreeMap::new();
         let mut taken = world.received.taken.lock();
         for row in rows.iter().filter(|row| is_open(row)) {
-            if let Some(entry) = taken.get_mut(&row.id) {
+            if let Some(entry) = taken.get_mut(&row.id).filter(|entry| entry.excused < entry.accepted) {
                 entry.excused = entry.accepted;
+                *at_once.entry(entry.url.clone()).or_default() += 1;
             }
+        }
+        drop(taken);
+        if let Some(most) = at_once.iter().find(|(_, count)| **count > WEBHOOKS_IN_FLIGHT_MAX) {
+            world.violate(format!("more was taken and is not on disk as taken than was in flight: {most:?}"));
         }
     }
 }

@@ -147,7 +147,11 @@ impl SimChannel {
         if !self.world.has_faults() {
             return Fate { effect: arrives, answer: Some(latency) };
         }
-        match self.dice().below(100) {
+        let draw = self.dice().below(100);
+        if draw <= 16 {
+            self.world.count("answers of providers lost");
+        }
+        match draw {
             0..=7 => Fate { effect: arrives, answer: None },
             8..=12 => Fate { effect: Some(lost), answer: None },
             13..=16 => Fate { effect: None, answer: None },

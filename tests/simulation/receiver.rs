@@ -54,6 +54,7 @@ impl SimReceiver {
         let fault = if world.has_faults() { fault } else { 99 };
         if fault < 6 {
             world.trace(&format!("webhook {id} refused"));
+            world.count("receivers down");
             return Err(DeliveryError::NotConnected("refused".to_owned()));
         }
         if !world.received.in_flight.lock().insert(id.clone()) {
@@ -72,6 +73,12 @@ impl SimReceiver {
             16..=17 => 429,
             _ => 200,
         };
+        match fault {
+            6..=17 => world.count("webhooks refused"),
+            18..=20 => world.count("webhooks without an answer"),
+            25..=27 => world.count("webhooks whose answer is lost"),
+            _ => {}
+        }
         match fault {
             18..=20 => {
                 world.trace(&format!("webhook {id} hangs"));
@@ -108,7 +115,8 @@ impl SimReceiver {
         if !is_accepted {
             return;
         }
-        if entry.accepted > entry.excused && !self.world.has_disk_faults() {
+        // Before the process ends, a store that has failed can note nothing.
+        if entry.accepted > entry.excused && !self.world.has_failed_store() {
             drop(taken);
             self.world.violate(format!("webhook {id} was sent again after it had been taken"));
             return;

@@ -160,7 +160,7 @@ impl SimStore {
                 }
                 self.commit_group(&dice);
                 if let Err(error) = self.status.check() {
-                    self.world.trace(&format!("store failed: {error}"));
+                    self.world.note_failed_store(&error.to_string());
                     self.queue.abort(&error);
                     return;
                 }
@@ -228,7 +228,7 @@ impl SimStore {
                 }
                 Err(error) => {
                     let error = self.view.note(error);
-                    self.world.trace(&format!("index failed: {error}"));
+                    self.world.note_failed_store(&error.to_string());
                     self.status.poison(&error.to_string());
                     return;
                 }

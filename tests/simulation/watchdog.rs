@@ -1,10 +1,11 @@
 //! Runs a seed in a thread of its own and waits for it, in real time: one in which time stands still, because something
 //! turns in a circle or waits for itself, would otherwise keep the whole program from ending and never be named.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::life::{self, Outcome};
@@ -28,6 +29,8 @@ pub fn run(seed: u64) -> Outcome {
             let _ = begun.send(std::fs::read_link("/proc/thread-self").unwrap_or_default());
             // Dropped when the thread panics, too.
             let _done = done;
+            watch_panics();
+            WORLD.set(Some(Arc::clone(&world)));
             life::run(&world)
         }
     });
@@ -38,12 +41,30 @@ pub fn run(seed: u64) -> Outcome {
             shown.unwrap_or_else(|| "what it did is locked, and stays so".to_owned())
         }));
     }
-    thread.join().unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<String>().map(String::as_str);
-        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
-        world.violate(format!("it panicked: {message}"));
-        life::outcome_of(&world)
-    })
+    // A panic has been noted.
+    thread.join().unwrap_or_else(|_| life::outcome_of(&world))
+}
+
+thread_local! {
+    /// The world that this thread's seed runs in.
+    static WORLD: RefCell<Option<Arc<World>>> = const { RefCell::new(None) };
+}
+
+/// Notes panics with the world that they happen in. Those of tasks would go by unseen: whoever waits for the task is told
+/// an error, and mostly nobody does.
+fn watch_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            WORLD.with(|world| {
+                if let Some(world) = world.try_borrow().ok().as_deref().and_then(Option::as_ref) {
+                    world.note_panic(format!("it panicked: {info}"));
+                }
+            });
+            before(info);
+        }));
+    });
 }
 
 /// Whether a thread uses the processor or waits.

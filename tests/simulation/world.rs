@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tollgate::clock::Clock;
 use tollgate::domain::time::Timestamp;
 use tollgate::random::Random;
+use tollgate::storage::files::Files;
 use tollgate::storage::index::MemoryIndex;
 use tollgate::storage::sim_files::SimFiles;
 use tollgate::storage::whole_file::WholeFiles;
@@ -108,6 +109,8 @@ pub struct World {
     bases: AtomicU64,
     retired: AtomicU64,
     backups: AtomicU64,
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+    panicked: Mutex<Option<String>>,
     state: Mutex<State>,
 }
 
@@ -120,6 +123,9 @@ struct State {
     life: u64,
     faults: bool,
     disk_faults: bool,
+    /// Troubles with the disk that pass: how many there are now, and how many have begun.
+    troubles: (u64, u64),
+    store_failed: bool,
     dead: bool,
     crash_in_steps: Option<u64>,
     crashed: Arc<Notify>,
@@ -147,6 +153,8 @@ impl World {
             bases: AtomicU64::new(0),
             retired: AtomicU64::new(0),
             backups: AtomicU64::new(0),
+            counts: Mutex::default(),
+            panicked: Mutex::default(),
             state: Mutex::new(State {
                 began_us: 0,
                 clock: None,
@@ -154,6 +162,8 @@ impl World {
                 life: 0,
                 faults: true,
                 disk_faults: false,
+                troubles: (0, 0),
+                store_failed: false,
                 dead: false,
                 crash_in_steps: None,
                 crashed: Arc::default(),
@@ -175,6 +185,8 @@ impl World {
         state.life = life;
         state.dead = false;
         state.disk_faults = false;
+        state.troubles.0 = 0;
+        state.store_failed = false;
         state.crash_in_steps = None;
         state.crashed = Arc::default();
         clock
@@ -222,13 +234,67 @@ impl World {
         self.state.lock().faults
     }
 
-    /// The disk fails in this life, so that requests may, too.
+    /// A write or a sync is going to fail in this life, so that requests may, too.
     pub fn note_disk_faults(&self) {
         self.state.lock().disk_faults = true;
     }
 
+    /// A trouble with the disk begins, that passes.
+    pub fn begin_trouble(&self) {
+        let mut state = self.state.lock();
+        state.troubles = (state.troubles.0 + 1, state.troubles.1 + 1);
+    }
+
+    /// It has passed.
+    pub fn end_trouble(&self) {
+        let mut state = self.state.lock();
+        state.troubles.0 = state.troubles.0.saturating_sub(1);
+    }
+
+    /// To be asked about later with [`Self::had_trouble_since`].
+    pub fn troubles(&self) -> u64 {
+        let (now, begun) = self.state.lock().troubles;
+        begun - now
+    }
+
+    /// Whether something had no room, or no handle, at any moment since then.
+    pub fn had_trouble_since(&self, before: u64) -> bool {
+        self.state.lock().troubles.1 > before
+    }
+
+    /// Whether the disk fails in this life, or has no room now.
     pub fn has_disk_faults(&self) -> bool {
-        self.state.lock().disk_faults
+        let state = self.state.lock();
+        state.disk_faults || state.troubles.0 > 0
+    }
+
+    /// The store takes nothing any more. The process ends soon, or is stopping already.
+    pub fn note_failed_store(&self, error: &str) {
+        self.trace(&format!("store failed: {error}"));
+        self.count("failed stores");
+        self.state.lock().store_failed = true;
+    }
+
+    pub fn has_failed_store(&self) -> bool {
+        self.state.lock().store_failed
+    }
+
+    pub fn has_power(&self) -> bool {
+        self.files.list("").is_ok()
+    }
+
+    /// Something was done, or went wrong.
+    pub fn count(&self, what: &'static str) {
+        *self.counts.lock().entry(what).or_default() += 1;
+    }
+
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.lock().clone()
+    }
+
+    /// A task, or the seed's own thread, panics. It may hold any lock.
+    pub fn note_panic(&self, what: String) {
+        self.panicked.lock().get_or_insert(what);
     }
 
     pub fn crash_in_steps(&self, steps: u64) {
@@ -355,7 +421,8 @@ impl World {
     }
 
     pub fn violation(&self) -> Option<String> {
-        self.state.lock().violation.clone()
+        let violation = self.state.lock().violation.clone();
+        violation.or_else(|| self.panicked.lock().clone())
     }
 
     pub fn hash(&self) -> (u64, u64) {

@@ -224,54 +224,16 @@ async fn end_without_endpoint(engine: &Engine, due: &Due) -> Result<(), StoreErr
     }
 }
 
-/// Commits a result: the notification, its old entry, its new one if there is to be one, and the endpoint if it has to
-/// be disabled or is proven now, all at once.
+/// Commits a result. Without room, for writing or for reading what is to be changed, it is tried again for a while: a
+/// result that is given up is a webhook that is sent once more.
 async fn commit_result(engine: &Engine, due: &Due, sent_to: &Endpoint, result: &TryResult) -> Result<(), Trouble> {
-    let now = engine.due_now();
-    let draw = engine.parts.random.draw_u64();
-    let this_try = Try::of(result, now);
+    let drawn = (engine.due_now(), engine.parts.random.draw_u64());
     let mut last_error = None;
     for commit in 0..COMMITS_MAX {
-        let Some((notification, revision)) = read(engine, due)? else { return Ok(()) };
-        let mut batch = Batch::finishing();
-        let mut is_disabled = false;
-        let changed = if due.is_for(&notification) {
-            let after = after_try(engine, notification, sent_to, result, (now, draw));
-            let Some((changed, next, disable_reason)) = after else { return Ok(()) };
-            batch.delete(due.key());
-            if let Next::RetryAt(at) = next {
-                let key = keys::notification_due(&due.endpoint_id, at, &due.notification_id);
-                batch.put(key, record::encode(&DueEntry::of(&changed))?);
-            }
-            let learned = match (next, disable_reason) {
-                (_, Some(reason)) => Some(Learned::Gone(reason)),
-                (Next::Done, None) if sent_to.proven_at.is_none() => Some(Learned::Proven),
-                _ => None,
-            };
-            if let Some(learned) = learned {
-                let is_changed = change_endpoint(engine, due, sent_to, &mut batch, (learned, now))?;
-                is_disabled = is_changed && matches!(learned, Learned::Gone(_));
-            }
-            changed
-        } else if notification.last_try() == Some(&this_try) {
-            // An earlier commit whose outcome was not known was stored after all.
-            return Ok(());
-        } else {
-            let mut changed = notification;
-            changed.note_late_try(result, now);
-            changed
-        };
-        batch.replace(due.row_key(), revision, record::encode(&changed)?);
-        match engine.parts.store.commit(batch).await {
-            Ok(_) => {
-                if is_disabled {
-                    engine.lists.forget(&due.entry.merchant_id);
-                    tracing::warn!(endpoint_id = %due.endpoint_id, "a webhook endpoint is gone and was disabled");
-                }
-                return Ok(());
-            }
-            Err(StoreError::Overloaded(reason)) => {
-                last_error = Some(StoreError::Overloaded(reason));
+        match commit_result_once(engine, due, sent_to, result, drawn).await {
+            Ok(()) => return Ok(()),
+            Err(error @ StoreError::Overloaded(_)) => {
+                last_error = Some(error);
                 tokio::time::sleep(COMMIT_WAIT_FIRST * 2_u32.pow(commit)).await;
             }
             Err(error @ (StoreError::Precondition { .. } | StoreError::Indeterminate(_))) => last_error = Some(error),
@@ -279,6 +241,54 @@ async fn commit_result(engine: &Engine, due: &Due, sent_to: &Endpoint, result: &
         }
     }
     Err(last_error.unwrap_or(StoreError::Overloaded("results")).into())
+}
+
+/// The notification, its old entry, its new one if there is to be one, and the endpoint if it has to be disabled or is
+/// proven now, all at once.
+async fn commit_result_once(
+    engine: &Engine,
+    due: &Due,
+    sent_to: &Endpoint,
+    result: &TryResult,
+    (now, draw): (Timestamp, u64),
+) -> Result<(), StoreError> {
+    let this_try = Try::of(result, now);
+    let Some((notification, revision)) = read(engine, due)? else { return Ok(()) };
+    let mut batch = Batch::finishing();
+    let mut is_disabled = false;
+    let changed = if due.is_for(&notification) {
+        let after = after_try(engine, notification, sent_to, result, (now, draw));
+        let Some((changed, next, disable_reason)) = after else { return Ok(()) };
+        batch.delete(due.key());
+        if let Next::RetryAt(at) = next {
+            let key = keys::notification_due(&due.endpoint_id, at, &due.notification_id);
+            batch.put(key, record::encode(&DueEntry::of(&changed))?);
+        }
+        let learned = match (next, disable_reason) {
+            (_, Some(reason)) => Some(Learned::Gone(reason)),
+            (Next::Done, None) if sent_to.proven_at.is_none() => Some(Learned::Proven),
+            _ => None,
+        };
+        if let Some(learned) = learned {
+            let is_changed = change_endpoint(engine, due, sent_to, &mut batch, (learned, now))?;
+            is_disabled = is_changed && matches!(learned, Learned::Gone(_));
+        }
+        changed
+    } else if notification.last_try() == Some(&this_try) {
+        // An earlier commit whose outcome was not known was stored after all.
+        return Ok(());
+    } else {
+        let mut changed = notification;
+        changed.note_late_try(result, now);
+        changed
+    };
+    batch.replace(due.row_key(), revision, record::encode(&changed)?);
+    engine.parts.store.commit(batch).await?;
+    if is_disabled {
+        engine.lists.forget(&due.entry.merchant_id);
+        tracing::warn!(endpoint_id = %due.endpoint_id, "a webhook endpoint is gone and was disabled");
+    }
+    Ok(())
 }
 
 fn after_try(

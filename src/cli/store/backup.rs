@@ -10,11 +10,11 @@ use crate::cli::admin::{Admin, AdminArguments};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::gateway::backups::{self, Progress, Until};
+use crate::gateway::backups::{self, Point, Progress};
 
 pub(super) fn offline(admin: &AdminArguments, destination: &Path, context: &Context) -> Result<(), Failure> {
-    let directory = storage_there(admin, context)?.dir;
-    let written = backups::write_offline(&directory, destination, context.clock.now(), &mut shown("copied"));
+    let storage = storage_there(admin, context)?;
+    let written = backups::write_offline(&storage, destination, context.clock.now(), &mut shown("copied"));
     say_backed_up(destination, &described(&written.map_err(failure)?))
 }
 
@@ -49,21 +49,17 @@ fn say_backed_up(destination: &Path, range: &str) -> Result<(), Failure> {
     output::line("The master key is not in it. Keep master.key somewhere else: without it the secrets can't be read.")
 }
 
-pub(super) fn restore(
-    admin: &AdminArguments,
-    backup: &Path,
-    until: Option<Until>,
-    context: &Context,
-) -> Result<(), Failure> {
+pub(super) fn restore(admin: &AdminArguments, backup: &Path, point: Point, context: &Context) -> Result<(), Failure> {
     let directory = admin.data_directory(context)?;
-    let restored =
-        backups::restore(backup, &directory, until, context.clock.now(), &mut shown("verified")).map_err(failure)?;
+    let (now, random) = (context.clock.now(), &context.random);
+    let restored = backups::restore(backup, &directory, point, now, random, &mut shown("verified")).map_err(failure)?;
     output::line(&format!(
         "restored {} up to sequence {} of {}",
         directory.display(),
         restored.until_sequence,
         restored.until_time.rfc3339()
     ))?;
+    output::line(&format!("providers will be asked about everything since {}", restored.asked_since.rfc3339()))?;
     warn_of_audit(&restored.audit);
     say_what_is_next(&directory)
 }

@@ -19,6 +19,10 @@ pub(super) fn show_hold(admin: &AdminArguments, hold: &Value) -> Result<(), Fail
         hold["restored_until_sequence"],
         hold["restored_until_time"].as_str().unwrap_or("-")
     ))?;
+    output::line(&format!(
+        "providers are asked about everything since {}",
+        hold["asked_since"].as_str().unwrap_or("-")
+    ))?;
     let channels = hold["channels"].as_array().cloned().unwrap_or_default();
     let columns = [
         Column::Left("Channel"),
@@ -42,6 +46,11 @@ pub(super) fn show_hold(admin: &AdminArguments, hold: &Value) -> Result<(), Fail
     output::line(&table(&columns, &rows))?;
     for channel in &channels {
         let name = channel["channel"].as_str().unwrap_or("-");
+        if let Some(until) = channel["waiting_until"].as_str() {
+            output::line(&format!(
+                "{name}: waiting until {until}, because requests of the process before may take effect until then"
+            ))?;
+        }
         if let Some(problem) = channel["problem"].as_str() {
             output::line(&format!("{name}: {problem}"))?;
         }

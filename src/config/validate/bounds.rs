@@ -57,6 +57,7 @@ fn check_storage(config: &Config, findings: &mut Findings) {
     );
     findings.range("storage.low_space_bytes", storage.low_space_bytes, 0..=1024 * 1024 * MIB);
     findings.range("storage.base_bytes", storage.base_bytes, storage.segment_bytes..=1024 * 1024 * MIB);
+    findings.range("storage.growth_interval_ms", storage.growth_interval_ms, 100..=HOUR_MS);
     findings.range("storage.journal_keep_hours", storage.journal_keep_hours, 0..=10 * 366 * 24);
     findings.range("storage.journal_keep_bytes", storage.journal_keep_bytes, 0..=1024 * 1024 * 1024 * MIB);
     findings.range("storage.clock_back_max_s", storage.clock_back_max_s, 0..=100 * 366 * DAY_S);

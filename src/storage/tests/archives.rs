@@ -17,7 +17,6 @@ use crate::storage::files::{DiskFiles, FileHandle, Files, read_all};
 use crate::storage::frame::{FrameBuilder, Place};
 use crate::storage::index::MemoryIndex;
 use crate::storage::keeper::{GrowthOptions, JournalHold, JournalHolds};
-use crate::storage::keeper_threads::KeeperPace;
 use crate::storage::overlay::Change;
 use crate::storage::retirement::{ClosedSegment, KeepRule};
 use crate::storage::segment_reader;
@@ -360,11 +359,12 @@ async fn an_archive_that_does_not_answer_keeps_nobody_waiting() {
         }
     }));
     let keep = KeepRule { age: Duration::ZERO, bytes_max: 0 };
-    let growth = GrowthOptions { base_bytes: 1, keep, low_space_bytes: 1 << 20 };
+    let growth =
+        GrowthOptions { base_bytes: 1, keep, low_space_bytes: 1 << 20, turn_interval: Duration::from_millis(1) };
     let options = EngineOptions { growth, ..conformance::options() };
-    let pace = KeeperPace { turn_interval: Duration::from_millis(1), end_timeout: Duration::from_millis(100) };
+    let end_timeout = Duration::from_millis(100);
     let shared: Arc<dyn Files> = Arc::new(files.clone());
-    let engine = Engine::open_by(shared, &index, &options, Random::seeded(1), (Some(archive), pace)).unwrap();
+    let engine = Engine::open_by(shared, &index, &options, Random::seeded(1), (Some(archive), end_timeout)).unwrap();
     let engine = Arc::new(engine);
     let mut number: u32 = 0;
     while is_asked.try_recv().is_err() {

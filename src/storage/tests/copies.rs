@@ -18,11 +18,11 @@ use crate::storage::held::{Held, HeldFile};
 use crate::storage::index::MemoryIndex;
 use crate::storage::reached::REACHED;
 use crate::storage::record::encode;
-use crate::storage::restore::{Restored, restore};
+use crate::storage::restore::{Point, Restored, restore};
 use crate::storage::tests::growth::{self, Contents, with_base};
 use crate::storage::tests::{Machine, START, contents, everything, options, put, step};
 use crate::storage::verify::{self, VerifiedDirectory};
-use crate::storage::{Batch, StoreError, base, checkpoint, keys, segments};
+use crate::storage::{Batch, StoreError, base, checkpoint, keys, manifest, segments};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -48,7 +48,11 @@ fn verify(backup: &Path) -> Result<VerifiedBackup, StoreError> {
 }
 
 pub(super) fn restore_to(backup: &Path, data: &Path, until: Option<Until>) -> Result<Restored, StoreError> {
-    restore(backup, data, until, START, &mut |_| {})
+    restore_asking(backup, data, Point { until, ask_since: None }, START)
+}
+
+fn restore_asking(backup: &Path, data: &Path, point: Point, now: Timestamp) -> Result<Restored, StoreError> {
+    restore(backup, data, point, now, &Random::seeded(3), &mut |_| {})
 }
 
 fn message<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
@@ -286,7 +290,7 @@ fn a_journal_with_a_gap_is_not_backed_up() {
     let machine = minutes(9);
     let all = segments::list(&machine.files).unwrap();
     machine.files.remove(&segments::path_of(all[1])).unwrap();
-    assert!(message(back_up(&machine, &backup)).contains("frames are missing"));
+    assert!(message(back_up(&machine, &backup)).contains("missing: sequences"));
     assert!(!backup.join(MANIFEST).exists());
 }
 
@@ -294,11 +298,11 @@ fn a_journal_with_a_gap_is_not_backed_up() {
 fn a_backup_of_a_held_store_is_held_from_where_that_was() {
     let (_directory, backup, data) = place();
     let since = START.minus(MINUTE);
-    let state = SourceState { committed: None, held_since: Some(since) };
+    let state = SourceState { held_since: Some(since), ..SourceState::default() };
     backup::write(&minutes(3).files, &backup, state, START, &mut |_| {}).unwrap();
     let restored = restore_to(&backup, &data, None).unwrap();
     assert_eq!(restored.until_time, START.plus(3 * MINUTE));
-    assert_eq!(HeldFile::of(&data).read().unwrap().unwrap().restored_until_time, since);
+    assert_eq!(HeldFile::of(&data).read().unwrap().unwrap().since(), since);
 }
 
 #[test]
@@ -433,10 +437,173 @@ fn a_directory_that_is_open_is_not_looked_through() {
         .write(&Held {
             restored_until_sequence: 1,
             restored_until_time: START,
+            since: None,
             made_at: START,
             confirmed: std::collections::BTreeMap::new(),
         })
         .unwrap();
     flip(&data.join("HELD"), 20);
     assert!(message(look()).contains("HELD"));
+}
+
+/// A store whose base has everything, closed, and what is in it.
+fn base_and_nothing_behind_it() -> (Machine, u64) {
+    let (machine, _) = with_base();
+    let mut parts = growth::open(&machine, 3).unwrap();
+    parts.applier.turn(true).unwrap();
+    growth::write(&mut parts, 5);
+    parts.applier.turn(true).unwrap();
+    parts.keeper.turn(&mut || true).unwrap();
+    drop(parts);
+    let from = base::find(&machine.files).unwrap().unwrap().from;
+    (machine, from)
+}
+
+#[test]
+fn what_is_restored_to_the_base_and_no_frame_behind_it_opens() {
+    let (directory, backup, data) = place();
+    let (machine, from) = base_and_nothing_behind_it();
+    // The next process begins a segment of its own.
+    let mut parts = growth::open(&machine, 4).unwrap();
+    step(&mut parts.committer, vec![put("key/behind", b"x")]).remove(0).unwrap();
+    drop(parts);
+    let manifest = back_up(&machine, &backup).unwrap();
+    let firsts = manifest.files.iter().filter_map(|file| manifest::segment_of(&file.path)).collect::<Vec<u64>>();
+    assert_eq!((manifest.first_sequence, firsts), (from, vec![from + 1]));
+    let restored = restore_to(&backup, &data, Some(Until::Sequence(from))).unwrap();
+    assert_eq!(restored.until_sequence, from);
+    assert_eq!(verify::directory(&data, None, &mut |_| {}).unwrap().base_from, Some(from));
+    let found = opened(&data);
+    assert!(!found.is_empty() && found.iter().all(|(key, _)| key != b"key/behind"));
+    assert_eq!(opened(&data), found, "again");
+
+    // The same without a segment in the backup.
+    let bare = directory.path().join("bare");
+    std::fs::rename(&backup, &bare).unwrap();
+    std::fs::remove_dir_all(bare.join(segments::DIRECTORY)).unwrap();
+    change_manifest(&bare, |manifest| {
+        manifest["files"].as_array_mut().unwrap().retain(|file| file["path"].as_str().unwrap().starts_with("base/"));
+        manifest["last_sequence"] = from.into();
+    });
+    let other = directory.path().join("other");
+    assert_eq!(restore_to(&bare, &other, None).unwrap().until_sequence, from);
+    assert_eq!(opened(&other), found);
+}
+
+#[test]
+fn a_backup_is_not_made_of_a_journal_that_would_not_open() {
+    let (_directory, backup, _) = place();
+    let machine = minutes(9);
+    let all = segments::list(&machine.files).unwrap();
+    let path = segments::path_of(*all.last().unwrap());
+    machine.files.flip_bit(&path, 300, 1).unwrap();
+    let said = message(back_up(&machine, &backup));
+    assert!(said.contains(&path) && said.contains("damaged"), "{said}");
+    assert!(!backup.exists(), "nothing is left behind");
+    // Cut off cleanly, it can be told from what is noted beside it.
+    let machine = minutes(9);
+    machine.files.open(&path).unwrap().set_length(32).unwrap();
+    assert!(message(back_up(&machine, &backup)).contains("missing"));
+    // A tail that a crash tore is no damage, and is not copied.
+    let machine = minutes(9);
+    let bytes = read_all(&*machine.files.open(&path).unwrap()).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    machine.files.flip_bit(&path, end as u64 - 10, 1).unwrap();
+    machine.files.remove(REACHED).unwrap();
+    assert_eq!(back_up(&machine, &backup).unwrap().last_sequence, 8);
+    verify(&backup).unwrap();
+}
+
+#[test]
+fn a_backup_carries_the_format_of_its_store() {
+    let (_directory, backup, data) = place();
+    let machine = minutes(3);
+    assert_eq!(back_up(&machine, &backup).unwrap().store_format, 1);
+    restore_to(&backup, &data, None).unwrap();
+    assert_eq!(std::fs::read_to_string(data.join("FORMAT")).unwrap(), "tollgate store format 1\n");
+    change_manifest(&backup, |manifest| manifest["store_format"] = 2.into());
+    let said = message(verify(&backup));
+    assert!(said.contains("format 2") && said.contains("newer"), "{said}");
+    change_manifest(&backup, |manifest| drop(manifest.as_object_mut().unwrap().remove("store_format")));
+    assert_eq!(verify(&backup).unwrap().manifest.store_format, 1, "as it was before it was said");
+    machine.files.create("FORMAT").unwrap().write_at(0, b"tollgate store format 2\n").unwrap();
+    assert!(message(back_up(&machine, &data.join("x"))).contains("newer"));
+}
+
+#[test]
+fn a_backup_leaves_the_room_that_the_store_needs_and_nothing_of_itself() {
+    let (directory, backup, _) = place();
+    let machine = minutes(9);
+    let bytes_total = std::cell::Cell::new(0);
+    let write = |destination: &Path, kept_free_bytes, free_bytes: &dyn Fn() -> std::io::Result<u64>| {
+        let state = SourceState { kept_free_bytes, ..SourceState::default() };
+        backup::write_within(
+            &machine.files,
+            destination,
+            state,
+            START,
+            &mut |p| bytes_total.set(p.bytes_total),
+            free_bytes,
+        )
+    };
+    write(&backup, None, &|| Ok(0)).unwrap();
+    let needed = 5_000 + bytes_total.get();
+    let other = directory.path().join("other");
+    let refused = write(&other, Some(5_000), &|| Ok(needed - 1));
+    assert!(matches!(&refused, Err(StoreError::Io { message, .. }) if message.contains("another disk")), "{refused:?}");
+    assert!(!other.exists());
+    // Others take the room while it is copied.
+    let looks = std::cell::Cell::new(0);
+    std::fs::create_dir(&other).unwrap();
+    let refused = write(&other, Some(5_000), &|| {
+        looks.set(looks.get() + 1);
+        Ok(if looks.get() == 1 { needed } else { 4_999 })
+    });
+    assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+    assert_eq!(std::fs::read_dir(&other).unwrap().count(), 0, "the directory was there, and is empty once more");
+    write(&other, Some(5_000), &|| Ok(needed)).unwrap();
+    verify(&other).unwrap();
+    assert_eq!(backup::kept_free(&backup, &directory.path().join("a/b/c"), 7), Some(7), "it is on the same disk");
+}
+
+/// A machine whose frames say these minutes after the start, one after the other.
+fn at_minutes(times: &[u32]) -> Machine {
+    let machine = Machine::new();
+    for (number, minutes) in times.iter().enumerate() {
+        let clock = Clock::manual(START.plus(*minutes * MINUTE));
+        let mut parts = machine.open_with(1, &options(), &clock).unwrap();
+        step(&mut parts.committer, vec![put(&format!("key/{number}"), b"x")]).remove(0).unwrap();
+    }
+    machine
+}
+
+#[test]
+fn a_clock_that_was_ahead_does_not_hide_what_happened_since() {
+    let (directory, backup, _) = place();
+    let slack = 15 * MINUTE;
+    // For a while the clock was two hours ahead.
+    back_up(&at_minutes(&[10, 11, 132, 133, 14, 15]), &backup).unwrap();
+    let now = START.plus(200 * MINUTE);
+    let point = |until| Point { until: Some(Until::Sequence(until)), ask_since: None };
+    let asked = |name: &str, point, now| {
+        let data = directory.path().join(name);
+        let restored = restore_asking(&backup, &data, point, now).unwrap();
+        let held = HeldFile::of(&data).read().unwrap().unwrap();
+        assert_eq!((held.asked_since(), held.made_at), (restored.asked_since, now));
+        restored.asked_since
+    };
+    // `back_up` says that the backup was made at the start; later ones are told apart.
+    change_manifest(&backup, |manifest| manifest["made_at"] = serde_json::to_value(now).unwrap());
+    assert_eq!(asked("before", point(4), now), START.plus(10 * MINUTE).minus(slack));
+    let early = Point { ask_since: Some(START), ..point(4) };
+    assert_eq!(asked("asked", early, now), START.minus(slack));
+
+    // What came behind the point shows it, too, and so do the backup's time and the restore's.
+    std::fs::remove_dir_all(&backup).unwrap();
+    back_up(&at_minutes(&[132, 133, 14, 15]), &backup).unwrap();
+    change_manifest(&backup, |manifest| manifest["made_at"] = serde_json::to_value(now).unwrap());
+    assert_eq!(asked("behind", point(2), now), START.plus(14 * MINUTE).minus(slack));
+    assert_eq!(asked("restored", point(2), START.plus(9 * MINUTE)), START.plus(9 * MINUTE).minus(slack));
+    change_manifest(&backup, |manifest| manifest["made_at"] = serde_json::to_value(START).unwrap());
+    assert_eq!(asked("made", point(2), now), START.minus(slack));
 }

@@ -24,7 +24,8 @@ const KEYS: usize = 300;
 pub(super) type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 
 pub(super) fn growing(age: Duration, bytes_max: u64) -> EngineOptions {
-    let growth = GrowthOptions { base_bytes: 1, keep: KeepRule { age, bytes_max }, low_space_bytes: 0 };
+    let keep = KeepRule { age, bytes_max };
+    let growth = GrowthOptions { base_bytes: 1, keep, ..GrowthOptions::UNBOUNDED };
     EngineOptions { growth, ..options() }
 }
 
@@ -357,11 +358,7 @@ async fn new_work_is_refused_while_room_is_low_and_what_has_begun_is_finished() 
 
 /// Nothing makes a base here but its age.
 fn aging() -> EngineOptions {
-    let growth = GrowthOptions {
-        base_bytes: u64::MAX,
-        keep: KeepRule { age: HOUR * 48, bytes_max: u64::MAX },
-        low_space_bytes: 0,
-    };
+    let growth = GrowthOptions { keep: KeepRule { age: HOUR * 48, bytes_max: u64::MAX }, ..GrowthOptions::UNBOUNDED };
     EngineOptions { growth, ..options() }
 }
 
@@ -478,7 +475,7 @@ fn a_store_whose_base_is_replaced_meanwhile_is_backed_up() {
     parts.keeper.turn(&mut || true).unwrap();
     let committed = parts.status.committed();
     let hold = parts.keeper.holds().hold();
-    let state = backup::SourceState { committed: Some(committed), held_since: None };
+    let state = backup::SourceState { committed: Some(committed), ..backup::SourceState::default() };
     let source = Hurried(machine.files.clone(), parking_lot::Mutex::new(parts));
     let directory = tempfile::tempdir().unwrap();
     let destination = directory.path().join("backup");

@@ -15,7 +15,7 @@ use crate::storage::export_file::{export_directory, export_running};
 use crate::storage::files::{DiskFiles, Files};
 use crate::storage::held::HeldFile;
 use crate::storage::import::{Imported, import};
-use crate::storage::restore::restore;
+use crate::storage::restore::{Point, restore};
 use crate::storage::sled_index::SledHome;
 use crate::storage::tests::{START, everything, options};
 use crate::storage::{Batch, Row, Scan, Store, StoreError, Versioned, verify};
@@ -158,10 +158,15 @@ async fn an_export_of_a_running_store_is_its_state_at_one_moment() {
     // The journal knows what the state was at that sequence.
     let committed = engine.health().committed;
     let (backup, restored) = (house.path().join("backup"), house.path().join("restored"));
-    let state = SourceState { committed: Some(committed), held_since: None };
+    let state = SourceState { committed: Some(committed), ..SourceState::default() };
     backup::write(&DiskFiles::new(&data), &backup, state, START, &mut |_| {}).unwrap();
     let until = Some(Until::Sequence(exported.until));
-    assert_eq!(restore(&backup, &restored, until, START, &mut |_| {}).unwrap().until_sequence, exported.until);
+    assert_eq!(
+        restore(&backup, &restored, Point { until, ask_since: None }, START, &Random::seeded(3), &mut |_| {})
+            .unwrap()
+            .until_sequence,
+        exported.until
+    );
     let expected = open(&restored);
     assert!(rows_in(&target) == rows_of(&expected));
     let new = house.path().join("new");
@@ -310,7 +315,7 @@ async fn a_store_is_made_where_a_disk_is_mounted_or_a_link_leads() {
         if by_import {
             import_to(&export, &link).unwrap();
         } else {
-            restore(&backup, &link, None, START, &mut |_| {}).unwrap();
+            restore(&backup, &link, Point::default(), START, &Random::seeded(3), &mut |_| {}).unwrap();
         }
         assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(HeldFile::of(&mounted).read().unwrap().is_some());
@@ -333,7 +338,7 @@ fn a_directory_that_was_not_made_to_the_end_is_not_opened() {
             message(Engine::open_dir(&storage).map(|_| ())),
             message(export_offline(house.path(), Path::new("x.tgx"))),
             message(verify::directory(house.path(), None, &mut |_| {})),
-            message(restore(house.path(), house.path(), None, START, &mut |_| {})),
+            message(restore(house.path(), house.path(), Point::default(), START, &Random::seeded(3), &mut |_| {})),
         ];
         assert!(refusals.iter().all(|said| said.contains("not made to the end")), "{refusals:?}");
         assert_eq!(std::fs::read_dir(house.path()).unwrap().count(), 2, "nothing was made in it");

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tollgate::clock::Clock;
 use tollgate::domain::signature::SignedParts;
+
+/// Longest time for an answer; a request of the gateway takes seconds at most.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 static NONCES: AtomicU64 = AtomicU64::new(1);
 
@@ -205,7 +208,7 @@ impl Client {
 /// A client with connections of its own that stay open.
 pub fn http_client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().unwrap()
 }
 
 /// Sends one request as it is; a body is JSON.

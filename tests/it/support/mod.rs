@@ -187,7 +187,7 @@ pub fn open_store(data_directory: &Path) -> Engine {
 pub fn make_base(data_directory: &Path, clock: Clock) {
     let storage = quick_config().storage;
     let keep = KeepRule { age: Duration::ZERO, bytes_max: 0 };
-    let growth = GrowthOptions { base_bytes: 1, keep, low_space_bytes: 0 };
+    let growth = GrowthOptions { base_bytes: 1, keep, ..GrowthOptions::UNBOUNDED };
     let options = EngineOptions { growth, ..EngineOptions::from_config(&storage) };
     let home = SledHome::new(data_directory.join("index"), storage.cache_bytes);
     let files = Arc::new(DiskFiles::new(data_directory));

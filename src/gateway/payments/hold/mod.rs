@@ -2,12 +2,15 @@
 //! that only the providers know of. Until each provider was asked about everything since then (or the operator has
 //! confirmed that it was compared), no new money moves; reading, canceling and asking about outcomes go on.
 //!
-//! It goes in this order. All lists are read. Behind a refusal after which another channel may have been asked, those that
+//! It goes in this order. What is open is looked for in the store. All lists are read, not before everything that was sent
+//! has settled. Behind a refusal after which another channel may have been asked, those that
 //! have no list are asked for that attempt. What is known is compared, and what is unknown but ours is *adopted*: made
 //! again with its outcome, event and notifications, so that its order number is held. Then what no list has and no
-//! provider ever answered is closed, never sent. When nothing is left, the hold ends by itself.
+//! provider ever answered is closed, never sent: payments, and refunds. When nothing is left, the hold ends by itself.
 
 mod charges;
+mod lists;
+mod open;
 mod refunds;
 mod report;
 mod search;
@@ -21,40 +24,28 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::channels::{ListError, ListedCharge, ListedRefund};
+use crate::channels::ListedRefund;
 use crate::config::ChannelKind;
 use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::ChannelName;
-use crate::domain::payment::{Payment, PaymentStatus};
-use crate::domain::time::Timestamp;
+use crate::domain::payment::Payment;
 use crate::gateway::audit;
 use crate::gateway::error::GatewayError;
-use crate::gateway::payments::rows;
 use crate::gateway::payments::{Inner, Payments};
 use crate::storage::StoreError;
-use crate::storage::held::{Held, HeldFile};
-use crate::storage::{Scan, keys};
+use crate::storage::held::{Held, HeldFile, SLACK};
 
 use charges::Adoption;
+use lists::ListsSince;
 use report::{ChannelReport, ChannelState};
 pub use report::{HeldChannelView, HeldItemView, HoldView};
 
-/// How much earlier than the restore point the providers' lists are read from, for clocks that differ and requests that
-/// were on their way.
-const SLACK: Duration = Duration::from_secs(15 * 60);
 /// Wait before a list that could not be had is asked for again; doubles.
 const LIST_WAIT_FIRST: Duration = Duration::from_secs(1);
 /// Longest such wait.
 const LIST_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Wait between two looks at what is not decided yet.
 const LOOK_WAIT: Duration = Duration::from_millis(500);
-/// Objects that are kept to be adopted. More than that is no gap that a program should fill.
-const COLLECTED_MAX: usize = 100_000;
-/// Pages of one list.
-const PAGES_MAX: usize = 20_000;
-/// Rows of the due index read at once.
-const DUE_ROWS: usize = 256;
-
 /// How far the hold is, as those see it who would send something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -114,14 +105,6 @@ struct State {
     /// `None` when there is no hold, or it is over.
     held: Option<Held>,
     channels: BTreeMap<ChannelName, ChannelReport>,
-}
-
-/// What the lists have, put together.
-#[derive(Default)]
-struct Collected {
-    charges: BTreeMap<String, Vec<(ChannelName, ListedCharge)>>,
-    refunds: Vec<(ChannelName, ListedRefund)>,
-    count: usize,
 }
 
 impl Hold {
@@ -230,14 +213,26 @@ impl Hold {
 
     async fn run(&self) {
         let Some(held) = self.held() else { return };
-        let since = held.restored_until_time.minus(SLACK);
-        let Collected { charges, refunds, .. } = self.collect(since).await;
+        let open = loop {
+            match self.look_for_open(&held).await {
+                Ok(open) => break open,
+                Err(error) => tracing::warn!(%error, "what is open can't be looked for; it is tried again"),
+            }
+            self.rest(LIST_WAIT_MAX).await;
+        };
+        let charges = held.asked_since();
+        // A refund that was under way may have been done long before the point.
+        let refunds = open.earliest_refund.map_or(charges, |made_at| charges.min(made_at.minus(SLACK)));
+        let mut collected = self.collect(&held, ListsSince { charges, refunds }).await;
+        let mut undecided = open.refunds;
+        let charges = std::mem::take(&mut collected.charges);
         let mut adoptions: Vec<Adoption> = charges.into_values().map(Adoption::of).collect();
-        let mut refunds = refunds;
+        let mut refunds = std::mem::take(&mut collected.refunds);
         let mut is_closing = false;
         loop {
-            adoptions = self.adopt(adoptions, held.made_at).await;
-            refunds = self.adopt_refunds(refunds, &adoptions).await;
+            adoptions = self.adopt(adoptions, self.sent_until(&held)).await;
+            refunds = self.adopt_refunds(refunds, &adoptions, &undecided).await;
+            undecided = self.close_refunds(undecided, &collected).await;
             // What is still looked for elsewhere must not be closed meanwhile.
             if !is_closing && adoptions.iter().all(|adoption| adoption.search.is_over()) {
                 // From now on what has no name is closed, and what waits for that can be adopted.
@@ -247,7 +242,11 @@ impl Hold {
             }
             self.conclude_channels(&adoptions, &refunds);
             let is_decided = self.0.state.lock().channels.values().all(ChannelReport::is_done);
-            if is_decided && self.nothing_is_nameless() {
+            if is_decided
+                && undecided.is_empty()
+                && self.nothing_is_nameless().await
+                && self.is_left_to_the_operator(&adoptions, &refunds)
+            {
                 break;
             }
             self.rest(LOOK_WAIT).await;
@@ -255,83 +254,24 @@ impl Hold {
         self.end().await;
     }
 
-    /// Reads all lists, one channel after the other, each until it can be had or the operator confirms the channel.
-    async fn collect(&self, since: Timestamp) -> Collected {
-        let mut collected = Collected::default();
-        let names: Vec<ChannelName> = self.0.state.lock().channels.keys().cloned().collect();
-        for name in names {
-            let mut wait = LIST_WAIT_FIRST;
-            while self.state_of(&name) == ChannelState::Asking {
-                match self.read_lists(&name, since, &mut collected).await {
-                    Ok(()) => self.report(&name, |report| report.state = ChannelState::Listed),
-                    Err(ListError::NotSupported) => {
-                        self.report(&name, |report| {
-                            report.state = ChannelState::NeedsConfirmation;
-                            report.problem = Some(String::from(
-                                "its provider can't be asked for a list: compare by hand what it has since then",
-                            ));
-                        });
-                        tracing::warn!(channel = %name, "the provider has no list; the operator has to compare and confirm");
-                    }
-                    Err(ListError::Failed(reason)) => {
-                        tracing::warn!(channel = %name, reason, "the provider's list can't be had; it is asked again");
-                        self.report(&name, |report| report.problem = Some(reason));
-                        self.rest(wait).await;
-                        wait = (wait * 2).min(LIST_WAIT_MAX);
-                    }
-                }
+    /// Whether everything that is not decided is of channels that the operator has confirmed. Then that is told, and given
+    /// up.
+    fn is_left_to_the_operator(&self, adoptions: &[Adoption], refunds: &[(ChannelName, ListedRefund)]) -> bool {
+        let is_confirmed = |name: &ChannelName| self.state_of(name) == ChannelState::Confirmed;
+        let of_charges = adoptions.iter().flat_map(|adoption| &adoption.charges);
+        let are_confirmed = of_charges.clone().all(|(name, _)| is_confirmed(name))
+            && refunds.iter().all(|(name, _)| is_confirmed(name));
+        if are_confirmed {
+            for (channel, charge) in of_charges {
+                let (reference, provider_no) = (charge.reference.as_deref(), &charge.provider_no);
+                tracing::warn!(%channel, reference, provider_no, "a charge is not taken over: its channel was confirmed");
+            }
+            for (channel, refund) in refunds {
+                let (reference, provider_no) = (refund.refund_reference.as_deref(), &refund.provider_no);
+                tracing::warn!(%channel, reference, provider_no, "a refund is not taken over: its channel was confirmed");
             }
         }
-        collected
-    }
-
-    async fn read_lists(
-        &self,
-        name: &ChannelName,
-        since: Timestamp,
-        collected: &mut Collected,
-    ) -> Result<(), ListError> {
-        let Some(channel) = self.inner().channels.get(name) else { return Err(ListError::NotSupported) };
-        self.report(name, ChannelReport::begin);
-        let (mut charges, mut refunds) = (Vec::new(), Vec::new());
-        let mut after: Option<String> = None;
-        for _ in 0..PAGES_MAX {
-            let page = channel.list_charges(since, after.as_deref()).await?;
-            self.report(name, |report| report.objects += page.items.len());
-            charges.extend(self.only_marked(name, page.items, |charge| charge.reference.is_some()));
-            after = page.next;
-            if after.is_none() || charges.len() > COLLECTED_MAX {
-                break;
-            }
-        }
-        for _ in 0..PAGES_MAX {
-            let page = channel.list_refunds(since, after.as_deref()).await?;
-            self.report(name, |report| report.objects += page.items.len());
-            refunds.extend(self.only_marked(name, page.items, |refund| refund.refund_reference.is_some()));
-            after = page.next;
-            if after.is_none() || refunds.len() > COLLECTED_MAX {
-                break;
-            }
-        }
-        if after.is_some() || collected.count + charges.len() + refunds.len() > COLLECTED_MAX {
-            return Err(ListError::Failed(format!(
-                "more than {COLLECTED_MAX} objects since then; restore a newer backup"
-            )));
-        }
-        collected.count += charges.len() + refunds.len();
-        for charge in charges {
-            let reference = charge.reference.clone().unwrap_or_default();
-            collected.charges.entry(reference).or_default().push((name.clone(), charge));
-        }
-        collected.refunds.extend(refunds.into_iter().map(|refund| (name.clone(), refund)));
-        Ok(())
-    }
-
-    /// Counts and drops what carries no mark of ours: another program uses the same account.
-    fn only_marked<T>(&self, name: &ChannelName, items: Vec<T>, is_marked: impl Fn(&T) -> bool) -> Vec<T> {
-        let (marked, foreign): (Vec<T>, Vec<T>) = items.into_iter().partition(is_marked);
-        self.report(name, |report| report.foreign += foreign.len());
-        marked
+        are_confirmed
     }
 
     /// Channels whose list was read are done when nothing of them is open.
@@ -347,27 +287,6 @@ impl Hold {
                 report.state =
                     if report.items.is_empty() { ChannelState::Checked } else { ChannelState::NeedsConfirmation };
             }
-        }
-    }
-
-    /// Whether every payment that could still be sent for the first time is closed.
-    fn nothing_is_nameless(&self) -> bool {
-        let inner = self.inner();
-        let mut scan = Scan::prefix(&keys::payments_due(), DUE_ROWS);
-        loop {
-            let Ok(page) = inner.core.store.scan(&scan) else { return false };
-            for row in &page {
-                let Some((_, payment_no)) = keys::parse_payment_due(&row.key) else { continue };
-                let Some((merchant_id, channel)) = rows::parse_due_value(&row.versioned.value) else { continue };
-                let Ok(stored) = rows::read(&inner.core, &merchant_id, &payment_no) else { continue };
-                let is_open = matches!(stored.payment.status, PaymentStatus::Pending | PaymentStatus::Processing);
-                if is_open && is_nameless(&stored.payment) && inner.channels.get(&channel).is_some() {
-                    return false;
-                }
-            }
-            let Some(last) = page.last().filter(|_| page.len() == DUE_ROWS) else { return true };
-            scan.start.clone_from(&last.key);
-            scan.start.push(0);
         }
     }
 

@@ -1,13 +1,18 @@
 //! Refunds that providers have since the restore point: compared with what is here, or adopted.
 
 use crate::channels::{ListedRefund, RefundState};
+use crate::config::ChannelKind;
 use crate::domain::ids::{ChannelName, MerchantId, PaymentNo, RefundNo};
-use crate::domain::outcome::RefundAnswer;
-use crate::domain::payment::{Outcome, Payment, PaymentStatus, Refund, RefundStatus, on_refund_answer};
+use crate::domain::money::Money;
+use crate::domain::outcome::{DeclineScope, Failure, RefundAnswer};
+use crate::domain::payment::{Outcome, Payment, PaymentStatus, Refund, RefundStatus, ResolvePolicy, on_refund_answer};
+use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
 use crate::gateway::payments::hold::Hold;
 use crate::gateway::payments::hold::charges::Adoption;
-use crate::gateway::payments::hold::report::HeldItemView;
+use crate::gateway::payments::hold::lists::Collected;
+use crate::gateway::payments::hold::open::at_once;
+use crate::gateway::payments::hold::report::{ChannelState, HeldItemView};
 use crate::gateway::payments::rows;
 use crate::gateway::payments::{CONFLICTS_MAX, views};
 use crate::storage::{Batch, StoreError};
@@ -24,12 +29,36 @@ enum Verdict {
     Person(&'static str),
 }
 
+/// A refund that was under way at the restore point and that no provider has named. It is never sent again: behind the
+/// point it may have been refused, and the merchant may have made another in its place.
+pub(super) struct PendingRefund {
+    pub(super) merchant_id: MerchantId,
+    pub(super) payment_no: PaymentNo,
+    pub(super) refund_no: RefundNo,
+    pub(super) channel: ChannelName,
+    pub(super) money: Money,
+    pub(super) created_at: Timestamp,
+}
+
+/// What becomes of a refund that no list names.
+enum Fate {
+    /// It is not known yet.
+    Wait,
+    /// There is nobody who could have it.
+    Stays,
+    /// The provider's list shows that it was not done.
+    NotDone,
+    /// Nobody can say; a person has to look.
+    Review,
+}
+
 impl Hold {
     /// Goes through the refunds; returns those whose payments are not decided yet.
     pub(super) async fn adopt_refunds(
         &self,
         refunds: Vec<(ChannelName, ListedRefund)>,
         adoptions: &[Adoption],
+        undecided: &[PendingRefund],
     ) -> Vec<(ChannelName, ListedRefund)> {
         let mut left = Vec::new();
         for (channel, refund) in refunds {
@@ -37,7 +66,7 @@ impl Hold {
                 .reference
                 .as_deref()
                 .is_some_and(|reference| adoptions.iter().any(|adoption| adoption.has_number(reference)));
-            let verdict = if waits { Ok(Verdict::Later) } else { self.decide_refund(&refund).await };
+            let verdict = if waits { Ok(Verdict::Later) } else { self.decide_refund(&refund, undecided).await };
             let verdict = verdict.unwrap_or_else(|error| {
                 tracing::warn!(%error, "a refund of the time after the restore point can't be taken over yet");
                 Verdict::Later
@@ -56,7 +85,89 @@ impl Hold {
         left
     }
 
-    async fn decide_refund(&self, listed: &ListedRefund) -> Result<Verdict, GatewayError> {
+    /// Ends the refunds that were under way at the restore point and that no list names; returns those that are not decided
+    /// yet.
+    pub(super) async fn close_refunds(&self, pending: Vec<PendingRefund>, collected: &Collected) -> Vec<PendingRefund> {
+        let mut left = Vec::new();
+        for refund in pending {
+            let closed = match self.fate_of(&refund, collected) {
+                Fate::Wait => Ok(false),
+                Fate::Stays => Ok(true),
+                Fate::NotDone => {
+                    let message = "The provider never received the refund.";
+                    let failure = Failure::new("not_received", message, DeclineScope::Processor);
+                    self.end_refund(&refund, &RefundAnswer::failed(failure), &self.inner().policy).await
+                }
+                Fate::Review => {
+                    let answer =
+                        RefundAnswer::unknown("whether it was done before the store was restored is not known");
+                    self.end_refund(&refund, &answer, &at_once(&self.inner().policy)).await
+                }
+            };
+            let is_over = closed.unwrap_or_else(|error| {
+                tracing::warn!(refund_no = %refund.refund_no, %error, "a refund can't be ended yet");
+                false
+            });
+            if !is_over {
+                left.push(refund);
+            }
+        }
+        left
+    }
+
+    fn fate_of(&self, refund: &PendingRefund, collected: &Collected) -> Fate {
+        let config = &self.inner().core.config;
+        if config.channels.get(refund.channel.as_str()).is_some_and(|found| found.kind == ChannelKind::Instant) {
+            return Fate::Stays;
+        }
+        if collected.refund_nos.contains(&refund.refund_no) {
+            return Fate::Stays;
+        }
+        let mut state = self.0.state.lock();
+        let Some(report) = state.channels.get_mut(&refund.channel) else { return Fate::Review };
+        match (report.refunds_listed_since, report.state) {
+            (Some(since), _) if refund.created_at >= since => Fate::NotDone,
+            (Some(_), _) | (None, ChannelState::Confirmed) => Fate::Review,
+            (None, ChannelState::NeedsConfirmation) => {
+                let reason = "it was under way at the restore point and is not sent: compare by hand whether it was done; \
+                              once the channel is confirmed it needs a review";
+                report.list_once(HeldItemView::new("", Some(refund.refund_no.as_str()), Some(refund.money), reason));
+                Fate::Wait
+            }
+            (None, _) => Fate::Wait,
+        }
+    }
+
+    /// Stores what became of a refund. Returns whether that is so.
+    async fn end_refund(
+        &self,
+        refund: &PendingRefund,
+        answer: &RefundAnswer,
+        policy: &ResolvePolicy,
+    ) -> Result<bool, GatewayError> {
+        let inner = self.inner();
+        let before = rows::read(&inner.core, &refund.merchant_id, &refund.payment_no)?;
+        let now = inner.core.clock.now();
+        let Some(outcome) = on_refund_answer(&before.payment, &refund.refund_no, answer, policy, now) else {
+            return Ok(true);
+        };
+        let found = outcome.payment.refunds.iter().find(|found| found.refund_no == refund.refund_no);
+        let found = found.ok_or(GatewayError::NotFound("refund"))?;
+        let mut batch = Batch::finishing();
+        let tell = |name, id| views::refund_event(&outcome.payment, found, name, id);
+        let planned = inner.record(&mut batch, &before, &outcome, tell, now)?;
+        match rows::commit_finish(&inner.core, batch).await {
+            Ok(_) => {
+                tracing::warn!(refund_no = %refund.refund_no, status = found.status.as_str(), "a refund is not sent again");
+                inner.announce(planned, outcome.payment.due_at);
+                Ok(true)
+            }
+            Err(StoreError::Precondition { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn decide_refund(&self, listed: &ListedRefund, undecided: &[PendingRefund]) -> Result<Verdict, GatewayError> {
         let inner = self.inner();
         let (Some(reference), Some(refund_no), Some(merchant_id), Some(money)) =
             (&listed.reference, &listed.refund_reference, &listed.merchant_id, listed.money)
@@ -78,6 +189,13 @@ impl Hold {
             }
             let outcome = match self.learn_refund(payment, &refund_no, money.amount_minor, listed) {
                 Learned::Nothing => return Ok(Verdict::Agrees),
+                // What another one has reserved may be given back.
+                Learned::TooMuch if undecided.iter().any(|refund| refund.payment_no == payment_no) => {
+                    return Ok(Verdict::Later);
+                }
+                Learned::TooMuch => {
+                    return Ok(Verdict::Person("the payment here has not so much left to give back"));
+                }
                 Learned::Later => return Ok(Verdict::Later),
                 Learned::Wrong(reason) => return Ok(Verdict::Person(reason)),
                 Learned::News(outcome) => outcome,
@@ -129,8 +247,11 @@ impl Hold {
             return Learned::Later;
         }
         let gives_back = !matches!(listed.state, RefundState::Failed(_));
-        if payment.status != PaymentStatus::Success || (gives_back && amount_minor > payment.refundable_minor()) {
-            return Learned::Wrong("the payment here has not so much left to give back");
+        if payment.status != PaymentStatus::Success {
+            return Learned::Wrong("the payment here is not charged");
+        }
+        if gives_back && amount_minor > payment.refundable_minor() {
+            return Learned::TooMuch;
         }
         let mut changed = payment.clone();
         changed.refunds.push(Refund {
@@ -155,6 +276,7 @@ impl Hold {
 enum Learned {
     Nothing,
     Later,
+    TooMuch,
     Wrong(&'static str),
     News(Box<Outcome>),
 }

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::ids::ChannelName;
 use crate::domain::money::Money;
+use crate::domain::time::Timestamp;
 use crate::storage::held::Held;
 
 /// Objects shown of one channel; the rest is counted.
@@ -17,6 +18,8 @@ const ITEMS_MAX: usize = 1_000;
 pub(super) enum ChannelState {
     /// Its list is being read.
     Asking,
+    /// Its list can be had, and counts only when it is read once more: something may still take effect.
+    Waiting,
     /// Its list is read and being gone through.
     Listed,
     /// Everything in its list is known here.
@@ -31,6 +34,7 @@ impl ChannelState {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Asking => "asking",
+            Self::Waiting => "waiting",
             Self::Listed => "comparing",
             Self::Checked => "checked",
             Self::NeedsConfirmation => "needs_confirmation",
@@ -49,22 +53,43 @@ pub(super) struct ChannelReport {
     pub(super) foreign: usize,
     pub(super) items: Vec<HeldItemView>,
     pub(super) problem: Option<String>,
+    /// When the list is read that counts.
+    pub(super) waiting_until: Option<Timestamp>,
+    /// From when on the list of refunds was read that counts.
+    pub(super) refunds_listed_since: Option<Timestamp>,
 }
 
 impl ChannelReport {
     pub(super) const fn new(state: ChannelState) -> Self {
-        Self { state, objects: 0, agreeing: 0, adopted: 0, foreign: 0, items: Vec::new(), problem: None }
+        Self {
+            state,
+            objects: 0,
+            agreeing: 0,
+            adopted: 0,
+            foreign: 0,
+            items: Vec::new(),
+            problem: None,
+            waiting_until: None,
+            refunds_listed_since: None,
+        }
     }
 
     /// The list is read from its beginning.
     pub(super) fn begin(&mut self) {
-        *self = Self::new(self.state);
+        *self = Self { waiting_until: self.waiting_until, ..Self::new(self.state) };
     }
 
     /// Notes an object that a person has to look at.
     pub(super) fn list(&mut self, item: HeldItemView) {
         if self.items.len() < ITEMS_MAX {
             self.items.push(item);
+        }
+    }
+
+    /// The same for one that may be noted already.
+    pub(super) fn list_once(&mut self, item: HeldItemView) {
+        if !self.items.contains(&item) {
+            self.list(item);
         }
     }
 
@@ -82,6 +107,9 @@ pub struct HoldView {
     pub restored_until_sequence: Option<u64>,
     /// When that commit was made, in RFC 3339.
     pub restored_until_time: Option<String>,
+    /// From when on the providers are asked what they have, in RFC 3339.
+    #[serde(default)]
+    pub asked_since: Option<String>,
     /// The channels.
     pub channels: Vec<HeldChannelView>,
 }
@@ -91,8 +119,11 @@ pub struct HoldView {
 pub struct HeldChannelView {
     /// Its name.
     pub channel: String,
-    /// `asking`, `comparing`, `checked`, `needs_confirmation` or `confirmed`.
+    /// `asking`, `waiting`, `comparing`, `checked`, `needs_confirmation` or `confirmed`.
     pub state: String,
+    /// When the list is read that counts, in RFC 3339: until then requests of the process before may take effect.
+    #[serde(default)]
+    pub waiting_until: Option<String>,
     /// Objects in the provider's lists.
     pub objects: usize,
     /// Those that are known here and agree.
@@ -140,6 +171,7 @@ impl HoldView {
             held: held.is_some(),
             restored_until_sequence: held.map(|held| held.restored_until_sequence),
             restored_until_time: held.map(|held| held.restored_until_time.rfc3339()),
+            asked_since: held.map(|held| held.asked_since().rfc3339()),
             channels: channels.iter().map(|(name, report)| HeldChannelView::of(name, report)).collect(),
         }
     }
@@ -150,6 +182,10 @@ impl HeldChannelView {
         Self {
             channel: name.to_string(),
             state: report.state.as_str().to_owned(),
+            waiting_until: report
+                .waiting_until
+                .filter(|_| report.state == ChannelState::Waiting)
+                .map(Timestamp::rfc3339),
             objects: report.objects,
             agreeing: report.agreeing,
             adopted: report.adopted,

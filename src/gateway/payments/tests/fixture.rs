@@ -159,6 +159,9 @@ pub(super) struct ScriptedChannel {
     /// Whether what it was last asked about can't be on its way any more.
     pub(super) settled: Mutex<Vec<bool>>,
     listed: Mutex<Option<Vec<ListedCharge>>>,
+    listed_refunds: Mutex<Vec<ListedRefund>>,
+    /// Lists of charges that were read.
+    pub(super) lists: AtomicUsize,
     found: Mutex<Option<Found>>,
     /// Questions about charges that were forgotten here.
     pub(super) finds: AtomicUsize,
@@ -177,6 +180,11 @@ impl ScriptedChannel {
     /// What its provider lists; `None` when it has no list.
     pub(super) fn list(&self, charges: Option<Vec<ListedCharge>>) {
         *self.listed.lock() = charges;
+    }
+
+    /// What its provider lists beside charges, the newest first.
+    pub(super) fn list_refunds(&self, refunds: Vec<ListedRefund>) {
+        *self.listed_refunds.lock() = refunds;
     }
 
     /// What its provider says about charges that are looked for: none but the one with this key.
@@ -260,6 +268,7 @@ impl Channel for ScriptedChannel {
         _since: Timestamp,
         _after: Option<&'a str>,
     ) -> Call<'a, Result<ListPage<ListedCharge>, ListError>> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
         let listed = self.listed.lock().clone();
         let page = listed.map(|items| ListPage { items, next: None }).ok_or(ListError::NotSupported);
         Box::pin(std::future::ready(page))
@@ -267,10 +276,12 @@ impl Channel for ScriptedChannel {
 
     fn list_refunds<'a>(
         &'a self,
-        _since: Timestamp,
+        since: Timestamp,
         _after: Option<&'a str>,
     ) -> Call<'a, Result<ListPage<ListedRefund>, ListError>> {
-        Box::pin(std::future::ready(Ok(ListPage { items: Vec::new(), next: None })))
+        let mut items = self.listed_refunds.lock().clone();
+        items.retain(|refund| refund.created_at >= since);
+        Box::pin(std::future::ready(Ok(ListPage { items, next: None })))
     }
 }
 
@@ -317,7 +328,8 @@ impl Fixture {
         let (stripe, alipay) = (ScriptedChannel::new(Script::default()), ScriptedChannel::new(Script::default()));
         let channels =
             [("stripe", Arc::clone(&stripe) as Arc<dyn Channel>), ("alipay", Arc::clone(&alipay) as Arc<dyn Channel>)];
-        let channels = Arc::new(ChannelSet::of(channels));
+        let configured = channels.into_iter().filter(|(name, _)| core.config.channels.contains_key(*name));
+        let channels = Arc::new(ChannelSet::of(configured));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await.unwrap();
         let setup = setup_from_config(&core.config, &channels.abilities()).unwrap();
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await.unwrap();

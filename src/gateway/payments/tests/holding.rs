@@ -7,12 +7,18 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::fixture::{Fixture, START, UnsteadyStore, caller, pass};
-use crate::channels::{ChargeState, DeclineScope, Failure, ListError, ListedCharge, ProviderRefs};
+use crate::channels::{
+    ChargeState, DeclineScope, Failure, ListError, ListedCharge, ListedRefund, ProviderRefs, RefundState,
+};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::domain::audit::Operator;
-use crate::domain::ids::PaymentNo;
+use crate::domain::ids::{PaymentNo, RefundNo};
 use crate::domain::money::{Currency, Money};
+use crate::domain::payment::{Refund, RefundStatus};
+use crate::domain::time::Timestamp;
 use crate::gateway::audit::{self, Audit, AuditFilter};
+use crate::gateway::command::CreatePayment;
 use crate::gateway::error::GatewayError;
 use crate::gateway::installation::ProviderKeys;
 use crate::gateway::page::PageRequest;
@@ -32,18 +38,41 @@ async fn restored_with(
     directory: &tempfile::TempDir,
     confirmed: &[&str],
 ) -> (Fixture, Hold) {
+    // So long ago that nothing can be on its way any more.
+    restored_at(START.minus(Duration::from_secs(3_600)), store, clock, directory, confirmed).await
+}
+
+async fn restored_at(
+    made_at: Timestamp,
+    store: &Arc<UnsteadyStore>,
+    clock: &Clock,
+    directory: &tempfile::TempDir,
+    confirmed: &[&str],
+) -> (Fixture, Hold) {
+    let configure = |config: &mut Config| {
+        directory.path().clone_into(&mut config.storage.dir);
+        config.channels.retain(|name, _| name == "stripe" || name == "alipay");
+    };
+    restored_as(made_at, store, clock, directory, confirmed, configure).await
+}
+
+async fn restored_as(
+    made_at: Timestamp,
+    store: &Arc<UnsteadyStore>,
+    clock: &Clock,
+    directory: &tempfile::TempDir,
+    confirmed: &[&str],
+    configure: impl FnOnce(&mut Config),
+) -> (Fixture, Hold) {
     let mark = Held {
         restored_until_sequence: 1,
         restored_until_time: START,
-        made_at: START,
+        since: None,
+        made_at,
         confirmed: confirmed.iter().map(|name| (String::from(*name), START)).collect(),
     };
     HeldFile::of(directory.path()).write(&mark).unwrap();
-    let house = Fixture::over(Arc::clone(store), clock, |config| {
-        directory.path().clone_into(&mut config.storage.dir);
-        config.channels.retain(|name, _| name == "stripe" || name == "alipay");
-    })
-    .await;
+    let house = Fixture::over(Arc::clone(store), clock, configure).await;
     let mut batch = Batch::new();
     let merchant = caller().merchant;
     batch.put(keys::merchant(&merchant.merchant_id), encode(&*merchant).unwrap());
@@ -170,7 +199,7 @@ async fn a_provider_that_cannot_be_asked_keeps_the_store_held() {
     let clock = Clock::virtual_from(START);
     let store: Arc<UnsteadyStore> = Arc::default();
     let directory = tempfile::tempdir().unwrap();
-    let (house, hold) = restored(&store, &clock, &directory).await;
+    let (house, hold) = restored_with(&store, &clock, &directory, &[]).await;
     house.payments.start().unwrap();
     hold.start();
     pass(Duration::from_secs(3_600)).await;
@@ -342,4 +371,198 @@ async fn what_nobody_else_can_have_is_not_looked_for_and_a_confirmation_ends_the
     pass(Duration::from_secs(5)).await;
     assert_eq!(house.only().status, "success");
     assert!(!hold.view().held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_counts_only_when_nothing_that_was_sent_before_can_take_effect_any_more() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored_at(START, &store, &clock, &directory, &["alipay"]).await;
+    house.stripe.list(Some(Vec::new()));
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(30)).await;
+    // A request of the process before takes effect now.
+    house.stripe.list(Some(vec![listed(LOST, "O-1", success())]));
+    let config = &house.core.config;
+    let settling =
+        Duration::from_millis(config.payments.settling_ms + config.channels.get("stripe").unwrap().timeout_ms);
+    assert!(settling > Duration::from_secs(60));
+    pass(settling - Duration::from_secs(40)).await;
+    assert_eq!(state_of_stripe(&hold), "waiting");
+    let view = hold.view();
+    let stripe = view.channels.iter().find(|channel| channel.channel == "stripe").unwrap();
+    assert_eq!(stripe.waiting_until, Some(START.plus(settling).rfc3339()));
+    assert_eq!(house.stripe.lists.load(Ordering::SeqCst), 1, "once for information");
+    assert!(view.held && house.all().is_empty());
+    pass(Duration::from_secs(60)).await;
+    assert!(!hold.view().held, "{:?}", hold.view());
+    assert_eq!(house.only().payment_no, LOST);
+    let again = house.pay_with("O-1", |_| {}).await;
+    assert!(matches!(again, Err(GatewayError::OrderExists { .. })), "{again:?}");
+}
+
+/// A payment with a refund of 100 that was being sent when the process ended.
+async fn with_refund_under_way(store: &Arc<UnsteadyStore>, clock: &Clock, channel: &str) -> (String, RefundNo) {
+    let before = Fixture::over(Arc::clone(store), clock, |_| {}).await;
+    before.pay_with("O-1", |command| command.channel = Some(channel.to_owned())).await.unwrap();
+    let payment_no = before.only().payment_no;
+    for scripted in [&before.stripe, &before.alipay] {
+        scripted.set(|script| script.takes = Duration::from_secs(3_600));
+    }
+    let refunding = async { drop(before.refund(&payment_no, "r-1").await) };
+    drop(tokio::time::timeout(Duration::from_secs(1), refunding).await);
+    let [refund] = refunds_of(&before, &payment_no).try_into().unwrap();
+    assert_eq!(refund.status, RefundStatus::Pending);
+    (payment_no, refund.refund_no)
+}
+
+fn refunds_of(house: &Fixture, payment_no: &str) -> Vec<Refund> {
+    let payment_no = PaymentNo::new(payment_no);
+    rows::read(&house.core, &caller().merchant.merchant_id, &payment_no).unwrap().payment.refunds
+}
+
+fn listed_refund(payment_no: &str, refund_no: &str, amount_minor: i64, created_at: Timestamp) -> ListedRefund {
+    ListedRefund {
+        provider_no: format!("re_{refund_no}"),
+        reference: Some(payment_no.to_owned()),
+        refund_reference: Some(refund_no.to_owned()),
+        merchant_id: Some(String::from("m_1")),
+        money: Some(Money::new(amount_minor, Currency::USD)),
+        state: RefundState::Success,
+        created_at,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refund_under_way_that_no_list_names_is_not_sent_and_makes_room_for_those_that_followed_it() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let (payment_no, first) = with_refund_under_way(&store, &clock, "stripe").await;
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    // Behind the point the first was refused, and everything was given back in two steps.
+    let at = |seconds: u64| clock.now().plus(Duration::from_secs(seconds));
+    house.stripe.list(Some(Vec::new()));
+    house.stripe.list_refunds(vec![
+        listed_refund(&payment_no, "RF20260921141400aaaaaaaa", 500, at(9)),
+        listed_refund(&payment_no, "RF20260921141400bbbbbbbb", 400, at(5)),
+    ]);
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(600)).await;
+    assert!(!hold.view().held, "{:?}", hold.view());
+    let refunds = refunds_of(&house, &payment_no);
+    let told: Vec<(&str, i64, &str)> =
+        refunds.iter().map(|refund| (refund.refund_no.as_str(), refund.amount_minor, refund.status.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (first.as_str(), 100, "failed"),
+            ("RF20260921141400bbbbbbbb", 400, "success"),
+            ("RF20260921141400aaaaaaaa", 500, "success"),
+        ]
+    );
+    assert_eq!(house.stripe.refunds.load(Ordering::SeqCst), 0, "nothing was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refund_that_was_done_long_before_the_point_is_found_in_the_list() {
+    let clock = Clock::virtual_from(START.minus(Duration::from_secs(7_200)));
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let (payment_no, refund_no) = with_refund_under_way(&store, &clock, "stripe").await;
+    pass(Duration::from_secs(7_200)).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    let done_at = START.minus(Duration::from_secs(7_190));
+    house.stripe.list(Some(Vec::new()));
+    house.stripe.list_refunds(vec![listed_refund(&payment_no, refund_no.as_str(), 100, done_at)]);
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(60)).await;
+    assert!(!hold.view().held, "{:?}", hold.view());
+    assert_eq!(refunds_of(&house, &payment_no)[0].status, RefundStatus::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refund_under_way_at_a_channel_without_a_list_is_shown_and_given_to_a_person() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let (payment_no, refund_no) = with_refund_under_way(&store, &clock, "alipay").await;
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored_with(&store, &clock, &directory, &["stripe"]).await;
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(600)).await;
+    let view = hold.view();
+    let alipay = view.channels.iter().find(|channel| channel.channel == "alipay").unwrap();
+    let references: Vec<&str> = alipay.items.iter().filter_map(|item| item.reference.as_deref()).collect();
+    assert_eq!(references, [refund_no.as_str()], "it is shown once");
+    assert_eq!(refunds_of(&house, &payment_no)[0].status, RefundStatus::Pending);
+    hold.confirm(&Operator::process("test"), "alipay").await.unwrap();
+    pass(Duration::from_secs(600)).await;
+    assert!(!hold.view().held);
+    assert_eq!(refunds_of(&house, &payment_no)[0].status, RefundStatus::NeedsReview);
+    assert_eq!(house.alipay.refunds.load(Ordering::SeqCst), 0, "nothing was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_cant_be_read_keep_the_store_held_until_a_person_has_seen_them() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    let merchant_id = caller().merchant.merchant_id.clone();
+    let payment_no = PaymentNo::new(LOST);
+    let mut batch = Batch::new();
+    batch.put(keys::payment(&merchant_id, &payment_no), b"no payment".to_vec());
+    batch.put(keys::payment_due(START, &payment_no), b"m_1\nstripe".to_vec());
+    batch.put(keys::payment_due(START, &PaymentNo::new("PY1")), vec![0xff]);
+    house.store.commit(batch).await.unwrap();
+    house.stripe.list(Some(Vec::new()));
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(600)).await;
+    let view = hold.view();
+    assert!(view.held, "nobody knows what they would do");
+    let unreadable = view.channels.iter().find(|channel| channel.channel == "unreadable-rows").unwrap();
+    assert_eq!((unreadable.state.as_str(), unreadable.items.len()), ("needs_confirmation", 2), "{unreadable:?}");
+    assert!(unreadable.items.iter().any(|item| item.reference.as_ref().unwrap().contains(LOST)), "{unreadable:?}");
+    hold.confirm(&Operator::process("test"), "unreadable-rows").await.unwrap();
+    pass(Duration::from_secs(5)).await;
+    assert!(!hold.view().held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_not_configured_any_more_is_held_too() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let by_alipay = |command: &mut CreatePayment| command.channel = Some(String::from("alipay"));
+    let before = Fixture::over(Arc::clone(&store), &clock, |_| {}).await;
+    before.pay_with("O-1", by_alipay).await.unwrap();
+    before.alipay.set(|script| script.takes = Duration::from_secs(3_600));
+    let paying = async { drop(before.pay_with("O-2", by_alipay).await) };
+    drop(tokio::time::timeout(Duration::from_secs(1), paying).await);
+    let directory = tempfile::tempdir().unwrap();
+    let without = |config: &mut Config| {
+        directory.path().clone_into(&mut config.storage.dir);
+        config.channels.retain(|name, _| name == "stripe");
+    };
+    let (house, hold) =
+        restored_as(START.minus(Duration::from_secs(3_600)), &store, &clock, &directory, &["stripe"], without).await;
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(600)).await;
+    let view = hold.view();
+    let alipay = view.channels.iter().find(|channel| channel.channel == "alipay").expect("it is held");
+    assert!(alipay.problem.as_ref().unwrap().contains("not configured"), "{alipay:?}");
+    assert!(view.held);
+    hold.confirm(&Operator::process("test"), "alipay").await.unwrap();
+    pass(Duration::from_secs(5)).await;
+    assert!(!hold.view().held, "{:?}", hold.view());
+    let mut found: Vec<String> = house.all().into_iter().map(|payment| payment.status).collect();
+    found.sort();
+    // Configured once more, the channel must not be asked to take it.
+    assert_eq!(found, ["needs_review", "success"]);
 }

@@ -277,6 +277,7 @@ checkpoint_bytes = 1
 cache_bytes = 1
 ballast_bytes = 1
 low_space_bytes = 0
+growth_interval_ms = 10000
 base_bytes = 1
 journal_keep_hours = 0
 journal_keep_bytes = 1

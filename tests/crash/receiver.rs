@@ -1,0 +1,158 @@
+//! A merchant's webhook receiver that refuses some, and knows when nothing is on its way through it any more.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
+use axum::serve::Listener;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::client;
+
+/// One of so many is answered 500.
+const REFUSED_ONE_OF: usize = 10;
+/// Steps in which it is waited until nothing is on its way.
+const QUIET_STEPS: usize = 5_000;
+const QUIET_STEP: Duration = Duration::from_millis(1);
+
+/// One delivery as it arrived.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The body's bytes.
+    pub bytes: Vec<u8>,
+    /// The body.
+    pub body: Value,
+    /// Whether it was answered 200; 500 otherwise.
+    pub is_taken: bool,
+}
+
+impl Delivery {
+    /// A header, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A running receiver.
+#[derive(Clone)]
+pub struct Receiver {
+    /// Where webhooks go.
+    pub url: String,
+    base_url: String,
+    deliveries: Arc<Mutex<Vec<Delivery>>>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Receiver {
+    /// Listens on a free port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base_url = format!("http://{}", listener.local_addr().unwrap());
+        let open = Arc::<AtomicUsize>::default();
+        let deliveries = Arc::<Mutex<Vec<Delivery>>>::default();
+        let router = Router::new()
+            .route("/hook", post(receive))
+            .route("/probe", get(|| async { "{}" }))
+            .with_state(Arc::clone(&deliveries));
+        let counting = Counting { listener, open: Arc::clone(&open) };
+        tokio::spawn(async move { axum::serve(counting, router).await });
+        Self { url: format!("{base_url}/hook"), base_url, deliveries, open }
+    }
+
+    /// What has arrived.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.deliveries.lock().clone()
+    }
+
+    /// Waits until all that was sent by a process that is gone has arrived: its connections end when they are read to
+    /// their ends. Connections are taken in the order in which they come, so that one of ours comes after all of them.
+    pub async fn quiet(&self) {
+        let probed = client::http_client().get(format!("{}/probe", self.base_url)).send().await.unwrap();
+        assert_eq!(probed.status().as_u16(), 200);
+        drop(probed);
+        for _ in 0..QUIET_STEPS {
+            if self.open.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            tokio::time::sleep(QUIET_STEP).await;
+        }
+        panic!("{} connections of a process that is gone stay open", self.open.load(Ordering::SeqCst));
+    }
+}
+
+async fn receive(State(deliveries): State<Arc<Mutex<Vec<Delivery>>>>, headers: HeaderMap, bytes: Bytes) -> StatusCode {
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    let mut deliveries = deliveries.lock();
+    let is_taken = deliveries.len() % REFUSED_ONE_OF != REFUSED_ONE_OF - 1;
+    deliveries.push(Delivery { headers, bytes: bytes.to_vec(), body, is_taken });
+    if is_taken { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
+}
+
+/// Counts the connections that are open.
+struct Counting {
+    listener: TcpListener,
+    open: Arc<AtomicUsize>,
+}
+
+impl Listener for Counting {
+    type Io = Counted;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Counted, SocketAddr) {
+        let (stream, address) = Listener::accept(&mut self.listener).await;
+        self.open.fetch_add(1, Ordering::SeqCst);
+        (Counted { stream, open: Arc::clone(&self.open) }, address)
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+struct Counted {
+    stream: TcpStream,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
