@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::domain::time::{Monotonic, Timestamp};
 
-/// By how much the time of day may part from the steady clock at once, beside [`DRIFT_DIVISOR`].
+/// By how much the time of day may part from the steady clock at once, beside a drift of one percent.
 pub const STEP_MAX: Duration = Duration::from_secs(600);
 /// The share of the time gone by, one in so many, by which a time server may speed it up or slow it down.
 const DRIFT_DIVISOR: u32 = 100;

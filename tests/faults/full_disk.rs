@@ -178,8 +178,9 @@ async fn finish_payments(shop: &mut Shop, begun: Vec<tokio::task::JoinHandle<cli
     }
 }
 
-/// Pays until it is refused with `code`; at most `payments` and a minute.
-async fn pay_until_refused(shop: &mut Shop, payments: usize, code: &str) {
+/// Pays until it is refused with `code` and `is_over`; at most `payments`. There may be other reasons for a refusal, such as
+/// an index that is being opened again after it had no room.
+async fn pay_until_refused(shop: &mut Shop, payments: usize, code: &str, is_over: impl Fn() -> bool) {
     for _ in 0..payments {
         let answer = shop.try_pay().await;
         match answer.status {
@@ -192,7 +193,10 @@ async fn pay_until_refused(shop: &mut Shop, payments: usize, code: &str) {
             }
             503 => {
                 assert_eq!(answer.code(), code, "{}", answer.text);
-                return;
+                if is_over() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             _ => panic!("{}", answer.text),
         }
@@ -226,7 +230,7 @@ async fn with_little_room_left_new_work_is_refused_and_what_has_begun_is_finishe
     disk.fill(LOW_SPACE_BYTES / 2);
     // It is looked once a second.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    pay_until_refused(&mut shop, 200, "STORAGE_LOW").await;
+    pay_until_refused(&mut shop, 200, "STORAGE_LOW", || true).await;
     finish_payments(&mut shop, begun).await;
     assert!(disk.has_ballast(), "it was not needed");
     shop.has_everything(&serving).await;
@@ -249,8 +253,7 @@ async fn on_a_full_disk_the_ballast_lets_what_has_begun_be_finished_and_nothing_
         let begun = begin_payments(&shop, &sandbox_url, &serving).await;
         assert!(disk.has_ballast(), "round {round}");
         disk.fill(0);
-        pay_until_refused(&mut shop, 3_000, "OVERLOADED").await;
-        assert!(!disk.has_ballast(), "round {round}: it was not given up");
+        pay_until_refused(&mut shop, 3_000, "OVERLOADED", || !disk.has_ballast()).await;
         eprintln!("round {round}: full after {} payments, {} bytes left", shop.paid.len(), disk.free_bytes());
         finish_payments(&mut shop, begun).await;
         shop.has_everything(&serving).await;
