@@ -150,6 +150,11 @@ impl MerchantDirectory {
         let _ = slot.send(MerchantMessage::UpdateLimits { figures, revision, _guard: guard });
     }
 
+    /// The figures that hold for a merchant in memory, and their revision.
+    pub fn figures(&self, merchant_id: &MerchantId) -> Option<(LimitFigures, u64)> {
+        self.inner.find(merchant_id).map(|slot| slot.figures())
+    }
+
     /// The limits of a merchant as they stand, without consuming anything or starting an actor. `figures` hold for a
     /// merchant that is not active.
     ///

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::api::language::Language;
 use crate::domain::limit::headers::{Header, RefusalFields, of_admitted, of_refused, policy_value};
-use crate::domain::limit::{LimitFigures, LimitView, Refusal, wording};
+use crate::domain::limit::{LimitView, Refusal, wording};
 use crate::domain::time::Timestamp;
 
 /// A request that a limit refused, and whose limit it was.
@@ -45,25 +45,14 @@ impl LimitedRequest {
 
     /// The headers of the refusal.
     pub(crate) fn headers(&self, now: Timestamp) -> HeaderMap {
-        let policy = policy_value(&figures_of(&self.refusal.view));
+        let policy = policy_value(&self.refusal.view.figures());
         header_map(of_refused(&self.refusal, &self.tier, &policy, now))
     }
 }
 
 /// The headers of an answer to a request that was let through, or that waits for one with the same idempotency key.
 pub(crate) fn headers_of(view: &LimitView, tier: &str, now: Timestamp) -> HeaderMap {
-    header_map(of_admitted(view, tier, &policy_value(&figures_of(view)), now))
-}
-
-/// The figures in force, which a view carries with its readings.
-fn figures_of(view: &LimitView) -> LimitFigures {
-    LimitFigures {
-        per_second: view.per_second,
-        per_minute: view.minute.limit,
-        per_hour: view.hour.limit,
-        burst: view.second.limit,
-        concurrent: view.concurrency.limit,
-    }
+    header_map(of_admitted(view, tier, &policy_value(&view.figures()), now))
 }
 
 fn header_map(headers: Vec<Header>) -> HeaderMap {
@@ -83,7 +72,7 @@ mod tests {
 
     use super::*;
     use crate::api::error::ApiError;
-    use crate::domain::limit::{Decision, Leases, Limiter};
+    use crate::domain::limit::{Decision, Leases, LimitFigures, Limiter};
     use crate::domain::time::Monotonic;
 
     const BUSINESS: LimitFigures =

@@ -123,6 +123,8 @@ pub struct LimitsConfig {
     pub lease_ms: u64,
     /// Merchant actors in memory at once.
     pub merchants_active_max: usize,
+    /// Permits that other services may hold at once.
+    pub external_permits_max: usize,
     /// A merchant's actor is put away after being idle this long.
     pub idle_ms: u64,
     /// Requests that may wait for one merchant's actor.

@@ -64,7 +64,7 @@ pub(super) async fn limits(
     Ok(view_of(&known.merchant.tier, &usage, core.clock.now()))
 }
 
-fn error_of(refused: &Refused) -> GatewayError {
+pub(super) fn error_of(refused: &Refused) -> GatewayError {
     match refused {
         Refused::Overloaded(_) => GatewayError::Overloaded { retry_after_s: 1 },
         other => GatewayError::Internal(other.to_string()),
@@ -72,7 +72,19 @@ fn error_of(refused: &Refused) -> GatewayError {
 }
 
 fn view_of(tier: &str, usage: &MerchantUsage, now: Timestamp) -> LimitsView {
-    let windows = usage.view.windows().map(|(policy, window)| WindowView {
+    let (windows, concurrency) = windows_of(&usage.view, now);
+    LimitsView {
+        tier: tier.to_owned(),
+        windows,
+        concurrency,
+        today: day_view(&usage.today),
+        days: usage.days.iter().rev().map(day_view).collect(),
+    }
+}
+
+/// Windows and requests in flight as they are shown.
+pub(super) fn windows_of(view: &LimitView, now: Timestamp) -> (Vec<WindowView>, ConcurrencyView) {
+    let windows = view.windows().map(|(policy, window)| WindowView {
         name: policy.as_str().to_owned(),
         limit: u64::from(window.limit),
         window_s: f64::from(window.window_ms) / 1000.0,
@@ -81,16 +93,9 @@ fn view_of(tier: &str, usage: &MerchantUsage, now: Timestamp) -> LimitsView {
         reset_at: (window.reset_in_ms > 0)
             .then(|| now.plus(std::time::Duration::from_millis(u64::from(window.reset_in_ms))).rfc3339()),
     });
-    LimitsView {
-        tier: tier.to_owned(),
-        windows: windows.to_vec(),
-        concurrency: ConcurrencyView {
-            limit: u64::from(usage.view.concurrency.limit),
-            used: u64::from(usage.view.concurrency.used),
-        },
-        today: day_view(&usage.today),
-        days: usage.days.iter().rev().map(day_view).collect(),
-    }
+    let concurrency =
+        ConcurrencyView { limit: u64::from(view.concurrency.limit), used: u64::from(view.concurrency.used) };
+    (windows.to_vec(), concurrency)
 }
 
 fn day_view(day: &DayUsage) -> DayView {

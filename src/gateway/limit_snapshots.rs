@@ -257,7 +257,8 @@ mod tests {
 
     fn snapshot(saved_at: Timestamp, days: Vec<DayUsage>) -> LimiterSnapshot {
         let (minute, hour) = (BucketsSnapshot::default(), BucketsSnapshot::default());
-        LimiterSnapshot { version: LimiterSnapshot::VERSION, saved_at, burst: vec![(0, 1)], minute, hour, days }
+        let burst = vec![(0, 1)];
+        LimiterSnapshot { version: LimiterSnapshot::VERSION, saved_at, burst, burst_known_ms: 0, minute, hour, days }
     }
 
     fn id(number: usize) -> MerchantId {

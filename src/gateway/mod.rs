@@ -17,6 +17,7 @@ pub(crate) mod core;
 pub mod erasures;
 pub mod error;
 pub mod exports;
+pub mod external_permits;
 pub mod idempotency;
 pub mod installation;
 mod limit_snapshots;
@@ -63,6 +64,7 @@ use crate::gateway::core::Core;
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
 use crate::gateway::exports::ExportView;
+use crate::gateway::external_permits::{CheckLimits, ExternalPermits, LimitCheckView, ReleasedView};
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_snapshots::LimitSnapshots;
@@ -174,6 +176,7 @@ struct Inner {
     metrics: Metrics,
     webhooks: Webhooks,
     erasures: Erasures,
+    external_permits: ExternalPermits,
     router: RouterHandle,
     directory: MerchantDirectory,
     supervisor: Supervisor,
@@ -289,6 +292,7 @@ impl Gateway {
             authentication: Authentication::new(core.clone()),
             merchants: Merchants::new(core.clone(), limits_changed),
             erasures: Erasures::new(core.clone()),
+            external_permits: ExternalPermits::new(&core, &directory),
             refunds: Refunds::new(payments.clone()),
             hold,
             own_store,
@@ -313,6 +317,7 @@ impl Gateway {
         gateway.0.hold.start();
         gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core);
+        gateway.0.external_permits.start();
         retention::start(&gateway.0.core);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
@@ -418,6 +423,21 @@ impl Gateway {
     pub async fn merchant_limits(&self, merchant_id: &str) -> Result<LimitsView, GatewayError> {
         let known = self.0.merchants.merchant(&crate::domain::ids::MerchantId::new(merchant_id))?;
         admission::limits(&self.0.core, &self.0.directory, &known).await
+    }
+
+    /// Asks a merchant's limits about a request of another service. A permit is to be given back when that request ends.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`], [`GatewayError::Forbidden`] for a suspended merchant, [`GatewayError::InvalidRequest`] for
+    /// a cost that the limits can never admit, [`GatewayError::Overloaded`] when too many permits are out.
+    pub async fn check_limits(&self, command: &CheckLimits) -> Result<LimitCheckView, GatewayError> {
+        let known = self.0.merchants.merchant(&crate::domain::ids::MerchantId::new(&command.merchant_id))?;
+        self.0.external_permits.check(&known, command.cost).await
+    }
+
+    /// Gives such a permit back; twice changes nothing.
+    pub fn release_permit(&self, permit: &str) -> ReleasedView {
+        self.0.external_permits.release(permit)
     }
 
     /// Payments.

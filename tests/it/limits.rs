@@ -327,3 +327,77 @@ async fn windows_survive_a_restart() {
     assert_eq!(used(&house, &untouched, "hour").await, 1);
     house.stop().await;
 }
+
+const CHECK: &str = "/admin/v1/limits/check";
+const RELEASE: &str = "/admin/v1/limits/release";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_services_ask_and_give_permits_back() {
+    let house = House::start().await;
+    let shop = house.merchant_limited(json!({ "concurrent": 2, "burst": 6, "per_second": 1 })).await;
+    let check = |cost: u32| house.admin("POST", CHECK, Some(json!({ "merchant_id": shop.merchant_id, "cost": cost })));
+    let first = check(1).await.expect(200, "SUCCESS");
+    assert_eq!(first.body["data"]["admitted"], true, "{}", first.text);
+    assert!(first.data("permit").starts_with("lp_") && first.data("permit").len() == 35, "{}", first.text);
+    assert!(first.data("expires_at").ends_with('Z'), "{}", first.text);
+    assert_eq!(first.body["data"]["concurrency"], json!({ "limit": 2, "used": 1 }));
+    assert_eq!(window_of(&first, "second")["used"], 1);
+    let second = check(2).await.expect(200, "SUCCESS");
+    assert_eq!(window_of(&second, "second")["used"], 3, "cost counts");
+    assert_ne!(first.data("permit"), second.data("permit"));
+
+    let refused = check(1).await.expect(200, "SUCCESS");
+    let data = &refused.body["data"];
+    assert_eq!((&data["admitted"], &data["permit"]), (&json!(false), &json!(null)), "{}", refused.text);
+    assert_eq!((&data["limit"], &data["retry_after"]), (&json!("concurrency"), &json!(1)), "{}", refused.text);
+    let looked = check(0).await.expect(200, "SUCCESS");
+    assert_eq!(looked.body["data"]["violated_policies"], json!(["concurrency"]), "{}", looked.text);
+    // The merchant's own requests share its limits.
+    shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+
+    let release = |permit: &str| house.admin("POST", RELEASE, Some(json!({ "permit": permit })));
+    for (permit, released) in
+        [(first.data("permit"), true), (first.data("permit"), false), ("lp_0", false), ("", false)]
+    {
+        let answer = release(permit).await.expect(200, "SUCCESS");
+        assert_eq!(answer.body["data"], json!({ "released": released }), "{permit}");
+    }
+    let looked = check(0).await.expect(200, "SUCCESS");
+    assert_eq!(looked.body["data"]["admitted"], true, "{}", looked.text);
+    assert_eq!((&looked.body["data"]["permit"], &window_of(&looked, "second")["used"]), (&json!(null), &json!(3)));
+    assert_eq!(looked.body["data"]["concurrency"]["used"], 1, "{}", looked.text);
+
+    let dear = check(7).await.expect(400, "INVALID_REQUEST");
+    assert_eq!(dear.wrong_fields(), ["cost"]);
+    assert!(dear.text.contains("at most 6"), "{}", dear.text);
+    let unknown = json!({ "merchant_id": "m_nobody" });
+    house.admin("POST", CHECK, Some(unknown)).await.expect(404, "NOT_FOUND");
+    house.admin("POST", CHECK, Some(json!({ "cost": 1 }))).await.expect(400, "INVALID_REQUEST");
+    let path = format!("/admin/v1/merchants/{}", shop.merchant_id);
+    house.admin("PATCH", &path, Some(json!({ "status": "suspended" }))).await.expect(200, "SUCCESS");
+    check(1).await.expect(403, "FORBIDDEN");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn permits_of_other_services_are_bounded_and_end_with_their_lease() {
+    let house = House::start_with(|config| {
+        config.server.request_timeout_ms = 900;
+        config.payments.failover_within_ms = 500;
+        config.limits.lease_ms = 1000;
+        config.limits.external_permits_max = 2;
+    })
+    .await;
+    let shop = house.merchant("business").await;
+    let check = || house.admin("POST", CHECK, Some(json!({ "merchant_id": shop.merchant_id })));
+    let permit = check().await.expect(200, "SUCCESS").data("permit").to_owned();
+    check().await.expect(200, "SUCCESS");
+    let used_before = used(&house, &shop, "hour").await;
+    check().await.expect(503, "OVERLOADED");
+    assert_eq!(used(&house, &shop, "hour").await, used_before, "where there is no room nothing is consumed");
+    wait_for_flight(&house, &shop, 0).await;
+    let release = house.admin("POST", RELEASE, Some(json!({ "permit": permit }))).await.expect(200, "SUCCESS");
+    assert_eq!(release.body["data"]["released"], false, "it had ended by itself");
+    check().await.expect(200, "SUCCESS");
+    house.stop().await;
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms that each may import. What is not listed here may be imported by nobody but `main.rs`.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("config", &["domain"]),
     ("clock", &["domain"]),
@@ -13,6 +13,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("delivery", &["domain", "config", "clock", "random"]),
     ("sandbox", &["domain", "config", "clock", "random"]),
     ("actors", &["domain", "config", "clock", "random", "storage", "channels", "delivery"]),
+    ("ratelimit", &["domain", "clock", "actors"]),
     (
         "gateway",
         &["domain", "config", "clock", "random", "storage", "channels", "delivery", "actors", "sandbox", "telemetry"],

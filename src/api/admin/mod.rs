@@ -6,6 +6,7 @@ pub(crate) mod channels;
 pub(crate) mod erasures;
 pub(crate) mod hold;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod merchants;
 pub(crate) mod metrics;
 pub(crate) mod sandbox;
@@ -108,6 +109,7 @@ pub(crate) fn routes() -> Routes {
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
     let routes = audit::add_routes(routes);
+    let routes = limits::add_routes(routes);
     let routes = erasures::add_routes(routes);
     let routes = hold::add_routes(routes);
     let routes = store::add_routes(routes);
@@ -130,7 +132,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 12] = [
+    const CHANGES: [(Verb, &str, Audited); 14] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -142,6 +144,8 @@ mod tests {
         (Verb::Post, "/admin/v1/store/backup", As("store.backup")),
         (Verb::Post, "/admin/v1/store/export", As("store.export")),
         (Verb::Post, "/admin/v1/store/rotate-key", As("master_key.rotate")),
+        (Verb::Post, "/admin/v1/limits/check", Not("a merchant's request that is counted, not a change of anything")),
+        (Verb::Post, "/admin/v1/limits/release", Not("the end of such a request")),
         (Verb::Put, "/admin/v1/sandbox/{channel}", Not("emulators move no money and are not there in live mode")),
     ];
 

@@ -85,6 +85,7 @@ fn check_admission(config: &Config, findings: &mut Findings) {
         ),
     );
     findings.range("limits.merchants_active_max", limits.merchants_active_max, 1..=10_000_000);
+    findings.range("limits.external_permits_max", limits.external_permits_max, 0..=1_000_000);
     findings.range("limits.idle_ms", limits.idle_ms, 1000..=24 * HOUR_MS);
     findings.range("limits.mailbox_max", limits.mailbox_max, 1..=1_000_000);
     findings.range("limits.snapshot_interval_ms", limits.snapshot_interval_ms, 100..=HOUR_MS);

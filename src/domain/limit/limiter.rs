@@ -7,7 +7,7 @@ use crate::domain::limit::days::DailyUsage;
 use crate::domain::limit::figures::LimitFigures;
 use crate::domain::limit::leases::{LeaseId, Leases};
 use crate::domain::limit::ring::BurstRing;
-use crate::domain::limit::snapshot::{LimiterSnapshot, UnseenSpan, restore_buckets, save_buckets, save_ring};
+use crate::domain::limit::snapshot::{LimiterSnapshot, UnseenSpan, restore_buckets, ring_known_ms, save_buckets, save_ring};
 use crate::domain::limit::view::{ConcurrencyView, LimitView, Refusal, WindowView, millis_up};
 use crate::domain::time::{Monotonic, Timestamp};
 
@@ -150,6 +150,7 @@ impl Limiter {
             version: LimiterSnapshot::VERSION,
             saved_at: wall,
             burst: save_ring(&self.burst, tick),
+            burst_known_ms: ring_known_ms(&self.burst, tick),
             minute: save_buckets(&self.minute, tick),
             hour: save_buckets(&self.hour, tick),
             days: days.days().to_vec(),
@@ -171,6 +172,9 @@ impl Limiter {
             // Both readings are cut to milliseconds, so up to one less may have passed.
             let elapsed = wall.since(snapshot.saved_at).saturating_sub(Duration::from_millis(1));
             let saved_tick = tick.saturating_sub(micros(elapsed));
+            for (age_us, count) in snapshot.before_burst() {
+                limiter.burst.record(count, saved_tick.saturating_sub(age_us));
+            }
             for (age_ms, count) in snapshot.burst.iter().rev() {
                 limiter.burst.record(*count, saved_tick.saturating_sub(u64::from(*age_ms) * 1000));
             }

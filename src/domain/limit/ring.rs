@@ -131,6 +131,11 @@ impl BurstRing {
         (0..self.live).map(|back| self.tick(back))
     }
 
+    /// How old every admission is at least that is not among [`BurstRing::live_ticks`].
+    pub(super) fn known_us(&self, now: u64) -> u64 {
+        self.forgotten.map_or(self.window_us, |tick| now.saturating_sub(tick).min(self.window_us))
+    }
+
     pub(super) fn window_us(&self) -> u64 {
         self.window_us
     }

@@ -10,6 +10,8 @@ use crate::domain::time::Timestamp;
 
 /// Into how many parts of its window a burst ring is summed up for storing.
 const RING_PARTS: u64 = 40;
+/// What the minute counts is complete up to this age.
+const MINUTE_US: u64 = 60_000_000;
 
 /// What a merchant's limiter needs to go on after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub struct LimiterSnapshot {
     pub saved_at: Timestamp,
     /// Admissions in the burst window, newest first: age in milliseconds (that of the youngest) and how many.
     pub burst: Vec<(u32, u32)>,
+    /// Every admission that is not in `burst` was at least so many milliseconds old.
+    #[serde(default)]
+    pub burst_known_ms: u32,
     /// The minute.
     pub minute: BucketsSnapshot,
     /// The hour.
@@ -32,6 +37,31 @@ pub struct LimiterSnapshot {
 impl LimiterSnapshot {
     /// The form that this program writes and reads.
     pub const VERSION: u8 = 1;
+
+    /// Admissions before those in `burst`, as the longer windows know them, oldest first: the least age in microseconds
+    /// that each can have, and how many. They had left the burst window, but a longer one would hold them again.
+    pub(super) fn before_burst(&self) -> Vec<(u64, u32)> {
+        let known_us = u64::from(self.burst_known_ms) * 1000;
+        let mut newest: u64 = self.burst.iter().map(|(_, count)| u64::from(*count)).sum();
+        let mut before = Vec::new();
+        let mut least_us = known_us;
+        for (buckets, reach_us) in [(&self.minute, 0), (&self.hour, MINUTE_US)] {
+            least_us = least_us.max(reach_us);
+            let (mut skipped, mut counted) = (newest, 0);
+            for (age_us, count) in buckets.ages() {
+                let further = u64::from(count).saturating_sub(skipped);
+                skipped = skipped.saturating_sub(u64::from(count));
+                counted += u64::from(count);
+                if further > 0 {
+                    least_us = least_us.max(age_us);
+                    before.push((least_us, u32::try_from(further).unwrap_or(u32::MAX)));
+                }
+            }
+            newest = newest.max(counted);
+        }
+        before.reverse();
+        before
+    }
 }
 
 /// The buckets of a long window.
@@ -62,6 +92,15 @@ impl UnseenSpan {
     }
 }
 
+impl BucketsSnapshot {
+    /// The youngest age that each bucket's admissions can have, in microseconds, and how many there are, newest first.
+    fn ages(&self) -> impl Iterator<Item = (u64, u32)> {
+        let (width_us, phase_us) = (u64::from(self.width_ms) * 1000, u64::from(self.phase_ms) * 1000);
+        let age_us = move |index: u64| index.checked_sub(1).map_or(0, |whole| phase_us + whole * width_us);
+        (0_u64..).zip(&self.counts).map(move |(index, count)| (age_us(index), *count))
+    }
+}
+
 fn millis(micros: u64) -> u32 {
     u32::try_from(micros / 1000).unwrap_or(u32::MAX)
 }
@@ -83,6 +122,11 @@ pub(super) fn save_ring(ring: &BurstRing, now: u64) -> Vec<(u32, u32)> {
     parts
 }
 
+/// How old every admission is at least that [`save_ring`] leaves out, in milliseconds.
+pub(super) fn ring_known_ms(ring: &BurstRing, now: u64) -> u32 {
+    millis(ring.known_us(now))
+}
+
 pub(super) fn save_buckets(buckets: &Buckets, now: u64) -> BucketsSnapshot {
     BucketsSnapshot {
         width_ms: millis(buckets.width_us()),
@@ -93,13 +137,7 @@ pub(super) fn save_buckets(buckets: &Buckets, now: u64) -> BucketsSnapshot {
 
 /// Puts saved counts at the youngest time that each of them can have.
 pub(super) fn restore_buckets(buckets: &mut Buckets, snapshot: &BucketsSnapshot, saved_tick: u64) {
-    let mut age_ms = 0;
-    for (index, count) in snapshot.counts.iter().enumerate() {
-        if index == 1 {
-            age_ms = u64::from(snapshot.phase_ms);
-        } else if index > 1 {
-            age_ms += u64::from(snapshot.width_ms);
-        }
-        buckets.record(*count, saved_tick.saturating_sub(age_ms * 1000));
+    for (age_us, count) in snapshot.ages() {
+        buckets.record(count, saved_tick.saturating_sub(age_us));
     }
 }

@@ -1,5 +1,7 @@
 //! Limits against an exact log: whatever the traffic, no true window holds more than its limit.
 
+mod adversary;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::limit::figures::{Policy, PolicySet};
+use crate::domain::limit::figures::{LimitFigures, Policy, PolicySet};
 
 /// From this share of any limit on a client is told that it is near, in percent.
 const NEAR_LIMIT_PERCENT: u64 = 80;
@@ -59,6 +59,17 @@ pub struct LimitView {
 }
 
 impl LimitView {
+    /// The figures in force.
+    pub const fn figures(&self) -> LimitFigures {
+        LimitFigures {
+            per_second: self.per_second,
+            per_minute: self.minute.limit,
+            per_hour: self.hour.limit,
+            burst: self.second.limit,
+            concurrent: self.concurrency.limit,
+        }
+    }
+
     /// The windows with their names, shortest first.
     pub const fn windows(&self) -> [(Policy, WindowView); 3] {
         [(Policy::Second, self.second), (Policy::Minute, self.minute), (Policy::Hour, self.hour)]

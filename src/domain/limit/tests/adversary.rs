@@ -1,0 +1,488 @@
+//! One test for every limiter: stories of hostile traffic, restarts, changed limits and a clock that is set. Ours passes; the
+//! kinds of limiter that are in use elsewhere must be found out by it, or it would prove nothing.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::{LEASE, SMALL, WALL, at_us};
+use crate::domain::limit::*;
+use crate::domain::time::Timestamp;
+
+const MINUTE_US: u64 = 60_000_000;
+const HOUR_US: u64 = 3_600_000_000;
+/// Stories told to each limiter that must be found out.
+const STORIES: usize = 400;
+
+/// The time as nobody but the test knows it, and as the clock on the wall shows it.
+#[derive(Clone, Copy)]
+struct Now {
+    true_us: u64,
+    wall: Timestamp,
+}
+
+impl Now {
+    fn wall_us(self) -> u64 {
+        u64::try_from(self.wall.unix_ms()).unwrap() * 1000
+    }
+}
+
+/// What a limiter is put through.
+#[derive(Clone, Debug)]
+enum Step {
+    Wait { us: u64 },
+    Burst { asks: u32, cost: u32 },
+    Paced { asks: u32, gap_us: u64 },
+    /// A burst just before a window of the clock ends, and one just after it.
+    EndOfWindow { window_us: u64, asks: u32 },
+    /// One request, then a burst just before its window ends, and one just after it.
+    AfterFirst { window_us: u64, asks: u32 },
+    SetClock { ahead_ms: i64 },
+    Tier { figures: LimitFigures },
+    Restart { down_ms: u64, cleanly: bool, back_ms: u64 },
+}
+
+impl Step {
+    fn is_traffic(&self) -> bool {
+        !matches!(self, Self::SetClock { .. } | Self::Tier { .. } | Self::Restart { .. })
+    }
+}
+
+trait Candidate {
+    fn admits(&mut self, cost: u32, now: Now) -> bool;
+    fn put_in_force(&mut self, figures: LimitFigures, now: Now);
+    /// What is held is written down, as it is every few seconds.
+    fn save(&mut self, _now: Now) {}
+    fn restart(&mut self, _stopped: Now, _cleanly: bool, _started: Now) {}
+}
+
+fn windows_of(figures: &LimitFigures) -> [(u64, u64); 3] {
+    [
+        (figures.burst_window_us(), u64::from(figures.burst)),
+        (MINUTE_US, u64::from(figures.per_minute)),
+        (HOUR_US, u64::from(figures.per_hour)),
+    ]
+}
+
+/// Tells a candidate a story and watches it.
+struct Watch<'a> {
+    candidate: &'a mut dyn Candidate,
+    figures: LimitFigures,
+    true_us: u64,
+    ahead_ms: i64,
+    log: Vec<(u64, u64)>,
+    found: Option<String>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(candidate: &'a mut dyn Candidate) -> Self {
+        Self { candidate, figures: SMALL, true_us: 0, ahead_ms: 0, log: Vec::new(), found: None }
+    }
+
+    fn now(&self) -> Now {
+        let steady = WALL.plus(Duration::from_micros(self.true_us));
+        Now { true_us: self.true_us, wall: Timestamp::from_unix_ms(steady.unix_ms() + self.ahead_ms) }
+    }
+
+    fn ask(&mut self, cost: u32) -> bool {
+        let admitted = self.candidate.admits(cost, self.now());
+        if admitted {
+            self.log.push((self.true_us, u64::from(cost)));
+            self.look();
+        }
+        admitted
+    }
+
+    /// Whether the last admission made a true window hold more than is allowed now.
+    fn look(&mut self) {
+        for (window_us, limit) in windows_of(&self.figures) {
+            let inside = self.log.iter().rev().take_while(|(at, _)| self.true_us - at < window_us);
+            let held: u64 = inside.map(|(_, cost)| cost).sum();
+            if held > limit && self.found.is_none() {
+                self.found = Some(format!("{held} of {limit} in {window_us} µs at {} µs", self.true_us));
+            }
+        }
+    }
+
+    fn burst(&mut self, asks: u32, cost: u32) {
+        for _ in 0..asks {
+            self.ask(cost);
+        }
+    }
+
+    fn around_edge(&mut self, before_us: u64, asks: u32) {
+        self.true_us += before_us;
+        self.burst(asks, 1);
+        self.true_us += 1;
+        self.burst(asks, 1);
+    }
+
+    fn live_through(&mut self, step: &Step) {
+        match step {
+            Step::Wait { us } => self.true_us += us,
+            Step::Burst { asks, cost } => self.burst(*asks, *cost),
+            Step::Paced { asks, gap_us } => {
+                for _ in 0..*asks {
+                    self.true_us += gap_us;
+                    self.ask(1);
+                }
+            }
+            Step::EndOfWindow { window_us, asks } => {
+                self.around_edge(window_us - self.true_us % window_us - 1, *asks);
+            }
+            Step::AfterFirst { window_us, asks } => {
+                self.ask(1);
+                self.around_edge(window_us - 1, *asks);
+            }
+            Step::SetClock { ahead_ms } => {
+                self.ahead_ms += ahead_ms;
+                self.candidate.save(self.now());
+            }
+            Step::Tier { figures } => {
+                self.figures = *figures;
+                self.candidate.put_in_force(*figures, self.now());
+                self.candidate.save(self.now());
+            }
+            Step::Restart { down_ms, cleanly, back_ms } => {
+                let stopped = self.now();
+                self.true_us += down_ms * 1000;
+                self.ahead_ms -= i64::try_from(*back_ms).unwrap();
+                self.candidate.restart(stopped, *cleanly, self.now());
+                self.candidate.save(self.now());
+            }
+        }
+    }
+}
+
+/// What a candidate did that it must not, if anything.
+fn violation(candidate: &mut dyn Candidate, story: &[Step]) -> Option<String> {
+    let mut watch = Watch::new(candidate);
+    for step in story {
+        watch.live_through(step);
+        if watch.found.is_some() {
+            return watch.found;
+        }
+    }
+    // Whatever happened, two hours later a request passes: nothing is jammed by a clock that was set.
+    watch.true_us += 2 * HOUR_US;
+    (!watch.ask(1)).then(|| String::from("a request was refused two hours after the last one"))
+}
+
+fn figures() -> impl Strategy<Value = LimitFigures> {
+    (1_u32..12, 1_u32..14, 4_u32..40, 10_u32..120).prop_map(|(per_second, burst, per_minute, per_hour)| LimitFigures {
+        per_second,
+        burst,
+        per_minute,
+        per_hour,
+        concurrent: 1_000,
+    })
+}
+
+fn story() -> impl Strategy<Value = Vec<Step>> {
+    let window_us = || prop::sample::select(vec![SMALL.burst_window_us(), MINUTE_US, HOUR_US]);
+    let wait_us = prop_oneof![
+        4 => 1_u64..600_000,
+        3 => 600_000_u64..3_000_000,
+        2 => prop::sample::select(vec![999_999, 1_000_000, 1_499_999, 1_500_000, 14_999_999, 15_000_000]),
+        1 => prop::sample::select(vec![59_999_999, 60_000_000, 60_999_999, 61_000_000]),
+        1 => 100_000_000_u64..4_000_000_000,
+    ];
+    let step = prop_oneof![
+        5 => wait_us.prop_map(|us| Step::Wait { us }),
+        5 => (1_u32..14, 1_u32..4).prop_map(|(asks, cost)| Step::Burst { asks, cost }),
+        4 => (4_u32..40, 1_u64..700_000).prop_map(|(asks, gap_us)| Step::Paced { asks, gap_us }),
+        2 => (window_us(), 1_u32..14).prop_map(|(window_us, asks)| Step::EndOfWindow { window_us, asks }),
+        2 => (window_us(), 1_u32..14).prop_map(|(window_us, asks)| Step::AfterFirst { window_us, asks }),
+        1 => (-5_000_000_i64..5_000_000).prop_map(|ahead_ms| Step::SetClock { ahead_ms }),
+        1 => figures().prop_map(|figures| Step::Tier { figures }),
+        2 => (0_u64..9_000, any::<bool>(), prop_oneof![3 => Just(0), 1 => 0_u64..5_000_000])
+            .prop_map(|(down_ms, cleanly, back_ms)| Step::Restart { down_ms, cleanly, back_ms }),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// What the first of many stories finds out about a candidate, when only some kinds of step are told.
+fn found_out(is_told: fn(&Step) -> bool, make: impl Fn() -> Box<dyn Candidate>) -> Option<String> {
+    let mut runner = TestRunner::deterministic();
+    let stories = story();
+    (0..STORIES).find_map(|_| {
+        let mut told = stories.new_tree(&mut runner).unwrap().current();
+        told.retain(is_told);
+        violation(&mut *make(), &told)
+    })
+}
+
+/// Ours, in a process that stops and starts.
+struct Ours {
+    limiter: Limiter,
+    leases: Leases,
+    figures: LimitFigures,
+    started_us: u64,
+    snapshot: Option<LimiterSnapshot>,
+    complete_until: Timestamp,
+}
+
+impl Ours {
+    fn new() -> Self {
+        let (limiter, leases) = (Limiter::new(SMALL, at_us(0)), Leases::new(0, LEASE));
+        Self { limiter, leases, figures: SMALL, started_us: 0, snapshot: None, complete_until: WALL }
+    }
+}
+
+impl Candidate for Ours {
+    fn admits(&mut self, cost: u32, now: Now) -> bool {
+        match self.limiter.decide(&mut self.leases, cost, at_us(now.true_us - self.started_us)) {
+            Decision::Admitted { lease, .. } => self.leases.release(lease),
+            Decision::Refused(refusal) => {
+                let longest = Duration::from_micros(HOUR_US + HOUR_US / 240);
+                assert!(refusal.blocked_for() <= longest, "no wait is longer than a window with one bucket");
+                false
+            }
+            Decision::CostTooLarge { .. } => false,
+        }
+    }
+
+    fn put_in_force(&mut self, figures: LimitFigures, now: Now) {
+        self.figures = figures;
+        self.limiter.reconfigure(figures, at_us(now.true_us - self.started_us));
+    }
+
+    fn save(&mut self, now: Now) {
+        let at = at_us(now.true_us - self.started_us);
+        self.snapshot = Some(self.limiter.save(&DailyUsage::default(), at, now.wall));
+        self.complete_until = now.wall;
+    }
+
+    fn restart(&mut self, stopped: Now, cleanly: bool, started: Now) {
+        let mut unseen = Vec::new();
+        if cleanly {
+            self.save(stopped);
+        } else {
+            unseen.push(UnseenSpan { since: self.complete_until, until: stopped.wall.plus(Duration::from_millis(1)) });
+        }
+        // Another process counts its time from elsewhere.
+        self.started_us = started.true_us - started.true_us % 777;
+        let at = at_us(started.true_us - self.started_us);
+        self.limiter = Limiter::restore(self.figures, self.snapshot.as_ref(), &unseen, at, started.wall);
+        self.leases = Leases::new(0, LEASE);
+    }
+}
+
+/// An exact log, which has no fault but those that it is given.
+#[derive(Default)]
+struct ExactLog {
+    figures: Option<LimitFigures>,
+    log: Vec<(u64, u64)>,
+    reads_the_wall_clock: bool,
+    forgets_at_restart: bool,
+    forgets_at_change: bool,
+    /// As when counters are raised first and looked at afterwards.
+    forgets_cost: bool,
+}
+
+impl Candidate for ExactLog {
+    fn admits(&mut self, cost: u32, now: Now) -> bool {
+        let now_us = if self.reads_the_wall_clock { now.wall_us() } else { now.true_us };
+        let cost = if self.forgets_cost { 1 } else { u64::from(cost) };
+        let fits = windows_of(&self.figures.unwrap_or(SMALL)).into_iter().all(|(window_us, limit)| {
+            let inside = self.log.iter().filter(|(at, _)| now_us.saturating_sub(*at) < window_us);
+            inside.map(|(_, cost)| cost).sum::<u64>() + cost <= limit
+        });
+        if fits {
+            self.log.push((now_us, cost));
+        }
+        fits
+    }
+
+    fn put_in_force(&mut self, figures: LimitFigures, _now: Now) {
+        self.figures = Some(figures);
+        if self.forgets_at_change {
+            self.log.clear();
+        }
+    }
+
+    fn restart(&mut self, _stopped: Now, _cleanly: bool, _started: Now) {
+        if self.forgets_at_restart {
+            self.log.clear();
+        }
+    }
+}
+
+/// How a counter's window is chosen.
+#[derive(Clone, Copy, PartialEq)]
+enum Counting {
+    /// By the clock, anew with each window.
+    Fixed,
+    /// From the first request on.
+    FromFirst,
+    /// By the clock, with a share of the window before.
+    TwoCounters,
+}
+
+struct Counter {
+    counting: Counting,
+    /// Begin of the window, count in it, count in the window before.
+    windows: [(u64, u64, u64); 3],
+}
+
+impl Candidate for Counter {
+    fn admits(&mut self, cost: u32, now: Now) -> bool {
+        let (now_us, cost) = (now.true_us, u64::from(cost));
+        let mut fits = true;
+        for ((begin, count, before), (window_us, limit)) in self.windows.iter_mut().zip(windows_of(&SMALL)) {
+            if now_us >= *begin + window_us {
+                let is_next = now_us < *begin + 2 * window_us;
+                *before = if is_next { *count } else { 0 };
+                *begin = if self.counting == Counting::FromFirst { now_us } else { now_us - now_us % window_us };
+                *count = 0;
+            }
+            let share =
+                if self.counting == Counting::TwoCounters { window_us - (now_us - *begin) } else { 0 };
+            fits &= *before * share / window_us + *count + cost <= limit;
+        }
+        for (_, count, _) in self.windows.iter_mut().filter(|_| fits) {
+            *count += cost;
+        }
+        fits
+    }
+
+    fn put_in_force(&mut self, _figures: LimitFigures, _now: Now) {}
+}
+
+/// A token bucket for each window, written as GCRA: the theoretical time of arrival in microseconds times the limit.
+#[derive(Default)]
+struct Gcra {
+    arrivals: [u64; 3],
+}
+
+impl Candidate for Gcra {
+    fn admits(&mut self, cost: u32, now: Now) -> bool {
+        let mut next = self.arrivals;
+        for (arrival, (window_us, limit)) in next.iter_mut().zip(windows_of(&SMALL)) {
+            let scaled_now = now.true_us * limit;
+            *arrival = (*arrival).max(scaled_now) + u64::from(cost) * window_us;
+            if *arrival - scaled_now > window_us * limit {
+                return false;
+            }
+        }
+        self.arrivals = next;
+        true
+    }
+
+    fn put_in_force(&mut self, _figures: LimitFigures, _now: Now) {}
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_happens_no_true_window_is_above_its_limit_and_none_is_jammed(story in story()) {
+        prop_assert_eq!(violation(&mut Ours::new(), &story), None);
+    }
+
+    /// The other side of the buckets' caution: who keeps `1 / (k + 1)` below the limit is never refused.
+    #[test]
+    fn a_client_that_keeps_within_the_stated_loss_is_never_refused(limit in 1_u32..120, phase_us in 0_u64..1_000_000) {
+        let figures = LimitFigures { per_second: 1_000, burst: 1_000, per_minute: limit, per_hour: 100_000, concurrent: 9 };
+        let (mut limiter, mut leases) = (Limiter::new(figures, at_us(0)), Leases::new(0, LEASE));
+        let gap_us = (MINUTE_US + MINUTE_US / 60).div_ceil(u64::from(limit));
+        for request in 0..u64::from(limit) * 3 {
+            let decision = limiter.decide(&mut leases, 1, at_us(phase_us + request * gap_us));
+            let Decision::Admitted { lease, .. } = decision else { panic!("request {request} was refused") };
+            leases.release(lease);
+        }
+    }
+}
+
+#[test]
+fn ours_passes_the_stories_that_find_the_others_out() {
+    assert_eq!(found_out(|_| true, || Box::new(Ours::new())), None);
+    assert_eq!(found_out(|_| true, || Box::new(ExactLog::default())), None);
+}
+
+#[test]
+fn limiters_of_other_kinds_are_found_out_by_traffic_alone() {
+    for counting in [Counting::Fixed, Counting::FromFirst, Counting::TwoCounters] {
+        let found = found_out(Step::is_traffic, || Box::new(Counter { counting, windows: [(0, 0, 0); 3] }));
+        assert!(found.is_some(), "counter number {}", counting as u8);
+    }
+    assert!(found_out(Step::is_traffic, || Box::new(Gcra::default())).is_some());
+    let uncounted = || Box::new(ExactLog { forgets_cost: true, ..ExactLog::default() }) as Box<dyn Candidate>;
+    assert!(found_out(Step::is_traffic, uncounted).is_some());
+}
+
+#[test]
+fn limiters_that_forget_or_believe_the_wall_clock_are_found_out() {
+    type Told = fn(&Step) -> bool;
+    let cases: [(&str, Told, fn() -> ExactLog); 3] = [
+        (
+            "a restart",
+            |step| step.is_traffic() || matches!(step, Step::Restart { .. }),
+            || ExactLog { forgets_at_restart: true, ..ExactLog::default() },
+        ),
+        (
+            "a change of limits",
+            |step| step.is_traffic() || matches!(step, Step::Tier { .. }),
+            || ExactLog { forgets_at_change: true, ..ExactLog::default() },
+        ),
+        (
+            "a clock that is set",
+            |step| step.is_traffic() || matches!(step, Step::SetClock { .. }),
+            || ExactLog { reads_the_wall_clock: true, ..ExactLog::default() },
+        ),
+    ];
+    for (what, is_told, make) in cases {
+        assert!(found_out(is_told, || Box::new(make())).is_some(), "{what}");
+        assert_eq!(found_out(is_told, || Box::new(ExactLog::default())), None, "{what}");
+    }
+}
+
+#[test]
+fn who_knocks_while_refused_is_not_kept_out_by_it() {
+    let figures = LimitFigures { per_second: 10, burst: 10, per_minute: 20, per_hour: 30, concurrent: 10 };
+    let (mut limiter, mut leases) = (Limiter::new(figures, at_us(0)), Leases::new(0, LEASE));
+    let mut admitted = 0_u32;
+    for step in 0..2 * HOUR_US / 100_000 {
+        if let Decision::Admitted { lease, .. } = limiter.decide(&mut leases, 1, at_us(step * 100_000)) {
+            admitted += 1;
+            leases.release(lease);
+        }
+    }
+    assert_eq!(admitted, 60, "thirty in each of two hours, however often it asked in between");
+}
+
+#[test]
+fn very_quick_and_very_slow_rates_hold_their_figures_too() {
+    let wide = LimitFigures { per_minute: u32::MAX, per_hour: u32::MAX, ..SMALL };
+    for (per_second, burst) in [(2_000_000, 100_000), (u32::MAX, 7), (1, 1), (3, 1), (1, 3_600), (7, 3)] {
+        let figures = LimitFigures { per_second, burst, ..wide };
+        let (mut limiter, mut leases) = (Limiter::new(figures, at_us(0)), Leases::new(0, LEASE));
+        let mut admitted = |at: u64| {
+            let mut count = 0_u32;
+            while let Decision::Admitted { lease, .. } = limiter.decide(&mut leases, 1, at_us(at)) {
+                leases.release(lease);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(admitted(50), burst, "{per_second} a second: neither one more nor one fewer");
+        assert_eq!(admitted(50 + figures.burst_window_us() - 1), 0);
+        assert_eq!(admitted(50 + figures.burst_window_us()), burst);
+    }
+}
+
+/// A restart must not hide admissions from a longer window that comes into force later.
+#[test]
+fn a_longer_burst_window_after_a_restart_knows_what_was_before_it() {
+    let mut ours = Ours::new();
+    let now = |true_us: u64| Now { true_us, wall: WALL.plus(Duration::from_micros(true_us)) };
+    for _ in 0..SMALL.burst {
+        assert!(ours.admits(1, now(0)));
+    }
+    ours.restart(now(2_000_000), true, now(3_000_000));
+    ours.put_in_force(LimitFigures { per_second: 1, burst: 12, ..SMALL }, now(3_000_000));
+    let admitted = (0..20).filter(|_| ours.admits(1, now(3_000_000))).count();
+    assert_eq!(admitted, 6, "six of twelve were used 3 s ago");
+}

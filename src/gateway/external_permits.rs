@@ -1,0 +1,265 @@
+//! Limits for services beside the gateway: they ask over HTTP whether a merchant's request may go on, and give the permit
+//! back by its id. What is never given back ends with its lease.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::ToSchema;
+
+use crate::actors::directory::{AdmitRequest, MerchantDirectory};
+use crate::actors::merchant::{Permit, Refused};
+use crate::domain::ids::MerchantId;
+use crate::domain::limit::{LimitView, Policy, PolicySet, Refusal};
+use crate::domain::merchant::MerchantStatus;
+use crate::domain::time::Monotonic;
+use crate::gateway::admission;
+use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
+use crate::gateway::merchants::KnownMerchant;
+use crate::gateway::view::{ConcurrencyView, WindowView};
+
+/// How often permits are looked for that were not given back in time.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Random bytes of an id: nobody finds another one's.
+const ID_BYTES: usize = 16;
+/// Longest id that is looked up.
+const ID_LEN_MAX: usize = 64;
+
+/// Body of `POST /admin/v1/limits/check`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckLimits {
+    /// Whose limits.
+    pub merchant_id: String,
+    /// How many requests it counts for; 1 when absent. 0 only looks: nothing is consumed and there is no permit.
+    #[serde(default = "one")]
+    pub cost: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// Body of `POST /admin/v1/limits/release`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleasePermit {
+    /// `permit` of an answer to `check`.
+    pub permit: String,
+}
+
+/// What the limits say to a request.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct LimitCheckView {
+    /// Whether it may go on. A refusal consumes nothing.
+    pub admitted: bool,
+    /// To be given back when the request ends; null when refused or when nothing was to be consumed.
+    pub permit: Option<String>,
+    /// When the permit ends by itself, RFC 3339.
+    pub expires_at: Option<String>,
+    /// The merchant's tier.
+    pub tier: String,
+    /// The limit that refuses longest: `second`, `minute`, `hour`, `concurrency`; null when admitted.
+    pub limit: Option<String>,
+    /// Every limit that refuses.
+    pub violated_policies: Vec<String>,
+    /// Whole seconds to wait; null when admitted.
+    pub retry_after: Option<u64>,
+    /// `second`, `minute` and `hour` as they stand now.
+    pub windows: Vec<WindowView>,
+    /// Requests in flight now.
+    pub concurrency: ConcurrencyView,
+}
+
+/// What became of a permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ReleasedView {
+    /// Whether it was given back now; false when it was given back before, has ended, or never was.
+    pub released: bool,
+}
+
+/// The permits that are out.
+#[derive(Clone)]
+pub(super) struct ExternalPermits {
+    core: Core,
+    directory: MerchantDirectory,
+    lease: Duration,
+    places: Arc<Semaphore>,
+    out: Arc<Mutex<Out>>,
+}
+
+#[derive(Default)]
+struct Out {
+    permits: HashMap<String, Held>,
+    /// In the order of granting, which is that of ending. Ids that were given back stay until their time is over; they
+    /// are dropped earlier when they are more than half.
+    ending: VecDeque<(Monotonic, String)>,
+}
+
+struct Held {
+    _permit: Permit,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Out {
+    fn insert(&mut self, id: String, held: Held, ends: Monotonic) {
+        self.ending.push_back((ends, id.clone()));
+        self.permits.insert(id, held);
+        if self.ending.len() > 2 * self.permits.len() + 16 {
+            let permits = &self.permits;
+            self.ending.retain(|(_, id)| permits.contains_key(id));
+        }
+    }
+
+    /// Takes out what has ended.
+    fn ended(&mut self, now: Monotonic) -> Vec<Held> {
+        let mut ended = Vec::new();
+        while self.ending.front().is_some_and(|(ends, _)| *ends <= now) {
+            let Some((_, id)) = self.ending.pop_front() else { break };
+            ended.extend(self.permits.remove(&id));
+        }
+        ended
+    }
+}
+
+impl ExternalPermits {
+    pub(super) fn new(core: &Core, directory: &MerchantDirectory) -> Self {
+        let limits = &core.config.limits;
+        Self {
+            core: core.clone(),
+            directory: directory.clone(),
+            lease: Duration::from_millis(limits.lease_ms),
+            places: Arc::new(Semaphore::new(limits.external_permits_max)),
+            out: Arc::new(Mutex::new(Out::default())),
+        }
+    }
+
+    /// Starts looking for permits that have ended, so that their merchants can leave memory.
+    pub(super) fn start(&self) {
+        let permits = self.clone();
+        self.core.tasks.spawn(async move {
+            let stopping = permits.core.stopping.clone();
+            while stopping.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
+                permits.sweep();
+            }
+            // Nobody can give them back any more.
+            drop(std::mem::take(&mut *permits.out.lock()));
+        });
+    }
+
+    fn sweep(&self) {
+        let ended = self.out.lock().ended(self.core.clock.monotonic());
+        if !ended.is_empty() {
+            tracing::warn!(permits = ended.len(), "permits of other services ended without being given back");
+        }
+    }
+
+    pub(super) async fn check(&self, known: &KnownMerchant, cost: u32) -> Result<LimitCheckView, GatewayError> {
+        if known.merchant.status == MerchantStatus::Suspended {
+            return Err(GatewayError::Forbidden("the merchant is suspended".to_owned()));
+        }
+        let merchant_id = &known.merchant.merchant_id;
+        if cost == 0 {
+            let usage = self.directory.usage(merchant_id, known.figures).await;
+            return Ok(self.looked(known, &usage.map_err(|refused| admission::error_of(&refused))?.view));
+        }
+        self.sweep();
+        let overloaded = |_| GatewayError::Overloaded { retry_after_s: 1 };
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(overloaded)?;
+        let request = AdmitRequest {
+            merchant_id: MerchantId::clone(merchant_id),
+            figures: known.figures,
+            revision: known.revision,
+            idempotency: None,
+            cost,
+        };
+        // Read before the lease begins, so that it is over here first and never twice.
+        let (now, wall) = (self.core.clock.monotonic(), self.core.clock.now());
+        match self.directory.admit(request).await {
+            Ok(admitted) => {
+                let id = self.new_id();
+                let held = Held { _permit: admitted.permit, _place: place };
+                self.out.lock().insert(id.clone(), held, now.plus(self.lease));
+                let expires_at = Some(wall.plus(self.lease).rfc3339());
+                Ok(LimitCheckView { permit: Some(id), expires_at, ..self.view_of(known, &admitted.view) })
+            }
+            Err(Refused::Limited(refusal)) => Ok(self.refused(known, &refusal)),
+            Err(Refused::CostTooLarge { cost_max }) => Err(GatewayError::field(
+                "cost",
+                format!("must be at most {cost_max}: this merchant's limits never admit more at once"),
+            )),
+            Err(refused) => Err(admission::error_of(&refused)),
+        }
+    }
+
+    pub(super) fn release(&self, id: &str) -> ReleasedView {
+        self.sweep();
+        let held = if id.len() <= ID_LEN_MAX { self.out.lock().permits.remove(id) } else { None };
+        ReleasedView { released: held.is_some() }
+    }
+
+    fn new_id(&self) -> String {
+        let mut bytes = [0; ID_BYTES];
+        self.core.random.fill(&mut bytes);
+        format!("lp_{}", hex::encode(bytes))
+    }
+
+    fn view_of(&self, known: &KnownMerchant, view: &LimitView) -> LimitCheckView {
+        let (windows, concurrency) = admission::windows_of(view, self.core.clock.now());
+        LimitCheckView {
+            admitted: true,
+            permit: None,
+            expires_at: None,
+            tier: known.merchant.tier.clone(),
+            limit: None,
+            violated_policies: Vec::new(),
+            retry_after: None,
+            windows,
+            concurrency,
+        }
+    }
+
+    fn refused(&self, known: &KnownMerchant, refusal: &Refusal) -> LimitCheckView {
+        LimitCheckView {
+            admitted: false,
+            limit: Some(refusal.limit().as_str().to_owned()),
+            violated_policies: names(refusal.violated()),
+            retry_after: Some(refusal.retry_after_s()),
+            ..self.view_of(known, &refusal.view)
+        }
+    }
+
+    /// What a request of cost 1 would be told now.
+    fn looked(&self, known: &KnownMerchant, view: &LimitView) -> LimitCheckView {
+        let mut violated = PolicySet::default();
+        let mut longest: Option<(Policy, u64)> = None;
+        let mut note = |policy: Policy, wait_ms: u64| {
+            violated.insert(policy);
+            if longest.is_none_or(|(_, longest_ms)| wait_ms >= longest_ms) {
+                longest = Some((policy, wait_ms));
+            }
+        };
+        if view.concurrency.used >= view.concurrency.limit {
+            note(Policy::Concurrency, 0);
+        }
+        for (policy, window) in view.windows().into_iter().filter(|(_, window)| window.remaining() == 0) {
+            note(policy, u64::from(window.reset_in_ms));
+        }
+        let Some((limit, wait_ms)) = longest else { return self.view_of(known, view) };
+        LimitCheckView {
+            admitted: false,
+            limit: Some(limit.as_str().to_owned()),
+            violated_policies: names(violated),
+            retry_after: Some(wait_ms.div_ceil(1000).max(1)),
+            ..self.view_of(known, view)
+        }
+    }
+}
+
+fn names(policies: PolicySet) -> Vec<String> {
+    policies.iter().map(|policy| policy.as_str().to_owned()).collect()
+}
