@@ -7,8 +7,8 @@
 //!   quota in a window;
 //! - *exact log*: a queue of times for each window, cut and counted.
 //!
-//! Requests come so far apart that none is refused, except in the second row. Memory: what the allocator was asked for by
-//! limiters after they have admitted a burst.
+//! Requests come so far apart that none is refused, except in the second row. Memory: by how much the process
+//! grows with limiters that have admitted a burst, as the system counts it.
 //!
 //! Environment: `DECISIONS` a turn (200,000), `TURNS` (15), `LIMITERS` (10,000; 1000000 takes 1 GB).
 #![allow(
@@ -17,13 +17,10 @@
     clippy::disallowed_methods,
     reason = "a program that measures and prints"
 )]
-#![allow(unsafe_code, reason = "an allocator that counts has to be one")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use governor::clock::FakeRelativeClock;
@@ -37,29 +34,6 @@ const PREMIUM: LimitFigures =
     LimitFigures { per_second: 500, per_minute: 25_000, per_hour: 500_000, burst: 1_000, concurrent: 500 };
 const LEASE: Duration = Duration::from_secs(60);
 const HOUR_US: u64 = 3_600_000_000;
-
-/// The system's allocator, counting the bytes that are out.
-struct Counting;
-
-static BYTES_OUT: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES_OUT.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: as of the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES_OUT.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as of the caller.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn main() {
     let decisions = from_environment("DECISIONS", 200_000);
@@ -205,18 +179,25 @@ impl ExactLog {
     }
 }
 
-/// Bytes of one merchant's windows and leases.
+/// Bytes of one merchant's windows and leases. Freed memory is used again: measure the smallest first.
 fn bytes_of(figures: LimitFigures, limiters: usize) -> usize {
     let mut made: Vec<Ours> = Vec::with_capacity(limiters);
-    let before = BYTES_OUT.load(Ordering::Relaxed);
+    let before = resident_bytes();
     for _ in 0..limiters {
         let mut limiter = Ours::new(figures);
         while limiter.decide() {}
         made.push(limiter);
     }
-    let heap = BYTES_OUT.load(Ordering::Relaxed) - before;
+    let grown = resident_bytes().saturating_sub(before);
     black_box(&made);
-    heap / limiters + size_of::<Ours>()
+    grown / limiters
+}
+
+/// Memory of this process that is really there, of pages of 4 KiB.
+fn resident_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("the process's memory");
+    let pages = text.split_whitespace().nth(1).expect("a second figure");
+    pages.parse::<usize>().expect("a number") * 4096
 }
 
 fn from_environment(name: &str, otherwise: u64) -> u64 {

@@ -431,7 +431,7 @@ impl Gateway {
     /// [`GatewayError::NotFound`], [`GatewayError::Forbidden`] for a suspended merchant, [`GatewayError::InvalidRequest`] for
     /// a cost that the limits can never admit, [`GatewayError::Overloaded`] when too many permits are out.
     pub async fn check_limits(&self, command: &CheckLimits) -> Result<LimitCheckView, GatewayError> {
-        let known = self.0.merchants.merchant(&crate::domain::ids::MerchantId::new(&command.merchant_id))?;
+        let known = self.0.merchants.merchant(&crate::domain::ids::MerchantId::new(command.merchant_id.as_str()))?;
         self.0.external_permits.check(&known, command.cost).await
     }
 
