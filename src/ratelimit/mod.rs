@@ -180,8 +180,7 @@ impl RateLimits {
             Some((_, revision)) => revision + 1,
             None => 1,
         };
-        let request =
-            AdmitRequest { merchant_id, figures, revision, idempotency: None, cost: subject.cost.max(1) };
+        let request = AdmitRequest { merchant_id, figures, revision, idempotency: None, cost: subject.cost.max(1) };
         self.0.directory.admit(request).await
     }
 

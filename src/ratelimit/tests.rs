@@ -92,7 +92,11 @@ async fn what_fits_is_let_through_with_headers_and_the_rest_is_told_when_to_come
         "retry_after": 2,
     });
     assert_eq!(body, expected);
-    assert_eq!(ask(&service, &[("x-merchant", "b")]).await.status(), StatusCode::OK, "everybody has limits of their own");
+    assert_eq!(
+        ask(&service, &[("x-merchant", "b")]).await.status(),
+        StatusCode::OK,
+        "everybody has limits of their own"
+    );
     clock.advance(Duration::from_secs(2));
     assert_eq!(ask(&service, OF_A).await.status(), StatusCode::OK, "its word can be taken");
 }
@@ -113,7 +117,10 @@ async fn what_can_t_be_decided_is_answered_503_and_a_cost_that_never_fits_400() 
     let limits = limits(&Clock::manual(START)).await;
     let service = hello(&limits);
     let unknown = ask(&service, &[("x-merchant", "a"), ("x-tier", "none")]).await;
-    assert_eq!((unknown.status(), &unknown.headers()["retry-after"]), (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap()));
+    assert_eq!(
+        (unknown.status(), &unknown.headers()["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
+    );
     let dear = ask(&service, &[("x-merchant", "a"), ("x-cost", "5")]).await;
     assert_eq!(dear.status(), StatusCode::BAD_REQUEST);
     assert!(text(dear).await.contains("which is 4"));
@@ -173,7 +180,10 @@ async fn another_tier_holds_at_once_and_keeps_what_was_used() {
         drop(ask(&service, OF_A).await);
     }
     let promoted = ask(&service, &[("x-merchant", "a"), ("x-tier", "large")]).await;
-    assert_eq!((promoted.status(), promoted.headers()["x-ratelimit-remaining"].as_bytes()), (StatusCode::OK, &b"35"[..]));
+    assert_eq!(
+        (promoted.status(), promoted.headers()["x-ratelimit-remaining"].as_bytes()),
+        (StatusCode::OK, &b"35"[..])
+    );
     drop(promoted);
     let back = ask(&service, OF_A).await;
     assert_eq!(back.status(), StatusCode::TOO_MANY_REQUESTS, "five were used, four are allowed");

@@ -7,7 +7,9 @@ use crate::domain::limit::days::DailyUsage;
 use crate::domain::limit::figures::LimitFigures;
 use crate::domain::limit::leases::{LeaseId, Leases};
 use crate::domain::limit::ring::BurstRing;
-use crate::domain::limit::snapshot::{LimiterSnapshot, UnseenSpan, restore_buckets, ring_known_ms, save_buckets, save_ring};
+use crate::domain::limit::snapshot::{
+    LimiterSnapshot, UnseenSpan, restore_buckets, ring_known_ms, save_buckets, save_ring,
+};
 use crate::domain::limit::view::{ConcurrencyView, LimitView, Refusal, WindowView, millis_up};
 use crate::domain::time::{Monotonic, Timestamp};
 
@@ -201,7 +203,8 @@ impl Limiter {
             .min(most(self.hour.limit(), self.hour.window_us()));
         let tick = self.last.saturating_sub(micros(wall.since(span.until)));
         let charged = |limit: u32| u32::try_from(admitted).unwrap_or(u32::MAX).min(limit);
-        self.burst.record(charged(self.burst.limit()), tick);
+        // All of it, so that the ring knows that there was more when a longer window comes into force.
+        self.burst.record(u32::try_from(admitted).unwrap_or(u32::MAX), tick);
         self.minute.record(charged(self.minute.limit()), tick);
         self.hour.record(charged(self.hour.limit()), tick);
     }

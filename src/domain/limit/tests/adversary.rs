@@ -32,16 +32,38 @@ impl Now {
 /// What a limiter is put through.
 #[derive(Clone, Debug)]
 enum Step {
-    Wait { us: u64 },
-    Burst { asks: u32, cost: u32 },
-    Paced { asks: u32, gap_us: u64 },
+    Wait {
+        us: u64,
+    },
+    Burst {
+        asks: u32,
+        cost: u32,
+    },
+    Paced {
+        asks: u32,
+        gap_us: u64,
+    },
     /// A burst just before a window of the clock ends, and one just after it.
-    EndOfWindow { window_us: u64, asks: u32 },
+    EndOfWindow {
+        window_us: u64,
+        asks: u32,
+    },
     /// One request, then a burst just before its window ends, and one just after it.
-    AfterFirst { window_us: u64, asks: u32 },
-    SetClock { ahead_ms: i64 },
-    Tier { figures: LimitFigures },
-    Restart { down_ms: u64, cleanly: bool, back_ms: u64 },
+    AfterFirst {
+        window_us: u64,
+        asks: u32,
+    },
+    SetClock {
+        ahead_ms: i64,
+    },
+    Tier {
+        figures: LimitFigures,
+    },
+    Restart {
+        down_ms: u64,
+        cleanly: bool,
+        back_ms: u64,
+    },
 }
 
 impl Step {
@@ -161,8 +183,8 @@ fn violation(candidate: &mut dyn Candidate, story: &[Step]) -> Option<String> {
     let mut watch = Watch::new(candidate);
     for step in story {
         watch.live_through(step);
-        if watch.found.is_some() {
-            return watch.found;
+        if let Some(found) = watch.found {
+            return Some(format!("{found}, in {story:?}"));
         }
     }
     // Whatever happened, two hours later a request passes: nothing is jammed by a clock that was set.
@@ -338,8 +360,7 @@ impl Candidate for Counter {
                 *begin = if self.counting == Counting::FromFirst { now_us } else { now_us - now_us % window_us };
                 *count = 0;
             }
-            let share =
-                if self.counting == Counting::TwoCounters { window_us - (now_us - *begin) } else { 0 };
+            let share = if self.counting == Counting::TwoCounters { window_us - (now_us - *begin) } else { 0 };
             fits &= *before * share / window_us + *count + cost <= limit;
         }
         for (_, count, _) in self.windows.iter_mut().filter(|_| fits) {
