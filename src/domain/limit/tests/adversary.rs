@@ -437,7 +437,8 @@ fn limiters_of_other_kinds_are_found_out_by_traffic_alone() {
 #[test]
 fn limiters_that_forget_or_believe_the_wall_clock_are_found_out() {
     type Told = fn(&Step) -> bool;
-    let cases: [(&str, Told, fn() -> ExactLog); 3] = [
+    type Make = fn() -> ExactLog;
+    let cases: [(&str, Told, Make); 3] = [
         (
             "a restart",
             |step| step.is_traffic() || matches!(step, Step::Restart { .. }),
