@@ -396,7 +396,7 @@ impl Candidate for Gcra {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn whatever_happens_no_true_window_is_above_its_limit_and_none_is_jammed(story in story()) {
