@@ -24,8 +24,8 @@ use crate::actors::supervisor::{Respawn, Spawned};
 use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::{
-    DailyUsage, DayUsage, Decision, LimitFigures, LimitView, Limiter, LimiterSnapshot, NearLimits, NearSettings, Passed,
-    Refusal, RefusedBy, UnseenSpan,
+    DailyUsage, DayUsage, Decision, LimitFigures, LimitView, Limiter, LimiterSnapshot, NearLimits, NearSettings,
+    Passed, Refusal, RefusedBy, UnseenSpan,
 };
 use crate::domain::time::{Monotonic, Timestamp};
 
@@ -217,20 +217,22 @@ impl MerchantState {
         let unseen: Vec<UnseenSpan> = loaded.unseen.into_iter().chain(lost).collect();
         let (figures, revision) = slot.figures();
         let snapshot = loaded.snapshot.as_ref();
-        let mut limiter = Limiter::restore(figures, snapshot, &unseen, now, wall);
-        let view = limiter.view(&mut slot.held().leases, now);
-        slot.note_use(&view);
-        let settings = &surroundings.near;
-        let mut near = snapshot.map_or_else(NearLimits::default, |snapshot| {
-            NearLimits::restore(settings, &snapshot.near, wall.since(snapshot.saved_at), now)
+        let limiter = Limiter::restore(figures, snapshot, &unseen, now, wall);
+        let settings = surroundings.near;
+        let near = snapshot.map_or_else(NearLimits::default, |snapshot| {
+            NearLimits::restore(&settings, &snapshot.near, wall.since(snapshot.saved_at), now)
         });
-        if unseen.iter().any(|span| span.is_unknown_to(snapshot)) {
-            near.silence_all(settings, &view, now);
-        }
+        let is_charged = unseen.iter().any(|span| span.is_unknown_to(snapshot));
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let unsaved = !unseen.is_empty();
         slot.unsaved.fetch_or(unsaved, Ordering::AcqRel);
-        Self { slot, surroundings, limiter, days, near, revision, unsaved }
+        let mut state = Self { slot, surroundings, limiter, days, near, revision, unsaved };
+        let view = state.view(now);
+        if is_charged {
+            // Its windows are fuller than they may have been, and that is no news.
+            state.near.silence_all(&settings, &view, now);
+        }
+        state
     }
 
     fn admit(&mut self, message: AdmitMessage) {
@@ -254,9 +256,20 @@ impl MerchantState {
         if figures != self.limiter.figures() {
             let now = self.surroundings.clock.monotonic();
             self.limiter.reconfigure(figures, now);
-            let view = self.limiter.view(&mut self.slot.held().leases, now);
-            self.slot.note_use(&view);
+            self.view(now);
         }
+    }
+
+    /// The limits as they stand.
+    fn view(&mut self, now: Monotonic) -> LimitView {
+        let mut held = self.slot.held();
+        let expired_before = held.leases.expired_total();
+        let view = self.limiter.view(&mut held.leases, now);
+        let expired = held.leases.expired_total() - expired_before;
+        drop(held);
+        self.slot.note_expired(expired);
+        self.slot.note_use(&view);
+        view
     }
 
     fn decide(&mut self, ticket: &Ticket, idempotency: Option<u128>, cost: u32) -> Result<Admitted, Refused> {
@@ -335,13 +348,8 @@ impl MerchantState {
     fn usage(&mut self) -> MerchantUsage {
         let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
         self.count_refused(wall, RefusedBy::default());
-        let mut held = self.slot.held();
-        let expired_before = held.leases.expired_total();
-        let view = self.limiter.view(&mut held.leases, now);
-        let leases_expired_total = held.leases.expired_total();
-        drop(held);
-        self.slot.note_expired(leases_expired_total - expired_before);
-        self.slot.note_use(&view);
+        let view = self.view(now);
+        let leases_expired_total = self.slot.held().leases.expired_total();
         let (today, days) = (self.days.today(wall), self.days.days().to_vec());
         MerchantUsage { view, today, days, leases_expired_total, is_active: true }
     }

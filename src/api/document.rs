@@ -109,6 +109,7 @@ pub(crate) struct ReasonSchema {
         webhooks::cancel_notification,
         events::list,
         merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
+        merchants::fullest,
         keys::create, keys::delete, channels::list, audit::list,
         erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,

@@ -257,7 +257,15 @@ mod tests {
 
     fn snapshot(saved_at: Timestamp, days: Vec<DayUsage>) -> LimiterSnapshot {
         let (minute, hour) = (BucketsSnapshot::default(), BucketsSnapshot::default());
-        LimiterSnapshot { version: LimiterSnapshot::VERSION, saved_at, burst: vec![(0, 1)], minute, hour, days, near: Vec::new() }
+        LimiterSnapshot {
+            version: LimiterSnapshot::VERSION,
+            saved_at,
+            burst: vec![(0, 1)],
+            minute,
+            hour,
+            days,
+            near: Vec::new(),
+        }
     }
 
     fn id(number: usize) -> MerchantId {

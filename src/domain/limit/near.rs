@@ -287,6 +287,13 @@ mod tests {
             }
         }
 
+        /// As many requests as reach the lower threshold.
+        fn burst(&mut self, ms: u64) {
+            for _ in 0..16 {
+                self.ask(ms, 1, false);
+            }
+        }
+
         fn seen(&self) -> Vec<(u64, Policy, u8, u32)> {
             self.passed.iter().map(|(ms, one)| (*ms, one.policy, one.percent, one.used)).collect()
         }
@@ -305,12 +312,11 @@ mod tests {
     #[test]
     fn a_window_is_told_about_again_after_its_silence_and_a_low() {
         let mut bench = Bench::new(FIGURES);
-        let burst = |bench: &mut Bench, ms: u64| (0..16).for_each(|_| drop(bench.ask(ms, 1, false)));
-        burst(&mut bench, 0);
-        burst(&mut bench, 300_000);
-        burst(&mut bench, 599_999);
+        bench.burst(0);
+        bench.burst(300_000);
+        bench.burst(599_999);
         assert_eq!(bench.seen().len(), 1);
-        burst(&mut bench, 700_000);
+        bench.burst(700_000);
         assert_eq!(bench.seen(), [(0, Policy::Second, 80, 16), (700_000, Policy::Second, 80, 16)]);
     }
 
@@ -355,15 +361,19 @@ mod tests {
         for second in 0..1_300 {
             assert!(bench.ask(second * 1000, 1, false));
         }
-        let times: Vec<u64> =
-            bench.seen().iter().filter(|seen| seen.1 == Policy::Concurrency && seen.2 == 95).map(|seen| seen.0).collect();
+        let times: Vec<u64> = bench
+            .seen()
+            .iter()
+            .filter(|seen| seen.1 == Policy::Concurrency && seen.2 == 95)
+            .map(|seen| seen.0)
+            .collect();
         assert_eq!(times, [0, 600_000, 1_200_000]);
     }
 
     #[test]
     fn what_is_silent_stays_so_over_a_restart_and_what_was_charged_is_not_told_about() {
         let mut bench = Bench::new(FIGURES);
-        (0..16).for_each(|_| drop(bench.ask(500, 1, false)));
+        bench.burst(500);
         let saved = bench.near.save(&SETTINGS, at_ms(500));
         assert_eq!(saved.len(), 1);
         let text = serde_json::to_string(&saved).unwrap();
@@ -371,7 +381,7 @@ mod tests {
         for (elapsed_s, expected) in [(10, 0), (598, 0), (700, 1)] {
             let mut again = Bench::new(FIGURES);
             again.near = NearLimits::restore(&SETTINGS, &saved, Duration::from_secs(elapsed_s), at_ms(0));
-            (0..16).for_each(|_| drop(again.ask(1_100, 1, false)));
+            again.burst(1_100);
             assert_eq!(again.seen().len(), expected, "{elapsed_s} s later");
         }
         let mut charged = Bench::new(FIGURES);
