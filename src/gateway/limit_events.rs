@@ -26,7 +26,7 @@ pub(super) fn near_settings(limits: &LimitsConfig) -> NearSettings {
 }
 
 /// Counts what the limits decide, and hands on who comes near one.
-pub(super) struct LimitFigures {
+pub(super) struct LimitCounts {
     admitted: IntCounter,
     refused: IntCounter,
     /// In the order of [`Policy::ALL`].
@@ -41,7 +41,7 @@ pub(super) struct LimitFigures {
 /// What [`start`] writes.
 pub(super) type Waiting = mpsc::Receiver<NearLimit>;
 
-impl LimitFigures {
+impl LimitCounts {
     /// Makes the figures, each with a value from the first reading on.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl LimitFigures {
     }
 }
 
-impl LimitObserver for LimitFigures {
+impl LimitObserver for LimitCounts {
     fn admitted(&self) {
         self.admitted.inc();
     }
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_and_nobody_waits() {
         let limits = Config::embedded().unwrap().limits;
-        let (figures, mut waiting) = LimitFigures::new(&Figures::default(), &limits).unwrap();
+        let (figures, mut waiting) = LimitCounts::new(&Figures::default(), &limits).unwrap();
         let passed = Passed { policy: Policy::Hour, percent: 80, used: 8, quota: 10, window_ms: 3_600_000 };
         for _ in 0..WAITING_MAX + 3 {
             let at = Timestamp::from_unix_s(1_737_715_200);

@@ -66,7 +66,7 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::exports::ExportView;
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
-use crate::gateway::limit_events::LimitFigures;
+use crate::gateway::limit_events::LimitCounts;
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
 use crate::gateway::metrics::Metrics;
@@ -266,14 +266,14 @@ impl Gateway {
         channels.narrow(&mut setup);
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
         let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
-        let (limit_figures, near_limits) = LimitFigures::new(&core.figures, &config.limits)?;
+        let (limit_counts, near_limits) = LimitCounts::new(&core.figures, &config.limits)?;
         let directory = MerchantDirectory::start_observed(
             directory_settings(config),
             clock,
             Arc::clone(&snapshots) as _,
             supervisor.clone(),
             limit_events::near_settings(&config.limits),
-            limit_figures,
+            limit_counts,
         );
         let webhooks = Webhooks::start(core.clone(), deliver).await?;
         let rotation = {
