@@ -27,7 +27,7 @@ impl MerchantDirectory {
     /// with `least` thousandths or more. Consumes nothing.
     ///
     /// Each merchant's last decision says how much can be used at most; merchants are asked in that order until nobody
-    /// who was not asked can be fuller. After [`ASKED_MAX`] the rest is left out.
+    /// who was not asked can be fuller. After 1,024 of them the rest is left out.
     pub async fn fullest(&self, max: usize, least: u32) -> Vec<FullMerchant> {
         let mut candidates: Vec<(u32, Arc<Slot>)> = self
             .inner
