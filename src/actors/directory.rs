@@ -1,7 +1,10 @@
 //! Which merchants are active: starts a merchant's actor when it is needed, finds it, and puts it away when it is idle,
 //! without losing what its windows hold.
 
+mod fullest;
 mod housekeeping;
+
+pub use fullest::FullMerchant;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,13 +16,13 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::actors::merchant::{
-    AdmitMessage, Admitted, LimiterSnapshots, MerchantMessage, MerchantUsage, Refused, Slot, SlotGuard, Surroundings,
-    Ticket, respawn,
+    AdmitMessage, Admitted, LimitObserver, LimiterSnapshots, MerchantMessage, MerchantUsage, NoObserver, Refused, Slot,
+    SlotGuard, Surroundings, Ticket, respawn,
 };
 use crate::actors::supervisor::{StartError, Supervisor};
 use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
-use crate::domain::limit::{DailyUsage, Leases, LimitFigures, Limiter};
+use crate::domain::limit::{DailyUsage, Leases, LimitFigures, Limiter, NearSettings};
 
 /// How often a sender that meets a merchant being put away looks again.
 const FIND_TRIES_MAX: usize = 16;
@@ -100,12 +103,25 @@ impl MerchantDirectory {
         snapshots: Arc<dyn LimiterSnapshots>,
         supervisor: Supervisor,
     ) -> Self {
+        Self::start_observed(settings, clock, snapshots, supervisor, NearSettings::none(), Arc::new(NoObserver))
+    }
+
+    /// The same, and `observer` is told what the limits decide and, at the thresholds of `near`, who comes near them.
+    pub fn start_observed(
+        settings: DirectorySettings,
+        clock: Clock,
+        snapshots: Arc<dyn LimiterSnapshots>,
+        supervisor: Supervisor,
+        near: NearSettings,
+        observer: Arc<dyn LimitObserver>,
+    ) -> Self {
+        let claims_max = settings.claims_max;
         let inner = Arc::new(Inner {
             slots: DashMap::new(),
             active: AtomicUsize::new(0),
             queued_total: Arc::new(AtomicUsize::new(0)),
             settings,
-            surroundings: Arc::new(Surroundings { clock, snapshots, claims_max: settings.claims_max }),
+            surroundings: Arc::new(Surroundings { clock, snapshots, claims_max, near, observer }),
             supervisor,
             pressure: Notify::new(),
             stopping: AtomicBool::new(false),
@@ -247,7 +263,10 @@ impl Inner {
                     return Err(Refused::Overloaded(FULL));
                 }
                 let merchant_id = request.merchant_id.clone();
-                let slot = Slot::new(merchant_id, request.figures, request.revision, self.settings.lease);
+                let observer = Arc::clone(&self.surroundings.observer);
+                let lease = self.settings.lease;
+                let slot = Slot::new(merchant_id, request.figures, request.revision, lease, observer);
+                self.surroundings.observer.merchant_came();
                 Ok(Arc::clone(&vacant.insert(Arc::new(slot))))
             }
         }
@@ -261,7 +280,8 @@ impl Inner {
         let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), unseen, now, wall);
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let view = limiter.view(&mut Leases::new(0, self.settings.lease), now);
-        MerchantUsage { view, today: days.today(wall), days: days.days().to_vec(), leases_expired_total: 0 }
+        let (today, days) = (days.today(wall), days.days().to_vec());
+        MerchantUsage { view, today, days, leases_expired_total: 0, is_active: false }
     }
 }
 

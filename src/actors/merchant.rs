@@ -5,6 +5,7 @@
 //! held them, without a message.
 
 mod guards;
+mod observer;
 mod slot;
 
 use std::sync::Arc;
@@ -16,15 +17,17 @@ use tokio::sync::oneshot;
 
 pub use guards::{IdempotencyClaim, Permit};
 pub(super) use guards::{SlotGuard, Ticket};
+pub use observer::{LimitObserver, NearLimit, NoObserver};
 pub(super) use slot::{Blocked, Slot};
 
 use crate::actors::supervisor::{Respawn, Spawned};
 use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::{
-    DailyUsage, DayUsage, Decision, LimitFigures, LimitView, Limiter, LimiterSnapshot, Refusal, UnseenSpan,
+    DailyUsage, DayUsage, Decision, LimitFigures, LimitView, Limiter, LimiterSnapshot, NearLimits, NearSettings,
+    Passed, Refusal, RefusedBy, UnseenSpan,
 };
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Monotonic, Timestamp};
 
 /// What is known about a merchant's windows from before.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +94,8 @@ pub struct MerchantUsage {
     pub days: Vec<DayUsage>,
     /// Requests in flight that ran longer than their lease since the actor's slot was made; each is a fault.
     pub leases_expired_total: u64,
+    /// Whether the merchant is in memory.
+    pub is_active: bool,
 }
 
 /// What every merchant's actor is given.
@@ -98,6 +103,8 @@ pub(super) struct Surroundings {
     pub clock: Clock,
     pub snapshots: Arc<dyn LimiterSnapshots>,
     pub claims_max: usize,
+    pub near: NearSettings,
+    pub observer: Arc<dyn LimitObserver>,
 }
 
 pub(super) struct AdmitMessage {
@@ -146,6 +153,7 @@ struct MerchantState {
     surroundings: Arc<Surroundings>,
     limiter: Limiter,
     days: DailyUsage,
+    near: NearLimits,
     revision: u64,
     /// Whether anything has changed since the last snapshot.
     unsaved: bool,
@@ -208,11 +216,23 @@ impl MerchantState {
         let lost = slot.begin(wall).map(|since| UnseenSpan { since, until });
         let unseen: Vec<UnseenSpan> = loaded.unseen.into_iter().chain(lost).collect();
         let (figures, revision) = slot.figures();
-        let limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), &unseen, now, wall);
+        let snapshot = loaded.snapshot.as_ref();
+        let limiter = Limiter::restore(figures, snapshot, &unseen, now, wall);
+        let settings = surroundings.near;
+        let near = snapshot.map_or_else(NearLimits::default, |snapshot| {
+            NearLimits::restore(&settings, &snapshot.near, wall.since(snapshot.saved_at), now)
+        });
+        let is_charged = unseen.iter().any(|span| span.is_unknown_to(snapshot));
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let unsaved = !unseen.is_empty();
         slot.unsaved.fetch_or(unsaved, Ordering::AcqRel);
-        Self { slot, surroundings, limiter, days, revision, unsaved }
+        let mut state = Self { slot, surroundings, limiter, days, near, revision, unsaved };
+        let view = state.view(now);
+        if is_charged {
+            // Its windows are fuller than they may have been, and that is no news.
+            state.near.silence_all(&settings, &view, now);
+        }
+        state
     }
 
     fn admit(&mut self, message: AdmitMessage) {
@@ -234,26 +254,45 @@ impl MerchantState {
         self.slot.set_figures(figures, revision);
         self.slot.unblock();
         if figures != self.limiter.figures() {
-            self.limiter.reconfigure(figures, self.surroundings.clock.monotonic());
+            let now = self.surroundings.clock.monotonic();
+            self.limiter.reconfigure(figures, now);
+            self.view(now);
         }
+    }
+
+    /// The limits as they stand.
+    fn view(&mut self, now: Monotonic) -> LimitView {
+        let mut held = self.slot.held();
+        let expired_before = held.leases.expired_total();
+        let view = self.limiter.view(&mut held.leases, now);
+        let expired = held.leases.expired_total() - expired_before;
+        drop(held);
+        self.slot.note_expired(expired);
+        self.slot.note_use(&view);
+        view
     }
 
     fn decide(&mut self, ticket: &Ticket, idempotency: Option<u128>, cost: u32) -> Result<Admitted, Refused> {
         let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
-        self.count(wall, 0, 0);
+        self.count_refused(wall, RefusedBy::default());
         let mut held = self.slot.held();
         if idempotency.is_some() && held.claims.len() >= self.surroundings.claims_max {
             return Err(Refused::Overloaded("too many requests of this merchant are being worked on"));
         }
-        match self.limiter.decide(&mut held.leases, cost, now) {
+        let expired_before = held.leases.expired_total();
+        let decision = self.limiter.decide(&mut held.leases, cost, now);
+        let expired = held.leases.expired_total() - expired_before;
+        match decision {
             Decision::Admitted { lease, mut view } => {
+                let decided = view;
                 let in_progress = idempotency.is_some_and(|fingerprint| !held.claims.insert(fingerprint));
                 if in_progress {
                     held.leases.release(lease);
                     view.concurrency.used = held.leases.in_use();
                 }
                 drop(held);
-                self.count(wall, 1, 0);
+                self.note_admitted(&decided, cost, now, wall);
+                self.slot.note_expired(expired);
                 if in_progress {
                     return Err(Refused::IdempotencyInProgress(view));
                 }
@@ -262,7 +301,8 @@ impl MerchantState {
             }
             Decision::Refused(refusal) => {
                 drop(held);
-                self.count(wall, 0, 1);
+                self.note_refused(&refusal, now, wall);
+                self.slot.note_expired(expired);
                 if cost <= 1 && !refusal.blocked_for().is_zero() {
                     self.slot.block(Blocked { refusal, decided_at: now, revision: self.revision });
                 }
@@ -272,36 +312,59 @@ impl MerchantState {
         }
     }
 
-    /// Counts requests, with those that were refused beside the mailbox since the last time.
-    fn count(&mut self, wall: Timestamp, admitted: u64, refused: u64) {
-        let refused = refused + self.slot.take_refused();
-        if admitted + refused > 0 {
-            self.days.count(wall, admitted, refused);
-            self.unsaved = true;
-            self.slot.unsaved.store(true, Ordering::Release);
+    fn note_admitted(&mut self, view: &LimitView, cost: u32, now: Monotonic, wall: Timestamp) {
+        self.days.count(wall, 1, &RefusedBy::default(), view.concurrency.used);
+        self.changed();
+        self.slot.note_use(view);
+        self.slot.observer().admitted();
+        let tell = teller(&self.slot, wall);
+        self.near.admitted(&self.surroundings.near, view, cost, now, tell);
+    }
+
+    fn note_refused(&mut self, refusal: &Refusal, now: Monotonic, wall: Timestamp) {
+        self.count_refused(wall, RefusedBy::one(refusal.limit()));
+        self.slot.note_use(&refusal.view);
+        self.slot.observer().refused(refusal.limit());
+        let tell = teller(&self.slot, wall);
+        self.near.refused(&self.surroundings.near, refusal, now, tell);
+    }
+
+    /// Counts refused requests, and those that were refused beside the mailbox since the last time.
+    fn count_refused(&mut self, wall: Timestamp, refused: RefusedBy) {
+        let beside = self.slot.take_refused();
+        for counted in [beside, refused] {
+            if counted.total() > 0 {
+                self.days.count(wall, 0, &counted, 0);
+                self.changed();
+            }
         }
+    }
+
+    fn changed(&mut self) {
+        self.unsaved = true;
+        self.slot.unsaved.store(true, Ordering::Release);
     }
 
     fn usage(&mut self) -> MerchantUsage {
         let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
-        self.count(wall, 0, 0);
-        let mut held = self.slot.held();
-        let view = self.limiter.view(&mut held.leases, now);
-        let leases_expired_total = held.leases.expired_total();
-        drop(held);
-        MerchantUsage { view, today: self.days.today(wall), days: self.days.days().to_vec(), leases_expired_total }
+        self.count_refused(wall, RefusedBy::default());
+        let view = self.view(now);
+        let leases_expired_total = self.slot.held().leases.expired_total();
+        let (today, days) = (self.days.today(wall), self.days.days().to_vec());
+        MerchantUsage { view, today, days, leases_expired_total, is_active: true }
     }
 
     /// Hands over a snapshot if anything has changed. `true` when nothing is unsaved afterwards.
     fn save(&mut self) -> bool {
         let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
-        self.count(wall, 0, 0);
+        self.count_refused(wall, RefusedBy::default());
         // Before the snapshot is made, so that a refusal beside the mailbox sets it again.
         self.slot.unsaved.store(false, Ordering::Release);
         if !self.unsaved {
             return true;
         }
-        let snapshot = self.limiter.save(&self.days, now, wall);
+        let mut snapshot = self.limiter.save(&self.days, now, wall);
+        snapshot.near = self.near.save(&self.surroundings.near, now);
         if !self.surroundings.snapshots.save(self.slot.merchant_id(), snapshot) {
             self.slot.unsaved.store(true, Ordering::Release);
             return false;
@@ -310,4 +373,9 @@ impl MerchantState {
         self.slot.saved(wall);
         true
     }
+}
+
+/// Tells the observer which thresholds the merchant of `slot` passed.
+fn teller(slot: &Slot, wall: Timestamp) -> impl FnMut(Passed) + '_ {
+    move |passed| slot.observer().near(NearLimit { merchant_id: slot.merchant_id().clone(), passed, at: wall })
 }

@@ -110,6 +110,7 @@ pub(crate) struct ReasonSchema {
         webhooks::cancel_notification,
         events::list,
         merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
+        merchants::fullest,
         keys::create, keys::delete, channels::list, audit::list,
         external_limits::check, external_limits::release,
         erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,

@@ -131,6 +131,10 @@ pub struct LimitsConfig {
     pub mailbox_max: usize,
     /// How often windows of changed merchants are written down.
     pub snapshot_interval_ms: u64,
+    /// Shares of a limit, in percent, at which its merchant is told that it is near.
+    pub near_percent: Vec<u8>,
+    /// Least time between two such events about the same share of the same limit.
+    pub near_interval_s: u32,
 }
 
 /// `[telemetry]`

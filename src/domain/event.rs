@@ -27,6 +27,9 @@ pub enum EventName {
     /// The refund was not possible.
     #[serde(rename = "refund.failed")]
     RefundFailed,
+    /// The merchant comes near one of its limits.
+    #[serde(rename = "limit.near")]
+    LimitNear,
     /// Sent on request, to try an endpoint.
     #[serde(rename = "test")]
     Test,
@@ -34,13 +37,14 @@ pub enum EventName {
 
 impl EventName {
     /// All names, in the order in which they are documented.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::PaymentSuccess,
         Self::PaymentFailed,
         Self::PaymentCanceled,
         Self::PaymentRequiresAction,
         Self::RefundSuccess,
         Self::RefundFailed,
+        Self::LimitNear,
         Self::Test,
     ];
 
@@ -53,6 +57,7 @@ impl EventName {
             Self::PaymentRequiresAction => "payment.requires_action",
             Self::RefundSuccess => "refund.success",
             Self::RefundFailed => "refund.failed",
+            Self::LimitNear => "limit.near",
             Self::Test => "test",
         }
     }

@@ -1,14 +1,20 @@
 //! Whether an authentic request may go on: the merchant's limits, and no other request with the same idempotency key.
 
-use crate::actors::directory::{AdmitRequest, MerchantDirectory};
+use crate::actors::directory::{AdmitRequest, FullMerchant, MerchantDirectory};
 use crate::actors::merchant::{IdempotencyClaim, MerchantUsage, Permit, Refused};
-use crate::domain::limit::{DayUsage, LimitView, Refusal as LimitRefusal};
+use crate::domain::limit::{DayUsage, LimitView, Refusal as LimitRefusal, RefusedBy};
 use crate::domain::time::Timestamp;
 use crate::gateway::auth::Caller;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
-use crate::gateway::merchants::KnownMerchant;
-use crate::gateway::view::{ConcurrencyView, DayView, LimitsView, WindowView};
+use crate::gateway::merchants::{KnownMerchant, Merchants};
+use crate::gateway::page::{Page, PageRequest};
+use crate::gateway::view::{
+    ConcurrencyView, DayView, FullMerchantView, LimitsView, MerchantLimitsView, RefusedByView, WindowView,
+};
+
+/// From here on a merchant is near a limit when no threshold is configured, in percent.
+const NEAR_PERCENT: u8 = 80;
 
 /// A request may go on.
 #[derive(Debug)]
@@ -64,6 +70,49 @@ pub(super) async fn limits(
     Ok(view_of(&known.merchant.tier, &usage, core.clock.now()))
 }
 
+pub(super) async fn merchant_limits(
+    core: &Core,
+    directory: &MerchantDirectory,
+    known: &KnownMerchant,
+) -> Result<MerchantLimitsView, GatewayError> {
+    let usage = directory.usage(&known.merchant.merchant_id, known.figures).await;
+    let usage = usage.map_err(|refused| error_of(&refused))?;
+    Ok(MerchantLimitsView {
+        limits: view_of(&known.merchant.tier, &usage, core.clock.now()),
+        active: usage.is_active,
+        leases_expired: usage.leases_expired_total,
+    })
+}
+
+pub(super) async fn fullest(
+    core: &Core,
+    directory: &MerchantDirectory,
+    merchants: &Merchants,
+    near: bool,
+    page: &PageRequest,
+) -> Result<Page<FullMerchantView>, GatewayError> {
+    let rows = page.rows()?;
+    if page.cursor.is_some() {
+        return Err(GatewayError::field("cursor", "this list has one page"));
+    }
+    let lowest = core.config.limits.near_percent.iter().min().copied().unwrap_or(NEAR_PERCENT);
+    let least = if near { u32::from(lowest) * 10 } else { 0 };
+    let found = directory.fullest(rows, least).await;
+    let now = core.clock.now();
+    let items = found.into_iter().map(|FullMerchant { merchant_id, view }| {
+        let (limit, used) = view.most_used();
+        FullMerchantView {
+            tier: merchants.merchant(&merchant_id).ok().map(|known| known.merchant.tier.clone()),
+            merchant_id: merchant_id.to_string(),
+            limit: limit.as_str().to_owned(),
+            used_percent: f64::from(used) / 10.0,
+            windows: window_views(&view, now),
+            concurrency: concurrency_view(&view),
+        }
+    });
+    Ok(Page { items: items.collect(), next_cursor: None })
+}
+
 pub(super) fn error_of(refused: &Refused) -> GatewayError {
     match refused {
         Refused::Overloaded(_) => GatewayError::Overloaded { retry_after_s: 1 },
@@ -72,18 +121,18 @@ pub(super) fn error_of(refused: &Refused) -> GatewayError {
 }
 
 fn view_of(tier: &str, usage: &MerchantUsage, now: Timestamp) -> LimitsView {
-    let (windows, concurrency) = windows_of(&usage.view, now);
     LimitsView {
         tier: tier.to_owned(),
-        windows,
-        concurrency,
+        per_second: u64::from(usage.view.per_second),
+        burst: u64::from(usage.view.second.limit),
+        windows: window_views(&usage.view, now),
+        concurrency: concurrency_view(&usage.view),
         today: day_view(&usage.today),
         days: usage.days.iter().rev().map(day_view).collect(),
     }
 }
 
-/// Windows and requests in flight as they are shown.
-pub(super) fn windows_of(view: &LimitView, now: Timestamp) -> (Vec<WindowView>, ConcurrencyView) {
+pub(super) fn window_views(view: &LimitView, now: Timestamp) -> Vec<WindowView> {
     let windows = view.windows().map(|(policy, window)| WindowView {
         name: policy.as_str().to_owned(),
         limit: u64::from(window.limit),
@@ -93,11 +142,20 @@ pub(super) fn windows_of(view: &LimitView, now: Timestamp) -> (Vec<WindowView>, 
         reset_at: (window.reset_in_ms > 0)
             .then(|| now.plus(std::time::Duration::from_millis(u64::from(window.reset_in_ms))).rfc3339()),
     });
-    let concurrency =
-        ConcurrencyView { limit: u64::from(view.concurrency.limit), used: u64::from(view.concurrency.used) };
-    (windows.to_vec(), concurrency)
+    windows.to_vec()
+}
+
+pub(super) fn concurrency_view(view: &LimitView) -> ConcurrencyView {
+    ConcurrencyView { limit: u64::from(view.concurrency.limit), used: u64::from(view.concurrency.used) }
 }
 
 fn day_view(day: &DayUsage) -> DayView {
-    DayView { date: day.date(), admitted: day.admitted, refused: day.refused }
+    let RefusedBy { second, minute, hour, concurrency } = day.refused_by;
+    DayView {
+        date: day.date(),
+        admitted: day.admitted,
+        refused: day.refused,
+        refused_by: RefusedByView { second, minute, hour, concurrency },
+        peak_concurrency: day.peak_concurrency,
+    }
 }

@@ -209,7 +209,6 @@ impl ExternalPermits {
     }
 
     fn view_of(&self, known: &KnownMerchant, view: &LimitView) -> LimitCheckView {
-        let (windows, concurrency) = admission::windows_of(view, self.core.clock.now());
         LimitCheckView {
             admitted: true,
             permit: None,
@@ -218,8 +217,8 @@ impl ExternalPermits {
             limit: None,
             violated_policies: Vec::new(),
             retry_after: None,
-            windows,
-            concurrency,
+            windows: admission::window_views(view, self.core.clock.now()),
+            concurrency: admission::concurrency_view(view),
         }
     }
 

@@ -257,8 +257,16 @@ mod tests {
 
     fn snapshot(saved_at: Timestamp, days: Vec<DayUsage>) -> LimiterSnapshot {
         let (minute, hour) = (BucketsSnapshot::default(), BucketsSnapshot::default());
-        let burst = vec![(0, 1)];
-        LimiterSnapshot { version: LimiterSnapshot::VERSION, saved_at, burst, burst_known_ms: 0, minute, hour, days }
+        LimiterSnapshot {
+            version: LimiterSnapshot::VERSION,
+            saved_at,
+            burst: vec![(0, 1)],
+            burst_known_ms: 0,
+            minute,
+            hour,
+            days,
+            near: Vec::new(),
+        }
     }
 
     fn id(number: usize) -> MerchantId {
@@ -343,7 +351,7 @@ mod tests {
     async fn snapshots_that_are_of_no_use_any_more_make_room() {
         let dir = tempfile::tempdir().unwrap();
         let snapshots = open(dir.path(), at(0)).await;
-        let today = vec![DayUsage { day: DayUsage::day_of(at(0)), admitted: 1, refused: 0 }];
+        let today = vec![DayUsage { day: DayUsage::day_of(at(0)), admitted: 1, ..DayUsage::default() }];
         for number in 0..KEPT_PER_ACTIVE {
             assert!(snapshots.save(&id(number), snapshot(at(0), today.clone())));
         }

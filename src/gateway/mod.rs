@@ -20,6 +20,7 @@ pub mod exports;
 pub mod external_permits;
 pub mod idempotency;
 pub mod installation;
+mod limit_events;
 mod limit_snapshots;
 pub mod merchants;
 pub mod metrics;
@@ -67,16 +68,18 @@ use crate::gateway::exports::ExportView;
 use crate::gateway::external_permits::{CheckLimits, ExternalPermits, LimitCheckView, ReleasedView};
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
+use crate::gateway::limit_events::LimitCounts;
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
+use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::store::{OwnStore, StoreView};
-use crate::gateway::view::{ChannelView, LimitsView};
+use crate::gateway::view::{ChannelView, FullMerchantView, LimitsView, MerchantLimitsView};
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
 use crate::storage::engine::Engine;
@@ -266,11 +269,14 @@ impl Gateway {
         channels.narrow(&mut setup);
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
         let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
-        let directory = MerchantDirectory::start(
+        let (limit_counts, near_limits) = LimitCounts::new(&core.figures, &config.limits)?;
+        let directory = MerchantDirectory::start_observed(
             directory_settings(config),
             clock,
             Arc::clone(&snapshots) as _,
             supervisor.clone(),
+            limit_events::near_settings(&config.limits),
+            limit_counts,
         );
         let webhooks = Webhooks::start(core.clone(), deliver).await?;
         let rotation = {
@@ -317,6 +323,7 @@ impl Gateway {
         gateway.0.hold.start();
         gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core);
+        limit_events::start(&gateway.0.core, &gateway.0.merchants, &gateway.0.webhooks, near_limits);
         gateway.0.external_permits.start();
         retention::start(&gateway.0.core);
         audit::start(&gateway.0.core);
@@ -420,9 +427,23 @@ impl Gateway {
     ///
     /// # Errors
     /// [`GatewayError::NotFound`].
-    pub async fn merchant_limits(&self, merchant_id: &str) -> Result<LimitsView, GatewayError> {
+    pub async fn merchant_limits(&self, merchant_id: &str) -> Result<MerchantLimitsView, GatewayError> {
         let known = self.0.merchants.merchant(&crate::domain::ids::MerchantId::new(merchant_id))?;
-        admission::limits(&self.0.core, &self.0.directory, &known).await
+        admission::merchant_limits(&self.0.core, &self.0.directory, &known).await
+    }
+
+    /// The merchants in memory that use most of one of their limits, the fullest first; `near`: only those that are at
+    /// the lowest threshold of `limit.near`. One page; it has no next one, since the order changes all the time.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] when the page asked for is none.
+    pub async fn fullest_merchants(
+        &self,
+        near: bool,
+        page: &PageRequest,
+    ) -> Result<Page<FullMerchantView>, GatewayError> {
+        let inner = &self.0;
+        admission::fullest(&inner.core, &inner.directory, &inner.merchants, near, page).await
     }
 
     /// Asks a merchant's limits about a request of another service. A permit is to be given back when that request ends.

@@ -198,6 +198,10 @@ pub struct QuoteChannelView {
 pub struct LimitsView {
     /// The merchant's tier.
     pub tier: String,
+    /// Requests per second on average over the window `second`.
+    pub per_second: u64,
+    /// Requests at once: what the window `second` holds.
+    pub burst: u64,
     /// `second`, `minute` and `hour`.
     pub windows: Vec<WindowView>,
     /// Requests in flight.
@@ -243,6 +247,52 @@ pub struct DayView {
     pub admitted: u64,
     /// Refused.
     pub refused: u64,
+    /// Refused, by the limit that the answer named.
+    pub refused_by: RefusedByView,
+    /// Most requests in flight at once.
+    pub peak_concurrency: u32,
+}
+
+/// Refused requests by the limit that refused longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RefusedByView {
+    /// By the burst.
+    pub second: u64,
+    /// By the minute.
+    pub minute: u64,
+    /// By the hour.
+    pub hour: u64,
+    /// By the number of requests in flight.
+    pub concurrency: u64,
+}
+
+/// A merchant's limits as the operator sees them.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct MerchantLimitsView {
+    /// What the merchant sees.
+    #[serde(flatten)]
+    pub limits: LimitsView,
+    /// Whether they are in memory; otherwise they are read from the last snapshot.
+    pub active: bool,
+    /// Permits that were taken back because their time was over, since the merchant came into memory.
+    pub leases_expired: u64,
+}
+
+/// A merchant and how near it is to its limits.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct FullMerchantView {
+    /// Its id.
+    pub merchant_id: String,
+    /// Its tier; null when the merchant has been removed.
+    pub tier: Option<String>,
+    /// The limit of which it uses most: `second`, `minute`, `hour` or `concurrency`.
+    pub limit: String,
+    /// How much of that limit is used, in percent.
+    pub used_percent: f64,
+    /// `second`, `minute` and `hour`.
+    pub windows: Vec<WindowView>,
+    /// Requests in flight.
+    pub concurrency: ConcurrencyView,
 }
 
 /// A merchant as the operator sees it.

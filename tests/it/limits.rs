@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Answer, Client, House, eventually, nonce, unix_s};
+use crate::support::{Answer, Client, House, Receiver, eventually, nonce, unix_s};
 
 const LIMITS: &str = "/api/v1/limits";
 const PAYMENTS: &str = "/api/v1/payments";
@@ -325,6 +325,101 @@ async fn windows_survive_a_restart() {
     assert_eq!(limits.body["data"]["concurrency"]["used"], 0, "{}", limits.text);
     untouched.at(&house.url).get(LIMITS).await.expect(200, "SUCCESS");
     assert_eq!(used(&house, &untouched, "hour").await, 1);
+    house.stop().await;
+}
+
+/// With a window of 50 s no time passes during the test that would matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_merchant_near_its_limit_is_told_once_at_each_share() {
+    let house = House::start().await;
+    let shop = house.merchant_limited(json!({ "per_second": 1, "burst": 50 })).await;
+    let receiver = Receiver::start().await;
+    let body = json!({ "url": receiver.url, "events": ["limit.near"] });
+    let endpoint = shop.post("/api/v1/webhooks/endpoints", body).await.expect(201, "SUCCESS");
+    for _ in 0..49 {
+        shop.get(LIMITS).await.expect(200, "SUCCESS");
+    }
+    for _ in 0..10 {
+        shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    }
+    eventually("both events", || async { (receiver.deliveries().len() >= 2).then_some(()) }).await;
+    let events: Vec<serde_json::Value> = receiver
+        .deliveries()
+        .into_iter()
+        .map(|delivery| {
+            delivery.verify(endpoint.data("secret")).unwrap();
+            assert_eq!(delivery.header("x-webhook-event"), "limit.near");
+            delivery.body
+        })
+        .collect();
+    let mut shares: Vec<u64> =
+        events.iter().map(|event| event["extra"]["threshold_percent"].as_u64().unwrap()).collect();
+    shares.sort_unstable();
+    assert_eq!(shares, [80, 95], "each once: {events:?}");
+    for event in &events {
+        let extra = &event["extra"];
+        assert_eq!(
+            (&event["event"], &event["amount"], &event["payment_no"]),
+            (&json!("limit.near"), &json!(null), &json!(null))
+        );
+        assert_eq!((&extra["limit"], &extra["quota"], &extra["window_s"]), (&json!("second"), &json!(50), &json!(50)));
+        let (share, used) = if extra["threshold_percent"] == 80 { (80, 40) } else { (95, 48) };
+        assert_eq!((&extra["threshold_percent"], &extra["used"]), (&json!(share), &json!(used)));
+        assert_eq!(extra["sequence"], if share == 80 { 1 } else { 2 });
+        assert!(extra["tier"].is_string());
+    }
+    let text = house.admin("GET", "/admin/v1/metrics", None).await.text;
+    for line in [
+        "tollgate_limit_near_total{limit=\"second\",threshold=\"80\"} 1",
+        "tollgate_limit_near_total{limit=\"hour\",threshold=\"95\"} 0",
+        "tollgate_limit_decisions_total{result=\"admitted\"} 50",
+        "tollgate_limit_decisions_total{result=\"refused\"} 10",
+        "tollgate_limit_refused_total{limit=\"second\"} 10",
+        "tollgate_limit_leases_expired_total 0",
+        "tollgate_limit_near_dropped_total 0",
+        "tollgate_merchants_active 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_sees_refusals_by_limit_and_who_is_nearest() {
+    let house = House::start().await;
+    let full = house.merchant_limited(json!({ "per_second": 1, "burst": 50 })).await;
+    let quiet = house.merchant_limited(json!({ "per_second": 1, "burst": 50 })).await;
+    for _ in 0..53 {
+        full.get(LIMITS).await;
+    }
+    let own = quiet.get(LIMITS).await.expect(200, "SUCCESS");
+    assert_eq!((&own.body["data"]["burst"], &own.body["data"]["per_second"]), (&json!(50), &json!(1)));
+    let path = format!("/admin/v1/merchants/{}/limits", full.merchant_id);
+    let limits = house.admin("GET", &path, None).await.expect(200, "SUCCESS").body["data"].take();
+    let by = json!({ "second": 3, "minute": 0, "hour": 0, "concurrency": 0 });
+    for day in [&limits["today"], &limits["days"][0]] {
+        assert_eq!((&day["admitted"], &day["refused"], &day["refused_by"]), (&json!(50), &json!(3), &by));
+        assert_eq!(day["peak_concurrency"], 1);
+    }
+    assert_eq!((&limits["active"], &limits["leases_expired"]), (&json!(true), &json!(0)));
+
+    let list = |query: &str| {
+        let path = format!("/admin/v1/limits{query}");
+        let house = &house;
+        async move { house.admin("GET", &path, None).await }
+    };
+    let near = list("?near=true").await.expect(200, "SUCCESS").items();
+    assert_eq!(near.len(), 1);
+    assert_eq!((&near[0]["merchant_id"], &near[0]["limit"]), (&json!(full.merchant_id), &json!("second")));
+    let all = list("").await.expect(200, "SUCCESS").items();
+    let ids: Vec<&str> = all.iter().map(|row| row["merchant_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [full.merchant_id.as_str(), quiet.merchant_id.as_str()]);
+    assert_eq!(list("?limit=1").await.expect(200, "SUCCESS").items().len(), 1);
+    for (query, field) in
+        [("?near=maybe", "near"), ("?limit=101", "limit"), ("?cursor=00", "cursor"), ("?full=1", "full")]
+    {
+        assert_eq!(list(query).await.expect(400, "INVALID_REQUEST").wrong_fields(), [field]);
+    }
     house.stop().await;
 }
 

@@ -347,7 +347,7 @@ pub async fn unrest(world: &Arc<World>, gateway: &Gateway) -> Vec<String> {
         let rows = notifications(gateway, shop).unwrap_or_default();
         let due = rows.iter().filter(|row| is_open(row) && live.contains(&row.endpoint_id));
         open.extend(due.map(|row| format!("{} {} {}", row.id, row.event, row.status)));
-        let used = gateway.merchant_limits(shop.merchant_id.as_str()).await.map(|view| view.concurrency.used);
+        let used = gateway.merchant_limits(shop.merchant_id.as_str()).await.map(|view| view.limits.concurrency.used);
         if !matches!(used, Ok(0)) {
             open.push(format!("permits of {}: {used:?}", shop.merchant_id));
         }

@@ -95,6 +95,7 @@ impl Inner {
         if gone {
             self.slots.remove_if(slot.merchant_id(), |_, known| Arc::ptr_eq(known, slot));
             self.active.fetch_sub(1, Ordering::AcqRel);
+            self.surroundings.observer.merchant_went();
             slot.gone();
         } else {
             slot.reopen();

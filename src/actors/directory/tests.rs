@@ -1,5 +1,7 @@
 //! Admission through the directory: exact, bounded, and without loss when merchants come and go or fail.
 
+mod near;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -2,7 +2,8 @@
 //! without it.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -10,9 +11,9 @@ use parking_lot::{Mutex, MutexGuard};
 use ractor::ActorRef;
 use tokio::sync::{Notify, OnceCell};
 
-use crate::actors::merchant::MerchantMessage;
+use crate::actors::merchant::{LimitObserver, MerchantMessage};
 use crate::domain::ids::MerchantId;
-use crate::domain::limit::{Leases, LimitFigures, Refusal};
+use crate::domain::limit::{Leases, LimitFigures, LimitView, Policy, Refusal, RefusedBy};
 use crate::domain::time::{Monotonic, Timestamp};
 
 /// Set in the count of holders while the merchant is being put away; nobody can begin to hold it then.
@@ -50,8 +51,11 @@ pub(in crate::actors) struct Slot {
     /// End of the refusal below in microseconds; 0 for none. Looked at before the lock is taken.
     blocked_until_us: AtomicU64,
     blocked: Mutex<Option<Blocked>>,
-    /// Requests refused without the actor that it has not counted yet.
-    refused: AtomicU64,
+    /// Requests refused without the actor that it has not counted yet, in the order of [`Policy::ALL`].
+    refused: [AtomicU64; Policy::ALL.len()],
+    /// How much of the limit that is used most was used at the last decision, in thousandths. Only less can be since.
+    most_used: AtomicU32,
+    observer: Arc<dyn LimitObserver>,
     /// Whether the actor has anything that no snapshot has.
     pub unsaved: AtomicBool,
     /// Whether the actor has been asked for a snapshot and has not answered.
@@ -65,7 +69,13 @@ pub(in crate::actors) struct Slot {
 }
 
 impl Slot {
-    pub fn new(merchant_id: MerchantId, figures: LimitFigures, revision: u64, lease: Duration) -> Self {
+    pub fn new(
+        merchant_id: MerchantId,
+        figures: LimitFigures,
+        revision: u64,
+        lease: Duration,
+        observer: Arc<dyn LimitObserver>,
+    ) -> Self {
         let leases = Leases::new(figures.concurrent.min(64), lease);
         Self {
             merchant_id,
@@ -77,7 +87,9 @@ impl Slot {
             figures: Mutex::new((figures, revision)),
             blocked_until_us: AtomicU64::new(0),
             blocked: Mutex::new(None),
-            refused: AtomicU64::new(0),
+            refused: Default::default(),
+            most_used: AtomicU32::new(0),
+            observer,
             unsaved: AtomicBool::new(false),
             save_asked: AtomicBool::new(false),
             complete_at: Mutex::new(None),
@@ -93,7 +105,7 @@ impl Slot {
 
     /// Makes a (new) actor known to senders.
     pub fn publish(&self, actor: ActorRef<MerchantMessage>) {
-        self.actor.store(Some(std::sync::Arc::new(actor)));
+        self.actor.store(Some(Arc::new(actor)));
     }
 
     /// Sends to the actor. The message comes back to be dropped when there is none that takes it.
@@ -165,20 +177,51 @@ impl Slot {
         if revision > blocked.revision {
             return None;
         }
-        let busy = {
+        let (busy, expired) = {
             let mut held = self.held();
+            let before = held.leases.expired_total();
             held.leases.expire(now);
-            held.leases.in_use() >= blocked.refusal.view.concurrency.limit
+            (held.leases.in_use() >= blocked.refusal.view.concurrency.limit, held.leases.expired_total() - before)
         };
+        self.note_expired(expired);
         let refusal = blocked.refusal.after(now.since(blocked.decided_at), busy)?;
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refused[refusal.limit() as usize].fetch_add(1, Ordering::Relaxed);
+        self.observer.refused(refusal.limit());
         self.unsaved.store(true, Ordering::Release);
         Some(refusal)
     }
 
     /// Requests refused without the actor since this was last asked.
-    pub fn take_refused(&self) -> u64 {
-        if self.refused.load(Ordering::Relaxed) == 0 { 0 } else { self.refused.swap(0, Ordering::Relaxed) }
+    pub fn take_refused(&self) -> RefusedBy {
+        let mut taken = RefusedBy::default();
+        for (policy, refused) in Policy::ALL.into_iter().zip(&self.refused) {
+            if refused.load(Ordering::Relaxed) > 0 {
+                taken.add(policy, refused.swap(0, Ordering::Relaxed));
+            }
+        }
+        taken
+    }
+
+    /// Says that leases ended by their time: requests that ran too long, or permits that got lost.
+    pub fn note_expired(&self, leases: u64) {
+        if leases > 0 {
+            self.observer.leases_expired(leases);
+            tracing::warn!(merchant_id = %self.merchant_id, leases, "permits were taken back because their time was over");
+        }
+    }
+
+    /// Notes how the limits stand after a decision, so that the directory finds the fullest without asking everybody.
+    pub fn note_use(&self, view: &LimitView) {
+        self.most_used.store(view.most_used().1, Ordering::Relaxed);
+    }
+
+    /// What [`Slot::note_use`] noted last, in thousandths of a limit.
+    pub fn most_used(&self) -> u32 {
+        self.most_used.load(Ordering::Relaxed)
+    }
+
+    pub fn observer(&self) -> &dyn LimitObserver {
+        &*self.observer
     }
 
     /// Notes that an actor starts with what the snapshots know. Answers since when an earlier actor of this slot

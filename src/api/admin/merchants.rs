@@ -3,10 +3,11 @@
 use crate::api::call::{Named, OperatorCall};
 use crate::api::document::Listed;
 use crate::api::envelope::{Envelope, Nothing, Outcome};
+use crate::api::error::ApiError;
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::gateway::command::{CreateMerchant, UpdateMerchant};
-use crate::gateway::view::{LimitsView, MerchantView, NewMerchantView};
+use crate::gateway::view::{FullMerchantView, MerchantLimitsView, MerchantView, NewMerchantView};
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
     routes
@@ -16,6 +17,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         .with(Verb::Patch, "/admin/v1/merchants/{merchant_id}", update)
         .with(Verb::Delete, "/admin/v1/merchants/{merchant_id}", delete)
         .with(Verb::Get, "/admin/v1/merchants/{merchant_id}/limits", limits)
+        .with(Verb::Get, "/admin/v1/limits", fullest)
 }
 
 /// Make a merchant
@@ -102,11 +104,32 @@ pub(crate) async fn delete(
     get, path = "/admin/v1/merchants/{merchant_id}/limits", operation_id = "get_merchant_limits", tag = "Merchants",
     params(("merchant_id" = String, Path, description = "The merchant's id")),
     responses(
-        (status = 200, description = "The limits", body = Envelope<LimitsView>),
+        (status = 200, description = "The limits", body = Envelope<MerchantLimitsView>),
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
 pub(crate) async fn limits(Named(merchant_id): Named<String>, OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
     call.ok(call.gateway.merchant_limits(&merchant_id).await?)
+}
+
+/// List the merchants that are nearest to a limit
+///
+/// Of those in memory, the one that uses most of one of its limits first. One page: the order changes all the time.
+#[utoipa::path(
+    get, path = "/admin/v1/limits", operation_id = "list_fullest_merchants", tag = "Merchants",
+    params(
+        ("near" = Option<bool>, Query, description = "`true`: only those from the lowest share of `near_percent` on"),
+        ("limit" = Option<u32>, Query, description = "Rows, 1 to 100; 20 when absent"),
+    ),
+    responses((status = 200, description = "The merchants; `next_cursor` is null", body = Envelope<Listed<FullMerchantView>>)),
+)]
+pub(crate) async fn fullest(OperatorCall { call, .. }: OperatorCall) -> Outcome {
+    let query = call.query(&["near"], Pages::Yes)?;
+    let near = match query.text("near").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::field("near", "must be true or false")),
+    };
+    call.ok(call.gateway.fullest_merchants(near, &query.page()?).await?)
 }

@@ -1,5 +1,7 @@
 //! `tollgate merchant …`: merchants and their keys, through the admin API.
 
+mod limits;
+
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -9,6 +11,7 @@ use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
 use super::table::{Column, or_dash, table};
+use limits::{Bars, fullest_table, limits_text};
 
 /// Flags of `merchant`.
 #[derive(Debug, Args)]
@@ -69,6 +72,17 @@ enum Action {
     Delete {
         /// Its id, m_…
         merchant_id: String,
+    },
+    /// Show how much of a merchant's limits is used, or who is nearest to a limit
+    Limits {
+        /// Its id, m_…; without it, the merchants in memory that use most of a limit
+        merchant_id: Option<String>,
+        /// Without an id: only those that are near a limit
+        #[arg(long, conflicts_with = "merchant_id")]
+        near: bool,
+        /// Without an id: most rows
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+        limit: u32,
     },
     /// Add and remove keys
     #[command(subcommand)]
@@ -166,6 +180,17 @@ async fn act(admin: &Admin, action: Action) -> Result<Shown, Failure> {
         Action::Delete { merchant_id } => {
             let value = admin.call(Method::DELETE, &["merchants", &merchant_id], None).await?;
             Ok(Shown { value, text: format!("merchant {merchant_id} is removed") })
+        }
+        Action::Limits { merchant_id: Some(merchant_id), .. } => {
+            let value = admin.call(Method::GET, &["merchants", &merchant_id, "limits"], None).await?;
+            Ok(Shown { text: limits_text(&value, Bars::for_output()), value })
+        }
+        Action::Limits { merchant_id: None, near, limit } => {
+            let (near, limit) = (near.to_string(), limit.to_string());
+            let mut value = admin.get(&["limits"], &[("near", near.as_str()), ("limit", limit.as_str())]).await?;
+            let rows = value.get_mut("items").map_or(Value::Null, Value::take);
+            let text = fullest_table(rows.as_array().map_or(&[][..], Vec::as_slice), Bars::for_output());
+            Ok(Shown { value: json!({ "items": rows }), text })
         }
         Action::Key(KeyAction::Add { merchant_id }) => {
             let value = admin.call(Method::POST, &["merchants", &merchant_id, "keys"], Some(&json!({}))).await?;

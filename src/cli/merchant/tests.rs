@@ -42,6 +42,9 @@ async fn each_action_is_one_request() {
         ("suspend m_1", "PATCH /admin/v1/merchants/m_1", status("suspended")),
         ("activate m_1", "PATCH /admin/v1/merchants/m_1", status("active")),
         ("delete m_1", "DELETE /admin/v1/merchants/m_1", Value::Null),
+        ("limits m_1", "GET /admin/v1/merchants/m_1/limits", Value::Null),
+        ("limits", "GET /admin/v1/limits?near=false&limit=20", Value::Null),
+        ("limits --near --limit 5", "GET /admin/v1/limits?near=true&limit=5", Value::Null),
         ("key add m_1", "POST /admin/v1/merchants/m_1/keys", json!({})),
         ("key remove m_1 ak_1", "DELETE /admin/v1/merchants/m_1/keys/ak_1", Value::Null),
     ];

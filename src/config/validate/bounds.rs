@@ -2,6 +2,7 @@
 
 use super::Findings;
 use crate::config::Config;
+use crate::domain::limit::{THRESHOLD_MIN_PERCENT, THRESHOLDS_MAX};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -89,6 +90,15 @@ fn check_admission(config: &Config, findings: &mut Findings) {
     findings.range("limits.idle_ms", limits.idle_ms, 1000..=24 * HOUR_MS);
     findings.range("limits.mailbox_max", limits.mailbox_max, 1..=1_000_000);
     findings.range("limits.snapshot_interval_ms", limits.snapshot_interval_ms, 100..=HOUR_MS);
+    let near = &limits.near_percent;
+    findings.require(
+        near.len() <= THRESHOLDS_MAX
+            && near.iter().all(|percent| (THRESHOLD_MIN_PERCENT..=100).contains(percent))
+            && near.windows(2).all(|two| two[0] < two[1]),
+        "limits.near_percent",
+        format!("must be up to {THRESHOLDS_MAX} rising shares from {THRESHOLD_MIN_PERCENT} to 100"),
+    );
+    findings.range("limits.near_interval_s", limits.near_interval_s, 60..=86_400);
 }
 
 fn check_routing(config: &Config, findings: &mut Findings) {

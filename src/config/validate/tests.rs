@@ -97,6 +97,18 @@ fn every_number_with_a_range_is_held_to_it() {
 }
 
 #[test]
+fn shares_at_which_a_merchant_is_near_rise_and_are_few() {
+    let with = |percent: &[u8]| paths_after(|config| config.limits.near_percent = percent.to_vec());
+    for fine in [&[][..], &[20], &[80, 95], &[50, 60, 70, 100]] {
+        assert!(with(fine).is_empty(), "{fine:?}");
+    }
+    for wrong in [&[19][..], &[101], &[95, 80], &[80, 80], &[20, 30, 40, 50, 60]] {
+        assert_eq!(with(wrong), ["limits.near_percent"], "{wrong:?}");
+    }
+    assert_eq!(paths_after(|config| config.limits.near_interval_s = 59), ["limits.near_interval_s"]);
+}
+
+#[test]
 fn a_lease_outlives_its_request_and_an_answer_comes_before_its_deadline() {
     assert_eq!(paths_after(|config| config.limits.lease_ms = 50_000), ["limits.lease_ms"]);
     assert_eq!(paths_after(|config| config.payments.failover_within_ms = 50_000), ["payments.failover_within_ms"]);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::limit::figures::Policy;
 use crate::domain::time::Timestamp;
 
 /// Days kept, today included.
@@ -9,8 +10,60 @@ pub const DAYS_KEPT: usize = 30;
 
 const MS_PER_DAY: i64 = 86_400_000;
 
+/// Refused requests by the limit that refused longest, which is the one that their answers named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedBy {
+    /// By the burst window.
+    pub second: u64,
+    /// By the minute.
+    pub minute: u64,
+    /// By the hour.
+    pub hour: u64,
+    /// By the number of requests in flight.
+    pub concurrency: u64,
+}
+
+impl RefusedBy {
+    /// One request that `policy` refused.
+    pub fn one(policy: Policy) -> Self {
+        let mut refused = Self::default();
+        refused.add(policy, 1);
+        refused
+    }
+
+    /// Adds requests that `policy` refused.
+    pub fn add(&mut self, policy: Policy, requests: u64) {
+        let counted = match policy {
+            Policy::Second => &mut self.second,
+            Policy::Minute => &mut self.minute,
+            Policy::Hour => &mut self.hour,
+            Policy::Concurrency => &mut self.concurrency,
+        };
+        *counted = counted.saturating_add(requests);
+    }
+
+    /// How many `policy` refused.
+    pub const fn by(&self, policy: Policy) -> u64 {
+        match policy {
+            Policy::Second => self.second,
+            Policy::Minute => self.minute,
+            Policy::Hour => self.hour,
+            Policy::Concurrency => self.concurrency,
+        }
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        Policy::ALL.into_iter().fold(0, |total, policy| total.saturating_add(self.by(policy)))
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One day's requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DayUsage {
     /// The day in UTC, as days since 1970-01-01.
     pub day: i32,
@@ -18,6 +71,12 @@ pub struct DayUsage {
     pub admitted: u64,
     /// Requests that were refused by a limit.
     pub refused: u64,
+    /// The same by limit; less in days that were stored before this was counted.
+    #[serde(default, skip_serializing_if = "RefusedBy::is_empty")]
+    pub refused_by: RefusedBy,
+    /// Most requests that were in flight at once.
+    #[serde(default)]
+    pub peak_concurrency: u32,
 }
 
 impl DayUsage {
@@ -50,16 +109,21 @@ impl DailyUsage {
         Self { days }
     }
 
-    /// Counts requests on the day of `at`. A clock that went back counts for the latest day.
-    pub fn count(&mut self, at: Timestamp, admitted: u64, refused: u64) {
+    /// Counts requests on the day of `at`; `in_flight` is how many were at once after them. A clock that went back counts
+    /// for the latest day.
+    pub fn count(&mut self, at: Timestamp, admitted: u64, refused_by: &RefusedBy, in_flight: u32) {
         let day = DayUsage::day_of(at);
         if self.days.last().is_none_or(|last| last.day < day) {
             self.days.retain(|kept| i64::from(day) - i64::from(kept.day) < DAYS_KEPT as i64);
-            self.days.push(DayUsage { day, admitted: 0, refused: 0 });
+            self.days.push(DayUsage { day, ..DayUsage::default() });
         }
         if let Some(today) = self.days.last_mut() {
             today.admitted = today.admitted.saturating_add(admitted);
-            today.refused = today.refused.saturating_add(refused);
+            today.refused = today.refused.saturating_add(refused_by.total());
+            for policy in Policy::ALL {
+                today.refused_by.add(policy, refused_by.by(policy));
+            }
+            today.peak_concurrency = today.peak_concurrency.max(in_flight);
         }
     }
 
@@ -67,7 +131,7 @@ impl DailyUsage {
     pub fn today(&self, at: Timestamp) -> DayUsage {
         let day = DayUsage::day_of(at);
         let counted = self.days.iter().rev().find(|kept| kept.day == day);
-        counted.copied().unwrap_or(DayUsage { day, admitted: 0, refused: 0 })
+        counted.copied().unwrap_or(DayUsage { day, ..DayUsage::default() })
     }
 
     /// The days kept, oldest first.
@@ -88,22 +152,37 @@ mod tests {
     fn thirty_days_are_kept_and_no_more() {
         let mut usage = DailyUsage::default();
         for day in 100..150 {
-            usage.count(on_day(day), 2, 1);
-            usage.count(on_day(day), 1, 0);
+            usage.count(on_day(day), 2, &RefusedBy::one(Policy::Hour), 7);
+            usage.count(on_day(day), 1, &RefusedBy::default(), 3);
         }
         assert_eq!(usage.days().len(), DAYS_KEPT);
-        assert_eq!(usage.today(on_day(149)), DayUsage { day: 149, admitted: 3, refused: 1 });
+        let refused_by = RefusedBy::one(Policy::Hour);
+        let expected = DayUsage { day: 149, admitted: 3, refused: 1, refused_by, peak_concurrency: 7 };
+        assert_eq!(usage.today(on_day(149)), expected);
         assert_eq!(usage.days()[0].day, 120);
-        assert_eq!(usage.today(on_day(150)), DayUsage { day: 150, admitted: 0, refused: 0 });
+        assert_eq!(usage.today(on_day(150)), DayUsage { day: 150, ..DayUsage::default() });
         assert_eq!(DailyUsage::restore(usage.days()), usage);
     }
 
     #[test]
     fn a_clock_that_goes_back_loses_no_count_and_dates_read_well() {
         let mut usage = DailyUsage::default();
-        usage.count(on_day(20_112), 1, 0);
-        usage.count(on_day(20_111), 1, 0);
-        assert_eq!(usage.days(), [DayUsage { day: 20_112, admitted: 2, refused: 0 }]);
+        usage.count(on_day(20_112), 1, &RefusedBy::default(), 1);
+        usage.count(on_day(20_111), 1, &RefusedBy::default(), 2);
+        let expected = DayUsage { day: 20_112, admitted: 2, peak_concurrency: 2, ..DayUsage::default() };
+        assert_eq!(usage.days(), [expected]);
         assert_eq!(usage.days()[0].date(), "2025-01-24");
+    }
+
+    #[test]
+    fn days_that_were_stored_before_limits_were_told_apart_are_read() {
+        let day: DayUsage = serde_json::from_str(r#"{"day":20112,"admitted":5,"refused":3}"#).unwrap();
+        assert_eq!(day, DayUsage { day: 20_112, admitted: 5, refused: 3, ..DayUsage::default() });
+        let mut usage = DailyUsage::restore(&[day]);
+        usage.count(on_day(20_112), 0, &RefusedBy::one(Policy::Second), 0);
+        let today = usage.today(on_day(20_112));
+        assert_eq!((today.refused, today.refused_by), (4, RefusedBy::one(Policy::Second)));
+        let text = serde_json::to_string(&today).unwrap();
+        assert_eq!(serde_json::from_str::<DayUsage>(&text).unwrap(), today);
     }
 }

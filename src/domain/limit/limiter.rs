@@ -145,7 +145,9 @@ impl Limiter {
         self.burst.used() == 0 && self.minute.used() == 0 && self.hour.used() == 0
     }
 
-    /// The windows and the daily counts as they are stored.
+    /// The windows and the daily counts as they are stored; without what is known of thresholds ([`NearLimits`]).
+    ///
+    /// [`NearLimits`]: crate::domain::limit::NearLimits
     pub fn save(&mut self, days: &DailyUsage, now: Monotonic, wall: Timestamp) -> LimiterSnapshot {
         let tick = self.advance(now);
         LimiterSnapshot {
@@ -156,6 +158,7 @@ impl Limiter {
             minute: save_buckets(&self.minute, tick),
             hour: save_buckets(&self.hour, tick),
             days: days.days().to_vec(),
+            near: Vec::new(),
         }
     }
 

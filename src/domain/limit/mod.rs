@@ -11,15 +11,19 @@ mod figures;
 pub mod headers;
 mod leases;
 mod limiter;
+mod near;
 mod ring;
 mod snapshot;
 mod view;
 pub mod wording;
 
-pub use days::{DAYS_KEPT, DailyUsage, DayUsage};
+pub use days::{DAYS_KEPT, DailyUsage, DayUsage, RefusedBy};
 pub use figures::{BURST_MAX, BURST_WINDOW_MAX_S, CONCURRENT_MAX, InvalidFigures, LimitFigures, Policy, PolicySet};
 pub use leases::{LeaseId, Leases};
 pub use limiter::{Decision, Limiter};
+pub use near::{
+    HYSTERESIS_POINTS, NearLimits, NearSettings, NearSnapshot, Passed, THRESHOLD_MIN_PERCENT, THRESHOLDS_MAX,
+};
 pub use snapshot::{BucketsSnapshot, LimiterSnapshot, UnseenSpan};
 pub use view::{ConcurrencyView, LimitView, Refusal, WindowView};
 

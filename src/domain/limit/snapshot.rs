@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::limit::buckets::Buckets;
 use crate::domain::limit::days::DayUsage;
+use crate::domain::limit::near::NearSnapshot;
 use crate::domain::limit::ring::BurstRing;
 use crate::domain::time::Timestamp;
 
@@ -32,6 +33,9 @@ pub struct LimiterSnapshot {
     /// Admitted and refused by day, oldest first.
     #[serde(default)]
     pub days: Vec<DayUsage>,
+    /// Thresholds about which the merchant has been told lately.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<NearSnapshot>,
 }
 
 impl LimiterSnapshot {
@@ -86,6 +90,11 @@ pub struct UnseenSpan {
 }
 
 impl UnseenSpan {
+    /// Whether a merchant with this snapshot (or none) is charged for any of it.
+    pub fn is_unknown_to(&self, snapshot: Option<&LimiterSnapshot>) -> bool {
+        self.until > self.since && snapshot.is_none_or(|snapshot| snapshot.saved_at < self.until)
+    }
+
     /// The part of the span that a snapshot made at `saved_at` does not know.
     pub(super) fn after(&self, saved_at: Timestamp) -> Self {
         Self { since: self.since.max(saved_at), until: self.until }

@@ -93,6 +93,18 @@ impl LimitView {
         })
     }
 
+    /// The limit of which the largest share is used, and that share in thousandths; above 1,000 for a while after a limit
+    /// was lowered. Of equals the longest window, and requests in flight last.
+    pub fn most_used(&self) -> (Policy, u32) {
+        let thousandths =
+            |used: u32, limit: u32| u32::try_from(u64::from(used) * 1000 / u64::from(limit.max(1))).unwrap_or(u32::MAX);
+        let windows = self.windows().map(|(policy, window)| (policy, thousandths(window.used, window.limit)));
+        let in_flight = thousandths(self.concurrency.used, self.concurrency.limit);
+        let [second, minute, hour] = windows;
+        let fullest = [minute, hour].into_iter().fold(second, |most, one| if one.1 >= most.1 { one } else { most });
+        if in_flight > fullest.1 { (Policy::Concurrency, in_flight) } else { fullest }
+    }
+
     /// Whether any limit is used to 80 % or more.
     pub fn near_limit(&self) -> bool {
         let near = |used: u32, limit: u32| u64::from(used) * 100 >= u64::from(limit) * NEAR_LIMIT_PERCENT;

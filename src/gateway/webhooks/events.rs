@@ -8,6 +8,15 @@ use crate::gateway::webhooks::{EventView, Webhooks};
 use crate::storage::{Scan, keys, record};
 
 impl Webhooks {
+    /// The number of a merchant's last event; 0 when there is none.
+    ///
+    /// # Errors
+    /// [`GatewayError`] when it can't be read.
+    pub(crate) fn last_event_number(&self, merchant_id: &MerchantId) -> Result<u64, GatewayError> {
+        let rows = self.core.store.scan(&Scan::prefix_reverse(&keys::events_of(merchant_id), 1))?;
+        Ok(rows.first().and_then(|row| keys::event_number(&row.key)).unwrap_or(0))
+    }
+
     /// A merchant's events, oldest first. `next_cursor` is there as long as the page has rows, so that a client that
     /// polls can go on from where it is.
     ///

@@ -294,6 +294,8 @@ merchants_active_max = 1
 idle_ms = 1
 mailbox_max = 1
 snapshot_interval_ms = 1
+near_percent = []
+near_interval_s = 1
 [routing]
 mode = "balanced"
 smart = true
