@@ -291,6 +291,7 @@ key_cache_max = 1
 [limits]
 lease_ms = 1
 merchants_active_max = 1
+external_permits_max = 1
 idle_ms = 1
 mailbox_max = 1
 snapshot_interval_ms = 1
