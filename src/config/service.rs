@@ -129,6 +129,26 @@ pub struct LimitsConfig {
     pub mailbox_max: usize,
     /// How often windows of changed merchants are written down.
     pub snapshot_interval_ms: u64,
+    /// Shedding of load.
+    pub adaptive: AdaptiveConfig,
+}
+
+/// `[limits.adaptive]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdaptiveConfig {
+    /// Whether requests are shed while this node is overloaded.
+    pub enabled: bool,
+    /// It is when a request waits longer than this for its merchant's actor,
+    pub mailbox_delay_ms: u64,
+    /// when a commit takes longer than this,
+    pub commit_ms: u64,
+    /// or when timers are later than this while the processors are all in use.
+    pub lag_ms: u64,
+    /// From shedding nothing to shedding everything in no less than this.
+    pub rise_s: u64,
+    /// And back.
+    pub fall_s: u64,
 }
 
 /// `[telemetry]`

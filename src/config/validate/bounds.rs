@@ -88,6 +88,17 @@ fn check_admission(config: &Config, findings: &mut Findings) {
     findings.range("limits.idle_ms", limits.idle_ms, 1000..=24 * HOUR_MS);
     findings.range("limits.mailbox_max", limits.mailbox_max, 1..=1_000_000);
     findings.range("limits.snapshot_interval_ms", limits.snapshot_interval_ms, 100..=HOUR_MS);
+    check_adaptive(config, findings);
+}
+
+fn check_adaptive(config: &Config, findings: &mut Findings) {
+    let adaptive = &config.limits.adaptive;
+    findings.range("limits.adaptive.mailbox_delay_ms", adaptive.mailbox_delay_ms, 1..=MINUTE_MS);
+    findings.range("limits.adaptive.commit_ms", adaptive.commit_ms, 1..=MINUTE_MS);
+    findings.range("limits.adaptive.lag_ms", adaptive.lag_ms, 1..=MINUTE_MS);
+    findings.range("limits.adaptive.rise_s", adaptive.rise_s, 1..=3600);
+    let fall_min = adaptive.rise_s.min(DAY_S);
+    findings.range("limits.adaptive.fall_s", adaptive.fall_s, fall_min..=DAY_S);
 }
 
 fn check_routing(config: &Config, findings: &mut Findings) {

@@ -12,6 +12,7 @@ pub mod headers;
 mod leases;
 mod limiter;
 mod ring;
+pub mod shedding;
 mod snapshot;
 mod view;
 pub mod wording;
