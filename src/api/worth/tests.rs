@@ -66,7 +66,9 @@ fn every_route_has_its_worth() {
 #[test]
 fn what_no_route_has_is_worth_least() {
     let long = format!("/api/v1{}", "/x".repeat(1_000));
-    for path in ["/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v1/payments/P-1/cancel/more", "/api/v1/webhooks", &long] {
+    for path in
+        ["/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v1/payments/P-1/cancel/more", "/api/v1/webhooks", &long]
+    {
         for method in [Method::GET, Method::POST, Method::PUT, Method::OPTIONS] {
             assert_eq!(worth_of(&method, path), Worth::List, "{method} {path}");
         }
@@ -138,9 +140,13 @@ async fn what_is_shed_is_answered_503_before_anything_is_looked_at() {
     assert!(house.ask(&get("/api/v1/limits", "Basic eDp4")).await.starts_with("HTTP/1.1 401 "));
 
     house.node.shed_as_at(1_000);
-    assert!(house.ask(&get("/api/v1/limits", "Basic eDp4")).await.starts_with("HTTP/1.1 503 "), "before authentication");
+    assert!(
+        house.ask(&get("/api/v1/limits", "Basic eDp4")).await.starts_with("HTTP/1.1 503 "),
+        "before authentication"
+    );
     // A body that never comes: the answer does not wait for it.
-    let head = "POST /api/v1/payments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n";
+    let head =
+        "POST /api/v1/payments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n";
     let answer = house.ask(head).await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("connection: close"), "{answer}");
     for path in ["/healthz", "/readyz", "/openapi.json"] {

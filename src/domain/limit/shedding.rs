@@ -116,8 +116,7 @@ impl Signals {
     /// How near the signal that is worst is to its target, in thousandths of it.
     pub fn pressure(&self, targets: &Targets) -> u64 {
         let lag = if self.processor_permille >= PROCESSOR_BUSY { self.lag } else { Duration::ZERO };
-        let signals =
-            [(self.mailbox_delay, targets.mailbox_delay), (self.commit, targets.commit), (lag, targets.lag)];
+        let signals = [(self.mailbox_delay, targets.mailbox_delay), (self.commit, targets.commit), (lag, targets.lag)];
         signals.into_iter().map(|(signal, target)| pressure_of(signal, target)).max().unwrap_or(0)
     }
 }

@@ -42,7 +42,8 @@ impl Episode {
                 return None;
             }
             let shed_before = shed_total;
-            self.0 = Some(Running { lasted: Duration::ZERO, quiet: Duration::ZERO, severity_max: severity, shed_before });
+            self.0 =
+                Some(Running { lasted: Duration::ZERO, quiet: Duration::ZERO, severity_max: severity, shed_before });
             return Some(Told::Began);
         };
         running.lasted = running.lasted.saturating_add(elapsed);

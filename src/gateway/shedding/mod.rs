@@ -99,7 +99,12 @@ impl Shedding {
                 "this node is overloaded: requests are shed, those worth least first"
             ),
             Some(Told::Ended { seconds, severity_max, shed }) => {
-                tracing::info!(seconds, severity_max, shed, "this node is not overloaded any more: no requests are shed");
+                tracing::info!(
+                    seconds,
+                    severity_max,
+                    shed,
+                    "this node is not overloaded any more: no requests are shed"
+                );
             }
             None => {}
         }

@@ -48,7 +48,8 @@ fn who_is_shed_comes_back_later_the_worse_it_is_and_not_together() {
 
 #[test]
 fn late_timers_count_only_while_the_processors_are_all_in_use() {
-    let late = |processor_permille| Signals { lag: Duration::from_millis(150), processor_permille, ..Signals::default() };
+    let late =
+        |processor_permille| Signals { lag: Duration::from_millis(150), processor_permille, ..Signals::default() };
     assert_eq!(late(1_000).pressure(&TARGETS), 3_000);
     assert_eq!(late(950).pressure(&TARGETS), 3_000);
     assert_eq!(late(949).pressure(&TARGETS), 0);
