@@ -250,7 +250,7 @@ impl Gateway {
         let provider_keys = installation.provider_keys();
         let commits = CommitTimes::new(clock.clone());
         let core = Core {
-            store: TimedStore::new(store, &commits),
+            store: TimedStore::over(store, &commits),
             clock_guard: ClockGuard::begin(&clock, last_written_at),
             clock: clock.clone(),
             random: random.clone(),

@@ -74,7 +74,7 @@ pub(in crate::gateway) struct TimedStore {
 
 impl TimedStore {
     /// The same store, timed.
-    pub(in crate::gateway) fn new(inner: Arc<dyn Store>, times: &Arc<CommitTimes>) -> Arc<dyn Store> {
+    pub(in crate::gateway) fn over(inner: Arc<dyn Store>, times: &Arc<CommitTimes>) -> Arc<dyn Store> {
         Arc::new(Self { inner, times: Arc::clone(times) })
     }
 }
