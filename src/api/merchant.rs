@@ -18,6 +18,7 @@ use crate::api::error::ApiError;
 use crate::api::limit_headers::{self, LimitedRequest};
 use crate::api::render::renderer;
 use crate::api::routes::Routes;
+use crate::api::worth::worth_of;
 use crate::api::{call, events, idempotency, limits, open, payments, quotes, refunds, webhooks};
 use crate::gateway::Gateway;
 use crate::gateway::admission::{Admission, Refusal};
@@ -44,8 +45,13 @@ impl MerchantHandler {
         Self { gateway, body_bounds, own: routes(), open: open::routes(), document }
     }
 
-    /// Who asks is read from the head before the body, checked with it.
+    /// Who asks is read from the head before the body, checked with it. What an overloaded node does not take in costs it
+    /// neither.
     async fn read_own(&self, context: &RequestContext, head: Parts, body: Incoming) -> Result<ReadRequest, ApiError> {
+        if let Err(overloaded) = self.gateway.check_load(worth_of(&head.method, head.uri.path())) {
+            context.leave_body_unread_unless_empty(&body);
+            return Err(overloaded.into());
+        }
         let trusted_proxies = &self.gateway.config().server.trusted_proxies;
         let presented = match Presented::read(&head.headers, context.peer, trusted_proxies) {
             Ok(presented) => presented,

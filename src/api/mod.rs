@@ -33,6 +33,7 @@ mod request_id;
 mod routes;
 mod server;
 mod webhooks;
+mod worth;
 
 use std::sync::Arc;
 use std::time::Duration;

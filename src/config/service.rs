@@ -133,6 +133,26 @@ pub struct LimitsConfig {
     pub near_percent: Vec<u8>,
     /// Least time between two such events about the same share of the same limit.
     pub near_interval_s: u32,
+    /// Shedding of load.
+    pub adaptive: AdaptiveConfig,
+}
+
+/// `[limits.adaptive]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdaptiveConfig {
+    /// Whether requests are shed while this node is overloaded.
+    pub enabled: bool,
+    /// It is when a request waits longer than this for its merchant's actor,
+    pub mailbox_delay_ms: u64,
+    /// when a commit takes longer than this,
+    pub commit_ms: u64,
+    /// or when timers are later than this while the processors are all in use.
+    pub lag_ms: u64,
+    /// From shedding nothing to shedding everything in no less than this.
+    pub rise_s: u64,
+    /// And back.
+    pub fall_s: u64,
 }
 
 /// `[telemetry]`

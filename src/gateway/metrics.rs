@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{Gauge, Opts, Registry, TextEncoder};
-pub(crate) use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Opts, Registry, TextEncoder};
+
+pub(crate) use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 
 use crate::gateway::error::GatewayError;
 use crate::storage::{Health, Store};

@@ -98,6 +98,17 @@ fn check_admission(config: &Config, findings: &mut Findings) {
         format!("must be up to {THRESHOLDS_MAX} rising shares from {THRESHOLD_MIN_PERCENT} to 100"),
     );
     findings.range("limits.near_interval_s", limits.near_interval_s, 60..=86_400);
+    check_adaptive(config, findings);
+}
+
+fn check_adaptive(config: &Config, findings: &mut Findings) {
+    let adaptive = &config.limits.adaptive;
+    findings.range("limits.adaptive.mailbox_delay_ms", adaptive.mailbox_delay_ms, 1..=MINUTE_MS);
+    findings.range("limits.adaptive.commit_ms", adaptive.commit_ms, 1..=MINUTE_MS);
+    findings.range("limits.adaptive.lag_ms", adaptive.lag_ms, 1..=MINUTE_MS);
+    findings.range("limits.adaptive.rise_s", adaptive.rise_s, 1..=3600);
+    let fall_min = adaptive.rise_s.min(DAY_S);
+    findings.range("limits.adaptive.fall_s", adaptive.fall_s, fall_min..=DAY_S);
 }
 
 fn check_routing(config: &Config, findings: &mut Findings) {

@@ -13,6 +13,7 @@ mod leases;
 mod limiter;
 mod near;
 mod ring;
+pub mod shedding;
 mod snapshot;
 mod view;
 pub mod wording;

@@ -296,6 +296,13 @@ mailbox_max = 1
 snapshot_interval_ms = 1
 near_percent = []
 near_interval_s = 1
+[limits.adaptive]
+enabled = false
+mailbox_delay_ms = 1
+commit_ms = 1
+lag_ms = 1
+rise_s = 1
+fall_s = 1
 [routing]
 mode = "balanced"
 smart = true
