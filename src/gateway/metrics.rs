@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{Gauge, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Gauge, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+pub(crate) use prometheus::IntCounter;
 
 use crate::gateway::error::GatewayError;
 use crate::storage::{Health, Store};
@@ -138,6 +140,18 @@ impl Figures {
     /// A number that only grows.
     pub(crate) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, GatewayError> {
         self.add(IntCounter::with_opts(opts(name, help)))
+    }
+
+    /// Numbers that only grow, one for each set of values of the labels. Whoever makes it touches every set that there can
+    /// be, so that each is there from the first reading on; no label may hold what a client chooses.
+    pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, GatewayError> {
+        self.add(IntCounterVec::new(opts(name, help), labels))
+    }
+
+    /// All figures as text.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.0.gather()).unwrap()
     }
 
     fn add<T: Collector + Clone + 'static>(&self, made: Result<T, prometheus::Error>) -> Result<T, GatewayError> {
