@@ -44,9 +44,9 @@ pub(crate) fn message(refusal: &AddressRefusal, language: Language) -> String {
         (AddressReason::Rate(figure), Language::Chinese) => {
             format!("来自您的地址的请求频率超过限制: 超过每秒 {figure} 次请求限制")
         }
-        (AddressReason::FailedAuthentication, Language::English) => {
-            String::from("Too many failed authentications from your address; check key and signature, and try again later")
-        }
+        (AddressReason::FailedAuthentication, Language::English) => String::from(
+            "Too many failed authentications from your address; check key and signature, and try again later",
+        ),
         (AddressReason::FailedAuthentication, Language::Chinese) => {
             String::from("来自您的地址的认证失败次数过多; 请检查密钥和签名, 稍后重试")
         }

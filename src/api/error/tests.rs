@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::gateway::addresses::AddressReason;
 use crate::domain::time::Timestamp;
+use crate::gateway::addresses::AddressReason;
 
 fn every_error() -> Vec<ApiError> {
     let gateway = [

@@ -200,7 +200,8 @@ mod tests {
     }
 
     fn is_trusted(address: IpAddr) -> bool {
-        matches!(address, IpAddr::V4(address) if address.octets()[0] == 10) || address == "fd00::1".parse::<IpAddr>().unwrap()
+        matches!(address, IpAddr::V4(address) if address.octets()[0] == 10)
+            || address == "fd00::1".parse::<IpAddr>().unwrap()
     }
 
     fn find(peer: &str, header: ForwardingHeader, lines: &[&str]) -> ClientFound {
