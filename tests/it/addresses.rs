@@ -294,3 +294,32 @@ async fn switched_off_nobody_is_limited() {
     }
     house.stop().await;
 }
+
+/// Many requests at once, whose bodies are held back until all of them are let in, are not as many tries.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_holds_for_requests_that_were_let_in_before_it() {
+    let house = House::start_with(|config| {
+        behind_proxy(config);
+        config.limits.client_address.failed_authentications_per_minute = 1;
+    })
+    .await;
+    let shop = house.merchant("premium").await;
+    let mut connection = TcpStream::connect(house.url.trim_start_matches("http://")).await.unwrap();
+    let mut head = format!(
+        "POST {PAYMENTS} HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 203.0.113.9\r\ncontent-type: application/json\r\n\
+         content-length: 2\r\nexpect: 100-continue\r\nconnection: close\r\n"
+    );
+    for (name, value) in shop.signed("POST", PAYMENTS, "{}", None, unix_s(), &nonce()) {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    connection.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    let mut go_on = [0; 12];
+    connection.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100");
+    wrongly_from(&shop, "203.0.113.9").await.expect(401, "UNAUTHENTICATED");
+    connection.write_all(b"{}").await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("HTTP/1.1 429") && answer.contains("\"client_address\""), "{answer}");
+    house.stop().await;
+}
