@@ -8,6 +8,7 @@ mod admin;
 mod auth;
 mod body;
 mod call;
+mod client_address;
 mod codes;
 mod connection;
 mod context;

@@ -148,6 +148,12 @@ impl Figures {
         self.add(IntCounterVec::new(opts(name, help), labels))
     }
 
+    /// All figures as text.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.0.gather()).unwrap()
+    }
+
     fn add<T: Collector + Clone + 'static>(&self, made: Result<T, prometheus::Error>) -> Result<T, GatewayError> {
         let made = made.map_err(|error| not_set_up(&error))?;
         self.0.register(Box::new(made.clone())).map_err(|error| not_set_up(&error))?;

@@ -4,6 +4,7 @@
 //! and channels set up, actors started, and what an earlier process left behind is taken over. [`Gateway::stop`] takes
 //! it apart in the reverse order, the store last.
 
+pub mod addresses;
 pub mod admin_tokens;
 pub mod admission;
 pub mod answer;
@@ -54,6 +55,7 @@ use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Timestamp;
+use crate::gateway::addresses::Addresses;
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::admission::{Admission, Refusal};
 use crate::gateway::answer::{Answered, StoredAnswer};
@@ -170,6 +172,7 @@ struct Own {
 
 struct Inner {
     core: Core,
+    addresses: Addresses,
     authentication: Authentication,
     merchants: Merchants,
     payments: Payments,
@@ -298,6 +301,7 @@ impl Gateway {
         };
         let inner = Inner {
             authentication: Authentication::new(core.clone()),
+            addresses: Addresses::new(&core)?,
             merchants: Merchants::new(core.clone(), limits_changed),
             erasures: Erasures::new(core.clone()),
             refunds: Refunds::new(payments.clone()),
@@ -361,6 +365,11 @@ impl Gateway {
     /// The operator's tokens.
     pub fn admin_tokens(&self) -> &[AdminToken] {
         &self.0.admin_tokens
+    }
+
+    /// Limits by client address.
+    pub fn addresses(&self) -> &Addresses {
+        &self.0.addresses
     }
 
     /// Finds out who sent a request.

@@ -65,6 +65,8 @@ fn every_number_with_a_range_is_held_to_it() {
         config.limits.mailbox_max = 0;
         config.limits.adaptive.commit_ms = 0;
         config.limits.adaptive.fall_s = 19;
+        config.limits.client_address.burst = 199;
+        config.limits.client_address.addresses_max = 0;
         config.routing.prior_success_percent = 101;
         config.routing.breaker_failure_percent = 0;
         config.routing.breaker_min_outcomes = 201;
@@ -86,6 +88,8 @@ fn every_number_with_a_range_is_held_to_it() {
         "limits.mailbox_max",
         "limits.adaptive.commit_ms",
         "limits.adaptive.fall_s",
+        "limits.client_address.burst",
+        "limits.client_address.addresses_max",
         "routing.prior_success_percent",
         "routing.breaker_failure_percent",
         "routing.breaker_min_outcomes",
