@@ -74,6 +74,15 @@ impl Clock {
         }
     }
 
+    /// How much time of its processors the process has used, all threads together; zero by a virtual or manual clock, so
+    /// that tests can be repeated.
+    pub fn processor_time(&self) -> Duration {
+        match &*self.0 {
+            Source::System { .. } => processor_time(),
+            Source::Virtual { .. } | Source::Manual { .. } => Duration::ZERO,
+        }
+    }
+
     /// Sets a virtual clock's time of day back, as an operator or a time server does; its steady time goes on. Does nothing
     /// to the others.
     pub fn set_back(&self, by: Duration) {
@@ -107,6 +116,12 @@ fn since_boot() -> Monotonic {
     let seconds = u64::try_from(reading.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(reading.tv_nsec).unwrap_or(0);
     Monotonic::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1_000))
+}
+
+fn processor_time() -> Duration {
+    let reading = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(reading.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(reading.tv_nsec).unwrap_or(0))
 }
 
 #[allow(clippy::disallowed_methods, reason = "this file is the one that reads clocks")]

@@ -120,6 +120,7 @@ impl Drill {
             .env("TOLLGATE_CHANNELS__STRIPE__TIMEOUT_MS", "1000")
             .env("TOLLGATE_CHANNELS__ALIPAY__TIMEOUT_MS", "1000")
             .env("TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS", "[\"127.0.0.0/8\"]")
+            .env("TOLLGATE_LIMITS__ADAPTIVE__ENABLED", "false")
             .env("TOLLGATE_STORAGE__SEGMENT_BYTES", "4194304")
             .env("TOLLGATE_STORAGE__GROUP_BYTES_MAX", "1048576")
             .env("TOLLGATE_TELEMETRY__FORMAT", "\"json\"");

@@ -7,7 +7,7 @@ mod housekeeping;
 pub use fullest::FullMerchant;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -121,7 +121,14 @@ impl MerchantDirectory {
             active: AtomicUsize::new(0),
             queued_total: Arc::new(AtomicUsize::new(0)),
             settings,
-            surroundings: Arc::new(Surroundings { clock, snapshots, claims_max, near, observer }),
+            surroundings: Arc::new(Surroundings {
+                clock,
+                snapshots,
+                claims_max,
+                near,
+                observer,
+                longest_wait_us: AtomicU64::new(0),
+            }),
             supervisor,
             pressure: Notify::new(),
             stopping: AtomicBool::new(false),
@@ -151,7 +158,7 @@ impl MerchantDirectory {
             .ok_or(Refused::Overloaded(BUSY))?;
         let (reply, answer) = oneshot::channel();
         let AdmitRequest { figures, revision, idempotency, cost, .. } = request;
-        let message = AdmitMessage { ticket, figures, revision, idempotency, cost, reply };
+        let message = AdmitMessage { ticket, sent_at: now, figures, revision, idempotency, cost, reply };
         slot.slot().send(MerchantMessage::Admit(message)).map_err(|_| Refused::Overloaded(RESTARTING))?;
         // No timer is needed: the actor answers without waiting for anything, and when it fails the message is dropped
         // with it.
@@ -196,6 +203,11 @@ impl MerchantDirectory {
     /// Requests that wait for an actor, over all merchants.
     pub fn queued(&self) -> usize {
         self.inner.queued_total.load(Ordering::Relaxed)
+    }
+
+    /// The longest that a request has waited for its merchant's actor since this was last asked.
+    pub fn take_longest_wait(&self) -> Duration {
+        Duration::from_micros(self.inner.surroundings.longest_wait_us.swap(0, Ordering::Relaxed))
     }
 
     /// Hands over the windows of every merchant with anything unsaved. Answers how many could not be handed over.

@@ -9,7 +9,7 @@ mod observer;
 mod slot;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
@@ -105,10 +105,23 @@ pub(super) struct Surroundings {
     pub claims_max: usize,
     pub near: NearSettings,
     pub observer: Arc<dyn LimitObserver>,
+    /// The longest that a request has waited for its decision since somebody asked.
+    pub longest_wait_us: AtomicU64,
+}
+
+impl Surroundings {
+    /// Notes how long a request has waited. Most have not waited longer than another, and write nothing.
+    fn waited(&self, waited: Duration) {
+        let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        if waited_us > self.longest_wait_us.load(Ordering::Relaxed) {
+            self.longest_wait_us.fetch_max(waited_us, Ordering::Relaxed);
+        }
+    }
 }
 
 pub(super) struct AdmitMessage {
     pub ticket: Ticket,
+    pub sent_at: Monotonic,
     pub figures: LimitFigures,
     pub revision: u64,
     pub idempotency: Option<u128>,
@@ -236,12 +249,14 @@ impl MerchantState {
     }
 
     fn admit(&mut self, message: AdmitMessage) {
-        let AdmitMessage { ticket, figures, revision, idempotency, cost, reply } = message;
+        let AdmitMessage { ticket, sent_at, figures, revision, idempotency, cost, reply } = message;
         if reply.is_closed() {
             return;
         }
         self.put_in_force(figures, revision);
-        let answer = self.decide(&ticket, idempotency, cost);
+        let now = self.surroundings.clock.monotonic();
+        self.surroundings.waited(now.since(sent_at));
+        let answer = self.decide(&ticket, idempotency, cost, now);
         // Who asked may be gone; a permit that nobody takes is dropped here and so given back.
         let _ = reply.send(answer);
     }
@@ -272,8 +287,14 @@ impl MerchantState {
         view
     }
 
-    fn decide(&mut self, ticket: &Ticket, idempotency: Option<u128>, cost: u32) -> Result<Admitted, Refused> {
-        let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
+    fn decide(
+        &mut self,
+        ticket: &Ticket,
+        idempotency: Option<u128>,
+        cost: u32,
+        now: Monotonic,
+    ) -> Result<Admitted, Refused> {
+        let wall = self.surroundings.clock.now();
         self.count_refused(wall, RefusedBy::default());
         let mut held = self.slot.held();
         if idempotency.is_some() && held.claims.len() >= self.surroundings.claims_max {

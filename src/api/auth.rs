@@ -131,10 +131,15 @@ pub(crate) fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Optio
     }
 }
 
+/// Whether a proxy has left any header behind.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
+    FORWARDING.iter().any(|name| headers.contains_key(name))
+}
+
 /// Whether a password may be taken from this request: it came straight over loopback, or through a proxy of ours that
 /// says that the client used TLS.
 fn is_private_way(headers: &HeaderMap, peer: IpAddr, trusted_proxies: &[IpNet]) -> bool {
-    if FORWARDING.iter().all(|name| !headers.contains_key(name)) {
+    if !is_forwarded(headers) {
         return peer.is_loopback();
     }
     let is_trusted = trusted_proxies.iter().any(|network| network.contains(&peer));

@@ -58,13 +58,14 @@ pub(crate) struct ErrorSchema {
     /// With `NO_CHANNEL_AVAILABLE`: why not, by channel.
     #[schema(required = false, nullable = false)]
     reasons: Option<Vec<ReasonSchema>>,
-    /// With `RATE_LIMIT_EXCEEDED`: the merchant's tier.
+    /// With `RATE_LIMIT_EXCEEDED`: the merchant's tier; not there with `client_address`.
     #[schema(required = false, nullable = false)]
     tier: Option<String>,
     /// With `RATE_LIMIT_EXCEEDED`: the limit that refuses longest.
     #[schema(required = false, nullable = false)]
     limit: Option<String>,
-    /// With `RATE_LIMIT_EXCEEDED`: `second`, `minute`, `hour`, `concurrency`.
+    /// With `RATE_LIMIT_EXCEEDED`: `second`, `minute`, `hour`, `concurrency`; or `client_address`, which is decided before it
+    /// is known who asks.
     #[schema(required = false, nullable = false)]
     violated_policies: Option<Vec<String>>,
     /// With `RATE_LIMIT_EXCEEDED`: whole seconds, as in `Retry-After`.

@@ -25,7 +25,7 @@ use crate::gateway::error::GatewayError;
 
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Asked for by whoever decides to kill the process, so they are answered however much work there is.
-const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+pub(crate) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 /// When to come back after a refusal for too many requests at once: they take milliseconds.
 const BUSY_RETRY_AFTER_S: u64 = 1;
 /// In the log, the status of a request whose client went away before it was answered (as nginx writes it).

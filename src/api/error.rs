@@ -6,10 +6,12 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use crate::api::client_address;
 use crate::api::codes::Code;
 use crate::api::language::Language;
 use crate::api::limit_headers::LimitedRequest;
 use crate::api::messages::message_of;
+use crate::gateway::addresses::AddressRefusal;
 use crate::gateway::error::{FieldError, GatewayError};
 
 /// When to come back after being told that the process stops: by then another one listens.
@@ -30,6 +32,8 @@ pub(crate) enum ApiError {
     Gateway(GatewayError),
     /// A limit of the merchant.
     Limited(Box<LimitedRequest>),
+    /// A limit of the client's address, before it is known who asks.
+    AddressLimited(AddressRefusal),
     /// The channel certainly did not do it; the object is `failed` and can be read.
     ChannelFailed {
         /// `payment_no` or `refund_no`.
@@ -69,6 +73,12 @@ impl From<GatewayError> for ApiError {
     }
 }
 
+impl From<AddressRefusal> for ApiError {
+    fn from(refusal: AddressRefusal) -> Self {
+        Self::AddressLimited(refusal)
+    }
+}
+
 impl ApiError {
     /// One wrong field.
     pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
@@ -79,7 +89,7 @@ impl ApiError {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Gateway(error) => gateway_code(error),
-            Self::Limited(_) => Code::RateLimitExceeded,
+            Self::Limited(_) | Self::AddressLimited(_) => Code::RateLimitExceeded,
             Self::ChannelFailed { .. } => Code::ChannelError,
             Self::BasicNotAllowed | Self::OperatorUnauthenticated => Code::Unauthenticated,
             Self::HostNotAllowed => Code::Forbidden,
@@ -124,6 +134,7 @@ impl ApiError {
     fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::Limited(limited) => Some(limited.retry_after_s()),
+            Self::AddressLimited(refusal) => Some(refusal.retry_after_s()),
             Self::Gateway(GatewayError::Overloaded { retry_after_s }) => Some((*retry_after_s).max(1)),
             Self::Gateway(GatewayError::StorageLow) => Some(STORAGE_LOW_RETRY_AFTER_S),
             Self::Gateway(GatewayError::ShuttingDown) => Some(STOPPING_RETRY_AFTER_S),
@@ -138,6 +149,7 @@ impl ApiError {
         let mut add = |name, value| fields.push((name, value));
         match self {
             Self::Limited(limited) => limited.add_fields(fields),
+            Self::AddressLimited(refusal) => client_address::add_fields(refusal, fields),
             Self::ChannelFailed { field, number } => add(field, Value::from(number.as_str())),
             Self::PayloadTooLarge { max_bytes } => add("max_bytes", Value::from(*max_bytes)),
             Self::Gateway(error) => match error {

@@ -11,15 +11,18 @@ use hyper::body::Incoming;
 use crate::api::auth::Presented;
 use crate::api::body::BodyBounds;
 use crate::api::call::{Call, MerchantCall, OpenCall};
+use crate::api::client_address::{client_of, note_failure};
 use crate::api::context::RequestContext;
-use crate::api::edge::Handler;
+use crate::api::edge::{Handler, PROBES};
 use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::limit_headers::{self, LimitedRequest};
 use crate::api::render::renderer;
 use crate::api::routes::Routes;
+use crate::api::worth::worth_of;
 use crate::api::{call, events, idempotency, limits, open, payments, quotes, refunds, webhooks};
 use crate::gateway::Gateway;
+use crate::gateway::addresses::{Client, Listener};
 use crate::gateway::admission::{Admission, Refusal};
 use crate::gateway::auth::Caller;
 use crate::gateway::error::GatewayError;
@@ -44,23 +47,78 @@ impl MerchantHandler {
         Self { gateway, body_bounds, own: routes(), open: open::routes(), document }
     }
 
-    /// Who asks is read from the head before the body, checked with it.
-    async fn read_own(&self, context: &RequestContext, head: Parts, body: Incoming) -> Result<ReadRequest, ApiError> {
+    /// Whose address a request comes from, and whether that may send another one. Probes may always be sent.
+    fn let_in(&self, context: &RequestContext, head: &Parts) -> Result<Option<Client>, ApiError> {
+        if PROBES.contains(&head.uri.path()) {
+            return Ok(None);
+        }
+        let addresses = self.gateway.addresses();
+        let client = client_of(addresses, Listener::Merchants, &head.headers, context.peer);
+        if let Some(client) = &client {
+            if is_below(PREFIX, head.uri.path()) {
+                addresses.check_block(client)?;
+            }
+            addresses.admit(client)?;
+        }
+        Ok(client)
+    }
+
+    /// Who asks is read from the head before the body, checked with it. What an overloaded node does not take in costs it
+    /// neither.
+    async fn read_own(
+        &self,
+        context: &RequestContext,
+        head: Parts,
+        body: Incoming,
+        client: Option<Client>,
+    ) -> Result<ReadRequest, ApiError> {
+        if let Err(overloaded) = self.gateway.check_load(worth_of(&head.method, head.uri.path())) {
+            context.leave_body_unread_unless_empty(&body);
+            return Err(overloaded.into());
+        }
         let trusted_proxies = &self.gateway.config().server.trusted_proxies;
         let presented = match Presented::read(&head.headers, context.peer, trusted_proxies) {
             Ok(presented) => presented,
             Err(error) => {
+                note_failure(self.gateway.addresses(), client.as_ref(), &error);
                 context.leave_body_unread_unless_empty(&body);
                 return Err(error);
             }
         };
         let body = self.body_bounds.read(&head.headers, body, context).await?;
-        Ok(ReadRequest::Own { head: Box::new(head), body, presented })
+        Ok(ReadRequest::Own { head: Box::new(head), body, presented, client })
+    }
+
+    /// Finds out who asks.
+    fn authenticate(
+        &self,
+        head: &Parts,
+        body: &[u8],
+        presented: &Presented,
+        client: Option<&Client>,
+    ) -> Result<Caller, ApiError> {
+        let addresses = self.gateway.addresses();
+        if let Some(client) = client {
+            // Others of its requests may have failed while this one was read.
+            addresses.check_block(client)?;
+        }
+        self.gateway.authenticate(presented.credentials(head, body)).map_err(|error| {
+            let error = ApiError::from(error);
+            note_failure(addresses, client, &error);
+            error
+        })
     }
 
     /// Authenticates, admits, and only then looks at what is asked.
-    async fn guard(&self, context: &Arc<RequestContext>, head: Parts, body: Bytes, presented: &Presented) -> Outcome {
-        let caller = self.gateway.authenticate(presented.credentials(&head, &body))?;
+    async fn guard(
+        &self,
+        context: &Arc<RequestContext>,
+        head: Parts,
+        body: Bytes,
+        presented: &Presented,
+        client: Option<&Client>,
+    ) -> Outcome {
+        let caller = self.authenticate(&head, &body, presented, client)?;
         // Set once: a request has one caller.
         let _ = context.merchant.set(caller.merchant.merchant_id.clone());
         self.admitted(context, head, body, caller).await
@@ -122,6 +180,8 @@ pub(crate) enum ReadRequest {
         body: Bytes,
         /// What it shows to say who sends it.
         presented: Presented,
+        /// Whose address it comes from, if that is limited.
+        client: Option<Client>,
     },
     /// Anybody's; its body is not read.
     Open(Box<Parts>),
@@ -132,8 +192,15 @@ impl Handler for MerchantHandler {
 
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();
+        let client = match self.let_in(context, &head) {
+            Ok(client) => client,
+            Err(error) => {
+                context.leave_body_unread_unless_empty(&body);
+                return Err(error);
+            }
+        };
         if is_below(PREFIX, head.uri.path()) {
-            return self.read_own(context, head, body).await;
+            return self.read_own(context, head, body, client).await;
         }
         context.leave_body_unread_unless_empty(&body);
         Ok(ReadRequest::Open(Box::new(head)))
@@ -141,7 +208,9 @@ impl Handler for MerchantHandler {
 
     async fn handle(&self, context: &Arc<RequestContext>, read: ReadRequest) -> Outcome {
         match read {
-            ReadRequest::Own { head, body, presented } => self.guard(context, *head, body, &presented).await,
+            ReadRequest::Own { head, body, presented, client } => {
+                self.guard(context, *head, body, &presented, client.as_ref()).await
+            }
             ReadRequest::Open(head) => {
                 let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
                 self.open.answer(*head, OpenCall { call, document: self.document.clone() }).await

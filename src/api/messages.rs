@@ -1,5 +1,6 @@
 //! What people read: one sentence for every error, in English and Chinese. Programs read the code.
 
+use crate::api::client_address;
 use crate::api::error::ApiError;
 use crate::api::language::Language;
 use crate::gateway::error::GatewayError;
@@ -9,6 +10,7 @@ pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
     let fixed = match error {
         ApiError::Gateway(inner) => return gateway_message(inner, language),
         ApiError::Limited(refusal) => return refusal.message(language),
+        ApiError::AddressLimited(refusal) => return client_address::message(refusal, language),
         ApiError::PayloadTooLarge { max_bytes } => {
             return match language {
                 Language::English => format!("The body is too large: at most {max_bytes} bytes"),

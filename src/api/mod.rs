@@ -8,6 +8,7 @@ mod admin;
 mod auth;
 mod body;
 mod call;
+mod client_address;
 mod codes;
 mod connection;
 mod context;
@@ -33,6 +34,7 @@ mod request_id;
 mod routes;
 mod server;
 mod webhooks;
+mod worth;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -58,7 +58,10 @@ pub(crate) async fn ready(request: OpenCall) -> Outcome {
 /// This document
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "get_openapi", tag = "Service",
-    responses((status = 200, description = "OpenAPI 3.1", body = Object)),
+    responses(
+        (status = 200, description = "OpenAPI 3.1", body = Object),
+        (status = 429, description = "`RATE_LIMIT_EXCEEDED`: too many requests from the client's address"),
+    ),
 )]
 pub(crate) async fn document(request: OpenCall) -> Outcome {
     request.call.query(&[], Pages::No)?;

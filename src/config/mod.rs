@@ -22,8 +22,8 @@ pub use effective::effective_toml;
 pub use error::{ConfigError, Problem};
 pub use routing::{ChannelConfig, ChannelKind, RoutingConfig, RoutingMode, RuleConfig};
 pub use service::{
-    AdminConfig, AuthConfig, LimitsConfig, LogFormat, SecurityConfig, ServerConfig, StorageConfig, TelemetryConfig,
-    TierConfig,
+    AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, SecurityConfig,
+    ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
 };
 pub use work::{FaultConfig, FxConfig, PaymentsConfig, RetentionConfig, SandboxConfig, WebhookConfig};
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::limit::ForwardingHeader;
+
 /// `[server]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,8 @@ pub struct ServerConfig {
     pub admin_listen: SocketAddr,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say where a request comes from.
+    pub client_address_header: ForwardingHeader,
     /// Largest body of a request.
     pub body_max_bytes: usize,
     /// Largest head of a request.
@@ -135,6 +139,48 @@ pub struct LimitsConfig {
     pub near_percent: Vec<u8>,
     /// Least time between two such events about the same share of the same limit.
     pub near_interval_s: u32,
+    /// Shedding of load.
+    pub adaptive: AdaptiveConfig,
+    /// Limits by client address, before it is known who asks.
+    pub client_address: ClientAddressConfig,
+}
+
+/// `[limits.adaptive]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdaptiveConfig {
+    /// Whether requests are shed while this node is overloaded.
+    pub enabled: bool,
+    /// It is when a request waits longer than this for its merchant's actor,
+    pub mailbox_delay_ms: u64,
+    /// when a commit takes longer than this,
+    pub commit_ms: u64,
+    /// or when timers are later than this while the processors are all in use.
+    pub lag_ms: u64,
+    /// From shedding nothing to shedding everything in no less than this.
+    pub rise_s: u64,
+    /// And back.
+    pub fall_s: u64,
+}
+
+/// `[limits.client_address]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientAddressConfig {
+    /// Whether clients are limited by their addresses at all.
+    pub enabled: bool,
+    /// Advertised rate; at most `burst` requests in any `burst / per_second` seconds.
+    pub per_second: u32,
+    /// Requests at once.
+    pub burst: u32,
+    /// Failed authentications in any 60 s.
+    pub failed_authentications_per_minute: u32,
+    /// How long a client is refused after them.
+    pub block_s: u64,
+    /// Clients remembered at once.
+    pub addresses_max: usize,
+    /// Networks whose clients are not limited.
+    pub exempt_networks: Vec<IpNet>,
 }
 
 /// `[telemetry]`

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{Gauge, Opts, Registry, TextEncoder};
-pub(crate) use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Opts, Registry, TextEncoder};
+
+pub(crate) use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 
 use crate::gateway::error::GatewayError;
 use crate::storage::{Health, Store};
@@ -145,6 +146,12 @@ impl Figures {
     /// be, so that each is there from the first reading on; no label may hold what a client chooses.
     pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, GatewayError> {
         self.add(IntCounterVec::new(opts(name, help), labels))
+    }
+
+    /// All figures as text.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.0.gather()).unwrap()
     }
 
     fn add<T: Collector + Clone + 'static>(&self, made: Result<T, prometheus::Error>) -> Result<T, GatewayError> {

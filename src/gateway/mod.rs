@@ -4,6 +4,7 @@
 //! and channels set up, actors started, and what an earlier process left behind is taken over. [`Gateway::stop`] takes
 //! it apart in the reverse order, the store last.
 
+pub mod addresses;
 pub mod admin_tokens;
 pub mod admission;
 pub mod answer;
@@ -33,6 +34,7 @@ mod retention;
 pub mod rotation;
 mod routing;
 pub mod sandbox;
+pub(crate) mod shedding;
 mod stopping;
 pub mod store;
 pub(crate) mod told;
@@ -52,7 +54,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
+use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Timestamp;
+use crate::gateway::addresses::Addresses;
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::admission::{Admission, Refusal};
 use crate::gateway::answer::{Answered, StoredAnswer};
@@ -77,6 +81,7 @@ use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
+use crate::gateway::shedding::{CommitTimes, Shedding, TimedStore};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::store::{OwnStore, StoreView};
 use crate::gateway::view::{ChannelView, FullMerchantView, LimitsView, MerchantLimitsView};
@@ -169,6 +174,7 @@ struct Own {
 
 struct Inner {
     core: Core,
+    addresses: Addresses,
     authentication: Authentication,
     merchants: Merchants,
     payments: Payments,
@@ -188,6 +194,7 @@ struct Inner {
     sandbox: Option<SandboxControl>,
     admin_tokens: Vec<AdminToken>,
     channels: Arc<ChannelSet>,
+    shedding: Arc<Shedding>,
     /// The configuration as it was last changed while running.
     in_force: tokio::sync::Mutex<Config>,
     stopping: Stopping,
@@ -250,8 +257,9 @@ impl Gateway {
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
+        let commits = CommitTimes::new(clock.clone());
         let core = Core {
-            store,
+            store: TimedStore::over(store, &commits),
             clock_guard: ClockGuard::begin(&clock, last_written_at),
             clock: clock.clone(),
             random: random.clone(),
@@ -296,6 +304,7 @@ impl Gateway {
         };
         let inner = Inner {
             authentication: Authentication::new(core.clone()),
+            addresses: Addresses::new(&core)?,
             merchants: Merchants::new(core.clone(), limits_changed),
             erasures: Erasures::new(core.clone()),
             external_permits: ExternalPermits::new(&core, &directory),
@@ -314,6 +323,7 @@ impl Gateway {
             disk_work,
             admin_tokens,
             channels,
+            shedding: Shedding::new(core.config.limits.adaptive, &core.figures, core.random.draw_u64())?,
             in_force: tokio::sync::Mutex::new(Config::clone(&core.config)),
             stopping: Stopping::new(Duration::from_millis(core.config.server.drain_timeout_ms)),
             core,
@@ -324,6 +334,7 @@ impl Gateway {
         gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core);
         limit_events::start(&gateway.0.core, &gateway.0.merchants, &gateway.0.webhooks, near_limits);
+        gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
         retention::start(&gateway.0.core);
         audit::start(&gateway.0.core);
@@ -361,6 +372,11 @@ impl Gateway {
         &self.0.admin_tokens
     }
 
+    /// Limits by client address.
+    pub fn addresses(&self) -> &Addresses {
+        &self.0.addresses
+    }
+
     /// Finds out who sent a request.
     ///
     /// # Errors
@@ -368,6 +384,15 @@ impl Gateway {
     /// [`GatewayError::Forbidden`] for a suspended merchant.
     pub fn authenticate(&self, credentials: Credentials<'_>) -> Result<Caller, GatewayError> {
         self.0.authentication.check(&self.0.merchants, credentials)
+    }
+
+    /// Whether this node takes in a request of this worth at the moment: it does unless it is overloaded. To be asked
+    /// before anything is done for the request; nothing is consumed either way.
+    ///
+    /// # Errors
+    /// [`GatewayError::Overloaded`], with when to come back.
+    pub fn check_load(&self, worth: Worth) -> Result<(), GatewayError> {
+        self.0.shedding.check(worth)
     }
 
     /// Asks the merchant's limits whether a request may go on. `idempotency` is the fingerprint of its key, if any.

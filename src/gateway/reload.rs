@@ -42,7 +42,7 @@ pub enum ReloadError {
 
 impl Gateway {
     /// Puts in force what of a valid configuration can change while the gateway runs: tiers (but none is taken away),
-    /// routing, rules, rates of exchange, and of the channels that there are whether they are enabled, their fees,
+    /// shedding of load, routing, rules, rates of exchange, and of the channels that there are whether they are enabled, their fees,
     /// countries, currencies, methods, weights and calls at once. The level of logs is the embedder's to change. What
     /// changes is written into the audit before it is in force; if it could not be put in force after all, so is that.
     ///
@@ -78,6 +78,7 @@ impl Inner {
             return Err(error.into());
         }
         self.merchants.change_tiers(&next.tiers);
+        self.shedding.configure(next.limits.adaptive);
         *in_force = next;
         Ok(reloaded)
     }
@@ -103,6 +104,7 @@ fn changeable(in_force: &Config, wanted: &Config) -> Config {
     next.routing.failover_max = in_force.routing.failover_max;
     next.rules.clone_from(&wanted.rules);
     next.fx = wanted.fx.clone();
+    next.limits.adaptive = wanted.limits.adaptive;
     next.telemetry.log.clone_from(&wanted.telemetry.log);
     for (name, channel) in &mut next.channels {
         if let Some(wanted) = wanted.channels.get(name) {
@@ -193,6 +195,8 @@ mod tests {
         let wanted = config(|config| {
             config.tiers.get_mut("starter").unwrap().per_hour = 9_000;
             config.tiers.remove("premium");
+            config.limits.adaptive.commit_ms = 900;
+            config.limits.mailbox_max = 9;
             config.routing.smart = false;
             config.routing.failover_max = 7;
             config.server.body_max_bytes = 2_048;
@@ -203,11 +207,18 @@ mod tests {
             config.channels.remove("alipay");
         });
         let next = changeable(&in_force, &wanted);
-        let applied = ["channels.stripe.weight", "routing.smart", "telemetry.log", "tiers.starter.per_hour"];
+        let applied = [
+            "channels.stripe.weight",
+            "limits.adaptive.commit_ms",
+            "routing.smart",
+            "telemetry.log",
+            "tiers.starter.per_hour",
+        ];
         assert_eq!(differences(&in_force, &next), applied);
         let waiting = [
             "channels.alipay",
             "channels.stripe.timeout_ms",
+            "limits.mailbox_max",
             "routing.failover_max",
             "server.body_max_bytes",
             "tiers.premium",

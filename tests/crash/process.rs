@@ -251,6 +251,7 @@ pub fn serve_arguments(command: &mut Command, directory: &Path, sandbox_url: &st
         .env("TOLLGATE_WEBHOOK__MAX_ATTEMPTS", "100")
         // After a crash a merchant counts as having used what it could since the last of these.
         .env("TOLLGATE_LIMITS__SNAPSHOT_INTERVAL_MS", "100")
+        .env("TOLLGATE_LIMITS__ADAPTIVE__ENABLED", "false")
         .env("TOLLGATE_STORAGE__SEGMENT_BYTES", "1048576")
         .env("TOLLGATE_STORAGE__CHECKPOINT_BYTES", "1048576")
         .env("TOLLGATE_STORAGE__GROUP_BYTES_MAX", "262144")

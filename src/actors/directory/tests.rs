@@ -388,3 +388,19 @@ async fn a_request_that_goes_away_while_the_actor_starts_leaves_one_actor() {
     assert_eq!(bench.supervisor.children(), 1);
     assert!(bench.put_away().await, "nobody holds the merchant any more");
 }
+
+#[tokio::test]
+async fn how_long_a_request_waited_for_its_decision_is_known() {
+    let bench = Bench::manual().await;
+    drop(bench.admit().await.unwrap());
+    assert_eq!(bench.directory.take_longest_wait(), Duration::ZERO);
+    for waits_ms in [80, 30] {
+        let mut admitting = std::pin::pin!(bench.admit());
+        // On one thread the actor can't have decided before this returns.
+        assert!(futures_util::poll!(admitting.as_mut()).is_pending());
+        bench.clock.advance(Duration::from_millis(waits_ms));
+        admitting.await.unwrap();
+    }
+    assert_eq!(bench.directory.take_longest_wait(), Duration::from_millis(80));
+    assert_eq!(bench.directory.take_longest_wait(), Duration::ZERO);
+}

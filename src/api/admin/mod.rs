@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 
 use crate::api::body::BodyBounds;
 use crate::api::call::{Call, OpenCall, OperatorCall};
+use crate::api::client_address::{client_of, note_failure};
 use crate::api::context::RequestContext;
 use crate::api::edge::Handler;
 use crate::api::envelope::Outcome;
@@ -31,6 +32,7 @@ use crate::api::open;
 use crate::api::routes::Routes;
 use crate::domain::audit::Operator;
 use crate::gateway::Gateway;
+use crate::gateway::addresses::Listener;
 
 use access::AccessCheck;
 
@@ -54,6 +56,16 @@ impl AdminHandler {
         let access = AccessCheck::new(gateway.admin_tokens(), address, &gateway.config().admin.hosts);
         Self { gateway, access, body_bounds, own: routes(), open: open::routes(), document }
     }
+
+    /// Lets a request in that needs a token, or not; says the name of its token. Wrong ones count for its client's address.
+    fn let_in(&self, context: &RequestContext, head: &Parts) -> Result<&str, ApiError> {
+        let addresses = self.gateway.addresses();
+        let client = client_of(addresses, Listener::Operator, &head.headers, context.peer);
+        if let Some(client) = &client {
+            addresses.check_block(client)?;
+        }
+        self.access.check(head).inspect_err(|error| note_failure(addresses, client.as_ref(), error))
+    }
 }
 
 /// A request that has been read and may come in.
@@ -71,7 +83,7 @@ impl Handler for AdminHandler {
         let (head, body) = request.into_parts();
         let is_own = is_below(PREFIX, head.uri.path()) || head.uri.path() == metrics::SHORT_PATH;
         let allowed =
-            if is_own { self.access.check(&head).map(Some) } else { self.access.check_host(&head).map(|()| None) };
+            if is_own { self.let_in(context, &head).map(Some) } else { self.access.check_host(&head).map(|()| None) };
         let name = match allowed {
             Ok(name) => name,
             Err(error) => {

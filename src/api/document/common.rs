@@ -26,6 +26,8 @@ const SIGNATURE_SCHEMES: [(&str, &str, &str); 4] = [
 const BASIC: &str = "basic";
 const BEARER: &str = "operator";
 const ERROR_SCHEMA: &str = "Error";
+/// The answer to a client whose address has to wait.
+const ADDRESS_LIMITED: &str = "AddressLimited";
 /// Operations that are not taken without an idempotency key.
 const KEY_REQUIRED: [&str; 2] = ["/api/v1/payments/{payment_no}/cancel", "/api/v1/payments/{payment_no}/refunds"];
 
@@ -150,7 +152,10 @@ impl Modify for UsualErrors {
             match codes {
                 [Code::RateLimitExceeded] => {
                     add_headers(&mut response, &[RETRY_AFTER]);
-                    add_headers(&mut response, &LIMIT_HEADERS);
+                    // What the client's address is refused for is said before any merchant is known.
+                    if *name != ADDRESS_LIMITED {
+                        add_headers(&mut response, &LIMIT_HEADERS);
+                    }
                 }
                 [Code::Overloaded, ..] => add_headers(&mut response, &[RETRY_AFTER]),
                 _ => {}
@@ -191,6 +196,7 @@ fn usual_errors(audience: Audience) -> &'static [UsualError] {
             TIMEOUT,
             TOO_LARGE,
             MEDIA_TYPE,
+            (ADDRESS_LIMITED, &[Code::RateLimitExceeded]),
             INTERNAL,
             UNAVAILABLE,
         ],
@@ -230,7 +236,7 @@ impl Modify for UsualHeaders {
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };
                 add_headers(response, &[REQUEST_ID]);
-                if status == "503" {
+                if status == "503" || status == "429" {
                     add_headers(response, &[RETRY_AFTER]);
                 }
                 // Errors after authentication have them too; once is enough to say it.

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use super::*;
 use crate::domain::time::Timestamp;
+use crate::gateway::addresses::AddressReason;
 
 fn every_error() -> Vec<ApiError> {
     let gateway = [
@@ -29,6 +32,8 @@ fn every_error() -> Vec<ApiError> {
         GatewayError::Internal(String::from("sled is on fire")),
     ];
     let http = [
+        ApiError::AddressLimited(AddressRefusal::new(AddressReason::Rate(200), Duration::from_millis(1))),
+        ApiError::AddressLimited(AddressRefusal::new(AddressReason::FailedAuthentication, Duration::from_secs(60))),
         ApiError::ChannelFailed { field: "payment_no", number: String::from("PY2") },
         ApiError::BasicNotAllowed,
         ApiError::OperatorUnauthenticated,
@@ -48,9 +53,8 @@ fn body_of(error: &ApiError, language: Language) -> Value {
 }
 
 #[test]
-fn every_code_but_the_limits_has_an_error_here() {
-    let mut met: BTreeSet<Code> = every_error().iter().map(ApiError::code).collect();
-    met.insert(Code::RateLimitExceeded);
+fn every_code_has_an_error_here() {
+    let met: BTreeSet<Code> = every_error().iter().map(ApiError::code).collect();
     assert_eq!(met, Code::ALL.into_iter().collect());
 }
 
@@ -93,6 +97,21 @@ fn fields_are_written_in_the_order_in_which_people_read_them() {
         error.body(Language::English, "req_1"),
         r#"{"code":"INVALID_STATE","message":"Not possible in status failed","status":"failed","request_id":"req_1"}"#
     );
+}
+
+#[test]
+fn a_refused_address_is_told_how_long_to_wait_and_nothing_of_a_merchant() {
+    let refused = AddressRefusal::new(AddressReason::Rate(200), Duration::from_millis(2_001));
+    let error = ApiError::from(refused);
+    assert_eq!(
+        error.body(Language::English, "req_1"),
+        r#"{"code":"RATE_LIMIT_EXCEEDED","message":"Request rate exceeds the limit of your address: more than 200 requests per second","limit":"client_address","violated_policies":["client_address"],"retry_after":3,"request_id":"req_1"}"#
+    );
+    let mut headers = HeaderMap::new();
+    error.add_headers(&mut headers);
+    assert_eq!((headers.len(), &headers[RETRY_AFTER]), (1, &HeaderValue::from_static("3")));
+    let at_once = ApiError::from(AddressRefusal::new(AddressReason::FailedAuthentication, Duration::ZERO));
+    assert_eq!(body_of(&at_once, Language::English)["retry_after"], 1);
 }
 
 #[test]

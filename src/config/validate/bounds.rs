@@ -2,7 +2,7 @@
 
 use super::Findings;
 use crate::config::Config;
-use crate::domain::limit::{THRESHOLD_MIN_PERCENT, THRESHOLDS_MAX};
+use crate::domain::limit::{ADDRESS_BURST_MAX, ADDRESS_FAILURES_MAX, THRESHOLD_MIN_PERCENT, THRESHOLDS_MAX};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -99,6 +99,31 @@ fn check_admission(config: &Config, findings: &mut Findings) {
         format!("must be up to {THRESHOLDS_MAX} rising shares from {THRESHOLD_MIN_PERCENT} to 100"),
     );
     findings.range("limits.near_interval_s", limits.near_interval_s, 60..=86_400);
+    check_adaptive(config, findings);
+    check_client_address(config, findings);
+}
+
+fn check_adaptive(config: &Config, findings: &mut Findings) {
+    let adaptive = &config.limits.adaptive;
+    findings.range("limits.adaptive.mailbox_delay_ms", adaptive.mailbox_delay_ms, 1..=MINUTE_MS);
+    findings.range("limits.adaptive.commit_ms", adaptive.commit_ms, 1..=MINUTE_MS);
+    findings.range("limits.adaptive.lag_ms", adaptive.lag_ms, 1..=MINUTE_MS);
+    findings.range("limits.adaptive.rise_s", adaptive.rise_s, 1..=3600);
+    let fall_min = adaptive.rise_s.min(DAY_S);
+    findings.range("limits.adaptive.fall_s", adaptive.fall_s, fall_min..=DAY_S);
+}
+
+fn check_client_address(config: &Config, findings: &mut Findings) {
+    let limits = &config.limits.client_address;
+    let path = |key: &str| format!("limits.client_address.{key}");
+    findings.range(path("per_second"), limits.per_second, 1..=ADDRESS_BURST_MAX);
+    let burst_min = limits.per_second.clamp(1, ADDRESS_BURST_MAX);
+    findings.range(path("burst"), limits.burst, burst_min..=ADDRESS_BURST_MAX);
+    let failures = limits.failed_authentications_per_minute;
+    findings.range(path("failed_authentications_per_minute"), failures, 1..=ADDRESS_FAILURES_MAX);
+    findings.range(path("block_s"), limits.block_s, 1..=DAY_S);
+    findings.range(path("addresses_max"), limits.addresses_max, 1024..=16 * 1024 * 1024);
+    findings.require(limits.exempt_networks.len() <= 1000, path("exempt_networks"), "must be at most 1000");
 }
 
 fn check_routing(config: &Config, findings: &mut Findings) {

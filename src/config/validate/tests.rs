@@ -63,6 +63,10 @@ fn every_number_with_a_range_is_held_to_it() {
         config.storage.checkpoint_bytes = 1;
         config.auth.nonces_max = 0;
         config.limits.mailbox_max = 0;
+        config.limits.adaptive.commit_ms = 0;
+        config.limits.adaptive.fall_s = 19;
+        config.limits.client_address.burst = 199;
+        config.limits.client_address.addresses_max = 0;
         config.routing.prior_success_percent = 101;
         config.routing.breaker_failure_percent = 0;
         config.routing.breaker_min_outcomes = 201;
@@ -82,6 +86,10 @@ fn every_number_with_a_range_is_held_to_it() {
         "storage.checkpoint_bytes",
         "auth.nonces_max",
         "limits.mailbox_max",
+        "limits.adaptive.commit_ms",
+        "limits.adaptive.fall_s",
+        "limits.client_address.burst",
+        "limits.client_address.addresses_max",
         "routing.prior_success_percent",
         "routing.breaker_failure_percent",
         "routing.breaker_min_outcomes",

@@ -5,7 +5,9 @@
 //! them goes a number of requests in flight, held as leases. A refusal consumes nothing, names every limit that refused
 //! and says how long to wait. No true sliding window ever holds more than its limit.
 
+mod address;
 mod buckets;
+mod client_address;
 mod days;
 mod figures;
 pub mod headers;
@@ -13,10 +15,13 @@ mod leases;
 mod limiter;
 mod near;
 mod ring;
+pub mod shedding;
 mod snapshot;
 mod view;
 pub mod wording;
 
+pub use address::{ADDRESS_BURST_MAX, ADDRESS_ENTRY_BYTES, ADDRESS_FAILURES_MAX, AddressLimits, AddressTable};
+pub use client_address::{ClientFound, ClientNetwork, ForwardingHeader, find_client};
 pub use days::{DAYS_KEPT, DailyUsage, DayUsage, RefusedBy};
 pub use figures::{BURST_MAX, BURST_WINDOW_MAX_S, CONCURRENT_MAX, InvalidFigures, LimitFigures, Policy, PolicySet};
 pub use leases::{LeaseId, Leases};

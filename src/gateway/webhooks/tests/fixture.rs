@@ -256,6 +256,7 @@ mode = "sandbox"
 listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"
 trusted_proxies = []
+client_address_header = "forwarded"
 body_max_bytes = 1
 head_max_bytes = 1
 header_timeout_ms = 1
@@ -297,6 +298,21 @@ mailbox_max = 1
 snapshot_interval_ms = 1
 near_percent = []
 near_interval_s = 1
+[limits.adaptive]
+enabled = false
+mailbox_delay_ms = 1
+commit_ms = 1
+lag_ms = 1
+rise_s = 1
+fall_s = 1
+[limits.client_address]
+enabled = false
+per_second = 1
+burst = 1
+failed_authentications_per_minute = 1
+block_s = 1
+addresses_max = 1
+exempt_networks = []
 [routing]
 mode = "balanced"
 smart = true
