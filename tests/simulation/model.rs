@@ -252,7 +252,7 @@ fn field<'a>(body: &'a Value, name: &str) -> &'a str {
     body[name].as_str().unwrap_or_default()
 }
 
-/// The stream of events has no gaps, each payment's are numbered from 1, and nothing is told twice.
+/// The stream of events has no gaps, each payment's are numbered from 1, and nothing about money is told twice.
 fn check_events(world: &World, gateway: &Gateway, shop: &Shop) -> Vec<EventView> {
     let merchant_id = &shop.merchant_id;
     let events = match all(|page| gateway.webhooks().list_events(merchant_id, page)) {
@@ -264,12 +264,22 @@ fn check_events(world: &World, gateway: &Gateway, shop: &Shop) -> Vec<EventView>
     };
     let mut of_payment: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut told = BTreeSet::new();
+    let mut near_before = 0;
     for (index, event) in events.iter().enumerate() {
         if event.sequence != index as u64 + 1 {
             world.violate(format!("the stream of {merchant_id} has {} at place {}", event.sequence, index + 1));
         }
         let body: Value = serde_json::from_str(event.body.get()).unwrap();
         let no = field(&body, "payment_no").to_owned();
+        if event.event == "limit.near" {
+            // About no payment, and what is near is near again some time after it was not.
+            let number = body["extra"]["sequence"].as_u64().unwrap_or(0);
+            if number <= near_before {
+                world.violate(format!("limit.near has number {number} behind {near_before}"));
+            }
+            near_before = number;
+            continue;
+        }
         if !told.insert((event.event.clone(), no.clone(), field(&body, "refund_no").to_owned())) {
             world.violate(format!("{} of {no} was told twice", event.event));
         }
@@ -402,7 +412,7 @@ pub fn check_books(world: &World, gateway: &Gateway) {
         }
         let told: BTreeSet<(String, String, String)> = events
             .iter()
-            .filter(|event| event.event != "payment.requires_action")
+            .filter(|event| !["payment.requires_action", "limit.near"].contains(&event.event.as_str()))
             .map(|event| {
                 let body: Value = serde_json::from_str(event.body.get()).unwrap();
                 (event.event.clone(), field(&body, "payment_no").to_owned(), field(&body, "refund_no").to_owned())
