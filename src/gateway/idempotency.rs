@@ -311,7 +311,7 @@ impl Slot {
 
     /// Has an answer ready for repetitions that could not be stored yet.
     pub(crate) fn tell(&self, core: &Core, answer: &StoredAnswer) -> Telling {
-        core.told.tell(&self.key, &self.body_hash, answer)
+        core.told.tell(&self.key, &self.body_hash, answer, &core.stopping)
     }
 
     /// Stores the answer of a request that is done. That there is one already is as good; what stood there before and is

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
 
 use crate::gateway::answer::StoredAnswer;
 
@@ -20,10 +21,17 @@ struct Told {
 pub(crate) struct ToldAnswers(Arc<DashMap<Vec<u8>, Told>>);
 
 impl ToldAnswers {
-    /// Has the answer ready for repetitions until what is returned is dropped.
-    pub(super) fn tell(&self, key: &[u8], body_hash: &str, answer: &StoredAnswer) -> Telling {
+    /// Has the answer ready for repetitions until what is returned is dropped; once `stopping` is cancelled, for as long as
+    /// the process lives, because work then ends before its answer is stored.
+    pub(super) fn tell(
+        &self,
+        key: &[u8],
+        body_hash: &str,
+        answer: &StoredAnswer,
+        stopping: &CancellationToken,
+    ) -> Telling {
         self.0.insert(key.to_vec(), Told { body_hash: body_hash.to_owned(), answer: answer.clone() });
-        Telling { told: self.clone(), key: key.to_vec() }
+        Telling { told: self.clone(), key: key.to_vec(), stopping: stopping.clone() }
     }
 
     /// Whether everything is stored.
@@ -43,10 +51,13 @@ impl ToldAnswers {
 pub(crate) struct Telling {
     told: ToldAnswers,
     key: Vec<u8>,
+    stopping: CancellationToken,
 }
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        self.told.0.remove(&self.key);
+        if !self.stopping.is_cancelled() {
+            self.told.0.remove(&self.key);
+        }
     }
 }

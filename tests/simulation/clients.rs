@@ -212,9 +212,7 @@ fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &
         let told: Value = serde_json::from_str(&before.body).unwrap();
         let number = if body["kind"] == "refund" { "refund_no" } else { "payment_no" };
         let is_same_object = told["object"][number] == body["object"][number];
-        // What could not be kept is forgotten with the work that told it: at a restart, or while the gateway stops.
-        let is_forgotten = sent.unkept.is_some_and(|life| life < world.life() || gateway.is_stopping());
-        let may_differ = is_forgotten && is_same_object;
+        let may_differ = sent.unkept.is_some_and(|life| life < world.life()) && is_same_object;
         if before != answer && !may_differ {
             world.violate(format!("{} was answered {before:?} and now {answer:?}", sent.key));
         }
