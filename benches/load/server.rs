@@ -162,7 +162,7 @@ impl Drop for Contestant {
 fn configuration(log: &str) -> String {
     format!(
         "[auth]\nnonces_max = 64000000\n[sandbox]\nallow_instant = true\n[routing]\ndefault_channel = \"instant\"\n[channels.stripe]\nenabled = false\n\
-         [channels.alipay]\nenabled = false\n[channels.instant]\nkind = \"instant\"\nin_flight_max = 100000\n\
+         [channels.alipay]\nenabled = false\n[channels.instant]\nkind = \"instant\"\ncaps = {{ concurrent = 100000 }}\n\
          fees = {{ percent = \"2.9\", fixed_minor = 30 }}\n\
          [telemetry]\nlog = \"{log},tollgate::cli=info\"\nformat = \"json\"\n"
     )

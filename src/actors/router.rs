@@ -135,7 +135,7 @@ impl RouterHandle {
             let published = self.shared.published.load();
             let choice = decide(&published.table, &published.readings()[..published.live.len()], request, now)?;
             let live = &published.live[choice.place];
-            let in_flight_max = published.table.setup.channels[choice.place].in_flight_max;
+            let in_flight_max = published.table.setup.channels[choice.place].caps.concurrent;
             // A probe that has just ended gives its right back after the table says what it found; whoever decided over
             // the table before must look again, or a channel that has failed again would be tried at once.
             let is_outdated = || self.shared.published.load().table.version != published.table.version;

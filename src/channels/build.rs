@@ -43,7 +43,7 @@ pub fn build(
         return Ok(Arc::new(InstantChannel));
     }
     let timeout = Duration::from_millis(config.timeout_ms);
-    let http = HttpClient::new(base_url, timeout, config.in_flight_max, clock.clone())
+    let http = HttpClient::new(base_url, timeout, config.caps.concurrent, clock.clone())
         .map_err(|error| failed(error.to_string()))?;
     let channel: Arc<dyn Channel> = match config.kind {
         ChannelKind::Stripe => Arc::new(StripeChannel::new(http, credentials).map_err(failed)?),

@@ -15,6 +15,7 @@ use crate::config::{ChannelConfig, ChannelKind};
 use crate::domain::fees::FeeSchedule;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
+use crate::domain::routing::ChannelCaps;
 use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::sandbox::testing::send;
@@ -55,7 +56,9 @@ pub(crate) fn config(kind: ChannelKind) -> ChannelConfig {
         currencies: Vec::new(),
         methods: Vec::new(),
         weight: 1,
-        in_flight_max: 8,
+        amounts: BTreeMap::new(),
+        caps: ChannelCaps { concurrent: 8, ..ChannelCaps::default() },
+        maintenance: Vec::new(),
         timeout_ms: TIMEOUT_MS,
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use effective::effective_toml;
 pub use error::{ConfigError, Problem};
-pub use routing::{ChannelConfig, ChannelKind, RoutingConfig, RoutingMode, RuleConfig};
+pub use routing::{ChannelConfig, ChannelKind, MaintenanceConfig, RoutingConfig, RoutingMode, RuleConfig};
 pub use service::{
     AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, SecurityConfig,
     ServerConfig, StorageConfig, TelemetryConfig, TierConfig,

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::fees::FeeSchedule;
+use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::money::Currency;
+use crate::domain::routing::{AmountRange, ChannelCaps, TimeSpan};
+use crate::domain::time::Timestamp;
 
 /// The order in which strategies are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +31,10 @@ pub struct RoutingConfig {
     pub mode: RoutingMode,
     /// Whether strategies decide at all; otherwise rules, then the default.
     pub smart: bool,
+    /// Whether the rules are asked before the strategies.
+    pub rules_first: bool,
+    /// What a payment that does not go through costs, as a share of its amount.
+    pub failed_payment_cost_percent: Percent,
     /// The last rung of the ladder.
     pub default_channel: String,
     /// Payments on other channels after the first at most.
@@ -91,6 +97,24 @@ pub enum ChannelKind {
     Instant,
 }
 
+/// A time in which a channel is known to be away; no payment goes there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceConfig {
+    /// Its beginning, RFC 3339.
+    pub from: String,
+    /// Its end, RFC 3339.
+    pub until: String,
+}
+
+impl MaintenanceConfig {
+    /// The span, where both ends can be read and lie in this order.
+    pub fn span(&self) -> Option<TimeSpan> {
+        let (from, until) = (Timestamp::parse_rfc3339(&self.from)?, Timestamp::parse_rfc3339(&self.until)?);
+        (from < until).then_some(TimeSpan { from, until })
+    }
+}
+
 /// `[channels.<name>]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,9 +150,15 @@ pub struct ChannelConfig {
     /// Share of load among equals.
     #[serde(default = "default_weight")]
     pub weight: u32,
-    /// Calls in flight at once; more payments go elsewhere.
-    #[serde(default = "default_in_flight_max")]
-    pub in_flight_max: u32,
+    /// The amounts that it takes, by currency, in minor units; a currency that is not named has no bounds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub amounts: BTreeMap<Currency, AmountRange>,
+    /// How much may go through it; more goes elsewhere.
+    #[serde(default)]
+    pub caps: ChannelCaps,
+    /// When it is known to be away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintenance: Vec<MaintenanceConfig>,
     /// Every call ends within this.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
@@ -142,10 +172,6 @@ fn default_enabled() -> bool {
 
 fn default_weight() -> u32 {
     100
-}
-
-fn default_in_flight_max() -> u32 {
-    256
 }
 
 fn default_timeout_ms() -> u64 {

@@ -27,6 +27,9 @@ pub struct CreatePayment {
     /// The payer's country, ISO 3166-1 alpha-2.
     #[serde(default)]
     pub country: Option<String>,
+    /// Country of the payer's card, ISO 3166-1 alpha-2, where the merchant knows it; rules can ask for it.
+    #[serde(default)]
+    pub card_country: Option<String>,
     /// Payment method, such as `card` or `alipay`; any when absent.
     #[serde(default)]
     pub method: Option<String>,

@@ -122,7 +122,9 @@ fn change_channel(channel: &mut ChannelConfig, wanted: &ChannelConfig) {
     channel.currencies.clone_from(&wanted.currencies);
     channel.methods.clone_from(&wanted.methods);
     channel.weight = wanted.weight;
-    channel.in_flight_max = wanted.in_flight_max;
+    channel.amounts.clone_from(&wanted.amounts);
+    channel.caps = wanted.caps;
+    channel.maintenance.clone_from(&wanted.maintenance);
 }
 
 /// The keys in which two configurations differ.

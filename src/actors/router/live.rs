@@ -21,6 +21,7 @@ impl ChannelLive {
         ChannelReading {
             in_flight: self.in_flight.load(Ordering::Acquire),
             probe_available: !self.probe_taken.load(Ordering::Acquire),
+            ..ChannelReading::default()
         }
     }
 

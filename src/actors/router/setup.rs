@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::channels::Capabilities;
-use crate::config::{self, ChannelConfig, ChannelKind, Config, RuleConfig};
+use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    ChannelFacts, Country, CountrySet, HealthSettings, InvalidSetup, RoutingMode, RoutingSetup, Rule,
-    WINDOW_OUTCOMES_MAX,
+    ChannelFacts, Conditions, Country, CountrySet, HealthSettings, InvalidSetup, RoutingMode, RoutingSetup, Rule,
+    RuleResult, WINDOW_OUTCOMES_MAX,
 };
 
 /// What was learned about a channel counts half after this long without news.
@@ -49,8 +49,11 @@ pub fn setup_from_config(
         channels.push(facts_of(name, channel, can)?);
     }
     let setup = RoutingSetup {
+        version: 0,
         mode: mode_of(routing.mode),
         smart: routing.smart,
+        rules_first: routing.rules_first,
+        failed_payment_cost: routing.failed_payment_cost_percent,
         default_channel: ChannelName::new(routing.default_channel.as_str()),
         rules: config.rules.iter().map(rule_of).collect::<Result<_, _>>()?,
         channels,
@@ -95,7 +98,10 @@ fn facts_of(name: ChannelName, channel: &ChannelConfig, can: Capabilities) -> Re
         methods,
         takes_payments: can.charge,
         takes_pre_auths: can.pre_auth,
-        in_flight_max: channel.in_flight_max,
+        has_credentials: true,
+        amounts: channel.amounts.clone(),
+        caps: channel.caps,
+        maintenance: channel.maintenance.iter().filter_map(MaintenanceConfig::span).collect(),
         name,
     })
 }
@@ -112,14 +118,17 @@ fn methods_of(kind: ChannelKind) -> Vec<String> {
 
 fn rule_of(rule: &RuleConfig) -> Result<Rule, InvalidRouting> {
     Ok(Rule {
+        id: Arc::from(rule.name.as_str()),
         name: Arc::from(rule.name.as_str()),
-        countries: countries_of(&rule.countries, || format!("the rule {:?}", rule.name))?,
-        currencies: rule.currencies.clone(),
-        methods: rule.methods.clone(),
-        tiers: rule.tiers.clone(),
-        amount_minor_min: rule.amount_minor_min,
-        amount_minor_max: rule.amount_minor_max,
-        channels: rule.channels.iter().map(|channel| ChannelName::new(channel.as_str())).collect(),
+        when: Conditions {
+            countries: countries_of(&rule.countries, || format!("the rule {:?}", rule.name))?,
+            currencies: rule.currencies.clone(),
+            methods: rule.methods.clone(),
+            tiers: rule.tiers.clone(),
+            amount_minor_min: rule.amount_minor_min,
+            amount_minor_max: rule.amount_minor_max,
+        },
+        then: RuleResult::Ordered(rule.channels.iter().map(|channel| ChannelName::new(channel.as_str())).collect()),
     })
 }
 
@@ -136,6 +145,7 @@ mod tests {
     use super::*;
     use crate::domain::fees::{FeeSchedule, Percent};
     use crate::domain::money::Currency;
+    use crate::domain::routing::ChannelCaps;
 
     fn config(methods: &[&str], local_countries: &[&str]) -> ChannelConfig {
         let texts = |given: &[&str]| given.iter().map(|text| String::from(*text)).collect::<Vec<_>>();
@@ -158,7 +168,9 @@ mod tests {
             currencies: Vec::new(),
             methods: texts(methods),
             weight: 1,
-            in_flight_max: 1,
+            amounts: BTreeMap::new(),
+            caps: ChannelCaps::default(),
+            maintenance: Vec::new(),
             timeout_ms: 10_000,
         }
     }

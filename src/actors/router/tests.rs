@@ -7,7 +7,7 @@ use super::*;
 use crate::actors::supervisor::RestartBudget;
 use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::money::{Currency, Money};
-use crate::domain::routing::{CountrySet, DroppedBy, HealthSettings, RoutingMode};
+use crate::domain::routing::{ChannelCaps, CountrySet, DroppedBy, HealthSettings, RoutingMode};
 use crate::domain::time::Timestamp;
 
 fn channel(name: &str) -> ChannelName {
@@ -33,15 +33,21 @@ fn facts(name: &str, percent_ppm: u32) -> ChannelFacts {
         methods: Vec::new(),
         takes_payments: true,
         takes_pre_auths: true,
-        in_flight_max: 3,
+        has_credentials: true,
+        amounts: BTreeMap::new(),
+        caps: ChannelCaps { concurrent: 3, ..ChannelCaps::default() },
+        maintenance: Vec::new(),
     }
 }
 
 /// `a` is cheaper than `b`.
 fn setup() -> RoutingSetup {
     RoutingSetup {
+        version: 3,
         mode: RoutingMode::Cost,
         smart: true,
+        rules_first: false,
+        failed_payment_cost: Percent::default(),
         default_channel: channel("a"),
         rules: Vec::new(),
         channels: vec![facts("a", 10_000), facts("b", 20_000)],
@@ -61,15 +67,23 @@ fn setup() -> RoutingSetup {
     }
 }
 
+static NOTHING_NOTED: BTreeMap<String, String> = BTreeMap::new();
+
 fn request() -> RouteRequest<'static> {
     RouteRequest {
         money: Money::new(10_000, Currency::USD),
         country: None,
+        country_from_address: false,
+        card_country: None,
         merchant_country: None,
         method: None,
         requested: None,
         allowed: &[],
+        merchant_id: "m_1",
         tier: "starter",
+        order_no: "O-1",
+        metadata: &NOTHING_NOTED,
+        at: Timestamp::from_unix_s(1_750_000_000),
         tried: &[],
         refusing_token: &[],
         needs_pre_auth: false,

@@ -19,7 +19,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         let path = format!("channels.{name}");
         findings.require(is_name(name), path.clone(), "must be named with 1 to 32 characters from a-z, 0-9, _ and -");
         findings.range(format!("{path}.weight"), channel.weight, 1..=1000);
-        findings.range(format!("{path}.in_flight_max"), channel.in_flight_max, 1..=100_000);
+        check_bounds(&path, channel, findings);
         findings.range(format!("{path}.timeout_ms"), channel.timeout_ms, 100..=45_000);
         check_countries(findings, &format!("{path}.local_countries"), &channel.local_countries);
         check_countries(findings, &format!("{path}.countries"), &channel.countries);
@@ -33,6 +33,33 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             findings.add("routing.default_channel", "names a channel that is not enabled; enable it or name another");
         }
         Some(_) => {}
+    }
+}
+
+/// Amounts, caps and maintenance.
+fn check_bounds(path: &str, channel: &ChannelConfig, findings: &mut Findings) {
+    for (currency, range) in &channel.amounts {
+        let path = format!("{path}.amounts.{currency}");
+        let least = range.min_minor.unwrap_or(0);
+        findings.require(least >= 0, path.clone(), "must not be negative");
+        findings.require(range.max_minor.is_none_or(|most| most >= least.max(1)), path, "lets no amount through");
+    }
+    let caps = &channel.caps;
+    findings.range(format!("{path}.caps.concurrent"), caps.concurrent, 1..=100_000);
+    for (key, cap) in [("per_second", caps.per_second), ("per_day", caps.per_day)] {
+        let path = format!("{path}.caps.{key}");
+        findings.require(cap != Some(0), path, "must be at least 1; to stop payments set enabled = false");
+    }
+    let none_a_day = caps.amount_per_day_minor.is_some_and(|most| most < 1);
+    let path_of_amount = format!("{path}.caps.amount_per_day_minor");
+    findings.require(!none_a_day, path_of_amount, "must be at least 1; to stop payments set enabled = false");
+    findings.require(channel.maintenance.len() <= 100, format!("{path}.maintenance"), "must be at most 100");
+    for (index, maintenance) in channel.maintenance.iter().enumerate() {
+        findings.require(
+            maintenance.span().is_some(),
+            format!("{path}.maintenance[{index}]"),
+            "must have `from` and a later `until` such as 2026-03-01T02:00:00Z",
+        );
     }
 }
 

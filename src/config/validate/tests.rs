@@ -152,11 +152,11 @@ fn channels_have_sane_figures_and_real_countries() {
     let paths = paths_after(|config| {
         let stripe = config.channels.get_mut("stripe").unwrap();
         stripe.weight = 0;
-        stripe.in_flight_max = 0;
+        stripe.caps.concurrent = 0;
         stripe.timeout_ms = 0;
         stripe.countries = vec![String::from("UK")];
     });
-    let expected = ["weight", "in_flight_max", "timeout_ms", "countries"].map(|key| format!("channels.stripe.{key}"));
+    let expected = ["weight", "caps.concurrent", "timeout_ms", "countries"].map(|key| format!("channels.stripe.{key}"));
     assert_eq!(paths, expected);
 }
 

@@ -147,6 +147,9 @@ pub struct PaymentTerms {
     /// The payer's country, ISO 3166-1 alpha-2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
+    /// The country of the payer's card, ISO 3166-1 alpha-2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card_country: Option<String>,
     /// The method asked for; any when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,

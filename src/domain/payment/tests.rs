@@ -25,11 +25,18 @@ fn policy() -> ResolvePolicy {
 fn decision() -> DecisionRecord {
     DecisionRecord {
         table_version: 1,
+        setup_version: 1,
         draw: 0,
         mode: RoutingMode::Balanced,
         smart: true,
+        rules_first: false,
         prior_outcomes: 20,
+        failed_payment_cost_ppm: 0,
         currency: Currency::USD,
+        amount_minor: 1000,
+        country: None,
+        country_from_address: false,
+        method: None,
         requested: None,
         rule: None,
         default_place: None,
@@ -63,6 +70,7 @@ fn payment(status: PaymentStatus) -> Payment {
         terms: PaymentTerms {
             order_no: "O-1".to_owned(),
             money: Money::new(1000, Currency::USD),
+            card_country: None,
             country: None,
             method: None,
             requested_channel: None,

@@ -48,6 +48,7 @@ pub struct Verdict {
 pub(super) struct Inputs<'a> {
     pub mode: RoutingMode,
     pub smart: bool,
+    pub rules_first: bool,
     pub prior: u32,
     pub draw: u64,
     /// The place of the channel asked for; `Some(None)` when one was asked for that is not there.
@@ -67,7 +68,12 @@ pub(super) fn choose(inputs: &Inputs<'_>, steps: &mut Vec<Step>) -> Option<Verdi
     if let Some(requested) = inputs.requested {
         return on(Rung::Requested, requested);
     }
-    for rung in [Rung::Smart, Rung::Rules, Rung::Default] {
+    let ladder = if inputs.rules_first {
+        [Rung::Rules, Rung::Smart, Rung::Default]
+    } else {
+        [Rung::Smart, Rung::Rules, Rung::Default]
+    };
+    for rung in ladder {
         let verdict = match rung {
             Rung::Smart if inputs.smart => by_strategies(inputs, eligible, steps),
             Rung::Rules => {

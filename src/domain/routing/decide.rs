@@ -1,5 +1,6 @@
 //! One decision: readings and request against the table.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::domain::routing::health::BreakerView;
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
 use crate::domain::routing::strategies::Strategy;
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
-use crate::domain::time::Monotonic;
+use crate::domain::time::{Monotonic, Timestamp};
 
 /// After this a place or a probe may be free again; nobody can say when.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -24,6 +25,10 @@ pub struct RouteRequest<'a> {
     pub money: Money,
     /// The payer's country, where it is known.
     pub country: Option<Country>,
+    /// Whether that was found out from the payer's address, not given.
+    pub country_from_address: bool,
+    /// The country of the payer's card, where the merchant gave it.
+    pub card_country: Option<Country>,
     /// The merchant's country, where it is known.
     pub merchant_country: Option<Country>,
     /// The payment method, if the merchant named one.
@@ -32,8 +37,16 @@ pub struct RouteRequest<'a> {
     pub requested: Option<&'a ChannelName>,
     /// The only channels that the merchant may use; empty for all.
     pub allowed: &'a [ChannelName],
+    /// Whose payment it is.
+    pub merchant_id: &'a str,
     /// The merchant's tier.
     pub tier: &'a str,
+    /// The merchant's number; the same for every attempt of a payment.
+    pub order_no: &'a str,
+    /// What the merchant noted about it.
+    pub metadata: &'a BTreeMap<String, String>,
+    /// The time of day.
+    pub at: Timestamp,
     /// Channels that were tried for this payment already.
     pub tried: &'a [ChannelName],
     /// Channels whose provider does not know the payer's token.
@@ -51,6 +64,14 @@ pub struct ChannelReading {
     pub in_flight: u32,
     /// Whether nobody is trying it, should it be half-open.
     pub probe_available: bool,
+    /// Payments begun on it within the last second.
+    pub this_second: u32,
+    /// Payments begun on it today (UTC).
+    pub today: u32,
+    /// Their amounts, in minor units of the settlement currency.
+    pub today_minor: i64,
+    /// Amounts charged on it this month (UTC), in minor units of the settlement currency.
+    pub this_month_minor: i64,
 }
 
 /// A channel was chosen.
@@ -86,6 +107,7 @@ impl NoChannel {
     pub fn lost_to_others(choice: Choice) -> Self {
         let mut record = choice.record;
         record.channels[choice.place].dropped_by = Some(DroppedBy::InFlightMax);
+        record.channels[choice.place].bound = None;
         (record.rung, record.strategy, record.chosen) = (None, None, None);
         record.steps.clear();
         Self { record: Box::new(record), retry_in: Some(MOMENT) }
@@ -105,11 +127,18 @@ pub fn decide(
     let setup = &table.setup;
     let mut record = DecisionRecord {
         table_version: table.version,
+        setup_version: setup.version,
         draw: request.draw,
         mode: setup.mode,
         smart: setup.smart,
+        rules_first: setup.rules_first,
         prior_outcomes: setup.health.prior_outcomes,
+        failed_payment_cost_ppm: setup.failed_payment_cost.ppm(),
         currency: request.money.currency,
+        amount_minor: request.money.amount_minor,
+        country: request.country,
+        country_from_address: request.country_from_address,
+        method: request.method.map(str::to_owned),
         requested: request.requested.cloned(),
         rule: matching_rule(table, request),
         default_place: setup.place_of(&setup.default_channel),
@@ -142,15 +171,17 @@ fn verdicts(
     now: Monotonic,
 ) -> Vec<ChannelVerdict> {
     let setup = &table.setup;
-    let idle = ChannelReading { in_flight: 0, probe_available: true };
+    let idle = ChannelReading { probe_available: true, ..ChannelReading::default() };
     let verdict = |(place, facts): (usize, &ChannelFacts)| {
         let health = table.health.get(place).copied().unwrap_or_default();
         let reading = readings.get(place).copied().unwrap_or(idle);
         let breaker = health.breaker_at(now);
         let estimate = health.estimate(&setup.health, now);
+        let dropped = dropped_by(setup, facts, reading, breaker, request);
         ChannelVerdict {
             channel: facts.name.clone(),
-            dropped_by: dropped_by(facts, reading, breaker, request),
+            dropped_by: dropped.map(|dropped| dropped.by),
+            bound: dropped.and_then(|dropped| dropped.bound),
             fee_minor: fee_on(setup, facts, request.money, request.country, request.merchant_country),
             success_ppm: estimate.success_ppm,
             samples: estimate.samples,
@@ -165,15 +196,15 @@ fn verdicts(
 }
 
 fn matching_rule(table: &RoutingTable, request: &RouteRequest<'_>) -> Option<RuleMatch> {
-    let rule = table.setup.rules.iter().find(|rule| rule.matches(request))?;
-    let places = rule.channels.iter().filter_map(|channel| table.setup.place_of(channel)).collect();
-    Some(RuleMatch { name: Arc::clone(&rule.name), places })
+    let rule = table.setup.rules.iter().find(|rule| rule.when.hold(request))?;
+    let places = rule.then.channels().filter_map(|channel| table.setup.place_of(channel)).collect();
+    Some(RuleMatch { id: Arc::clone(&rule.id), name: Arc::clone(&rule.name), places })
 }
 
 fn retry_in(table: &RoutingTable, record: &DecisionRecord, now: Monotonic) -> Option<Duration> {
     let wait = |(place, verdict): (usize, &ChannelVerdict)| match verdict.dropped_by {
         Some(DroppedBy::BreakerOpen) => table.health.get(place)?.opens_in(now),
-        Some(DroppedBy::ProbeTaken | DroppedBy::InFlightMax) => Some(MOMENT),
+        Some(DroppedBy::ProbeTaken | DroppedBy::InFlightMax | DroppedBy::PerSecond) => Some(MOMENT),
         _ => None,
     };
     record.channels.iter().enumerate().filter_map(wait).min()

@@ -15,6 +15,8 @@ use crate::domain::routing::table::{ChannelFacts, RoutingSetup};
 pub enum DroppedBy {
     /// The operator has switched it off.
     Disabled,
+    /// Its credentials are not there.
+    Credentials,
     /// The merchant may not use it.
     Merchant,
     /// It does not take payments.
@@ -27,16 +29,28 @@ pub enum DroppedBy {
     Country,
     /// It does not serve the payment method.
     Method,
+    /// The amount is below the least that it takes.
+    AmountMin,
+    /// The amount is above the most that it takes.
+    AmountMax,
     /// The payer's token is of another provider.
     Token,
     /// It was tried for this payment already.
     Tried,
+    /// It is away, as was announced.
+    Maintenance,
     /// Its breaker is open.
     BreakerOpen,
     /// Its breaker is half-open and another payment is trying it.
     ProbeTaken,
     /// It has as many payments in flight as it may.
     InFlightMax,
+    /// It got as many payments within a second as it may.
+    PerSecond,
+    /// It got as many payments today as it may.
+    PerDay,
+    /// It got as much money today as it may.
+    AmountPerDay,
 }
 
 impl DroppedBy {
@@ -44,17 +58,24 @@ impl DroppedBy {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Disabled => "disabled",
+            Self::Credentials => "credentials",
             Self::Merchant => "merchant",
             Self::Payments => "payments",
             Self::PreAuth => "pre_auth",
             Self::Currency => "currency",
             Self::Country => "country",
             Self::Method => "method",
+            Self::AmountMin => "amount_min",
+            Self::AmountMax => "amount_max",
             Self::Token => "token",
             Self::Tried => "tried",
+            Self::Maintenance => "maintenance",
             Self::BreakerOpen => "breaker_open",
             Self::ProbeTaken => "probe_taken",
             Self::InFlightMax => "in_flight_max",
+            Self::PerSecond => "per_second",
+            Self::PerDay => "per_day",
+            Self::AmountPerDay => "amount_per_day",
         }
     }
 
@@ -62,64 +83,140 @@ impl DroppedBy {
     pub const fn in_words(self) -> &'static str {
         match self {
             Self::Disabled => "is switched off",
+            Self::Credentials => "has no credentials",
             Self::Merchant => "is not open to this merchant",
             Self::Payments => "does not take payments",
             Self::PreAuth => "does not do pre-authorizations",
             Self::Currency => "does not take this currency",
             Self::Country => "does not serve the payer's country",
             Self::Method => "does not take this payment method",
+            Self::AmountMin => "does not take amounts as small",
+            Self::AmountMax => "does not take amounts as large",
             Self::Token => "does not know this payment token",
             Self::Tried => "was tried already",
+            Self::Maintenance => "is being maintained",
             Self::BreakerOpen => "is failing and is being left alone",
             Self::ProbeTaken => "is being tried by another payment after failing",
             Self::InFlightMax => "has as many payments in flight as it may",
+            Self::PerSecond => "got as many payments within a second as it may",
+            Self::PerDay => "got as many payments today as it may",
+            Self::AmountPerDay => "got as much money today as it may",
         }
+    }
+}
+
+/// A check that was not passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dropped {
+    /// Which.
+    pub by: DroppedBy,
+    /// The number that it was held against, where there is one: minor units, payments, or the moment at which it ends
+    /// in Unix milliseconds.
+    pub bound: Option<i64>,
+}
+
+impl From<DroppedBy> for Dropped {
+    fn from(by: DroppedBy) -> Self {
+        Self { by, bound: None }
     }
 }
 
 /// The first check that a channel does not pass, in the order from what never changes to what changes by the moment.
 pub(super) fn dropped_by(
+    setup: &RoutingSetup,
     facts: &ChannelFacts,
     reading: ChannelReading,
     breaker: BreakerView,
     request: &RouteRequest<'_>,
-) -> Option<DroppedBy> {
+) -> Option<Dropped> {
+    by_what_it_serves(facts, request)
+        .or_else(|| by_what_it_did(facts, reading, breaker, request))
+        .or_else(|| by_caps(setup, facts, reading, request))
+}
+
+/// What changes only when somebody changes the configuration.
+fn by_what_it_serves(facts: &ChannelFacts, request: &RouteRequest<'_>) -> Option<Dropped> {
     if !facts.enabled {
-        return Some(DroppedBy::Disabled);
+        return Some(DroppedBy::Disabled.into());
+    }
+    if !facts.has_credentials {
+        return Some(DroppedBy::Credentials.into());
     }
     if !request.allowed.is_empty() && !request.allowed.contains(&facts.name) {
-        return Some(DroppedBy::Merchant);
+        return Some(DroppedBy::Merchant.into());
     }
     if request.needs_pre_auth && !facts.takes_pre_auths {
-        return Some(DroppedBy::PreAuth);
+        return Some(DroppedBy::PreAuth.into());
     }
     if !request.needs_pre_auth && !facts.takes_payments {
-        return Some(DroppedBy::Payments);
+        return Some(DroppedBy::Payments.into());
     }
     if !facts.currencies.is_empty() && !facts.currencies.contains(&request.money.currency) {
-        return Some(DroppedBy::Currency);
+        return Some(DroppedBy::Currency.into());
     }
     if !facts.countries.is_empty() && request.country.is_some_and(|country| !facts.countries.contains(country)) {
-        return Some(DroppedBy::Country);
+        return Some(DroppedBy::Country.into());
     }
     if let Some(method) = request.method
         && !facts.methods.is_empty()
         && !facts.methods.iter().any(|served| served == method)
     {
-        return Some(DroppedBy::Method);
+        return Some(DroppedBy::Method.into());
     }
+    let range = facts.amounts.get(&request.money.currency)?;
+    let amount_minor = request.money.amount_minor;
+    if range.min_minor.is_some_and(|least| amount_minor < least) {
+        return Some(Dropped { by: DroppedBy::AmountMin, bound: range.min_minor });
+    }
+    let is_above = range.max_minor.is_some_and(|most| amount_minor > most);
+    is_above.then_some(Dropped { by: DroppedBy::AmountMax, bound: range.max_minor })
+}
+
+/// What this payment has been through, and how the channel is doing.
+fn by_what_it_did(
+    facts: &ChannelFacts,
+    reading: ChannelReading,
+    breaker: BreakerView,
+    request: &RouteRequest<'_>,
+) -> Option<Dropped> {
     if request.refusing_token.contains(&facts.name) {
-        return Some(DroppedBy::Token);
+        return Some(DroppedBy::Token.into());
     }
     if request.tried.contains(&facts.name) {
-        return Some(DroppedBy::Tried);
+        return Some(DroppedBy::Tried.into());
+    }
+    if let Some(span) = facts.maintenance.iter().find(|span| span.contains(request.at)) {
+        return Some(Dropped { by: DroppedBy::Maintenance, bound: Some(span.until.unix_ms()) });
     }
     match breaker {
-        BreakerView::Open => return Some(DroppedBy::BreakerOpen),
-        BreakerView::HalfOpen if !reading.probe_available => return Some(DroppedBy::ProbeTaken),
-        BreakerView::HalfOpen | BreakerView::Closed => {}
+        BreakerView::Open => Some(DroppedBy::BreakerOpen.into()),
+        BreakerView::HalfOpen if !reading.probe_available => Some(DroppedBy::ProbeTaken.into()),
+        BreakerView::HalfOpen | BreakerView::Closed => None,
     }
-    (reading.in_flight >= facts.in_flight_max).then_some(DroppedBy::InFlightMax)
+}
+
+fn by_caps(
+    setup: &RoutingSetup,
+    facts: &ChannelFacts,
+    reading: ChannelReading,
+    request: &RouteRequest<'_>,
+) -> Option<Dropped> {
+    let caps = &facts.caps;
+    if reading.in_flight >= caps.concurrent {
+        return Some(Dropped { by: DroppedBy::InFlightMax, bound: Some(i64::from(caps.concurrent)) });
+    }
+    if let Some(most) = caps.per_second.filter(|most| reading.this_second >= *most) {
+        return Some(Dropped { by: DroppedBy::PerSecond, bound: Some(i64::from(most)) });
+    }
+    if let Some(most) = caps.per_day.filter(|most| reading.today >= *most) {
+        return Some(Dropped { by: DroppedBy::PerDay, bound: Some(i64::from(most)) });
+    }
+    let most = caps.amount_per_day_minor?;
+    // An amount that can't be converted is not known to fit.
+    let fits = setup
+        .in_settlement_currency(request.money)
+        .is_some_and(|minor| reading.today_minor.saturating_add(minor) <= most);
+    (!fits).then_some(Dropped { by: DroppedBy::AmountPerDay, bound: Some(most) })
 }
 
 /// Whether the payer is foreign to a channel: outside all of its local countries, or, for a channel that has none,

@@ -1,7 +1,7 @@
 //! Which channel takes a payment, and why. Pure: a decision is a function of the published table, the live readings,
 //! the request with its random draw, and the time.
 //!
-//! The ladder is smart → rules → default. The same eligibility filter stands before every rung, and a channel that was
+//! The ladder is smart → rules → default, or rules → smart → default where the operator wants the rules to go first. The same eligibility filter stands before every rung, and a channel that was
 //! asked for by name skips the choice but not the filter. Every decision comes with a record of what it was made from;
 //! the choice can be made again from the record alone.
 
@@ -11,6 +11,7 @@ mod decide;
 mod eligibility;
 mod health;
 mod record;
+mod rules;
 mod set;
 mod strategies;
 mod table;
@@ -23,9 +24,10 @@ pub use health::{
     BreakerView, ChannelHealth, HealthSettings, Outcome, OutcomeClass, WINDOW_OUTCOMES_MAX, WindowEstimate,
 };
 pub use record::{ChannelVerdict, DecisionRecord, RuleMatch, Step};
+pub use rules::{Conditions, Rule, RuleResult};
 pub use set::{CHANNELS_MAX, ChannelSet};
 pub use strategies::{RoutingMode, Strategy};
-pub use table::{ChannelFacts, InvalidSetup, RoutingSetup, RoutingTable, Rule};
+pub use table::{AmountRange, ChannelCaps, ChannelFacts, InvalidSetup, RoutingSetup, RoutingTable, TimeSpan};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
 use crate::domain::routing::choose::{Inputs, Rung, Verdict, choose};
+use crate::domain::routing::country::Country;
 use crate::domain::routing::eligibility::DroppedBy;
 use crate::domain::routing::health::BreakerView;
 use crate::domain::routing::set::ChannelSet;
@@ -22,6 +23,10 @@ pub struct ChannelVerdict {
     /// Why it was not considered; `None` when it was.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub dropped_by: Option<DroppedBy>,
+    /// The number that that check held against it, where there is one: minor units, payments, or the end in Unix
+    /// milliseconds.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<i64>,
     /// What it would take, in minor units of the payment's currency; `None` when that is not known.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub fee_minor: Option<i64>,
@@ -60,6 +65,9 @@ fn is_closed(breaker: &BreakerView) -> bool {
 /// The line of the rule table that fits the payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleMatch {
+    /// Names it for good.
+    #[serde(rename = "i", default)]
+    pub id: Arc<str>,
     /// Its name.
     #[serde(rename = "r")]
     pub name: Arc<str>,
@@ -88,6 +96,9 @@ pub struct DecisionRecord {
     /// Version of the table.
     #[serde(rename = "v")]
     pub table_version: u64,
+    /// Version of the operator's part of it.
+    #[serde(rename = "u", default)]
+    pub setup_version: u64,
     /// The random draw.
     #[serde(rename = "x")]
     pub draw: u64,
@@ -97,12 +108,30 @@ pub struct DecisionRecord {
     /// Whether strategies were asked at all.
     #[serde(rename = "sm")]
     pub smart: bool,
+    /// Whether the rule table was asked before the strategies.
+    #[serde(rename = "rf", default, skip_serializing_if = "is_false")]
+    pub rules_first: bool,
     /// Weight of the prior in outcomes.
     #[serde(rename = "k")]
     pub prior_outcomes: u32,
-    /// Currency of the fees.
+    /// What a payment that does not go through was taken to cost, in millionths of its amount.
+    #[serde(rename = "fc", default)]
+    pub failed_payment_cost_ppm: u32,
+    /// Currency of the payment and the fees.
     #[serde(rename = "cur")]
     pub currency: Currency,
+    /// The payment's amount in minor units.
+    #[serde(rename = "am", default)]
+    pub amount_minor: i64,
+    /// The payer's country, if it was known.
+    #[serde(rename = "co", default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<Country>,
+    /// Whether it was found out from the payer's address.
+    #[serde(rename = "ca", default, skip_serializing_if = "is_false")]
+    pub country_from_address: bool,
+    /// The method asked for.
+    #[serde(rename = "me", default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// The channel that was asked for by name.
     #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
     pub requested: Option<ChannelName>,
@@ -137,11 +166,18 @@ impl DecisionRecord {
     pub fn adopted(channel: ChannelName, currency: Currency) -> Self {
         Self {
             table_version: 0,
+            setup_version: 0,
             draw: 0,
             mode: RoutingMode::Balanced,
             smart: false,
+            rules_first: false,
             prior_outcomes: 0,
+            failed_payment_cost_ppm: 0,
             currency,
+            amount_minor: 0,
+            country: None,
+            country_from_address: false,
+            method: None,
             requested: Some(channel.clone()),
             rule: None,
             default_place: None,
@@ -151,6 +187,7 @@ impl DecisionRecord {
             channels: vec![ChannelVerdict {
                 channel,
                 dropped_by: None,
+                bound: None,
                 fee_minor: None,
                 success_ppm: 0,
                 samples: 0,
@@ -172,6 +209,7 @@ impl DecisionRecord {
         let inputs = Inputs {
             mode: self.mode,
             smart: self.smart,
+            rules_first: self.rules_first,
             prior: self.prior_outcomes,
             draw: self.draw,
             requested: self.requested.as_ref().map(place_of),

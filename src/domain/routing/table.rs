@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::fees::{FeeSchedule, FxRate};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::fees::{FeeSchedule, FxRate, Percent};
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
-use crate::domain::routing::country::{Country, CountrySet};
-use crate::domain::routing::decide::RouteRequest;
+use crate::domain::routing::country::CountrySet;
 use crate::domain::routing::health::{ChannelHealth, HealthSettings};
+use crate::domain::routing::rules::Rule;
 use crate::domain::routing::set::CHANNELS_MAX;
 use crate::domain::routing::strategies::RoutingMode;
+use crate::domain::time::Timestamp;
 
 /// What is fixed about one channel until somebody changes the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,53 +38,86 @@ pub struct ChannelFacts {
     pub takes_payments: bool,
     /// Whether it holds money first and takes it later.
     pub takes_pre_auths: bool,
-    /// Payments on it at once; more go elsewhere.
-    pub in_flight_max: u32,
+    /// Whether its credentials were there when it was set up.
+    pub has_credentials: bool,
+    /// The amounts that it takes, by currency; a currency that is not named has no bounds.
+    pub amounts: BTreeMap<Currency, AmountRange>,
+    /// How much may go through it.
+    pub caps: ChannelCaps,
+    /// When it is known to be away.
+    pub maintenance: Vec<TimeSpan>,
 }
 
-/// One line of the operator's rule table: what a payment must be (every given condition holds), and where it goes then.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rule {
-    /// Shown in decisions.
-    pub name: Arc<str>,
-    /// Payer's countries; a payer of unknown country matches only a rule without any.
-    pub countries: CountrySet,
-    /// Currencies; empty for all.
-    pub currencies: Vec<Currency>,
-    /// Methods; empty for all. A payment without a method matches only a rule without any.
-    pub methods: Vec<String>,
-    /// Merchants' tiers; empty for all.
-    pub tiers: Vec<String>,
-    /// At least this much, in minor units.
-    pub amount_minor_min: Option<i64>,
-    /// At most this much, in minor units.
-    pub amount_minor_max: Option<i64>,
-    /// Channels in the order of preference.
-    pub channels: Vec<ChannelName>,
+/// The least and the most of one payment, in minor units; both inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AmountRange {
+    /// At least this much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_minor: Option<i64>,
+    /// At most this much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_minor: Option<i64>,
 }
 
-impl Rule {
-    /// Whether every given condition holds.
-    pub fn matches(&self, request: &RouteRequest<'_>) -> bool {
-        let Money { amount_minor, currency } = request.money;
-        let country = |country: Option<Country>| country.is_some_and(|known| self.countries.contains(known));
-        let method = |method: Option<&str>| method.is_some_and(|given| self.methods.iter().any(|one| one == given));
-        (self.countries.is_empty() || country(request.country))
-            && (self.currencies.is_empty() || self.currencies.contains(&currency))
-            && (self.methods.is_empty() || method(request.method))
-            && (self.tiers.is_empty() || self.tiers.iter().any(|tier| tier == request.tier))
-            && self.amount_minor_min.is_none_or(|least| amount_minor >= least)
-            && self.amount_minor_max.is_none_or(|most| amount_minor <= most)
+/// How much may go through a channel; what is more goes elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelCaps {
+    /// Payments on it at once.
+    #[serde(default = "concurrent_by_default")]
+    pub concurrent: u32,
+    /// Payments begun in any second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+    /// Payments begun in a day (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_day: Option<u32>,
+    /// Sum of the amounts begun in a day (UTC), in minor units of the settlement currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount_per_day_minor: Option<i64>,
+}
+
+const fn concurrent_by_default() -> u32 {
+    256
+}
+
+impl Default for ChannelCaps {
+    fn default() -> Self {
+        Self { concurrent: concurrent_by_default(), per_second: None, per_day: None, amount_per_day_minor: None }
+    }
+}
+
+/// From a moment (inclusive) until another (exclusive).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeSpan {
+    /// Its first moment.
+    pub from: Timestamp,
+    /// The first moment after it.
+    pub until: Timestamp,
+}
+
+impl TimeSpan {
+    /// Whether a moment lies in it.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        self.from <= at && at < self.until
     }
 }
 
 /// Everything about routing that an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutingSetup {
+    /// Counts changes of the setup; kept over restarts.
+    pub version: u64,
     /// Order of the strategies.
     pub mode: RoutingMode,
     /// Whether strategies decide at all; otherwise rules, then the default.
     pub smart: bool,
+    /// Whether the rule table is asked before the strategies.
+    pub rules_first: bool,
+    /// What a payment that does not go through costs, as a share of its amount: a channel that clearly succeeds less is
+    /// dearer by that.
+    pub failed_payment_cost: Percent,
     /// The last rung of the ladder.
     pub default_channel: ChannelName,
     /// The rule table, top down, first match.
@@ -136,7 +172,7 @@ impl RoutingSetup {
             return Err(InvalidSetup::UnknownDefault(self.default_channel.clone()));
         }
         for rule in &self.rules {
-            if let Some(channel) = rule.channels.iter().find(|channel| self.place_of(channel).is_none()) {
+            if let Some(channel) = rule.then.channels().find(|channel| self.place_of(channel).is_none()) {
                 return Err(InvalidSetup::UnknownInRule { rule: Arc::clone(&rule.name), channel: channel.clone() });
             }
         }
@@ -154,6 +190,19 @@ impl RoutingSetup {
             return Some(FxRate::ONE);
         }
         self.rates.get(&currency).copied()
+    }
+}
+
+impl RoutingSetup {
+    /// An amount in minor units of the settlement currency, rounded up; `None` without a rate.
+    pub fn in_settlement_currency(&self, money: Money) -> Option<i64> {
+        if money.currency == self.settlement_currency {
+            return Some(money.amount_minor);
+        }
+        let rate = i128::from(self.rate_of(money.currency)?.billionths());
+        let numerator = i128::from(money.amount_minor) * rate * i128::from(self.settlement_currency.minor_per_unit());
+        let denominator = i128::from(FxRate::ONE.billionths()) * i128::from(money.currency.minor_per_unit());
+        i64::try_from((numerator + denominator - 1).div_euclid(denominator)).ok()
     }
 }
 

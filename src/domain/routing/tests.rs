@@ -10,7 +10,7 @@ use super::*;
 use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
-use crate::domain::time::Monotonic;
+use crate::domain::time::{Monotonic, Timestamp};
 
 const NOW: Monotonic = Monotonic::from_micros(1_000_000);
 const HEALTH: HealthSettings = HealthSettings {
@@ -60,7 +60,10 @@ fn facts(name: &str, fees: (&str, i64, &str, &str), local: &str, methods: &[&str
         methods: methods.iter().map(|method| String::from(*method)).collect(),
         takes_payments: true,
         takes_pre_auths: pre_auth,
-        in_flight_max: 100,
+        has_credentials: true,
+        amounts: BTreeMap::new(),
+        caps: ChannelCaps { concurrent: 100, ..ChannelCaps::default() },
+        maintenance: Vec::new(),
     }
 }
 
@@ -72,8 +75,11 @@ const CRYPTO: usize = 1;
 /// The four channels of the product, in the order of their names.
 fn setup(mode: RoutingMode) -> RoutingSetup {
     RoutingSetup {
+        version: 3,
         mode,
         smart: true,
+        rules_first: false,
+        failed_payment_cost: Percent::default(),
         default_channel: channel("stripe"),
         rules: Vec::new(),
         channels: vec![
@@ -93,15 +99,23 @@ fn table(setup: RoutingSetup) -> RoutingTable {
     RoutingTable { version: 7, setup: Arc::new(setup), health }
 }
 
+static NOTHING_NOTED: BTreeMap<String, String> = BTreeMap::new();
+
 fn request(amount_minor: i64) -> RouteRequest<'static> {
     RouteRequest {
         money: Money::new(amount_minor, Currency::USD),
         country: None,
+        country_from_address: false,
+        card_country: None,
         merchant_country: None,
         method: None,
         requested: None,
         allowed: &[],
+        merchant_id: "m_1",
         tier: "starter",
+        order_no: "O-1",
+        metadata: &NOTHING_NOTED,
+        at: Timestamp::from_unix_s(1_750_000_000),
         tried: &[],
         refusing_token: &[],
         needs_pre_auth: false,
@@ -110,7 +124,7 @@ fn request(amount_minor: i64) -> RouteRequest<'static> {
 }
 
 fn idle(table: &RoutingTable) -> Vec<ChannelReading> {
-    vec![ChannelReading { in_flight: 0, probe_available: true }; table.setup.channels.len()]
+    vec![ChannelReading { probe_available: true, ..ChannelReading::default() }; table.setup.channels.len()]
 }
 
 fn learn(table: &mut RoutingTable, place: usize, class: OutcomeClass, times: usize) {
@@ -262,7 +276,7 @@ fn every_filter_drops_and_says_so() {
     all.channels[ALIPAY].currencies = vec![Currency::CNY];
     all.channels[CRYPTO].enabled = false;
     all.channels[PAYPAL].countries = countries("US");
-    all.channels[STRIPE].in_flight_max = 2;
+    all.channels[STRIPE].caps.concurrent = 2;
     let mut table = table(all);
     let from_germany = RouteRequest { country: Some(country("DE")), ..request(10_000) };
     let mut readings = idle(&table);
@@ -312,8 +326,11 @@ fn a_channel_asked_for_skips_the_choice_but_not_the_filter() {
 fn the_ladder_goes_from_strategies_to_rules_to_the_default() {
     let rule = |name: &str, methods: &[&str], channels: &[&str]| Rule {
         name: Arc::from(name),
-        methods: methods.iter().map(|method| String::from(*method)).collect(),
-        channels: channels.iter().map(|name| channel(name)).collect(),
+        when: Conditions {
+            methods: methods.iter().map(|method| String::from(*method)).collect(),
+            ..Conditions::default()
+        },
+        then: RuleResult::Ordered(channels.iter().map(|name| channel(name)).collect()),
         ..Rule::default()
     };
     let mut by_rules = setup(RoutingMode::Balanced);
@@ -330,26 +347,28 @@ fn the_ladder_goes_from_strategies_to_rules_to_the_default() {
     let by_alipay = RouteRequest { method: Some("alipay"), ..request(10_000) };
     assert!(decide(&table, &idle(&table), &by_alipay, NOW).is_err(), "the default is filtered too");
     by_rules.smart = true;
-    let smart = self::table(by_rules);
+    let smart = self::table(by_rules.clone());
     assert_eq!(chosen(&smart, &card).rung, Rung::Smart);
     assert!(chosen(&smart, &card).record.rule.is_some(), "the rule is noted all the same");
+    by_rules.rules_first = true;
+    let rules_first = self::table(by_rules);
+    assert_eq!(chosen(&rules_first, &card).rung, Rung::Rules);
+    assert_eq!(chosen(&rules_first, &request(10_000)).rung, Rung::Smart, "no rule, so the strategies");
 }
 
 #[test]
 fn rules_match_only_when_every_condition_holds() {
-    let rule = Rule {
-        name: Arc::from("r"),
+    let rule = Conditions {
         countries: countries("DE FR"),
         currencies: vec![Currency::USD],
         methods: vec![String::from("card")],
         tiers: vec![String::from("premium")],
         amount_minor_min: Some(1_000),
         amount_minor_max: Some(2_000),
-        channels: Vec::new(),
     };
     let fits = RouteRequest { country: Some(country("DE")), method: Some("card"), tier: "premium", ..request(1_000) };
-    assert!(rule.matches(&fits));
-    assert!(rule.matches(&RouteRequest { money: Money::new(2_000, Currency::USD), ..fits }));
+    assert!(rule.hold(&fits));
+    assert!(rule.hold(&RouteRequest { money: Money::new(2_000, Currency::USD), ..fits }));
     let misfits = [
         RouteRequest { country: Some(country("US")), ..fits },
         RouteRequest { country: None, ..fits },
@@ -360,7 +379,7 @@ fn rules_match_only_when_every_condition_holds() {
         RouteRequest { money: Money::new(2_001, Currency::USD), ..fits },
         RouteRequest { money: Money::new(1_500, Currency::CNY), ..fits },
     ];
-    assert!(misfits.iter().all(|misfit| !rule.matches(misfit)));
+    assert!(misfits.iter().all(|misfit| !rule.hold(misfit)));
 }
 
 #[test]
@@ -388,7 +407,7 @@ fn setups_that_do_not_fit_together_are_refused() {
     twice.channels.push(good.channels[0].clone());
     assert_eq!(twice.check(), Err(InvalidSetup::DuplicateChannel(channel("alipay"))));
     let mut ruled = good;
-    ruled.rules.push(Rule { channels: vec![channel("klarna")], ..Rule::default() });
+    ruled.rules.push(Rule { then: RuleResult::Ordered(vec![channel("klarna")]), ..Rule::default() });
     assert!(matches!(ruled.check(), Err(InvalidSetup::UnknownInRule { .. })));
 }
 
@@ -401,10 +420,57 @@ fn a_record_is_small_enough_for_a_row() {
         table.health[place] = table.health[place].after(outcome, &HEALTH, NOW);
     }
     let request = RouteRequest { draw: u64::MAX, ..request(9_999_999) };
-    let readings = vec![ChannelReading { in_flight: 99, probe_available: true }; 4];
+    let readings = vec![ChannelReading { in_flight: 99, probe_available: true, ..ChannelReading::default() }; 4];
     let choice = decide(&table, &readings, &request, NOW).unwrap();
     let text = serde_json::to_string(&choice.record).unwrap();
     assert!(text.len() < 700, "{} bytes: {text}", text.len());
+}
+
+#[test]
+fn amounts_caps_maintenance_and_credentials_are_filters_with_the_number_that_was_not_kept() {
+    let caps =
+        ChannelCaps { per_second: Some(3), per_day: Some(100), amount_per_day_minor: Some(50_000), concurrent: 9 };
+    let range = AmountRange { min_minor: Some(100), max_minor: Some(20_000) };
+    let (from, until) = (Timestamp::from_unix_s(1_750_000_000), Timestamp::from_unix_s(1_750_000_600));
+    let why = |change: &dyn Fn(&mut ChannelFacts, &mut ChannelReading, &mut RouteRequest<'_>)| {
+        let mut setup = setup(RoutingMode::Balanced);
+        let (mut reading, mut request) =
+            (ChannelReading { probe_available: true, ..ChannelReading::default() }, request(10_000));
+        let facts = &mut setup.channels[ALIPAY];
+        (facts.caps, facts.amounts) = (caps, BTreeMap::from([(Currency::USD, range)]));
+        change(facts, &mut reading, &mut request);
+        let record = match decide(&table(setup), &[reading], &request, NOW) {
+            Ok(choice) => choice.record,
+            Err(none) => *none.record,
+        };
+        (record.channels[ALIPAY].dropped_by, record.channels[ALIPAY].bound)
+    };
+    use DroppedBy::{AmountMax, AmountMin, AmountPerDay, Credentials, Maintenance, PerDay, PerSecond};
+    let amount = |amount_minor| Money::new(amount_minor, Currency::USD);
+    assert_eq!(why(&|_, _, _| {}), (None, None));
+    assert_eq!(why(&|_, _, request| request.money = amount(99)), (Some(AmountMin), Some(100)));
+    assert_eq!(why(&|_, _, request| request.money = amount(100)), (None, None));
+    assert_eq!(why(&|_, _, request| request.money = amount(20_000)), (None, None));
+    assert_eq!(why(&|_, _, request| request.money = amount(20_001)), (Some(AmountMax), Some(20_000)));
+    assert_eq!(why(&|_, _, request| request.money = Money::new(50, Currency::CNY)), (None, None));
+    assert_eq!(why(&|_, reading, _| reading.this_second = 3), (Some(PerSecond), Some(3)));
+    assert_eq!(why(&|_, reading, _| reading.today = 100), (Some(PerDay), Some(100)));
+    assert_eq!(why(&|_, reading, _| reading.today_minor = 40_000), (None, None));
+    assert_eq!(why(&|_, reading, _| reading.today_minor = 40_001), (Some(AmountPerDay), Some(50_000)));
+    let won = |_: &mut ChannelFacts, _: &mut ChannelReading, request: &mut RouteRequest<'_>| {
+        request.money = Money::new(1, "KRW".parse().unwrap());
+    };
+    assert_eq!(why(&won), (Some(AmountPerDay), Some(50_000)), "what can't be converted is not known to fit");
+    assert_eq!(why(&|facts, _, _| facts.has_credentials = false), (Some(Credentials), None));
+    let away = |facts: &mut ChannelFacts, _: &mut ChannelReading, _: &mut RouteRequest<'_>| {
+        facts.maintenance.push(TimeSpan { from, until });
+    };
+    assert_eq!(why(&away), (Some(Maintenance), Some(until.unix_ms())));
+    let after = |facts: &mut ChannelFacts, _: &mut ChannelReading, request: &mut RouteRequest<'_>| {
+        facts.maintenance.push(TimeSpan { from, until });
+        request.at = until;
+    };
+    assert_eq!(why(&after), (None, None));
 }
 
 proptest! {
@@ -418,7 +484,11 @@ proptest! {
         let modes = [RoutingMode::Balanced, RoutingMode::Cost, RoutingMode::Success, RoutingMode::Geographic];
         let mut setup = setup(modes[mode]);
         setup.smart = kind != 3;
-        setup.rules.push(Rule { name: Arc::from("r"), channels: vec![channel("crypto")], ..Rule::default() });
+        setup.rules.push(Rule {
+            name: Arc::from("r"),
+            then: RuleResult::Ordered(vec![channel("crypto")]),
+            ..Rule::default()
+        });
         let mut table = table(setup);
         let mut readings = Vec::new();
         let classes = [
@@ -428,7 +498,7 @@ proptest! {
         ];
         for (place, (class, times, in_flight, probe_available)) in channels.into_iter().enumerate() {
             learn(&mut table, place, classes[class], times);
-            readings.push(ChannelReading { in_flight, probe_available });
+            readings.push(ChannelReading { in_flight, probe_available, ..ChannelReading::default() });
         }
         let countries = [None, Some(country("US")), Some(country("CN")), Some(country("BR"))];
         let request = RouteRequest { draw, country: countries[kind], ..request(10_000) };

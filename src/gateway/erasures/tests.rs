@@ -97,6 +97,7 @@ fn payment(merchant: &str, number: usize, status: PaymentStatus, at: Timestamp) 
         terms: PaymentTerms {
             order_no: format!("O-{number}"),
             money: Money::new(1_000, Currency::USD),
+            card_country: None,
             country: None,
             method: None,
             requested_channel: None,

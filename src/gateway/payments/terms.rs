@@ -60,6 +60,7 @@ pub(super) fn check(config: &Config, command: &CreatePayment) -> Result<PaymentT
         order_no: command.order_no.clone(),
         money: Money::new(command.amount, currency),
         country: command.country.clone(),
+        card_country: command.card_country.clone(),
         method: command.method.clone(),
         requested_channel: command.channel.as_deref().map(ChannelName::new),
         payment_token: command.payment_token.clone(),
@@ -81,6 +82,12 @@ fn check_fields(config: &Config, command: &CreatePayment) -> Vec<FieldError> {
     check("order_no", is_order_no(&command.order_no), "must be 1 to 64 characters from A-Z a-z 0-9 _ - .");
     let country = command.country.as_deref();
     check("country", country.is_none_or(is_country), "must be an ISO 3166-1 alpha-2 code in capitals, such as US");
+    let card_country = command.card_country.as_deref();
+    check(
+        "card_country",
+        card_country.is_none_or(is_country),
+        "must be an ISO 3166-1 alpha-2 code in capitals, such as US",
+    );
     let method = command.method.as_deref();
     check("method", method.is_none_or(is_method), "must be 1 to 32 characters from a-z 0-9 _");
     let channel = command.channel.as_deref();
@@ -125,6 +132,7 @@ fn refuse_card_numbers(config: &Config, command: &CreatePayment) -> Result<(), G
         ("order_no", Some(&command.order_no)),
         ("currency", Some(&command.currency)),
         ("country", command.country.as_ref()),
+        ("card_country", command.card_country.as_ref()),
         ("method", command.method.as_ref()),
         ("channel", command.channel.as_ref()),
         ("customer_ip", command.customer_ip.as_ref()),

@@ -350,6 +350,7 @@ fn terms_of(order_no: &str, money: crate::domain::money::Money) -> PaymentTerms 
     PaymentTerms {
         order_no: order_no.to_owned(),
         money,
+        card_country: None,
         country: None,
         method: None,
         requested_channel: None,
