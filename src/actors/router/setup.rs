@@ -8,8 +8,8 @@ use crate::channels::Capabilities;
 use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    ChannelFacts, Conditions, Country, CountrySet, HealthSettings, InvalidSetup, RoutingMode, RoutingSetup, Rule,
-    RuleResult, WINDOW_OUTCOMES_MAX,
+    ApprovalSettings, BreakerSettings, ChannelFacts, Conditions, Country, CountrySet, HealthSettings, InvalidSetup,
+    RoutingMode, RoutingSetup, Rule, RuleResult, WINDOW_OUTCOMES_MAX,
 };
 
 /// What was learned about a channel counts half after this long without news.
@@ -60,15 +60,20 @@ pub fn setup_from_config(
         settlement_currency: config.fx.settlement_currency,
         rates: config.fx.rates.clone(),
         health: HealthSettings {
-            window_outcomes: routing.window_outcomes.clamp(1, WINDOW_OUTCOMES_MAX),
-            prior_outcomes: routing.prior_outcomes,
-            prior_success_ppm: routing.prior_success_percent.min(100) * PPM_PER_PERCENT,
-            breaker_consecutive_failures: routing.breaker_consecutive_failures,
-            breaker_failure_percent: routing.breaker_failure_percent,
-            breaker_min_outcomes: routing.breaker_min_outcomes,
-            breaker_open: Duration::from_millis(routing.breaker_open_ms),
-            breaker_open_max: Duration::from_millis(routing.breaker_open_max_ms),
-            forget_half_after: FORGET_HALF_AFTER,
+            approvals: ApprovalSettings {
+                window_outcomes: routing.window_outcomes.clamp(1, WINDOW_OUTCOMES_MAX),
+                prior_outcomes: routing.prior_outcomes,
+                prior_success_ppm: routing.prior_success_percent.min(100) * PPM_PER_PERCENT,
+                forget_half_after: FORGET_HALF_AFTER,
+            },
+            breaker: BreakerSettings {
+                window_outcomes: routing.window_outcomes.clamp(1, WINDOW_OUTCOMES_MAX),
+                consecutive_failures: routing.breaker_consecutive_failures,
+                failure_percent: routing.breaker_failure_percent,
+                min_outcomes: routing.breaker_min_outcomes,
+                open: Duration::from_millis(routing.breaker_open_ms),
+                open_max: Duration::from_millis(routing.breaker_open_max_ms),
+            },
         },
     };
     setup.check()?;

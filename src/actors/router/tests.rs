@@ -7,7 +7,9 @@ use super::*;
 use crate::actors::supervisor::RestartBudget;
 use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::money::{Currency, Money};
-use crate::domain::routing::{ChannelCaps, CountrySet, DroppedBy, HealthSettings, RoutingMode};
+use crate::domain::routing::{
+    ApprovalSettings, BreakerSettings, ChannelCaps, CountrySet, DroppedBy, HealthSettings, RoutingMode,
+};
 use crate::domain::time::Timestamp;
 
 fn channel(name: &str) -> ChannelName {
@@ -54,15 +56,20 @@ fn setup() -> RoutingSetup {
         settlement_currency: Currency::USD,
         rates: BTreeMap::new(),
         health: HealthSettings {
-            window_outcomes: 200,
-            prior_outcomes: 20,
-            prior_success_ppm: 950_000,
-            breaker_consecutive_failures: 5,
-            breaker_failure_percent: 50,
-            breaker_min_outcomes: 20,
-            breaker_open: Duration::from_secs(30),
-            breaker_open_max: Duration::from_secs(300),
-            forget_half_after: Duration::from_secs(300),
+            approvals: ApprovalSettings {
+                window_outcomes: 200,
+                prior_outcomes: 20,
+                prior_success_ppm: 950_000,
+                forget_half_after: Duration::from_secs(300),
+            },
+            breaker: BreakerSettings {
+                window_outcomes: 200,
+                consecutive_failures: 5,
+                failure_percent: 50,
+                min_outcomes: 20,
+                open: Duration::from_secs(30),
+                open_max: Duration::from_secs(300),
+            },
         },
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::domain::ids::ChannelName;
 use crate::domain::money::Money;
+use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::choose::Rung;
 use crate::domain::routing::country::Country;
 use crate::domain::routing::eligibility::{DroppedBy, dropped_by, fee_on};
-use crate::domain::routing::health::BreakerView;
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
 use crate::domain::routing::strategies::Strategy;
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
@@ -132,7 +132,7 @@ pub fn decide(
         mode: setup.mode,
         smart: setup.smart,
         rules_first: setup.rules_first,
-        prior_outcomes: setup.health.prior_outcomes,
+        prior_outcomes: setup.health.approvals.prior_outcomes,
         failed_payment_cost_ppm: setup.failed_payment_cost.ppm(),
         currency: request.money.currency,
         amount_minor: request.money.amount_minor,

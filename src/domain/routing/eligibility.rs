@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::fees::{FeeCircumstances, FxRate, fee_of};
 use crate::domain::money::Money;
+use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::country::Country;
 use crate::domain::routing::decide::{ChannelReading, RouteRequest};
-use crate::domain::routing::health::BreakerView;
 use crate::domain::routing::table::{ChannelFacts, RoutingSetup};
 
 /// Why a channel was not considered: the first check that it did not pass.

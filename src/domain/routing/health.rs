@@ -6,88 +6,21 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use crate::domain::routing::approvals::{ApprovalSettings, Approvals, WindowEstimate};
+use crate::domain::routing::breaker::{Breaker, BreakerSettings, BreakerView};
+use crate::domain::routing::outcome_class::OutcomeClass;
 use crate::domain::time::Monotonic;
 
-/// Most outcomes that a window can hold.
-pub const WINDOW_OUTCOMES_MAX: usize = WORDS * 64;
-
-const WORDS: usize = 16;
-const PPM: u64 = 1_000_000;
 /// A new latency counts one eighth, so that the average follows within a few dozen calls.
 const LATENCY_SHARE: i64 = 8;
 
 /// How outcomes become judgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthSettings {
-    /// Outcomes remembered per channel; at most [`WINDOW_OUTCOMES_MAX`].
-    pub window_outcomes: usize,
-    /// Weight of the prior in outcomes, so that few outcomes do not decide.
-    pub prior_outcomes: u32,
-    /// Expected success rate before anything is known, in parts per million.
-    pub prior_success_ppm: u32,
-    /// Technical failures in a row that open the breaker.
-    pub breaker_consecutive_failures: u32,
-    /// Share of technical failures in the window that opens the breaker, in percent.
-    pub breaker_failure_percent: u32,
-    /// Outcomes needed before that share counts.
-    pub breaker_min_outcomes: u32,
-    /// First time that an open breaker stays open; doubles with each failed probe.
-    pub breaker_open: Duration,
-    /// Longest time that it stays open.
-    pub breaker_open_max: Duration,
-    /// Without news for this long, what was learned counts half; a channel that ranked low gets another chance.
-    pub forget_half_after: Duration,
-}
-
-/// What came of one call of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutcomeClass {
-    /// The money was taken.
-    Approved,
-    /// The channel answered; whether the payment goes through is open (the payer has to act, the channel works on it).
-    Answered,
-    /// The provider itself refused.
-    DeclinedByProcessor,
-    /// The card network or scheme refused.
-    DeclinedByNetwork,
-    /// The payer's bank refused. Says nothing about the channel.
-    DeclinedByBank,
-    /// The payer's mistake, lack of money or wish. Says nothing about the channel.
-    DeclinedByCustomer,
-    /// Refused, and nobody said by whom.
-    DeclinedUnspecified,
-    /// Not reached, no answer, or an answer that says the channel itself is broken.
-    TechnicalFailure,
-}
-
-impl OutcomeClass {
-    /// What it says about approvals, if anything.
-    pub const fn approval(self) -> Option<bool> {
-        match self {
-            Self::Approved => Some(true),
-            Self::DeclinedByProcessor
-            | Self::DeclinedByNetwork
-            | Self::DeclinedUnspecified
-            | Self::TechnicalFailure => Some(false),
-            Self::Answered | Self::DeclinedByBank | Self::DeclinedByCustomer => None,
-        }
-    }
-
-    /// What it says about technical health, if anything.
-    pub const fn technical(self) -> Option<bool> {
-        match self {
-            Self::Approved | Self::Answered => Some(true),
-            Self::TechnicalFailure => Some(false),
-            Self::DeclinedByProcessor
-            | Self::DeclinedByNetwork
-            | Self::DeclinedByBank
-            | Self::DeclinedByCustomer
-            | Self::DeclinedUnspecified => None,
-        }
-    }
+    /// How success rates are estimated.
+    pub approvals: ApprovalSettings,
+    /// When a channel is left alone.
+    pub breaker: BreakerSettings,
 }
 
 /// One outcome with what was measured.
@@ -101,108 +34,12 @@ pub struct Outcome {
     pub probe: bool,
 }
 
-/// The breaker as decisions and people see it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BreakerView {
-    /// Payments flow.
-    #[default]
-    Closed,
-    /// No payment goes there.
-    Open,
-    /// One payment may try.
-    HalfOpen,
-}
-
-impl BreakerView {
-    /// The name as it is written.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Breaker {
-    Closed,
-    /// Open until then, half-open from then on until a probe tells.
-    Open {
-        until: Monotonic,
-        failed_probes: u32,
-    },
-}
-
-/// The last outcomes as bits, newest at bit 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct OutcomeWindow {
-    words: [u64; WORDS],
-    len: usize,
-}
-
-impl OutcomeWindow {
-    /// Adds one and keeps the newest `capacity`; a changed capacity loses no more than it must.
-    fn push(&mut self, good: bool, capacity: usize) {
-        let mut carry = u64::from(good);
-        for word in &mut self.words {
-            let out = *word >> 63;
-            *word = (*word << 1) | carry;
-            carry = out;
-        }
-        self.len += 1;
-        self.keep(capacity.clamp(1, WINDOW_OUTCOMES_MAX));
-    }
-
-    fn keep(&mut self, newest: usize) {
-        self.len = self.len.min(newest);
-        for (index, word) in self.words.iter_mut().enumerate() {
-            let bits = self.len.saturating_sub(index * 64).min(64);
-            if bits < 64 {
-                *word &= (1 << bits) - 1;
-            }
-        }
-    }
-
-    fn good(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-}
-
-/// An estimate and what it stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowEstimate {
-    /// Expected share of approvals, in parts per million.
-    pub success_ppm: u32,
-    /// Outcomes behind it, the prior not counted.
-    pub samples: u32,
-}
-
 /// What is known about one channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelHealth {
-    approvals: OutcomeWindow,
-    technical: OutcomeWindow,
-    /// Technical failures since the last technical success.
-    failures_in_a_row: u32,
+    approvals: Approvals,
     breaker: Breaker,
     latency_us: Option<u32>,
-    /// When approvals were last learned.
-    learned_at: Monotonic,
-}
-
-impl Default for ChannelHealth {
-    fn default() -> Self {
-        Self {
-            approvals: OutcomeWindow::default(),
-            technical: OutcomeWindow::default(),
-            failures_in_a_row: 0,
-            breaker: Breaker::Closed,
-            latency_us: None,
-            learned_at: Monotonic::default(),
-        }
-    }
 }
 
 impl ChannelHealth {
@@ -210,16 +47,14 @@ impl ChannelHealth {
     #[must_use]
     pub fn after(mut self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
         self.learn_latency(outcome.latency_ms);
-        match self.breaker_at(now) {
-            BreakerView::Closed => self.judge(outcome.class, settings, now),
-            BreakerView::HalfOpen if outcome.probe => self.judge_probe(outcome.class, settings, now),
-            // Late news of calls that were sent before the breaker opened tell nothing about now.
-            BreakerView::Open | BreakerView::HalfOpen => {}
+        let before = self.breaker_at(now);
+        self.breaker = self.breaker.after(outcome.class, outcome.probe, &settings.breaker, now);
+        if before == BreakerView::HalfOpen && self.breaker_at(now) == BreakerView::Closed {
+            // What was learned in the outage says nothing about the channel now.
+            self.approvals = Approvals::default();
         }
         if let Some(approved) = outcome.class.approval() {
-            self.approvals.keep(self.approvals.len >> self.half_lives(settings, now));
-            self.approvals.push(approved, settings.window_outcomes);
-            self.learned_at = now;
+            self.approvals = self.approvals.after(approved, &settings.approvals, now);
         }
         self
     }
@@ -234,40 +69,6 @@ impl ChannelHealth {
         self.latency_us = Some(u32::try_from(average_us).unwrap_or(u32::MAX));
     }
 
-    fn judge(&mut self, class: OutcomeClass, settings: &HealthSettings, now: Monotonic) {
-        let Some(answered) = class.technical() else { return };
-        self.technical.push(answered, settings.window_outcomes);
-        self.failures_in_a_row = if answered { 0 } else { self.failures_in_a_row + 1 };
-        if answered {
-            return;
-        }
-        let outcomes = self.technical.len as u64;
-        let failures = outcomes - self.technical.good();
-        let too_many = outcomes >= u64::from(settings.breaker_min_outcomes)
-            && failures * 100 >= outcomes * u64::from(settings.breaker_failure_percent);
-        if too_many || self.failures_in_a_row >= settings.breaker_consecutive_failures.max(1) {
-            self.open(0, settings, now);
-        }
-    }
-
-    fn judge_probe(&mut self, class: OutcomeClass, settings: &HealthSettings, now: Monotonic) {
-        let Breaker::Open { failed_probes, .. } = self.breaker else { return };
-        if class.technical() == Some(false) {
-            self.open(failed_probes.saturating_add(1), settings, now);
-        } else {
-            // Even a decline is an answer. What was learned in the outage says nothing about the channel now.
-            *self = Self { latency_us: self.latency_us, ..Self::default() };
-        }
-    }
-
-    fn open(&mut self, failed_probes: u32, settings: &HealthSettings, now: Monotonic) {
-        let grown = settings.breaker_open.saturating_mul(1_u32.checked_shl(failed_probes).unwrap_or(u32::MAX));
-        let until = now.plus(grown.min(settings.breaker_open_max));
-        self.breaker = Breaker::Open { until, failed_probes };
-        self.technical = OutcomeWindow::default();
-        self.failures_in_a_row = 0;
-    }
-
     /// The state after an operator's reset: closed, and nothing known but the latency.
     #[must_use]
     pub fn reset(self) -> Self {
@@ -276,41 +77,19 @@ impl ChannelHealth {
 
     /// The breaker as it stands at `now`; nothing has to happen for it to become half-open.
     pub fn breaker_at(&self, now: Monotonic) -> BreakerView {
-        match self.breaker {
-            Breaker::Closed => BreakerView::Closed,
-            Breaker::Open { until, .. } if now < until => BreakerView::Open,
-            Breaker::Open { .. } => BreakerView::HalfOpen,
-        }
+        self.breaker.view_at(now)
     }
 
     /// How long the breaker stays open; `None` when it does not stand open.
     pub fn opens_in(&self, now: Monotonic) -> Option<Duration> {
-        match self.breaker {
-            Breaker::Open { until, .. } if now < until => Some(until.since(now)),
-            Breaker::Open { .. } | Breaker::Closed => None,
-        }
+        self.breaker.opens_in(now)
     }
 
-    fn half_lives(&self, settings: &HealthSettings, now: Monotonic) -> u32 {
-        let half_life_us = settings.forget_half_after.as_micros().max(1);
-        u32::try_from(now.since(self.learned_at).as_micros() / half_life_us).unwrap_or(u32::MAX).min(63)
-    }
-
-    /// The success rate to rank by: what was learned, less the longer it is ago, on top of the prior. A half-open
-    /// channel ranks by the prior alone, or it would never be tried again.
+    /// The success rate to rank by. A half-open channel ranks by the prior alone, or it would never be tried again.
     pub fn estimate(&self, settings: &HealthSettings, now: Monotonic) -> WindowEstimate {
-        let half_lives = self.half_lives(settings, now);
-        let (good, samples) = match self.breaker_at(now) {
-            BreakerView::HalfOpen => (0, 0),
-            BreakerView::Closed | BreakerView::Open => {
-                (self.approvals.good() >> half_lives, self.approvals.len as u64 >> half_lives)
-            }
-        };
-        let prior = u64::from(settings.prior_outcomes.max(1));
-        let expected = good * PPM + prior * u64::from(settings.prior_success_ppm);
-        WindowEstimate {
-            success_ppm: u32::try_from(expected / (samples + prior)).unwrap_or(0),
-            samples: u32::try_from(samples).unwrap_or(u32::MAX),
+        match self.breaker_at(now) {
+            BreakerView::HalfOpen => Approvals::default().estimate(&settings.approvals, now),
+            BreakerView::Closed | BreakerView::Open => self.approvals.estimate(&settings.approvals, now),
         }
     }
 
@@ -325,15 +104,20 @@ mod tests {
     use super::*;
 
     const SETTINGS: HealthSettings = HealthSettings {
-        window_outcomes: 200,
-        prior_outcomes: 20,
-        prior_success_ppm: 950_000,
-        breaker_consecutive_failures: 5,
-        breaker_failure_percent: 50,
-        breaker_min_outcomes: 20,
-        breaker_open: Duration::from_secs(30),
-        breaker_open_max: Duration::from_secs(100),
-        forget_half_after: Duration::from_secs(300),
+        approvals: ApprovalSettings {
+            window_outcomes: 200,
+            prior_outcomes: 20,
+            prior_success_ppm: 950_000,
+            forget_half_after: Duration::from_secs(300),
+        },
+        breaker: BreakerSettings {
+            window_outcomes: 200,
+            consecutive_failures: 5,
+            failure_percent: 50,
+            min_outcomes: 20,
+            open: Duration::from_secs(30),
+            open_max: Duration::from_secs(100),
+        },
     };
 
     fn at(seconds: u64) -> Monotonic {
@@ -435,7 +219,8 @@ mod tests {
         assert_eq!(health.estimate(&SETTINGS, at(10)), WindowEstimate { success_ppm: 119_000_000 / 220, samples: 200 });
         assert_eq!(health.estimate(&SETTINGS, at(310)).samples, 100, "half after five minutes without news");
         assert_eq!(health.estimate(&SETTINGS, at(10_000)).success_ppm, 950_000);
-        let smaller = HealthSettings { window_outcomes: 50, ..SETTINGS };
+        let mut smaller = SETTINGS;
+        smaller.approvals.window_outcomes = 50;
         let class = OutcomeClass::Approved;
         let resized = health.after(Outcome { class, latency_ms: None, probe: false }, &smaller, at(10));
         assert_eq!(resized.estimate(&smaller, at(10)).samples, 50, "a changed window keeps the newest");

@@ -5,29 +5,35 @@
 //! asked for by name skips the choice but not the filter. Every decision comes with a record of what it was made from;
 //! the choice can be made again from the record alone.
 
+mod approvals;
+mod breaker;
 mod choose;
 mod country;
 mod decide;
 mod eligibility;
 mod health;
+mod outcome_class;
 mod record;
 mod rules;
 mod set;
 mod strategies;
 mod table;
+mod window;
 
+pub use approvals::{ApprovalSettings, WindowEstimate};
+pub use breaker::{BreakerSettings, BreakerView};
 pub use choose::{Rung, Verdict};
 pub use country::{Country, CountrySet, InvalidCountry};
 pub use decide::{ChannelReading, Choice, NoChannel, RouteRequest, decide};
 pub use eligibility::{DroppedBy, fee_on};
-pub use health::{
-    BreakerView, ChannelHealth, HealthSettings, Outcome, OutcomeClass, WINDOW_OUTCOMES_MAX, WindowEstimate,
-};
+pub use health::{ChannelHealth, HealthSettings, Outcome};
+pub use outcome_class::OutcomeClass;
 pub use record::{ChannelVerdict, DecisionRecord, RuleMatch, Step};
 pub use rules::{Conditions, Rule, RuleResult};
 pub use set::{CHANNELS_MAX, ChannelSet};
 pub use strategies::{RoutingMode, Strategy};
 pub use table::{AmountRange, ChannelCaps, ChannelFacts, InvalidSetup, RoutingSetup, RoutingTable, TimeSpan};
+pub use window::WINDOW_OUTCOMES_MAX;
 
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
+use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::choose::{Inputs, Rung, Verdict, choose};
 use crate::domain::routing::country::Country;
 use crate::domain::routing::eligibility::DroppedBy;
-use crate::domain::routing::health::BreakerView;
 use crate::domain::routing::set::ChannelSet;
 use crate::domain::routing::strategies::{RoutingMode, Strategy};
 

@@ -14,15 +14,20 @@ use crate::domain::time::{Monotonic, Timestamp};
 
 const NOW: Monotonic = Monotonic::from_micros(1_000_000);
 const HEALTH: HealthSettings = HealthSettings {
-    window_outcomes: 200,
-    prior_outcomes: 20,
-    prior_success_ppm: 950_000,
-    breaker_consecutive_failures: 5,
-    breaker_failure_percent: 50,
-    breaker_min_outcomes: 20,
-    breaker_open: Duration::from_secs(30),
-    breaker_open_max: Duration::from_secs(300),
-    forget_half_after: Duration::from_secs(300),
+    approvals: ApprovalSettings {
+        window_outcomes: 200,
+        prior_outcomes: 20,
+        prior_success_ppm: 950_000,
+        forget_half_after: Duration::from_secs(300),
+    },
+    breaker: BreakerSettings {
+        window_outcomes: 200,
+        consecutive_failures: 5,
+        failure_percent: 50,
+        min_outcomes: 20,
+        open: Duration::from_secs(30),
+        open_max: Duration::from_secs(300),
+    },
 };
 
 fn channel(text: &str) -> ChannelName {

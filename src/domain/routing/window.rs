@@ -1,0 +1,47 @@
+//! The last outcomes of something, good or bad, one bit each.
+
+/// Most outcomes that a window can hold.
+pub const WINDOW_OUTCOMES_MAX: usize = WORDS * 64;
+
+const WORDS: usize = 16;
+
+/// The last outcomes as bits, newest at bit 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OutcomeWindow {
+    words: [u64; WORDS],
+    len: usize,
+}
+
+impl OutcomeWindow {
+    /// Adds one and keeps the newest `capacity`; a changed capacity loses no more than it must.
+    pub fn push(&mut self, good: bool, capacity: usize) {
+        let mut carry = u64::from(good);
+        for word in &mut self.words {
+            let out = *word >> 63;
+            *word = (*word << 1) | carry;
+            carry = out;
+        }
+        self.len += 1;
+        self.keep(capacity.clamp(1, WINDOW_OUTCOMES_MAX));
+    }
+
+    pub fn keep(&mut self, newest: usize) {
+        self.len = self.len.min(newest);
+        for (index, word) in self.words.iter_mut().enumerate() {
+            let bits = self.len.saturating_sub(index * 64).min(64);
+            if bits < 64 {
+                *word &= (1 << bits) - 1;
+            }
+        }
+    }
+
+    /// How many of them were good.
+    pub fn good(&self) -> u64 {
+        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+}
