@@ -226,6 +226,20 @@ fn numbers_and_dates_serve_as_text() {
     assert_eq!(config.channels["stripe"].fees.percent.ppm(), 25_000);
 }
 
+#[test]
+fn fee_tables_are_read_and_shown_whole() {
+    let text = "[[channels.stripe.fees.tiers]]\nfrom_minor = 100\npercent = 2.7\n\
+        [channels.stripe.fees.by_method.wallet]\npercent = \"1\"\n[[channels.stripe.fees.changes]]\n\
+        valid_from = 2026-01-01\npercent = \"2.4\"\n[[channels.stripe.fees.changes.tiers]]\nfrom_minor = 5\npercent = \"2\"";
+    let config = with_file(text).unwrap();
+    let fees = &config.channels["stripe"].fees;
+    assert_eq!((fees.tiers.len(), fees.by_method.len(), fees.changes[0].tiers.len()), (1, 1, 1));
+    assert_eq!(fees.changes[0].valid_from.map(|day| day.to_string()).as_deref(), Some("2026-01-01"));
+    assert_eq!(with_file(&effective_toml(&config).unwrap()).unwrap(), config);
+    let wrong = "[[channels.stripe.fees.changes]]\nvalid_from = \"2026-01-01\"\npercent = \"2\"\nfixd_minor = 1";
+    only_problem(with_file(wrong), "channels.stripe.fees.changes[0].fixd_minor");
+}
+
 const LIVE: &str = r#"
 mode = "live"
 [channels.stripe]

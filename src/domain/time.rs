@@ -1,9 +1,12 @@
 //! Points in time as the domain sees them: numbers that somebody else has read from a clock.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+const DAY_MS: i64 = 86_400_000;
 
 /// A point in UTC time, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,6 +77,75 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A day in UTC, written `yyyy-mm-dd`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(i32);
+
+/// The text is not a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a day such as \"2026-01-31\"")]
+pub struct InvalidDay;
+
+impl Day {
+    /// The day in which a moment lies.
+    pub fn of(at: Timestamp) -> Self {
+        Self(i32::try_from(at.unix_ms().div_euclid(DAY_MS)).unwrap_or(i32::MAX))
+    }
+
+    /// Its first moment.
+    pub const fn start(self) -> Timestamp {
+        Timestamp::from_unix_ms(self.0 as i64 * DAY_MS)
+    }
+
+    /// The day before it.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// The first day of its month.
+    #[must_use]
+    pub fn month(self) -> Self {
+        let day_of_month = self.date().map_or(1, |date| date.day());
+        Self(self.0.saturating_sub(i32::from(day_of_month) - 1))
+    }
+
+    fn date(self) -> Option<jiff::civil::Date> {
+        jiff::Timestamp::from_millisecond(self.start().unix_ms()).ok().map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date())
+    }
+}
+
+impl FromStr for Day {
+    type Err = InvalidDay;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDay> {
+        let date = Some(text).filter(|text| text.len() == 10).and_then(|text| text.parse::<jiff::civil::Date>().ok());
+        let start = date.and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC).ok()).ok_or(InvalidDay)?;
+        Ok(Self::of(Timestamp::from_unix_ms(start.timestamp().as_millisecond())))
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.date() {
+            Some(date) => write!(formatter, "{date}"),
+            None => formatter.write_str("1970-01-01"),
+        }
+    }
+}
+
+impl Serialize for Day {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A reading of a clock that never goes back, in microseconds since the process (or the test) started. It says nothing
 /// about the time of day and is never stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,5 +175,24 @@ impl Monotonic {
     /// This reading and `duration` more.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_begin_at_midnight_utc_and_know_their_month() {
+        let day: Day = "2024-02-29".parse().unwrap();
+        assert_eq!((day.to_string(), day.month().to_string()), ("2024-02-29".to_owned(), "2024-02-01".to_owned()));
+        assert_eq!(day.start(), Timestamp::parse_rfc3339("2024-02-29T00:00:00Z").unwrap());
+        let (last, first) = (day.start().unix_ms() - 1, day.start().unix_ms());
+        assert_eq!(Day::of(Timestamp::from_unix_ms(last)), day.before());
+        assert_eq!(Day::of(Timestamp::from_unix_ms(first)), day);
+        assert_eq!(Day::of(Timestamp::from_unix_ms(-1)).to_string(), "1969-12-31");
+        for wrong in ["2023-02-29", "2024-2-29", "20240229", "", "2024-02-29T00"] {
+            assert_eq!(wrong.parse::<Day>(), Err(InvalidDay), "{wrong}");
+        }
     }
 }

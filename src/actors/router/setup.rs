@@ -148,8 +148,7 @@ fn countries_of(codes: &[String], place: impl Fn() -> String) -> Result<CountryS
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::fees::{FeeSchedule, Percent};
-    use crate::domain::money::Currency;
+    use crate::domain::fees::FeeSchedule;
     use crate::domain::routing::ChannelCaps;
 
     fn config(methods: &[&str], local_countries: &[&str]) -> ChannelConfig {
@@ -160,14 +159,7 @@ mod tests {
             sandbox: true,
             base_url: None,
             credentials: BTreeMap::new(),
-            fees: FeeSchedule {
-                percent: Percent::default(),
-                fixed_minor: 0,
-                fixed_currency: Currency::USD,
-                international_percent: Percent::default(),
-                conversion_percent: Percent::default(),
-                as_of: String::new(),
-            },
+            fees: FeeSchedule::default(),
             local_countries: texts(local_countries),
             countries: Vec::new(),
             currencies: Vec::new(),

@@ -23,11 +23,7 @@ fn facts(name: &str, percent_ppm: u32) -> ChannelFacts {
         weight: 1,
         fees: FeeSchedule {
             percent: Percent::from_ppm(percent_ppm),
-            fixed_minor: 0,
-            fixed_currency: Currency::USD,
-            international_percent: Percent::default(),
-            conversion_percent: Percent::default(),
-            as_of: String::new(),
+            ..FeeSchedule::default()
         },
         local_countries: CountrySet::default(),
         countries: CountrySet::default(),

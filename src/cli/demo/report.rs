@@ -9,8 +9,9 @@ use super::receiver::Tally;
 use super::traffic::{Requests, SentPayment};
 use crate::cli::table::{Column, table};
 use crate::config::Config;
-use crate::domain::fees::{FeeCircumstances, FxRate, fee_of};
+use crate::domain::fees::{FeeCircumstances, FxRate, PricedBy, fee_of};
 use crate::domain::money::{Currency, Money};
+use crate::domain::time::Timestamp;
 
 /// The channel that the saving is measured against.
 const COMPARED_WITH: &str = "stripe";
@@ -246,13 +247,19 @@ fn channels_of(config: &Config, payments: &[SentPayment]) -> BTreeMap<String, Ch
 fn fee_on_stripe(config: &Config, payment: &SentPayment) -> Money {
     let none = Money::new(0, payment.money.currency);
     let Some(stripe) = config.channels.get(COMPARED_WITH) else { return none };
+    let charges = stripe.fees.charges(&PricedBy {
+        method: Some("card"),
+        currency: payment.money.currency,
+        at: Timestamp::from_unix_ms(i64::MAX),
+        this_month_minor: 0,
+    });
     let circumstances = FeeCircumstances {
         international: !stripe.local_countries.iter().any(|country| country == payment.country),
         conversion: payment.money.currency != config.fx.settlement_currency,
-        fixed_rate: rate_of(config, stripe.fees.fixed_currency),
+        fixed_rate: rate_of(config, charges.fixed_currency),
         payment_rate: rate_of(config, payment.money.currency),
     };
-    fee_of(&stripe.fees, payment.money, circumstances)
+    fee_of(&charges, payment.money, circumstances)
 }
 
 fn rate_of(config: &Config, currency: Currency) -> FxRate {

@@ -262,6 +262,8 @@ fn fees_can_be_converted_and_rates_are_dated() {
     assert_eq!(fees(|fees| fees.percent = "99".parse().unwrap()), ["channels.stripe.fees"]);
     assert_eq!(fees(|fees| fees.as_of = String::from("yesterday")), ["channels.stripe.fees.as_of"]);
     assert_eq!(paths_after(|config| config.fx.as_of = String::from("2025-02-30")), ["fx.as_of"]);
+    assert_eq!(fees(|fees| (fees.min_minor, fees.max_minor) = (Some(9), Some(8))), ["channels.stripe.fees.max_minor"]);
+    assert_eq!(fees(|fees| fees.min_minor = Some(-1)), ["channels.stripe.fees.min_minor"]);
     let own = |config: &mut Config| {
         config.fx.rates.insert(config.fx.settlement_currency, "1.1".parse().unwrap());
     };
@@ -270,6 +272,31 @@ fn fees_can_be_converted_and_rates_are_dated() {
         config.fx.rates.insert(config.fx.settlement_currency, FxRate::ONE);
     };
     assert!(paths_after(one).is_empty());
+}
+
+#[test]
+fn tiers_rise_changes_follow_each_other_and_all_of_them_are_checked() {
+    use crate::domain::fees::{FeeOverride, FeeSchedule, FeeTier};
+    let fees = |change: &dyn Fn(&mut FeeSchedule)| {
+        paths_after(|config| change(&mut config.channels.get_mut("stripe").unwrap().fees))
+    };
+    let tier = |from_minor, percent: &str| FeeTier { from_minor, percent: percent.parse().unwrap(), fixed_minor: None };
+    let from = |day: Option<&str>| FeeSchedule { valid_from: day.map(|day| day.parse().unwrap()), ..FeeSchedule::default() };
+    assert!(fees(&|fees| fees.tiers = vec![tier(0, "2"), tier(1, "1")]).is_empty());
+    let path = |end: &str| vec![format!("channels.stripe.fees.{end}")];
+    assert_eq!(fees(&|fees| fees.tiers = vec![tier(5, "2"), tier(5, "1")]), path("tiers[1].from_minor"));
+    assert_eq!(fees(&|fees| fees.tiers = vec![tier(5, "99")]), path("tiers[0]"));
+    assert!(fees(&|fees| fees.changes = vec![from(Some("2026-01-01")), from(Some("2026-02-01"))]).is_empty());
+    let falling = vec![from(Some("2026-02-01")), from(Some("2026-02-01"))];
+    assert_eq!(fees(&|fees| fees.changes.clone_from(&falling)), path("changes[1].valid_from"));
+    assert_eq!(fees(&|fees| fees.changes = vec![from(None)]), path("changes[0].valid_from"));
+    assert_eq!(fees(&|fees| fees.valid_from = falling[0].valid_from), path("valid_from"));
+    let nested = FeeSchedule { changes: vec![from(Some("2026-03-01"))], ..falling[0].clone() };
+    assert_eq!(fees(&|fees| fees.changes = vec![nested.clone()]), path("changes[0].changes"));
+    let wrong = FeeSchedule { fixed_minor: -1, ..falling[0].clone() };
+    assert_eq!(fees(&|fees| fees.changes = vec![wrong.clone()]), path("changes[0].fixed_minor"));
+    let own = FeeOverride { percent: "1".parse().unwrap(), fixed_minor: -1 };
+    assert_eq!(fees(&|fees| fees.by_method = [(String::from("card"), own)].into()), path("by_method.card.fixed_minor"));
 }
 
 #[test]

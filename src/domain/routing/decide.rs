@@ -9,7 +9,7 @@ use crate::domain::money::Money;
 use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::choose::Rung;
 use crate::domain::routing::country::Country;
-use crate::domain::routing::eligibility::{DroppedBy, dropped_by, fee_on};
+use crate::domain::routing::eligibility::{DroppedBy, FeeRequest, dropped_by, fee_on};
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
 use crate::domain::routing::strategies::Strategy;
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
@@ -182,7 +182,7 @@ fn verdicts(
             channel: facts.name.clone(),
             dropped_by: dropped.map(|dropped| dropped.by),
             bound: dropped.and_then(|dropped| dropped.bound),
-            fee_minor: fee_on(setup, facts, request.money, request.country, request.merchant_country),
+            fee_minor: fee_on(setup, facts, &FeeRequest::of(request, reading)),
             success_ppm: estimate.success_ppm,
             samples: estimate.samples,
             in_flight: reading.in_flight,

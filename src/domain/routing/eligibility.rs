@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::fees::{FeeCircumstances, FxRate, fee_of};
+use crate::domain::fees::{FeeCircumstances, FxRate, PricedBy, fee_of};
 use crate::domain::money::Money;
 use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::country::Country;
 use crate::domain::routing::decide::{ChannelReading, RouteRequest};
 use crate::domain::routing::table::{ChannelFacts, RoutingSetup};
+use crate::domain::time::Timestamp;
 
 /// Why a channel was not considered: the first check that it did not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -229,25 +230,58 @@ fn is_international(facts: &ChannelFacts, payer: Option<Country>, merchant: Opti
     !facts.local_countries.contains(payer)
 }
 
-/// What a channel takes for a payment, in minor units of its currency; `None` when a rate of exchange that the fixed
-/// part needs is not known.
-pub fn fee_on(
-    setup: &RoutingSetup,
-    facts: &ChannelFacts,
-    money: Money,
-    payer: Option<Country>,
-    merchant: Option<Country>,
-) -> Option<i64> {
-    let (fixed_rate, payment_rate) = if facts.fees.fixed_minor == 0 || facts.fees.fixed_currency == money.currency {
+/// What a fee depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct FeeRequest<'a> {
+    /// Amount and currency.
+    pub money: Money,
+    /// The payer's country, where it is known.
+    pub payer: Option<Country>,
+    /// The merchant's country, where it is known.
+    pub merchant: Option<Country>,
+    /// The payment method, if one was named.
+    pub method: Option<&'a str>,
+    /// When it is.
+    pub at: Timestamp,
+    /// Charged on the channel this month before it, in minor units of the settlement currency.
+    pub this_month_minor: i64,
+}
+
+impl<'a> FeeRequest<'a> {
+    /// What the fee of a payment on a channel with this reading depends on.
+    pub(super) fn of(request: &RouteRequest<'a>, reading: ChannelReading) -> Self {
+        Self {
+            money: request.money,
+            payer: request.country,
+            merchant: request.merchant_country,
+            method: request.method,
+            at: request.at,
+            this_month_minor: reading.this_month_minor,
+        }
+    }
+}
+
+/// What a channel takes for a payment, in minor units of its currency; `None` when a rate of exchange that a fixed, least
+/// or most fee needs is not known. A payment without a method is priced by the channel's only one, where it has one.
+pub fn fee_on(setup: &RoutingSetup, facts: &ChannelFacts, request: &FeeRequest<'_>) -> Option<i64> {
+    let money = request.money;
+    let only_method = || Some(facts.methods.first()?.as_str()).filter(|_| facts.methods.len() == 1);
+    let charges = facts.fees.charges(&PricedBy {
+        method: request.method.or_else(only_method),
+        currency: money.currency,
+        at: request.at,
+        this_month_minor: request.this_month_minor,
+    });
+    let (fixed_rate, payment_rate) = if !charges.has_fixed_parts() || charges.fixed_currency == money.currency {
         (FxRate::ONE, FxRate::ONE)
     } else {
-        (setup.rate_of(facts.fees.fixed_currency)?, setup.rate_of(money.currency)?)
+        (setup.rate_of(charges.fixed_currency)?, setup.rate_of(money.currency)?)
     };
     let circumstances = FeeCircumstances {
-        international: is_international(facts, payer, merchant),
+        international: is_international(facts, request.payer, request.merchant),
         conversion: money.currency != setup.settlement_currency,
         fixed_rate,
         payment_rate,
     };
-    Some(fee_of(&facts.fees, money, circumstances).amount_minor)
+    Some(fee_of(&charges, money, circumstances).amount_minor)
 }

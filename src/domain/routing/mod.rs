@@ -25,7 +25,7 @@ pub use breaker::{BreakerSettings, BreakerView};
 pub use choose::{Rung, Verdict};
 pub use country::{Country, CountrySet, InvalidCountry};
 pub use decide::{ChannelReading, Choice, NoChannel, RouteRequest, decide};
-pub use eligibility::{DroppedBy, fee_on};
+pub use eligibility::{DroppedBy, FeeRequest, fee_on};
 pub use health::{ChannelHealth, HealthSettings, Outcome};
 pub use outcome_class::OutcomeClass;
 pub use record::{ChannelVerdict, DecisionRecord, RuleMatch, Step};

@@ -216,3 +216,11 @@ pub struct RoutingTable {
     /// The channels' health, place by place as in the setup.
     pub health: Vec<ChannelHealth>,
 }
+
+impl RoutingTable {
+    /// A table of which nothing is known but the setup.
+    pub fn fresh(version: u64, setup: RoutingSetup) -> Self {
+        let health = vec![ChannelHealth::default(); setup.channels.len()];
+        Self { version, setup: Arc::new(setup), health }
+    }
+}

@@ -57,7 +57,7 @@ fn facts(name: &str, fees: (&str, i64, &str, &str), local: &str, methods: &[&str
             fixed_currency: Currency::USD,
             international_percent: percent(fees.2),
             conversion_percent: percent(fees.3),
-            as_of: String::new(),
+            ..FeeSchedule::default()
         },
         local_countries: countries(local),
         countries: CountrySet::default(),
@@ -208,7 +208,7 @@ fn cost_reproduces_the_documented_month() {
     }
     assert_eq!(fees_minor, 1_520_400);
     let stripe = &table.setup.channels[STRIPE];
-    let fee = fee_on(&table.setup, stripe, from_us.money, from_us.country, None);
+    let fee = fee_on(&table.setup, stripe, &FeeRequest::of(&from_us, ChannelReading::default()));
     assert_eq!(fee, Some(320));
 }
 
@@ -228,7 +228,8 @@ fn fees_know_what_is_international_and_what_is_converted() {
     let setup = setup(RoutingMode::Cost);
     let dollars = Money::new(10_000, Currency::USD);
     let fee = |place: usize, money, payer: Option<&str>, merchant: Option<&str>| {
-        fee_on(&setup, &setup.channels[place], money, payer.map(country), merchant.map(country))
+        let request = RouteRequest { money, country: payer.map(country), merchant_country: merchant.map(country), ..request(0) };
+        fee_on(&setup, &setup.channels[place], &FeeRequest::of(&request, ChannelReading::default()))
     };
     assert_eq!(fee(STRIPE, dollars, Some("BR"), None), Some(470));
     assert_eq!(fee(STRIPE, dollars, None, None), Some(320), "an unknown country is not international");
@@ -240,6 +241,28 @@ fn fees_know_what_is_international_and_what_is_converted() {
     let won = Money::new(10_000, "KRW".parse().unwrap());
     assert_eq!(fee(STRIPE, won, None, None), None, "the fixed part can't be converted");
     assert_eq!(fee(ALIPAY, won, None, None), Some(60));
+}
+
+#[test]
+fn a_decision_prices_by_the_month_the_day_and_the_method() {
+    use crate::domain::fees::{FeeOverride, FeeTier};
+    let mut setup = setup(RoutingMode::Cost);
+    let tier = FeeTier { from_minor: 1_000_000, percent: percent("2"), fixed_minor: Some(0) };
+    let change = FeeSchedule { valid_from: Some("2026-01-01".parse().unwrap()), percent: percent("5"), ..FeeSchedule::default() };
+    let own = FeeOverride { percent: percent("1"), fixed_minor: 0 };
+    setup.channels[STRIPE].fees.tiers = vec![tier];
+    setup.channels[STRIPE].fees.changes = vec![change];
+    setup.channels[ALIPAY].fees.by_method = [("alipay".to_owned(), own)].into();
+    let table = table(setup);
+    let fees = |day: &str, month_minor| {
+        let at = day.parse::<crate::domain::time::Day>().unwrap().start();
+        let reading = ChannelReading { probe_available: true, this_month_minor: month_minor, ..ChannelReading::default() };
+        let choice = decide(&table, &[reading; 4], &RouteRequest { at, ..request(10_000) }, NOW).unwrap();
+        [STRIPE, ALIPAY].map(|place| choice.record.channels[place].fee_minor)
+    };
+    assert_eq!(fees("2025-12-31", 999_999), [Some(320), Some(100)], "of its only method");
+    assert_eq!(fees("2025-12-31", 1_000_000), [Some(200), Some(100)]);
+    assert_eq!(fees("2026-01-01", 1_000_000), [Some(500), Some(100)]);
 }
 
 #[test]
