@@ -26,6 +26,7 @@ pub use crate::channels::build::{ChannelSetupError, build};
 pub use crate::channels::credentials::{CredentialError, Credentials};
 pub use crate::channels::listing::{ListError, ListPage, ListedCharge, ListedRefund};
 pub use crate::channels::separate_sandbox::separate_sandbox_urls;
+use crate::config::ChannelKind;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 
@@ -65,6 +66,15 @@ impl CurrencySupport {
             Self::All => true,
             Self::Listed(codes) => codes.contains(&currency.code()),
         }
+    }
+}
+
+/// The currencies in which the adapter of a kind of channel can express amounts.
+pub(crate) const fn currencies_of(kind: ChannelKind) -> CurrencySupport {
+    match kind {
+        ChannelKind::Stripe => stripe::CURRENCIES,
+        ChannelKind::Alipay => alipay::CURRENCIES,
+        ChannelKind::Instant => CurrencySupport::All,
     }
 }
 

@@ -20,6 +20,7 @@ mod sandbox;
 mod serve;
 mod signals;
 mod signer;
+mod simulate;
 mod store;
 mod table;
 
@@ -69,6 +70,8 @@ enum Command {
     Erasure(erasure::Arguments),
     /// Look at, back up, restore, check and move the store; end the hold after a restore.
     Store(store::Arguments),
+    /// Say what traffic would cost, by mode and channel.
+    Simulate(simulate::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
@@ -124,6 +127,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Audit(arguments) => audit::run(arguments, context).await,
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,
+        Command::Simulate(arguments) => simulate::run(&arguments, context),
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
         Command::Openapi => openapi::run(),
     }

@@ -37,6 +37,9 @@ pub struct RoutingConfig {
     pub failed_payment_cost_percent: Percent,
     /// The last rung of the ladder.
     pub default_channel: String,
+    /// What fees are compared with: every payment on this channel; `default_channel` when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline_channel: Option<String>,
     /// Payments on other channels after the first at most.
     pub failover_max: u32,
     /// Outcomes remembered per channel.
@@ -55,6 +58,13 @@ pub struct RoutingConfig {
     pub breaker_open_ms: u64,
     /// Longest time that it stays open.
     pub breaker_open_max_ms: u64,
+}
+
+impl RoutingConfig {
+    /// The channel that fees are compared with.
+    pub fn baseline_channel(&self) -> &str {
+        self.baseline_channel.as_deref().unwrap_or(&self.default_channel)
+    }
 }
 
 /// `[[rules]]`: what a payment must be (every given condition holds), and where it then goes.

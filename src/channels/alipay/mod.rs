@@ -45,6 +45,9 @@ const SANDBOX_TOKENS: [&str; 10] = [
 /// Longest number that Alipay takes.
 const NUMBER_LENGTH_MAX: usize = 64;
 
+/// The currencies in which amounts can be expressed.
+pub(super) const CURRENCIES: CurrencySupport = CurrencySupport::Listed(amount::CURRENCIES);
+
 /// Talks to Alipay.
 pub(crate) struct AlipayChannel {
     client: AlipayClient,
@@ -108,7 +111,7 @@ impl Channel for AlipayChannel {
     }
 
     fn currencies(&self) -> CurrencySupport {
-        CurrencySupport::Listed(amount::CURRENCIES)
+        CURRENCIES
     }
 
     fn methods(&self) -> &'static [&'static str] {

@@ -45,6 +45,9 @@ const REFUND_KEY: &str = "gateway_refund_id";
 /// How Stripe's tokens, PaymentMethods, cards and sources begin.
 const TOKEN_PREFIXES: [&str; 4] = ["tok_", "pm_", "card_", "src_"];
 
+/// The currencies in which amounts can be expressed.
+pub(super) const CURRENCIES: CurrencySupport = CurrencySupport::Listed(amount::CURRENCIES);
+
 /// Talks to Stripe.
 pub(crate) struct StripeChannel {
     client: StripeClient,
@@ -245,7 +248,7 @@ impl Channel for StripeChannel {
     }
 
     fn currencies(&self) -> CurrencySupport {
-        CurrencySupport::Listed(amount::CURRENCIES)
+        CURRENCIES
     }
 
     fn methods(&self) -> &'static [&'static str] {

@@ -36,6 +36,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// The channel that fees are compared with may be switched off.
+pub(super) fn check_baseline(config: &Config, findings: &mut Findings) {
+    let known = config.channels.contains_key(config.routing.baseline_channel());
+    let is_default = config.routing.baseline_channel.is_none();
+    findings.require(known || is_default, "routing.baseline_channel", "names no channel; name one of [channels.<name>]");
+}
+
 /// Amounts, caps and maintenance.
 fn check_bounds(path: &str, channel: &ChannelConfig, findings: &mut Findings) {
     for (currency, range) in &channel.amounts {

@@ -49,6 +49,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     bounds::check(config, &mut findings);
     check_tiers(config, &mut findings);
     channels::check(config, &mut findings);
+    channels::check_baseline(config, &mut findings);
     channels::check_rules(config, &mut findings);
     check_sandbox(config, &mut findings);
     money::check(config, &mut findings);

@@ -1,0 +1,458 @@
+//! Routes lines of traffic and adds up what they cost.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use crate::actors::router::setup_from_config;
+use crate::channels::{Capabilities, CurrencySupport, currencies_of};
+use crate::config::Config;
+use crate::domain::ids::ChannelName;
+use crate::domain::money::Currency;
+use crate::domain::routing::{
+    ChannelReading, FeeRequest, NoChannel, Outcome, OutcomeClass, RouteRequest, RoutingMode, RoutingSetup,
+    RoutingTable, Rung, Strategy, decide, fee_on,
+};
+use crate::domain::time::{Monotonic, Timestamp};
+use crate::random::Random;
+
+use super::super::failure::Failure;
+use super::report::{ChannelReport, LineReport, ModeReport, Report, Sums};
+use super::traffic::Line;
+
+/// Payments of one line that are decided by themselves at most; more are decided in as many groups.
+const GROUPS_MAX: u64 = 1_000;
+/// Lines that are kept to be shown.
+const LINES_MAX: usize = 1_000;
+const NOW: Monotonic = Monotonic::from_micros(1);
+const PPM: u64 = 1_000_000;
+
+/// How a simulation goes.
+pub(super) struct Settings {
+    pub(super) modes: Vec<RoutingMode>,
+    pub(super) against: String,
+    pub(super) success: Vec<SuccessRate>,
+    pub(super) at: Timestamp,
+    pub(super) seed: u64,
+    pub(super) keeps_lines: bool,
+}
+
+/// What a channel approves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SuccessRate {
+    channel: String,
+    ppm: u32,
+}
+
+impl FromStr for SuccessRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || String::from("must be a channel and a share from 0 to 1, such as stripe=0.95");
+        let (channel, share) = text.split_once('=').ok_or_else(wrong)?;
+        let share: f64 = share.parse().map_err(|_| wrong())?;
+        if channel.is_empty() || !(0.0..=1.0).contains(&share) {
+            return Err(wrong());
+        }
+        // Checked to be from 0 to 1.
+        Ok(Self { channel: channel.to_owned(), ppm: (share * 1e6).round() as u32 })
+    }
+}
+
+/// A simulation under way.
+pub(super) struct Simulation {
+    runs: Vec<Run>,
+    against: usize,
+    against_month_minor: i64,
+    settlement: Currency,
+    at: Timestamp,
+    seed: u64,
+    has_tiers: bool,
+    /// Expected approvals by place, in parts per million; empty when nothing was said about any.
+    success_ppm: Vec<u32>,
+    lines: Option<Vec<LineReport>>,
+    lines_seen: usize,
+    all: Sums,
+}
+
+/// One mode.
+struct Run {
+    mode: RoutingMode,
+    table: RoutingTable,
+    readings: Vec<ChannelReading>,
+    random: Random,
+    channels: Vec<Sums>,
+    unrouted: u64,
+    unrouted_why: Option<String>,
+}
+
+impl Simulation {
+    pub(super) fn new(config: &Config, settings: &Settings) -> Result<Self, Failure> {
+        let setup = setup_of(config)?;
+        let place_of = |flag: &str, name: &str| {
+            setup.place_of(&ChannelName::new(name)).ok_or_else(|| {
+                let names: Vec<&str> = setup.channels.iter().map(|channel| channel.name.as_str()).collect();
+                Failure::Usage(format!("{flag} names no channel with {name:?}; there are {}", names.join(", ")))
+            })
+        };
+        let against = place_of("--against", &settings.against)?;
+        let prior_ppm = setup.health.approvals.prior_success_ppm;
+        let mut rates = vec![None; setup.channels.len()];
+        for rate in &settings.success {
+            rates[place_of("--success", &rate.channel)?] = Some(rate.ppm);
+        }
+        let success_ppm = if settings.success.is_empty() {
+            Vec::new()
+        } else {
+            rates.iter().map(|rate| rate.unwrap_or(prior_ppm)).collect()
+        };
+        let run = |mode: &RoutingMode| {
+            let mut table = RoutingTable::fresh(1, RoutingSetup { mode: *mode, smart: true, ..setup.clone() });
+            for (place, rate) in rates.iter().enumerate() {
+                if let Some(ppm) = rate {
+                    teach(&mut table, place, *ppm);
+                }
+            }
+            let idle = ChannelReading { probe_available: true, ..ChannelReading::default() };
+            Run {
+                mode: *mode,
+                readings: vec![idle; setup.channels.len()],
+                channels: vec![Sums::default(); setup.channels.len()],
+                table,
+                random: Random::seeded(settings.seed),
+                unrouted: 0,
+                unrouted_why: None,
+            }
+        };
+        Ok(Self {
+            runs: settings.modes.iter().map(run).collect(),
+            against,
+            against_month_minor: 0,
+            settlement: setup.settlement_currency,
+            at: settings.at,
+            seed: settings.seed,
+            has_tiers: setup.channels.iter().any(|channel| channel.fees.has_tiers()),
+            success_ppm,
+            lines: settings.keeps_lines.then(Vec::new),
+            lines_seen: 0,
+            all: Sums::default(),
+        })
+    }
+
+    /// Whether no payment was taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.payments == 0
+    }
+
+    /// Routes the payments of a line in every mode.
+    ///
+    /// # Errors
+    /// What is wrong with the line.
+    pub(super) fn take(&mut self, line: &Line) -> Result<(), String> {
+        if line.count == 0 {
+            return Ok(());
+        }
+        let no_rate = || {
+            let currency = line.money.currency;
+            format!("currency: {currency} has no rate of exchange; add it to [fx.rates] of the configuration")
+        };
+        let setup = self.runs.first().map(|run| std::sync::Arc::clone(&run.table.setup)).ok_or_else(no_rate)?;
+        let worth_minor = setup.in_settlement_currency(line.money).ok_or_else(no_rate)?;
+        let keeps = self.lines.is_some() && self.lines_seen < LINES_MAX;
+        self.lines_seen += 1;
+        let mut kept: Vec<LineReport> = Vec::new();
+        // With tiers the price changes within a line.
+        let groups = if self.has_tiers { groups_of(line.count) } else { Groups { left: line.count, groups: 1 } };
+        for (group, count) in groups.enumerate() {
+            let asked = FeeRequest {
+                money: line.money,
+                payer: line.country,
+                merchant: line.merchant_country,
+                method: line.method.as_deref(),
+                at: self.at,
+                this_month_minor: self.against_month_minor,
+            };
+            let against_fee = fee_on(&setup, &setup.channels[self.against], &asked).ok_or_else(no_rate)?;
+            self.against_month_minor = later(self.against_month_minor, worth_minor, count);
+            self.all.add(line.money, count, 0, against_fee);
+            for (place, run) in self.runs.iter_mut().enumerate() {
+                let mut sums = LineReport::new(line, run.mode);
+                run.take(line, group, count, worth_minor, against_fee, self.at, &mut sums).ok_or_else(no_rate)?;
+                if keeps {
+                    match kept.get_mut(place) {
+                        Some(known) => known.add(&sums),
+                        None => kept.push(sums),
+                    }
+                }
+            }
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.append(&mut kept);
+        }
+        Ok(())
+    }
+
+    /// What it came to.
+    pub(super) fn report(self) -> Report {
+        let rates = self.runs.first().map(|run| std::sync::Arc::clone(&run.table.setup));
+        let success = |place: usize, payments: u64| {
+            self.success_ppm.get(place).map(|ppm| payments as f64 * f64::from(*ppm) / PPM as f64)
+        };
+        let modes = self.runs.iter().map(|run| {
+            let channels = run.channels.iter().enumerate().filter(|(_, sums)| sums.payments > 0);
+            let channels = channels.map(|(place, sums)| ChannelReport {
+                channel: run.table.setup.channels[place].name.to_string(),
+                expected_approvals: success(place, sums.payments),
+                sums: sums.clone(),
+            });
+            ModeReport {
+                mode: run.mode,
+                channels: channels.collect(),
+                unrouted: run.unrouted,
+                unrouted_why: run.unrouted_why.clone(),
+            }
+        });
+        let modes = modes.collect();
+        let against = rates.as_ref().map_or_else(String::new, |setup| setup.channels[self.against].name.to_string());
+        Report {
+            settlement: self.settlement,
+            rates: rates.map(|setup| setup.rates.clone()).unwrap_or_default(),
+            against,
+            at: self.at,
+            seed: self.seed,
+            modes,
+            all: self.all,
+            lines: self.lines,
+            lines_left_out: if self.lines_seen > LINES_MAX { self.lines_seen - LINES_MAX } else { 0 },
+        }
+    }
+}
+
+impl Run {
+    /// Routes `count` payments; `None` when one of them has no price.
+    #[allow(clippy::too_many_arguments, reason = "all of it is about one group of one line")]
+    fn take(
+        &mut self,
+        line: &Line,
+        group: usize,
+        count: u64,
+        worth_minor: i64,
+        against_fee: i64,
+        at: Timestamp,
+        line_sums: &mut LineReport,
+    ) -> Option<()> {
+        let mut left = count;
+        let mut each = count;
+        let mut part = 0_usize;
+        while left > 0 {
+            let order_no = format!("{}-{group}-{part}", line.number);
+            let decided = decide(&self.table, &self.readings, &self.request(line, &order_no, at), NOW);
+            let choice = match decided {
+                Ok(choice) => choice,
+                Err(NoChannel { record, .. }) => {
+                    self.unrouted += left;
+                    line_sums.unrouted += left;
+                    self.unrouted_why.get_or_insert_with(|| format!("line {}: {}", line.number, record.reason()));
+                    return Some(());
+                }
+            };
+            // Where the draw or the payment's number decides, one decision does not speak for all of them.
+            if part == 0 && (choice.strategy == Some(Strategy::LoadBalance) || choice.rung == Rung::Rules) {
+                each = count.div_ceil(GROUPS_MAX);
+            }
+            let these = each.min(left);
+            let fee = choice.record.channels[choice.place].fee_minor?;
+            let reading = &mut self.readings[choice.place];
+            reading.this_month_minor = later(reading.this_month_minor, worth_minor, these);
+            self.channels[choice.place].add(line.money, these, fee, against_fee);
+            line_sums.note(choice.channel.as_str(), these, fee, against_fee);
+            left -= these;
+            part += 1;
+        }
+        Some(())
+    }
+
+    fn request<'a>(&self, line: &'a Line, order_no: &'a str, at: Timestamp) -> RouteRequest<'a> {
+        const NOTHING: &BTreeMap<String, String> = &BTreeMap::new();
+        RouteRequest {
+            money: line.money,
+            country: line.country,
+            country_from_address: false,
+            card_country: line.card_country,
+            merchant_country: line.merchant_country,
+            method: line.method.as_deref(),
+            requested: None,
+            allowed: &[],
+            merchant_id: "simulated",
+            tier: &line.tier,
+            order_no,
+            metadata: NOTHING,
+            at,
+            tried: &[],
+            refusing_token: &[],
+            needs_pre_auth: false,
+            draw: self.random.draw_u64(),
+        }
+    }
+}
+
+/// `count` split into groups that differ by one at most.
+struct Groups {
+    left: u64,
+    groups: u64,
+}
+
+fn groups_of(count: u64) -> Groups {
+    Groups { left: count, groups: count.min(GROUPS_MAX) }
+}
+
+impl Iterator for Groups {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        if self.groups == 0 {
+            return None;
+        }
+        let size = self.left.div_ceil(self.groups);
+        (self.left, self.groups) = (self.left - size, self.groups - 1);
+        Some(size)
+    }
+}
+
+fn later(month_minor: i64, worth_minor: i64, count: u64) -> i64 {
+    let more = i128::from(worth_minor) * i128::from(count);
+    i64::try_from(i128::from(month_minor) + more).unwrap_or(i64::MAX)
+}
+
+/// The setup of the configuration, with what the adapters can do, and nothing kept back: credentials are not looked at.
+fn setup_of(config: &Config) -> Result<RoutingSetup, Failure> {
+    let can = Capabilities { charge: true, refund: true, pre_auth: true };
+    let abilities = config.channels.keys().map(|name| (ChannelName::new(name.as_str()), can)).collect();
+    let mut setup = setup_from_config(config, &abilities).map_err(|error| Failure::Usage(error.to_string()))?;
+    for facts in &mut setup.channels {
+        facts.has_credentials = true;
+        let Some(channel) = config.channels.get(facts.name.as_str()) else { continue };
+        let supported = currencies_of(channel.kind);
+        match supported {
+            CurrencySupport::Listed(codes) if facts.currencies.is_empty() => {
+                facts.currencies = codes.iter().filter_map(|code| code.parse().ok()).collect();
+            }
+            _ => facts.currencies.retain(|currency| supported.contains(*currency)),
+        }
+    }
+    Ok(setup)
+}
+
+/// As if the channel's window were full of outcomes with this share of approvals, evenly spread.
+fn teach(table: &mut RoutingTable, place: usize, ppm: u32) {
+    let settings = table.setup.health;
+    let approvals_before = |index: u64| index * u64::from(ppm) / PPM;
+    for index in 0..settings.approvals.window_outcomes as u64 {
+        let approved = approvals_before(index + 1) > approvals_before(index);
+        let class = if approved { OutcomeClass::Approved } else { OutcomeClass::DeclinedByNetwork };
+        let outcome = Outcome { class, latency_ms: None, probe: false };
+        table.health[place] = table.health[place].after(outcome, &settings, NOW);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fees::FeeTier;
+    use crate::domain::money::Money;
+
+    fn settings(modes: &[RoutingMode]) -> Settings {
+        Settings {
+            modes: modes.to_vec(),
+            against: "stripe".to_owned(),
+            success: Vec::new(),
+            at: Timestamp::from_unix_s(1_790_000_000),
+            seed: 1,
+            keeps_lines: false,
+        }
+    }
+
+    fn line(amount_minor: i64, method: Option<&str>, count: u64) -> Line {
+        Line {
+            number: 1,
+            money: Money::new(amount_minor, Currency::USD),
+            country: "US".parse().ok(),
+            card_country: None,
+            merchant_country: None,
+            method: method.map(String::from),
+            tier: String::new(),
+            count,
+        }
+    }
+
+    fn fees(report: &Report, mode: usize) -> Vec<(String, u64, i128)> {
+        let channels = report.modes[mode].channels.iter();
+        channels.map(|channel| (channel.channel.clone(), channel.sums.payments, report.settled(&channel.sums).fees)).collect()
+    }
+
+    fn simulated(config: &Config, settings: &Settings, lines: &[Line]) -> Report {
+        let mut simulation = Simulation::new(config, settings).unwrap();
+        lines.iter().for_each(|line| simulation.take(line).unwrap());
+        simulation.report()
+    }
+
+    #[test]
+    fn groups_add_up_and_are_few() {
+        for count in [1, 2, 999, 1_000, 1_001, 123_456_789] {
+            let groups: Vec<u64> = groups_of(count).collect();
+            assert_eq!(groups.iter().sum::<u64>(), count);
+            assert!(groups.len() as u64 <= GROUPS_MAX && groups.iter().max().unwrap() - groups.iter().min().unwrap() <= 1);
+        }
+    }
+
+    #[test]
+    fn a_month_s_volume_makes_later_payments_cheaper() {
+        let mut config = Config::embedded().unwrap();
+        let tier = FeeTier { from_minor: 500_000, percent: "1".parse().unwrap(), fixed_minor: Some(0) };
+        config.channels.get_mut("stripe").unwrap().fees.tiers = vec![tier];
+        let lines = [line(10_000, Some("card"), 100)];
+        let report = simulated(&config, &settings(&[RoutingMode::Cost]), &lines);
+        // Fifty at 3.20 until 5,000 are full, and fifty at 1.00.
+        assert_eq!(fees(&report, 0), [("stripe".to_owned(), 100, 50 * 320 + 50 * 100)]);
+        assert_eq!(report.settled(&report.all).against, 50 * 320 + 50 * 100);
+    }
+
+    #[test]
+    fn success_rates_steer_and_give_expected_approvals() {
+        let config = Config::embedded().unwrap();
+        let success = ["stripe=0.98", "alipay=0.6"].map(|text| text.parse().unwrap()).to_vec();
+        let settings = Settings { success, ..settings(&[RoutingMode::Success, RoutingMode::Cost]) };
+        let report = simulated(&config, &settings, &[line(10_000, None, 100)]);
+        assert_eq!(report.modes[0].channels[0].channel, "stripe");
+        assert!((report.modes[0].channels[0].expected_approvals.unwrap() - 98.0).abs() < 1e-9);
+        for wrong in ["stripe", "stripe=1.1", "=0.5", "stripe=x"] {
+            assert!(wrong.parse::<SuccessRate>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn load_among_equals_is_spread_the_same_way_for_the_same_seed() {
+        let mut config = Config::embedded().unwrap();
+        let alipay = config.channels["alipay"].clone();
+        for (name, weight) in [("alipay", 300), ("alipay2", 100)] {
+            config.channels.insert(name.to_owned(), crate::config::ChannelConfig { weight, ..alipay.clone() });
+        }
+        let lines = [line(10_000, Some("alipay"), 100_000)];
+        let first = fees(&simulated(&config, &settings(&[RoutingMode::Cost]), &lines), 0);
+        assert_eq!(first, fees(&simulated(&config, &settings(&[RoutingMode::Cost]), &lines), 0));
+        let share = first[0].1 as f64 / 100_000.0;
+        assert!((0.70..0.80).contains(&share) && first[0].1 + first[1].1 == 100_000, "{first:?}");
+        let other = Settings { seed: 2, ..settings(&[RoutingMode::Cost]) };
+        assert_ne!(first, fees(&simulated(&config, &other, &lines), 0));
+    }
+
+    #[test]
+    fn what_no_channel_takes_is_counted_with_the_reason() {
+        let config = Config::embedded().unwrap();
+        let report = simulated(&config, &settings(&[RoutingMode::Cost]), &[line(100, Some("barter"), 7)]);
+        assert_eq!((report.modes[0].unrouted, report.modes[0].channels.len()), (7, 0));
+        assert!(report.modes[0].unrouted_why.as_deref().is_some_and(|why| why.starts_with("line 1: ")));
+        let mut simulation = Simulation::new(&config, &settings(&[RoutingMode::Cost])).unwrap();
+        let won = Line { money: Money::new(100, "KRW".parse().unwrap()), ..line(1, None, 1) };
+        assert!(simulation.take(&won).unwrap_err().contains("[fx.rates]"));
+    }
+}
