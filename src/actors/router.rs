@@ -167,6 +167,14 @@ impl RouterHandle {
         self.send_outcome(channel, Outcome { class, latency_ms, probe: false }, None);
     }
 
+    /// Notes what was charged on a channel this month, in minor units of the settlement currency: fees may fall with it.
+    pub fn note_month(&self, channel: &ChannelName, this_month_minor: i64) {
+        let published = self.shared.published.load();
+        if let Some(place) = published.table.setup.place_of(channel) {
+            published.live[place].note_month(this_month_minor);
+        }
+    }
+
     fn send_outcome(&self, channel: &ChannelName, outcome: Outcome, token: Option<ProbeToken>) {
         let one_more = |queued: usize| (queued < OUTCOMES_QUEUED_MAX).then_some(queued + 1);
         let sent = self.shared.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok() && {

@@ -7,6 +7,7 @@ mod channel;
 mod check_config;
 mod client;
 mod context;
+mod costs;
 mod demo;
 mod erasure;
 mod failure;
@@ -70,6 +71,8 @@ enum Command {
     Erasure(erasure::Arguments),
     /// Look at, back up, restore, check and move the store; end the hold after a restore.
     Store(store::Arguments),
+    /// Show what payments have cost, beside one channel for all of them.
+    Costs(costs::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
@@ -127,6 +130,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Audit(arguments) => audit::run(arguments, context).await,
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,
+        Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context),
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
         Command::Openapi => openapi::run(),

@@ -87,6 +87,11 @@ pub struct Day(i32);
 pub struct InvalidDay;
 
 impl Day {
+    /// Before all others.
+    pub const FIRST: Self = Self(i32::MIN);
+    /// After all others.
+    pub const LAST: Self = Self(i32::MAX);
+
     /// The day in which a moment lies.
     pub fn of(at: Timestamp) -> Self {
         Self(i32::try_from(at.unix_ms().div_euclid(DAY_MS)).unwrap_or(i32::MAX))

@@ -15,6 +15,7 @@ pub mod channels;
 pub mod clock_check;
 pub mod command;
 pub(crate) mod core;
+pub mod costs;
 pub mod erasures;
 pub mod error;
 pub mod exports;
@@ -54,6 +55,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
+use crate::domain::ids::ChannelName;
 use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::Addresses;
@@ -66,6 +68,7 @@ use crate::gateway::backups::{BackupView, Backups};
 use crate::gateway::channels::{ChannelSet, ChannelsError};
 use crate::gateway::clock_check::{BEHIND_UNNOTED, ClockGuard, ClockIsBehind, check_at_opening};
 use crate::gateway::core::Core;
+use crate::gateway::costs::{ChannelTotals, CostsFilter, CostsView};
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
 use crate::gateway::exports::ExportView;
@@ -255,6 +258,7 @@ impl Gateway {
     ) -> Result<Self, OpenError> {
         let Own { sandbox, store: own_store, held, last_written_at } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
+        let committed = store.health().committed;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
         let commits = CommitTimes::new(clock.clone());
@@ -276,6 +280,7 @@ impl Gateway {
         let mut setup = setup_from_config(config, &channels.abilities())?;
         channels.narrow(&mut setup);
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
+        let cost_files = Arc::clone(&windows);
         let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
         let (limit_counts, near_limits) = LimitCounts::new(&core.figures, &config.limits)?;
         let directory = MerchantDirectory::start_observed(
@@ -296,6 +301,8 @@ impl Gateway {
         rotation.open().await?;
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
+        // Before anything stores an outcome.
+        payments.costs().open(cost_files, disk_work, committed).await?;
         // Before anything looks after payments.
         let hold = Hold::open(&payments, held)?;
         let limits_changed = {
@@ -330,6 +337,7 @@ impl Gateway {
         };
         let gateway = Self(Arc::new(inner));
         gateway.0.payments.start()?;
+        gateway.0.payments.costs().start();
         gateway.0.hold.start();
         gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core);
@@ -516,6 +524,19 @@ impl Gateway {
         &self.0.metrics
     }
 
+    /// A page of what payments have cost, beside what they would have cost on the baseline channel.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] when the page asked for is none.
+    pub fn costs(&self, filter: &CostsFilter, page: &PageRequest) -> Result<CostsView, GatewayError> {
+        self.0.payments.costs().view(filter, page)
+    }
+
+    /// What was charged on a channel today and this month.
+    pub fn channel_totals(&self, channel: &ChannelName) -> ChannelTotals {
+        self.0.payments.costs().channel_totals(channel, self.0.core.clock.now())
+    }
+
     /// The hold after a restore, if there is one.
     pub fn hold(&self) -> &Hold {
         &self.0.hold
@@ -634,7 +655,8 @@ impl Gateway {
         let time_left = || inner.stopping.left(inner.core.clock.monotonic());
         inner.core.stopping.cancel();
         inner.core.tasks.close();
-        if tokio::time::timeout(time_left(), inner.core.tasks.wait()).await.is_err() {
+        let all_ended = tokio::time::timeout(time_left(), inner.core.tasks.wait()).await.is_ok();
+        if !all_ended {
             tracing::warn!("payments were still under way when the time to stop ran out; they go on at the next start");
         }
         inner.webhooks.stop(time_left()).await;
@@ -647,6 +669,7 @@ impl Gateway {
         }
         inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
+        inner.payments.costs().write_final(all_ended).await;
         let store = Arc::clone(&inner.core.store);
         let closed = inner.disk_work.run(move || store.close()).await;
         if let Some(sandbox) = &inner.sandbox {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use crate::actors::router::RouterHandle;
 use crate::domain::ids::ChannelName;
@@ -14,6 +14,7 @@ use crate::domain::routing::{ChannelReading, Outcome, OutcomeClass};
 pub(super) struct ChannelLive {
     in_flight: AtomicU32,
     probe_taken: AtomicBool,
+    this_month_minor: AtomicI64,
 }
 
 impl ChannelLive {
@@ -21,8 +22,14 @@ impl ChannelLive {
         ChannelReading {
             in_flight: self.in_flight.load(Ordering::Acquire),
             probe_available: !self.probe_taken.load(Ordering::Acquire),
+            this_month_minor: self.this_month_minor.load(Ordering::Acquire),
             ..ChannelReading::default()
         }
+    }
+
+    /// Notes what was charged on it this month, in minor units of the settlement currency.
+    pub fn note_month(&self, this_month_minor: i64) {
+        self.this_month_minor.store(this_month_minor, Ordering::Release);
     }
 
     /// Takes a place, and the probe where this is one; `None` when somebody else was quicker.

@@ -3,6 +3,7 @@
 mod access;
 pub(crate) mod audit;
 pub(crate) mod channels;
+pub(crate) mod costs;
 pub(crate) mod erasures;
 pub(crate) mod hold;
 pub(crate) mod keys;
@@ -120,6 +121,7 @@ pub(crate) fn routes() -> Routes {
     let routes = merchants::add_routes(routes);
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
+    let routes = costs::add_routes(routes);
     let routes = audit::add_routes(routes);
     let routes = limits::add_routes(routes);
     let routes = erasures::add_routes(routes);

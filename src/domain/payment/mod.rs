@@ -204,6 +204,9 @@ pub struct Payment {
     /// What the channel takes, in minor units of the payment's currency: its own figure once it gave one, else ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee_minor: Option<i64>,
+    /// Whether that is the channel's own figure.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fee_reported: bool,
     /// Questions asked about the outcome so far.
     #[serde(default)]
     pub resolve_tries: u32,

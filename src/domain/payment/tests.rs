@@ -88,6 +88,7 @@ fn payment(status: PaymentStatus) -> Payment {
         refunds: Vec::new(),
         next_action: None,
         fee_minor: Some(59),
+        fee_reported: false,
         resolve_tries: 0,
         known_at: None,
         event_count: 0,

@@ -153,6 +153,7 @@ fn succeed(payment: &mut Payment, fee_minor: Option<i64>, now: Timestamp) {
     payment.paid_at = Some(now);
     if fee_minor.is_some() {
         payment.fee_minor = fee_minor;
+        payment.fee_reported = true;
     }
     if let Some(attempt) = payment.attempts.last_mut() {
         attempt.outcome = Some(AttemptOutcome::Success);

@@ -115,6 +115,7 @@ fn payment(merchant: &str, number: usize, status: PaymentStatus, at: Timestamp) 
         refunds: Vec::new(),
         next_action: None,
         fee_minor: None,
+        fee_reported: false,
         resolve_tries: 0,
         known_at: None,
         event_count: 0,

@@ -140,6 +140,7 @@ impl Inner {
             refunds: Vec::new(),
             next_action: None,
             fee_minor,
+            fee_reported: false,
             resolve_tries: 0,
             known_at: None,
             event_count: 0,
@@ -272,7 +273,7 @@ impl Inner {
             if let Some(slot) = &carried.slot {
                 slot.answer(&mut batch, outcome.payment.payment_no.as_str(), &stored_answer, now)?;
             }
-            match rows::commit_finish(&self.core, batch).await {
+            match self.costs.commit(batch, Some(&before.payment), &outcome.payment).await {
                 Ok(_) => {
                     self.announce(planned, outcome.payment.due_at);
                     return Ok(Answered { answer: stored_answer, replayed: false });

@@ -33,6 +33,7 @@ use crate::gateway::auth::Caller;
 use crate::gateway::channels::ChannelSet;
 use crate::gateway::command::{CreatePayment, PaymentFilter};
 use crate::gateway::core::Core;
+use crate::gateway::costs::Costs;
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
 use crate::gateway::installation::ProviderKeys;
@@ -58,6 +59,7 @@ struct Inner {
     router: RouterHandle,
     channels: Arc<ChannelSet>,
     webhooks: Webhooks,
+    costs: Costs,
     provider_keys: ProviderKeys,
     policy: ResolvePolicy,
     /// Payments that somebody in this process works on; timers leave them alone.
@@ -119,6 +121,7 @@ impl Payments {
         };
         Self(Arc::new(Inner {
             started_at: core.clock.now(),
+            costs: Costs::new(core.clone(), router.clone()),
             core,
             router,
             channels,
@@ -132,6 +135,11 @@ impl Payments {
             stage: hold::StageCell::default(),
             unreadable: UnreadableRows::default(),
         }))
+    }
+
+    /// What payments cost.
+    pub(crate) fn costs(&self) -> &Costs {
+        &self.0.costs
     }
 
     /// Whether what an earlier process left behind has been taken over.

@@ -359,7 +359,7 @@ impl Inner {
             let mut batch = Batch::finishing();
             let tell = |name, id| views::payment_event(&outcome.payment, name, id);
             let planned = self.record(&mut batch, &stored, &outcome, tell, now)?;
-            match rows::commit_finish(&self.core, batch).await {
+            match self.costs.commit(batch, Some(&stored.payment), &outcome.payment).await {
                 Ok(committed) => {
                     log_resolution(&stored.payment, &outcome.payment);
                     self.announce(planned, outcome.payment.due_at);

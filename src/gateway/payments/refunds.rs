@@ -267,7 +267,7 @@ impl Inner {
             if batch.writes.is_empty() {
                 return Ok(answered);
             }
-            match rows::commit_finish(&self.core, batch).await {
+            match self.costs.commit(batch, Some(&stored.payment), payment).await {
                 Ok(_) => {
                     self.announce(planned, payment.due_at);
                     return Ok(answered);

@@ -158,7 +158,7 @@ impl Hold {
             let mut batch = Batch::finishing();
             let tell = |name, id| views::payment_event(&learned.payment, name, id);
             let planned = inner.record(&mut batch, &stored, &learned, tell, now)?;
-            match rows::commit_finish(&inner.core, batch).await {
+            match inner.costs.commit(batch, Some(&stored.payment), &learned.payment).await {
                 Ok(_) => {
                     inner.announce(planned, learned.payment.due_at);
                     return Ok(Verdict::Adopted);
@@ -266,6 +266,7 @@ impl Hold {
             refunds: Vec::new(),
             next_action: None,
             fee_minor: None,
+            fee_reported: false,
             resolve_tries: 0,
             known_at: None,
             event_count: 0,
@@ -288,7 +289,7 @@ impl Hold {
                 Some(inner.webhooks.plan(&mut batch, merchant_id, &event, Some(order_no))?)
             }
         };
-        match rows::commit_finish(&inner.core, batch).await {
+        match inner.costs.commit(batch, None, &outcome.payment).await {
             Ok(_) => {
                 tracing::warn!(%payment_no, status = outcome.payment.status.as_str(), "a payment was made again");
                 inner.announce(planned, outcome.payment.due_at);

@@ -200,7 +200,7 @@ impl Hold {
         let mut batch = Batch::finishing();
         let tell = |name, id| views::payment_event(&outcome.payment, name, id);
         let planned = inner.record(&mut batch, &stored, &outcome, tell, now)?;
-        match rows::commit_finish(&inner.core, batch).await {
+        match inner.costs.commit(batch, Some(&stored.payment), &outcome.payment).await {
             Ok(_) => {
                 tracing::error!(payment_no = %outcome.payment.payment_no, "a payment needs a person: its channel is gone");
                 inner.announce(planned, outcome.payment.due_at);

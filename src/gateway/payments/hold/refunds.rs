@@ -156,7 +156,7 @@ impl Hold {
         let mut batch = Batch::finishing();
         let tell = |name, id| views::refund_event(&outcome.payment, found, name, id);
         let planned = inner.record(&mut batch, &before, &outcome, tell, now)?;
-        match rows::commit_finish(&inner.core, batch).await {
+        match inner.costs.commit(batch, Some(&before.payment), &outcome.payment).await {
             Ok(_) => {
                 tracing::warn!(refund_no = %refund.refund_no, status = found.status.as_str(), "a refund is not sent again");
                 inner.announce(planned, outcome.payment.due_at);
@@ -207,7 +207,7 @@ impl Hold {
                 views::refund_event(&outcome.payment, found.ok_or(GatewayError::NotFound("refund"))?, name, id)
             };
             let planned = inner.record(&mut batch, &before, &outcome, tell, now)?;
-            match rows::commit_finish(&inner.core, batch).await {
+            match inner.costs.commit(batch, Some(&before.payment), &outcome.payment).await {
                 Ok(_) => {
                     inner.announce(planned, outcome.payment.due_at);
                     return Ok(Verdict::Adopted);
