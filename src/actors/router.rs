@@ -2,27 +2,33 @@
 //! and changes of the configuration and publishes the next table.
 
 mod live;
+mod saved;
 mod setup;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-pub use live::Reservation;
+pub use live::{DayCount, Reservation};
+pub use saved::{SavedChannel, SavedRouter};
 pub use setup::{InvalidRouting, setup_from_config};
 
-use crate::actors::router::live::{ChannelLive, ProbeToken};
+use crate::actors::router::live::{ChannelLive, ProbeToken, Wanted};
 use crate::actors::supervisor::{Respawn, Spawned, StartError, Supervisor};
 use crate::clock::Clock;
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, DecisionRecord, InvalidSetup, NoChannel,
-    Outcome, OutcomeClass, RouteRequest, RoutingSetup, RoutingTable, decide,
+    BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, DecisionRecord, HealthSettings, InvalidSetup,
+    NoChannel, OpenBreaker, Outcome, OutcomeClass, RouteRequest, RoutingSetup, RoutingTable, decide,
 };
-use crate::domain::time::Monotonic;
+use crate::domain::time::{Monotonic, Timestamp};
+use crate::random::Random;
 
 /// How often a decision is made again because somebody else took the last place meanwhile.
 const DECIDE_TRIES_MAX: usize = 8;
@@ -38,6 +44,12 @@ pub struct ChannelStatus {
     pub enabled: bool,
     /// Its breaker.
     pub breaker: BreakerView,
+    /// How that stands when it is not closed.
+    pub open: Option<OpenBreaker>,
+    /// Whether its credentials are there.
+    pub has_credentials: bool,
+    /// Until when it is being maintained, if it is.
+    pub maintained_until: Option<Timestamp>,
     /// Expected success rate, in parts per million.
     pub success_ppm: u32,
     /// Outcomes behind it.
@@ -46,6 +58,12 @@ pub struct ChannelStatus {
     pub in_flight: u32,
     /// Average latency in milliseconds, when any was measured.
     pub latency_ms: Option<u32>,
+    /// Payments that began today (UTC).
+    pub today: u32,
+    /// Their amounts, in minor units of the settlement currency.
+    pub today_minor: i64,
+    /// Calls that ended since the process started, by what came of them.
+    pub calls: [(OutcomeClass, u64); OutcomeClass::ALL.len()],
 }
 
 /// The router could not do what the operator asked.
@@ -75,6 +93,9 @@ struct Shared {
     published: ArcSwap<Published>,
     actor: ArcSwapOption<ActorRef<RouterMessage>>,
     clock: Clock,
+    random: Random,
+    /// The breakers as the log has them.
+    noted: Mutex<BTreeMap<ChannelName, BreakerView>>,
     queued: AtomicUsize,
     outcomes_dropped_total: AtomicU64,
 }
@@ -95,6 +116,8 @@ enum RouterMessage {
         setup: Box<RoutingSetup>,
         reply: oneshot::Sender<u64>,
     },
+    /// Looks after calls that hang, and notes breakers that moved by themselves.
+    LookAfter,
     ResetHealth {
         channel: ChannelName,
         reply: oneshot::Sender<Result<(), RouterError>>,
@@ -109,17 +132,34 @@ impl RouterHandle {
     /// # Errors
     /// When the setup does not fit together or the actor can't be started.
     pub async fn start(setup: RoutingSetup, clock: Clock, supervisor: &Supervisor) -> Result<Self, RouterError> {
+        Self::resume(setup, clock, Random::seeded(0), None, supervisor).await
+    }
+
+    /// Starts the router with what an earlier one has left, if it has, and how long ago that was.
+    ///
+    /// # Errors
+    /// As for [`RouterHandle::start`].
+    pub async fn resume(
+        setup: RoutingSetup,
+        clock: Clock,
+        random: Random,
+        saved: Option<(SavedRouter, Duration)>,
+        supervisor: &Supervisor,
+    ) -> Result<Self, RouterError> {
         setup.check()?;
-        let health = vec![ChannelHealth::default(); setup.channels.len()];
-        let live = setup.channels.iter().map(|_| Arc::default()).collect();
+        let (saved, passed) = saved.unwrap_or_default();
+        let (health, live) = saved.restore(&setup, passed, clock.monotonic());
         let table = Arc::new(RoutingTable { version: 1, setup: Arc::new(setup), health });
         let shared = Arc::new(Shared {
             published: ArcSwap::from_pointee(Published { table, live }),
             actor: ArcSwapOption::empty(),
             clock,
+            random,
+            noted: Mutex::default(),
             queued: AtomicUsize::new(0),
             outcomes_dropped_total: AtomicU64::new(0),
         });
+        note_breakers(&shared);
         supervisor.start_child(Arc::from("router"), respawn(&shared)).await?;
         Ok(Self { shared })
     }
@@ -133,15 +173,23 @@ impl RouterHandle {
         let mut tries_left = DECIDE_TRIES_MAX;
         loop {
             let published = self.shared.published.load();
-            let choice = decide(&published.table, &published.readings()[..published.live.len()], request, now)?;
+            let setup = &published.table.setup;
+            let readings = published.readings(now, request.at);
+            let choice = decide(&published.table, &readings[..published.live.len()], request, now)?;
             let live = &published.live[choice.place];
-            let in_flight_max = published.table.setup.channels[choice.place].caps.concurrent;
+            let wanted = Wanted {
+                caps: setup.channels[choice.place].caps,
+                probe: choice.probe,
+                amount_minor: setup.in_settlement_currency(request.money),
+                now,
+                at: request.at,
+            };
             // A probe that has just ended gives its right back after the table says what it found; whoever decided over
             // the table before must look again, or a channel that has failed again would be tried at once.
             let is_outdated = || self.shared.published.load().table.version != published.table.version;
-            let reserved = live.reserve(in_flight_max, choice.probe);
+            let reserved = live.reserve(&wanted);
             if let Some(reserved) = reserved.filter(|_| !(choice.probe && is_outdated())) {
-                let reservation = Reservation::new(choice.channel, reserved, self.clone());
+                let reservation = Reservation::new(choice.channel, reserved, choice.all_down, self.clone());
                 return Ok((reservation, choice.record));
             }
             tries_left -= 1;
@@ -158,12 +206,16 @@ impl RouterHandle {
     pub fn quote(&self, request: &RouteRequest<'_>) -> Result<DecisionRecord, NoChannel> {
         let published = self.shared.published.load();
         let now = self.shared.clock.monotonic();
-        let readings = published.readings();
+        let readings = published.readings(now, request.at);
         decide(&published.table, &readings[..published.live.len()], request, now).map(|choice| choice.record)
     }
 
     /// Reports what came of a call for which no reservation is held any more, such as a late notification.
     pub fn report(&self, channel: &ChannelName, class: OutcomeClass, latency_ms: Option<u32>) {
+        let published = self.shared.published.load();
+        if let Some(place) = published.table.setup.place_of(channel) {
+            published.live[place].count_call(class);
+        }
         self.send_outcome(channel, Outcome { class, latency_ms, probe: false }, None);
     }
 
@@ -203,6 +255,22 @@ impl RouterHandle {
         answer.await.map_err(|_| RouterError::Restarting)?
     }
 
+    /// Has the router look after what no outcome tells: calls that hang. To be called about once a second.
+    pub fn look_after(&self) {
+        // A router that is being started again is asked the next time.
+        let _ = self.shared.send(RouterMessage::LookAfter);
+    }
+
+    /// What is to be written down so that the next process goes on from it.
+    pub fn save(&self) -> SavedRouter {
+        let published = self.shared.published.load();
+        SavedRouter::of(&published.table, &published.live, self.shared.clock.monotonic())
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.shared.clock.monotonic()
+    }
+
     /// The table that decisions are made over now.
     pub fn table(&self) -> Arc<RoutingTable> {
         Arc::clone(&self.shared.published.load().table)
@@ -211,19 +279,25 @@ impl RouterHandle {
     /// The channels as they stand.
     pub fn channels(&self) -> Vec<ChannelStatus> {
         let published = self.shared.published.load();
-        let now = self.shared.clock.monotonic();
-        let readings = published.readings();
+        let (now, at) = (self.shared.clock.monotonic(), self.shared.clock.now());
         let status = |(place, facts): (usize, &ChannelFacts)| {
             let health = published.table.health[place];
             let estimate = health.estimate(&published.table.setup.health, now);
+            let reading = published.live[place].read_all(now, at);
             ChannelStatus {
                 name: facts.name.clone(),
                 enabled: facts.enabled,
                 breaker: health.breaker_at(now),
                 success_ppm: estimate.success_ppm,
                 samples: estimate.samples,
-                in_flight: readings[place].in_flight,
+                in_flight: reading.in_flight,
                 latency_ms: health.latency_us().map(|micros| micros.div_ceil(1000)),
+                open: health.open_at(now),
+                has_credentials: facts.has_credentials,
+                maintained_until: facts.maintenance_at(at).map(|span| span.until),
+                today: reading.today,
+                today_minor: reading.today_minor,
+                calls: published.live[place].calls(),
             }
         };
         published.table.setup.channels.iter().enumerate().map(status).collect()
@@ -236,10 +310,11 @@ impl RouterHandle {
 }
 
 impl Published {
-    fn readings(&self) -> [ChannelReading; CHANNELS_MAX] {
+    fn readings(&self, now: Monotonic, at: Timestamp) -> [ChannelReading; CHANNELS_MAX] {
         let mut readings = [ChannelReading::default(); CHANNELS_MAX];
-        for (reading, live) in readings.iter_mut().zip(&self.live) {
-            *reading = live.read();
+        let channels = self.live.iter().zip(&self.table.setup.channels);
+        for (reading, (live, facts)) in readings.iter_mut().zip(channels) {
+            *reading = live.read(&facts.caps, now, at);
         }
         readings
     }
@@ -313,9 +388,16 @@ impl Actor for RouterActor {
             RouterMessage::Configure { setup, reply } => {
                 let _ = reply.send(configure(shared, *setup));
             }
+            RouterMessage::LookAfter => look_after(shared),
             RouterMessage::ResetHealth { channel, reply } => {
-                let reset = |health: ChannelHealth, _: &RoutingSetup, _: Monotonic| health.reset();
+                let published = shared.published.load_full();
+                if let Some(place) = published.table.setup.place_of(&channel) {
+                    // What hangs now is what the operator knows of.
+                    published.live[place].forgive_calls();
+                }
+                let reset = |health: ChannelHealth, _: &HealthSettings, _: Monotonic| health.reset();
                 let known = change_health(shared, &channel, reset);
+                note_breakers(shared);
                 let _ = reply.send(if known { Ok(()) } else { Err(RouterError::UnknownChannel(channel)) });
             }
             #[cfg(test)]
@@ -326,27 +408,89 @@ impl Actor for RouterActor {
 }
 
 fn learn(shared: &Shared, channel: &ChannelName, outcome: Outcome) {
-    change_health(shared, channel, |health, setup, now| {
-        let next = health.after(outcome, &setup.health, now);
-        let (before, after) = (health.breaker_at(now), next.breaker_at(now));
-        if before != after {
-            tracing::warn!(%channel, before = before.as_str(), after = after.as_str(), "a channel's breaker moved");
-        }
-        next
+    let published = shared.published.load_full();
+    let Some(place) = published.table.setup.place_of(channel) else { return };
+    let at = shared.clock.now();
+    let is_failure = outcome.class.technical() == Some(false);
+    if is_failure && published.table.setup.channels[place].maintenance_at(at).is_some() {
+        // It was announced that it would not answer.
+        return;
+    }
+    change_health(shared, channel, |health, settings, now| {
+        let next = health.after(outcome, settings, now);
+        jittered_if_opened(shared, &health, next, settings, now)
     });
+    note_breakers(shared);
+}
+
+/// Opens channels whose calls have been without an answer for too long while nothing else got one.
+fn look_after(shared: &Shared) {
+    let published = shared.published.load_full();
+    let (now, at) = (shared.clock.monotonic(), shared.clock.now());
+    for (place, facts) in published.table.setup.channels.iter().enumerate() {
+        let health = &published.table.health[place];
+        if health.breaker_at(now) != BreakerView::Closed || facts.maintenance_at(at).is_some() {
+            continue;
+        }
+        let slow = published.table.setup.health_at(place).breaker.slow;
+        let hanging = published.live[place].hanging(slow, health.answered_at(), now);
+        if hanging == 0 {
+            continue;
+        }
+        change_health(shared, &facts.name, |health, settings, now| {
+            let next = health.after_silence(hanging, settings, now);
+            jittered_if_opened(shared, &health, next, settings, now)
+        });
+    }
+    note_breakers(shared);
+}
+
+fn jittered_if_opened(
+    shared: &Shared,
+    before: &ChannelHealth,
+    after: ChannelHealth,
+    settings: &HealthSettings,
+    now: Monotonic,
+) -> ChannelHealth {
+    let opened = before.breaker_at(now) != BreakerView::Open && after.breaker_at(now) == BreakerView::Open;
+    if opened { after.jittered(shared.random.draw_u64(), settings, now) } else { after }
+}
+
+/// Says in the log, once each, which breakers have moved.
+fn note_breakers(shared: &Shared) {
+    let published = shared.published.load();
+    let now = shared.clock.monotonic();
+    let mut noted = shared.noted.lock();
+    for (facts, health) in published.table.setup.channels.iter().zip(&published.table.health) {
+        let channel = &facts.name;
+        let before = noted.get(channel).copied().unwrap_or_default();
+        let after = health.breaker_at(now);
+        if before == after {
+            continue;
+        }
+        noted.insert(channel.clone(), after);
+        let (before, after) = (before.as_str(), after.as_str());
+        match health.open_at(now) {
+            Some(open) if !open.left.is_zero() => tracing::warn!(
+                %channel, before, after, because = open.by.as_str(), failed_probes = open.failed_probes,
+                open_ms = u64::try_from(open.left.as_millis()).unwrap_or(u64::MAX), "a channel's breaker moved"
+            ),
+            Some(_) | None => tracing::info!(%channel, before, after, "a channel's breaker moved"),
+        }
+    }
 }
 
 /// Publishes a table with one channel's health changed. `false` when there is no such channel.
 fn change_health(
     shared: &Shared,
     channel: &ChannelName,
-    change: impl FnOnce(ChannelHealth, &RoutingSetup, Monotonic) -> ChannelHealth,
+    change: impl FnOnce(ChannelHealth, &HealthSettings, Monotonic) -> ChannelHealth,
 ) -> bool {
     let Some(place) = shared.published.load().table.setup.place_of(channel) else { return false };
     let now = shared.clock.monotonic();
     shared.publish(|present| {
         let mut health = present.table.health.clone();
-        health[place] = change(health[place], &present.table.setup, now);
+        health[place] = change(health[place], &present.table.setup.health_at(place), now);
         (Arc::clone(&present.table.setup), health, present.live.clone())
     });
     true

@@ -155,12 +155,25 @@ fn channel_cells(row: &Value) -> Vec<String> {
     let text = |key: &str| or_dash(row.get(key).and_then(Value::as_str));
     let count = |key: &str| or_dash(row.get(key).and_then(Value::as_u64).map(|count| count.to_string()).as_deref());
     let number = |key: &str| row.get(key).and_then(Value::as_f64);
-    let enabled = if row.get("enabled").and_then(Value::as_bool).unwrap_or(false) { "yes" } else { "no" };
+    let is_given = |key: &str| row.get(key).is_some_and(Value::is_string);
+    let enabled = if is_given("lacks") {
+        "no credentials"
+    } else if is_given("maintained_until") {
+        "maintained"
+    } else if row.get("enabled").and_then(Value::as_bool).unwrap_or(false) {
+        "yes"
+    } else {
+        "no"
+    };
+    let breaker = match row.get("opens_until").and_then(Value::as_str) {
+        Some(until) if text("breaker") == "open" => format!("open until {until}"),
+        _ => text("breaker"),
+    };
     vec![
         text("name"),
         text("kind"),
         String::from(enabled),
-        text("breaker"),
+        breaker,
         or_dash(number("success_rate").map(|rate| format!("{:.1} %", rate * 100.0)).as_deref()),
         count("samples"),
         count("in_flight"),
@@ -192,6 +205,9 @@ mod tests {
             "success_rate": 0.9876, "samples": 200, "in_flight": 0, "latency_ms": null });
         let cells = channel_cells(&channel);
         assert_eq!(cells, ["stripe", "stripe", "yes", "closed", "98.8 %", "200", "0", "-"]);
+        let away = json!({ "name": "alipay", "kind": "alipay", "enabled": true, "breaker": "open",
+            "opens_until": "2026-01-02T03:04:05Z", "lacks": "channel alipay: set the environment variable X" });
+        assert_eq!(channel_cells(&away)[2..4], ["no credentials", "open until 2026-01-02T03:04:05Z"]);
         for list in [json!([channel]), json!({ "items": [channel], "next_cursor": null })] {
             assert!(channels_table(&rows_of(&list)).contains("98.8 %"));
         }

@@ -55,6 +55,14 @@ pub struct RoutingConfig {
     pub breaker_open_ms: u64,
     /// Longest time that it stays open.
     pub breaker_open_max_ms: u64,
+    /// By how much of it such a time differs at random at most, in percent.
+    pub breaker_jitter_percent: u32,
+    /// Calls that take longer are slow.
+    pub slow_call_ms: u64,
+    /// Share of slow calls in the window that opens the breaker, in percent; 0: they are no reason.
+    pub breaker_slow_percent: u32,
+    /// How often what is known of channels is written down.
+    pub snapshot_interval_ms: u64,
 }
 
 /// `[[rules]]`: what a payment must be (every given condition holds), and where it then goes.
@@ -162,6 +170,9 @@ pub struct ChannelConfig {
     /// Every call ends within this.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
+    /// Calls that take longer are slow; what `[routing]` says where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_call_ms: Option<u64>,
 }
 
 // The embedded file can't hold defaults for channels that an operator adds, so these stand here.

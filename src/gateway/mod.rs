@@ -11,6 +11,8 @@ pub mod answer;
 pub mod audit;
 pub mod auth;
 pub mod backups;
+mod channel_figures;
+mod channel_snapshots;
 pub mod channels;
 pub mod clock_check;
 pub mod command;
@@ -63,7 +65,9 @@ use crate::gateway::answer::{Answered, StoredAnswer};
 use crate::gateway::audit::Audit;
 use crate::gateway::auth::{Authentication, Caller, Credentials};
 use crate::gateway::backups::{BackupView, Backups};
-use crate::gateway::channels::{ChannelSet, ChannelsError};
+use crate::gateway::channel_figures::ChannelFigures;
+use crate::gateway::channel_snapshots::ChannelSnapshots;
+use crate::gateway::channels::{ChannelSet, ChannelsError, MissingChannels};
 use crate::gateway::clock_check::{BEHIND_UNNOTED, ClockGuard, ClockIsBehind, check_at_opening};
 use crate::gateway::core::Core;
 use crate::gateway::erasures::Erasures;
@@ -168,6 +172,8 @@ struct Own {
     sandbox: Option<SandboxControl>,
     store: Option<OwnStore>,
     held: Option<HeldFile>,
+    /// Channels that could not be set up.
+    missing: MissingChannels,
     /// When the last change in the store was made.
     last_written_at: Option<Timestamp>,
 }
@@ -190,6 +196,8 @@ struct Inner {
     directory: MerchantDirectory,
     supervisor: Supervisor,
     snapshots: Arc<LimitSnapshots>,
+    channel_snapshots: Arc<ChannelSnapshots>,
+    channel_figures: ChannelFigures,
     disk_work: DiskWork,
     sandbox: Option<SandboxControl>,
     admin_tokens: Vec<AdminToken>,
@@ -218,17 +226,19 @@ impl Gateway {
         let dir = &config.storage.dir;
         let master_key = MasterKey::File(key_file_of(&config));
         let emulators = Emulators::start(&config, &clock, &random).await?;
+        let variable = Arc::new(variable);
+        let (channels, missing) = ChannelSet::build(&config, emulators.urls, Arc::clone(&variable), &clock)?;
         let outside = Outside {
-            channels: ChannelSet::build(&config, &emulators.urls, &variable, &clock)?,
+            channels,
             deliver: Arc::new(sender(&config)?),
-            admin_tokens: admin_tokens::open(dir, &variable, &random)?,
+            admin_tokens: admin_tokens::open(dir, &*variable, &random)?,
             windows: Arc::new(DirectoryFiles::new(dir)),
             disk_work: DiskWork::Threads,
             master_key,
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own = Own { sandbox, store: Some(own_store), held: Some(held), last_written_at };
+        let own = Own { sandbox, store: Some(own_store), held: Some(held), missing, last_written_at };
         let gateway = Self::put_together(config, clock, random, outside, own).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;
@@ -253,7 +263,7 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, store: own_store, held, last_written_at } = own;
+        let Own { sandbox, store: own_store, held, missing, last_written_at } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
@@ -271,11 +281,13 @@ impl Gateway {
             stopping: CancellationToken::new(),
         };
         let config = &core.config;
-        let channels = Arc::new(ChannelSet::new(channels));
+        let channels = Arc::new(ChannelSet::new(channels, missing));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
         let mut setup = setup_from_config(config, &channels.abilities())?;
         channels.narrow(&mut setup);
-        let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
+        let channel_snapshots = ChannelSnapshots::new(Arc::clone(&windows), disk_work);
+        let saved = channel_snapshots.read(clock.now());
+        let router = RouterHandle::resume(setup, clock.clone(), random, saved, &supervisor).await?;
         let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
         let (limit_counts, near_limits) = LimitCounts::new(&core.figures, &config.limits)?;
         let directory = MerchantDirectory::start_observed(
@@ -319,6 +331,8 @@ impl Gateway {
             directory,
             supervisor,
             snapshots,
+            channel_snapshots,
+            channel_figures: ChannelFigures::new(&core.figures)?,
             sandbox,
             disk_work,
             admin_tokens,
@@ -333,6 +347,7 @@ impl Gateway {
         gateway.0.hold.start();
         gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core);
+        gateway.0.channel_snapshots.start(&gateway.0.core, &gateway.0.router);
         limit_events::start(&gateway.0.core, &gateway.0.merchants, &gateway.0.webhooks, near_limits);
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
@@ -513,6 +528,7 @@ impl Gateway {
 
     /// Figures for Prometheus.
     pub fn metrics(&self) -> &Metrics {
+        self.0.channel_figures.read(&self.0.router);
         &self.0.metrics
     }
 
@@ -543,7 +559,7 @@ impl Gateway {
 
     /// The channels as they stand.
     pub fn channels(&self) -> Vec<ChannelView> {
-        routing::channel_views(&self.0.core.config, &self.0.router)
+        routing::channel_views(&self.0.core, &self.0.router, &self.0.channels)
     }
 
     /// The built-in emulators; `None` in live mode or with a separate sandbox.
@@ -646,6 +662,7 @@ impl Gateway {
             tracing::warn!("limits of some merchants could not be handed over");
         }
         inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
+        inner.channel_snapshots.write(&inner.router, &inner.core.clock, true).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         let store = Arc::clone(&inner.core.store);
         let closed = inner.disk_work.run(move || store.close()).await;

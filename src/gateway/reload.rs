@@ -43,7 +43,7 @@ pub enum ReloadError {
 impl Gateway {
     /// Puts in force what of a valid configuration can change while the gateway runs: tiers (but none is taken away),
     /// shedding of load, routing, rules, rates of exchange, and of the channels that there are whether they are enabled, their fees,
-    /// countries, currencies, methods, weights and calls at once. The level of logs is the embedder's to change. What
+    /// countries, currencies, methods, weights, calls at once, and credentials that were missing. The level of logs is the embedder's to change. What
     /// changes is written into the audit before it is in force; if it could not be put in force after all, so is that.
     ///
     /// It goes on when this future is dropped: a part of a configuration is none.
@@ -60,7 +60,11 @@ impl Inner {
     async fn put_in_force(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
         let mut in_force = self.in_force.lock().await;
         let next = changeable(&in_force, wanted);
-        let reloaded = Reloaded { applied: differences(&in_force, &next), needs_restart: differences(&next, wanted) };
+        let mut reloaded =
+            Reloaded { applied: differences(&in_force, &next), needs_restart: differences(&next, wanted) };
+        self.channels.look_again(&in_force);
+        let found = self.channels.found_since(&self.router.table().setup);
+        reloaded.applied.extend(found.iter().map(|channel| format!("channels.{channel}.credentials")));
         if reloaded.applied.is_empty() {
             return Ok(reloaded);
         }
@@ -102,6 +106,7 @@ fn changeable(in_force: &Config, wanted: &Config) -> Config {
     next.tiers.extend(wanted.tiers.iter().map(|(name, tier)| (name.clone(), *tier)));
     next.routing = wanted.routing.clone();
     next.routing.failover_max = in_force.routing.failover_max;
+    next.routing.snapshot_interval_ms = in_force.routing.snapshot_interval_ms;
     next.rules.clone_from(&wanted.rules);
     next.fx = wanted.fx.clone();
     next.limits.adaptive = wanted.limits.adaptive;
@@ -125,6 +130,7 @@ fn change_channel(channel: &mut ChannelConfig, wanted: &ChannelConfig) {
     channel.amounts.clone_from(&wanted.amounts);
     channel.caps = wanted.caps;
     channel.maintenance.clone_from(&wanted.maintenance);
+    channel.slow_call_ms = wanted.slow_call_ms;
 }
 
 /// The keys in which two configurations differ.

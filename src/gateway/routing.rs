@@ -1,10 +1,12 @@
 //! Routing as the configuration describes it, and what can be asked about it.
 
 use crate::actors::router::RouterHandle;
-use crate::config::Config;
 use crate::domain::ids::ChannelName;
 use crate::domain::outcome::{AMOUNT_NOT_SUPPORTED, ChargeState, DeclineScope};
 use crate::domain::routing::{DecisionRecord, NoChannel, OutcomeClass, RouteRequest};
+use crate::domain::time::Timestamp;
+use crate::gateway::channels::ChannelSet;
+use crate::gateway::core::Core;
 use crate::gateway::view::{ChannelView, FeeView, QuoteChannelView, QuoteView};
 
 /// Parts per million of the whole.
@@ -38,7 +40,8 @@ fn quote_channels(record: &DecisionRecord) -> Vec<QuoteChannelView> {
 }
 
 /// The channels as the operator sees them.
-pub(crate) fn channel_views(config: &Config, router: &RouterHandle) -> Vec<ChannelView> {
+pub(crate) fn channel_views(core: &Core, router: &RouterHandle, channels: &ChannelSet) -> Vec<ChannelView> {
+    let (config, now) = (&core.config, core.clock.now());
     let kinds = |name: &ChannelName| {
         let kind = config.channels.get(name.as_str()).map(|channel| channel.kind);
         kind.and_then(|kind| serde_json::to_value(kind).ok()).and_then(|kind| kind.as_str().map(str::to_owned))
@@ -52,6 +55,13 @@ pub(crate) fn channel_views(config: &Config, router: &RouterHandle) -> Vec<Chann
         samples: u64::from(status.samples),
         in_flight: u64::from(status.in_flight),
         latency_ms: status.latency_ms.map(f64::from),
+        opens_until: status.open.map(|open| now.plus(open.left).rfc3339()),
+        opened_by: status.open.map(|open| open.by.as_str().to_owned()),
+        failed_probes: status.open.map_or(0, |open| u64::from(open.failed_probes)),
+        maintained_until: status.maintained_until.map(Timestamp::rfc3339),
+        lacks: channels.lacks(&status.name).filter(|_| !status.has_credentials),
+        payments_today: u64::from(status.today),
+        amount_today_minor: status.today_minor,
     });
     views.collect()
 }

@@ -365,4 +365,18 @@ pub struct ChannelView {
     pub in_flight: u64,
     /// Smoothed time of an answer in milliseconds; null before the first.
     pub latency_ms: Option<f64>,
+    /// Until when an open breaker keeps payments away; now for one that is half-open, null for one that is closed.
+    pub opens_until: Option<String>,
+    /// Why it opened: `consecutive`, `failure_rate`, `slow` or `hanging`; null when it is closed.
+    pub opened_by: Option<String>,
+    /// Payments that tried it since and failed; each doubles the time.
+    pub failed_probes: u64,
+    /// Until when it is being maintained; null when it is not.
+    pub maintained_until: Option<String>,
+    /// What it lacks to be used, such as a credential; null when nothing.
+    pub lacks: Option<String>,
+    /// Payments that began on it today (UTC).
+    pub payments_today: u64,
+    /// Their amounts, in minor units of the settlement currency.
+    pub amount_today_minor: i64,
 }

@@ -33,7 +33,7 @@ pub enum InvalidRouting {
 }
 
 /// The setup that a configuration describes. `capabilities` say what each channel's adapter can do; a channel that is
-/// not in it can do nothing.
+/// not in it has no credentials and can do nothing.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -45,7 +45,7 @@ pub fn setup_from_config(
     let mut channels = Vec::with_capacity(config.channels.len());
     for (name, channel) in &config.channels {
         let name = ChannelName::new(name.as_str());
-        let can = capabilities.get(&name).copied().unwrap_or_default();
+        let can = capabilities.get(&name).copied();
         channels.push(facts_of(name, channel, can)?);
     }
     let setup = RoutingSetup {
@@ -73,6 +73,9 @@ pub fn setup_from_config(
                 min_outcomes: routing.breaker_min_outcomes,
                 open: Duration::from_millis(routing.breaker_open_ms),
                 open_max: Duration::from_millis(routing.breaker_open_max_ms),
+                slow: Duration::from_millis(routing.slow_call_ms),
+                slow_percent: routing.breaker_slow_percent,
+                jitter_percent: routing.breaker_jitter_percent,
             },
         },
     };
@@ -90,7 +93,12 @@ const fn mode_of(mode: config::RoutingMode) -> RoutingMode {
     }
 }
 
-fn facts_of(name: ChannelName, channel: &ChannelConfig, can: Capabilities) -> Result<ChannelFacts, InvalidRouting> {
+/// A channel whose adapter is not there has no credentials.
+fn facts_of(
+    name: ChannelName,
+    channel: &ChannelConfig,
+    can: Option<Capabilities>,
+) -> Result<ChannelFacts, InvalidRouting> {
     let place = |key: &str| format!("[channels.{name}] {key}");
     let methods = if channel.methods.is_empty() { methods_of(channel.kind) } else { channel.methods.clone() };
     Ok(ChannelFacts {
@@ -101,12 +109,13 @@ fn facts_of(name: ChannelName, channel: &ChannelConfig, can: Capabilities) -> Re
         countries: countries_of(&channel.countries, || place("countries"))?,
         currencies: channel.currencies.clone(),
         methods,
-        takes_payments: can.charge,
-        takes_pre_auths: can.pre_auth,
-        has_credentials: true,
+        takes_payments: can.is_some_and(|can| can.charge),
+        takes_pre_auths: can.is_some_and(|can| can.pre_auth),
+        has_credentials: can.is_some(),
         amounts: channel.amounts.clone(),
         caps: channel.caps,
         maintenance: channel.maintenance.iter().filter_map(MaintenanceConfig::span).collect(),
+        slow: channel.slow_call_ms.map(Duration::from_millis),
         name,
     })
 }
@@ -177,12 +186,13 @@ mod tests {
             caps: ChannelCaps::default(),
             maintenance: Vec::new(),
             timeout_ms: 10_000,
+            slow_call_ms: None,
         }
     }
 
     #[test]
     fn a_channel_takes_what_its_adapter_can_unless_narrowed() {
-        let can = Capabilities { charge: true, refund: true, pre_auth: false };
+        let can = Some(Capabilities { charge: true, refund: true, pre_auth: false });
         let name = || ChannelName::new("stripe");
         let facts = facts_of(name(), &config(&[], &["US"]), can).unwrap();
         assert_eq!(facts.methods, ["card"]);

@@ -139,6 +139,10 @@ fn check_routing(config: &Config, findings: &mut Findings) {
     findings.range("routing.breaker_open_ms", routing.breaker_open_ms, 1..=HOUR_MS);
     let open_min = routing.breaker_open_ms.min(24 * HOUR_MS);
     findings.range("routing.breaker_open_max_ms", routing.breaker_open_max_ms, open_min..=24 * HOUR_MS);
+    findings.range("routing.breaker_jitter_percent", routing.breaker_jitter_percent, 0..=50);
+    findings.range("routing.slow_call_ms", routing.slow_call_ms, 10..=60_000);
+    findings.range("routing.breaker_slow_percent", routing.breaker_slow_percent, 0..=100);
+    findings.range("routing.snapshot_interval_ms", routing.snapshot_interval_ms, 100..=HOUR_MS);
 }
 
 fn check_payments(config: &Config, findings: &mut Findings) {

@@ -21,6 +21,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         findings.range(format!("{path}.weight"), channel.weight, 1..=1000);
         check_bounds(&path, channel, findings);
         findings.range(format!("{path}.timeout_ms"), channel.timeout_ms, 100..=45_000);
+        if let Some(slow_call_ms) = channel.slow_call_ms {
+            findings.range(format!("{path}.slow_call_ms"), slow_call_ms, 10..=60_000);
+        }
         check_countries(findings, &format!("{path}.local_countries"), &channel.local_countries);
         check_countries(findings, &format!("{path}.countries"), &channel.countries);
         check_provider(config, &path, channel, findings);

@@ -46,6 +46,7 @@ fn decision() -> DecisionRecord {
         channels: Vec::new(),
         steps: Vec::new(),
         adopted: false,
+        all_down: false,
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::domain::routing::window::OutcomeWindow;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::routing::window::{OutcomeWindow, SavedWindow};
 use crate::domain::time::Monotonic;
 
 const PPM: u64 = 1_000_000;
@@ -38,7 +40,30 @@ pub(super) struct Approvals {
     learned_at: Monotonic,
 }
 
+/// Approvals as they are written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedApprovals {
+    window: SavedWindow,
+    /// How long ago something was last learned.
+    age_ms: u64,
+}
+
 impl Approvals {
+    /// What is to be written down.
+    pub fn save(&self, now: Monotonic) -> SavedApprovals {
+        let age_ms = u64::try_from(now.since(self.learned_at).as_millis()).unwrap_or(u64::MAX);
+        SavedApprovals { window: self.window.save(), age_ms }
+    }
+
+    /// What was written down `passed` ago, less by what has faded since.
+    pub fn restore(saved: &SavedApprovals, passed: Duration, settings: &ApprovalSettings, now: Monotonic) -> Self {
+        let age = Duration::from_millis(saved.age_ms).saturating_add(passed);
+        let mut window = OutcomeWindow::restore(&saved.window);
+        let half_lives = age.as_micros() / settings.forget_half_after.as_micros().max(1);
+        window.keep(window.len() >> u32::try_from(half_lives).unwrap_or(u32::MAX).min(63));
+        Self { window, learned_at: now }
+    }
+
     /// The state after one more.
     #[must_use]
     pub fn after(mut self, approved: bool, settings: &ApprovalSettings, now: Monotonic) -> Self {

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::routing::eligibility::DroppedBy;
 use crate::domain::routing::record::{ChannelVerdict, RuleMatch, Step};
 use crate::domain::routing::set::ChannelSet;
 use crate::domain::routing::strategies::{RoutingMode, Strategy};
@@ -87,7 +88,40 @@ pub(super) fn choose(inputs: &Inputs<'_>, steps: &mut Vec<Step>) -> Option<Verdi
             return verdict;
         }
     }
-    None
+    last_resort(inputs, ladder)
+}
+
+/// Where all channels that the ladder could name and that could take it are dropped by an open breaker and by nothing else,
+/// the one that is due first takes it: the last channel is never left out. A channel that is up and has no room at this
+/// moment, or that is being tried, is worth coming back for; so is none when the payment was elsewhere already. Channels
+/// that will not take it today, such as one being maintained, count for nothing.
+fn last_resort(inputs: &Inputs<'_>, ladder: [Rung; 3]) -> Option<Verdict> {
+    use DroppedBy::{BreakerOpen, InFlightMax, PerSecond, ProbeTaken, Tried};
+    let named_by_rule = inputs.rule.map_or(&[][..], |rule| rule.places.as_slice());
+    let mut open = ChannelSet::default();
+    for (place, verdict) in inputs.channels.iter().enumerate() {
+        if verdict.dropped_by == Some(Tried) {
+            return None;
+        }
+        if !inputs.smart && !named_by_rule.contains(&place) && inputs.default != Some(place) {
+            continue;
+        }
+        match verdict.dropped_by {
+            Some(BreakerOpen) => open.insert(place),
+            None | Some(ProbeTaken | InFlightMax | PerSecond) => return None,
+            Some(_) => {}
+        }
+    }
+    let due_first = || open.iter().min_by_key(|place| inputs.channels[*place].bound);
+    ladder.into_iter().find_map(|rung| {
+        let place = match rung {
+            Rung::Smart if inputs.smart => due_first(),
+            Rung::Rules => named_by_rule.iter().copied().find(|place| open.contains(*place)),
+            Rung::Default => inputs.default.filter(|place| open.contains(*place)),
+            Rung::Smart | Rung::Requested => None,
+        };
+        place.map(|place| Verdict { rung, strategy: None, place })
+    })
 }
 
 fn by_strategies(inputs: &Inputs<'_>, eligible: ChannelSet, steps: &mut Vec<Step>) -> Option<Verdict> {

@@ -9,7 +9,7 @@ use crate::domain::money::Money;
 use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::choose::Rung;
 use crate::domain::routing::country::Country;
-use crate::domain::routing::eligibility::{DroppedBy, dropped_by, fee_on};
+use crate::domain::routing::eligibility::{Dropped, DroppedBy, dropped_by, fee_on};
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
 use crate::domain::routing::strategies::Strategy;
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
@@ -87,6 +87,8 @@ pub struct Choice {
     pub strategy: Option<Strategy>,
     /// Whether this payment is the one that tries a half-open channel.
     pub probe: bool,
+    /// Whether it goes to a channel whose breaker is open, since all that could take it are being left alone.
+    pub all_down: bool,
     /// What it was decided from.
     pub record: DecisionRecord,
 }
@@ -108,6 +110,8 @@ impl NoChannel {
         let mut record = choice.record;
         record.channels[choice.place].dropped_by = Some(DroppedBy::InFlightMax);
         record.channels[choice.place].bound = None;
+        record.channels[choice.place].found = None;
+        record.all_down = false;
         (record.rung, record.strategy, record.chosen) = (None, None, None);
         record.steps.clear();
         Self { record: Box::new(record), retry_in: Some(MOMENT) }
@@ -148,6 +152,7 @@ pub fn decide(
         channels: verdicts(table, readings, request, now),
         steps: Vec::new(),
         adopted: false,
+        all_down: false,
     };
     let Some(verdict) = record.conclude() else {
         let retry_in = retry_in(table, &record, now);
@@ -160,6 +165,7 @@ pub fn decide(
         rung: verdict.rung,
         strategy: verdict.strategy,
         probe: chosen.breaker == BreakerView::HalfOpen,
+        all_down: record.all_down,
         record,
     })
 }
@@ -181,7 +187,13 @@ fn verdicts(
         ChannelVerdict {
             channel: facts.name.clone(),
             dropped_by: dropped.map(|dropped| dropped.by),
-            bound: dropped.and_then(|dropped| dropped.bound),
+            bound: match dropped {
+                Some(Dropped { by: DroppedBy::BreakerOpen, .. }) => {
+                    health.opens_in(now).map(|left| request.at.plus(left).unix_ms())
+                }
+                _ => dropped.and_then(|dropped| dropped.bound),
+            },
+            found: dropped.and_then(|dropped| dropped.found),
             fee_minor: fee_on(setup, facts, request.money, request.country, request.merchant_country),
             success_ppm: estimate.success_ppm,
             samples: estimate.samples,

@@ -21,12 +21,12 @@ mod table;
 mod window;
 
 pub use approvals::{ApprovalSettings, WindowEstimate};
-pub use breaker::{BreakerSettings, BreakerView};
+pub use breaker::{BreakerSettings, BreakerView, OpenBreaker, OpenedBy};
 pub use choose::{Rung, Verdict};
 pub use country::{Country, CountrySet, InvalidCountry};
 pub use decide::{ChannelReading, Choice, NoChannel, RouteRequest, decide};
 pub use eligibility::{DroppedBy, fee_on};
-pub use health::{ChannelHealth, HealthSettings, Outcome};
+pub use health::{ChannelHealth, HealthSettings, Outcome, SavedHealth};
 pub use outcome_class::OutcomeClass;
 pub use record::{ChannelVerdict, DecisionRecord, RuleMatch, Step};
 pub use rules::{Conditions, Rule, RuleResult};

@@ -23,10 +23,13 @@ pub struct ChannelVerdict {
     /// Why it was not considered; `None` when it was.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub dropped_by: Option<DroppedBy>,
-    /// The number that that check held against it, where there is one: minor units, payments, or the end in Unix
-    /// milliseconds.
+    /// The number that that check held against it, where there is one: minor units, payments, or the end of a breaker's
+    /// open time or of a maintenance in Unix milliseconds.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<i64>,
+    /// What was found and held against that number, where it is none of the others here.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<i64>,
     /// What it would take, in minor units of the payment's currency; `None` when that is not known.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub fee_minor: Option<i64>,
@@ -159,6 +162,9 @@ pub struct DecisionRecord {
     /// The decision itself is lost: its payment was made again from what the provider has on record.
     #[serde(rename = "ad", default, skip_serializing_if = "is_false")]
     pub adopted: bool,
+    /// All channels that could take it were being left alone after failures; the one that was due first took it.
+    #[serde(rename = "al", default, skip_serializing_if = "is_false")]
+    pub all_down: bool,
 }
 
 impl DecisionRecord {
@@ -188,6 +194,7 @@ impl DecisionRecord {
                 channel,
                 dropped_by: None,
                 bound: None,
+                found: None,
                 fee_minor: None,
                 success_ppm: 0,
                 samples: 0,
@@ -199,6 +206,7 @@ impl DecisionRecord {
             }],
             steps: Vec::new(),
             adopted: true,
+            all_down: false,
         }
     }
 
@@ -229,6 +237,7 @@ impl DecisionRecord {
         self.rung = verdict.map(|verdict| verdict.rung);
         self.strategy = verdict.and_then(|verdict| verdict.strategy);
         self.chosen = verdict.map(|verdict| verdict.place);
+        self.all_down = self.chosen_channel().is_some_and(|chosen| chosen.dropped_by.is_some());
         verdict
     }
 
@@ -245,6 +254,12 @@ impl DecisionRecord {
         let name = &chosen.channel;
         if self.adopted {
             return format!("The payment was made again from what {name} has on record, after the store was restored.");
+        }
+        if self.all_down {
+            return format!(
+                "All channels that could take it are failing and being left alone; {name} takes it, which is the first to be \
+                 tried again."
+            );
         }
         match (rung, self.strategy) {
             (Rung::Requested, _) => format!("{name} was asked for and can take it."),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,15 @@ pub struct ChannelFacts {
     pub caps: ChannelCaps,
     /// When it is known to be away.
     pub maintenance: Vec<TimeSpan>,
+    /// Calls that take longer are slow; `None` for what holds for all.
+    pub slow: Option<Duration>,
+}
+
+impl ChannelFacts {
+    /// The span of its maintenance that a moment lies in, if any.
+    pub fn maintenance_at(&self, at: Timestamp) -> Option<&TimeSpan> {
+        self.maintenance.iter().find(|span| span.contains(at))
+    }
 }
 
 /// The least and the most of one payment, in minor units; both inclusive.
@@ -182,6 +192,15 @@ impl RoutingSetup {
     /// The place of a channel in the table.
     pub fn place_of(&self, name: &ChannelName) -> Option<usize> {
         self.channels.iter().position(|channel| channel.name == *name)
+    }
+
+    /// How the health of the channel at a place is judged.
+    pub fn health_at(&self, place: usize) -> HealthSettings {
+        let mut settings = self.health;
+        if let Some(slow) = self.channels.get(place).and_then(|facts| facts.slow) {
+            settings.breaker.slow = slow;
+        }
+        settings
     }
 
     /// What a currency is worth in the settlement currency, if that is known.

@@ -189,6 +189,7 @@ impl Inner {
             };
         };
         let channel_name = place.channel().clone();
+        place.begin();
         let started = self.core.clock.monotonic();
         let answer = match self.channels.get(&channel_name) {
             Some(channel) => channel.charge(&request).await,
