@@ -110,7 +110,7 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
-        let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
+        let clock = Clock::manual(Timestamp::from_unix_s(1_750_000_000));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await.unwrap();
         let router = RouterHandle::start(setup(), clock.clone(), &supervisor).await.unwrap();
         Self { router, supervisor, clock }
@@ -492,6 +492,7 @@ async fn calls_that_hang_open_a_channel_before_they_time_out() {
     assert_eq!(look().await, BreakerView::Closed, "four are not five, and the fifth is not slow yet");
     answered.report(OutcomeClass::Approved, Some(2_000));
     drop(answered);
+    bench.settle().await;
     bench.clock.advance(Duration::from_secs(5));
     assert_eq!(look().await, BreakerView::Closed);
     hanging.extend((0..4).map(|_| call()));
@@ -547,6 +548,7 @@ async fn with_all_down_the_first_that_is_due_takes_it_and_an_answer_closes_it() 
     third.report(OutcomeClass::Approved, None);
     bench.settle().await;
     assert_eq!(bench.breaker(), BreakerView::Closed);
+    drop((first, second, third));
     assert!(!bench.decide().1.all_down);
 }
 
