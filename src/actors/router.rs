@@ -24,8 +24,8 @@ use crate::actors::supervisor::{Respawn, Spawned, StartError, Supervisor};
 use crate::clock::Clock;
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, DecisionRecord, HealthSettings, InvalidSetup,
-    NoChannel, OpenBreaker, Outcome, OutcomeClass, RouteRequest, RoutingSetup, RoutingTable, decide,
+    BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, DecisionRecord, HealthSettings,
+    InvalidSetup, NoChannel, OpenBreaker, Outcome, OutcomeClass, RouteRequest, RoutingSetup, RoutingTable, decide,
 };
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::random::Random;
@@ -281,7 +281,7 @@ impl RouterHandle {
         let published = self.shared.published.load();
         let (now, at) = (self.shared.clock.monotonic(), self.shared.clock.now());
         let status = |(place, facts): (usize, &ChannelFacts)| {
-            let health = published.table.health[place];
+            let health = &published.table.health[place];
             let estimate = health.estimate(&published.table.setup.health, now);
             let reading = published.live[place].read_all(now, at);
             ChannelStatus {

@@ -203,7 +203,8 @@ mod tests {
         first.write(true).await;
         let whole = files.read(FILE).unwrap().unwrap();
         let other_version = String::from_utf8(whole.clone()).unwrap().replace("\"version\":1", "\"version\":2");
-        for content in [&b"{"[..], b"", b"[]", b"{\"version\":1}", other_version.as_bytes(), &whole[..whole.len() / 2]] {
+        for content in [&b"{"[..], b"", b"[]", b"{\"version\":1}", other_version.as_bytes(), &whole[..whole.len() / 2]]
+        {
             files.write(FILE, content).unwrap();
             assert_eq!(Process::start(directory.path(), START).await.stripe(), BreakerView::Closed);
         }

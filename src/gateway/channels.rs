@@ -105,7 +105,9 @@ impl ChannelSet {
             return Err(missing.swap_remove(place).1);
         }
         for (_, error) in &missing {
-            tracing::error!("{error}; no payment goes there until that is mended and the configuration is loaded again");
+            tracing::error!(
+                "{error}; no payment goes there until that is mended and the configuration is loaded again"
+            );
         }
         let why = missing.into_iter().map(|(name, error)| (ChannelName::new(name.as_str()), error.to_string()));
         Ok((channels, MissingChannels { why: why.collect(), sources: Some(sources) }))
@@ -231,8 +233,8 @@ fn build_one(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::time::Timestamp;
     use crate::actors::router::setup_from_config;
+    use crate::domain::time::Timestamp;
 
     /// Two channels of Stripe's kind, in live mode: `a` is the default, and each has its key in a file.
     fn config(directory: &std::path::Path) -> Config {
@@ -274,7 +276,7 @@ mod tests {
         assert!(set.found_since(&setup).is_empty() && set.get(&b).is_none());
         std::fs::write(directory.path().join("b"), "sk_live_b").unwrap();
         set.look_again(&config);
-        assert_eq!(set.found_since(&setup), [b.clone()]);
+        assert_eq!(set.found_since(&setup), std::slice::from_ref(&b));
         assert!(set.get(&b).is_some() && set.lacks(&b).is_none());
         // One that is there stays, whatever becomes of the file.
         std::fs::remove_file(directory.path().join("b")).unwrap();
@@ -293,6 +295,9 @@ mod tests {
         config.mode = Mode::Sandbox;
         assert_eq!(refused(&config), None, "nobody's money");
         config.channels.get_mut("b").unwrap().enabled = false;
-        assert!(refused(&config).is_some_and(|error| error.starts_with("channel a: the file ")), "none that is enabled");
+        assert!(
+            refused(&config).is_some_and(|error| error.starts_with("channel a: the file ")),
+            "none that is enabled"
+        );
     }
 }

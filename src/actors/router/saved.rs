@@ -35,7 +35,10 @@ impl SavedRouter {
             (facts.name.clone(), SavedChannel { health: health.save(now), days: live.days() })
         };
         let begun = live.iter().map(|live| live.counted_total()).sum();
-        Self { as_of: (table.version, begun), channels: table.setup.channels.iter().zip(&table.health).zip(live).map(saved).collect() }
+        Self {
+            as_of: (table.version, begun),
+            channels: table.setup.channels.iter().zip(&table.health).zip(live).map(saved).collect(),
+        }
     }
 
     /// Whether nothing happened between the two, of the same router, but that time passed.

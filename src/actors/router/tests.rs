@@ -8,7 +8,8 @@ use crate::actors::supervisor::RestartBudget;
 use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::money::{Currency, Money};
 use crate::domain::routing::{
-    ApprovalSettings, BreakerSettings, ChannelCaps, CountrySet, DroppedBy, HealthSettings, OpenedBy, RoutingMode, TimeSpan,
+    ApprovalSettings, BreakerSettings, ChannelCaps, CountrySet, DroppedBy, HealthSettings, OpenedBy, RoutingMode,
+    TimeSpan,
 };
 use crate::domain::time::Timestamp;
 
@@ -402,7 +403,7 @@ async fn caps_are_exact_among_threads() {
                         let mut begun = 0;
                         for index in 0..400 {
                             let Ok((mut reservation, _)) = router.decide(&request()) else { continue };
-                            if reservation.channel().as_str() == "a" && (index + thread) % 3 != 0 {
+                            if reservation.channel().as_str() == "a" && !(index + thread).is_multiple_of(3) {
                                 reservation.begin();
                                 begun += 1;
                             }
@@ -567,8 +568,7 @@ async fn what_a_router_leaves_is_what_the_next_one_begins_with() {
     let mut setup = setup();
     setup.channels.insert(0, facts("0", 30_000));
     let passed = Duration::from_secs(10);
-    let next =
-        RouterHandle::resume(setup, clock, Random::seeded(1), Some((saved, passed)), &supervisor).await.unwrap();
+    let next = RouterHandle::resume(setup, clock, Random::seeded(1), Some((saved, passed)), &supervisor).await.unwrap();
     let channels = next.channels();
     let open = channels[1].open.unwrap();
     assert_eq!((open.left, open.failed_probes), (Duration::from_secs(20), 0));

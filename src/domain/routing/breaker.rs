@@ -247,9 +247,7 @@ impl Breaker {
     pub fn open_at(&self, now: Monotonic) -> Option<OpenBreaker> {
         match self.state {
             State::Closed => None,
-            State::Open { until, failed_probes, by } => {
-                Some(OpenBreaker { left: until.since(now), failed_probes, by })
-            }
+            State::Open { until, failed_probes, by } => Some(OpenBreaker { left: until.since(now), failed_probes, by }),
         }
     }
 

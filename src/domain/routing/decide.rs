@@ -10,6 +10,7 @@ use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::choose::Rung;
 use crate::domain::routing::country::Country;
 use crate::domain::routing::eligibility::{Dropped, DroppedBy, dropped_by, fee_on};
+use crate::domain::routing::health::ChannelHealth;
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
 use crate::domain::routing::strategies::Strategy;
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
@@ -177,9 +178,10 @@ fn verdicts(
     now: Monotonic,
 ) -> Vec<ChannelVerdict> {
     let setup = &table.setup;
+    let unknown = ChannelHealth::default();
     let idle = ChannelReading { probe_available: true, ..ChannelReading::default() };
     let verdict = |(place, facts): (usize, &ChannelFacts)| {
-        let health = table.health.get(place).copied().unwrap_or_default();
+        let health = table.health.get(place).unwrap_or(&unknown);
         let reading = readings.get(place).copied().unwrap_or(idle);
         let breaker = health.breaker_at(now);
         let estimate = health.estimate(&setup.health, now);

@@ -274,15 +274,18 @@ mod tests {
         for class in CLASSES {
             // However often and however slowly.
             let health = (0..1_000).fold(ChannelHealth::default(), |health, _| taking(health, class, 60_000, at(1)));
-            let opens = matches!(class, OutcomeClass::TechnicalFailure | OutcomeClass::Approved | OutcomeClass::Answered);
+            let opens =
+                matches!(class, OutcomeClass::TechnicalFailure | OutcomeClass::Approved | OutcomeClass::Answered);
             let expected = if opens { BreakerView::Open } else { BreakerView::Closed };
             assert_eq!(health.breaker_at(at(1)), expected, "{class:?}");
             let quick = (0..1_000).fold(ChannelHealth::default(), |health, _| taking(health, class, 100, at(1)));
             let fails = class == OutcomeClass::TechnicalFailure;
             assert_eq!(quick.breaker_at(at(1)) == BreakerView::Open, fails, "{class:?}");
             let samples = quick.estimate(&SETTINGS, at(1)).samples;
-            let says_nothing =
-                matches!(class, OutcomeClass::DeclinedByBank | OutcomeClass::DeclinedByCustomer | OutcomeClass::Answered);
+            let says_nothing = matches!(
+                class,
+                OutcomeClass::DeclinedByBank | OutcomeClass::DeclinedByCustomer | OutcomeClass::Answered
+            );
             assert_eq!(samples == 0, says_nothing, "{class:?} counts for approvals");
         }
         // A bank's decline between failures does not save the channel either.
@@ -344,9 +347,8 @@ mod tests {
         settings.breaker.jitter_percent = 20;
         let left = |health: ChannelHealth, draw| health.jittered(draw, &settings, at(0)).opens_in(at(0)).unwrap();
         let open = opened(at(0));
-        let drawn: Vec<Duration> = (0..2_000_u64)
-            .map(|index| left(open, index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-            .collect();
+        let drawn: Vec<Duration> =
+            (0..2_000_u64).map(|index| left(open, index.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
         let (least, most) = (drawn.iter().min().unwrap(), drawn.iter().max().unwrap());
         assert!((24_000..24_100).contains(&least.as_millis()), "{least:?}");
         assert!((35_900..=36_000).contains(&most.as_millis()), "{most:?}");
@@ -355,7 +357,10 @@ mod tests {
             let failed = probed(health, OutcomeClass::TechnicalFailure, due);
             ChannelHealth::restore(&failed.save(due), Duration::ZERO, &settings, at(0))
         });
-        assert!((0..500).all(|draw: u64| left(grown, draw.wrapping_mul(0x9e37_79b9_7f4a_7c15)) <= SETTINGS.breaker.open_max));
+        assert!(
+            (0..500)
+                .all(|draw: u64| left(grown, draw.wrapping_mul(0x9e37_79b9_7f4a_7c15)) <= SETTINGS.breaker.open_max)
+        );
         settings.breaker.jitter_percent = 0;
         assert_eq!(open.jittered(77, &settings, at(0)), open);
         assert_eq!(ChannelHealth::default().jittered(77, &settings, at(0)), ChannelHealth::default());
@@ -365,7 +370,12 @@ mod tests {
     fn what_is_written_down_comes_back_older_by_what_passed() {
         let mut health = ChannelHealth::default();
         for index in 0..150 {
-            health = taking(health, if index % 3 == 0 { OutcomeClass::Approved } else { OutcomeClass::DeclinedByNetwork }, 80, at(9));
+            health = taking(
+                health,
+                if index % 3 == 0 { OutcomeClass::Approved } else { OutcomeClass::DeclinedByNetwork },
+                80,
+                at(9),
+            );
         }
         let saved: SavedHealth = serde_json::from_str(&serde_json::to_string(&health.save(at(10))).unwrap()).unwrap();
         let restored = |passed_s| ChannelHealth::restore(&saved, Duration::from_secs(passed_s), &SETTINGS, at(0));
