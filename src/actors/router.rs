@@ -24,7 +24,7 @@ use crate::actors::supervisor::{Respawn, Spawned, StartError, Supervisor};
 use crate::clock::Clock;
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, DecisionRecord, HealthSettings,
+    BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, ChannelSet, DecisionRecord, HealthSettings,
     InvalidSetup, NoChannel, OpenBreaker, Outcome, OutcomeClass, RouteRequest, RoutingSetup, RoutingTable, decide,
 };
 use crate::domain::time::{Monotonic, Timestamp};
@@ -171,10 +171,13 @@ impl RouterHandle {
     pub fn decide(&self, request: &RouteRequest<'_>) -> Result<(Reservation, DecisionRecord), NoChannel> {
         let now = self.shared.clock.monotonic();
         let mut tries_left = DECIDE_TRIES_MAX;
+        // Channels that somebody else began to try meanwhile.
+        let mut tried_by_others = ChannelSet::default();
         loop {
             let published = self.shared.published.load();
             let setup = &published.table.setup;
-            let readings = published.readings(now, request.at);
+            let mut readings = published.readings(now, request.at);
+            tried_by_others.iter().for_each(|place| readings[place].probe_available = false);
             let choice = decide(&published.table, &readings[..published.live.len()], request, now)?;
             let live = &published.live[choice.place];
             let wanted = Wanted {
@@ -188,6 +191,9 @@ impl RouterHandle {
             // the table before must look again, or a channel that has failed again would be tried at once.
             let is_outdated = || self.shared.published.load().table.version != published.table.version;
             let reserved = live.reserve(&wanted);
+            if reserved.is_none() && choice.probe {
+                tried_by_others.insert(choice.place);
+            }
             if let Some(reserved) = reserved.filter(|_| !(choice.probe && is_outdated())) {
                 let reservation = Reservation::new(choice.channel, reserved, choice.all_down, self.clone());
                 return Ok((reservation, choice.record));
