@@ -99,6 +99,11 @@ fn setup(mode: RoutingMode) -> RoutingSetup {
     }
 }
 
+/// A setup of no channels, for tests that bring their own.
+pub(super) fn bare_setup() -> RoutingSetup {
+    RoutingSetup { channels: Vec::new(), ..setup(RoutingMode::Balanced) }
+}
+
 fn table(setup: RoutingSetup) -> RoutingTable {
     let health = vec![ChannelHealth::default(); setup.channels.len()];
     RoutingTable { version: 7, setup: Arc::new(setup), health }
@@ -370,6 +375,7 @@ fn rules_match_only_when_every_condition_holds() {
         tiers: vec![String::from("premium")],
         amount_minor_min: Some(1_000),
         amount_minor_max: Some(2_000),
+        ..Conditions::default()
     };
     let fits = RouteRequest { country: Some(country("DE")), method: Some("card"), tier: "premium", ..request(1_000) };
     assert!(rule.hold(&fits));
