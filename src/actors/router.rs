@@ -12,7 +12,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
 pub use live::Reservation;
-pub use setup::{InvalidRouting, setup_from_config};
+pub use setup::{InvalidRouting, rule_from_config, setup_from_config};
 
 use crate::actors::router::live::{ChannelLive, ProbeToken};
 use crate::actors::supervisor::{Respawn, Spawned, StartError, Supervisor};

@@ -4,9 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use crate::domain::ids::ChannelName;
 use crate::domain::money::Currency;
 use crate::domain::routing::country::CountrySet;
@@ -19,13 +16,22 @@ use crate::domain::routing::table::{AmountRange, ChannelFacts};
 const AMOUNT_MINOR_MAX: i64 = 999_999_999_999;
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The rule can't be meant like this: it is not saved.
     Error,
     /// The rule does less than it seems to.
     Warning,
+}
+
+impl Severity {
+    /// The name as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
 }
 
 /// Something that is wrong with a rule.

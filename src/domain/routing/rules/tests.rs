@@ -13,12 +13,12 @@ use crate::domain::routing::country::{Country, CountrySet};
 use crate::domain::routing::table::{AmountRange, ChannelCaps, ChannelFacts};
 use crate::domain::time::Timestamp;
 
-const COUNTRIES: [&str; 3] = ["CN", "DE", "US"];
-const METHODS: [&str; 3] = ["alipay", "card", "paypal"];
+const COUNTRIES: [&str; 2] = ["CN", "DE"];
+const METHODS: [&str; 2] = ["alipay", "card"];
 const TIERS: [&str; 2] = ["premium", "starter"];
 const MERCHANTS: [&str; 2] = ["m_1", "m_2"];
 const CURRENCIES: [&str; 2] = ["EUR", "USD"];
-const AMOUNTS: [i64; 4] = [1, 100, 500, 999_999_999_999];
+const AMOUNTS: [i64; 3] = [1, 100, 999_999_999_999];
 const NOTES: [Option<&str>; 3] = [None, Some("a"), Some("b")];
 /// 1 January 1970 was a Thursday.
 const THURSDAY: i64 = 0;
@@ -360,7 +360,7 @@ fn each<T: Clone>(payments: &[Payment], values: &[T], set: impl Fn(&mut Payment,
 /// Every payment of a small world that a rule takes: fields that it does not ask about take each value, too.
 fn matching(when: &Conditions) -> Vec<Payment> {
     let countries: Vec<Option<Country>> =
-        std::iter::once(None).chain(["BR", "CN", "DE", "US"].map(|code| Some(country(code)))).collect();
+        std::iter::once(None).chain(["BR", "CN", "DE"].map(|code| Some(country(code)))).collect();
     let methods: Vec<Option<&'static str>> =
         std::iter::once(None).chain(METHODS.map(Some)).chain([Some("cash")]).collect();
     let keep = |mut payments: Vec<Payment>, part: Conditions| {
@@ -391,7 +391,7 @@ fn matching(when: &Conditions) -> Vec<Payment> {
     let part = Conditions { merchants: when.merchants.clone(), not_merchants: when.not_merchants.clone(), ..none() };
     let payments = each(&keep(payments, part), &countries, |payment, country| payment.country = country);
     let part = Conditions { countries: when.countries, not_countries: when.not_countries, ..none() };
-    let times: Vec<i64> = (0..8).map(|part| THURSDAY + part * 6 * 3_600).collect();
+    let times = [0, 6, 12, 18, 24, 30, 48].map(|hour| THURSDAY + hour * 3_600);
     let payments = each(&keep(payments, part), &times, |payment, at| payment.at = Timestamp::from_unix_s(at));
     keep(payments, Conditions { hours: when.hours.clone(), ..none() })
 }
@@ -399,7 +399,7 @@ fn matching(when: &Conditions) -> Vec<Payment> {
 /// The two fields that stay out of [`matching`], so that its world is not too large: all their values.
 fn rest(payment: &Payment) -> Vec<Payment> {
     let countries: Vec<Option<Country>> =
-        std::iter::once(None).chain(["BR", "CN", "DE", "US"].map(|code| Some(country(code)))).collect();
+        std::iter::once(None).chain(["BR", "CN", "DE"].map(|code| Some(country(code)))).collect();
     let payments = each(std::slice::from_ref(payment), &countries, |payment, country| payment.card_country = country);
     each(&payments, &NOTES, |payment, note| {
         payment.metadata =
@@ -457,7 +457,7 @@ proptest! {
         methods in few(&METHODS),
         currencies in few(&CURRENCIES),
         countries in country_sets(),
-        bounds in prop::option::of((0_usize..4, 0_usize..4)),
+        bounds in prop::option::of((0_usize..3, 0_usize..3)),
     ) {
         use crate::domain::routing::health::ChannelHealth;
         use crate::domain::routing::{ChannelReading, RoutingTable, decide};
