@@ -1,4 +1,11 @@
-//! Routing as the configuration describes it, and what can be asked about it.
+//! Routing as the configuration describes it, what can be asked about it, and how the operator changes it.
+
+pub mod channels;
+pub(crate) mod control;
+pub mod overrides;
+pub mod rules;
+pub mod settings;
+pub mod versions;
 
 use crate::actors::router::RouterHandle;
 use crate::config::Config;
@@ -6,6 +13,8 @@ use crate::domain::ids::ChannelName;
 use crate::domain::outcome::{AMOUNT_NOT_SUPPORTED, ChargeState, DeclineScope};
 use crate::domain::routing::{DecisionRecord, NoChannel, OutcomeClass, RouteRequest};
 use crate::gateway::view::{ChannelView, FeeView, QuoteChannelView, QuoteView};
+
+pub use control::Routing;
 
 /// Parts per million of the whole.
 const PPM: f64 = 1_000_000.0;
