@@ -13,6 +13,7 @@ mod payments;
 mod privacy;
 mod reload;
 mod restart;
+mod routing;
 mod support;
 mod tidy;
 mod webhooks;

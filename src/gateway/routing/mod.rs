@@ -91,6 +91,9 @@ pub(crate) fn outcome_class(state: &ChargeState) -> OutcomeClass {
 }
 
 #[cfg(test)]
+mod concurrency_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::outcome::Failure;
