@@ -101,7 +101,10 @@ impl SettingFlags {
         let given = [
             ("weight", self.weight.map(|weight| json!(weight))),
             ("fees", parsed("fees", &self.fees)?),
-            ("local_countries", countries.map(|codes| json!(codes.iter().filter(|code| !code.is_empty()).collect::<Vec<_>>()))),
+            (
+                "local_countries",
+                countries.map(|codes| json!(codes.iter().filter(|code| !code.is_empty()).collect::<Vec<_>>())),
+            ),
             ("caps", parsed("caps", &self.caps)?),
             ("maintenance", (!maintenance.is_empty()).then(|| json!(maintenance))),
         ];
@@ -241,7 +244,15 @@ fn channel_text(value: &Value) -> String {
         other => other.to_string(),
     };
     let keys = [
-        "weight", "fees", "local_countries", "countries", "currencies", "methods", "amounts", "caps", "maintenance",
+        "weight",
+        "fees",
+        "local_countries",
+        "countries",
+        "currencies",
+        "methods",
+        "amounts",
+        "caps",
+        "maintenance",
         "overridden",
     ];
     let configured = keys.into_iter().map(|key| {
@@ -319,7 +330,9 @@ mod tests {
         assert_eq!(settings.body().unwrap(), expected);
         assert!(SettingFlags::default().body().is_err());
         assert!(SettingFlags { caps: Some(String::from("{")), ..SettingFlags::default() }.body().is_err());
-        let text = channel_text(&json!({ "name": "stripe", "kind": "stripe", "weight": 7, "local_countries": ["DE", "FR"], "overridden": [] }));
+        let text = channel_text(
+            &json!({ "name": "stripe", "kind": "stripe", "weight": 7, "local_countries": ["DE", "FR"], "overridden": [] }),
+        );
         assert!(text.contains("local countries  DE, FR") && text.contains("overridden       -"), "{text}");
     }
 

@@ -205,9 +205,9 @@ fn fields_of(file: &Path) -> Result<Map<String, Value>, Failure> {
         serde_json::from_str::<Value>(&text).map_err(|error| error.to_string())
     } else {
         let table: Result<toml::Table, _> = text.parse();
-        table.map_err(|error| error.to_string()).and_then(|table| {
-            serde_json::to_value(table).map_err(|error| error.to_string())
-        })
+        table
+            .map_err(|error| error.to_string())
+            .and_then(|table| serde_json::to_value(table).map_err(|error| error.to_string()))
     };
     match parsed {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -272,8 +272,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
 /// A rule's conditions in one line.
 fn conditions_of(rule: &Value) -> String {
     const NOT_CONDITIONS: [&str; 12] = [
-        "id", "name", "enabled", "channels", "split", "source", "position", "version", "findings", "metadata", "before",
-        "code",
+        "id", "name", "enabled", "channels", "split", "source", "position", "version", "findings", "metadata",
+        "before", "code",
     ];
     let shown = |value: &Value| match value {
         Value::Array(items) => {
@@ -407,7 +407,8 @@ mod tests {
             "metadata": { "campaign": ["x"] }, "split": [{ "channel": "stripe", "percent": 90 }, { "channel": "alipay", "percent": 10 }],
         });
         let text = rules_table(std::slice::from_ref(&rule));
-        for part in ["countries=DE,FR", "amount_minor_min=5", "metadata.campaign=x", "stripe 90 %, alipay 10 %", "yes"] {
+        for part in ["countries=DE,FR", "amount_minor_min=5", "metadata.campaign=x", "stripe 90 %, alipay 10 %", "yes"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         let findings = json!({ "rules": 1, "errors": 0, "warnings": 1,

@@ -43,7 +43,7 @@ async fn mode_and_ladder_change_at_once_and_null_goes_back() {
     let change = json!({ "smart": false, "default_channel": "alipay" });
     let changed = house.admin("PUT", ROUTING, Some(change)).await.expect(200, "SUCCESS");
     assert_eq!(changed.body["data"]["version"], 2, "{}", changed.text);
-    assert_eq!(changed.body["data"]["overridden"], json!(["routing.smart", "routing.default_channel"]));
+    assert_eq!(changed.body["data"]["overridden"], json!(["routing.default_channel", "routing.smart"]));
     assert_eq!(quote(&shop, 1, json!({})).await, ("alipay".to_owned(), "default".to_owned()));
     let same = house.admin("PUT", ROUTING, Some(json!({ "smart": false }))).await.expect(200, "SUCCESS");
     assert_eq!(same.body["data"]["version"], 2, "no change, no version");
@@ -126,7 +126,9 @@ async fn rules_are_added_moved_changed_and_removed_and_decisions_follow() {
     ];
     for (body, field) in wrong {
         let refused = house.admin("POST", RULES, Some(body.clone())).await.expect(400, "INVALID_REQUEST");
-        assert_eq!(refused.wrong_fields(), [field], "{body}: {}", refused.text);
+        let mut fields = refused.wrong_fields();
+        fields.dedup();
+        assert_eq!(fields, [field], "{body}: {}", refused.text);
     }
     house.stop().await;
 }
@@ -185,8 +187,14 @@ async fn channels_change_and_what_is_not_given_stays() {
         "local_countries": ["CN"], "maintenance": [{ "from": "2020-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z" }] });
     let changed = house.admin("PATCH", path, Some(change)).await.expect(200, "SUCCESS");
     let data = &changed.body["data"];
-    assert_eq!((&data["fees"]["percent"], &data["fees"]["fixed_minor"]), (&json!("0.7"), &before.body["data"]["fees"]["fixed_minor"]));
-    assert_eq!((&data["caps"]["per_day"], &data["caps"]["concurrent"]), (&json!(9), &before.body["data"]["caps"]["concurrent"]));
+    assert_eq!(
+        (&data["fees"]["percent"], &data["fees"]["fixed_minor"]),
+        (&json!("0.7"), &before.body["data"]["fees"]["fixed_minor"])
+    );
+    assert_eq!(
+        (&data["caps"]["per_day"], &data["caps"]["concurrent"]),
+        (&json!(9), &before.body["data"]["caps"]["concurrent"])
+    );
     assert_eq!(quote(&shop, 3, china.clone()).await.0, "stripe", "it is away");
     let back = json!({ "enabled": null, "fees": null, "caps": null, "weight": null, "local_countries": null, "maintenance": null });
     let back = house.admin("PATCH", path, Some(back)).await.expect(200, "SUCCESS");
@@ -242,9 +250,9 @@ async fn a_rollback_restores_what_was_byte_for_byte_and_a_restart_keeps_it() {
     let next = house.admin("GET", &format!("{VERSIONS}?limit=2&cursor={cursor}"), None).await;
     assert_eq!(next.items()[0]["version"], 5);
     let audit = house.admin("GET", "/admin/v1/audit?limit=100&verify=true", None).await;
-    let actions: Vec<String> =
-        audit.items().iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
-    let expected = ["routing.rollback", "routing.update", "rule.delete", "channel.update", "rule.create", "routing.update"];
+    let actions: Vec<String> = audit.items().iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
+    let expected =
+        ["routing.rollback", "routing.update", "rule.delete", "channel.update", "rule.create", "routing.update"];
     assert_eq!(actions, expected);
     assert_eq!(audit.body["data"]["chain"]["intact"], true);
     let rules = house.admin("GET", RULES, None).await.body["data"].clone();
@@ -253,7 +261,11 @@ async fn a_rollback_restores_what_was_byte_for_byte_and_a_restart_keeps_it() {
     let directory = house.stop().await;
     let house = House::start_in(directory, with_file_rule).await;
     let again = house.admin("GET", ROUTING, None).await.expect(200, "SUCCESS");
-    assert_eq!((&again.body["data"]["version"], again.data("mode")), (&json!(7), "cost"), "the same, so no new version");
+    assert_eq!(
+        (&again.body["data"]["version"], again.data("mode")),
+        (&json!(7), "cost"),
+        "the same, so no new version"
+    );
     assert_eq!(house.admin("GET", RULES, None).await.body["data"], rules);
     assert_eq!(house.admin("GET", "/admin/v1/channels/stripe", None).await.body["data"]["fees"], channel);
     let shop = house.merchant("premium").await;
@@ -267,7 +279,10 @@ async fn a_start_with_another_file_is_a_version_and_names_what_does_not_fit_it()
     let house = House::start().await;
     house.admin("PUT", ROUTING, Some(json!({ "default_channel": "alipay" }))).await.expect(200, "SUCCESS");
     house.admin("PATCH", "/admin/v1/channels/alipay", Some(json!({ "weight": 7 }))).await.expect(200, "SUCCESS");
-    house.admin("POST", RULES, Some(rule("to alipay", json!({ "id": "a", "channels": ["alipay"] })))).await.expect(201, "SUCCESS");
+    house
+        .admin("POST", RULES, Some(rule("to alipay", json!({ "id": "a", "channels": ["alipay"] }))))
+        .await
+        .expect(201, "SUCCESS");
     house.admin("POST", RULES, Some(rule("both", json!({ "channels": ["stripe"] })))).await.expect(201, "SUCCESS");
     let directory = house.stop().await;
     let without = |config: &mut Config| {
@@ -296,9 +311,10 @@ async fn a_start_with_another_file_is_a_version_and_names_what_does_not_fit_it()
     house.stop().await;
 }
 
-struct Given(std::sync::Mutex<Result<Config, String>>);
+#[derive(Clone)]
+struct Given(std::sync::Arc<std::sync::Mutex<Result<Config, String>>>);
 
-impl ConfigSource for std::sync::Arc<Given> {
+impl ConfigSource for Given {
     fn read(&self) -> Result<Config, String> {
         self.0.lock().unwrap().clone()
     }
@@ -311,8 +327,8 @@ async fn a_reload_changes_the_file_below_what_the_api_has_changed() {
     let house = House::start().await;
     let reload = "/admin/v1/config/reload";
     house.admin("POST", reload, None).await.expect(404, "NOT_FOUND");
-    let source = std::sync::Arc::new(Given(std::sync::Mutex::new(Err(String::from("config.toml can't be read")))));
-    house.gateway.set_config_source(std::sync::Arc::clone(&source));
+    let source = Given(std::sync::Arc::new(std::sync::Mutex::new(Err(String::from("config.toml can't be read")))));
+    house.gateway.set_config_source(source.clone());
     let refused = house.admin("POST", reload, None).await.expect(400, "INVALID_REQUEST");
     assert!(refused.text.contains("config.toml can't be read"), "{}", refused.text);
     let fees = json!({ "weight": 7, "fees": { "percent": "2.5" } });
@@ -326,7 +342,10 @@ async fn a_reload_changes_the_file_below_what_the_api_has_changed() {
     let reloaded = house.admin("POST", reload, None).await.expect(200, "SUCCESS");
     assert_eq!(reloaded.body["data"]["applied"], json!(["channels.stripe.fees.fixed_minor", "channels.stripe.weight"]));
     let stripe = house.admin("GET", "/admin/v1/channels/stripe", None).await.body["data"].clone();
-    assert_eq!((&stripe["weight"], &stripe["fees"]["percent"], &stripe["fees"]["fixed_minor"]), (&json!(7), &json!("2.5"), &json!(25)));
+    assert_eq!(
+        (&stripe["weight"], &stripe["fees"]["percent"], &stripe["fees"]["fixed_minor"]),
+        (&json!(7), &json!("2.5"), &json!(25))
+    );
     let version = &house.admin("GET", VERSIONS, None).await.items()[0];
     assert_eq!((&version["version"], &version["action"]), (&json!(3), &json!("config.reload")));
     assert_eq!(version["changes"], json!({ "channels.stripe.fees.fixed_minor": { "before": 30, "after": 25 } }));
@@ -358,7 +377,10 @@ async fn what_was_answered_is_in_force_after_a_kill() {
     let now = after.admin("GET", ROUTING, None).await;
     assert_eq!(now.body["data"]["version"], 2, "{}", now.text);
     let audit = after.admin("GET", "/admin/v1/audit?verify=true", None).await;
-    assert_eq!((&audit.items()[0]["action"], &audit.body["data"]["chain"]["intact"]), (&json!("rule.create"), &json!(true)));
+    assert_eq!(
+        (&audit.items()[0]["action"], &audit.body["data"]["chain"]["intact"]),
+        (&json!("rule.create"), &json!(true))
+    );
     after.stop().await;
     house.stop().await;
 }

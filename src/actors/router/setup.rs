@@ -10,8 +10,8 @@ use crate::channels::Capabilities;
 use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig, ShareConfig};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    ApprovalSettings, BreakerSettings, ChannelFacts, Conditions, Country, CountrySet, HealthSettings, Hours, InvalidSetup,
-    MetadataCondition, RoutingMode, RoutingSetup, Rule, RuleResult, Share, WINDOW_OUTCOMES_MAX,
+    ApprovalSettings, BreakerSettings, ChannelFacts, Conditions, Country, CountrySet, HealthSettings, Hours,
+    InvalidSetup, MetadataCondition, RoutingMode, RoutingSetup, Rule, RuleResult, Share, WINDOW_OUTCOMES_MAX,
 };
 
 /// What was learned about a channel counts half after this long without news.

@@ -69,10 +69,7 @@ pub(crate) async fn update(Named(name): Named<String>, OperatorCall { call, oper
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn reset_health(
-    Named(name): Named<String>,
-    OperatorCall { call, operator }: OperatorCall,
-) -> Outcome {
+pub(crate) async fn reset_health(Named(name): Named<String>, OperatorCall { call, operator }: OperatorCall) -> Outcome {
     call.no_fields()?;
     call.ok(call.gateway.routing().reset_health(&name, &operator).await?)
 }

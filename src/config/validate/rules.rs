@@ -72,7 +72,8 @@ fn check_lengths(rule: &RuleConfig, path: &str, findings: &mut Findings) {
             && values.len() <= ENTRIES_MAX
             && values.iter().all(|value| value.chars().count() <= 500)
     };
-    let message = format!("must have names of 1 to 40 characters, and at most {ENTRIES_MAX} values of up to 500 characters");
+    let message =
+        format!("must have names of 1 to 40 characters, and at most {ENTRIES_MAX} values of up to 500 characters");
     findings.require(rule.metadata.iter().all(fits), metadata, message);
 }
 
@@ -108,7 +109,9 @@ fn check_hours(rule: &RuleConfig, path: &str, findings: &mut Findings) {
         findings.require(
             TimeZone::get(zone).is_ok(),
             path.clone(),
-            format!("{zone:?} is not a time zone that this machine knows (such as Europe/Berlin; tzdata must be installed)"),
+            format!(
+                "{zone:?} is not a time zone that this machine knows (such as Europe/Berlin; tzdata must be installed)"
+            ),
         );
         let is_needed = rule.from.is_some() || !rule.weekdays.is_empty();
         findings.require(is_needed, path, "goes with `from` and `until`, or `weekdays`");

@@ -247,10 +247,10 @@ fn rules_name_what_exists() {
     assert_eq!(nowhere, ["rules[0].time_zone"]);
     assert_eq!(with(|rule| rule.time_zone = Some(String::from("UTC"))), ["rules[0].time_zone"], "of which time?");
     let shares = |percents: [u32; 2]| {
-        ["stripe", "alipay"].into_iter().zip(percents).map(|(channel, percent)| ShareConfig {
-            channel: String::from(channel),
-            percent,
-        })
+        ["stripe", "alipay"]
+            .into_iter()
+            .zip(percents)
+            .map(|(channel, percent)| ShareConfig { channel: String::from(channel), percent })
     };
     let split = |percents: [u32; 2]| {
         paths_after(|config| {

@@ -30,8 +30,8 @@ pub use health::{ChannelHealth, HealthSettings, Outcome};
 pub use outcome_class::OutcomeClass;
 pub use record::{ChannelVerdict, DecisionRecord, RuleMatch, Step};
 pub use rules::{
-    Conditions, DayTime, Finding, Hours, InvalidDayTime, KnownNames, MetadataCondition, POINTS, Rule, RuleResult, Severity,
-    Share, SplitError, Weekday, Weekdays, check_rules, split_order, split_point,
+    Conditions, DayTime, Finding, Hours, InvalidDayTime, KnownNames, MetadataCondition, POINTS, Rule, RuleResult,
+    Severity, Share, SplitError, Weekday, Weekdays, check_rules, split_order, split_point,
 };
 pub use set::{CHANNELS_MAX, ChannelSet};
 pub use strategies::{RoutingMode, Strategy};

@@ -258,7 +258,9 @@ impl DecisionRecord {
                     None => format!("The rule \"{rule}\" names {name}."),
                     Some(point) if is_first => {
                         let (whole, hundredths) = (point / 100, point % 100);
-                        format!("The rule \"{rule}\" splits; this payment is at {whole}.{hundredths:02} % and goes to {name}.")
+                        format!(
+                            "The rule \"{rule}\" splits; this payment is at {whole}.{hundredths:02} % and goes to {name}."
+                        )
                     }
                     Some(_) => format!("The rule \"{rule}\" splits; {name} stands in for the channel that was drawn."),
                 }

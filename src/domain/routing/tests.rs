@@ -497,9 +497,15 @@ proptest! {
         setup.smart = kind != 3;
         setup.rules.push(Rule {
             name: Arc::from("r"),
-            then: RuleResult::Ordered(vec![channel("crypto")]),
+            then: if draw % 2 == 0 {
+                RuleResult::Ordered(vec![channel("crypto")])
+            } else {
+                let share = |name: &str, percent| Share { channel: channel(name), percent };
+                RuleResult::Split(vec![share("crypto", 40), share("stripe", 60), share("alipay", 0)])
+            },
             ..Rule::default()
         });
+        setup.rules_first = draw % 3 == 0;
         let mut table = table(setup);
         let mut readings = Vec::new();
         let classes = [
@@ -530,6 +536,7 @@ proptest! {
         prop_assert_eq!(&stored, &record);
         let (verdict, steps) = stored.replay();
         prop_assert_eq!(verdict.map(|verdict| verdict.place), record.chosen);
+        prop_assert_eq!(verdict.map(|verdict| verdict.rung), record.rung);
         prop_assert_eq!(verdict.and_then(|verdict| verdict.strategy), record.strategy);
         prop_assert_eq!(steps, record.steps);
     }

@@ -10,10 +10,10 @@ use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::ChannelName;
 use crate::gateway::audit;
 use crate::gateway::error::GatewayError;
+use crate::gateway::routing::channel_views;
 use crate::gateway::routing::control::{InForce, Routing};
 use crate::gateway::routing::overrides::{CHANNEL_KEYS, Overrides, merge_patch};
 use crate::gateway::routing::settings::{given, patch_of, without_prefix};
-use crate::gateway::routing::channel_views;
 use crate::gateway::view::ChannelView;
 
 /// Body of `PATCH /admin/v1/channels/{name}`. Only what is given changes, in `fees` and `caps` too; `null` goes back to

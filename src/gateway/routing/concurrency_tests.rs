@@ -82,7 +82,8 @@ async fn no_decision_sees_half_a_change() {
         wanted.channels.get_mut("stripe").unwrap().weight = if odd { 11 } else { 22 };
         wanted.channels.get_mut("alipay").unwrap().weight = if odd { 33 } else { 44 };
         gateway.reload(&wanted, &by).await.unwrap();
-        let rule = json!({ "id": format!("r-{round}"), "name": format!("r-{round}"), "position": 1, "channels": ["stripe"] });
+        let rule =
+            json!({ "id": format!("r-{round}"), "name": format!("r-{round}"), "position": 1, "channels": ["stripe"] });
         gateway.routing().create_rule(rule.as_object().unwrap().clone(), &by).await.unwrap();
     }
     is_over.store(true, Ordering::Release);

@@ -81,7 +81,7 @@ pub(crate) async fn at_start(core: &Core, channels: &ChannelSet) -> Result<(InFo
     }
     tell_unfit(&in_force.unfit);
     let mut setup = setup_of(&in_force.config, channels)?;
-    tell_findings(core, &setup);
+    tell_findings(core, &in_force.config, &setup);
     in_force.version = if unreadable.is_some() { 0 } else { note_start(core, &in_force, number).await };
     setup.version = in_force.version;
     Ok((in_force, setup))
@@ -133,13 +133,17 @@ async fn note_start(core: &Core, in_force: &InForce, last: u64) -> u64 {
 
 fn tell_unfit(unfit: &[UnfitView]) {
     for UnfitView { what, problem } in unfit {
-        tracing::error!(what, problem, "what was changed through the admin API does not fit the configuration; it is not in force");
+        tracing::error!(
+            what,
+            problem,
+            "what was changed through the admin API does not fit the configuration; it is not in force"
+        );
     }
 }
 
 /// Says in the log what is wrong with the rules in force.
-fn tell_findings(core: &Core, setup: &RoutingSetup) {
-    for Finding { rule, message, .. } in findings(core, setup) {
+fn tell_findings(core: &Core, config: &Config, setup: &RoutingSetup) {
+    for Finding { rule, message, .. } in findings(core, config, setup) {
         tracing::warn!(rule = &*rule, problem = message, "a rule of the routing does less than it seems to");
     }
 }
@@ -152,10 +156,10 @@ pub(super) fn setup_of(config: &Config, channels: &ChannelSet) -> Result<Routing
 }
 
 /// What is wrong with the rules of a setup.
-pub(super) fn findings(core: &Core, setup: &RoutingSetup) -> Vec<Finding> {
+pub(super) fn findings(core: &Core, config: &Config, setup: &RoutingSetup) -> Vec<Finding> {
     let store = core.store.as_ref();
     let merchant = |id: &str| store.get(&keys::merchant(&MerchantId::new(id))).ok().map(|stored| stored.is_some());
-    let tier = |name: &str| core.config.tiers.contains_key(name);
+    let tier = |name: &str| config.tiers.contains_key(name);
     check_rules(&setup.channels, &setup.rules, &KnownNames { tier: &tier, merchant: &merchant })
 }
 
@@ -190,14 +194,10 @@ impl Inner {
         setup_of(config, &self.channels)
     }
 
-    pub(super) fn findings(&self, setup: &RoutingSetup) -> Vec<Finding> {
-        findings(&self.core, setup)
-    }
-
     /// The rules of `next` as a check sees them, those of the overrides that do not fit left out.
     pub(super) fn check(&self, next: &InForce) -> Result<Vec<Finding>, GatewayError> {
         let setup = self.setup_of(&next.config).map_err(|error| GatewayError::field("rules", error.to_string()))?;
-        Ok(self.findings(&setup))
+        Ok(findings(&self.core, &next.config, &setup))
     }
 
     async fn adopt(
@@ -230,7 +230,13 @@ impl Inner {
             self.take_back(in_force, next.version, by, failed, &error, StoredPart::of(before)).await?;
             return Err(error.into());
         }
-        tell_unfit(&next.unfit);
+        // What the operator has just been answered needs not be said in the log, what a file brought about does.
+        if in_force.overrides == next.overrides {
+            tell_unfit(&next.unfit);
+            if let Ok(setup) = self.setup_of(&next.config) {
+                tell_findings(&self.core, &next.config, &setup);
+            }
+        }
         *in_force = next;
         Ok(())
     }

@@ -111,9 +111,10 @@ impl Overrides {
 
     fn units(&self) -> Vec<Unit<'_>> {
         let routing = self.routing.iter().map(|(key, value)| Unit { channel: None, key, value });
-        let channels = self.channels.iter().flat_map(|(name, keys)| {
-            keys.iter().map(move |(key, value)| Unit { channel: Some(name), key, value })
-        });
+        let channels = self
+            .channels
+            .iter()
+            .flat_map(|(name, keys)| keys.iter().map(move |(key, value)| Unit { channel: Some(name), key, value }));
         routing.chain(channels).collect()
     }
 }
@@ -252,8 +253,13 @@ mod tests {
             ],
         }));
         file.tiers.remove("premium");
-        let wrong =
-            ["routing.default_channel", "channels.gone.weight", "channels.stripe.local_countries", "rules.a", "rules.c"];
+        let wrong = [
+            "routing.default_channel",
+            "channels.gone.weight",
+            "channels.stripe.local_countries",
+            "rules.a",
+            "rules.c",
+        ];
         assert_eq!(unfit(&overrides, &file), wrong);
         let config = overrides.fit(&file).config;
         assert_eq!((config.channels["stripe"].weight, config.rules.len()), (9, 1));

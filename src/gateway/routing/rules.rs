@@ -322,7 +322,8 @@ impl Routing {
             };
             let refuse = |id: &String, before: &[Finding], after: &[Finding]| {
                 let new = |finding: &&Finding| {
-                    let is_known = before.iter().any(|known| known.rule == finding.rule && known.message == finding.message);
+                    let is_known =
+                        before.iter().any(|known| known.rule == finding.rule && known.message == finding.message);
                     *finding.rule == *id.as_str() && finding.severity == Severity::Error && !is_known
                 };
                 let fields: Vec<FieldError> =
@@ -331,7 +332,9 @@ impl Routing {
             };
             let (in_force, id) = routing.0.change(&by, edit, refuse).await?;
             let findings = routing.0.check(&in_force)?;
-            let about = |finding: &&Finding| *finding.rule == *id.as_str() || finding.other_rule.as_deref() == Some(id.as_str());
+            let about = |finding: &&Finding| {
+                *finding.rule == *id.as_str() || finding.other_rule.as_deref() == Some(id.as_str())
+            };
             Ok(SavedRuleView {
                 rule: view_of(&in_force, &id)?,
                 version: in_force.version,

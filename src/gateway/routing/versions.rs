@@ -183,7 +183,8 @@ impl StoredVersion {
     pub(super) fn batch(&self, part: &StoredPart) -> Result<Batch, GatewayError> {
         let version = encode(self)?;
         if version.len() > OVERRIDES_BYTES_MAX {
-            let message = format!("are too large together: {OVERRIDES_BYTES_MAX} bytes at most; shorten or remove some");
+            let message =
+                format!("are too large together: {OVERRIDES_BYTES_MAX} bytes at most; shorten or remove some");
             return Err(GatewayError::field("rules", message));
         }
         let mut batch = Batch::finishing();
@@ -261,4 +262,51 @@ pub(super) fn list(
     let view = |row: &crate::storage::Row| RoutingVersionView::of(decode(&row.versioned.value)?, in_force);
     let items = found.iter().take(rows).map(view).collect::<Result<Vec<_>, GatewayError>>()?;
     Ok(Page { items, next_cursor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Write;
+
+    fn version(number: u64) -> StoredVersion {
+        let change = Change::new("routing.update", "routing");
+        StoredVersion::new(
+            number,
+            Timestamp::from_unix_s(1),
+            &Operator::process("signal"),
+            &change,
+            Overrides::default(),
+        )
+    }
+
+    #[test]
+    fn the_last_thousand_are_kept() {
+        let deleted = |number: u64| {
+            let batch = version(number).batch(&StoredPart::of(Value::Null)).unwrap();
+            let keys = batch.writes.into_iter().filter_map(|write| match write {
+                Write::Delete { key } => keys::routing_version_number(&key),
+                Write::Put { .. } => None,
+            });
+            keys.collect::<Vec<_>>()
+        };
+        assert_eq!((deleted(1), deleted(1_000), deleted(1_001)), (vec![], vec![], vec![1]));
+    }
+
+    #[test]
+    fn what_does_not_fit_a_row_is_refused_and_a_large_part_is_known_by_its_hash() {
+        let mut large = version(1);
+        large.overrides.routing.insert(String::from("mode"), json!("x".repeat(OVERRIDES_BYTES_MAX)));
+        assert!(matches!(large.batch(&StoredPart::of(Value::Null)), Err(GatewayError::InvalidRequest(_))));
+        let part = StoredPart::of(json!("x".repeat(PART_BYTES_MAX)));
+        assert!(part.part.is_none() && part.sha256.len() == 64);
+    }
+
+    #[test]
+    fn a_rule_changes_as_one_thing() {
+        let part = |name: &str, weight: u32| json!({ "rules": { "a": { "name": name } }, "channels": { "x": { "weight": weight } } });
+        let change = differences(Change::new("a", "b"), &part("one", 1), &part("two", 2));
+        let keys: Vec<&str> = change.fields.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["channels.x.weight", "rules.a"]);
+    }
 }

@@ -243,8 +243,7 @@ fn obstacle(facts: &ChannelFacts, when: &Conditions) -> Option<&'static str> {
 fn amounts_meet(when: &Conditions, range: Option<&AmountRange>) -> bool {
     let range = range.copied().unwrap_or(AmountRange { min_minor: None, max_minor: None });
     let least = when.amount_minor_min.unwrap_or(1).max(range.min_minor.unwrap_or(1));
-    let most =
-        when.amount_minor_max.unwrap_or(AMOUNT_MINOR_MAX).min(range.max_minor.unwrap_or(AMOUNT_MINOR_MAX));
+    let most = when.amount_minor_max.unwrap_or(AMOUNT_MINOR_MAX).min(range.max_minor.unwrap_or(AMOUNT_MINOR_MAX));
     least <= most
 }
 
@@ -267,10 +266,7 @@ fn is_within(inner: &Conditions, outer: &Conditions) -> bool {
         && texts_within((&inner.methods, &inner.not_methods), (&outer.methods, &outer.not_methods))
         && texts_within((&inner.tiers, &[]), (&outer.tiers, &[]))
         && texts_within((&inner.merchants, &inner.not_merchants), (&outer.merchants, &outer.not_merchants))
-        && countries_within(
-            (&inner.countries, &inner.not_countries),
-            (&outer.countries, &outer.not_countries),
-        )
+        && countries_within((&inner.countries, &inner.not_countries), (&outer.countries, &outer.not_countries))
         && countries_within(
             (&inner.card_countries, &inner.not_card_countries),
             (&outer.card_countries, &outer.not_card_countries),
@@ -293,9 +289,8 @@ fn texts_within(inner: (&[String], &[String]), outer: (&[String], &[String])) ->
         // Everything but a few is only within everything but some of these; what is not given matches neither.
         return outer_wanted.is_empty() && outer_unwanted.iter().all(|text| unwanted.contains(text));
     }
-    let fits = |text: &String| {
-        (outer_wanted.is_empty() || outer_wanted.contains(text)) && !outer_unwanted.contains(text)
-    };
+    let fits =
+        |text: &String| (outer_wanted.is_empty() || outer_wanted.contains(text)) && !outer_unwanted.contains(text);
     wanted.iter().filter(|text| !unwanted.contains(text)).all(fits)
 }
 

@@ -139,11 +139,7 @@ impl Hours {
         // The first of January 1970 was a Thursday.
         let weekday = i8::try_from((days + 3).rem_euclid(7)).unwrap_or(0);
         let in_day = self.between.is_none_or(|(from, until)| {
-            if from < until {
-                from.0 <= minute && minute < until.0
-            } else {
-                minute >= from.0 || minute < until.0
-            }
+            if from < until { from.0 <= minute && minute < until.0 } else { minute >= from.0 || minute < until.0 }
         });
         in_day && (self.weekdays.is_empty() || self.weekdays.contains(weekday))
     }

@@ -193,7 +193,10 @@ fn a_split_is_stable_keeps_its_shares_and_correlates_with_no_other() {
     // Of every version of this program.
     assert_eq!((split_point("r-1", "m_1", "ORDER-1"), split_point("r-1", "m_1", "ORDER-2")), PINNED);
     let order = |point| split_order(&shares, point).map(|share| share.channel.as_str()).collect::<Vec<_>>();
-    assert_eq!((order(6_999), order(7_000), order(9_999)), (vec!["a", "b", "c"], vec!["b", "a", "c"], vec!["b", "a", "c"]));
+    assert_eq!(
+        (order(6_999), order(7_000), order(9_999)),
+        (vec!["a", "b", "c"], vec!["b", "a", "c"], vec!["b", "a", "c"])
+    );
     assert_ne!(split_point("r", "m_1", "1x"), split_point("r", "m_11", "x"), "parts do not run together");
 }
 
@@ -239,12 +242,8 @@ fn what_is_not_there_and_what_can_not_be_is_named() {
     says(to(&["stripe"], Conditions { methods: texts(&["cash"]), ..any() }), Error, "the method \"cash\"");
     let yen = Conditions { currencies: vec![currency("JPY")], ..any() };
     says(to(&["stripe"], yen), Error, "the currency JPY, which no channel takes");
-    let amount = |least, most, currencies| Conditions {
-        amount_minor_min: least,
-        amount_minor_max: most,
-        currencies,
-        ..any()
-    };
+    let amount =
+        |least, most, currencies| Conditions { amount_minor_min: least, amount_minor_max: most, currencies, ..any() };
     says(to(&["stripe"], amount(Some(1), None, vec![])), Error, "minor units of different currencies");
     says(to(&["stripe"], amount(Some(2), Some(1), usd())), Error, "can never match");
     says(to(&["stripe"], amount(None, Some(0), usd())), Error, "can never match");
@@ -402,8 +401,7 @@ fn rest(payment: &Payment) -> Vec<Payment> {
         std::iter::once(None).chain(["BR", "CN", "DE"].map(|code| Some(country(code)))).collect();
     let payments = each(std::slice::from_ref(payment), &countries, |payment, country| payment.card_country = country);
     each(&payments, &NOTES, |payment, note| {
-        payment.metadata =
-            note.into_iter().map(|note| (String::from("k"), String::from(note))).collect();
+        payment.metadata = note.into_iter().map(|note| (String::from("k"), String::from(note))).collect();
     })
 }
 
