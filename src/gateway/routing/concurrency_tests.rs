@@ -97,7 +97,7 @@ async fn no_decision_sees_half_a_change() {
         let odd = change / 2 % 2 == 1;
         let expected = if odd { vec![33, 11] } else { vec![44, 22] };
         assert_eq!((*smart, *rules_first, weights), (!odd, odd, &expected), "version {version}");
-        let rules_made = (change + 1) / 2;
+        let rules_made = change.div_ceil(2);
         let newest = rules_made.checked_sub(1).map(|round| format!("r-{round}"));
         assert_eq!(*rule, newest, "version {version}");
     }
