@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 pub use live::{DayCount, Reservation};
 pub use saved::{SavedChannel, SavedRouter};
-pub use setup::{InvalidRouting, setup_from_config};
+pub use setup::{InvalidRouting, rule_from_config, setup_from_config};
 
 use crate::actors::router::live::{ChannelLive, ProbeToken, Wanted};
 use crate::actors::supervisor::{Respawn, Spawned, StartError, Supervisor};

@@ -34,7 +34,7 @@ pub mod payments;
 pub mod reload;
 mod retention;
 pub mod rotation;
-mod routing;
+pub mod routing;
 pub mod sandbox;
 pub(crate) mod shedding;
 mod stopping;
@@ -43,14 +43,14 @@ pub(crate) mod told;
 pub mod view;
 pub mod webhooks;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actors::directory::{DirectorySettings, MerchantDirectory};
-use crate::actors::router::{InvalidRouting, RouterError, RouterHandle, setup_from_config};
+use crate::actors::router::{InvalidRouting, RouterError, RouterHandle};
 use crate::actors::supervisor::{RestartBudget, StartError, Supervisor};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -83,7 +83,9 @@ use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::payments::{Hold, Payments, Refunds};
+use crate::gateway::reload::ConfigSource;
 use crate::gateway::rotation::KeyRotation;
+use crate::gateway::routing::Routing;
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::shedding::{CommitTimes, Shedding, TimedStore};
 use crate::gateway::stopping::Stopping;
@@ -201,10 +203,9 @@ struct Inner {
     disk_work: DiskWork,
     sandbox: Option<SandboxControl>,
     admin_tokens: Vec<AdminToken>,
-    channels: Arc<ChannelSet>,
+    routing: Routing,
+    config_source: OnceLock<Box<dyn ConfigSource>>,
     shedding: Arc<Shedding>,
-    /// The configuration as it was last changed while running.
-    in_force: tokio::sync::Mutex<Config>,
     stopping: Stopping,
 }
 
@@ -283,8 +284,7 @@ impl Gateway {
         let config = &core.config;
         let channels = Arc::new(ChannelSet::new(channels, missing));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
-        let mut setup = setup_from_config(config, &channels.abilities())?;
-        channels.narrow(&mut setup);
+        let (in_force, setup) = routing::control::at_start(&core, &channels).await?;
         let channel_snapshots = ChannelSnapshots::new(Arc::clone(&windows), disk_work);
         let saved = channel_snapshots.read(clock.now());
         let router = RouterHandle::resume(setup, clock.clone(), random, saved, &supervisor).await?;
@@ -327,6 +327,8 @@ impl Gateway {
             metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
             payments,
             webhooks,
+            routing: Routing::new(core.clone(), router.clone(), Arc::clone(&channels), in_force),
+            config_source: OnceLock::new(),
             router,
             directory,
             supervisor,
@@ -336,9 +338,7 @@ impl Gateway {
             sandbox,
             disk_work,
             admin_tokens,
-            channels,
             shedding: Shedding::new(core.config.limits.adaptive, &core.figures, core.random.draw_u64())?,
-            in_force: tokio::sync::Mutex::new(Config::clone(&core.config)),
             stopping: Stopping::new(Duration::from_millis(core.config.server.drain_timeout_ms)),
             core,
         };
@@ -557,9 +557,14 @@ impl Gateway {
         &self.0.merchants
     }
 
+    /// Routing, rules and channels, as the operator changes them.
+    pub fn routing(&self) -> &Routing {
+        &self.0.routing
+    }
+
     /// The channels as they stand.
     pub fn channels(&self) -> Vec<ChannelView> {
-        routing::channel_views(&self.0.core, &self.0.router, &self.0.channels)
+        self.0.routing.views()
     }
 
     /// The built-in emulators; `None` in live mode or with a separate sandbox.

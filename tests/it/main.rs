@@ -14,6 +14,7 @@ mod payments;
 mod privacy;
 mod reload;
 mod restart;
+mod routing;
 mod support;
 mod tidy;
 mod webhooks;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use crate::channels::Capabilities;
-use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig};
+use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig, ShareConfig};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    ApprovalSettings, BreakerSettings, ChannelFacts, Conditions, Country, CountrySet, HealthSettings, InvalidSetup,
-    RoutingMode, RoutingSetup, Rule, RuleResult, WINDOW_OUTCOMES_MAX,
+    ApprovalSettings, BreakerSettings, ChannelFacts, Conditions, Country, CountrySet, HealthSettings, Hours,
+    InvalidSetup, MetadataCondition, RoutingMode, RoutingSetup, Rule, RuleResult, Share, WINDOW_OUTCOMES_MAX,
 };
 
 /// What was learned about a channel counts half after this long without news.
@@ -26,6 +28,14 @@ pub enum InvalidRouting {
         place: String,
         /// What stands there.
         country: String,
+    },
+    /// A time zone is not known.
+    #[error("{place}: {zone:?} is not a time zone that this machine knows; install tzdata or name another")]
+    TimeZone {
+        /// Where it stands.
+        place: String,
+        /// What stands there.
+        zone: String,
     },
     /// The parts do not fit together.
     #[error(transparent)]
@@ -55,7 +65,7 @@ pub fn setup_from_config(
         rules_first: routing.rules_first,
         failed_payment_cost: routing.failed_payment_cost_percent,
         default_channel: ChannelName::new(routing.default_channel.as_str()),
-        rules: config.rules.iter().map(rule_of).collect::<Result<_, _>>()?,
+        rules: config.rules.iter().map(rule_from_config).collect::<Result<_, _>>()?,
         channels,
         settlement_currency: config.fx.settlement_currency,
         rates: config.fx.rates.clone(),
@@ -130,19 +140,54 @@ fn methods_of(kind: ChannelKind) -> Vec<String> {
     methods.iter().map(|method| String::from(*method)).collect()
 }
 
-fn rule_of(rule: &RuleConfig) -> Result<Rule, InvalidRouting> {
+/// A rule as the domain has it.
+///
+/// # Errors
+/// What can't be understood in it.
+pub fn rule_from_config(rule: &RuleConfig) -> Result<Rule, InvalidRouting> {
+    let place = || format!("the rule {:?}", rule.name);
+    let zone = match &rule.time_zone {
+        None => None,
+        Some(name) => {
+            let unknown = |_| InvalidRouting::TimeZone { place: place(), zone: name.clone() };
+            Some(TimeZone::get(name).map_err(unknown)?)
+        }
+    };
+    let channel = |name: &String| ChannelName::new(name.as_str());
     Ok(Rule {
-        id: Arc::from(rule.name.as_str()),
+        id: Arc::from(rule.id()),
         name: Arc::from(rule.name.as_str()),
+        enabled: rule.enabled,
         when: Conditions {
-            countries: countries_of(&rule.countries, || format!("the rule {:?}", rule.name))?,
+            countries: countries_of(&rule.countries, place)?,
+            not_countries: countries_of(&rule.not_countries, place)?,
             currencies: rule.currencies.clone(),
             methods: rule.methods.clone(),
+            not_methods: rule.not_methods.clone(),
             tiers: rule.tiers.clone(),
+            merchants: rule.merchants.clone(),
+            not_merchants: rule.not_merchants.clone(),
+            card_countries: countries_of(&rule.card_countries, place)?,
+            not_card_countries: countries_of(&rule.not_card_countries, place)?,
             amount_minor_min: rule.amount_minor_min,
             amount_minor_max: rule.amount_minor_max,
+            hours: Hours {
+                between: rule.from.zip(rule.until),
+                weekdays: rule.weekdays.iter().copied().collect(),
+                zone,
+            },
+            metadata: rule
+                .metadata
+                .iter()
+                .map(|(key, values)| MetadataCondition { key: key.clone(), values: values.clone() })
+                .collect(),
         },
-        then: RuleResult::Ordered(rule.channels.iter().map(|channel| ChannelName::new(channel.as_str())).collect()),
+        then: if rule.split.is_empty() {
+            RuleResult::Ordered(rule.channels.iter().map(channel).collect())
+        } else {
+            let share = |share: &ShareConfig| Share { channel: channel(&share.channel), percent: share.percent };
+            RuleResult::Split(rule.split.iter().map(share).collect())
+        },
     })
 }
 

@@ -1,7 +1,6 @@
 //! One decision: readings and request against the table.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::ids::ChannelName;
@@ -11,7 +10,8 @@ use crate::domain::routing::choose::Rung;
 use crate::domain::routing::country::Country;
 use crate::domain::routing::eligibility::{Dropped, DroppedBy, dropped_by, fee_on};
 use crate::domain::routing::health::ChannelHealth;
-use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
+use crate::domain::routing::record::{ChannelVerdict, DecisionRecord};
+use crate::domain::routing::rules::matching_rule;
 use crate::domain::routing::strategies::Strategy;
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
 use crate::domain::time::{Monotonic, Timestamp};
@@ -145,7 +145,7 @@ pub fn decide(
         country_from_address: request.country_from_address,
         method: request.method.map(str::to_owned),
         requested: request.requested.cloned(),
-        rule: matching_rule(table, request),
+        rule: matching_rule(setup, request),
         default_place: setup.place_of(&setup.default_channel),
         rung: None,
         strategy: None,
@@ -207,12 +207,6 @@ fn verdicts(
         }
     };
     setup.channels.iter().enumerate().map(verdict).collect()
-}
-
-fn matching_rule(table: &RoutingTable, request: &RouteRequest<'_>) -> Option<RuleMatch> {
-    let rule = table.setup.rules.iter().find(|rule| rule.when.hold(request))?;
-    let places = rule.then.channels().filter_map(|channel| table.setup.place_of(channel)).collect();
-    Some(RuleMatch { id: Arc::clone(&rule.id), name: Arc::clone(&rule.name), places })
 }
 
 fn retry_in(table: &RoutingTable, record: &DecisionRecord, now: Monotonic) -> Option<Duration> {

@@ -29,7 +29,10 @@ pub use eligibility::{DroppedBy, fee_on};
 pub use health::{ChannelHealth, HealthSettings, Outcome, SavedHealth};
 pub use outcome_class::OutcomeClass;
 pub use record::{ChannelVerdict, DecisionRecord, RuleMatch, Step};
-pub use rules::{Conditions, Rule, RuleResult};
+pub use rules::{
+    Conditions, DayTime, Finding, Hours, InvalidDayTime, KnownNames, MetadataCondition, POINTS, Rule, RuleResult,
+    Severity, Share, SplitError, Weekday, Weekdays, check_rules, split_order, split_point,
+};
 pub use set::{CHANNELS_MAX, ChannelSet};
 pub use strategies::{RoutingMode, Strategy};
 pub use table::{AmountRange, ChannelCaps, ChannelFacts, InvalidSetup, RoutingSetup, RoutingTable, TimeSpan};

@@ -74,6 +74,9 @@ pub struct RuleMatch {
     /// Its name.
     #[serde(rename = "r")]
     pub name: Arc<str>,
+    /// Where the payment stands among those of a rule that splits, in hundredths of a percent.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<u32>,
     /// Places of its channels, in the order of preference.
     #[serde(rename = "p")]
     pub places: Vec<usize>,
@@ -265,7 +268,17 @@ impl DecisionRecord {
             (Rung::Requested, _) => format!("{name} was asked for and can take it."),
             (Rung::Rules, _) => {
                 let rule = self.rule.as_ref().map_or("", |rule| &rule.name);
-                format!("The rule \"{rule}\" names {name}.")
+                let is_first = self.rule.as_ref().is_some_and(|rule| rule.places.first() == self.chosen.as_ref());
+                match self.rule.as_ref().and_then(|rule| rule.point) {
+                    None => format!("The rule \"{rule}\" names {name}."),
+                    Some(point) if is_first => {
+                        let (whole, hundredths) = (point / 100, point % 100);
+                        format!(
+                            "The rule \"{rule}\" splits; this payment is at {whole}.{hundredths:02} % and goes to {name}."
+                        )
+                    }
+                    Some(_) => format!("The rule \"{rule}\" splits; {name} stands in for the channel that was drawn."),
+                }
             }
             (Rung::Default, _) => format!("{name} is the default channel."),
             (Rung::Smart, None) => format!("{name} is the only channel that can take it."),

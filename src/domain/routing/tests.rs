@@ -103,6 +103,11 @@ fn setup(mode: RoutingMode) -> RoutingSetup {
     }
 }
 
+/// A setup of no channels, for tests that bring their own.
+pub(super) fn bare_setup() -> RoutingSetup {
+    RoutingSetup { channels: Vec::new(), ..setup(RoutingMode::Balanced) }
+}
+
 fn table(setup: RoutingSetup) -> RoutingTable {
     let health = vec![ChannelHealth::default(); setup.channels.len()];
     RoutingTable { version: 7, setup: Arc::new(setup), health }
@@ -374,6 +379,7 @@ fn rules_match_only_when_every_condition_holds() {
         tiers: vec![String::from("premium")],
         amount_minor_min: Some(1_000),
         amount_minor_max: Some(2_000),
+        ..Conditions::default()
     };
     let fits = RouteRequest { country: Some(country("DE")), method: Some("card"), tier: "premium", ..request(1_000) };
     assert!(rule.hold(&fits));
@@ -564,9 +570,15 @@ proptest! {
         setup.smart = kind != 3;
         setup.rules.push(Rule {
             name: Arc::from("r"),
-            then: RuleResult::Ordered(vec![channel("crypto")]),
+            then: if draw % 2 == 0 {
+                RuleResult::Ordered(vec![channel("crypto")])
+            } else {
+                let share = |name: &str, percent| Share { channel: channel(name), percent };
+                RuleResult::Split(vec![share("crypto", 40), share("stripe", 60), share("alipay", 0)])
+            },
             ..Rule::default()
         });
+        setup.rules_first = draw % 3 == 0;
         let mut table = table(setup);
         let mut readings = Vec::new();
         let classes = [
@@ -600,6 +612,7 @@ proptest! {
         prop_assert_eq!(&stored, &record);
         let (verdict, steps) = stored.replay();
         prop_assert_eq!(verdict.map(|verdict| verdict.place), record.chosen);
+        prop_assert_eq!(verdict.map(|verdict| verdict.rung), record.rung);
         prop_assert_eq!(verdict.and_then(|verdict| verdict.strategy), record.strategy);
         prop_assert_eq!(steps, record.steps);
     }

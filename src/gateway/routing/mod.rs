@@ -1,4 +1,11 @@
-//! Routing as the configuration describes it, and what can be asked about it.
+//! Routing as the configuration describes it, what can be asked about it, and how the operator changes it.
+
+pub mod channels;
+pub(crate) mod control;
+pub mod overrides;
+pub mod rules;
+pub mod settings;
+pub mod versions;
 
 use crate::actors::router::RouterHandle;
 use crate::domain::ids::ChannelName;
@@ -8,6 +15,8 @@ use crate::domain::time::Timestamp;
 use crate::gateway::channels::ChannelSet;
 use crate::gateway::core::Core;
 use crate::gateway::view::{ChannelView, FeeView, QuoteChannelView, QuoteView};
+
+pub use control::Routing;
 
 /// Parts per million of the whole.
 const PPM: f64 = 1_000_000.0;
@@ -90,6 +99,9 @@ pub(crate) fn outcome_class(state: &ChargeState) -> OutcomeClass {
         },
     }
 }
+
+#[cfg(test)]
+mod concurrency_tests;
 
 #[cfg(test)]
 mod tests {
