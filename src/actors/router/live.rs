@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::actors::router::RouterHandle;
+use crate::actors::router::{Ending, RouterHandle};
 use crate::domain::ids::ChannelName;
-use crate::domain::routing::{ChannelReading, Outcome, OutcomeClass};
+use crate::domain::routing::{ChannelReading, Outcome, OutcomeClass, Segment};
 
 /// One channel's counters.
 #[derive(Debug, Default)]
@@ -66,13 +66,14 @@ pub(super) struct Reserved {
 /// probe of a half-open channel and nothing is reported, the probe comes back with it.
 pub struct Reservation {
     channel: ChannelName,
+    segment: Segment,
     reserved: Reserved,
     router: RouterHandle,
 }
 
 impl Reservation {
-    pub(super) fn new(channel: ChannelName, reserved: Reserved, router: RouterHandle) -> Self {
-        Self { channel, reserved, router }
+    pub(super) fn new(channel: ChannelName, segment: Segment, reserved: Reserved, router: RouterHandle) -> Self {
+        Self { channel, segment, reserved, router }
     }
 
     /// The channel.
@@ -85,11 +86,22 @@ impl Reservation {
         self.reserved.token.is_some()
     }
 
-    /// Reports what came of the call and how long it took. The first report of a probe decides about the breaker.
+    /// Reports what came of the payment with the call, and how long that took. The first report of a probe decides about
+    /// the breaker.
     pub fn report(&mut self, class: OutcomeClass, latency_ms: Option<u32>) {
+        self.send(class, latency_ms, Ending::KnownOf(self.segment));
+    }
+
+    /// Reports how the call went and how long it took; what came of the payment is told with [`RouterHandle::learn`] when
+    /// that is stored. The first report of a probe decides about the breaker.
+    pub fn report_call(&mut self, class: OutcomeClass, latency_ms: Option<u32>) {
+        self.send(class, latency_ms, Ending::Later);
+    }
+
+    fn send(&mut self, class: OutcomeClass, latency_ms: Option<u32>, ending: Ending) {
         let token = self.reserved.token.take();
         let outcome = Outcome { class, latency_ms, probe: token.is_some() };
-        self.router.send_outcome(&self.channel, outcome, token);
+        self.router.send_outcome(&self.channel, outcome, ending, token);
     }
 }
 

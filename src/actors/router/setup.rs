@@ -8,8 +8,8 @@ use crate::channels::Capabilities;
 use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    ApprovalSettings, BreakerSettings, ChannelFacts, Conditions, Country, CountrySet, HealthSettings, InvalidSetup,
-    RoutingMode, RoutingSetup, Rule, RuleResult, WINDOW_OUTCOMES_MAX,
+    ApprovalSettings, BreakerSettings, ChannelFacts, ChoiceSettings, Conditions, Country, CountrySet, HealthSettings,
+    InvalidSetup, RoutingMode, RoutingSetup, Rule, RuleResult, WINDOW_OUTCOMES_MAX,
 };
 
 /// What was learned about a channel counts half after this long without news.
@@ -74,6 +74,12 @@ pub fn setup_from_config(
                 open: Duration::from_millis(routing.breaker_open_ms),
                 open_max: Duration::from_millis(routing.breaker_open_max_ms),
             },
+        },
+        choice: ChoiceSettings {
+            segments_max: routing.segments_max,
+            newcomer_share_percent: routing.newcomer_share_percent,
+            explore_percent: routing.explore_percent,
+            load_balancing: routing.load_balance,
         },
     };
     setup.check()?;

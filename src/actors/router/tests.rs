@@ -8,7 +8,7 @@ use crate::actors::supervisor::RestartBudget;
 use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::money::{Currency, Money};
 use crate::domain::routing::{
-    ApprovalSettings, BreakerSettings, ChannelCaps, CountrySet, DroppedBy, HealthSettings, RoutingMode,
+    ApprovalSettings, BreakerSettings, ChannelCaps, ChoiceSettings, CountrySet, DroppedBy, HealthSettings, RoutingMode,
 };
 use crate::domain::time::Timestamp;
 
@@ -71,6 +71,7 @@ fn setup() -> RoutingSetup {
                 open_max: Duration::from_secs(300),
             },
         },
+        choice: ChoiceSettings::default(),
     }
 }
 

@@ -11,7 +11,8 @@ use crate::domain::routing::choose::Rung;
 use crate::domain::routing::country::Country;
 use crate::domain::routing::eligibility::{DroppedBy, dropped_by, fee_on};
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
-use crate::domain::routing::strategies::Strategy;
+use crate::domain::routing::segments::Segment;
+use crate::domain::routing::strategies::{LoadBalancing, Strategy};
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
 use crate::domain::time::{Monotonic, Timestamp};
 
@@ -102,12 +103,27 @@ pub struct NoChannel {
     pub retry_in: Option<Duration>,
 }
 
+impl Choice {
+    /// The choice where load is balanced in turn and it is this turn. Nothing else of the decision changes.
+    #[must_use]
+    pub fn in_turn(mut self, turn: u64) -> Self {
+        if let Some(verdict) = self.record.take_turn(turn) {
+            let chosen = &self.record.channels[verdict.place];
+            self.channel = chosen.channel.clone();
+            self.probe = chosen.breaker == BreakerView::HalfOpen;
+            (self.place, self.rung, self.strategy) = (verdict.place, verdict.rung, verdict.strategy);
+        }
+        self
+    }
+}
+
 impl NoChannel {
     /// The outcome when others took the last place on the chosen channel again and again.
     pub fn lost_to_others(choice: Choice) -> Self {
         let mut record = choice.record;
         record.channels[choice.place].dropped_by = Some(DroppedBy::InFlightMax);
         record.channels[choice.place].bound = None;
+        record.channels[choice.place].value = None;
         (record.rung, record.strategy, record.chosen) = (None, None, None);
         record.steps.clear();
         Self { record: Box::new(record), retry_in: Some(MOMENT) }
@@ -134,6 +150,10 @@ pub fn decide(
         rules_first: setup.rules_first,
         prior_outcomes: setup.health.approvals.prior_outcomes,
         failed_payment_cost_ppm: setup.failed_payment_cost.ppm(),
+        newcomer_share_percent: setup.choice.newcomer_share_percent,
+        explore_percent: setup.choice.explore_percent,
+        turn: (setup.choice.load_balancing == LoadBalancing::RoundRobin).then_some(0),
+        custom: Vec::new(),
         currency: request.money.currency,
         amount_minor: request.money.amount_minor,
         country: request.country,
@@ -149,7 +169,7 @@ pub fn decide(
         steps: Vec::new(),
         adopted: false,
     };
-    let Some(verdict) = record.conclude() else {
+    let Some(verdict) = record.conclude(&table.custom, request) else {
         let retry_in = retry_in(table, &record, now);
         return Err(NoChannel { record: Box::new(record), retry_in });
     };
@@ -171,20 +191,26 @@ fn verdicts(
     now: Monotonic,
 ) -> Vec<ChannelVerdict> {
     let setup = &table.setup;
+    let segment = Segment::new(request.method, request.money.currency, request.country);
     let idle = ChannelReading { probe_available: true, ..ChannelReading::default() };
     let verdict = |(place, facts): (usize, &ChannelFacts)| {
         let health = table.health.get(place).copied().unwrap_or_default();
         let reading = readings.get(place).copied().unwrap_or(idle);
         let breaker = health.breaker_at(now);
-        let estimate = health.estimate(&setup.health, now);
+        let known = table.estimate(place, &segment, now);
+        let estimate = known.estimate;
         let dropped = dropped_by(setup, facts, reading, breaker, request);
         ChannelVerdict {
             channel: facts.name.clone(),
             dropped_by: dropped.map(|dropped| dropped.by),
             bound: dropped.and_then(|dropped| dropped.bound),
+            value: dropped.and_then(|dropped| dropped.value),
             fee_minor: fee_on(setup, facts, request.money, request.country, request.merchant_country),
             success_ppm: estimate.success_ppm,
             samples: estimate.samples,
+            effective_samples: (estimate.effective != estimate.samples).then_some(estimate.effective),
+            level: known.level,
+            newcomer: table.learned.get(place).is_some_and(|learned| learned.is_newcomer()),
             in_flight: reading.in_flight,
             latency_us: health.latency_us(),
             weight: facts.weight,

@@ -113,11 +113,13 @@ pub(super) struct Dropped {
     /// The number that it was held against, where there is one: minor units, payments, or the moment at which it ends
     /// in Unix milliseconds.
     pub bound: Option<i64>,
+    /// What was found instead, where that is a number and stands nowhere else.
+    pub value: Option<i64>,
 }
 
 impl From<DroppedBy> for Dropped {
     fn from(by: DroppedBy) -> Self {
-        Self { by, bound: None }
+        Self { by, bound: None, value: None }
     }
 }
 
@@ -166,10 +168,10 @@ fn by_what_it_serves(facts: &ChannelFacts, request: &RouteRequest<'_>) -> Option
     let range = facts.amounts.get(&request.money.currency)?;
     let amount_minor = request.money.amount_minor;
     if range.min_minor.is_some_and(|least| amount_minor < least) {
-        return Some(Dropped { by: DroppedBy::AmountMin, bound: range.min_minor });
+        return Some(Dropped { by: DroppedBy::AmountMin, bound: range.min_minor, value: None });
     }
     let is_above = range.max_minor.is_some_and(|most| amount_minor > most);
-    is_above.then_some(Dropped { by: DroppedBy::AmountMax, bound: range.max_minor })
+    is_above.then_some(Dropped { by: DroppedBy::AmountMax, bound: range.max_minor, value: None })
 }
 
 /// What this payment has been through, and how the channel is doing.
@@ -186,7 +188,7 @@ fn by_what_it_did(
         return Some(DroppedBy::Tried.into());
     }
     if let Some(span) = facts.maintenance.iter().find(|span| span.contains(request.at)) {
-        return Some(Dropped { by: DroppedBy::Maintenance, bound: Some(span.until.unix_ms()) });
+        return Some(Dropped { by: DroppedBy::Maintenance, bound: Some(span.until.unix_ms()), value: None });
     }
     match breaker {
         BreakerView::Open => Some(DroppedBy::BreakerOpen.into()),
@@ -203,20 +205,28 @@ fn by_caps(
 ) -> Option<Dropped> {
     let caps = &facts.caps;
     if reading.in_flight >= caps.concurrent {
-        return Some(Dropped { by: DroppedBy::InFlightMax, bound: Some(i64::from(caps.concurrent)) });
+        return Some(Dropped { by: DroppedBy::InFlightMax, bound: Some(i64::from(caps.concurrent)), value: None });
     }
     if let Some(most) = caps.per_second.filter(|most| reading.this_second >= *most) {
-        return Some(Dropped { by: DroppedBy::PerSecond, bound: Some(i64::from(most)) });
+        return Some(Dropped {
+            by: DroppedBy::PerSecond,
+            bound: Some(i64::from(most)),
+            value: Some(i64::from(reading.this_second)),
+        });
     }
     if let Some(most) = caps.per_day.filter(|most| reading.today >= *most) {
-        return Some(Dropped { by: DroppedBy::PerDay, bound: Some(i64::from(most)) });
+        return Some(Dropped {
+            by: DroppedBy::PerDay,
+            bound: Some(i64::from(most)),
+            value: Some(i64::from(reading.today)),
+        });
     }
     let most = caps.amount_per_day_minor?;
     // An amount that can't be converted is not known to fit.
     let fits = setup
         .in_settlement_currency(request.money)
         .is_some_and(|minor| reading.today_minor.saturating_add(minor) <= most);
-    (!fits).then_some(Dropped { by: DroppedBy::AmountPerDay, bound: Some(most) })
+    (!fits).then_some(Dropped { by: DroppedBy::AmountPerDay, bound: Some(most), value: Some(reading.today_minor) })
 }
 
 /// Whether the payer is foreign to a channel: outside all of its local countries, or, for a channel that has none,

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use crate::actors::router::RouterHandle;
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::{ChannelName, EventId, MerchantId, PaymentNo, RefundNo, sortable_id};
-use crate::domain::outcome::ProviderRefs;
+use crate::domain::outcome::{ChargeState, ProviderRefs};
 use crate::domain::payment::{
     Attempt, Effect, Outcome, Payment, PaymentStatus, PaymentTerms, ResolvePolicy, on_cancel_request,
 };
@@ -449,6 +449,18 @@ impl Inner {
                 let event = event(name, self.event_id(now))?;
                 let planned = self.webhooks.plan(batch, &payment.merchant_id, &event, Some(&payment.terms.order_no))?;
                 Ok(Some(planned))
+            }
+        }
+    }
+
+    /// Tells the router how an attempt ended, after that was stored. An attempt ends in one stored change, whoever makes
+    /// it, so that it teaches once.
+    fn teach(&self, before: &Payment, after: &Payment, state: &ChargeState) {
+        for (place, attempt) in after.attempts.iter().enumerate() {
+            let was_open = before.attempts.get(place).is_none_or(|attempt| attempt.outcome.is_none());
+            if was_open && attempt.outcome.is_some() {
+                let class = crate::gateway::routing::outcome_class(state);
+                self.router.learn(&attempt.channel, attempt.decision.segment(), class);
             }
         }
     }
