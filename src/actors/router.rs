@@ -4,6 +4,7 @@
 mod live;
 mod setup;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -132,22 +133,29 @@ impl RouterHandle {
     /// # Errors
     /// When the setup does not fit together or the actor can't be started.
     pub async fn start(setup: RoutingSetup, clock: Clock, supervisor: &Supervisor) -> Result<Self, RouterError> {
-        Self::start_with(setup, CustomStrategies::default(), clock, supervisor).await
+        Self::start_with(setup, CustomStrategies::default(), &BTreeSet::new(), clock, supervisor).await
     }
 
-    /// The same with strategies of whoever embeds the gateway.
+    /// The same with strategies of whoever embeds the gateway, and with newcomers among the channels.
     ///
     /// # Errors
     /// As for [`RouterHandle::start`].
     pub async fn start_with(
         setup: RoutingSetup,
         custom: CustomStrategies,
+        newcomers: &BTreeSet<ChannelName>,
         clock: Clock,
         supervisor: &Supervisor,
     ) -> Result<Self, RouterError> {
         setup.check()?;
         let live = setup.channels.iter().map(|_| Arc::default()).collect();
-        let table = Arc::new(RoutingTable { custom, ..RoutingTable::fresh(1, setup) });
+        let mut table = RoutingTable { custom, ..RoutingTable::fresh(1, setup) };
+        for (learned, channel) in table.learned.iter_mut().zip(&table.setup.channels) {
+            if newcomers.contains(&channel.name) {
+                *learned = Arc::new(Learned::newcomer());
+            }
+        }
+        let table = Arc::new(table);
         let shared = Arc::new(Shared {
             published: ArcSwap::from_pointee(Published { table, live }),
             actor: ArcSwapOption::empty(),

@@ -14,6 +14,7 @@ mod merchant;
 mod open_files;
 mod openapi;
 mod output;
+mod payment;
 mod request;
 mod running;
 mod sandbox;
@@ -63,6 +64,8 @@ enum Command {
     Merchant(merchant::Arguments),
     /// List channels; make the sandbox's emulators misbehave.
     Channel(channel::Arguments),
+    /// List payments; show one, and where it went and why.
+    Payment(payment::Arguments),
     /// Show who changed what, and check that nobody touched that record.
     Audit(audit::Arguments),
     /// Erase customers' data.
@@ -121,6 +124,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Request(arguments) => request::run(arguments, context).await,
         Command::Merchant(arguments) => merchant::run(arguments, context).await,
         Command::Channel(arguments) => channel::run(arguments, context).await,
+        Command::Payment(arguments) => payment::run(arguments, context).await,
         Command::Audit(arguments) => audit::run(arguments, context).await,
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,

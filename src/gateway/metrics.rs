@@ -166,7 +166,7 @@ fn opts(name: &str, help: &str) -> Opts {
 }
 
 /// A counter follows what somebody else counts. It never goes back.
-fn advance(counter: &IntCounter, total: u64) {
+pub(crate) fn advance(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 

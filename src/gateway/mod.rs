@@ -17,6 +17,7 @@ pub mod command;
 pub(crate) mod core;
 pub mod erasures;
 pub mod error;
+pub mod explain;
 pub mod exports;
 pub mod external_permits;
 pub mod idempotency;
@@ -25,6 +26,7 @@ mod limit_events;
 mod limit_snapshots;
 pub mod merchants;
 pub mod metrics;
+mod newcomers;
 pub mod outside;
 pub mod page;
 pub(crate) mod patience;
@@ -55,6 +57,7 @@ use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::limit::shedding::Worth;
+use crate::domain::routing::{CustomStrategies, InvalidStrategy, RoutingStrategy};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::Addresses;
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
@@ -80,6 +83,7 @@ use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::rotation::KeyRotation;
+use crate::gateway::routing::RoutingFigures;
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::shedding::{CommitTimes, Shedding, TimedStore};
 use crate::gateway::stopping::Stopping;
@@ -140,6 +144,9 @@ pub enum OpenError {
     /// The router.
     #[error(transparent)]
     Router(#[from] RouterError),
+    /// The registered strategies.
+    #[error(transparent)]
+    Strategy(#[from] InvalidStrategy),
     /// The actors.
     #[error(transparent)]
     Actors(#[from] StartError),
@@ -170,6 +177,8 @@ struct Own {
     held: Option<HeldFile>,
     /// When the last change in the store was made.
     last_written_at: Option<Timestamp>,
+    /// Strategies of whoever embeds the gateway.
+    custom: CustomStrategies,
 }
 
 struct Inner {
@@ -183,6 +192,7 @@ struct Inner {
     own_store: Option<OwnStore>,
     rotation: KeyRotation,
     metrics: Metrics,
+    routing_figures: RoutingFigures,
     webhooks: Webhooks,
     erasures: Erasures,
     external_permits: ExternalPermits,
@@ -207,6 +217,10 @@ impl Gateway {
     /// # Errors
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
+        Self::open_by(config, environment, CustomStrategies::default()).await
+    }
+
+    async fn open_by(config: Config, environment: Environment, custom: CustomStrategies) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
         let last_written_at = engine.last_written_at();
@@ -228,12 +242,24 @@ impl Gateway {
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own = Own { sandbox, store: Some(own_store), held: Some(held), last_written_at };
+        let own = Own { sandbox, store: Some(own_store), held: Some(held), last_written_at, custom };
         let gateway = Self::put_together(config, clock, random, outside, own).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;
         }
         Ok(gateway)
+    }
+
+    /// The same with strategies that take their place among the built-in ones when channels are chosen.
+    ///
+    /// # Errors
+    /// As for [`Gateway::open`]; [`OpenError::Strategy`] when the strategies can't be told apart.
+    pub async fn open_with_strategies(
+        config: Config,
+        environment: Environment,
+        strategies: Vec<Arc<dyn RoutingStrategy>>,
+    ) -> Result<Self, OpenError> {
+        Self::open_by(config, environment, CustomStrategies::register(strategies)?).await
     }
 
     /// Puts a gateway together from what the caller has made, and takes over what an earlier process left behind. Must
@@ -253,7 +279,7 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, store: own_store, held, last_written_at } = own;
+        let Own { sandbox, store: own_store, held, last_written_at, custom } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
@@ -275,7 +301,9 @@ impl Gateway {
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
         let mut setup = setup_from_config(config, &channels.abilities())?;
         channels.narrow(&mut setup);
-        let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
+        let newcomers = newcomers::open(&core).await?;
+        let router = RouterHandle::start_with(setup, custom, &newcomers, clock.clone(), &supervisor).await?;
+        newcomers::start(&core, &router, newcomers);
         let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
         let (limit_counts, near_limits) = LimitCounts::new(&core.figures, &config.limits)?;
         let directory = MerchantDirectory::start_observed(
@@ -313,6 +341,7 @@ impl Gateway {
             own_store,
             rotation,
             metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
+            routing_figures: RoutingFigures::new(&core.figures)?,
             payments,
             webhooks,
             router,
@@ -513,6 +542,7 @@ impl Gateway {
 
     /// Figures for Prometheus.
     pub fn metrics(&self) -> &Metrics {
+        self.0.routing_figures.read(&self.0.router);
         &self.0.metrics
     }
 

@@ -6,6 +6,7 @@ mod addresses;
 mod admin;
 mod audit;
 mod auth;
+mod explain;
 mod fixture;
 mod input;
 mod limits;

@@ -227,6 +227,7 @@ async fn a_change_takes_effect_at_once_and_keeps_health_and_places_by_name() {
     }
     let mut changed = setup();
     changed.channels = vec![facts("0", 5_000), facts("a", 30_000)];
+    changed.choice.newcomer_share_percent = 100;
     let version = bench.router.configure(changed).await.unwrap();
     assert_eq!(bench.router.table().version, version);
     let status = &bench.router.channels()[1];
@@ -256,4 +257,66 @@ async fn a_failed_router_keeps_deciding_and_goes_on_learning_from_its_last_table
     assert_eq!(bench.router.channels()[1].in_flight, 1);
     drop(held);
     assert_eq!(bench.router.outcomes_dropped_total(), 0);
+}
+
+#[tokio::test]
+async fn outcomes_teach_about_the_kind_of_payment_now_or_later() {
+    let bench = Bench::start().await;
+    let (mut at_once, record) = bench.decide();
+    at_once.report(OutcomeClass::Approved, Some(10));
+    bench.settle().await;
+    let known = || (bench.router.channels()[0].samples, bench.router.table().learned[0].segments());
+    assert_eq!(known(), (1, 2), "the channel, its method and its currency");
+    let (mut later, _) = bench.decide();
+    later.report_call(OutcomeClass::Approved, Some(10));
+    bench.settle().await;
+    assert_eq!(known(), (1, 2), "a call is not yet an end");
+    bench.router.learn(&channel("a"), record.segment(), OutcomeClass::DeclinedByProcessor);
+    bench.router.learn(&channel("a"), record.segment(), OutcomeClass::DeclinedByBank);
+    bench.settle().await;
+    assert_eq!(known(), (2, 2));
+    let record = bench.router.quote(&request()).unwrap();
+    assert_eq!((record.channels[0].level, record.channels[0].samples), (2, 2));
+    bench.router.reset_health(&channel("a")).await.unwrap();
+    assert_eq!(known(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_smaller_window_keeps_the_newest_at_once() {
+    let bench = Bench::start().await;
+    for index in 0..100 {
+        let class = if index < 50 { OutcomeClass::DeclinedByProcessor } else { OutcomeClass::Approved };
+        bench.router.report(&channel("a"), class, None);
+    }
+    let mut smaller = setup();
+    smaller.health.approvals.window_outcomes = 40;
+    bench.router.configure(smaller).await.unwrap();
+    let status = &bench.router.channels()[0];
+    assert_eq!((status.samples, status.success_ppm), (40, (40 * 1_000_000 + 20 * 950_000) / 60));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn turns_are_exact_however_many_take_them() {
+    let bench = Bench::start().await;
+    let mut in_turn = setup();
+    in_turn.choice.load_balancing = crate::domain::routing::LoadBalancing::RoundRobin;
+    in_turn.channels = vec![facts("a", 10_000), facts("b", 10_000)];
+    in_turn.channels[0].weight = 3;
+    for channel in &mut in_turn.channels {
+        channel.caps.concurrent = 100;
+    }
+    bench.router.configure(in_turn).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let router = bench.router.clone();
+        tasks.spawn(async move {
+            let to_a = |_: &usize| router.decide(&request()).unwrap().0.channel().as_str() == "a";
+            (0..500).filter(to_a).count()
+        });
+    }
+    let to_a: usize = tasks.join_all().await.into_iter().sum();
+    assert_eq!(to_a, 1_500, "three quarters of 2,000");
+    let quoted = bench.router.quote(&request()).unwrap();
+    assert_eq!(quoted.turn, Some(2_000));
+    assert_eq!(bench.router.quote(&request()).unwrap().chosen, quoted.chosen, "a quote takes no turn");
 }

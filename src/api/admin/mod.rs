@@ -9,6 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod merchants;
 pub(crate) mod metrics;
+pub(crate) mod payments;
 pub(crate) mod sandbox;
 pub(crate) mod store;
 
@@ -120,6 +121,7 @@ pub(crate) fn routes() -> Routes {
     let routes = merchants::add_routes(routes);
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
+    let routes = payments::add_routes(routes);
     let routes = audit::add_routes(routes);
     let routes = limits::add_routes(routes);
     let routes = erasures::add_routes(routes);

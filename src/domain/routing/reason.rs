@@ -6,7 +6,7 @@ use crate::domain::routing::choose::Rung;
 use crate::domain::routing::eligibility::DroppedBy;
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, Step};
 use crate::domain::routing::set::ChannelSet;
-use crate::domain::routing::strategies::{Strategy, expected_cost};
+use crate::domain::routing::strategies::{Strategy, dead_band_ppm, expected_cost};
 
 /// Millionths of a minor unit in one.
 const MILLIONTHS: i128 = 1_000_000;
@@ -184,6 +184,13 @@ impl DecisionRecord {
         let among = set.iter().filter_map(|place| self.channels.get(place));
         let best = among.reduce(|best, one| if one.success_ppm > best.success_ppm { one } else { best });
         expected_cost(best.unwrap_or(verdict), verdict, &self.inputs())
+    }
+
+    /// The lead in parts per million that the best of a set needs over the channel at a place.
+    pub fn dead_band_ppm(&self, set: ChannelSet, place: usize) -> Option<u64> {
+        let among = set.iter().filter_map(|place| self.channels.get(place));
+        let best = among.reduce(|best, one| if one.success_ppm > best.success_ppm { one } else { best })?;
+        Some(dead_band_ppm(best, self.channels.get(place)?, self.prior_outcomes))
     }
 
     /// By how much the winner led, where the strategy that decided goes by a number.
