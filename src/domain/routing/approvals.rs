@@ -85,8 +85,13 @@ impl Approvals {
     }
 
     fn half_lives(&self, settings: &ApprovalSettings, now: Monotonic) -> u32 {
+        let idle = now.since(self.learned_at);
+        // The usual case: every decision asks this for every channel, and the division below is a long one.
+        if idle < settings.forget_half_after {
+            return 0;
+        }
         let half_life_us = settings.forget_half_after.as_micros().max(1);
-        u32::try_from(now.since(self.learned_at).as_micros() / half_life_us).unwrap_or(u32::MAX).min(31)
+        u32::try_from(idle.as_micros() / half_life_us).unwrap_or(u32::MAX).min(31)
     }
 
     /// What was learned, less the longer it is ago, on top of the configured prior.

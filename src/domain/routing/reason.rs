@@ -6,10 +6,7 @@ use crate::domain::routing::choose::Rung;
 use crate::domain::routing::eligibility::DroppedBy;
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, Step};
 use crate::domain::routing::set::ChannelSet;
-use crate::domain::routing::strategies::{Strategy, dead_band_ppm, expected_cost};
-
-/// Millionths of a minor unit in one.
-const MILLIONTHS: i128 = 1_000_000;
+use crate::domain::routing::strategies::{COST_PARTS, Strategy, dead_band_ppm, expected_cost};
 
 /// By how much the winner led when it was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,8 +172,8 @@ impl DecisionRecord {
         let eligible = |(_, verdict): &(usize, &ChannelVerdict)| verdict.dropped_by.is_none();
         let all: ChannelSet = self.channels.iter().enumerate().filter(eligible).map(|(place, _)| place).collect();
         let among = self.steps.iter().find(|step| step.strategy == Strategy::Cost).map_or(all, |step| step.before);
-        let millionths = self.cost_among(among, place)?;
-        i64::try_from((millionths + MILLIONTHS / 2).div_euclid(MILLIONTHS)).ok()
+        let parts = self.cost_among(among, place)?;
+        i64::try_from((parts + COST_PARTS / 2).div_euclid(COST_PARTS)).ok()
     }
 
     fn cost_among(&self, set: ChannelSet, place: usize) -> Option<i128> {
@@ -207,7 +204,7 @@ impl DecisionRecord {
             Strategy::Cost => {
                 let cost = |place: usize| Some((self.cost_among(step.before, place)?, place));
                 let ((own, _), (next, over)) = (cost(chosen)?, others().filter_map(cost).min()?);
-                Some(Margin::Cost { over, minor: i64::try_from((next - own) / MILLIONTHS).ok()? })
+                Some(Margin::Cost { over, minor: i64::try_from((next - own) / COST_PARTS).ok()? })
             }
             _ => None,
         }

@@ -215,7 +215,7 @@ fn best_of(set: ChannelSet, channels: &[ChannelVerdict]) -> Option<&ChannelVerdi
 
 fn is_near(best: &ChannelVerdict, verdict: &ChannelVerdict, prior: u32) -> bool {
     let lead = u64::from(best.success_ppm.saturating_sub(verdict.success_ppm));
-    lead <= dead_band_ppm(best, verdict, prior)
+    lead <= DEAD_BAND_PPM || lead <= dead_band_ppm(best, verdict, prior)
 }
 
 /// The lead in parts per million below which a channel's success rate is as good as the best one's.
@@ -226,22 +226,34 @@ pub(super) fn dead_band_ppm(best: &ChannelVerdict, verdict: &ChannelVerdict, pri
 
 /// Those with the lowest expected cost; a channel whose fee is not known is never the cheaper one.
 fn cheapest(set: ChannelSet, inputs: &Inputs<'_>) -> ChannelSet {
-    let best = best_of(set, inputs.channels);
-    let cost = |place: usize| expected_cost(best?, &inputs.channels[place], inputs);
-    let least = set.iter().filter_map(cost).min();
-    set.iter().filter(|place| least.is_some() && cost(*place) == least).collect()
+    let Some(best) = best_of(set, inputs.channels) else { return set };
+    let mut least = None;
+    let mut cheapest = ChannelSet::default();
+    for place in set.iter() {
+        let Some(cost) = expected_cost(best, &inputs.channels[place], inputs) else { continue };
+        if least.is_none_or(|least| cost < least) {
+            (least, cheapest) = (Some(cost), ChannelSet::default());
+        }
+        if least == Some(cost) {
+            cheapest.insert(place);
+        }
+    }
+    cheapest
 }
 
-/// What a payment is expected to cost on a channel, in millionths of a minor unit: the fee where it goes through, and
-/// otherwise what a failed payment costs, but never less than the fee. A success rate that is within the dead band of the
-/// best counts as that one, so that noise does not outweigh fees.
+/// Parts of a minor unit in which costs are compared, so that nothing is rounded.
+pub(super) const COST_PARTS: i128 = 1_000_000_000_000;
+
+/// What a payment is expected to cost on a channel, in [`COST_PARTS`]: the fee where it goes through, and otherwise what a
+/// failed payment costs, but never less than the fee. A success rate that is within the dead band of the best counts as
+/// that one, so that noise does not outweigh fees.
 pub(super) fn expected_cost(best: &ChannelVerdict, verdict: &ChannelVerdict, inputs: &Inputs<'_>) -> Option<i128> {
-    let fee = i128::from(verdict.fee_minor?);
+    let ppm = i128::from(PPM);
+    let fee = i128::from(verdict.fee_minor?) * ppm;
     let is_as_good = is_near(best, verdict, inputs.prior);
     let success = i128::from(if is_as_good { best.success_ppm } else { verdict.success_ppm });
-    let failed =
-        (i128::from(inputs.failed_payment_cost_ppm) * i128::from(inputs.amount_minor) / i128::from(PPM)).max(fee);
-    Some(success * fee + (i128::from(PPM) - success) * failed)
+    let failed = (i128::from(inputs.failed_payment_cost_ppm) * i128::from(inputs.amount_minor)).max(fee);
+    Some(success * fee + (ppm - success) * failed)
 }
 
 /// The channel whose turn it is, so that in any round of as many payments as there are weights each has its share,
@@ -251,7 +263,7 @@ fn next_in_turn(set: ChannelSet, channels: &[ChannelVerdict], turn: u64) -> Chan
     let weight = |place: usize| if has_weight { u64::from(channels[place].weight) } else { 1 };
     let divisor = set.iter().map(weight).fold(0, greatest_common_divisor).max(1);
     let round: u64 = set.iter().map(|place| weight(place) / divisor).sum();
-    // Steps of about the golden section go through a round without coming to a place twice, and never to neighbours.
+    // Steps of about the golden section come to every place of a round once, and spread any channel's places over it.
     let mut step = (round * 618 / 1000).max(1);
     while greatest_common_divisor(step, round) != 1 {
         step += 1;

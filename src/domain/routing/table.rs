@@ -263,12 +263,12 @@ impl RoutingTable {
     /// or it would never be tried again.
     pub fn estimate(&self, place: usize, segment: &Segment, now: Monotonic) -> SegmentEstimate {
         let settings = &self.setup.health;
-        let health = self.health.get(place).copied().unwrap_or_default();
-        let channel = health.estimate(settings, now);
+        let health = self.health.get(place);
+        let channel = health
+            .map_or_else(|| ChannelHealth::default().estimate(settings, now), |health| health.estimate(settings, now));
+        let is_half_open = health.is_some_and(|health| health.breaker_at(now) == BreakerView::HalfOpen);
         match self.learned.get(place) {
-            Some(learned) if health.breaker_at(now) != BreakerView::HalfOpen => {
-                learned.estimate(segment, channel, &settings.approvals, now)
-            }
+            Some(learned) if !is_half_open => learned.estimate(segment, channel, &settings.approvals, now),
             _ => SegmentEstimate { estimate: channel, level: 0 },
         }
     }

@@ -419,12 +419,14 @@ fn setups_that_do_not_fit_together_are_refused() {
 #[test]
 fn a_record_is_small_enough_for_a_row() {
     let mut table = table(setup(RoutingMode::Balanced));
+    let american = RouteRequest { country: Some(country("US")), ..request(9_999_999) };
     for place in 0..4 {
+        learn_of(&mut table, place, &american, true, 200);
         learn(&mut table, place, OutcomeClass::Approved, 200);
         let outcome = Outcome { class: OutcomeClass::Approved, latency_ms: Some(321), probe: false };
         table.health[place] = table.health[place].after(outcome, &HEALTH, NOW);
     }
-    let request = RouteRequest { draw: u64::MAX, ..request(9_999_999) };
+    let request = RouteRequest { draw: u64::MAX, ..american };
     let readings = vec![ChannelReading { in_flight: 99, probe_available: true, ..ChannelReading::default() }; 4];
     let choice = decide(&table, &readings, &request, NOW).unwrap();
     let text = serde_json::to_string(&choice.record).unwrap();
@@ -597,8 +599,10 @@ fn in_turn_every_round_is_exact_and_spread() {
     assert_eq!(second.record.replay().0.unwrap().place, second.place);
 }
 
+type Narrow = fn(&Candidates<'_>) -> ChannelSet;
+
 /// Keeps what a test tells it to, or fails.
-struct Told(&'static str, u8, fn(&Candidates<'_>) -> ChannelSet);
+struct Told(&'static str, u8, Narrow);
 
 impl RoutingStrategy for Told {
     fn name(&self) -> &str {
@@ -614,10 +618,7 @@ impl RoutingStrategy for Told {
     }
 }
 
-fn with_strategies(
-    setup: RoutingSetup,
-    strategies: &[(&'static str, u8, fn(&Candidates<'_>) -> ChannelSet)],
-) -> RoutingTable {
+fn with_strategies(setup: RoutingSetup, strategies: &[(&'static str, u8, Narrow)]) -> RoutingTable {
     let strategies = strategies.iter().map(|(name, priority, narrow)| Arc::new(Told(name, *priority, *narrow)) as _);
     RoutingTable { custom: CustomStrategies::register(strategies.collect()).unwrap(), ..table(setup) }
 }
@@ -669,9 +670,7 @@ fn a_registered_strategy_decides_abstains_or_is_passed_over_and_the_record_says_
         stored.replay(),
         (Some(Verdict { rung: Rung::Smart, strategy: choice.strategy, place: PAYPAL }), choice.record.steps)
     );
-    for (abstaining, panicked) in
-        [(nothing as fn(&Candidates<'_>) -> ChannelSet, false), (others_than_given, false), (failing, true)]
-    {
+    for (abstaining, panicked) in [(nothing as Narrow, false), (others_than_given, false), (failing, true)] {
         let table =
             with_strategies(setup(RoutingMode::Balanced), &[("first", 70, abstaining), ("mine", 60, paypal_only)]);
         let choice = chosen(&table, &request(10_000));
@@ -737,7 +736,7 @@ proptest! {
         }
         let told = [paypal_only, nothing, others_than_given, |all: &Candidates<'_>| all.set().iter().skip(1).collect()];
         let names = ["one", "two"];
-        let strategies: Vec<(&str, u8, fn(&Candidates<'_>) -> ChannelSet)> = strategies
+        let strategies: Vec<(&str, u8, Narrow)> = strategies
             .into_iter()
             .zip(names)
             .map(|((kind, priority), name)| (name, priority, told[kind]))

@@ -19,6 +19,9 @@ const ROWS_LOOKED_AT_MAX: usize = 2_000;
 /// Rows read at once.
 const CHUNK_ROWS: usize = 200;
 
+/// By what all merchants' payments are in order: the number, and the beginning of the merchant's keys.
+type NumberAndMerchant = (Vec<u8>, Vec<u8>);
+
 /// What a filter asks for, checked.
 struct Wanted<'a> {
     status: Option<PaymentStatus>,
@@ -65,7 +68,7 @@ pub(super) fn list_all(core: &Core, filter: &PaymentFilter, page: &PageRequest) 
     let is_filtered = *filter != PaymentFilter::default();
     let looked_at_max = if is_filtered { ROWS_LOOKED_AT_MAX } else { rows_wanted };
     // The newest, by their numbers; of merchants with the same number, which chance would have to draw, by the merchant.
-    let mut newest: BTreeMap<(Vec<u8>, Vec<u8>), Arc<[u8]>> = BTreeMap::new();
+    let mut newest: BTreeMap<NumberAndMerchant, Arc<[u8]>> = BTreeMap::new();
     for_each_merchant(core, |prefix| {
         let end = before.as_ref().map(|number| [prefix, number].concat());
         let mut scan = Scan { start: prefix.to_vec(), end, limit: CHUNK_ROWS.min(looked_at_max), reverse: true };
