@@ -301,7 +301,7 @@ impl Gateway {
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
         let mut setup = setup_from_config(config, &channels.abilities())?;
         channels.narrow(&mut setup);
-        let newcomers = newcomers::open(&core).await?;
+        let newcomers = newcomers::open(&core).await;
         let router = RouterHandle::start_with(setup, custom, &newcomers, clock.clone(), &supervisor).await?;
         newcomers::start(&core, &router, newcomers);
         let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;

@@ -26,20 +26,20 @@ impl Record for KnownChannels {
     const NAME: &'static str = "known channels";
 }
 
-/// Which of the configured channels are newcomers. The first time that somebody asks, all of them are known.
-///
-/// # Errors
-/// When the store can't be read or written.
-pub(crate) async fn open(core: &Core) -> Result<BTreeSet<ChannelName>, StoreError> {
+/// Which of the configured channels are newcomers. The first time that somebody asks, all of them are known. What this goes
+/// by only ranks channels: that it can't be read or written keeps no gateway from starting.
+pub(crate) async fn open(core: &Core) -> BTreeSet<ChannelName> {
     let configured: BTreeSet<ChannelName> =
         core.config.channels.keys().map(|name| ChannelName::new(name.as_str())).collect();
-    match read(core)? {
-        Some(known) => Ok(configured.difference(&known.names).cloned().collect()),
-        None => {
-            write(core, KnownChannels { names: configured }).await?;
-            Ok(BTreeSet::new())
-        }
+    let written = match read(core) {
+        Ok(Some(known)) => return configured.difference(&known.names).cloned().collect(),
+        Ok(None) => write(core, KnownChannels { names: configured }).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = written {
+        tracing::warn!(%error, "which channels are known is not kept; none counts as a newcomer");
     }
+    BTreeSet::new()
 }
 
 /// Writes down from time to time which newcomers are none any more. Without one there is nothing to do.
