@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use crate::api::admin::limits as external_limits;
+use crate::api::admin::payments as all_payments;
 use crate::api::admin::{
     audit, channels, config, erasures, hold, keys, merchants, metrics, routing, rules, sandbox, store,
 };
@@ -118,6 +119,7 @@ pub(crate) struct ReasonSchema {
         channels::list, channels::get, channels::update, channels::reset_health,
         routing::get, routing::update, routing::versions, routing::roll_back,
         rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload,
+        all_payments::list, all_payments::get, all_payments::routing,
         external_limits::check, external_limits::release,
         erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,

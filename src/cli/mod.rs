@@ -14,6 +14,7 @@ mod merchant;
 mod open_files;
 mod openapi;
 mod output;
+mod payment;
 mod request;
 mod routing;
 mod rule;
@@ -69,6 +70,8 @@ enum Command {
     Rule(rule::Arguments),
     /// Show and change how channels are chosen; go back to an earlier version.
     Routing(routing::Arguments),
+    /// List payments; show one, and where it went and why.
+    Payment(payment::Arguments),
     /// Show who changed what, and check that nobody touched that record.
     Audit(audit::Arguments),
     /// Erase customers' data.
@@ -129,6 +132,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Channel(arguments) => channel::run(arguments, context).await,
         Command::Rule(arguments) => rule::run(arguments, context).await,
         Command::Routing(arguments) => routing::run(arguments, context).await,
+        Command::Payment(arguments) => payment::run(arguments, context).await,
         Command::Audit(arguments) => audit::run(arguments, context).await,
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,

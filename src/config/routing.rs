@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::money::Currency;
-use crate::domain::routing::{AmountRange, ChannelCaps, DayTime, TimeSpan, Weekday};
+use crate::domain::routing::{AmountRange, ChannelCaps, DayTime, LoadBalancing, TimeSpan, Weekday};
 use crate::domain::time::Timestamp;
 
 /// The order in which strategies are asked.
@@ -46,6 +46,14 @@ pub struct RoutingConfig {
     pub prior_outcomes: u32,
     /// Expected success rate before anything is known, in percent.
     pub prior_success_percent: u32,
+    /// Kinds of payments, by method, currency and country, whose success is known of each channel; at most.
+    pub segments_max: usize,
+    /// Share of payments for channels of which too little is known, in percent.
+    pub newcomer_share_percent: u8,
+    /// Share of payments for channels that rank somewhat lower by success, in percent.
+    pub explore_percent: u8,
+    /// How load is shared among channels that are as good.
+    pub load_balance: LoadBalancing,
     /// Technical failures in a row that open the breaker.
     pub breaker_consecutive_failures: u32,
     /// Share of technical failures in the window that opens the breaker, in percent.

@@ -121,13 +121,12 @@ impl ChannelSnapshots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actors::router::setup_from_config;
+    use crate::actors::router::{Beginning, setup_from_config};
     use crate::actors::supervisor::{RestartBudget, Supervisor};
     use crate::channels::Capabilities;
     use crate::config::Config;
     use crate::domain::ids::ChannelName;
     use crate::domain::routing::{BreakerView, OutcomeClass};
-    use crate::random::Random;
     use crate::storage::whole_file::DirectoryFiles;
 
     const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
@@ -148,8 +147,8 @@ mod tests {
             let names = config.channels.keys().map(|name| (ChannelName::new(name.as_str()), can));
             let setup = setup_from_config(&config, &names.collect()).unwrap();
             let snapshots = ChannelSnapshots::new(Arc::new(DirectoryFiles::new(directory)), DiskWork::InPlace);
-            let (saved, random) = (snapshots.read(now), Random::seeded(1));
-            let router = RouterHandle::resume(setup, clock.clone(), random, saved, &supervisor).await.unwrap();
+            let beginning = Beginning { saved: snapshots.read(now), ..Beginning::default() };
+            let router = RouterHandle::resume(setup, beginning, clock.clone(), &supervisor).await.unwrap();
             Self { router, snapshots, clock, _supervisor: supervisor }
         }
 

@@ -19,6 +19,7 @@ pub mod command;
 pub(crate) mod core;
 pub mod erasures;
 pub mod error;
+pub mod explain;
 pub mod exports;
 pub mod external_permits;
 pub mod idempotency;
@@ -27,6 +28,7 @@ mod limit_events;
 mod limit_snapshots;
 pub mod merchants;
 pub mod metrics;
+mod newcomers;
 pub mod outside;
 pub mod page;
 pub(crate) mod patience;
@@ -50,13 +52,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actors::directory::{DirectorySettings, MerchantDirectory};
-use crate::actors::router::{InvalidRouting, RouterError, RouterHandle};
+use crate::actors::router::{Beginning, InvalidRouting, RouterError, RouterHandle};
 use crate::actors::supervisor::{RestartBudget, StartError, Supervisor};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::limit::shedding::Worth;
+use crate::domain::routing::{CustomStrategies, InvalidStrategy, RoutingStrategy};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::Addresses;
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
@@ -85,7 +88,7 @@ use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::reload::ConfigSource;
 use crate::gateway::rotation::KeyRotation;
-use crate::gateway::routing::Routing;
+use crate::gateway::routing::{Routing, RoutingFigures};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::shedding::{CommitTimes, Shedding, TimedStore};
 use crate::gateway::stopping::Stopping;
@@ -146,6 +149,9 @@ pub enum OpenError {
     /// The router.
     #[error(transparent)]
     Router(#[from] RouterError),
+    /// The registered strategies.
+    #[error(transparent)]
+    Strategy(#[from] InvalidStrategy),
     /// The actors.
     #[error(transparent)]
     Actors(#[from] StartError),
@@ -178,6 +184,8 @@ struct Own {
     missing: MissingChannels,
     /// When the last change in the store was made.
     last_written_at: Option<Timestamp>,
+    /// Strategies of whoever embeds the gateway.
+    custom: CustomStrategies,
 }
 
 struct Inner {
@@ -191,6 +199,7 @@ struct Inner {
     own_store: Option<OwnStore>,
     rotation: KeyRotation,
     metrics: Metrics,
+    routing_figures: RoutingFigures,
     webhooks: Webhooks,
     erasures: Erasures,
     external_permits: ExternalPermits,
@@ -216,6 +225,10 @@ impl Gateway {
     /// # Errors
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
+        Self::open_by(config, environment, CustomStrategies::default()).await
+    }
+
+    async fn open_by(config: Config, environment: Environment, custom: CustomStrategies) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
         let last_written_at = engine.last_written_at();
@@ -239,12 +252,24 @@ impl Gateway {
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own = Own { sandbox, store: Some(own_store), held: Some(held), missing, last_written_at };
+        let own = Own { sandbox, store: Some(own_store), held: Some(held), missing, last_written_at, custom };
         let gateway = Self::put_together(config, clock, random, outside, own).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;
         }
         Ok(gateway)
+    }
+
+    /// The same with strategies that take their place among the built-in ones when channels are chosen.
+    ///
+    /// # Errors
+    /// As for [`Gateway::open`]; [`OpenError::Strategy`] when the strategies can't be told apart.
+    pub async fn open_with_strategies(
+        config: Config,
+        environment: Environment,
+        strategies: Vec<Arc<dyn RoutingStrategy>>,
+    ) -> Result<Self, OpenError> {
+        Self::open_by(config, environment, CustomStrategies::register(strategies)?).await
     }
 
     /// Puts a gateway together from what the caller has made, and takes over what an earlier process left behind. Must
@@ -264,7 +289,7 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, store: own_store, held, missing, last_written_at } = own;
+        let Own { sandbox, store: own_store, held, missing, last_written_at, custom } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
@@ -286,8 +311,11 @@ impl Gateway {
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
         let (in_force, setup) = routing::control::at_start(&core, &channels).await?;
         let channel_snapshots = ChannelSnapshots::new(Arc::clone(&windows), disk_work);
+        let newcomers = newcomers::open(&core).await;
         let saved = channel_snapshots.read(clock.now());
-        let router = RouterHandle::resume(setup, clock.clone(), random, saved, &supervisor).await?;
+        let beginning = Beginning { custom, newcomers: newcomers.clone(), random, saved };
+        let router = RouterHandle::resume(setup, beginning, clock.clone(), &supervisor).await?;
+        newcomers::start(&core, &router, newcomers);
         let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
         let (limit_counts, near_limits) = LimitCounts::new(&core.figures, &config.limits)?;
         let directory = MerchantDirectory::start_observed(
@@ -325,6 +353,7 @@ impl Gateway {
             own_store,
             rotation,
             metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
+            routing_figures: RoutingFigures::new(&core.figures)?,
             payments,
             webhooks,
             routing: Routing::new(core.clone(), router.clone(), Arc::clone(&channels), in_force),
@@ -529,6 +558,7 @@ impl Gateway {
     /// Figures for Prometheus.
     pub fn metrics(&self) -> &Metrics {
         self.0.channel_figures.read(&self.0.router);
+        self.0.routing_figures.read(&self.0.router);
         &self.0.metrics
     }
 

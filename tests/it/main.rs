@@ -7,6 +7,7 @@ mod admin;
 mod audit;
 mod auth;
 mod channels;
+mod explain;
 mod fixture;
 mod input;
 mod limits;

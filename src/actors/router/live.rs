@@ -10,9 +10,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::actors::router::RouterHandle;
+use crate::actors::router::{Ending, RouterHandle};
 use crate::domain::ids::ChannelName;
-use crate::domain::routing::{ChannelCaps, ChannelReading, Outcome, OutcomeClass};
+use crate::domain::routing::{ChannelCaps, ChannelReading, Outcome, OutcomeClass, Segment};
 use crate::domain::time::{Monotonic, Timestamp};
 
 const DAY_MS: i64 = 86_400_000;
@@ -279,6 +279,7 @@ impl Drop for Reserved {
 /// channel's caps from the decision on, and does so no more if it is dropped before it began.
 pub struct Reservation {
     channel: ChannelName,
+    segment: Segment,
     reserved: Reserved,
     /// Whether the next report is that of a call which went to an open channel because all were down.
     tries_open: bool,
@@ -286,8 +287,14 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    pub(super) const fn new(channel: ChannelName, reserved: Reserved, tries_open: bool, router: RouterHandle) -> Self {
-        Self { channel, reserved, tries_open, router }
+    pub(super) const fn new(
+        channel: ChannelName,
+        segment: Segment,
+        reserved: Reserved,
+        tries_open: bool,
+        router: RouterHandle,
+    ) -> Self {
+        Self { channel, segment, reserved, tries_open, router }
     }
 
     /// The channel.
@@ -306,12 +313,23 @@ impl Reservation {
         self.reserved.begin(self.router.monotonic());
     }
 
-    /// Reports what came of the call and how long it took. The first report of a probe decides about the breaker.
+    /// Reports what came of the payment with the call, and how long that took. The first report of a probe decides about
+    /// the breaker.
     pub fn report(&mut self, class: OutcomeClass, latency_ms: Option<u32>) {
+        self.send(class, latency_ms, Ending::KnownOf(self.segment));
+    }
+
+    /// Reports how the call went and how long it took; what came of the payment is told with [`RouterHandle::learn`] when
+    /// that is stored. The first report of a probe decides about the breaker.
+    pub fn report_call(&mut self, class: OutcomeClass, latency_ms: Option<u32>) {
+        self.send(class, latency_ms, Ending::Later);
+    }
+
+    fn send(&mut self, class: OutcomeClass, latency_ms: Option<u32>, ending: Ending) {
         self.reserved.live.count_call(class);
         let token = self.reserved.token.take();
         let probe = token.is_some() || std::mem::take(&mut self.tries_open);
-        self.router.send_outcome(&self.channel, Outcome { class, latency_ms, probe }, token);
+        self.router.send_outcome(&self.channel, Outcome { class, latency_ms, probe }, ending, token);
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::actors::router::live::{ChannelLive, DayCount};
 use crate::domain::ids::ChannelName;
-use crate::domain::routing::{ChannelFacts, ChannelHealth, RoutingSetup, RoutingTable, SavedHealth};
+use crate::domain::routing::{ChannelFacts, ChannelHealth, Learned, RoutingTable, SavedHealth, SavedLearned};
 use crate::domain::time::Monotonic;
 
 /// All channels, by name.
@@ -26,19 +26,19 @@ pub struct SavedChannel {
     #[serde(default)]
     health: SavedHealth,
     #[serde(default)]
+    learned: SavedLearned,
+    #[serde(default)]
     days: Vec<DayCount>,
 }
 
 impl SavedRouter {
     pub(super) fn of(table: &RoutingTable, live: &[Arc<ChannelLive>], now: Monotonic) -> Self {
-        let saved = |((facts, health), live): ((&ChannelFacts, &ChannelHealth), &Arc<ChannelLive>)| {
-            (facts.name.clone(), SavedChannel { health: health.save(now), days: live.days() })
+        let saved = |(place, facts): (usize, &ChannelFacts)| {
+            let (health, learned) = (table.health[place].save(now), table.learned[place].save(now));
+            (facts.name.clone(), SavedChannel { health, learned, days: live[place].days() })
         };
         let begun = live.iter().map(|live| live.counted_total()).sum();
-        Self {
-            as_of: (table.version, begun),
-            channels: table.setup.channels.iter().zip(&table.health).zip(live).map(saved).collect(),
-        }
+        Self { as_of: (table.version, begun), channels: table.setup.channels.iter().enumerate().map(saved).collect() }
     }
 
     /// Whether nothing happened between the two, of the same router, but that time passed.
@@ -46,19 +46,21 @@ impl SavedRouter {
         self.as_of == other.as_of
     }
 
-    /// The channels of a setup as they were left `passed` ago; what is not known starts afresh.
+    /// Goes on in a table and its counters from what was left `passed` ago; what is not known starts afresh.
     pub(super) fn restore(
         &self,
-        setup: &RoutingSetup,
+        table: &mut RoutingTable,
+        live: &[Arc<ChannelLive>],
         passed: Duration,
         now: Monotonic,
-    ) -> (Vec<ChannelHealth>, Vec<Arc<ChannelLive>>) {
-        let restored = setup.channels.iter().enumerate().map(|(place, facts)| {
-            let live = Arc::<ChannelLive>::default();
-            let Some(saved) = self.channels.get(&facts.name) else { return (ChannelHealth::default(), live) };
-            live.resume_days(&saved.days);
-            (ChannelHealth::restore(&saved.health, passed, &setup.health_at(place), now), live)
-        });
-        restored.unzip()
+    ) {
+        let setup = Arc::clone(&table.setup);
+        for (place, facts) in setup.channels.iter().enumerate() {
+            let Some(saved) = self.channels.get(&facts.name) else { continue };
+            let settings = setup.health_at(place);
+            live[place].resume_days(&saved.days);
+            table.health[place] = ChannelHealth::restore(&saved.health, passed, &settings, now);
+            table.learned[place] = Arc::new(Learned::restore(&saved.learned, passed, &settings.approvals, now));
+        }
     }
 }

@@ -10,8 +10,8 @@ use crate::channels::Capabilities;
 use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig, ShareConfig};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    ApprovalSettings, BreakerSettings, ChannelFacts, Conditions, Country, CountrySet, HealthSettings, Hours,
-    InvalidSetup, MetadataCondition, RoutingMode, RoutingSetup, Rule, RuleResult, Share, WINDOW_OUTCOMES_MAX,
+    ApprovalSettings, BreakerSettings, ChannelFacts, ChoiceSettings, Conditions, Country, CountrySet, HealthSettings,
+    Hours, InvalidSetup, MetadataCondition, RoutingMode, RoutingSetup, Rule, RuleResult, Share, WINDOW_OUTCOMES_MAX,
 };
 
 /// What was learned about a channel counts half after this long without news.
@@ -87,6 +87,12 @@ pub fn setup_from_config(
                 slow_percent: routing.breaker_slow_percent,
                 jitter_percent: routing.breaker_jitter_percent,
             },
+        },
+        choice: ChoiceSettings {
+            segments_max: routing.segments_max,
+            newcomer_share_percent: routing.newcomer_share_percent,
+            explore_percent: routing.explore_percent,
+            load_balancing: routing.load_balance,
         },
     };
     setup.check()?;

@@ -8,8 +8,8 @@ use crate::actors::supervisor::RestartBudget;
 use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::money::{Currency, Money};
 use crate::domain::routing::{
-    ApprovalSettings, BreakerSettings, ChannelCaps, CountrySet, DroppedBy, HealthSettings, OpenedBy, RoutingMode,
-    TimeSpan,
+    ApprovalSettings, BreakerSettings, ChannelCaps, ChoiceSettings, CountrySet, DroppedBy, HealthSettings, OpenedBy,
+    RoutingMode, TimeSpan,
 };
 use crate::domain::time::Timestamp;
 
@@ -76,6 +76,7 @@ fn setup() -> RoutingSetup {
                 open_max: Duration::from_secs(300),
             },
         },
+        choice: ChoiceSettings::default(),
     }
 }
 
@@ -245,6 +246,7 @@ async fn a_change_takes_effect_at_once_and_keeps_health_and_places_by_name() {
     }
     let mut changed = setup();
     changed.channels = vec![facts("0", 5_000), facts("a", 30_000)];
+    changed.choice.newcomer_share_percent = 100;
     let version = bench.router.configure(changed).await.unwrap();
     assert_eq!(bench.router.table().version, version);
     let status = &bench.router.channels()[1];
@@ -309,7 +311,7 @@ async fn no_second_that_slides_has_more_payments_than_it_may() {
     let (_held, record) = bench.decide();
     let verdict = &record.channels[0];
     assert_eq!(
-        (verdict.dropped_by, verdict.bound, verdict.found),
+        (verdict.dropped_by, verdict.bound, verdict.value),
         (Some(DroppedBy::PerSecond), Some(3), Some(3)),
         "what was read is in the record"
     );
@@ -567,8 +569,9 @@ async fn what_a_router_leaves_is_what_the_next_one_begins_with() {
     let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await.unwrap();
     let mut setup = setup();
     setup.channels.insert(0, facts("0", 30_000));
-    let passed = Duration::from_secs(10);
-    let next = RouterHandle::resume(setup, clock, Random::seeded(1), Some((saved, passed)), &supervisor).await.unwrap();
+    let saved = Some((saved, Duration::from_secs(10)));
+    let beginning = Beginning { saved, ..Beginning::default() };
+    let next = RouterHandle::resume(setup, beginning, clock, &supervisor).await.unwrap();
     let channels = next.channels();
     let open = channels[1].open.unwrap();
     assert_eq!((open.left, open.failed_probes), (Duration::from_secs(20), 0));
@@ -585,4 +588,66 @@ async fn calls_are_counted_by_what_came_of_them() {
     bench.router.report(&channel("nobody"), OutcomeClass::DeclinedByBank, None);
     let counted: Vec<_> = bench.router.channels()[0].calls.into_iter().filter(|(_, total)| *total > 0).collect();
     assert_eq!(counted, [(OutcomeClass::Approved, 1), (OutcomeClass::DeclinedByBank, 1)]);
+}
+
+#[tokio::test]
+async fn outcomes_teach_about_the_kind_of_payment_now_or_later() {
+    let bench = Bench::start().await;
+    let (mut at_once, record) = bench.decide();
+    at_once.report(OutcomeClass::Approved, Some(10));
+    bench.settle().await;
+    let known = || (bench.router.channels()[0].samples, bench.router.table().learned[0].segments());
+    assert_eq!(known(), (1, 2), "the channel, its method and its currency");
+    let (mut later, _) = bench.decide();
+    later.report_call(OutcomeClass::Approved, Some(10));
+    bench.settle().await;
+    assert_eq!(known(), (1, 2), "a call is not yet an end");
+    bench.router.learn(&channel("a"), record.segment(), OutcomeClass::DeclinedByProcessor);
+    bench.router.learn(&channel("a"), record.segment(), OutcomeClass::DeclinedByBank);
+    bench.settle().await;
+    assert_eq!(known(), (2, 2));
+    let record = bench.router.quote(&request()).unwrap();
+    assert_eq!((record.channels[0].level, record.channels[0].samples), (2, 2));
+    bench.router.reset_health(&channel("a")).await.unwrap();
+    assert_eq!(known(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_smaller_window_keeps_the_newest_at_once() {
+    let bench = Bench::start().await;
+    for index in 0..100 {
+        let class = if index < 50 { OutcomeClass::DeclinedByProcessor } else { OutcomeClass::Approved };
+        bench.router.report(&channel("a"), class, None);
+    }
+    let mut smaller = setup();
+    smaller.health.approvals.window_outcomes = 40;
+    bench.router.configure(smaller).await.unwrap();
+    let status = &bench.router.channels()[0];
+    assert_eq!((status.samples, status.success_ppm), (40, (40 * 1_000_000 + 20 * 950_000) / 60));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn turns_are_exact_however_many_take_them() {
+    let bench = Bench::start().await;
+    let mut in_turn = setup();
+    in_turn.choice.load_balancing = crate::domain::routing::LoadBalancing::RoundRobin;
+    in_turn.channels = vec![facts("a", 10_000), facts("b", 10_000)];
+    in_turn.channels[0].weight = 3;
+    for channel in &mut in_turn.channels {
+        channel.caps.concurrent = 100;
+    }
+    bench.router.configure(in_turn).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let router = bench.router.clone();
+        tasks.spawn(async move {
+            let to_a = |_: &usize| router.decide(&request()).unwrap().0.channel().as_str() == "a";
+            (0..500).filter(to_a).count()
+        });
+    }
+    let to_a: usize = tasks.join_all().await.into_iter().sum();
+    assert_eq!(to_a, 1_500, "three quarters of 2,000");
+    let quoted = bench.router.quote(&request()).unwrap();
+    assert_eq!(quoted.turn, Some(2_000));
+    assert_eq!(bench.router.quote(&request()).unwrap().chosen, quoted.chosen, "a quote takes no turn");
 }

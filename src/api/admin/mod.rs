@@ -10,6 +10,7 @@ pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod merchants;
 pub(crate) mod metrics;
+pub(crate) mod payments;
 pub(crate) mod routing;
 pub(crate) mod rules;
 pub(crate) mod sandbox;
@@ -123,6 +124,7 @@ pub(crate) fn routes() -> Routes {
     let routes = merchants::add_routes(routes);
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
+    let routes = payments::add_routes(routes);
     let routes = routing::add_routes(routes);
     let routes = rules::add_routes(routes);
     let routes = config::add_routes(routes);

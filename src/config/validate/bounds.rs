@@ -132,6 +132,9 @@ fn check_routing(config: &Config, findings: &mut Findings) {
     findings.range("routing.window_outcomes", routing.window_outcomes, 10..=10_000);
     findings.range("routing.prior_outcomes", routing.prior_outcomes, 1..=1000);
     findings.range("routing.prior_success_percent", routing.prior_success_percent, 0..=100);
+    findings.range("routing.segments_max", routing.segments_max, 8..=65_536);
+    findings.range("routing.newcomer_share_percent", routing.newcomer_share_percent, 0..=100);
+    findings.range("routing.explore_percent", routing.explore_percent, 0..=20);
     findings.range("routing.breaker_consecutive_failures", routing.breaker_consecutive_failures, 1..=1000);
     findings.range("routing.breaker_failure_percent", routing.breaker_failure_percent, 1..=100);
     let window = u32::try_from(routing.window_outcomes).unwrap_or(u32::MAX).max(1);

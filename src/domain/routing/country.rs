@@ -20,7 +20,8 @@ impl Country {
         std::str::from_utf8(&self.0).unwrap_or("ZZ")
     }
 
-    fn index(self) -> usize {
+    /// Its number among all pairs of letters.
+    pub(super) fn index(self) -> usize {
         usize::from(self.0[0] - b'A') * 26 + usize::from(self.0[1] - b'A')
     }
 }

@@ -12,7 +12,8 @@ use crate::domain::routing::eligibility::{Dropped, DroppedBy, dropped_by, fee_on
 use crate::domain::routing::health::ChannelHealth;
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord};
 use crate::domain::routing::rules::matching_rule;
-use crate::domain::routing::strategies::Strategy;
+use crate::domain::routing::segments::Segment;
+use crate::domain::routing::strategies::{LoadBalancing, Strategy};
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
 use crate::domain::time::{Monotonic, Timestamp};
 
@@ -105,13 +106,27 @@ pub struct NoChannel {
     pub retry_in: Option<Duration>,
 }
 
+impl Choice {
+    /// The choice where load is balanced in turn and it is this turn. Nothing else of the decision changes.
+    #[must_use]
+    pub fn in_turn(mut self, turn: u64) -> Self {
+        if let Some(verdict) = self.record.take_turn(turn) {
+            let chosen = &self.record.channels[verdict.place];
+            self.channel = chosen.channel.clone();
+            self.probe = chosen.breaker == BreakerView::HalfOpen;
+            (self.place, self.rung, self.strategy) = (verdict.place, verdict.rung, verdict.strategy);
+        }
+        self
+    }
+}
+
 impl NoChannel {
     /// The outcome when others took the last place on the chosen channel again and again.
     pub fn lost_to_others(choice: Choice) -> Self {
         let mut record = choice.record;
         record.channels[choice.place].dropped_by = Some(DroppedBy::InFlightMax);
         record.channels[choice.place].bound = None;
-        record.channels[choice.place].found = None;
+        record.channels[choice.place].value = None;
         record.all_down = false;
         (record.rung, record.strategy, record.chosen) = (None, None, None);
         record.steps.clear();
@@ -139,6 +154,10 @@ pub fn decide(
         rules_first: setup.rules_first,
         prior_outcomes: setup.health.approvals.prior_outcomes,
         failed_payment_cost_ppm: setup.failed_payment_cost.ppm(),
+        newcomer_share_percent: setup.choice.newcomer_share_percent,
+        explore_percent: setup.choice.explore_percent,
+        turn: (setup.choice.load_balancing == LoadBalancing::RoundRobin).then_some(0),
+        custom: Vec::new(),
         currency: request.money.currency,
         amount_minor: request.money.amount_minor,
         country: request.country,
@@ -155,7 +174,7 @@ pub fn decide(
         adopted: false,
         all_down: false,
     };
-    let Some(verdict) = record.conclude() else {
+    let Some(verdict) = record.conclude(&table.custom, request) else {
         let retry_in = retry_in(table, &record, now);
         return Err(NoChannel { record: Box::new(record), retry_in });
     };
@@ -179,12 +198,14 @@ fn verdicts(
 ) -> Vec<ChannelVerdict> {
     let setup = &table.setup;
     let unknown = ChannelHealth::default();
+    let segment = Segment::new(request.method, request.money.currency, request.country);
     let idle = ChannelReading { probe_available: true, ..ChannelReading::default() };
     let verdict = |(place, facts): (usize, &ChannelFacts)| {
         let health = table.health.get(place).unwrap_or(&unknown);
         let reading = readings.get(place).copied().unwrap_or(idle);
         let breaker = health.breaker_at(now);
-        let estimate = health.estimate(&setup.health, now);
+        let known = table.estimate(place, &segment, now);
+        let estimate = known.estimate;
         let dropped = dropped_by(setup, facts, reading, breaker, request);
         ChannelVerdict {
             channel: facts.name.clone(),
@@ -195,10 +216,13 @@ fn verdicts(
                 }
                 _ => dropped.and_then(|dropped| dropped.bound),
             },
-            found: dropped.and_then(|dropped| dropped.found),
+            value: dropped.and_then(|dropped| dropped.value),
             fee_minor: fee_on(setup, facts, request.money, request.country, request.merchant_country),
             success_ppm: estimate.success_ppm,
             samples: estimate.samples,
+            effective_samples: (estimate.effective != estimate.samples).then_some(estimate.effective),
+            level: known.level,
+            newcomer: table.learned.get(place).is_some_and(|learned| learned.is_newcomer()),
             in_flight: reading.in_flight,
             latency_us: health.latency_us(),
             weight: facts.weight,

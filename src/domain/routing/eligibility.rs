@@ -113,13 +113,13 @@ pub(super) struct Dropped {
     /// The number that it was held against, where there is one: minor units, payments, or the moment at which it ends
     /// in Unix milliseconds.
     pub bound: Option<i64>,
-    /// What was held against it, where the decision's record does not say so otherwise.
-    pub found: Option<i64>,
+    /// What was found instead, where that is a number and stands nowhere else.
+    pub value: Option<i64>,
 }
 
 impl From<DroppedBy> for Dropped {
     fn from(by: DroppedBy) -> Self {
-        Self { by, bound: None, found: None }
+        Self { by, bound: None, value: None }
     }
 }
 
@@ -170,10 +170,10 @@ fn by_what_it_serves(facts: &ChannelFacts, request: &RouteRequest<'_>) -> Option
     let range = facts.amounts.get(&request.money.currency)?;
     let amount_minor = request.money.amount_minor;
     if range.min_minor.is_some_and(|least| amount_minor < least) {
-        return Some(Dropped { by: DroppedBy::AmountMin, bound: range.min_minor, found: None });
+        return Some(Dropped { by: DroppedBy::AmountMin, bound: range.min_minor, value: None });
     }
     let is_above = range.max_minor.is_some_and(|most| amount_minor > most);
-    is_above.then_some(Dropped { by: DroppedBy::AmountMax, bound: range.max_minor, found: None })
+    is_above.then_some(Dropped { by: DroppedBy::AmountMax, bound: range.max_minor, value: None })
 }
 
 /// What this payment has been through, and whether the channel is known to be away.
@@ -185,7 +185,7 @@ fn by_what_it_did(facts: &ChannelFacts, request: &RouteRequest<'_>) -> Option<Dr
         return Some(DroppedBy::Tried.into());
     }
     let span = facts.maintenance_at(request.at)?;
-    Some(Dropped { by: DroppedBy::Maintenance, bound: Some(span.until.unix_ms()), found: None })
+    Some(Dropped { by: DroppedBy::Maintenance, bound: Some(span.until.unix_ms()), value: None })
 }
 
 /// How the channel is doing.
@@ -205,11 +205,11 @@ fn by_caps(
 ) -> Option<Dropped> {
     let caps = &facts.caps;
     let full = |by: DroppedBy, most: u32, found: u32| {
-        Some(Dropped { by, bound: Some(i64::from(most)), found: Some(i64::from(found)) })
+        Some(Dropped { by, bound: Some(i64::from(most)), value: Some(i64::from(found)) })
     };
     if reading.in_flight >= caps.concurrent {
         // The record has what is in flight.
-        return Some(Dropped { by: DroppedBy::InFlightMax, bound: Some(i64::from(caps.concurrent)), found: None });
+        return Some(Dropped { by: DroppedBy::InFlightMax, bound: Some(i64::from(caps.concurrent)), value: None });
     }
     if let Some(most) = caps.per_second.filter(|most| reading.this_second >= *most) {
         return full(DroppedBy::PerSecond, most, reading.this_second);
@@ -222,8 +222,7 @@ fn by_caps(
     let fits = setup
         .in_settlement_currency(request.money)
         .is_some_and(|minor| reading.today_minor.saturating_add(minor) <= most);
-    let found = Some(reading.today_minor);
-    (!fits).then_some(Dropped { by: DroppedBy::AmountPerDay, bound: Some(most), found })
+    (!fits).then_some(Dropped { by: DroppedBy::AmountPerDay, bound: Some(most), value: Some(reading.today_minor) })
 }
 
 /// Whether the payer is foreign to a channel: outside all of its local countries, or, for a channel that has none,

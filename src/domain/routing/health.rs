@@ -55,9 +55,15 @@ pub struct ChannelHealth {
 }
 
 impl ChannelHealth {
-    /// The state after an outcome.
+    /// The state after an outcome that is also how the payment ended.
     #[must_use]
-    pub fn after(mut self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
+    pub fn after(self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
+        self.after_call(outcome, settings, now).after_ending(outcome.class, settings, now)
+    }
+
+    /// The state after a call: how it went and how long it took. What came of the payment may become known later.
+    #[must_use]
+    pub fn after_call(mut self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
         self.learn_latency(outcome.latency_ms);
         let before = self.breaker_at(now);
         let latency = outcome.latency_ms.map(|latency_ms| Duration::from_millis(u64::from(latency_ms)));
@@ -67,7 +73,13 @@ impl ChannelHealth {
             // What was learned in the outage says nothing about the channel now.
             self.approvals = Approvals::default();
         }
-        if let Some(approved) = outcome.class.approval() {
+        self
+    }
+
+    /// The state after it became known what came of a payment, as far as that says something about approvals.
+    #[must_use]
+    pub fn after_ending(mut self, class: OutcomeClass, settings: &HealthSettings, now: Monotonic) -> Self {
+        if let Some(approved) = class.approval() {
             self.approvals = self.approvals.after(approved, &settings.approvals, now);
         }
         self
@@ -105,6 +117,13 @@ impl ChannelHealth {
             breaker: Breaker::restore(&saved.breaker, passed, &settings.breaker, now),
             latency_us: saved.latency_us,
         }
+    }
+
+    /// The state under settings with another size of the window: the newest outcomes are kept.
+    #[must_use]
+    pub fn resized(mut self, settings: &HealthSettings) -> Self {
+        self.approvals = self.approvals.resized(&settings.approvals);
+        self
     }
 
     fn learn_latency(&mut self, latency_ms: Option<u32>) {
@@ -417,14 +436,17 @@ mod tests {
     #[test]
     fn the_estimate_starts_at_the_prior_follows_the_window_and_fades() {
         let fresh = ChannelHealth::default();
-        assert_eq!(fresh.estimate(&SETTINGS, at(0)), WindowEstimate { success_ppm: 950_000, samples: 0 });
+        assert_eq!(fresh.estimate(&SETTINGS, at(0)), WindowEstimate { success_ppm: 950_000, samples: 0, effective: 0 });
         let mut health = fresh;
         for index in 0..1_000 {
             let class = if index % 2 == 0 { OutcomeClass::Approved } else { OutcomeClass::DeclinedByNetwork };
             health = after(health, class, at(10));
         }
-        // 100 of 200 and 19 of 20.
-        assert_eq!(health.estimate(&SETTINGS, at(10)), WindowEstimate { success_ppm: 119_000_000 / 220, samples: 200 });
+        // Eight parts of 25 outcomes, the newest weighing 8: every second of them has 13 approvals, the others 12.
+        let rate_ppm = (12 * 36 + 16) * 1_000_000 / (25 * 36);
+        let success_ppm = (rate_ppm * 200 + 19_000_000) / 220;
+        let expected = WindowEstimate { success_ppm, samples: 200, effective: 158 };
+        assert_eq!(health.estimate(&SETTINGS, at(10)), expected);
         assert_eq!(health.estimate(&SETTINGS, at(310)).samples, 100, "half after five minutes without news");
         assert_eq!(health.estimate(&SETTINGS, at(10_000)).success_ppm, 950_000);
         let mut smaller = SETTINGS;

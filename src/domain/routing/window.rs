@@ -67,6 +67,19 @@ impl OutcomeWindow {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
+    /// How many of the outcomes from the one at `from` to the one before `to` were good, counted from the newest.
+    pub fn good_between(&self, from: usize, to: usize) -> u64 {
+        let of_word = |(index, word): (usize, &u64)| {
+            let (start, end) = (from.saturating_sub(index * 64).min(64), to.saturating_sub(index * 64).min(64));
+            if start >= end {
+                return 0;
+            }
+            let below = |bits: usize| if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+            u64::from((*word & below(end) & !below(start)).count_ones())
+        };
+        self.words.iter().enumerate().map(of_word).sum()
+    }
+
     /// How many there are.
     pub const fn len(&self) -> usize {
         self.len

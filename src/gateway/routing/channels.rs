@@ -164,7 +164,8 @@ impl Routing {
     }
 
     fn detail(&self, in_force: &InForce, name: &str) -> Result<ChannelDetailView, GatewayError> {
-        let channel = self.views().into_iter().find(|view| view.name == name).ok_or(GatewayError::NotFound("channel"))?;
+        let channel =
+            self.views().into_iter().find(|view| view.name == name).ok_or(GatewayError::NotFound("channel"))?;
         let config = in_force.config.channels.get(name).ok_or(GatewayError::NotFound("channel"))?;
         let json = |value: Result<Value, serde_json::Error>| value.unwrap_or(Value::Null);
         let overridden = in_force.overrides.channels.get(name);

@@ -9,12 +9,45 @@ pub mod versions;
 
 use crate::actors::router::RouterHandle;
 use crate::domain::ids::ChannelName;
+use crate::domain::language::Language;
 use crate::domain::outcome::{AMOUNT_NOT_SUPPORTED, ChargeState, DeclineScope};
-use crate::domain::routing::{DecisionRecord, NoChannel, OutcomeClass, RouteRequest};
+use crate::domain::routing::{NoChannel, OutcomeClass, RouteRequest};
 use crate::domain::time::Timestamp;
 use crate::gateway::channels::ChannelSet;
 use crate::gateway::core::Core;
-use crate::gateway::view::{ChannelView, FeeView, QuoteChannelView, QuoteView};
+use crate::gateway::error::GatewayError;
+use crate::gateway::explain::{DecisionView, decision_view};
+use crate::gateway::metrics::{Figures, IntCounter, advance};
+use crate::gateway::view::ChannelView;
+
+/// What the router counts, for the operator.
+pub(crate) struct RoutingFigures {
+    strategies_failed: IntCounter,
+    outcomes_dropped: IntCounter,
+}
+
+impl RoutingFigures {
+    /// # Errors
+    /// [`GatewayError::Internal`] when a name is there twice.
+    pub(crate) fn new(figures: &Figures) -> Result<Self, GatewayError> {
+        Ok(Self {
+            strategies_failed: figures.counter(
+                "routing_strategies_failed_total",
+                "Decisions in which a registered strategy panicked and was passed over",
+            )?,
+            outcomes_dropped: figures.counter(
+                "routing_outcomes_dropped_total",
+                "Outcomes that the router did not learn because too many were waiting",
+            )?,
+        })
+    }
+
+    /// Follows what the router has counted.
+    pub(crate) fn read(&self, router: &RouterHandle) {
+        advance(&self.strategies_failed, router.strategies_failed_total());
+        advance(&self.outcomes_dropped, router.outcomes_dropped_total());
+    }
+}
 
 pub use control::Routing;
 
@@ -22,30 +55,9 @@ pub use control::Routing;
 const PPM: f64 = 1_000_000.0;
 
 /// Where a payment would go, and why.
-pub(crate) fn quote(router: &RouterHandle, request: &RouteRequest<'_>) -> QuoteView {
+pub(crate) fn quote(router: &RouterHandle, request: &RouteRequest<'_>, language: Language) -> DecisionView {
     let record = router.quote(request).unwrap_or_else(|NoChannel { record, .. }| *record);
-    QuoteView {
-        channel: record.chosen_channel().map(|verdict| verdict.channel.to_string()),
-        rung: record.rung.map(|rung| rung.as_str().to_owned()),
-        strategy: record.strategy.map(|strategy| strategy.as_str().to_owned()),
-        reason: record.reason(),
-        channels: quote_channels(&record),
-    }
-}
-
-fn quote_channels(record: &DecisionRecord) -> Vec<QuoteChannelView> {
-    let currency = record.currency.to_string();
-    let channels = record.channels.iter().map(|verdict| QuoteChannelView {
-        channel: verdict.channel.to_string(),
-        eligible: verdict.dropped_by.is_none(),
-        dropped_by: verdict.dropped_by.map(|filter| filter.as_str().to_owned()),
-        fee: verdict.fee_minor.map(|amount| FeeView { amount, currency: currency.clone() }),
-        success_rate: f64::from(verdict.success_ppm) / PPM,
-        samples: u64::from(verdict.samples),
-        in_flight: u64::from(verdict.in_flight),
-        breaker: verdict.breaker.as_str().to_owned(),
-    });
-    channels.collect()
+    decision_view(&record, language)
 }
 
 /// The channels as the operator sees them.

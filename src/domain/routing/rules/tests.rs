@@ -458,7 +458,6 @@ proptest! {
         countries in country_sets(),
         bounds in prop::option::of((0_usize..3, 0_usize..3)),
     ) {
-        use crate::domain::routing::health::ChannelHealth;
         use crate::domain::routing::{ChannelReading, RoutingTable, decide};
         use crate::domain::time::Monotonic;
         let range = |(least, most): (usize, usize)| AmountRange {
@@ -475,7 +474,7 @@ proptest! {
         let found = check_rules(std::slice::from_ref(&channel), &rules, &known());
         if found.iter().any(|finding| finding.message.contains("can never take")) {
             let setup = RoutingSetup { channels: vec![channel], rules, smart: false, ..crate::domain::routing::tests::bare_setup() };
-            let table = RoutingTable { version: 1, setup: Arc::new(setup), health: vec![ChannelHealth::default()] };
+            let table = RoutingTable::fresh(1, setup);
             let idle = [ChannelReading { probe_available: true, ..ChannelReading::default() }];
             for payment in matching(&when) {
                 let decided = decide(&table, &idle, &request(&payment, "O-1"), Monotonic::from_micros(0));
@@ -487,7 +486,6 @@ proptest! {
 
 #[test]
 fn a_rule_that_can_not_be_followed_leaves_the_decision_to_the_next_rung() {
-    use crate::domain::routing::health::ChannelHealth;
     use crate::domain::routing::{ChannelReading, RoutingTable, Rung, decide};
     use crate::domain::time::Monotonic;
     let setup = RoutingSetup {
@@ -500,7 +498,7 @@ fn a_rule_that_can_not_be_followed_leaves_the_decision_to_the_next_rung() {
     let idle = [ChannelReading { probe_available: true, ..ChannelReading::default() }];
     for (smart, rung) in [(true, Rung::Smart), (false, Rung::Default)] {
         let setup = RoutingSetup { smart, ..setup.clone() };
-        let table = RoutingTable { version: 1, setup: Arc::new(setup), health: vec![ChannelHealth::default()] };
+        let table = RoutingTable::fresh(1, setup);
         let choice = decide(&table, &idle, &request(&payment(), "O-1"), Monotonic::from_micros(0)).unwrap();
         assert_eq!(choice.rung, rung);
         let rule = choice.record.rule.unwrap();
