@@ -253,7 +253,7 @@ impl Gateway {
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
         let own = Own { sandbox, store: Some(own_store), held: Some(held), missing, last_written_at, custom };
-        let gateway = Self::put_together(config, clock, random, outside, own).await?;
+        let gateway = Box::pin(Self::put_together(config, clock, random, outside, own)).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;
         }
