@@ -38,7 +38,7 @@ async fn a_channel_without_credentials_is_left_out_until_a_reload_finds_them() {
     assert_eq!(channel(&house, "stripe").await["lacks"], Value::Null);
     let quote = json!({ "order_no": "O-3", "amount": 100, "currency": "USD", "country": "US" });
     let quote = shop.post("/api/v1/routing/quote", quote).await.expect(200, "SUCCESS");
-    assert_eq!(quote.data("channel"), "stripe");
+    assert_eq!(quote.data("channel"), "stripe", "{}", quote.text);
     assert!(house.gateway.reload(&config, &by).await.unwrap().applied.is_empty(), "once");
     let audit = house.admin("GET", "/admin/v1/audit", None).await.expect(200, "SUCCESS");
     assert!(audit.text.contains("channels.stripe.credentials") && !audit.text.contains("sk_test_found"));

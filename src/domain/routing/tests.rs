@@ -1,5 +1,8 @@
 //! Routing as the operator and the merchant meet it.
 
+mod bounds;
+mod last_channel;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -441,122 +444,6 @@ fn a_record_is_small_enough_for_a_row() {
     let choice = decide(&table, &readings, &request, NOW).unwrap();
     let text = serde_json::to_string(&choice.record).unwrap();
     assert!(text.len() < 700, "{} bytes: {text}", text.len());
-}
-
-#[test]
-fn the_last_channel_is_never_left_out() {
-    let mut table = table(setup(RoutingMode::Cost));
-    let card = RouteRequest { method: Some("card"), ..request(10_000) };
-    let fail = |table: &mut RoutingTable, place: usize, now: Monotonic| {
-        for _ in 0..5 {
-            let outcome = Outcome { class: OutcomeClass::TechnicalFailure, latency_ms: None, probe: false };
-            table.health[place] = table.health[place].after(outcome, &HEALTH, now);
-        }
-    };
-    fail(&mut table, STRIPE, NOW);
-    assert_eq!(chosen(&table, &card).channel, channel("paypal"));
-    fail(&mut table, PAYPAL, NOW.plus(Duration::from_secs(1)));
-    let now = NOW.plus(Duration::from_secs(2));
-    let decided = |table: &RoutingTable, readings: &[ChannelReading], request: &RouteRequest<'_>| {
-        let decision = decide(table, readings, request, now);
-        let record = decision.map_or_else(|none| *none.record, |choice| choice.record);
-        let (verdict, steps) = record.replay();
-        assert_eq!((verdict.map(|verdict| verdict.place), steps), (record.chosen, record.steps.clone()));
-        assert_eq!(record.all_down, record.chosen_channel().is_some_and(|verdict| verdict.dropped_by.is_some()));
-        record
-    };
-    let readings = idle(&table);
-    let record = decided(&table, &readings, &card);
-    assert_eq!((record.chosen, record.all_down, record.rung), (Some(STRIPE), true, Some(Rung::Smart)), "due first");
-    assert!(record.reason().contains("stripe takes it"), "{}", record.reason());
-    let due_at = card.at.plus(Duration::from_secs(28)).unix_ms();
-    assert_eq!(record.channels[STRIPE].dropped_by, Some(DroppedBy::BreakerOpen));
-    assert_eq!(record.channels[STRIPE].bound, Some(due_at));
-
-    // A channel that is up and has no room, or is being tried, is worth coming back for.
-    let mut full = table.clone();
-    full.health[PAYPAL] = ChannelHealth::default();
-    let mut busy = readings.clone();
-    busy[PAYPAL].in_flight = 100;
-    assert_eq!(decided(&full, &busy, &card).chosen, None);
-    let mut due = table.clone();
-    due.health[PAYPAL] = ChannelHealth::default();
-    fail(&mut due, PAYPAL, Monotonic::from_micros(0));
-    let mut tried = readings.clone();
-    tried[PAYPAL].probe_available = false;
-    let later = NOW.plus(Duration::from_millis(29_500));
-    assert!(decide(&due, &tried, &card, later).is_err());
-    assert!(!decide(&due, &readings, &card, later).unwrap().all_down);
-    // One that will not take it today is not, and one with its cap used up is not the one that takes it.
-    let mut spent = table.clone();
-    Arc::make_mut(&mut spent.setup).channels[STRIPE].caps.per_day = Some(7);
-    let mut used_up = readings.clone();
-    used_up[STRIPE].today = 7;
-    assert_eq!(decided(&spent, &used_up, &card).chosen, Some(PAYPAL));
-    let mut away = table.clone();
-    let span = TimeSpan { from: card.at, until: card.at.plus(Duration::from_secs(60)) };
-    Arc::make_mut(&mut away.setup).channels[STRIPE].maintenance.push(span);
-    assert_eq!(decided(&away, &readings, &card).chosen, Some(PAYPAL));
-    // A payment that was elsewhere already has had its chance.
-    let elsewhere = [channel("paypal")];
-    assert_eq!(decided(&table, &readings, &RouteRequest { tried: &elsewhere, ..card }).chosen, None);
-    // The ladder still says who may be asked.
-    let mut ruled = table.clone();
-    let setup = Arc::make_mut(&mut ruled.setup);
-    (setup.smart, setup.default_channel) = (false, channel("crypto"));
-    let then = RuleResult::Ordered(vec![channel("paypal"), channel("stripe")]);
-    setup.rules.push(Rule { name: Arc::from("cards"), then, ..Rule::default() });
-    let record = decided(&ruled, &readings, &card);
-    assert_eq!((record.chosen, record.rung, record.all_down), (Some(PAYPAL), Some(Rung::Rules), true));
-    let other = RouteRequest { method: Some("paypal"), allowed: &elsewhere, ..card };
-    assert_eq!(decided(&ruled, &readings, &other).chosen, Some(PAYPAL));
-}
-
-#[test]
-fn amounts_caps_maintenance_and_credentials_are_filters_with_the_number_that_was_not_kept() {
-    let caps =
-        ChannelCaps { per_second: Some(3), per_day: Some(100), amount_per_day_minor: Some(50_000), concurrent: 9 };
-    let range = AmountRange { min_minor: Some(100), max_minor: Some(20_000) };
-    let (from, until) = (Timestamp::from_unix_s(1_750_000_000), Timestamp::from_unix_s(1_750_000_600));
-    let why = |change: &dyn Fn(&mut ChannelFacts, &mut ChannelReading, &mut RouteRequest<'_>)| {
-        let mut setup = setup(RoutingMode::Balanced);
-        let (mut reading, mut request) =
-            (ChannelReading { probe_available: true, ..ChannelReading::default() }, request(10_000));
-        let facts = &mut setup.channels[ALIPAY];
-        (facts.caps, facts.amounts) = (caps, BTreeMap::from([(Currency::USD, range)]));
-        change(facts, &mut reading, &mut request);
-        let record = match decide(&table(setup), &[reading], &request, NOW) {
-            Ok(choice) => choice.record,
-            Err(none) => *none.record,
-        };
-        (record.channels[ALIPAY].dropped_by, record.channels[ALIPAY].bound)
-    };
-    use DroppedBy::{AmountMax, AmountMin, AmountPerDay, Credentials, Maintenance, PerDay, PerSecond};
-    let amount = |amount_minor| Money::new(amount_minor, Currency::USD);
-    assert_eq!(why(&|_, _, _| {}), (None, None));
-    assert_eq!(why(&|_, _, request| request.money = amount(99)), (Some(AmountMin), Some(100)));
-    assert_eq!(why(&|_, _, request| request.money = amount(100)), (None, None));
-    assert_eq!(why(&|_, _, request| request.money = amount(20_000)), (None, None));
-    assert_eq!(why(&|_, _, request| request.money = amount(20_001)), (Some(AmountMax), Some(20_000)));
-    assert_eq!(why(&|_, _, request| request.money = Money::new(50, Currency::CNY)), (None, None));
-    assert_eq!(why(&|_, reading, _| reading.this_second = 3), (Some(PerSecond), Some(3)));
-    assert_eq!(why(&|_, reading, _| reading.today = 100), (Some(PerDay), Some(100)));
-    assert_eq!(why(&|_, reading, _| reading.today_minor = 40_000), (None, None));
-    assert_eq!(why(&|_, reading, _| reading.today_minor = 40_001), (Some(AmountPerDay), Some(50_000)));
-    let won = |_: &mut ChannelFacts, _: &mut ChannelReading, request: &mut RouteRequest<'_>| {
-        request.money = Money::new(1, "KRW".parse().unwrap());
-    };
-    assert_eq!(why(&won), (Some(AmountPerDay), Some(50_000)), "what can't be converted is not known to fit");
-    assert_eq!(why(&|facts, _, _| facts.has_credentials = false), (Some(Credentials), None));
-    let away = |facts: &mut ChannelFacts, _: &mut ChannelReading, _: &mut RouteRequest<'_>| {
-        facts.maintenance.push(TimeSpan { from, until });
-    };
-    assert_eq!(why(&away), (Some(Maintenance), Some(until.unix_ms())));
-    let after = |facts: &mut ChannelFacts, _: &mut ChannelReading, request: &mut RouteRequest<'_>| {
-        facts.maintenance.push(TimeSpan { from, until });
-        request.at = until;
-    };
-    assert_eq!(why(&after), (None, None));
 }
 
 /// Two channels for cards that differ in nothing but what a test gives them.

@@ -217,6 +217,11 @@ impl Inner {
             // Nothing that decisions depend on: no version.
             audit::record(&self.core, by, change).await?;
             next.version = in_force.version;
+            setup.version = in_force.version;
+            // Nor is it one that credentials were found, but the router must know.
+            if *self.router.table().setup != setup {
+                self.router.configure(setup).await?;
+            }
             *in_force = next;
             return Ok(());
         }
