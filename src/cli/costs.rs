@@ -60,7 +60,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         }
     };
     let all = json!({ "complete": page["complete"], "baseline_channel": page["baseline_channel"], "items": items });
-    if arguments.admin.json { output::json(&all)? } else { output::line(&text_of(&all))? }
+    if arguments.admin.json {
+        output::json(&all)?
+    } else {
+        output::line(&text_of(&all))?
+    }
     Ok(Outcome::Fine)
 }
 

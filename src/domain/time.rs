@@ -116,7 +116,9 @@ impl Day {
     }
 
     fn date(self) -> Option<jiff::civil::Date> {
-        jiff::Timestamp::from_millisecond(self.start().unix_ms()).ok().map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date())
+        jiff::Timestamp::from_millisecond(self.start().unix_ms())
+            .ok()
+            .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date())
     }
 }
 

@@ -300,7 +300,8 @@ impl Costs {
         let inner = &self.0;
         let figures = &inner.core.figures;
         let labels = ["channel", "currency"];
-        let fees = figures.counters("fees_minor_total", "Fees of payments charged since the start, minor units", &labels)?;
+        let fees =
+            figures.counters("fees_minor_total", "Fees of payments charged since the start, minor units", &labels)?;
         let help = "What the same payments would have cost on the baseline channel, minor units";
         let baseline = figures.counters("fees_baseline_minor_total", help, &labels)?;
         let settlement = inner.core.config.fx.settlement_currency;
@@ -312,9 +313,8 @@ impl Costs {
         *inner.counters.lock() = Some(Counters { fees, baseline });
         let saved = saved(files.as_ref());
         *inner.files.lock() = Some(Files { files, disk_work });
-        let fits = |saved: &Saved| {
-            saved.version == VERSION && saved.sequence == committed && saved.baseline == inner.baseline
-        };
+        let fits =
+            |saved: &Saved| saved.version == VERSION && saved.sequence == committed && saved.baseline == inner.baseline;
         if let Some(saved) = saved.filter(fits) {
             let mut sums = inner.sums.lock();
             for Row { day, channel, currency, cell } in saved.rows {

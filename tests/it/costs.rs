@@ -8,7 +8,10 @@ const COSTS: &str = "/admin/v1/costs";
 
 async fn by_channel(house: &House) -> Value {
     let answer = house.admin("GET", &format!("{COSTS}?group=channel"), None).await.expect(200, "SUCCESS");
-    assert_eq!((&answer.body["data"]["complete"], &answer.body["data"]["baseline_channel"]), (&json!(true), &json!("stripe")));
+    assert_eq!(
+        (&answer.body["data"]["complete"], &answer.body["data"]["baseline_channel"]),
+        (&json!(true), &json!("stripe"))
+    );
     answer.body["data"]["items"].clone()
 }
 
@@ -29,7 +32,10 @@ async fn fees_are_shown_beside_the_baseline_and_survive_restarts() {
     assert_eq!(json!(row(0)), json!(["alipay", 1, 10_000, 60, 0, 320, 260, 0, 0]));
     assert_eq!(json!(row(1)), json!(["stripe", 1, 10_000, 320, 1, 320, 0, 1, 300]));
     let metrics = house.admin("GET", "/admin/v1/metrics", None).await.text;
-    assert!(metrics.contains("tollgate_fees_baseline_minor_total{channel=\"alipay\",currency=\"USD\"} 320"), "{metrics}");
+    assert!(
+        metrics.contains("tollgate_fees_baseline_minor_total{channel=\"alipay\",currency=\"USD\"} 320"),
+        "{metrics}"
+    );
     for wrong in ["from=yesterday", "group=week", "limit=0", "x=1"] {
         house.admin("GET", &format!("{COSTS}?{wrong}"), None).await.expect(400, "INVALID_REQUEST");
     }
@@ -65,7 +71,10 @@ async fn a_tier_is_reached_by_what_was_charged_this_month_also_after_a_restart()
         let paid = shop.pay(order_no, 10_000, json!({ "method": "alipay" })).await.expect(201, "SUCCESS");
         paid.body["data"]["fee"]["amount"].clone()
     };
-    assert_eq!((pay(&shop, "O-1").await, pay(&shop, "O-2").await, pay(&shop, "O-3").await), (json!(60), json!(60), json!(10)));
+    assert_eq!(
+        (pay(&shop, "O-1").await, pay(&shop, "O-2").await, pay(&shop, "O-3").await),
+        (json!(60), json!(60), json!(10))
+    );
     let directory = house.stop().await;
     let house = House::start_in(directory, with_tier).await;
     let shop = shop.at(&house.url);

@@ -40,7 +40,8 @@ fn cells(text: &str) -> Vec<Vec<&str>> {
 
 #[test]
 fn the_price_list_comes_out_to_the_cent_and_one_decimal() {
-    let text = text(&["--traffic", PRICE_LIST, "--mode", "cost", "--against", "stripe", "--at", "2026-01-01", "--lines"]);
+    let text =
+        text(&["--traffic", PRICE_LIST, "--mode", "cost", "--against", "stripe", "--at", "2026-01-01", "--lines"]);
     for (amount, stripe, alipay, saved, share) in [
         ("10.00", "0.59", "0.06", "0.53", "89.8 %"),
         ("100.00", "3.20", "0.60", "2.60", "81.3 %"),
@@ -60,10 +61,16 @@ fn the_shop_saves_what_is_documented() {
     let cost = &shop["modes"][0];
     assert_eq!((&cost["fees_minor"], &cost["saved_percent"]), (&json!(1_520_400), &json!(52.5)));
     assert_eq!((&cost["saved_minor"], &cost["unrouted"]), (&json!(1_679_600), &json!(0)));
-    let channels: Vec<_> = cost["channels"].as_array().unwrap().iter().map(|row| (&row["channel"], &row["payments"])).collect();
+    let channels: Vec<_> =
+        cost["channels"].as_array().unwrap().iter().map(|row| (&row["channel"], &row["payments"])).collect();
     assert_eq!(channels, [(&json!("alipay"), &json!(6_460)), (&json!("stripe"), &json!(3_540))]);
     let text = text(&["--traffic", SHOP, "--at", "2026-01-01"]);
-    let row = |mode: &str| cells(&text).into_iter().find(|cells| cells.first() == Some(&mode) && cells.get(1) == Some(&"all")).unwrap_or_default();
+    let row = |mode: &str| {
+        cells(&text)
+            .into_iter()
+            .find(|cells| cells.first() == Some(&mode) && cells.get(1) == Some(&"all"))
+            .unwrap_or_default()
+    };
     for mode in ["balanced", "cost", "success", "geographic"] {
         let expected = [mode, "all", "10,000", "1,000,000.00", "15,204.00", "32,000.00", "16,796.00", "52.5 %"];
         assert_eq!(row(mode), expected, "{text}");

@@ -108,7 +108,10 @@ mod tests {
         let text = draw("1 < 2 \u{7}", &bars, |minor| minor.to_string());
         assert!(text.contains("all on a&lt;b&gt;&amp;&quot;") && !text.contains("a<b>") && !text.contains('\u{7}'));
         for (x, width) in [(170, 540), (170, 135), (305, 135)] {
-            assert!(text.contains(&format!("<rect x=\"{x}\" y=\"")) && text.contains(&format!("width=\"{width}\" height=\"30\"")));
+            assert!(
+                text.contains(&format!("<rect x=\"{x}\" y=\""))
+                    && text.contains(&format!("width=\"{width}\" height=\"30\""))
+            );
         }
         // Every element that is begun is ended, in order.
         let mut open = Vec::new();

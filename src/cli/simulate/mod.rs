@@ -96,7 +96,11 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<Outcome, F
             Failure::Failed(format!("the chart can't be written to {} ({error}); name another file", path.display()))
         })?;
     }
-    if arguments.json { output::json(&report.json())? } else { output::line(&report.text())? }
+    if arguments.json {
+        output::json(&report.json())?
+    } else {
+        output::line(&report.text())?
+    }
     Ok(Outcome::Fine)
 }
 

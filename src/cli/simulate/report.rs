@@ -353,9 +353,13 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_shares_rounded_half_up() {
-        for (minor, exponent, text) in
-            [(0, 2, "0.00"), (123_456_789, 2, "1,234,567.89"), (-100_005, 2, "-1,000.05"), (1_000, 0, "1,000"), (7, 3, "0.007")]
-        {
+        for (minor, exponent, text) in [
+            (0, 2, "0.00"),
+            (123_456_789, 2, "1,234,567.89"),
+            (-100_005, 2, "-1,000.05"),
+            (1_000, 0, "1,000"),
+            (7, 3, "0.007"),
+        ] {
             assert_eq!(grouped(minor, exponent), text);
         }
         for (part, whole, text) in

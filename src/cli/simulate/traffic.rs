@@ -189,7 +189,8 @@ fn csv(columns: &[Column], text: &str) -> Result<Raw, String> {
         let number = |name: &str| format!("{name}: must be a whole number, not {field:?}");
         match column {
             Column::Amount => {
-                raw.amount = field.parse().map_err(|_| format!("{}, in minor units such as cents", number("amount")))?;
+                raw.amount =
+                    field.parse().map_err(|_| format!("{}, in minor units such as cents", number("amount")))?;
             }
             Column::Currency => raw.currency = field.to_owned(),
             Column::Country => raw.country = given(),

@@ -20,18 +20,30 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     for (name, channel) in &config.channels {
         let path = format!("channels.{name}.fees");
         let fees = &channel.fees;
-        findings.require(fees.valid_from.is_none(), format!("{path}.valid_from"), format!("belongs into [[{path}.changes]]; these figures hold until the first of them"));
+        findings.require(
+            fees.valid_from.is_none(),
+            format!("{path}.valid_from"),
+            format!("belongs into [[{path}.changes]]; these figures hold until the first of them"),
+        );
         check_schedule(config, &path, fees, findings);
         let mut before = None;
         for (index, change) in fees.changes.iter().enumerate() {
             let path = format!("{path}.changes[{index}]");
-            findings.require(change.valid_from.is_some(), format!("{path}.valid_from"), "is missing; give a day such as \"2026-01-01\"");
+            findings.require(
+                change.valid_from.is_some(),
+                format!("{path}.valid_from"),
+                "is missing; give a day such as \"2026-01-01\"",
+            );
             findings.require(
                 change.valid_from.is_none() || change.valid_from > before,
                 format!("{path}.valid_from"),
                 "must be after the change before it",
             );
-            findings.require(change.changes.is_empty(), format!("{path}.changes"), format!("belong into [[channels.{name}.fees.changes]] themselves"));
+            findings.require(
+                change.changes.is_empty(),
+                format!("{path}.changes"),
+                format!("belong into [[channels.{name}.fees.changes]] themselves"),
+            );
             before = change.valid_from.or(before);
             check_schedule(config, &path, change, findings);
         }

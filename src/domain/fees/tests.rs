@@ -6,12 +6,8 @@ use super::*;
 use crate::domain::money::{AMOUNT_MINOR_MAX, Currency, Money};
 use crate::domain::time::{Day, Timestamp};
 
-const AT_HOME: FeeCircumstances = FeeCircumstances {
-    international: false,
-    conversion: false,
-    fixed_rate: FxRate::ONE,
-    payment_rate: FxRate::ONE,
-};
+const AT_HOME: FeeCircumstances =
+    FeeCircumstances { international: false, conversion: false, fixed_rate: FxRate::ONE, payment_rate: FxRate::ONE };
 
 fn percent(text: &str) -> Percent {
     text.parse().unwrap()

@@ -32,6 +32,10 @@ fn decision() -> DecisionRecord {
         rules_first: false,
         prior_outcomes: 20,
         failed_payment_cost_ppm: 0,
+        newcomer_share_percent: 0,
+        explore_percent: 0,
+        turn: None,
+        custom: Vec::new(),
         currency: Currency::USD,
         amount_minor: 1000,
         country: None,
@@ -46,6 +50,7 @@ fn decision() -> DecisionRecord {
         channels: Vec::new(),
         steps: Vec::new(),
         adopted: false,
+        all_down: false,
     }
 }
 

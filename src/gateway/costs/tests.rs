@@ -163,11 +163,19 @@ async fn a_payment_counts_when_it_is_charged_and_again_as_it_changes() {
     assert_eq!(days(&costs), Days::new());
     let first = change(&costs, &first, paid(1, START)).await;
     let row = only(&costs);
-    assert_eq!((row.day.as_deref(), row.channel.as_str(), row.payments, row.amount), (Some("2026-09-21"), "alipay", 1, 10_000));
+    assert_eq!(
+        (row.day.as_deref(), row.channel.as_str(), row.payments, row.amount),
+        (Some("2026-09-21"), "alipay", 1, 10_000)
+    );
     assert_eq!((row.fees, row.baseline_fees, row.saved, row.fees_reported), (60, 320, 260, 0));
-    let stored = change(&costs, &first, Payment { fee_minor: Some(75), fee_reported: true, ..first.payment.clone() }).await;
+    let stored =
+        change(&costs, &first, Payment { fee_minor: Some(75), fee_reported: true, ..first.payment.clone() }).await;
     let row = only(&costs);
-    assert_eq!((row.fees, row.fees_estimated, row.fees_reported, row.saved), (75, 60, 1, 245), "late and the provider's");
+    assert_eq!(
+        (row.fees, row.fees_estimated, row.fees_reported, row.saved),
+        (75, 60, 1, 245),
+        "late and the provider's"
+    );
     change(&costs, &stored, refunded(&stored.payment, 4_000)).await;
     let row = only(&costs);
     assert_eq!((row.payments, row.fees, row.refunds, row.refunded), (1, 75, 1, 4_000));
@@ -289,7 +297,14 @@ async fn what_changes_while_rows_are_counted_counts_once() {
             for (place, row) in rows.iter().enumerate().rev() {
                 let row = match row.payment.status {
                     PaymentStatus::Success => change(&costs, row, refunded(&row.payment, 10)).await,
-                    _ => change(&costs, row, Payment { attempts: row.payment.attempts.clone(), ..paid(worker * 500 + place, START) }).await,
+                    _ => {
+                        change(
+                            &costs,
+                            row,
+                            Payment { attempts: row.payment.attempts.clone(), ..paid(worker * 500 + place, START) },
+                        )
+                        .await
+                    }
                 };
                 if place % 7 == 0 {
                     change(&costs, &row, refunded(&row.payment, 5)).await;

@@ -362,6 +362,7 @@ impl Inner {
             match self.costs.commit(batch, Some(&stored.payment), &outcome.payment).await {
                 Ok(committed) => {
                     log_resolution(&stored.payment, &outcome.payment);
+                    self.teach(&stored.payment, &outcome.payment, &answer.state);
                     self.announce(planned, outcome.payment.due_at);
                     return Ok(StoredPayment { payment: outcome.payment, revision: committed.sequence });
                 }

@@ -5,12 +5,14 @@ use serde_json::value::RawValue;
 
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::EventId;
+use crate::domain::language::Language;
 use crate::domain::outcome::{DeclineScope, Failure, NextAction};
 use crate::domain::payment::{Payment, PaymentStatus, Refund};
 use crate::domain::routing::DecisionRecord;
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::Reply;
 use crate::gateway::error::GatewayError;
+use crate::gateway::explain::{decision_view, failed_over};
 use crate::gateway::view::{
     AttemptView, FailureView, FeeView, NextActionView, PaymentView, RefundView, RoutingSummary, RoutingView,
 };
@@ -52,7 +54,7 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
 fn routing_summary(decision: &DecisionRecord) -> RoutingSummary {
     RoutingSummary {
         rung: decision.rung.map_or("default", |rung| rung.as_str()).to_owned(),
-        strategy: decision.strategy.map(|strategy| strategy.as_str().to_owned()),
+        strategy: decision.strategy_name().map(str::to_owned),
         reason: decision.reason(),
     }
 }
@@ -95,7 +97,7 @@ pub(crate) fn created_reply(payment: &Payment, livemode: bool) -> Reply {
 }
 
 /// Every attempt of a payment with its decision.
-pub(crate) fn routing_view(payment: &Payment) -> Result<RoutingView, GatewayError> {
+pub(crate) fn routing_view(payment: &Payment, language: Language) -> Result<RoutingView, GatewayError> {
     let attempts = payment.attempts.iter().enumerate().map(|(index, attempt)| {
         let decision = serde_json::to_value(&attempt.decision)
             .map_err(|error| GatewayError::Internal(format!("a decision record can't be shown: {error}")))?;
@@ -106,6 +108,8 @@ pub(crate) fn routing_view(payment: &Payment) -> Result<RoutingView, GatewayErro
             outcome: attempt.outcome.map_or("open", |outcome| outcome.as_str()).to_owned(),
             failure: attempt.failure.as_ref().map(failure_view),
             sent_at: attempt.sent_at.rfc3339(),
+            failed_over: failed_over(attempt, payment.attempts.get(index + 1), language),
+            explanation: decision_view(&attempt.decision, language),
             decision,
         })
     });

@@ -4,3 +4,4 @@ mod fixture;
 mod holding;
 mod reconciling;
 mod storing;
+mod teaching;
