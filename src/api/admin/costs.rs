@@ -36,7 +36,7 @@ pub(crate) async fn list(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     let by_channel = match query.text("group").as_deref() {
         None | Some("day") => false,
         Some("channel") => true,
-        Some(_) => return Err(ApiError::field("group", "must be day or channel").into()),
+        Some(_) => return Err(ApiError::field("group", "must be day or channel")),
     };
     let filter = CostsFilter { from: day("from")?, to: day("to")?, channel: query.text("channel"), by_channel };
     call.ok(call.gateway.costs(&filter, &query.page()?)?)

@@ -222,7 +222,7 @@ impl Simulation {
             modes,
             all: self.all,
             lines: self.lines,
-            lines_left_out: if self.lines_seen > LINES_MAX { self.lines_seen - LINES_MAX } else { 0 },
+            lines_left_out: self.lines_seen.saturating_sub(LINES_MAX),
         }
     }
 }
