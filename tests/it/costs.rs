@@ -42,7 +42,7 @@ async fn fees_are_shown_beside_the_baseline_and_survive_restarts() {
     let none = house.admin("GET", &format!("{COSTS}?to=2020-01-01"), None).await.expect(200, "SUCCESS");
     assert!(none.items().is_empty());
     let directory = house.stop().await;
-    let file = directory.path().join("costs");
+    let file = directory.path().join("data").join("costs");
     assert!(file.exists(), "a clean stop leaves them");
     let house = House::start_in(directory, |_| {}).await;
     assert_eq!(by_channel(&house).await, items);
