@@ -1,6 +1,7 @@
 //! Sections about where payments go: strategies, rules and channels.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,9 @@ pub struct RoutingConfig {
     pub failed_payment_cost_percent: Percent,
     /// The last rung of the ladder.
     pub default_channel: String,
+    /// Country database in MaxMind's format, for payers whose country the merchant does not give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geoip_database: Option<PathBuf>,
     /// Payments on other channels after the first at most.
     pub failover_max: u32,
     /// Outcomes remembered per channel.

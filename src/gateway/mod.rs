@@ -15,6 +15,7 @@ pub mod channels;
 pub mod clock_check;
 pub mod command;
 pub(crate) mod core;
+pub mod countries;
 pub mod erasures;
 pub mod error;
 pub mod exports;
@@ -66,6 +67,7 @@ use crate::gateway::backups::{BackupView, Backups};
 use crate::gateway::channels::{ChannelSet, ChannelsError};
 use crate::gateway::clock_check::{BEHIND_UNNOTED, ClockGuard, ClockIsBehind, check_at_opening};
 use crate::gateway::core::Core;
+use crate::gateway::countries::{Countries, InvalidCountries};
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
 use crate::gateway::exports::ExportView;
@@ -137,6 +139,9 @@ pub enum OpenError {
     /// The routing in the configuration.
     #[error(transparent)]
     Routing(#[from] InvalidRouting),
+    /// The country database.
+    #[error(transparent)]
+    Countries(#[from] InvalidCountries),
     /// The router.
     #[error(transparent)]
     Router(#[from] RouterError),
@@ -170,6 +175,7 @@ struct Own {
     held: Option<HeldFile>,
     /// When the last change in the store was made.
     last_written_at: Option<Timestamp>,
+    countries: Arc<Countries>,
 }
 
 struct Inner {
@@ -208,6 +214,7 @@ impl Gateway {
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
+        let countries = Countries::open(config.routing.geoip_database.as_deref()).await?;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
         let last_written_at = engine.last_written_at();
         let own_store = OwnStore::new(Arc::clone(&engine), &config.storage, clock.clone());
@@ -228,7 +235,7 @@ impl Gateway {
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own = Own { sandbox, store: Some(own_store), held: Some(held), last_written_at };
+        let own = Own { sandbox, store: Some(own_store), held: Some(held), last_written_at, countries };
         let gateway = Self::put_together(config, clock, random, outside, own).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;
@@ -243,7 +250,8 @@ impl Gateway {
     /// # Errors
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn assemble(config: Config, clock: Clock, random: Random, outside: Outside) -> Result<Self, OpenError> {
-        Self::put_together(config, clock, random, outside, Own::default()).await
+        let countries = Countries::open(config.routing.geoip_database.as_deref()).await?;
+        Self::put_together(config, clock, random, outside, Own { countries, ..Own::default() }).await
     }
 
     async fn put_together(
@@ -253,7 +261,7 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, store: own_store, held, last_written_at } = own;
+        let Own { sandbox, store: own_store, held, last_written_at, countries } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
@@ -264,6 +272,7 @@ impl Gateway {
             clock: clock.clone(),
             random: random.clone(),
             config: Arc::new(config),
+            countries,
             vault: Arc::new(installation.vault),
             figures: Default::default(),
             told: Default::default(),
@@ -337,6 +346,7 @@ impl Gateway {
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
         retention::start(&gateway.0.core);
+        gateway.0.core.countries.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
         Ok(gateway)

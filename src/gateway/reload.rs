@@ -7,6 +7,7 @@ use toml::Value;
 use crate::actors::router::{InvalidRouting, RouterError, setup_from_config};
 use crate::config::{ChannelConfig, Config, ConfigError};
 use crate::domain::audit::{Change, Operator};
+use crate::gateway::countries::{InvalidCountries, Loaded};
 use crate::gateway::error::GatewayError;
 use crate::gateway::{Gateway, Inner, audit};
 use crate::storage::StoreError;
@@ -29,6 +30,9 @@ pub enum ReloadError {
     /// The routing can't be used.
     #[error(transparent)]
     Routing(#[from] InvalidRouting),
+    /// The country database can't be used.
+    #[error(transparent)]
+    Countries(#[from] InvalidCountries),
     /// The router did not take it.
     #[error(transparent)]
     Router(#[from] RouterError),
@@ -59,6 +63,8 @@ impl Gateway {
 impl Inner {
     async fn put_in_force(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
         let mut in_force = self.in_force.lock().await;
+        // The same file with other content is no change of the configuration.
+        self.core.countries.look_again().await;
         let next = changeable(&in_force, wanted);
         let reloaded = Reloaded { applied: differences(&in_force, &next), needs_restart: differences(&next, wanted) };
         if reloaded.applied.is_empty() {
@@ -67,6 +73,12 @@ impl Inner {
         next.validate()?;
         let mut setup = setup_from_config(&next, &self.channels.abilities())?;
         self.channels.narrow(&mut setup);
+        let geoip_database = &next.routing.geoip_database;
+        let new_countries = match geoip_database {
+            _ if *geoip_database == in_force.routing.geoip_database => None,
+            Some(path) => Some(Some(Loaded::read(path).await?)),
+            None => Some(None),
+        };
         // What the router would refuse is no change, and gets no entry.
         setup.check().map_err(RouterError::from)?;
         audit::record(&self.core, by, &change_of(&reloaded.applied, &in_force, &next)).await?;
@@ -76,6 +88,9 @@ impl Inner {
             let failed = failed.field("reason", None, Some(serde_json::json!(error.to_string())));
             audit::record(&self.core, by, &failed).await?;
             return Err(error.into());
+        }
+        if let Some(countries) = new_countries {
+            self.core.countries.put(countries).await;
         }
         self.merchants.change_tiers(&next.tiers);
         self.shedding.configure(next.limits.adaptive);

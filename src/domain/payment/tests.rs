@@ -60,6 +60,7 @@ fn attempt(channel: &str) -> Attempt {
         offered_at: None,
         outcome: None,
         failure: None,
+        failover: None,
     }
 }
 
@@ -101,11 +102,7 @@ fn payment(status: PaymentStatus) -> Payment {
 }
 
 fn failure() -> Failure {
-    Failure {
-        code: "card_declined".to_owned(),
-        message: "The card was declined.".to_owned(),
-        decline_scope: DeclineScope::Bank,
-    }
+    Failure::new("card_declined", "The card was declined.", DeclineScope::Bank)
 }
 
 fn answer(state: ChargeState) -> ChargeAnswer {

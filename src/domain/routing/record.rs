@@ -254,6 +254,9 @@ impl DecisionRecord {
             }
             (Rung::Default, _) => format!("{name} is the default channel."),
             (Rung::Smart, None) => format!("{name} is the only channel that can take it."),
+            (Rung::Smart, Some(Strategy::Geographic)) if self.country_from_address => {
+                format!("{name} is local to the payer's country, as known from the payer's address.")
+            }
             (Rung::Smart, Some(Strategy::Geographic)) => format!("{name} is local to the payer's country."),
             (Rung::Smart, Some(Strategy::SuccessRate)) => format!(
                 "{name} has clearly the best success rate, {}.{} % from {} outcomes.",

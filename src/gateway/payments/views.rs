@@ -6,13 +6,13 @@ use serde_json::value::RawValue;
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::EventId;
 use crate::domain::outcome::{DeclineScope, Failure, NextAction};
-use crate::domain::payment::{Payment, PaymentStatus, Refund};
+use crate::domain::payment::{Failover, Payment, PaymentStatus, Refund};
 use crate::domain::routing::DecisionRecord;
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::Reply;
 use crate::gateway::error::GatewayError;
 use crate::gateway::view::{
-    AttemptView, FailureView, FeeView, NextActionView, PaymentView, RefundView, RoutingSummary, RoutingView,
+    AttemptView, FailoverView, FailureView, FeeView, NextActionView, PaymentView, RefundView, RoutingSummary, RoutingView,
 };
 
 /// The payment as its merchant sees it.
@@ -65,7 +65,22 @@ fn failure_view(failure: &Failure) -> FailureView {
         DeclineScope::Customer => "customer",
         DeclineScope::Unknown => "unknown",
     };
-    FailureView { code: failure.code.clone(), message: failure.message.clone(), decline_scope: scope.to_owned() }
+    FailureView {
+        code: failure.code.clone(),
+        message: failure.message.clone(),
+        decline_scope: scope.to_owned(),
+        advice: failure.advice.map(|advice| advice.as_str().to_owned()),
+        network_code: failure.network_code.clone(),
+        network_advice_code: failure.network_advice_code.clone(),
+    }
+}
+
+fn failover_view(failover: Failover) -> FailoverView {
+    FailoverView {
+        allowed: failover.is_allowed(),
+        reason: failover.as_str().to_owned(),
+        explanation: failover.sentence().to_owned(),
+    }
 }
 
 /// A refund as its merchant sees it.
@@ -105,6 +120,7 @@ pub(crate) fn routing_view(payment: &Payment) -> Result<RoutingView, GatewayErro
             channel_order_no: attempt.refs.channel_order_no.clone(),
             outcome: attempt.outcome.map_or("open", |outcome| outcome.as_str()).to_owned(),
             failure: attempt.failure.as_ref().map(failure_view),
+            failover: attempt.failover.map(failover_view),
             sent_at: attempt.sent_at.rfc3339(),
             decision,
         })
