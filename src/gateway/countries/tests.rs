@@ -13,7 +13,9 @@ use crate::domain::routing::Country as Code;
 #[derive(Clone)]
 enum Value {
     Text(&'static str),
+    Short(u16),
     Number(u32),
+    Long(u64),
     Map(Vec<(&'static str, Value)>),
 }
 
@@ -25,8 +27,16 @@ impl Value {
                 out.push(0x40 | u8::try_from(text.len()).unwrap());
                 out.extend(text.as_bytes());
             }
+            Self::Short(number) => {
+                out.push(0xA0 | 2);
+                out.extend(number.to_be_bytes());
+            }
             Self::Number(number) => {
                 out.push(0xC0 | 4);
+                out.extend(number.to_be_bytes());
+            }
+            Self::Long(number) => {
+                out.extend([8, 2]);
                 out.extend(number.to_be_bytes());
             }
             Self::Map(entries) => {
@@ -87,14 +97,14 @@ fn database(networks: &[(&str, Value)]) -> Vec<u8> {
     bytes.extend(data);
     bytes.extend(b"\xab\xcd\xefMaxMind.com");
     let metadata = Value::Map(vec![
-        ("binary_format_major_version", Value::Number(2)),
-        ("binary_format_minor_version", Value::Number(0)),
-        ("build_epoch", Value::Number(1_790_000_000)),
+        ("binary_format_major_version", Value::Short(2)),
+        ("binary_format_minor_version", Value::Short(0)),
+        ("build_epoch", Value::Long(1_790_000_000)),
         ("database_type", Value::Text("Test-Country")),
         ("description", Value::Map(Vec::new())),
-        ("ip_version", Value::Number(6)),
+        ("ip_version", Value::Short(6)),
         ("node_count", Value::Number(u32::try_from(nodes.len()).unwrap())),
-        ("record_size", Value::Number(24)),
+        ("record_size", Value::Short(24)),
     ]);
     // The list of languages, the only list there is, stands last.
     let mut written = Vec::new();
