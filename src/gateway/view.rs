@@ -163,7 +163,8 @@ pub struct AttemptView {
     pub outcome: String,
     /// Why it failed.
     pub failure: Option<FailureView>,
-    /// Whether another channel was asked after it, and why or why not; null for one that charged or is under way.
+    /// Whether another channel was asked after it, and why or why not; absent for one that charged or is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<FailoverView>,
     /// When it was about to be sent.
     pub sent_at: String,

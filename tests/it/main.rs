@@ -6,6 +6,8 @@ mod addresses;
 mod admin;
 mod audit;
 mod auth;
+mod countries;
+mod failover;
 mod fixture;
 mod input;
 mod limits;
