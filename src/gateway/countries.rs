@@ -107,7 +107,8 @@ fn layout_of(reader: &Reader<Vec<u8>>, known: &CountrySet) -> Result<Layout, Str
         };
         layout = layout.or_else(|| Layout::ALL.into_iter().find(has_country));
     }
-    layout.ok_or_else(|| format!("has no countries (it is a database of the type {:?})", reader.metadata().database_type))
+    layout
+        .ok_or_else(|| format!("has no countries (it is a database of the type {:?})", reader.metadata().database_type))
 }
 
 /// What tells whether a file is another one than before.

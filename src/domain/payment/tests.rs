@@ -463,9 +463,8 @@ fn another_channel_is_asked_only_for_what_lies_with_the_channel_and_is_not_advis
 
 #[test]
 fn another_channel_is_asked_twice_at_most_and_in_time() {
-    let judge = |payment: &Payment, bounds, now| {
-        may_ask_another(payment, &refusal(DeclineScope::Processor, None), bounds, now)
-    };
+    let judge =
+        |payment: &Payment, bounds, now| may_ask_another(payment, &refusal(DeclineScope::Processor, None), bounds, now);
     let mut payment = payment(PaymentStatus::Pending);
     payment.terms.requested_channel = None;
     payment.attempts = vec![attempt("a")];

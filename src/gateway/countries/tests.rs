@@ -165,9 +165,12 @@ async fn each_of_the_three_layouts_is_read() {
     let makers: [fn(&'static str) -> Value; 3] =
         [iso_code, |code| flat("country_code", code), |code| flat("country", code)];
     for make in makers {
-        let (_file, countries) =
-            opened(&database(&[("8.8.8.0/24", make("US")), ("2a00:1450::/32", make("IE")), ("1.2.0.0/16", make("CN"))]))
-                .await;
+        let (_file, countries) = opened(&database(&[
+            ("8.8.8.0/24", make("US")),
+            ("2a00:1450::/32", make("IE")),
+            ("1.2.0.0/16", make("CN")),
+        ]))
+        .await;
         for (address, country) in [
             ("8.8.8.8", code("US")),
             ("::ffff:8.8.8.8", code("US")),
@@ -197,8 +200,21 @@ async fn what_is_no_country_or_not_public_is_unknown_whatever_the_database_says(
     let (_file, countries) = opened(&database(&networks)).await;
     assert_eq!(of(&countries, "8.8.8.8"), code("US"));
     for address in [
-        "9.1.1.1", "11.1.1.1", "12.1.1.1", "13.1.1.1", "14.1.1.1", "15.1.1.1", "10.1.1.1", "127.0.0.1", "192.168.1.1",
-        "100.64.0.1", "fc00::1", "::1", "::ffff:10.1.1.1", "0.0.0.0", "255.255.255.255",
+        "9.1.1.1",
+        "11.1.1.1",
+        "12.1.1.1",
+        "13.1.1.1",
+        "14.1.1.1",
+        "15.1.1.1",
+        "10.1.1.1",
+        "127.0.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "fc00::1",
+        "::1",
+        "::ffff:10.1.1.1",
+        "0.0.0.0",
+        "255.255.255.255",
     ] {
         assert_eq!(of(&countries, address), None, "{address}");
     }

@@ -254,6 +254,22 @@ mod tests {
     }
 
     #[test]
+    fn live_mode_takes_no_token_of_the_emulators() {
+        let tokens = MAGIC_TOKENS.into_iter().chain(["tok_stripe_declines:lost_card", "tok_alipay_declines:X"]);
+        for token in tokens {
+            let body = serde_json::json!({
+                "order_no": "O-1", "amount": 100, "currency": "USD", "payment_token": token,
+            });
+            let command: CreatePayment = serde_json::from_value(body).unwrap();
+            let mut config = Config::embedded().unwrap();
+            assert!(check(&config, &command).is_ok(), "{token}");
+            config.mode = Mode::Live;
+            let refused = check(&config, &command);
+            assert!(matches!(refused, Err(GatewayError::InvalidRequest(_))), "{token}: {refused:?}");
+        }
+    }
+
+    #[test]
     fn card_numbers_in_groups_are_refused_and_other_groups_of_digits_are_order_numbers() {
         for (field, text) in [
             ("order_no", "4242-4242-4242-4242"),

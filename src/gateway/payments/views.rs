@@ -12,7 +12,8 @@ use crate::domain::time::Timestamp;
 use crate::gateway::answer::Reply;
 use crate::gateway::error::GatewayError;
 use crate::gateway::view::{
-    AttemptView, FailoverView, FailureView, FeeView, NextActionView, PaymentView, RefundView, RoutingSummary, RoutingView,
+    AttemptView, FailoverView, FailureView, FeeView, NextActionView, PaymentView, RefundView, RoutingSummary,
+    RoutingView,
 };
 
 /// The payment as its merchant sees it.

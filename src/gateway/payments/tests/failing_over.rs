@@ -99,10 +99,7 @@ async fn what_was_not_done_at_all_is_tried_elsewhere_until_nobody_is_left() {
     let refused = Failure::new("rate_limit", "", DeclineScope::Processor);
     house.alipay.set(|script| script.charge = ChargeState::NotDone(refused));
     assert_eq!(pay(&house, "O-1").await, (502, String::from("failed")));
-    assert_eq!(
-        attempts(&house),
-        ["stripe not_done processor - asked", "alipay not_done processor - no_channel_left"]
-    );
+    assert_eq!(attempts(&house), ["stripe not_done processor - asked", "alipay not_done processor - no_channel_left"]);
 }
 
 #[tokio::test(start_paused = true)]
