@@ -2,32 +2,42 @@
 //! and changes of the configuration and publishes the next table.
 
 mod live;
+mod saved;
 mod setup;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-pub use live::Reservation;
-pub use setup::{InvalidRouting, setup_from_config};
+pub use live::{DayCount, Reservation};
+pub use saved::{SavedChannel, SavedRouter};
+pub use setup::{InvalidRouting, rule_from_config, setup_from_config};
 
-use crate::actors::router::live::{ChannelLive, ProbeToken};
+use crate::actors::router::live::{ChannelLive, ProbeToken, Wanted};
 use crate::actors::supervisor::{Respawn, Spawned, StartError, Supervisor};
 use crate::clock::Clock;
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, DecisionRecord, InvalidSetup, NoChannel,
-    Outcome, OutcomeClass, RouteRequest, RoutingSetup, RoutingTable, decide,
+    BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, ChannelSet, Choice, CustomStrategies,
+    DecisionRecord, HealthSettings, InvalidSetup, Learned, NoChannel, OpenBreaker, Outcome, OutcomeClass, RouteRequest,
+    RoutingSetup, RoutingTable, Segment, decide,
 };
-use crate::domain::time::Monotonic;
+use crate::domain::time::{Monotonic, Timestamp};
+use crate::random::Random;
 
 /// How often a decision is made again because somebody else took the last place meanwhile.
 const DECIDE_TRIES_MAX: usize = 8;
 /// Outcomes that may wait for the actor; more are dropped and counted, since they only rank.
 const OUTCOMES_QUEUED_MAX: usize = 65_536;
+
+/// Sets of channels that count their turns apart; those of tables with more than eight channels may share some.
+const TURNS: usize = 256;
 
 /// A channel as the operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +48,12 @@ pub struct ChannelStatus {
     pub enabled: bool,
     /// Its breaker.
     pub breaker: BreakerView,
+    /// How that stands when it is not closed.
+    pub open: Option<OpenBreaker>,
+    /// Whether its credentials are there.
+    pub has_credentials: bool,
+    /// Until when it is being maintained, if it is.
+    pub maintained_until: Option<Timestamp>,
     /// Expected success rate, in parts per million.
     pub success_ppm: u32,
     /// Outcomes behind it.
@@ -46,6 +62,12 @@ pub struct ChannelStatus {
     pub in_flight: u32,
     /// Average latency in milliseconds, when any was measured.
     pub latency_ms: Option<u32>,
+    /// Payments that began today (UTC).
+    pub today: u32,
+    /// Their amounts, in minor units of the settlement currency.
+    pub today_minor: i64,
+    /// Calls that ended since the process started, by what came of them.
+    pub calls: [(OutcomeClass, u64); OutcomeClass::ALL.len()],
 }
 
 /// The router could not do what the operator asked.
@@ -75,8 +97,43 @@ struct Shared {
     published: ArcSwap<Published>,
     actor: ArcSwapOption<ActorRef<RouterMessage>>,
     clock: Clock,
+    random: Random,
+    /// The breakers as the log has them.
+    noted: Mutex<BTreeMap<ChannelName, BreakerView>>,
     queued: AtomicUsize,
     outcomes_dropped_total: AtomicU64,
+    strategies_failed_total: AtomicU64,
+    /// Turns taken, by the set of channels among which.
+    turns: Box<[AtomicU64; TURNS]>,
+}
+
+/// What a report says beyond how a call went.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// What came of the payment is reported later, if at all.
+    Later,
+    /// The call's outcome is how the payment ended, of whatever kind it was.
+    Known,
+    /// The same, and the payment was of this kind.
+    KnownOf(Segment),
+}
+
+/// What a router begins with.
+pub struct Beginning {
+    /// Strategies of whoever embeds the gateway.
+    pub custom: CustomStrategies,
+    /// Channels that were added while others were known already.
+    pub newcomers: BTreeSet<ChannelName>,
+    /// Where open times differ.
+    pub random: Random,
+    /// What an earlier router has left, and how long ago.
+    pub saved: Option<(SavedRouter, Duration)>,
+}
+
+impl Default for Beginning {
+    fn default() -> Self {
+        Self { custom: CustomStrategies::default(), newcomers: BTreeSet::new(), random: Random::seeded(0), saved: None }
+    }
 }
 
 /// The way to the router. Cheap to clone; clones are the same router.
@@ -89,12 +146,20 @@ enum RouterMessage {
     Report {
         channel: ChannelName,
         outcome: Outcome,
+        ending: Ending,
         token: Option<ProbeToken>,
+    },
+    Ended {
+        channel: ChannelName,
+        class: OutcomeClass,
+        segment: Segment,
     },
     Configure {
         setup: Box<RoutingSetup>,
         reply: oneshot::Sender<u64>,
     },
+    /// Looks after calls that hang, and notes breakers that moved by themselves.
+    LookAfter,
     ResetHealth {
         channel: ChannelName,
         reply: oneshot::Sender<Result<(), RouterError>>,
@@ -109,17 +174,45 @@ impl RouterHandle {
     /// # Errors
     /// When the setup does not fit together or the actor can't be started.
     pub async fn start(setup: RoutingSetup, clock: Clock, supervisor: &Supervisor) -> Result<Self, RouterError> {
+        Self::resume(setup, Beginning::default(), clock, supervisor).await
+    }
+
+    /// The same with strategies of whoever embeds the gateway, with newcomers among the channels, and with what an earlier
+    /// router has left.
+    ///
+    /// # Errors
+    /// As for [`RouterHandle::start`].
+    pub async fn resume(
+        setup: RoutingSetup,
+        beginning: Beginning,
+        clock: Clock,
+        supervisor: &Supervisor,
+    ) -> Result<Self, RouterError> {
         setup.check()?;
-        let health = vec![ChannelHealth::default(); setup.channels.len()];
-        let live = setup.channels.iter().map(|_| Arc::default()).collect();
-        let table = Arc::new(RoutingTable { version: 1, setup: Arc::new(setup), health });
+        let Beginning { custom, newcomers, random, saved } = beginning;
+        let mut table = RoutingTable { custom, ..RoutingTable::fresh(1, setup) };
+        for (learned, channel) in table.learned.iter_mut().zip(&table.setup.channels) {
+            if newcomers.contains(&channel.name) {
+                *learned = Arc::new(Learned::newcomer());
+            }
+        }
+        let live: Vec<_> = table.setup.channels.iter().map(|_| Arc::default()).collect();
+        if let Some((saved, passed)) = saved {
+            saved.restore(&mut table, &live, passed, clock.monotonic());
+        }
+        let table = Arc::new(table);
         let shared = Arc::new(Shared {
             published: ArcSwap::from_pointee(Published { table, live }),
             actor: ArcSwapOption::empty(),
             clock,
+            random,
+            noted: Mutex::default(),
             queued: AtomicUsize::new(0),
             outcomes_dropped_total: AtomicU64::new(0),
+            strategies_failed_total: AtomicU64::new(0),
+            turns: Box::new([const { AtomicU64::new(0) }; TURNS]),
         });
+        note_breakers(&shared);
         supervisor.start_child(Arc::from("router"), respawn(&shared)).await?;
         Ok(Self { shared })
     }
@@ -131,17 +224,35 @@ impl RouterHandle {
     pub fn decide(&self, request: &RouteRequest<'_>) -> Result<(Reservation, DecisionRecord), NoChannel> {
         let now = self.shared.clock.monotonic();
         let mut tries_left = DECIDE_TRIES_MAX;
+        // Channels that somebody else began to try meanwhile.
+        let mut tried_by_others = ChannelSet::default();
         loop {
             let published = self.shared.published.load();
-            let choice = decide(&published.table, &published.readings()[..published.live.len()], request, now)?;
+            let setup = &published.table.setup;
+            let mut readings = published.readings(now, request.at);
+            tried_by_others.iter().for_each(|place| readings[place].probe_available = false);
+            let choice = decide(&published.table, &readings[..published.live.len()], request, now);
+            let choice = choice.inspect_err(|none| self.count_failed(&none.record))?;
+            self.count_failed(&choice.record);
+            let choice = self.in_turn(choice, |turn| turn.fetch_add(1, Ordering::Relaxed));
             let live = &published.live[choice.place];
-            let in_flight_max = published.table.setup.channels[choice.place].caps.concurrent;
+            let wanted = Wanted {
+                caps: setup.channels[choice.place].caps,
+                probe: choice.probe,
+                amount_minor: setup.in_settlement_currency(request.money),
+                now,
+                at: request.at,
+            };
             // A probe that has just ended gives its right back after the table says what it found; whoever decided over
             // the table before must look again, or a channel that has failed again would be tried at once.
             let is_outdated = || self.shared.published.load().table.version != published.table.version;
-            let reserved = live.reserve(in_flight_max, choice.probe);
+            let reserved = live.reserve(&wanted);
+            if reserved.is_none() && choice.probe {
+                tried_by_others.insert(choice.place);
+            }
             if let Some(reserved) = reserved.filter(|_| !(choice.probe && is_outdated())) {
-                let reservation = Reservation::new(choice.channel, reserved, self.clone());
+                let segment = choice.record.segment();
+                let reservation = Reservation::new(choice.channel, segment, reserved, choice.all_down, self.clone());
                 return Ok((reservation, choice.record));
             }
             tries_left -= 1;
@@ -158,19 +269,50 @@ impl RouterHandle {
     pub fn quote(&self, request: &RouteRequest<'_>) -> Result<DecisionRecord, NoChannel> {
         let published = self.shared.published.load();
         let now = self.shared.clock.monotonic();
-        let readings = published.readings();
-        decide(&published.table, &readings[..published.live.len()], request, now).map(|choice| choice.record)
+        let readings = published.readings(now, request.at);
+        let choice = decide(&published.table, &readings[..published.live.len()], request, now)?;
+        Ok(self.in_turn(choice, |turn| turn.load(Ordering::Relaxed)).record)
+    }
+
+    /// The choice with the turn that `take` gives, where load is balanced in turn. Turns are counted by the set among which
+    /// they are taken: one counter for all would let payments that alternate get the same channel every time.
+    fn in_turn(&self, choice: Choice, take: impl FnOnce(&AtomicU64) -> u64) -> Choice {
+        let Some(set) = choice.record.taken_in_turn() else { return choice };
+        choice.in_turn(take(&self.shared.turns[set.bits() as usize % TURNS]))
+    }
+
+    fn count_failed(&self, record: &DecisionRecord) {
+        let failed = record.custom.iter().filter(|said| said.panicked).count();
+        if failed > 0 {
+            self.shared.strategies_failed_total.fetch_add(failed as u64, Ordering::Relaxed);
+        }
     }
 
     /// Reports what came of a call for which no reservation is held any more, such as a late notification.
     pub fn report(&self, channel: &ChannelName, class: OutcomeClass, latency_ms: Option<u32>) {
-        self.send_outcome(channel, Outcome { class, latency_ms, probe: false }, None);
+        let published = self.shared.published.load();
+        if let Some(place) = published.table.setup.place_of(channel) {
+            published.live[place].count_call(class);
+        }
+        self.send_outcome(channel, Outcome { class, latency_ms, probe: false }, Ending::Known, None);
     }
 
-    fn send_outcome(&self, channel: &ChannelName, outcome: Outcome, token: Option<ProbeToken>) {
+    /// Learns how a payment ended of which only the call was reported. To be called once for each attempt of a payment, when
+    /// its end is stored.
+    pub fn learn(&self, channel: &ChannelName, segment: Segment, class: OutcomeClass) {
+        if class.approval().is_some() {
+            self.send_news(RouterMessage::Ended { channel: channel.clone(), class, segment });
+        }
+    }
+
+    fn send_outcome(&self, channel: &ChannelName, outcome: Outcome, ending: Ending, token: Option<ProbeToken>) {
+        self.send_news(RouterMessage::Report { channel: channel.clone(), outcome, ending, token });
+    }
+
+    fn send_news(&self, message: RouterMessage) {
         let one_more = |queued: usize| (queued < OUTCOMES_QUEUED_MAX).then_some(queued + 1);
         let sent = self.shared.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok() && {
-            let taken = self.shared.send(RouterMessage::Report { channel: channel.clone(), outcome, token }).is_ok();
+            let taken = self.shared.send(message).is_ok();
             if !taken {
                 self.shared.queued.fetch_sub(1, Ordering::AcqRel);
             }
@@ -203,6 +345,22 @@ impl RouterHandle {
         answer.await.map_err(|_| RouterError::Restarting)?
     }
 
+    /// Has the router look after what no outcome tells: calls that hang. To be called about once a second.
+    pub fn look_after(&self) {
+        // A router that is being started again is asked the next time.
+        let _ = self.shared.send(RouterMessage::LookAfter);
+    }
+
+    /// What is to be written down so that the next process goes on from it.
+    pub fn save(&self) -> SavedRouter {
+        let published = self.shared.published.load();
+        SavedRouter::of(&published.table, &published.live, self.shared.clock.monotonic())
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.shared.clock.monotonic()
+    }
+
     /// The table that decisions are made over now.
     pub fn table(&self) -> Arc<RoutingTable> {
         Arc::clone(&self.shared.published.load().table)
@@ -211,22 +369,33 @@ impl RouterHandle {
     /// The channels as they stand.
     pub fn channels(&self) -> Vec<ChannelStatus> {
         let published = self.shared.published.load();
-        let now = self.shared.clock.monotonic();
-        let readings = published.readings();
+        let (now, at) = (self.shared.clock.monotonic(), self.shared.clock.now());
         let status = |(place, facts): (usize, &ChannelFacts)| {
-            let health = published.table.health[place];
+            let health = &published.table.health[place];
             let estimate = health.estimate(&published.table.setup.health, now);
+            let reading = published.live[place].read_all(now, at);
             ChannelStatus {
                 name: facts.name.clone(),
                 enabled: facts.enabled,
                 breaker: health.breaker_at(now),
                 success_ppm: estimate.success_ppm,
                 samples: estimate.samples,
-                in_flight: readings[place].in_flight,
+                in_flight: reading.in_flight,
                 latency_ms: health.latency_us().map(|micros| micros.div_ceil(1000)),
+                open: health.open_at(now),
+                has_credentials: facts.has_credentials,
+                maintained_until: facts.maintenance_at(at).map(|span| span.until),
+                today: reading.today,
+                today_minor: reading.today_minor,
+                calls: published.live[place].calls(),
             }
         };
         published.table.setup.channels.iter().enumerate().map(status).collect()
+    }
+
+    /// How often a strategy of an embedding program panicked and was passed over.
+    pub fn strategies_failed_total(&self) -> u64 {
+        self.shared.strategies_failed_total.load(Ordering::Relaxed)
     }
 
     /// Outcomes that were dropped because too many were waiting.
@@ -236,16 +405,22 @@ impl RouterHandle {
 }
 
 impl Published {
-    fn readings(&self) -> [ChannelReading; CHANNELS_MAX] {
+    fn readings(&self, now: Monotonic, at: Timestamp) -> [ChannelReading; CHANNELS_MAX] {
         let mut readings = [ChannelReading::default(); CHANNELS_MAX];
-        for (reading, live) in readings.iter_mut().zip(&self.live) {
-            *reading = live.read();
+        let channels = self.live.iter().zip(&self.table.setup.channels);
+        for (reading, (live, facts)) in readings.iter_mut().zip(channels) {
+            *reading = live.read(&facts.caps, now, at);
         }
         readings
     }
 }
 
 impl Shared {
+    fn take_from_queue(&self) {
+        let left = |queued: usize| Some(queued.saturating_sub(1));
+        let _ = self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, left);
+    }
+
     fn send(&self, message: RouterMessage) -> Result<(), RouterError> {
         let actor = self.actor.load();
         let actor = actor.as_ref().ok_or(RouterError::Restarting)?;
@@ -253,14 +428,13 @@ impl Shared {
     }
 
     /// Publishes the next table made by `change` from the present one. Only the actor calls this.
-    fn publish(
-        &self,
-        change: impl FnOnce(&Published) -> (Arc<RoutingSetup>, Vec<ChannelHealth>, Vec<Arc<ChannelLive>>),
-    ) -> u64 {
+    fn publish(&self, change: impl FnOnce(&mut RoutingTable, &mut Vec<Arc<ChannelLive>>)) -> u64 {
         let present = self.published.load();
-        let version = present.table.version + 1;
-        let (setup, health, live) = change(&present);
-        self.published.store(Arc::new(Published { table: Arc::new(RoutingTable { version, setup, health }), live }));
+        let (mut table, mut live) = (RoutingTable::clone(&present.table), present.live.clone());
+        table.version += 1;
+        change(&mut table, &mut live);
+        let version = table.version;
+        self.published.store(Arc::new(Published { table: Arc::new(table), live }));
         version
     }
 }
@@ -303,19 +477,34 @@ impl Actor for RouterActor {
         shared: &mut Arc<Shared>,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RouterMessage::Report { channel, outcome, token } => {
-                let left = |queued: usize| Some(queued.saturating_sub(1));
-                let _ = shared.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, left);
-                learn(shared, &channel, outcome);
+            RouterMessage::Report { channel, outcome, ending, token } => {
+                shared.take_from_queue();
+                learn_of_call(shared, &channel, outcome, ending);
                 // Only now may somebody else try the channel: the table already says what the probe found.
                 drop(token);
+            }
+            RouterMessage::Ended { channel, class, segment } => {
+                shared.take_from_queue();
+                change_channel(shared, &channel, |health, learned, setup, settings, now| {
+                    *health = health.after_ending(class, settings, now);
+                    learn_of_segment(learned, &segment, class, setup, now);
+                });
             }
             RouterMessage::Configure { setup, reply } => {
                 let _ = reply.send(configure(shared, *setup));
             }
+            RouterMessage::LookAfter => look_after(shared),
             RouterMessage::ResetHealth { channel, reply } => {
-                let reset = |health: ChannelHealth, _: &RoutingSetup, _: Monotonic| health.reset();
-                let known = change_health(shared, &channel, reset);
+                let published = shared.published.load_full();
+                if let Some(place) = published.table.setup.place_of(&channel) {
+                    // What hangs now is what the operator knows of.
+                    published.live[place].forgive_calls();
+                }
+                let known = change_channel(shared, &channel, |health, learned, _, _, _| {
+                    *health = health.reset();
+                    *learned = Arc::new(learned.forgotten());
+                });
+                note_breakers(shared);
                 let _ = reply.send(if known { Ok(()) } else { Err(RouterError::UnknownChannel(channel)) });
             }
             #[cfg(test)]
@@ -325,43 +514,142 @@ impl Actor for RouterActor {
     }
 }
 
-fn learn(shared: &Shared, channel: &ChannelName, outcome: Outcome) {
-    change_health(shared, channel, |health, setup, now| {
-        let next = health.after(outcome, &setup.health, now);
-        let (before, after) = (health.breaker_at(now), next.breaker_at(now));
-        if before != after {
-            tracing::warn!(%channel, before = before.as_str(), after = after.as_str(), "a channel's breaker moved");
+fn learn_of_call(shared: &Shared, channel: &ChannelName, outcome: Outcome, ending: Ending) {
+    let published = shared.published.load_full();
+    let Some(place) = published.table.setup.place_of(channel) else { return };
+    let at = shared.clock.now();
+    let is_failure = outcome.class.technical() == Some(false);
+    if is_failure && published.table.setup.channels[place].maintenance_at(at).is_some() {
+        // It was announced that it would not answer.
+        return;
+    }
+    change_channel(shared, channel, |health, learned, setup, settings, now| {
+        let before = *health;
+        let next = health.after_call(outcome, settings, now);
+        *health = jittered_if_opened(shared, &before, next, settings, now);
+        if before.breaker_at(now) != BreakerView::Closed && health.breaker_at(now) == BreakerView::Closed {
+            // What was learned in the outage says nothing about the channel now.
+            *learned = Arc::new(learned.forgotten());
         }
-        next
+        match ending {
+            Ending::Later => {}
+            Ending::Known => *health = health.after_ending(outcome.class, settings, now),
+            Ending::KnownOf(segment) => {
+                *health = health.after_ending(outcome.class, settings, now);
+                learn_of_segment(learned, &segment, outcome.class, setup, now);
+            }
+        }
     });
+    note_breakers(shared);
 }
 
-/// Publishes a table with one channel's health changed. `false` when there is no such channel.
-fn change_health(
+/// Opens channels whose calls have been without an answer for too long while nothing else got one.
+fn look_after(shared: &Shared) {
+    let published = shared.published.load_full();
+    let (now, at) = (shared.clock.monotonic(), shared.clock.now());
+    for (place, facts) in published.table.setup.channels.iter().enumerate() {
+        let health = &published.table.health[place];
+        if health.breaker_at(now) != BreakerView::Closed || facts.maintenance_at(at).is_some() {
+            continue;
+        }
+        let slow = published.table.setup.health_at(place).breaker.slow;
+        let hanging = published.live[place].hanging(slow, health.answered_at(), now);
+        if hanging == 0 {
+            continue;
+        }
+        change_channel(shared, &facts.name, |health, _, _, settings, now| {
+            let next = health.after_silence(hanging, settings, now);
+            *health = jittered_if_opened(shared, health, next, settings, now);
+        });
+    }
+    note_breakers(shared);
+}
+
+fn jittered_if_opened(
+    shared: &Shared,
+    before: &ChannelHealth,
+    after: ChannelHealth,
+    settings: &HealthSettings,
+    now: Monotonic,
+) -> ChannelHealth {
+    let opened = before.breaker_at(now) != BreakerView::Open && after.breaker_at(now) == BreakerView::Open;
+    if opened { after.jittered(shared.random.draw_u64(), settings, now) } else { after }
+}
+
+/// Says in the log, once each, which breakers have moved.
+fn note_breakers(shared: &Shared) {
+    let published = shared.published.load();
+    let now = shared.clock.monotonic();
+    let mut noted = shared.noted.lock();
+    for (facts, health) in published.table.setup.channels.iter().zip(&published.table.health) {
+        let channel = &facts.name;
+        let before = noted.get(channel).copied().unwrap_or_default();
+        let after = health.breaker_at(now);
+        if before == after {
+            continue;
+        }
+        noted.insert(channel.clone(), after);
+        let (before, after) = (before.as_str(), after.as_str());
+        match health.open_at(now) {
+            Some(open) if !open.left.is_zero() => tracing::warn!(
+                %channel, before, after, because = open.by.as_str(), failed_probes = open.failed_probes,
+                open_ms = u64::try_from(open.left.as_millis()).unwrap_or(u64::MAX), "a channel's breaker moved"
+            ),
+            Some(_) | None => tracing::info!(%channel, before, after, "a channel's breaker moved"),
+        }
+    }
+}
+
+fn learn_of_segment(
+    learned: &mut Arc<Learned>,
+    segment: &Segment,
+    class: OutcomeClass,
+    setup: &RoutingSetup,
+    now: Monotonic,
+) {
+    let Some(approved) = class.approval() else { return };
+    let next = learned.after(segment, approved, &setup.health.approvals, setup.choice.segments_max, now);
+    *learned = Arc::new(next);
+}
+
+/// Publishes a table with what is known about one channel changed. `false` when there is no such channel.
+fn change_channel(
     shared: &Shared,
     channel: &ChannelName,
-    change: impl FnOnce(ChannelHealth, &RoutingSetup, Monotonic) -> ChannelHealth,
+    change: impl FnOnce(&mut ChannelHealth, &mut Arc<Learned>, &RoutingSetup, &HealthSettings, Monotonic),
 ) -> bool {
     let Some(place) = shared.published.load().table.setup.place_of(channel) else { return false };
     let now = shared.clock.monotonic();
-    shared.publish(|present| {
-        let mut health = present.table.health.clone();
-        health[place] = change(health[place], &present.table.setup, now);
-        (Arc::clone(&present.table.setup), health, present.live.clone())
+    shared.publish(|table, _| {
+        let setup = Arc::clone(&table.setup);
+        change(&mut table.health[place], &mut table.learned[place], &setup, &setup.health_at(place), now);
     });
     true
 }
 
 fn configure(shared: &Shared, setup: RoutingSetup) -> u64 {
-    shared.publish(|present| {
-        let place_before = |name: &ChannelName| present.table.setup.place_of(name);
-        let names = || setup.channels.iter().map(|channel| &channel.name);
-        let health =
-            names().map(|name| place_before(name).map(|place| present.table.health[place]).unwrap_or_default());
-        let live =
-            names().map(|name| place_before(name).map(|place| Arc::clone(&present.live[place])).unwrap_or_default());
-        let (health, live) = (health.collect(), live.collect());
-        (Arc::new(setup), health, live)
+    shared.publish(|table, live| {
+        let before = std::mem::replace(&mut table.setup, Arc::new(setup));
+        let setup = Arc::clone(&table.setup);
+        let resized = before.health.approvals.window_outcomes != setup.health.approvals.window_outcomes;
+        let places: Vec<Option<usize>> = setup.channels.iter().map(|channel| before.place_of(&channel.name)).collect();
+        let health = |place: &Option<usize>| {
+            let known = place.map(|place| table.health[place]).unwrap_or_default();
+            if resized { known.resized(&setup.health) } else { known }
+        };
+        let learned = |place: &Option<usize>| match place {
+            Some(place) if resized => Arc::new(table.learned[*place].resized(&setup.health.approvals)),
+            Some(place) => Arc::clone(&table.learned[*place]),
+            // The others are known already, so that this one is not just as good until it has shown it.
+            None => Arc::new(Learned::newcomer()),
+        };
+        let counters = |place: &Option<usize>| place.map(|place| Arc::clone(&live[place])).unwrap_or_default();
+        let (health, learned, counters) = (
+            places.iter().map(health).collect(),
+            places.iter().map(learned).collect(),
+            places.iter().map(counters).collect(),
+        );
+        (table.health, table.learned, *live) = (health, learned, counters);
     })
 }
 

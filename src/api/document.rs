@@ -7,7 +7,10 @@ use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use crate::api::admin::limits as external_limits;
-use crate::api::admin::{audit, channels, erasures, hold, keys, merchants, metrics, sandbox, store};
+use crate::api::admin::payments as all_payments;
+use crate::api::admin::{
+    audit, channels, config, erasures, hold, keys, merchants, metrics, routing, rules, sandbox, store,
+};
 use crate::api::{events, limits, open, payments, quotes, refunds, webhooks};
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
 
@@ -112,7 +115,11 @@ pub(crate) struct ReasonSchema {
         events::list,
         merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
         merchants::fullest,
-        keys::create, keys::delete, channels::list, audit::list,
+        keys::create, keys::delete, audit::list,
+        channels::list, channels::get, channels::update, channels::reset_health,
+        routing::get, routing::update, routing::versions, routing::roll_back,
+        rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload,
+        all_payments::list, all_payments::get, all_payments::routing,
         external_limits::check, external_limits::release,
         erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,

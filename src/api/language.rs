@@ -3,14 +3,7 @@
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT_LANGUAGE;
 
-/// The language that a client reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Language {
-    /// Unless the client says otherwise.
-    English,
-    /// Where `Accept-Language` prefers `zh`.
-    Chinese,
-}
+pub(crate) use crate::domain::language::Language;
 
 /// Ranges of one header that are looked at; the rest is ignored, so that a long header costs no more than a short one.
 const RANGES_MAX: usize = 32;
@@ -43,14 +36,6 @@ impl Language {
         match chinese {
             Some(wish) if wish.0 > 0 && Some(wish) > english => Self::Chinese,
             _ => Self::English,
-        }
-    }
-
-    /// Chooses the text in this language.
-    pub(crate) fn choose<'a>(self, english: &'a str, chinese: &'a str) -> &'a str {
-        match self {
-            Self::English => english,
-            Self::Chinese => chinese,
         }
     }
 }

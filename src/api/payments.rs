@@ -120,5 +120,5 @@ pub(crate) async fn routing(
     MerchantCall { call, caller, .. }: MerchantCall,
 ) -> Outcome {
     call.query(&[], Pages::No)?;
-    call.ok(call.gateway.payments().routing(&caller, &payment_no)?)
+    call.ok(call.gateway.payments().routing(&caller, &payment_no, call.context.language)?)
 }

@@ -59,6 +59,7 @@ pub(crate) fn config(kind: ChannelKind) -> ChannelConfig {
         amounts: BTreeMap::new(),
         caps: ChannelCaps { concurrent: 8, ..ChannelCaps::default() },
         maintenance: Vec::new(),
+        slow_call_ms: None,
         timeout_ms: TIMEOUT_MS,
     }
 }

@@ -8,6 +8,7 @@ use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
+use super::routing::patch;
 use super::table::{Column, or_dash, table};
 
 /// Flags of `channel`.
@@ -23,6 +24,33 @@ pub(super) struct Arguments {
 enum Action {
     /// List channels with their health
     List,
+    /// Show one channel with what is configured of it
+    Show {
+        /// Name of the channel, such as stripe
+        channel: String,
+    },
+    /// Let a channel be chosen again
+    Enable {
+        /// Name of the channel, such as stripe
+        channel: String,
+    },
+    /// Take a channel out of routing; payments under way go on
+    Disable {
+        /// Name of the channel, such as stripe
+        channel: String,
+    },
+    /// Change what is given of a channel; takes effect at once and stays over restarts
+    Set {
+        /// Name of the channel, such as stripe
+        channel: String,
+        #[command(flatten)]
+        settings: Box<SettingFlags>,
+    },
+    /// Close a channel's breaker at once and forget what was learned about it
+    Reset {
+        /// Name of the channel, such as stripe
+        channel: String,
+    },
     /// Show a sandbox channel's faults, or change those that are given
     Faults {
         /// Name of the channel, such as stripe
@@ -30,6 +58,58 @@ enum Action {
         #[command(flatten)]
         faults: Box<FaultFlags>,
     },
+}
+
+/// What to change of a channel.
+#[derive(Debug, Default, Args)]
+struct SettingFlags {
+    /// Share of load among equals, 1 to 1000
+    #[arg(long, value_name = "N")]
+    weight: Option<u32>,
+    /// Fees as JSON, such as '{"percent":"2.5","fixed_minor":25}'; only what is given changes
+    #[arg(long, value_name = "JSON")]
+    fees: Option<String>,
+    /// Countries in which it is the local one, separated by commas
+    #[arg(long, value_name = "CODES", value_delimiter = ',')]
+    local_countries: Option<Vec<String>>,
+    /// Caps as JSON, such as '{"per_day":1000}'; only what is given changes
+    #[arg(long, value_name = "JSON")]
+    caps: Option<String>,
+    /// When it is away, FROM/UNTIL in RFC 3339, such as 2026-03-01T02:00:00Z/2026-03-01T03:00:00Z; may be repeated
+    #[arg(long, value_name = "SPAN")]
+    maintenance: Vec<String>,
+    /// Go back to what the configuration file says of these, separated by commas, such as fees,weight
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    unset: Vec<String>,
+}
+
+impl SettingFlags {
+    fn body(&self) -> Result<Value, Failure> {
+        let parsed = |name: &str, text: &Option<String>| match text {
+            None => Ok(None),
+            Some(text) => serde_json::from_str::<Value>(text)
+                .map(Some)
+                .map_err(|error| Failure::Usage(format!("--{name} is not JSON: {error}"))),
+        };
+        let span = |text: &String| {
+            let (from, until) =
+                text.split_once('/').ok_or_else(|| Failure::Usage(format!("{text} is not FROM/UNTIL")))?;
+            Ok(json!({ "from": from, "until": until }))
+        };
+        let maintenance: Vec<Value> = self.maintenance.iter().map(span).collect::<Result<_, Failure>>()?;
+        let countries = self.local_countries.as_ref();
+        let given = [
+            ("weight", self.weight.map(|weight| json!(weight))),
+            ("fees", parsed("fees", &self.fees)?),
+            (
+                "local_countries",
+                countries.map(|codes| json!(codes.iter().filter(|code| !code.is_empty()).collect::<Vec<_>>())),
+            ),
+            ("caps", parsed("caps", &self.caps)?),
+            ("maintenance", (!maintenance.is_empty()).then(|| json!(maintenance))),
+        ];
+        patch(given, &self.unset)
+    }
 }
 
 /// Faults to change. Rates are shares from 0 to 1.
@@ -111,6 +191,19 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             let text = channels_table(&rows_of(&value));
             (value, text)
         }
+        Action::Show { channel } => {
+            let value = admin.call(Method::GET, &["channels", &channel], None).await?;
+            let text = channel_text(&value);
+            (value, text)
+        }
+        Action::Enable { channel } => changed(&admin, &channel, &json!({ "enabled": true })).await?,
+        Action::Disable { channel } => changed(&admin, &channel, &json!({ "enabled": false })).await?,
+        Action::Set { channel, settings } => changed(&admin, &channel, &settings.body()?).await?,
+        Action::Reset { channel } => {
+            let value = admin.call(Method::POST, &["channels", &channel, "reset-health"], Some(&json!({}))).await?;
+            let text = channel_text(&value);
+            (value, text)
+        }
         Action::Faults { channel, faults } => {
             let path = ["sandbox", channel.as_str()];
             let patch = faults.patch();
@@ -129,6 +222,44 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         output::line(&text)?
     }
     Ok(Outcome::Fine)
+}
+
+async fn changed(admin: &Admin, channel: &str, body: &Value) -> Result<(Value, String), Failure> {
+    let value = admin.call(Method::PATCH, &["channels", channel], Some(body)).await?;
+    let text = channel_text(&value);
+    Ok((value, text))
+}
+
+/// One channel, a line a fact.
+fn channel_text(value: &Value) -> String {
+    let titles = ["channel", "kind", "enabled", "breaker", "success", "samples", "in flight", "latency"];
+    let health = titles.into_iter().zip(channel_cells(value)).map(|(title, text)| (String::from(title), text));
+    let shown = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        Value::Object(fields) if fields.is_empty() => String::new(),
+        Value::Array(items) if items.is_empty() => String::new(),
+        other => other.to_string(),
+    };
+    let keys = [
+        "weight",
+        "fees",
+        "local_countries",
+        "countries",
+        "currencies",
+        "methods",
+        "amounts",
+        "caps",
+        "maintenance",
+        "overridden",
+    ];
+    let configured = keys.into_iter().map(|key| {
+        let text = value.get(key).filter(|value| !value.is_null()).map(shown);
+        (key.replace('_', " "), or_dash(text.as_deref()))
+    });
+    health.chain(configured).map(|(title, text)| format!("{title:<17}{text}")).collect::<Vec<_>>().join("\n")
 }
 
 /// The rows of a list that comes as one page.
@@ -155,12 +286,25 @@ fn channel_cells(row: &Value) -> Vec<String> {
     let text = |key: &str| or_dash(row.get(key).and_then(Value::as_str));
     let count = |key: &str| or_dash(row.get(key).and_then(Value::as_u64).map(|count| count.to_string()).as_deref());
     let number = |key: &str| row.get(key).and_then(Value::as_f64);
-    let enabled = if row.get("enabled").and_then(Value::as_bool).unwrap_or(false) { "yes" } else { "no" };
+    let is_given = |key: &str| row.get(key).is_some_and(Value::is_string);
+    let enabled = if is_given("lacks") {
+        "no credentials"
+    } else if is_given("maintained_until") {
+        "maintained"
+    } else if row.get("enabled").and_then(Value::as_bool).unwrap_or(false) {
+        "yes"
+    } else {
+        "no"
+    };
+    let breaker = match row.get("opens_until").and_then(Value::as_str) {
+        Some(until) if text("breaker") == "open" => format!("open until {until}"),
+        _ => text("breaker"),
+    };
     vec![
         text("name"),
         text("kind"),
         String::from(enabled),
-        text("breaker"),
+        breaker,
         or_dash(number("success_rate").map(|rate| format!("{:.1} %", rate * 100.0)).as_deref()),
         count("samples"),
         count("in_flight"),
@@ -187,11 +331,33 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_sent_as_they_are_given() {
+        let settings = SettingFlags {
+            weight: Some(3),
+            fees: Some(String::from("{\"percent\":\"2.5\"}")),
+            maintenance: vec![String::from("a/b")],
+            unset: vec![String::from("caps")],
+            ..SettingFlags::default()
+        };
+        let expected = json!({ "weight": 3, "fees": { "percent": "2.5" }, "maintenance": [{ "from": "a", "until": "b" }], "caps": null });
+        assert_eq!(settings.body().unwrap(), expected);
+        assert!(SettingFlags::default().body().is_err());
+        assert!(SettingFlags { caps: Some(String::from("{")), ..SettingFlags::default() }.body().is_err());
+        let text = channel_text(
+            &json!({ "name": "stripe", "kind": "stripe", "weight": 7, "local_countries": ["DE", "FR"], "overridden": [] }),
+        );
+        assert!(text.contains("local countries  DE, FR") && text.contains("overridden       -"), "{text}");
+    }
+
+    #[test]
     fn channels_are_shown_with_units_and_dashes() {
         let channel = json!({ "name": "stripe", "kind": "stripe", "enabled": true, "breaker": "closed",
             "success_rate": 0.9876, "samples": 200, "in_flight": 0, "latency_ms": null });
         let cells = channel_cells(&channel);
         assert_eq!(cells, ["stripe", "stripe", "yes", "closed", "98.8 %", "200", "0", "-"]);
+        let away = json!({ "name": "alipay", "kind": "alipay", "enabled": true, "breaker": "open",
+            "opens_until": "2026-01-02T03:04:05Z", "lacks": "channel alipay: set the environment variable X" });
+        assert_eq!(channel_cells(&away)[2..4], ["no credentials", "open until 2026-01-02T03:04:05Z"]);
         for list in [json!([channel]), json!({ "items": [channel], "next_cursor": null })] {
             assert!(channels_table(&rows_of(&list)).contains("98.8 %"));
         }

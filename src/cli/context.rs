@@ -11,6 +11,7 @@ use crate::config::{Config, LoadOptions, Override};
 use crate::random::Random;
 
 /// The surroundings of a command.
+#[derive(Clone)]
 pub(super) struct Context {
     /// Environment variables.
     pub(super) environment: Vec<(String, String)>,

@@ -14,7 +14,10 @@ mod merchant;
 mod open_files;
 mod openapi;
 mod output;
+mod payment;
 mod request;
+mod routing;
+mod rule;
 mod running;
 mod sandbox;
 mod serve;
@@ -61,8 +64,14 @@ enum Command {
     Request(request::Arguments),
     /// Add, list, change and remove merchants and their keys.
     Merchant(merchant::Arguments),
-    /// List channels; make the sandbox's emulators misbehave.
+    /// List and change channels; make the sandbox's emulators misbehave.
     Channel(channel::Arguments),
+    /// List, add, change, check and remove rules of the routing.
+    Rule(rule::Arguments),
+    /// Show and change how channels are chosen; go back to an earlier version.
+    Routing(routing::Arguments),
+    /// List payments; show one, and where it went and why.
+    Payment(payment::Arguments),
     /// Show who changed what, and check that nobody touched that record.
     Audit(audit::Arguments),
     /// Erase customers' data.
@@ -121,6 +130,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Request(arguments) => request::run(arguments, context).await,
         Command::Merchant(arguments) => merchant::run(arguments, context).await,
         Command::Channel(arguments) => channel::run(arguments, context).await,
+        Command::Rule(arguments) => rule::run(arguments, context).await,
+        Command::Routing(arguments) => routing::run(arguments, context).await,
+        Command::Payment(arguments) => payment::run(arguments, context).await,
         Command::Audit(arguments) => audit::run(arguments, context).await,
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,

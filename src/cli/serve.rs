@@ -12,7 +12,7 @@ use super::signals::{Asked, Signals};
 use crate::config::Config;
 use crate::domain::audit::Operator;
 use crate::gateway::Gateway;
-use crate::gateway::reload::Reloaded;
+use crate::gateway::reload::{ConfigSource, ReloadError, Reloaded};
 use crate::telemetry::{self, LogControl};
 
 /// The key of what is logged.
@@ -21,7 +21,7 @@ const LOG_KEY: &str = "telemetry.log";
 const CLOCK_BACK_ANY_S: u64 = 100 * 366 * 86_400;
 
 /// Flags of `serve`.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
@@ -55,6 +55,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     open_files::prepare(&mut config);
     let mut signals = Signals::listen()?;
     let running = RunningGateway::start(config.clone(), context).await?;
+    running.gateway.set_config_source(Layers { arguments, context: context.clone(), logs });
     tracing::info!(
         listen = %running.address,
         admin_listen = %running.admin_address,
@@ -67,7 +68,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => break None,
-                Asked::Reload => reload(&arguments, context, &running.gateway, &logs).await,
+                Asked::Reload => reload(&running.gateway).await,
             },
             reason = running.gateway.failed() => break Some(reason),
         }
@@ -82,38 +83,50 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     Ok(Outcome::Fine)
 }
 
+/// The layers that this process was started with.
+struct Layers {
+    arguments: Arguments,
+    context: Context,
+    logs: LogControl,
+}
+
+impl ConfigSource for Layers {
+    fn read(&self) -> Result<Config, String> {
+        let mut config = self.arguments.load(&self.context).map_err(|failure| failure.to_string())?;
+        // As at the start: what does not fit the machine is no change.
+        open_files::prepare(&mut config);
+        Ok(config)
+    }
+
+    fn has_changed(&self, config: &Config, Reloaded { applied, needs_restart }: &Reloaded) {
+        if applied.is_empty() && needs_restart.is_empty() {
+            tracing::info!("the configuration has not changed");
+        }
+        if !applied.is_empty() {
+            tracing::info!(keys = applied.join(", "), "the configuration has changed and is in force");
+        }
+        if !needs_restart.is_empty() {
+            tracing::warn!(keys = needs_restart.join(", "), "start the gateway again to put these changes in force");
+        }
+        // Last, so that what is said above is logged as it was until now.
+        if applied.iter().any(|key| key == LOG_KEY)
+            && let Err(error) = self.logs.change(&config.telemetry.log)
+        {
+            tracing::error!(problem = %error, "what is logged has not changed");
+        }
+    }
+}
+
 /// Reads the configuration again, puts in force what can change while the gateway runs, and says in the log what was
 /// and what was not.
-async fn reload(arguments: &Arguments, context: &Context, gateway: &Gateway, logs: &LogControl) {
-    let mut config = match arguments.load(context) {
-        Ok(config) => config,
-        Err(failure) => {
-            tracing::error!(problem = %failure, "the configuration can't be used; nothing has changed");
-            return;
+async fn reload(gateway: &Gateway) {
+    match gateway.reload_from_source(&Operator::process("signal")).await {
+        Ok(_) => {}
+        Err(ReloadError::Source(problem)) => {
+            tracing::error!(problem, "the configuration can't be used; nothing has changed");
         }
-    };
-    // As at the start: what does not fit the machine is no change.
-    open_files::prepare(&mut config);
-    let Reloaded { applied, needs_restart } = match gateway.reload(&config, &Operator::process("signal")).await {
-        Ok(reloaded) => reloaded,
         Err(error) => {
             tracing::error!(problem = %error, "the configuration can't be put in force; nothing has changed");
-            return;
         }
-    };
-    if applied.is_empty() && needs_restart.is_empty() {
-        tracing::info!("the configuration has not changed");
-    }
-    if !applied.is_empty() {
-        tracing::info!(keys = applied.join(", "), "the configuration has changed and is in force");
-    }
-    if !needs_restart.is_empty() {
-        tracing::warn!(keys = needs_restart.join(", "), "start the gateway again to put these changes in force");
-    }
-    // Last, so that what is said above is logged as it was until now.
-    if applied.iter().any(|key| key == LOG_KEY)
-        && let Err(error) = logs.change(&config.telemetry.log)
-    {
-        tracing::error!(problem = %error, "what is logged has not changed");
     }
 }

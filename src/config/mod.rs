@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use effective::effective_toml;
 pub use error::{ConfigError, Problem};
-pub use routing::{ChannelConfig, ChannelKind, MaintenanceConfig, RoutingConfig, RoutingMode, RuleConfig};
+pub use routing::{ChannelConfig, ChannelKind, MaintenanceConfig, RoutingConfig, RoutingMode, RuleConfig, ShareConfig};
 pub use service::{
     AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, SecurityConfig,
     ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
@@ -161,6 +161,11 @@ impl Config {
         let problems = validate::problems(self);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(problems)) }
     }
+}
+
+/// What is wrong with a rule on top of this configuration, each with its key inside of the rule.
+pub(crate) fn rule_problems(config: &Config, rule: &RuleConfig) -> Vec<Problem> {
+    validate::rule_problems(config, rule)
 }
 
 fn embedded_layers() -> Result<Layers, ConfigError> {

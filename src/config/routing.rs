@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::money::Currency;
-use crate::domain::routing::{AmountRange, ChannelCaps, TimeSpan};
+use crate::domain::routing::{AmountRange, ChannelCaps, DayTime, LoadBalancing, TimeSpan, Weekday};
 use crate::domain::time::Timestamp;
 
 /// The order in which strategies are asked.
@@ -49,6 +50,14 @@ pub struct RoutingConfig {
     pub prior_outcomes: u32,
     /// Expected success rate before anything is known, in percent.
     pub prior_success_percent: u32,
+    /// Kinds of payments, by method, currency and country, whose success is known of each channel; at most.
+    pub segments_max: usize,
+    /// Share of payments for channels of which too little is known, in percent.
+    pub newcomer_share_percent: u8,
+    /// Share of payments for channels that rank somewhat lower by success, in percent.
+    pub explore_percent: u8,
+    /// How load is shared among channels that are as good.
+    pub load_balance: LoadBalancing,
     /// Technical failures in a row that open the breaker.
     pub breaker_consecutive_failures: u32,
     /// Share of technical failures in the window that opens the breaker, in percent.
@@ -59,34 +68,113 @@ pub struct RoutingConfig {
     pub breaker_open_ms: u64,
     /// Longest time that it stays open.
     pub breaker_open_max_ms: u64,
+    /// By how much of it such a time differs at random at most, in percent.
+    pub breaker_jitter_percent: u32,
+    /// Calls that take longer are slow.
+    pub slow_call_ms: u64,
+    /// Share of slow calls in the window that opens the breaker, in percent; 0: they are no reason.
+    pub breaker_slow_percent: u32,
+    /// How often what is known of channels is written down.
+    pub snapshot_interval_ms: u64,
 }
 
-/// `[[rules]]`: what a payment must be (every given condition holds), and where it then goes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// `[[rules]]`: what a payment must be (every given condition holds), and where it then goes: to the first of `channels`
+/// that can take it, or by shares (`split`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
-    /// Shown in decisions.
+    /// Names it for good, also when it is moved or renamed; made when it is not given (in a file: the name).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Shown in decisions, 1 to 100 characters.
     pub name: String,
-    /// Payer's countries, ISO 3166-1 alpha-2.
-    #[serde(default)]
+    /// Whether it counts.
+    #[serde(default = "default_enabled", skip_serializing_if = "is_true")]
+    pub enabled: bool,
+    /// Payer's countries, ISO 3166-1 alpha-2. What is asked for and not known does not match, neither these nor `not_…`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub countries: Vec<String>,
+    /// Countries that the payer's is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_countries: Vec<String>,
     /// Currencies.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
     pub currencies: Vec<Currency>,
     /// Methods.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
+    /// Methods that the payment's is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_methods: Vec<String>,
     /// Merchants' tiers.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<String>,
-    /// At least this much, in minor units.
+    /// Merchants' ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merchants: Vec<String>,
+    /// Merchants' ids that the payment's is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_merchants: Vec<String>,
+    /// Countries of the card, where the merchant says it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub card_countries: Vec<String>,
+    /// Countries that the card's is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_card_countries: Vec<String>,
+    /// At least this much, in minor units of one of `currencies`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount_minor_min: Option<i64>,
-    /// At most this much, in minor units.
+    /// At most this much, in minor units of one of `currencies`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount_minor_max: Option<i64>,
-    /// Channels in the order of preference.
+    /// From this time of day on, such as `22:00`; with `until`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub from: Option<DayTime>,
+    /// Until before this time of day, such as `06:00`; over midnight where it is before `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub until: Option<DayTime>,
+    /// On these days of the week, `mon` to `sun`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub weekdays: Vec<Weekday>,
+    /// Whose time that is, such as `Europe/Berlin`; UTC when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// What the merchant noted about the payment: under each of these names one of the values, or anything where none is
+    /// given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, Vec<String>>,
+    /// Channels in the order of preference; either these or `split`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
+    /// Shares of the payments by channel, which add up to 100. The same payment always falls into the same share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<ShareConfig>,
+}
+
+/// A channel's share of a rule's payments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShareConfig {
+    /// The channel.
+    pub channel: String,
+    /// Percent of the payments; 0 for one that only stands in for the others.
+    pub percent: u32,
+}
+
+impl RuleConfig {
+    /// What names it for good.
+    pub fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or(&self.name)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// Whose protocol a channel speaks.
@@ -166,6 +254,9 @@ pub struct ChannelConfig {
     /// Every call ends within this.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
+    /// Calls that take longer are slow; what `[routing]` says where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_call_ms: Option<u64>,
 }
 
 // The embedded file can't hold defaults for channels that an operator adds, so these stand here.

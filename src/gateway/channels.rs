@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
 use crate::channels::{Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build};
 use crate::clock::Clock;
-use crate::config::{ChannelConfig, ChannelKind, Config};
+use crate::config::{ChannelConfig, ChannelKind, Config, Mode};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::RoutingSetup;
+use crate::gateway::Variables;
 use crate::gateway::sandbox::{credentials_of, provider_of};
 
 /// Why a channel can't be set up.
@@ -29,46 +33,146 @@ pub enum ChannelsError {
     NoAddress(String),
 }
 
+impl ChannelsError {
+    /// Whether what a credential's entry names is not there, which an operator can mend without a restart.
+    const fn is_missing(&self) -> bool {
+        use CredentialError::{File, Variable};
+        matches!(self, Self::Credential { source: Variable { .. } | File { .. }, .. })
+    }
+}
+
+/// Channels by name.
+type Channels = BTreeMap<ChannelName, Arc<dyn Channel>>;
+
 /// The channels of a gateway.
-pub(crate) struct ChannelSet(BTreeMap<ChannelName, Arc<dyn Channel>>);
+pub(crate) struct ChannelSet {
+    channels: ArcSwap<Channels>,
+    missing: Mutex<MissingChannels>,
+}
+
+/// Channels that could not be set up because of credentials that are not there.
+#[derive(Default)]
+pub(crate) struct MissingChannels {
+    /// What is missing, in words.
+    why: BTreeMap<ChannelName, String>,
+    /// Where it is looked for again.
+    sources: Option<Sources>,
+}
+
+struct Sources {
+    /// Addresses of emulators, by provider.
+    sandbox_urls: BTreeMap<String, String>,
+    variable: Arc<Variables>,
+    clock: Clock,
+}
+
+impl Sources {
+    fn build(&self, name: &str, config: &ChannelConfig) -> Result<Arc<dyn Channel>, ChannelsError> {
+        build_one(name, config, &self.sandbox_urls, &**self.variable, &self.clock)
+    }
+}
 
 impl ChannelSet {
-    /// Sets up every configured channel. Channels with `sandbox = true` talk to the emulators at `sandbox_urls`.
+    /// Sets up every configured channel whose credentials are there. Channels with `sandbox = true` talk to the emulators at
+    /// `sandbox_urls`.
+    ///
+    /// # Errors
+    /// When a channel is wrong in another way, when none that is enabled could be set up, or, in live mode, when the default
+    /// channel could not.
     pub(crate) fn build(
         config: &Config,
-        sandbox_urls: &BTreeMap<String, String>,
-        variable: &dyn Fn(&str) -> Option<String>,
+        sandbox_urls: BTreeMap<String, String>,
+        variable: Arc<Variables>,
         clock: &Clock,
-    ) -> Result<BTreeMap<ChannelName, Arc<dyn Channel>>, ChannelsError> {
-        let mut channels = BTreeMap::new();
+    ) -> Result<(Channels, MissingChannels), ChannelsError> {
+        let sources = Sources { sandbox_urls, variable, clock: clock.clone() };
+        let (mut channels, mut missing) = (BTreeMap::new(), Vec::new());
         for (name, channel_config) in &config.channels {
-            let channel = build_one(name, channel_config, sandbox_urls, variable, clock)?;
-            channels.insert(ChannelName::new(name.as_str()), channel);
+            match sources.build(name, channel_config) {
+                Ok(channel) => {
+                    channels.insert(ChannelName::new(name.as_str()), channel);
+                }
+                Err(error) if error.is_missing() => missing.push((name, error)),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(channels)
+        let is_usable = |(name, channel): (&String, &ChannelConfig)| {
+            channel.enabled && channels.contains_key(&ChannelName::new(name.as_str()))
+        };
+        let any_usable = config.channels.iter().any(is_usable);
+        let needs = |name: &String| !any_usable || config.mode == Mode::Live && *name == config.routing.default_channel;
+        if let Some(place) = missing.iter().position(|(name, _)| needs(name)) {
+            return Err(missing.swap_remove(place).1);
+        }
+        for (_, error) in &missing {
+            tracing::error!(
+                "{error}; no payment goes there until that is mended and the configuration is loaded again"
+            );
+        }
+        let why = missing.into_iter().map(|(name, error)| (ChannelName::new(name.as_str()), error.to_string()));
+        Ok((channels, MissingChannels { why: why.collect(), sources: Some(sources) }))
     }
 
-    /// These channels.
-    pub(crate) fn new(channels: BTreeMap<ChannelName, Arc<dyn Channel>>) -> Self {
-        Self(channels)
+    /// These channels, without those that are missing.
+    pub(crate) fn new(channels: Channels, missing: MissingChannels) -> Self {
+        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing) }
     }
 
     /// Channels that a test has made.
     #[cfg(test)]
     pub(crate) fn of(channels: impl IntoIterator<Item = (&'static str, Arc<dyn Channel>)>) -> Self {
-        Self(channels.into_iter().map(|(name, channel)| (ChannelName::new(name), channel)).collect())
+        let channels = channels.into_iter().map(|(name, channel)| (ChannelName::new(name), channel));
+        Self::new(channels.collect(), MissingChannels::default())
+    }
+
+    /// Looks for the missing credentials again, and sets up the channels whose are there now.
+    pub(crate) fn look_again(&self, config: &Config) {
+        let mut missing = self.missing.lock();
+        let MissingChannels { why, sources: Some(sources) } = &mut *missing else { return };
+        let mut found = BTreeMap::new();
+        for (name, why) in why.iter_mut() {
+            let Some(channel_config) = config.channels.get(name.as_str()) else { continue };
+            match sources.build(name.as_str(), channel_config) {
+                Ok(channel) => {
+                    found.insert(name.clone(), channel);
+                }
+                Err(error) => {
+                    tracing::error!("{error}; still no payment goes there");
+                    *why = error.to_string();
+                }
+            }
+        }
+        why.retain(|name, _| !found.contains_key(name));
+        if !found.is_empty() {
+            let mut channels = Channels::clone(&self.channels.load());
+            channels.append(&mut found);
+            self.channels.store(Arc::new(channels));
+        }
+    }
+
+    /// The channels that are here although `setup` has them without credentials.
+    pub(crate) fn found_since(&self, setup: &RoutingSetup) -> Vec<ChannelName> {
+        let channels = self.channels.load();
+        let since = setup.channels.iter().filter(|facts| !facts.has_credentials && channels.contains_key(&facts.name));
+        since.map(|facts| facts.name.clone()).collect()
+    }
+
+    /// What a channel lacks, in words, where it lacks something.
+    pub(crate) fn lacks(&self, name: &ChannelName) -> Option<String> {
+        self.missing.lock().why.get(name).cloned()
     }
 
     /// What each channel can do.
     pub(crate) fn abilities(&self) -> BTreeMap<ChannelName, Capabilities> {
-        self.0.iter().map(|(name, channel)| (name.clone(), channel.capabilities())).collect()
+        self.channels.load().iter().map(|(name, channel)| (name.clone(), channel.capabilities())).collect()
     }
 
     /// Leaves in a setup what the adapters can do: what is not configured is all that they can, what is configured is
     /// only what they can.
     pub(crate) fn narrow(&self, setup: &mut RoutingSetup) {
+        let channels = self.channels.load();
         for facts in &mut setup.channels {
-            let Some(channel) = self.0.get(&facts.name) else { continue };
+            let Some(channel) = channels.get(&facts.name) else { continue };
             let supported = channel.currencies();
             match supported {
                 CurrencySupport::Listed(codes) if facts.currencies.is_empty() => {
@@ -85,20 +189,22 @@ impl ChannelSet {
     /// The channels whose provider does not know this token, so that it is not shown to them.
     pub(crate) fn refusing(&self, token: Option<&str>) -> Vec<ChannelName> {
         let Some(token) = token else { return Vec::new() };
-        let refusing = self.0.iter().filter(|(_, channel)| !channel.takes_token(token));
+        let channels = self.channels.load();
+        let refusing = channels.iter().filter(|(_, channel)| !channel.takes_token(token));
         refusing.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether one of these channels (of all, if none is named) knows this token. Without any that is set up it is not
     /// the token that is wrong.
     pub(crate) fn any_takes(&self, token: &str, names: &[ChannelName]) -> bool {
-        let mut asked = self.0.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).peekable();
+        let channels = self.channels.load();
+        let mut asked = channels.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).peekable();
         asked.peek().is_none() || asked.any(|(_, channel)| channel.takes_token(token))
     }
 
     /// One channel.
-    pub(crate) fn get(&self, name: &ChannelName) -> Option<&Arc<dyn Channel>> {
-        self.0.get(name)
+    pub(crate) fn get(&self, name: &ChannelName) -> Option<Arc<dyn Channel>> {
+        self.channels.load().get(name).map(Arc::clone)
     }
 }
 
@@ -122,4 +228,76 @@ fn build_one(
         .map_err(|source| ChannelsError::Credential { channel: name.to_owned(), source })?;
     let base_url = config.base_url.as_ref().ok_or_else(|| ChannelsError::NoAddress(name.to_owned()))?;
     Ok(build(&channel_name, config, base_url, &credentials, clock.clone())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::router::setup_from_config;
+    use crate::domain::time::Timestamp;
+
+    /// Two channels of Stripe's kind, in live mode: `a` is the default, and each has its key in a file.
+    fn config(directory: &std::path::Path) -> Config {
+        let mut config = Config::embedded().unwrap();
+        let mut channel = config.channels.remove("stripe").unwrap();
+        (channel.sandbox, channel.base_url) = (false, Some(String::from("https://api.stripe.com")));
+        config.channels.clear();
+        for name in ["a", "b"] {
+            let path = directory.join(name).display().to_string();
+            channel.credentials = BTreeMap::from([(String::from("secret_key_file"), path)]);
+            config.channels.insert(name.to_owned(), channel.clone());
+        }
+        config.routing.default_channel = String::from("a");
+        (config.mode, config.sandbox) = (Mode::Live, None);
+        config
+    }
+
+    fn build(config: &Config) -> Result<ChannelSet, ChannelsError> {
+        let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
+        let variable: Variables = Box::new(|_| None);
+        ChannelSet::build(config, BTreeMap::new(), Arc::new(variable), &clock)
+            .map(|(channels, missing)| ChannelSet::new(channels, missing))
+    }
+
+    #[test]
+    fn a_channel_without_credentials_is_left_out_until_they_are_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        std::fs::write(directory.path().join("a"), "sk_live_a").unwrap();
+        let set = build(&config).unwrap();
+        let (a, b) = (ChannelName::new("a"), ChannelName::new("b"));
+        assert!(set.get(&a).is_some() && set.lacks(&a).is_none());
+        assert!(set.get(&b).is_none());
+        assert!(set.lacks(&b).unwrap().contains(&directory.path().join("b").display().to_string()));
+        let setup = setup_from_config(&config, &set.abilities()).unwrap();
+        let with: Vec<bool> = setup.channels.iter().map(|facts| facts.has_credentials).collect();
+        assert_eq!(with, [true, false]);
+        set.look_again(&config);
+        assert!(set.found_since(&setup).is_empty() && set.get(&b).is_none());
+        std::fs::write(directory.path().join("b"), "sk_live_b").unwrap();
+        set.look_again(&config);
+        assert_eq!(set.found_since(&setup), std::slice::from_ref(&b));
+        assert!(set.get(&b).is_some() && set.lacks(&b).is_none());
+        // One that is there stays, whatever becomes of the file.
+        std::fs::remove_file(directory.path().join("b")).unwrap();
+        set.look_again(&config);
+        assert!(set.get(&b).is_some());
+    }
+
+    #[test]
+    fn without_the_default_channel_or_any_that_is_enabled_the_start_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config(directory.path());
+        let refused = |config: &Config| build(config).err().map(|error| error.to_string());
+        assert!(refused(&config).is_some_and(|error| error.starts_with("channel a: the file ")));
+        std::fs::write(directory.path().join("b"), "sk_live_b").unwrap();
+        assert!(refused(&config).is_some_and(|error| error.starts_with("channel a: the file ")), "the default's");
+        config.mode = Mode::Sandbox;
+        assert_eq!(refused(&config), None, "nobody's money");
+        config.channels.get_mut("b").unwrap().enabled = false;
+        assert!(
+            refused(&config).is_some_and(|error| error.starts_with("channel a: the file ")),
+            "none that is enabled"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{Opts, Registry, TextEncoder};
 
-pub(crate) use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
+pub(crate) use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::gateway::error::GatewayError;
 use crate::storage::{Health, Store};
@@ -148,6 +148,11 @@ impl Figures {
         self.add(IntCounterVec::new(opts(name, help), labels))
     }
 
+    /// Whole numbers that go up and down, one for each set of values of the labels, as [`Figures::counters`].
+    pub(crate) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, GatewayError> {
+        self.add(IntGaugeVec::new(opts(name, help), labels))
+    }
+
     /// All figures as text.
     #[cfg(test)]
     pub(crate) fn text(&self) -> String {
@@ -166,7 +171,7 @@ fn opts(name: &str, help: &str) -> Opts {
 }
 
 /// A counter follows what somebody else counts. It never goes back.
-fn advance(counter: &IntCounter, total: u64) {
+pub(crate) fn advance(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 

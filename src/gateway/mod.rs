@@ -11,6 +11,8 @@ pub mod answer;
 pub mod audit;
 pub mod auth;
 pub mod backups;
+mod channel_figures;
+mod channel_snapshots;
 pub mod channels;
 pub mod clock_check;
 pub mod command;
@@ -18,6 +20,7 @@ pub(crate) mod core;
 pub mod countries;
 pub mod erasures;
 pub mod error;
+pub mod explain;
 pub mod exports;
 pub mod external_permits;
 pub mod idempotency;
@@ -26,6 +29,7 @@ mod limit_events;
 mod limit_snapshots;
 pub mod merchants;
 pub mod metrics;
+mod newcomers;
 pub mod outside;
 pub mod page;
 pub(crate) mod patience;
@@ -33,7 +37,7 @@ pub mod payments;
 pub mod reload;
 mod retention;
 pub mod rotation;
-mod routing;
+pub mod routing;
 pub mod sandbox;
 pub(crate) mod shedding;
 mod stopping;
@@ -42,20 +46,21 @@ pub(crate) mod told;
 pub mod view;
 pub mod webhooks;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::actors::directory::{DirectorySettings, MerchantDirectory};
-use crate::actors::router::{InvalidRouting, RouterError, RouterHandle, setup_from_config};
+use crate::actors::router::{Beginning, InvalidRouting, RouterError, RouterHandle};
 use crate::actors::supervisor::{RestartBudget, StartError, Supervisor};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::limit::shedding::Worth;
+use crate::domain::routing::{CustomStrategies, InvalidStrategy, RoutingStrategy};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::Addresses;
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
@@ -64,7 +69,9 @@ use crate::gateway::answer::{Answered, StoredAnswer};
 use crate::gateway::audit::Audit;
 use crate::gateway::auth::{Authentication, Caller, Credentials};
 use crate::gateway::backups::{BackupView, Backups};
-use crate::gateway::channels::{ChannelSet, ChannelsError};
+use crate::gateway::channel_figures::ChannelFigures;
+use crate::gateway::channel_snapshots::ChannelSnapshots;
+use crate::gateway::channels::{ChannelSet, ChannelsError, MissingChannels};
 use crate::gateway::clock_check::{BEHIND_UNNOTED, ClockGuard, ClockIsBehind, check_at_opening};
 use crate::gateway::core::Core;
 use crate::gateway::countries::{Countries, InvalidCountries};
@@ -81,7 +88,9 @@ use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::payments::{Hold, Payments, Refunds};
+use crate::gateway::reload::ConfigSource;
 use crate::gateway::rotation::KeyRotation;
+use crate::gateway::routing::{Routing, RoutingFigures};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
 use crate::gateway::shedding::{CommitTimes, Shedding, TimedStore};
 use crate::gateway::stopping::Stopping;
@@ -145,6 +154,9 @@ pub enum OpenError {
     /// The router.
     #[error(transparent)]
     Router(#[from] RouterError),
+    /// The registered strategies.
+    #[error(transparent)]
+    Strategy(#[from] InvalidStrategy),
     /// The actors.
     #[error(transparent)]
     Actors(#[from] StartError),
@@ -173,9 +185,13 @@ struct Own {
     sandbox: Option<SandboxControl>,
     store: Option<OwnStore>,
     held: Option<HeldFile>,
+    /// Channels that could not be set up.
+    missing: MissingChannels,
     /// When the last change in the store was made.
     last_written_at: Option<Timestamp>,
     countries: Arc<Countries>,
+    /// Strategies of whoever embeds the gateway.
+    custom: CustomStrategies,
 }
 
 struct Inner {
@@ -189,6 +205,7 @@ struct Inner {
     own_store: Option<OwnStore>,
     rotation: KeyRotation,
     metrics: Metrics,
+    routing_figures: RoutingFigures,
     webhooks: Webhooks,
     erasures: Erasures,
     external_permits: ExternalPermits,
@@ -196,13 +213,14 @@ struct Inner {
     directory: MerchantDirectory,
     supervisor: Supervisor,
     snapshots: Arc<LimitSnapshots>,
+    channel_snapshots: Arc<ChannelSnapshots>,
+    channel_figures: ChannelFigures,
     disk_work: DiskWork,
     sandbox: Option<SandboxControl>,
     admin_tokens: Vec<AdminToken>,
-    channels: Arc<ChannelSet>,
+    routing: Routing,
+    config_source: OnceLock<Box<dyn ConfigSource>>,
     shedding: Arc<Shedding>,
-    /// The configuration as it was last changed while running.
-    in_force: tokio::sync::Mutex<Config>,
     stopping: Stopping,
 }
 
@@ -213,6 +231,10 @@ impl Gateway {
     /// # Errors
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
+        Self::open_by(config, environment, CustomStrategies::default()).await
+    }
+
+    async fn open_by(config: Config, environment: Environment, custom: CustomStrategies) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
         let countries = Countries::open(config.routing.geoip_database.as_deref()).await?;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
@@ -225,22 +247,37 @@ impl Gateway {
         let dir = &config.storage.dir;
         let master_key = MasterKey::File(key_file_of(&config));
         let emulators = Emulators::start(&config, &clock, &random).await?;
+        let variable = Arc::new(variable);
+        let (channels, missing) = ChannelSet::build(&config, emulators.urls, Arc::clone(&variable), &clock)?;
         let outside = Outside {
-            channels: ChannelSet::build(&config, &emulators.urls, &variable, &clock)?,
+            channels,
             deliver: Arc::new(sender(&config)?),
-            admin_tokens: admin_tokens::open(dir, &variable, &random)?,
+            admin_tokens: admin_tokens::open(dir, &*variable, &random)?,
             windows: Arc::new(DirectoryFiles::new(dir)),
             disk_work: DiskWork::Threads,
             master_key,
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own = Own { sandbox, store: Some(own_store), held: Some(held), last_written_at, countries };
-        let gateway = Self::put_together(config, clock, random, outside, own).await?;
+        let own =
+            Own { sandbox, store: Some(own_store), held: Some(held), missing, last_written_at, countries, custom };
+        let gateway = Box::pin(Self::put_together(config, clock, random, outside, own)).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;
         }
         Ok(gateway)
+    }
+
+    /// The same with strategies that take their place among the built-in ones when channels are chosen.
+    ///
+    /// # Errors
+    /// As for [`Gateway::open`]; [`OpenError::Strategy`] when the strategies can't be told apart.
+    pub async fn open_with_strategies(
+        config: Config,
+        environment: Environment,
+        strategies: Vec<Arc<dyn RoutingStrategy>>,
+    ) -> Result<Self, OpenError> {
+        Self::open_by(config, environment, CustomStrategies::register(strategies)?).await
     }
 
     /// Puts a gateway together from what the caller has made, and takes over what an earlier process left behind. Must
@@ -261,7 +298,7 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, store: own_store, held, last_written_at, countries } = own;
+        let Own { sandbox, store: own_store, held, missing, last_written_at, countries, custom } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
@@ -280,11 +317,15 @@ impl Gateway {
             stopping: CancellationToken::new(),
         };
         let config = &core.config;
-        let channels = Arc::new(ChannelSet::new(channels));
+        let channels = Arc::new(ChannelSet::new(channels, missing));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
-        let mut setup = setup_from_config(config, &channels.abilities())?;
-        channels.narrow(&mut setup);
-        let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
+        let (in_force, setup) = routing::control::at_start(&core, &channels).await?;
+        let channel_snapshots = ChannelSnapshots::new(Arc::clone(&windows), disk_work);
+        let newcomers = newcomers::open(&core).await;
+        let saved = channel_snapshots.read(clock.now());
+        let beginning = Beginning { custom, newcomers: newcomers.clone(), random, saved };
+        let router = RouterHandle::resume(setup, beginning, clock.clone(), &supervisor).await?;
+        newcomers::start(&core, &router, newcomers);
         let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
         let (limit_counts, near_limits) = LimitCounts::new(&core.figures, &config.limits)?;
         let directory = MerchantDirectory::start_observed(
@@ -322,18 +363,21 @@ impl Gateway {
             own_store,
             rotation,
             metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
+            routing_figures: RoutingFigures::new(&core.figures)?,
             payments,
             webhooks,
+            routing: Routing::new(core.clone(), router.clone(), Arc::clone(&channels), in_force),
+            config_source: OnceLock::new(),
             router,
             directory,
             supervisor,
             snapshots,
+            channel_snapshots,
+            channel_figures: ChannelFigures::new(&core.figures)?,
             sandbox,
             disk_work,
             admin_tokens,
-            channels,
             shedding: Shedding::new(core.config.limits.adaptive, &core.figures, core.random.draw_u64())?,
-            in_force: tokio::sync::Mutex::new(Config::clone(&core.config)),
             stopping: Stopping::new(Duration::from_millis(core.config.server.drain_timeout_ms)),
             core,
         };
@@ -342,6 +386,7 @@ impl Gateway {
         gateway.0.hold.start();
         gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core);
+        gateway.0.channel_snapshots.start(&gateway.0.core, &gateway.0.router);
         limit_events::start(&gateway.0.core, &gateway.0.merchants, &gateway.0.webhooks, near_limits);
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
@@ -523,6 +568,8 @@ impl Gateway {
 
     /// Figures for Prometheus.
     pub fn metrics(&self) -> &Metrics {
+        self.0.channel_figures.read(&self.0.router);
+        self.0.routing_figures.read(&self.0.router);
         &self.0.metrics
     }
 
@@ -551,9 +598,14 @@ impl Gateway {
         &self.0.merchants
     }
 
+    /// Routing, rules and channels, as the operator changes them.
+    pub fn routing(&self) -> &Routing {
+        &self.0.routing
+    }
+
     /// The channels as they stand.
     pub fn channels(&self) -> Vec<ChannelView> {
-        routing::channel_views(&self.0.core.config, &self.0.router)
+        self.0.routing.views()
     }
 
     /// The built-in emulators; `None` in live mode or with a separate sandbox.
@@ -656,6 +708,7 @@ impl Gateway {
             tracing::warn!("limits of some merchants could not be handed over");
         }
         inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
+        inner.channel_snapshots.write(&inner.router, &inner.core.clock, true).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         let store = Arc::clone(&inner.core.store);
         let closed = inner.disk_work.run(move || store.close()).await;

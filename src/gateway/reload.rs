@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use toml::Value;
+use utoipa::ToSchema;
 
-use crate::actors::router::{InvalidRouting, RouterError, setup_from_config};
+use crate::actors::router::{InvalidRouting, RouterError};
 use crate::config::{ChannelConfig, Config, ConfigError};
 use crate::domain::audit::{Change, Operator};
 use crate::gateway::countries::{InvalidCountries, Loaded};
 use crate::gateway::error::GatewayError;
-use crate::gateway::{Gateway, Inner, audit};
+use crate::gateway::routing::control::InForce;
+use crate::gateway::{Gateway, Inner};
 use crate::storage::StoreError;
 
 /// What became of a new configuration. Keys are written as `section.key`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reloaded {
     /// Keys whose new values are in force now.
     pub applied: Vec<String>,
@@ -27,6 +30,9 @@ pub enum ReloadError {
     /// What can change now does not fit what stays as it is.
     #[error("the changes that need no restart do not fit what stays until one: {0}")]
     DoesNotFit(#[from] ConfigError),
+    /// The configuration can't be read again.
+    #[error("{0}")]
+    Source(String),
     /// The routing can't be used.
     #[error(transparent)]
     Routing(#[from] InvalidRouting),
@@ -47,7 +53,7 @@ pub enum ReloadError {
 impl Gateway {
     /// Puts in force what of a valid configuration can change while the gateway runs: tiers (but none is taken away),
     /// shedding of load, routing, rules, rates of exchange, and of the channels that there are whether they are enabled, their fees,
-    /// countries, currencies, methods, weights and calls at once. The level of logs is the embedder's to change. What
+    /// countries, currencies, methods, weights, calls at once, and credentials that were missing. The level of logs is the embedder's to change. What
     /// changes is written into the audit before it is in force; if it could not be put in force after all, so is that.
     ///
     /// It goes on when this future is dropped: a part of a configuration is none.
@@ -60,41 +66,77 @@ impl Gateway {
     }
 }
 
+/// Where a running gateway finds its configuration again, when the operator asks for that.
+pub trait ConfigSource: Send + Sync + 'static {
+    /// Reads all layers again. May block.
+    ///
+    /// # Errors
+    /// What is wrong with them, in words.
+    fn read(&self) -> Result<Config, String>;
+
+    /// Called when a configuration was put in force, for what is not the gateway's, such as the level of logs.
+    fn has_changed(&self, config: &Config, reloaded: &Reloaded);
+}
+
+impl Gateway {
+    /// Says where the configuration can be read again. Once: a second one is not taken.
+    pub fn set_config_source(&self, source: impl ConfigSource) {
+        let _ = self.0.config_source.set(Box::new(source));
+    }
+
+    /// Reads the configuration again and puts in force what can change while the gateway runs.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then everything is as it was.
+    pub async fn reload_from_source(&self, by: &Operator) -> Result<Reloaded, ReloadError> {
+        let (gateway, by) = (self.clone(), by.clone());
+        let work = async move {
+            let inner = Arc::clone(&gateway.0);
+            let read = tokio::task::spawn_blocking(move || match inner.config_source.get() {
+                Some(source) => source.read().map_err(ReloadError::Source),
+                None => Err(GatewayError::NotFound("configuration to read again").into()),
+            });
+            let failed = |error| GatewayError::Internal(format!("reading the configuration ended: {error}"));
+            let wanted = read.await.map_err(failed)??;
+            let reloaded = gateway.0.put_in_force(&wanted, &by).await?;
+            if let Some(source) = gateway.0.config_source.get() {
+                source.has_changed(&wanted, &reloaded);
+            }
+            Ok(reloaded)
+        };
+        self.0.core.carry(work).await
+    }
+}
+
 impl Inner {
     async fn put_in_force(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
-        let mut in_force = self.in_force.lock().await;
+        let mut in_force = self.routing.hold().await;
         // The same file with other content is no change of the configuration.
         self.core.countries.look_again().await;
-        let next = changeable(&in_force, wanted);
-        let reloaded = Reloaded { applied: differences(&in_force, &next), needs_restart: differences(&next, wanted) };
+        let next = changeable(&in_force.file, wanted);
+        let mut applied = differences(&in_force.file, &next);
+        let found = self.routing.find_credentials(&in_force);
+        applied.extend(found.iter().map(|channel| format!("channels.{channel}.credentials")));
+        let reloaded = Reloaded { applied, needs_restart: differences(&next, wanted) };
         if reloaded.applied.is_empty() {
             return Ok(reloaded);
         }
         next.validate()?;
-        let mut setup = setup_from_config(&next, &self.channels.abilities())?;
-        self.channels.narrow(&mut setup);
         let geoip_database = &next.routing.geoip_database;
         let new_countries = match geoip_database {
-            _ if *geoip_database == in_force.routing.geoip_database => None,
+            _ if *geoip_database == in_force.file.routing.geoip_database => None,
             Some(path) => Some(Some(Loaded::read(path).await?)),
             None => Some(None),
         };
-        // What the router would refuse is no change, and gets no entry.
-        setup.check().map_err(RouterError::from)?;
-        audit::record(&self.core, by, &change_of(&reloaded.applied, &in_force, &next)).await?;
-        if let Err(error) = self.router.configure(setup).await {
-            // The entry before this one says what was meant to be.
-            let failed = Change::new("config.reload_failed", "configuration");
-            let failed = failed.field("reason", None, Some(serde_json::json!(error.to_string())));
-            audit::record(&self.core, by, &failed).await?;
-            return Err(error.into());
-        }
+        let change = change_of(&reloaded.applied, &in_force.file, &next);
+        let (tiers, adaptive) = (next.tiers.clone(), next.limits.adaptive);
+        let next = InForce::of(next, in_force.overrides.clone());
+        self.routing.adopt(&mut in_force, next, by, &change, "config.reload_failed").await?;
         if let Some(countries) = new_countries {
             self.core.countries.put(countries).await;
         }
-        self.merchants.change_tiers(&next.tiers);
-        self.shedding.configure(next.limits.adaptive);
-        *in_force = next;
+        self.merchants.change_tiers(&tiers);
+        self.shedding.configure(adaptive);
         Ok(reloaded)
     }
 }
@@ -117,6 +159,7 @@ fn changeable(in_force: &Config, wanted: &Config) -> Config {
     next.tiers.extend(wanted.tiers.iter().map(|(name, tier)| (name.clone(), *tier)));
     next.routing = wanted.routing.clone();
     next.routing.failover_max = in_force.routing.failover_max;
+    next.routing.snapshot_interval_ms = in_force.routing.snapshot_interval_ms;
     next.rules.clone_from(&wanted.rules);
     next.fx = wanted.fx.clone();
     next.limits.adaptive = wanted.limits.adaptive;
@@ -140,6 +183,7 @@ fn change_channel(channel: &mut ChannelConfig, wanted: &ChannelConfig) {
     channel.amounts.clone_from(&wanted.amounts);
     channel.caps = wanted.caps;
     channel.maintenance.clone_from(&wanted.maintenance);
+    channel.slow_call_ms = wanted.slow_call_ms;
 }
 
 /// The keys in which two configurations differ.

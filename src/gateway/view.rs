@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::gateway::explain::DecisionView;
+
 /// A payment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PaymentView {
@@ -74,7 +76,8 @@ pub struct NextActionView {
 pub struct RoutingSummary {
     /// `requested`, `smart`, `rules` or `default`.
     pub rung: String,
-    /// `geographic`, `success_rate`, `cost`, `load_balance` or null.
+    /// `geographic`, `success_rate`, `cost`, `load_balance`, `newcomers`, `explore`, the name of a registered strategy, or
+    /// null.
     pub strategy: Option<String>,
     /// One sentence.
     pub reason: String,
@@ -168,7 +171,11 @@ pub struct AttemptView {
     pub failover: Option<FailoverView>,
     /// When it was about to be sent.
     pub sent_at: String,
-    /// The decision record.
+    /// Why another channel was asked after it, in one sentence; null when none was.
+    pub failed_over: Option<String>,
+    /// The decision that led to it.
+    pub explanation: DecisionView,
+    /// The same as it is stored, with its short names: enough to make it again.
     #[schema(value_type = Object)]
     pub decision: serde_json::Value,
 }
@@ -182,40 +189,24 @@ pub struct RoutingView {
     pub attempts: Vec<AttemptView>,
 }
 
-/// Where a payment would go.
+/// A payment with whose it is, for the operator.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct QuoteView {
-    /// The channel; null when none can take it.
-    pub channel: Option<String>,
-    /// `requested`, `smart`, `rules` or `default`.
-    pub rung: Option<String>,
-    /// The strategy that decided.
-    pub strategy: Option<String>,
-    /// One sentence.
-    pub reason: String,
-    /// Every channel, eligible or not.
-    pub channels: Vec<QuoteChannelView>,
+pub struct OperatorPaymentView {
+    /// Whose it is.
+    pub merchant_id: String,
+    /// The payment.
+    #[serde(flatten)]
+    pub payment: PaymentView,
 }
 
-/// What a quote says of one channel.
+/// How a payment was routed, with whose it is, for the operator.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct QuoteChannelView {
-    /// The channel.
-    pub channel: String,
-    /// Whether it could take the payment.
-    pub eligible: bool,
-    /// The filter that dropped it, with the value.
-    pub dropped_by: Option<String>,
-    /// What it would take.
-    pub fee: Option<FeeView>,
-    /// Share of approvals, 0 to 1.
-    pub success_rate: f64,
-    /// Outcomes behind that share.
-    pub samples: u64,
-    /// Payments on their way to it now.
-    pub in_flight: u64,
-    /// `closed`, `open` or `half_open`.
-    pub breaker: String,
+pub struct OperatorRoutingView {
+    /// Whose it is.
+    pub merchant_id: String,
+    /// How it was routed.
+    #[serde(flatten)]
+    pub routing: RoutingView,
 }
 
 /// A merchant's limits and how much of them is used.
@@ -390,4 +381,18 @@ pub struct ChannelView {
     pub in_flight: u64,
     /// Smoothed time of an answer in milliseconds; null before the first.
     pub latency_ms: Option<f64>,
+    /// Until when an open breaker keeps payments away; now for one that is half-open, null for one that is closed.
+    pub opens_until: Option<String>,
+    /// Why it opened: `consecutive`, `failure_rate`, `slow` or `hanging`; null when it is closed.
+    pub opened_by: Option<String>,
+    /// Payments that tried it since and failed; each doubles the time.
+    pub failed_probes: u64,
+    /// Until when it is being maintained; null when it is not.
+    pub maintained_until: Option<String>,
+    /// What it lacks to be used, such as a credential; null when nothing.
+    pub lacks: Option<String>,
+    /// Payments that began on it today (UTC).
+    pub payments_today: u64,
+    /// Their amounts, in minor units of the settlement currency.
+    pub amount_today_minor: i64,
 }

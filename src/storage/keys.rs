@@ -40,6 +40,10 @@ const AUDIT: u8 = 0x48;
 const AUDIT_HEAD: u8 = 0x49;
 /// An erasure of customers' data that was asked for.
 const ERASURE: u8 = 0x4A;
+/// A version of the routing, by its number.
+const ROUTING_VERSION: u8 = 0x50;
+/// What of the routing was in force last.
+const ROUTING_IN_FORCE: u8 = 0x51;
 
 fn with_text(mut key: Vec<u8>, text: &str) -> Vec<u8> {
     key.extend_from_slice(text.as_bytes());
@@ -285,6 +289,29 @@ pub fn erasure(erasure_id: &str) -> Vec<u8> {
 /// Prefix of all erasures, in the order they were asked for.
 pub fn erasures() -> Vec<u8> {
     vec![ERASURE]
+}
+
+/// A version of the routing.
+pub fn routing_version(number: u64) -> Vec<u8> {
+    let mut key = routing_versions();
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Prefix of all versions of the routing, in their order.
+pub fn routing_versions() -> Vec<u8> {
+    vec![ROUTING_VERSION]
+}
+
+/// The number in a row's key of [`routing_version`].
+pub fn routing_version_number(key: &[u8]) -> Option<u64> {
+    let (keyspace, number) = key.split_first()?;
+    (*keyspace == ROUTING_VERSION).then(|| number.try_into().map(u64::from_be_bytes).ok())?
+}
+
+/// What of the routing was in force last; one row.
+pub fn routing_in_force() -> Vec<u8> {
+    vec![ROUTING_IN_FORCE]
 }
 
 /// Prefix of all answers under a merchant's idempotency keys.

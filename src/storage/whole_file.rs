@@ -87,9 +87,13 @@ impl WholeFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
-        let (checksum, content) = (&bytes[..end], &bytes[end + 1..]);
+        // Without a first line there is no checksum either, so that it does not fit.
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+        let (checksum, content) = (&bytes[..end], bytes.get(end + 1..).unwrap_or_default());
         let intact = checksum == format!("{:016x}", xxh3_64(content)).as_bytes();
+        if !intact {
+            tracing::warn!(file = %self.path.display(), "a file is damaged and counts as missing");
+        }
         Ok(intact.then(|| content.to_vec()))
     }
 

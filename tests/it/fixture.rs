@@ -20,7 +20,7 @@ use crate::support::{Client, House, Key, Receiver, eventually, make_base, quick_
 const PAYMENTS: &str = "/api/v1/payments";
 const NOTIFICATIONS: &str = "/api/v1/webhooks/notifications";
 /// What is not part of a store: made anew, or of the process.
-const LEFT_OUT: [&str; 6] = ["LOCK", "BALLAST", "next.tmp", "admin.token", "heartbeat", "windows"];
+const LEFT_OUT: [&str; 7] = ["LOCK", "BALLAST", "next.tmp", "admin.token", "heartbeat", "windows", "channels"];
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")

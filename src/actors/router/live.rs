@@ -1,23 +1,82 @@
-//! What must be exact at the moment of a decision: payments in flight and the right to try a half-open channel. Shared
-//! counters that outlive tables and the actor.
+//! What must be exact at the moment of a decision: payments in flight, the right to try a half-open channel, and how many
+//! payments began within a second and a day. Shared counters that outlive tables and the actor.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
-use crate::actors::router::RouterHandle;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::actors::router::{Ending, RouterHandle};
 use crate::domain::ids::ChannelName;
-use crate::domain::routing::{ChannelReading, Outcome, OutcomeClass};
+use crate::domain::routing::{ChannelCaps, ChannelReading, Outcome, OutcomeClass, Segment};
+use crate::domain::time::{Monotonic, Timestamp};
+
+const DAY_MS: i64 = 86_400_000;
+/// Days whose counts are kept, so that a clock that is set back finds what was counted.
+const DAYS_MAX: usize = 4;
 
 /// One channel's counters.
 #[derive(Debug, Default)]
 pub(super) struct ChannelLive {
     in_flight: AtomicU32,
     probe_taken: AtomicBool,
+    /// Calls that ended, by [`OutcomeClass::ALL`].
+    calls: [AtomicU64; OutcomeClass::ALL.len()],
+    counted: Mutex<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    next_id: u64,
+    /// How often a day's count has changed.
+    changes: u64,
+    /// When each call under way began.
+    calling: BTreeMap<u64, Monotonic>,
+    /// When the payments of the last second began, oldest first; kept only where a second is bounded.
+    second: VecDeque<Monotonic>,
+    /// Oldest first.
+    days: Vec<DayCount>,
+    /// Days up to this one were forgotten; payments of theirs count for the oldest that is kept.
+    forgotten_until: Option<i64>,
+}
+
+/// What began on a channel in one day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayCount {
+    /// The day (UTC), counted from the Unix epoch.
+    pub day: i64,
+    /// Payments.
+    pub payments: u32,
+    /// Their amounts, in minor units of the settlement currency.
+    pub amount_minor: i64,
+}
+
+/// A payment for which a place is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub caps: ChannelCaps,
+    pub probe: bool,
+    /// In minor units of the settlement currency; `None` when that is not known.
+    pub amount_minor: Option<i64>,
+    pub now: Monotonic,
+    pub at: Timestamp,
+}
+
+const fn day_of(at: Timestamp) -> i64 {
+    at.unix_ms().div_euclid(DAY_MS)
 }
 
 impl ChannelLive {
-    pub fn read(&self) -> ChannelReading {
+    /// What a decision goes by. What is not bounded is not looked at.
+    pub fn read(&self, caps: &ChannelCaps, now: Monotonic, at: Timestamp) -> ChannelReading {
+        let is_bounded = caps.per_second.is_some() || caps.per_day.is_some() || caps.amount_per_day_minor.is_some();
+        if is_bounded {
+            return self.read_all(now, at);
+        }
         ChannelReading {
             in_flight: self.in_flight.load(Ordering::Acquire),
             probe_available: !self.probe_taken.load(Ordering::Acquire),
@@ -25,25 +84,154 @@ impl ChannelLive {
         }
     }
 
-    /// Takes a place, and the probe where this is one; `None` when somebody else was quicker.
-    pub fn reserve(self: &Arc<Self>, in_flight_max: u32, probe: bool) -> Option<Reserved> {
-        let one_more = |in_flight: u32| (in_flight < in_flight_max).then_some(in_flight + 1);
-        self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        let place = Place(Arc::clone(self));
-        if !probe {
-            return Some(Reserved { _place: place, token: None });
+    /// What stands on all counters.
+    pub fn read_all(&self, now: Monotonic, at: Timestamp) -> ChannelReading {
+        let counted = self.counted.lock();
+        let day = counted.day(day_of(at));
+        ChannelReading {
+            in_flight: self.in_flight.load(Ordering::Acquire),
+            probe_available: !self.probe_taken.load(Ordering::Acquire),
+            this_second: counted.this_second(now),
+            today: day.payments,
+            today_minor: day.amount_minor,
+            ..ChannelReading::default()
         }
-        let token = self.probe_taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
-        token.ok().map(|_| Reserved { _place: place, token: Some(ProbeToken(Arc::clone(self))) })
+    }
+
+    /// Takes a place, counts the payment, and takes the probe where this is one: all, or nothing and `None` when somebody
+    /// else was quicker.
+    pub fn reserve(self: &Arc<Self>, wanted: &Wanted) -> Option<Reserved> {
+        let Wanted { caps, probe, amount_minor, now, at } = *wanted;
+        // Places are taken under this lock only, so that what is found free stays so until it is taken.
+        let mut counted = self.counted.lock();
+        let now = counted.second.back().map_or(now, |latest| now.max(*latest));
+        let day = day_of(at);
+        let today = counted.day(day);
+        let amount = amount_minor.unwrap_or(0);
+        let fits = self.in_flight.load(Ordering::Acquire) < caps.concurrent
+            && caps.per_second.is_none_or(|most| counted.this_second(now) < most)
+            && caps.per_day.is_none_or(|most| today.payments < most)
+            && caps.amount_per_day_minor.is_none_or(|most| {
+                amount_minor.is_some_and(|amount| today.amount_minor.saturating_add(amount) <= most)
+            });
+        let took_probe = || {
+            let taken = self.probe_taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
+            taken.is_ok().then(|| ProbeToken(Arc::clone(self)))
+        };
+        if !fits {
+            return None;
+        }
+        let token = if probe { Some(took_probe()?) } else { None };
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        let second = caps.per_second.is_some().then(|| counted.count_second(now));
+        let day = counted.count_day(day, 1, amount);
+        let id = counted.next_id;
+        counted.next_id += 1;
+        drop(counted);
+        Some(Reserved { live: Arc::clone(self), id, second, day, amount_minor: amount, begun: false, token })
+    }
+
+    /// Counts a call that ended.
+    pub fn count_call(&self, class: OutcomeClass) {
+        let place = OutcomeClass::ALL.iter().position(|one| *one == class);
+        if let Some(calls) = place.and_then(|place| self.calls.get(place)) {
+            calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Calls that ended, by class.
+    pub fn calls(&self) -> [(OutcomeClass, u64); OutcomeClass::ALL.len()] {
+        let mut place = 0;
+        OutcomeClass::ALL.map(|class| {
+            let total = self.calls[place].load(Ordering::Relaxed);
+            place += 1;
+            (class, total)
+        })
+    }
+
+    /// Calls that began after `answered_at` and have been under way for longer than `slow`.
+    pub fn hanging(&self, slow: Duration, answered_at: Monotonic, now: Monotonic) -> u32 {
+        let counted = self.counted.lock();
+        let hangs = |began: &Monotonic| *began > answered_at && now.since(*began) > slow;
+        u32::try_from(counted.calling.values().filter(|began| hangs(began)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes no more notice of how long calls that are under way take.
+    pub fn forgive_calls(&self) {
+        self.counted.lock().calling.clear();
+    }
+
+    /// The days' counts.
+    pub fn days(&self) -> Vec<DayCount> {
+        self.counted.lock().days.clone()
+    }
+
+    /// How often payments were counted or given back.
+    pub fn counted_total(&self) -> u64 {
+        self.counted.lock().changes
+    }
+
+    /// Goes on counting from these, where they are more.
+    pub fn resume_days(&self, days: &[DayCount]) {
+        let mut counted = self.counted.lock();
+        for saved in days.iter().take(DAYS_MAX) {
+            let known = counted.day(saved.day);
+            let payments = saved.payments.saturating_sub(known.payments);
+            counted.count_day(saved.day, i64::from(payments), (saved.amount_minor - known.amount_minor).max(0));
+        }
     }
 }
 
-/// A place among a channel's payments in flight.
-struct Place(Arc<ChannelLive>);
+impl Counted {
+    fn this_second(&self, now: Monotonic) -> u32 {
+        let is_within = |began: &&Monotonic| now.since(**began) < Duration::from_secs(1);
+        u32::try_from(self.second.iter().rev().take_while(is_within).count()).unwrap_or(u32::MAX)
+    }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    fn count_second(&mut self, now: Monotonic) -> Monotonic {
+        while self.second.front().is_some_and(|began| now.since(*began) >= Duration::from_secs(1)) {
+            self.second.pop_front();
+        }
+        self.second.push_back(now);
+        now
+    }
+
+    /// The day that counts for `day`: itself, or the oldest that is kept when it was forgotten.
+    fn kept(&self, day: i64) -> i64 {
+        let is_forgotten = self.forgotten_until.is_some_and(|until| day <= until);
+        self.days.first().filter(|_| is_forgotten).map_or(day, |oldest| oldest.day)
+    }
+
+    fn day(&self, day: i64) -> DayCount {
+        let day = self.kept(day);
+        let found = self.days.iter().find(|count| count.day == day);
+        found.copied().unwrap_or(DayCount { day, ..DayCount::default() })
+    }
+
+    /// Adds to a day (or takes away from it) and says which day that was.
+    fn count_day(&mut self, day: i64, payments: i64, amount_minor: i64) -> i64 {
+        self.changes += 1;
+        let day = self.kept(day);
+        if !self.days.iter().any(|count| count.day == day) {
+            if self.days.len() >= DAYS_MAX {
+                self.forgotten_until = Some(self.days.remove(0).day);
+            }
+            self.days.push(DayCount { day, ..DayCount::default() });
+            self.days.sort_by_key(|count| count.day);
+        }
+        if let Some(count) = self.days.iter_mut().find(|count| count.day == day) {
+            let sum = (i64::from(count.payments) + payments).clamp(0, i64::from(u32::MAX));
+            count.payments = u32::try_from(sum).unwrap_or(u32::MAX);
+            count.amount_minor = count.amount_minor.saturating_add(amount_minor).max(0);
+        }
+        day
+    }
+
+    fn give_back(&mut self, second: Option<Monotonic>, day: i64, amount_minor: i64) {
+        if let Some(place) = second.and_then(|began| self.second.iter().rposition(|kept| *kept == began)) {
+            self.second.remove(place);
+        }
+        self.count_day(day, -1, -amount_minor);
     }
 }
 
@@ -56,23 +244,57 @@ impl Drop for ProbeToken {
     }
 }
 
-/// What a decision has reserved.
+/// What a decision has reserved. When it is dropped the place comes back, and, unless the payment has begun, so does what
+/// was counted.
 pub(super) struct Reserved {
-    _place: Place,
+    live: Arc<ChannelLive>,
+    id: u64,
+    second: Option<Monotonic>,
+    day: i64,
+    amount_minor: i64,
+    begun: bool,
     token: Option<ProbeToken>,
 }
 
+impl Reserved {
+    fn begin(&mut self, now: Monotonic) {
+        self.begun = true;
+        self.live.counted.lock().calling.insert(self.id, now);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut counted = self.live.counted.lock();
+        counted.calling.remove(&self.id);
+        self.live.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if !self.begun {
+            counted.give_back(self.second, self.day, self.amount_minor);
+        }
+    }
+}
+
 /// A place on the channel that was chosen, held while the payment is on it and given back when dropped. When it is the
-/// probe of a half-open channel and nothing is reported, the probe comes back with it.
+/// probe of a half-open channel and nothing is reported, the probe comes back with it. The payment counts against the
+/// channel's caps from the decision on, and does so no more if it is dropped before it began.
 pub struct Reservation {
     channel: ChannelName,
+    segment: Segment,
     reserved: Reserved,
+    /// Whether the next report is that of a call which went to an open channel because all were down.
+    tries_open: bool,
     router: RouterHandle,
 }
 
 impl Reservation {
-    pub(super) fn new(channel: ChannelName, reserved: Reserved, router: RouterHandle) -> Self {
-        Self { channel, reserved, router }
+    pub(super) const fn new(
+        channel: ChannelName,
+        segment: Segment,
+        reserved: Reserved,
+        tries_open: bool,
+        router: RouterHandle,
+    ) -> Self {
+        Self { channel, segment, reserved, tries_open, router }
     }
 
     /// The channel.
@@ -85,11 +307,29 @@ impl Reservation {
         self.reserved.token.is_some()
     }
 
-    /// Reports what came of the call and how long it took. The first report of a probe decides about the breaker.
+    /// To be called when the payment is durable and its call begins: from now on it counts, whatever comes of it, and it is
+    /// noticed when the call takes long.
+    pub fn begin(&mut self) {
+        self.reserved.begin(self.router.monotonic());
+    }
+
+    /// Reports what came of the payment with the call, and how long that took. The first report of a probe decides about
+    /// the breaker.
     pub fn report(&mut self, class: OutcomeClass, latency_ms: Option<u32>) {
+        self.send(class, latency_ms, Ending::KnownOf(self.segment));
+    }
+
+    /// Reports how the call went and how long it took; what came of the payment is told with [`RouterHandle::learn`] when
+    /// that is stored. The first report of a probe decides about the breaker.
+    pub fn report_call(&mut self, class: OutcomeClass, latency_ms: Option<u32>) {
+        self.send(class, latency_ms, Ending::Later);
+    }
+
+    fn send(&mut self, class: OutcomeClass, latency_ms: Option<u32>, ending: Ending) {
+        self.reserved.live.count_call(class);
         let token = self.reserved.token.take();
-        let outcome = Outcome { class, latency_ms, probe: token.is_some() };
-        self.router.send_outcome(&self.channel, outcome, token);
+        let probe = token.is_some() || std::mem::take(&mut self.tries_open);
+        self.router.send_outcome(&self.channel, Outcome { class, latency_ms, probe }, ending, token);
     }
 }
 

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use crate::channels::Capabilities;
-use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig};
+use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig, ShareConfig};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
-    ApprovalSettings, BreakerSettings, ChannelFacts, Conditions, Country, CountrySet, HealthSettings, InvalidSetup,
-    RoutingMode, RoutingSetup, Rule, RuleResult, WINDOW_OUTCOMES_MAX,
+    ApprovalSettings, BreakerSettings, ChannelFacts, ChoiceSettings, Conditions, Country, CountrySet, HealthSettings,
+    Hours, InvalidSetup, MetadataCondition, RoutingMode, RoutingSetup, Rule, RuleResult, Share, WINDOW_OUTCOMES_MAX,
 };
 
 /// What was learned about a channel counts half after this long without news.
@@ -27,13 +29,21 @@ pub enum InvalidRouting {
         /// What stands there.
         country: String,
     },
+    /// A time zone is not known.
+    #[error("{place}: {zone:?} is not a time zone that this machine knows; install tzdata or name another")]
+    TimeZone {
+        /// Where it stands.
+        place: String,
+        /// What stands there.
+        zone: String,
+    },
     /// The parts do not fit together.
     #[error(transparent)]
     Setup(#[from] InvalidSetup),
 }
 
 /// The setup that a configuration describes. `capabilities` say what each channel's adapter can do; a channel that is
-/// not in it can do nothing.
+/// not in it has no credentials and can do nothing.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -45,7 +55,7 @@ pub fn setup_from_config(
     let mut channels = Vec::with_capacity(config.channels.len());
     for (name, channel) in &config.channels {
         let name = ChannelName::new(name.as_str());
-        let can = capabilities.get(&name).copied().unwrap_or_default();
+        let can = capabilities.get(&name).copied();
         channels.push(facts_of(name, channel, can)?);
     }
     let setup = RoutingSetup {
@@ -55,7 +65,7 @@ pub fn setup_from_config(
         rules_first: routing.rules_first,
         failed_payment_cost: routing.failed_payment_cost_percent,
         default_channel: ChannelName::new(routing.default_channel.as_str()),
-        rules: config.rules.iter().map(rule_of).collect::<Result<_, _>>()?,
+        rules: config.rules.iter().map(rule_from_config).collect::<Result<_, _>>()?,
         channels,
         settlement_currency: config.fx.settlement_currency,
         rates: config.fx.rates.clone(),
@@ -73,7 +83,16 @@ pub fn setup_from_config(
                 min_outcomes: routing.breaker_min_outcomes,
                 open: Duration::from_millis(routing.breaker_open_ms),
                 open_max: Duration::from_millis(routing.breaker_open_max_ms),
+                slow: Duration::from_millis(routing.slow_call_ms),
+                slow_percent: routing.breaker_slow_percent,
+                jitter_percent: routing.breaker_jitter_percent,
             },
+        },
+        choice: ChoiceSettings {
+            segments_max: routing.segments_max,
+            newcomer_share_percent: routing.newcomer_share_percent,
+            explore_percent: routing.explore_percent,
+            load_balancing: routing.load_balance,
         },
     };
     setup.check()?;
@@ -90,7 +109,12 @@ const fn mode_of(mode: config::RoutingMode) -> RoutingMode {
     }
 }
 
-fn facts_of(name: ChannelName, channel: &ChannelConfig, can: Capabilities) -> Result<ChannelFacts, InvalidRouting> {
+/// A channel whose adapter is not there has no credentials.
+fn facts_of(
+    name: ChannelName,
+    channel: &ChannelConfig,
+    can: Option<Capabilities>,
+) -> Result<ChannelFacts, InvalidRouting> {
     let place = |key: &str| format!("[channels.{name}] {key}");
     let methods = if channel.methods.is_empty() { methods_of(channel.kind) } else { channel.methods.clone() };
     Ok(ChannelFacts {
@@ -101,12 +125,13 @@ fn facts_of(name: ChannelName, channel: &ChannelConfig, can: Capabilities) -> Re
         countries: countries_of(&channel.countries, || place("countries"))?,
         currencies: channel.currencies.clone(),
         methods,
-        takes_payments: can.charge,
-        takes_pre_auths: can.pre_auth,
-        has_credentials: true,
+        takes_payments: can.is_some_and(|can| can.charge),
+        takes_pre_auths: can.is_some_and(|can| can.pre_auth),
+        has_credentials: can.is_some(),
         amounts: channel.amounts.clone(),
         caps: channel.caps,
         maintenance: channel.maintenance.iter().filter_map(MaintenanceConfig::span).collect(),
+        slow: channel.slow_call_ms.map(Duration::from_millis),
         name,
     })
 }
@@ -121,19 +146,54 @@ fn methods_of(kind: ChannelKind) -> Vec<String> {
     methods.iter().map(|method| String::from(*method)).collect()
 }
 
-fn rule_of(rule: &RuleConfig) -> Result<Rule, InvalidRouting> {
+/// A rule as the domain has it.
+///
+/// # Errors
+/// What can't be understood in it.
+pub fn rule_from_config(rule: &RuleConfig) -> Result<Rule, InvalidRouting> {
+    let place = || format!("the rule {:?}", rule.name);
+    let zone = match &rule.time_zone {
+        None => None,
+        Some(name) => {
+            let unknown = |_| InvalidRouting::TimeZone { place: place(), zone: name.clone() };
+            Some(TimeZone::get(name).map_err(unknown)?)
+        }
+    };
+    let channel = |name: &String| ChannelName::new(name.as_str());
     Ok(Rule {
-        id: Arc::from(rule.name.as_str()),
+        id: Arc::from(rule.id()),
         name: Arc::from(rule.name.as_str()),
+        enabled: rule.enabled,
         when: Conditions {
-            countries: countries_of(&rule.countries, || format!("the rule {:?}", rule.name))?,
+            countries: countries_of(&rule.countries, place)?,
+            not_countries: countries_of(&rule.not_countries, place)?,
             currencies: rule.currencies.clone(),
             methods: rule.methods.clone(),
+            not_methods: rule.not_methods.clone(),
             tiers: rule.tiers.clone(),
+            merchants: rule.merchants.clone(),
+            not_merchants: rule.not_merchants.clone(),
+            card_countries: countries_of(&rule.card_countries, place)?,
+            not_card_countries: countries_of(&rule.not_card_countries, place)?,
             amount_minor_min: rule.amount_minor_min,
             amount_minor_max: rule.amount_minor_max,
+            hours: Hours {
+                between: rule.from.zip(rule.until),
+                weekdays: rule.weekdays.iter().copied().collect(),
+                zone,
+            },
+            metadata: rule
+                .metadata
+                .iter()
+                .map(|(key, values)| MetadataCondition { key: key.clone(), values: values.clone() })
+                .collect(),
         },
-        then: RuleResult::Ordered(rule.channels.iter().map(|channel| ChannelName::new(channel.as_str())).collect()),
+        then: if rule.split.is_empty() {
+            RuleResult::Ordered(rule.channels.iter().map(channel).collect())
+        } else {
+            let share = |share: &ShareConfig| Share { channel: channel(&share.channel), percent: share.percent };
+            RuleResult::Split(rule.split.iter().map(share).collect())
+        },
     })
 }
 
@@ -177,12 +237,13 @@ mod tests {
             caps: ChannelCaps::default(),
             maintenance: Vec::new(),
             timeout_ms: 10_000,
+            slow_call_ms: None,
         }
     }
 
     #[test]
     fn a_channel_takes_what_its_adapter_can_unless_narrowed() {
-        let can = Capabilities { charge: true, refund: true, pre_auth: false };
+        let can = Some(Capabilities { charge: true, refund: true, pre_auth: false });
         let name = || ChannelName::new("stripe");
         let facts = facts_of(name(), &config(&[], &["US"]), can).unwrap();
         assert_eq!(facts.methods, ["card"]);

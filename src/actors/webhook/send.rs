@@ -19,7 +19,7 @@ use crate::storage::{Batch, StoreError, keys, record};
 
 /// After trouble on our side, such as a store without room, a notification is left alone for this long.
 const HOLD: Duration = Duration::from_secs(5);
-/// Tries to commit one result. The row changes in between only when the merchant cancels or retries.
+/// How often the commit of one result is tried again. The row changes in between only when the merchant cancels or retries.
 const COMMITS_MAX: u32 = 8;
 /// Wait before a commit that the store had no room for is tried again; doubles.
 const COMMIT_WAIT_FIRST: Duration = Duration::from_millis(50);
@@ -229,12 +229,15 @@ async fn end_without_endpoint(engine: &Engine, due: &Due) -> Result<(), StoreErr
 async fn commit_result(engine: &Engine, due: &Due, sent_to: &Endpoint, result: &TryResult) -> Result<(), Trouble> {
     let drawn = (engine.due_now(), engine.parts.random.draw_u64());
     let mut last_error = None;
-    for commit in 0..COMMITS_MAX {
+    // The last wait is followed by a try, too: it is half of all the waiting.
+    for commit in 0..=COMMITS_MAX {
         match commit_result_once(engine, due, sent_to, result, drawn).await {
             Ok(()) => return Ok(()),
             Err(error @ StoreError::Overloaded(_)) => {
                 last_error = Some(error);
-                tokio::time::sleep(COMMIT_WAIT_FIRST * 2_u32.pow(commit)).await;
+                if commit < COMMITS_MAX {
+                    tokio::time::sleep(COMMIT_WAIT_FIRST * 2_u32.pow(commit)).await;
+                }
             }
             Err(error @ (StoreError::Precondition { .. } | StoreError::Indeterminate(_))) => last_error = Some(error),
             Err(error) => return Err(error.into()),

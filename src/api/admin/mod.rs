@@ -3,12 +3,16 @@
 mod access;
 pub(crate) mod audit;
 pub(crate) mod channels;
+pub(crate) mod config;
 pub(crate) mod erasures;
 pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod merchants;
 pub(crate) mod metrics;
+pub(crate) mod payments;
+pub(crate) mod routing;
+pub(crate) mod rules;
 pub(crate) mod sandbox;
 pub(crate) mod store;
 
@@ -120,6 +124,10 @@ pub(crate) fn routes() -> Routes {
     let routes = merchants::add_routes(routes);
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
+    let routes = payments::add_routes(routes);
+    let routes = routing::add_routes(routes);
+    let routes = rules::add_routes(routes);
+    let routes = config::add_routes(routes);
     let routes = audit::add_routes(routes);
     let routes = limits::add_routes(routes);
     let routes = erasures::add_routes(routes);
@@ -144,7 +152,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 14] = [
+    const CHANGES: [(Verb, &str, Audited); 23] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -156,6 +164,15 @@ mod tests {
         (Verb::Post, "/admin/v1/store/backup", As("store.backup")),
         (Verb::Post, "/admin/v1/store/export", As("store.export")),
         (Verb::Post, "/admin/v1/store/rotate-key", As("master_key.rotate")),
+        (Verb::Put, "/admin/v1/routing", As("routing.update")),
+        (Verb::Post, "/admin/v1/routing/rollback", As("routing.rollback")),
+        (Verb::Post, "/admin/v1/rules", As("rule.create")),
+        (Verb::Put, "/admin/v1/rules/{id}", As("rule.update")),
+        (Verb::Delete, "/admin/v1/rules/{id}", As("rule.delete")),
+        (Verb::Post, "/admin/v1/rules/check", Not("a question; nothing is saved")),
+        (Verb::Patch, "/admin/v1/channels/{name}", As("channel.update")),
+        (Verb::Post, "/admin/v1/channels/{name}/reset-health", As("channel.reset_health")),
+        (Verb::Post, "/admin/v1/config/reload", As("config.reload")),
         (Verb::Post, "/admin/v1/limits/check", Not("a merchant's request that is counted, not a change of anything")),
         (Verb::Post, "/admin/v1/limits/release", Not("the end of such a request")),
         (Verb::Put, "/admin/v1/sandbox/{channel}", Not("emulators move no money and are not there in live mode")),

@@ -133,6 +133,9 @@ fn check_routing(config: &Config, findings: &mut Findings) {
     findings.range("routing.window_outcomes", routing.window_outcomes, 10..=10_000);
     findings.range("routing.prior_outcomes", routing.prior_outcomes, 1..=1000);
     findings.range("routing.prior_success_percent", routing.prior_success_percent, 0..=100);
+    findings.range("routing.segments_max", routing.segments_max, 8..=65_536);
+    findings.range("routing.newcomer_share_percent", routing.newcomer_share_percent, 0..=100);
+    findings.range("routing.explore_percent", routing.explore_percent, 0..=20);
     findings.range("routing.breaker_consecutive_failures", routing.breaker_consecutive_failures, 1..=1000);
     findings.range("routing.breaker_failure_percent", routing.breaker_failure_percent, 1..=100);
     let window = u32::try_from(routing.window_outcomes).unwrap_or(u32::MAX).max(1);
@@ -140,6 +143,10 @@ fn check_routing(config: &Config, findings: &mut Findings) {
     findings.range("routing.breaker_open_ms", routing.breaker_open_ms, 1..=HOUR_MS);
     let open_min = routing.breaker_open_ms.min(24 * HOUR_MS);
     findings.range("routing.breaker_open_max_ms", routing.breaker_open_max_ms, open_min..=24 * HOUR_MS);
+    findings.range("routing.breaker_jitter_percent", routing.breaker_jitter_percent, 0..=50);
+    findings.range("routing.slow_call_ms", routing.slow_call_ms, 10..=60_000);
+    findings.range("routing.breaker_slow_percent", routing.breaker_slow_percent, 0..=100);
+    findings.range("routing.snapshot_interval_ms", routing.snapshot_interval_ms, 100..=HOUR_MS);
 }
 
 fn check_payments(config: &Config, findings: &mut Findings) {

@@ -1,4 +1,4 @@
-//! Channels and the rules that name them.
+//! Channels: what they are, where they are and what may go through them.
 
 use super::{Findings, check_address, is_name, is_variable_name};
 use crate::config::{ChannelConfig, ChannelKind, Config, Mode};
@@ -21,6 +21,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         findings.range(format!("{path}.weight"), channel.weight, 1..=1000);
         check_bounds(&path, channel, findings);
         findings.range(format!("{path}.timeout_ms"), channel.timeout_ms, 100..=45_000);
+        if let Some(slow_call_ms) = channel.slow_call_ms {
+            findings.range(format!("{path}.slow_call_ms"), slow_call_ms, 10..=60_000);
+        }
         check_countries(findings, &format!("{path}.local_countries"), &channel.local_countries);
         check_countries(findings, &format!("{path}.countries"), &channel.countries);
         check_provider(config, &path, channel, findings);
@@ -130,38 +133,7 @@ fn check_credentials(path: &str, channel: &ChannelConfig, findings: &mut Finding
     }
 }
 
-pub(super) fn check_rules(config: &Config, findings: &mut Findings) {
-    findings.require(config.rules.len() <= 1000, "rules", "must be at most 1000");
-    for (index, rule) in config.rules.iter().enumerate() {
-        let path = format!("rules[{index}]");
-        let name_length = rule.name.chars().count();
-        findings.require((1..=100).contains(&name_length), format!("{path}.name"), "must have 1 to 100 characters");
-        let earlier = config.rules.iter().take(index).any(|other| other.name == rule.name);
-        findings.require(!earlier, format!("{path}.name"), "is the name of an earlier rule; give it its own");
-        check_countries(findings, &format!("{path}.countries"), &rule.countries);
-        for tier in &rule.tiers {
-            let known = config.tiers.contains_key(tier);
-            findings.require(known, format!("{path}.tiers"), format!("names no tier with \"{tier}\""));
-        }
-        findings.require(!rule.channels.is_empty(), format!("{path}.channels"), "must name at least one channel");
-        for channel in &rule.channels {
-            let known = config.channels.contains_key(channel);
-            findings.require(known, format!("{path}.channels"), format!("names no channel with \"{channel}\""));
-        }
-        for (key, bound) in [("amount_minor_min", rule.amount_minor_min), ("amount_minor_max", rule.amount_minor_max)] {
-            findings.require(bound.is_none_or(|bound| bound >= 0), format!("{path}.{key}"), "must not be negative");
-        }
-        if let (Some(least), Some(most)) = (rule.amount_minor_min, rule.amount_minor_max) {
-            findings.require(
-                least <= most,
-                format!("{path}.amount_minor_max"),
-                format!("must be at least amount_minor_min ({least})"),
-            );
-        }
-    }
-}
-
-fn check_countries(findings: &mut Findings, path: &str, countries: &[String]) {
+pub(super) fn check_countries(findings: &mut Findings, path: &str, countries: &[String]) {
     for country in countries {
         findings.require(
             is_country(country),

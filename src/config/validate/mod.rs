@@ -3,6 +3,7 @@
 mod bounds;
 mod channels;
 mod money;
+mod rules;
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 use super::error::Problem;
-use super::{Config, Mode};
+use super::{Config, Mode, RuleConfig};
 
 /// Problems found so far.
 #[derive(Default)]
@@ -49,10 +50,17 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     bounds::check(config, &mut findings);
     check_tiers(config, &mut findings);
     channels::check(config, &mut findings);
-    channels::check_rules(config, &mut findings);
+    rules::check(config, &mut findings);
     check_sandbox(config, &mut findings);
     money::check(config, &mut findings);
     check_text(config, &mut findings);
+    findings.problems
+}
+
+/// Everything that is wrong with one rule, by its keys.
+pub(super) fn rule_problems(config: &Config, rule: &RuleConfig) -> Vec<Problem> {
+    let mut findings = Findings::default();
+    rules::check_rule(config, rule, "", &mut findings);
     findings.problems
 }
 

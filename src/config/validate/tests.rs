@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::ConfigError;
-use crate::config::{ChannelKind, FaultConfig, RuleConfig};
+use crate::config::{ChannelKind, FaultConfig, RuleConfig, ShareConfig};
 use crate::domain::fees::FxRate;
 
 /// What is wrong after `change`, by path.
@@ -19,13 +19,9 @@ fn paths_after(change: impl FnOnce(&mut Config)) -> Vec<String> {
 fn rule() -> RuleConfig {
     RuleConfig {
         name: String::from("rule"),
-        countries: Vec::new(),
-        currencies: Vec::new(),
-        methods: Vec::new(),
-        tiers: Vec::new(),
-        amount_minor_min: None,
-        amount_minor_max: None,
+        enabled: true,
         channels: vec![String::from("stripe")],
+        ..RuleConfig::default()
     }
 }
 
@@ -228,9 +224,43 @@ fn rules_name_what_exists() {
     assert_eq!(with(|rule| rule.tiers = vec![String::from("x")]), ["rules[0].tiers"]);
     assert_eq!(with(|rule| rule.countries = vec![String::from("XX")]), ["rules[0].countries"]);
     assert_eq!(with(|rule| rule.name.clear()), ["rules[0].name"]);
-    assert_eq!(with(|rule| rule.amount_minor_min = Some(-1)), ["rules[0].amount_minor_min"]);
-    let crossed = with(|rule| (rule.amount_minor_min, rule.amount_minor_max) = (Some(2), Some(1)));
+    let of_dollars = |rule: &mut RuleConfig| rule.currencies = vec!["USD".parse().unwrap()];
+    let negative = with(|rule| (rule.amount_minor_min, rule.currencies) = (Some(-1), vec!["USD".parse().unwrap()]));
+    assert_eq!(negative, ["rules[0].amount_minor_min"]);
+    assert_eq!(with(|rule| rule.amount_minor_min = Some(1)), ["rules[0].amount_minor_min"], "of which currency?");
+    let crossed = paths_after(|config| {
+        let mut rule = rule();
+        of_dollars(&mut rule);
+        (rule.amount_minor_min, rule.amount_minor_max) = (Some(2), Some(1));
+        config.rules = vec![rule];
+    });
     assert_eq!(crossed, ["rules[0].amount_minor_max"]);
+    assert_eq!(with(|rule| rule.id = Some(String::from("a b"))), ["rules[0].id"]);
+    assert_eq!(with(|rule| rule.not_card_countries = vec![String::from("us")]), ["rules[0].not_card_countries"]);
+    assert_eq!(with(|rule| rule.from = "08:00".parse().ok()), ["rules[0].until"]);
+    assert_eq!(with(|rule| (rule.from, rule.until) = ("08:00".parse().ok(), "08:00".parse().ok())), ["rules[0].until"]);
+    assert!(with(|rule| (rule.from, rule.until) = ("22:00".parse().ok(), "06:00".parse().ok())).is_empty());
+    let nowhere = with(|rule| {
+        (rule.from, rule.until) = ("22:00".parse().ok(), "06:00".parse().ok());
+        rule.time_zone = Some(String::from("Europe/Atlantis"));
+    });
+    assert_eq!(nowhere, ["rules[0].time_zone"]);
+    assert_eq!(with(|rule| rule.time_zone = Some(String::from("UTC"))), ["rules[0].time_zone"], "of which time?");
+    let shares = |percents: [u32; 2]| {
+        ["stripe", "alipay"]
+            .into_iter()
+            .zip(percents)
+            .map(|(channel, percent)| ShareConfig { channel: String::from(channel), percent })
+    };
+    let split = |percents: [u32; 2]| {
+        paths_after(|config| {
+            config.rules = vec![RuleConfig { channels: Vec::new(), split: shares(percents).collect(), ..rule() }];
+        })
+    };
+    assert!(split([70, 30]).is_empty() && split([100, 0]).is_empty());
+    assert_eq!(split([70, 29]), ["rules[0].split"]);
+    let both = paths_after(|config| config.rules = vec![RuleConfig { split: shares([70, 30]).collect(), ..rule() }]);
+    assert!(both.contains(&String::from("rules[0].channels")), "{both:?}");
     assert_eq!(paths_after(|config| config.rules = vec![rule(), rule()]), ["rules[1].name"]);
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::language::Language;
 use crate::domain::outcome::{DeclineScope, Failure, RetryAdvice};
 use crate::domain::payment::Payment;
 use crate::domain::time::Timestamp;
@@ -86,21 +87,42 @@ impl Failover {
     }
 
     /// One sentence.
-    pub const fn sentence(self) -> &'static str {
-        match self {
-            Self::Asked => "Nothing was charged and the refusal lay with the channel: another one was asked.",
-            Self::OutcomeUnknown => "Whether it was charged was not known: no other channel may be asked.",
-            Self::OutcomeOpen => "The channel took it on: no other channel may be asked.",
-            Self::AdvisedAgainst => "The card's bank or network advises against another try now.",
-            Self::RefusedByBank => "The payer's bank refused, as it would through any channel.",
-            Self::RefusedByCustomer => "The reason lay with the payer or the request, as it would on any channel.",
-            Self::RefusedByUnknown => "The channel did not say who refused.",
-            Self::ChannelRequested => "The merchant asked for this channel.",
-            Self::Exhausted => "As many channels were asked as may be.",
-            Self::OutOfTime => "The client had waited too long for another try.",
-            Self::NoChannelLeft => "Another channel was allowed, but none could take it.",
-            Self::NotStored => "Another channel was allowed, but the store did not take its intent.",
-        }
+    pub const fn sentence(self, language: Language) -> &'static str {
+        let (english, chinese) = match self {
+            Self::Asked => (
+                "Nothing was charged and the refusal lay with the channel: another one was asked.",
+                "没有扣款, 且拒绝的原因在渠道一方: 已改用另一渠道。",
+            ),
+            Self::OutcomeUnknown => (
+                "Whether it was charged was not known: no other channel may be asked.",
+                "是否已扣款尚不清楚: 不能改用其他渠道。",
+            ),
+            Self::OutcomeOpen => {
+                ("The channel took it on: no other channel may be asked.", "渠道已受理: 不能改用其他渠道。")
+            }
+            Self::AdvisedAgainst => {
+                ("The card's bank or network advises against another try now.", "发卡行或卡组织建议现在不要重试。")
+            }
+            Self::RefusedByBank => {
+                ("The payer's bank refused, as it would through any channel.", "付款人的银行拒绝, 任何渠道都会如此。")
+            }
+            Self::RefusedByCustomer => (
+                "The reason lay with the payer or the request, as it would on any channel.",
+                "原因在付款人或请求本身, 任何渠道都会如此。",
+            ),
+            Self::RefusedByUnknown => ("The channel did not say who refused.", "渠道没有说明由谁拒绝。"),
+            Self::ChannelRequested => ("The merchant asked for this channel.", "商户指定了这个渠道。"),
+            Self::Exhausted => ("As many channels were asked as may be.", "已达到可尝试渠道数的上限。"),
+            Self::OutOfTime => ("The client had waited too long for another try.", "客户端等待已过久, 不再重试。"),
+            Self::NoChannelLeft => {
+                ("Another channel was allowed, but none could take it.", "允许改用其他渠道, 但没有可用的渠道。")
+            }
+            Self::NotStored => (
+                "Another channel was allowed, but the store did not take its intent.",
+                "允许改用其他渠道, 但无法事先记录。",
+            ),
+        };
+        language.choose(english, chinese)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::event::EventName;
 use crate::domain::ids::RefundNo;
+use crate::domain::language::Language;
 use crate::domain::money::Currency;
 use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, RefundAnswer, RefundState, RetryAdvice};
 use crate::domain::routing::{DecisionRecord, RoutingMode};
@@ -32,6 +33,10 @@ fn decision() -> DecisionRecord {
         rules_first: false,
         prior_outcomes: 20,
         failed_payment_cost_ppm: 0,
+        newcomer_share_percent: 0,
+        explore_percent: 0,
+        turn: None,
+        custom: Vec::new(),
         currency: Currency::USD,
         amount_minor: 1000,
         country: None,
@@ -46,6 +51,7 @@ fn decision() -> DecisionRecord {
         channels: Vec::new(),
         steps: Vec::new(),
         adopted: false,
+        all_down: false,
     }
 }
 
@@ -509,7 +515,8 @@ fn an_attempt_says_why_no_other_channel_was_asked_and_the_first_reason_stays() {
 fn reasons_and_failures_are_written_as_documented_and_old_records_are_read() {
     for failover in Failover::ALL {
         assert_eq!(serde_json::to_value(failover).unwrap(), failover.as_str());
-        assert!(failover.sentence().ends_with('.'));
+        assert!(failover.sentence(Language::English).ends_with('.'));
+        assert!(failover.sentence(Language::Chinese).ends_with('。'));
     }
     assert_eq!(
         Failover::ALL.into_iter().filter(|failover| failover.is_allowed()).collect::<Vec<_>>(),

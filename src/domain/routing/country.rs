@@ -20,7 +20,8 @@ impl Country {
         std::str::from_utf8(&self.0).unwrap_or("ZZ")
     }
 
-    fn index(self) -> usize {
+    /// Its number among all pairs of letters.
+    pub(super) fn index(self) -> usize {
         usize::from(self.0[0] - b'A') * 26 + usize::from(self.0[1] - b'A')
     }
 }
@@ -78,6 +79,25 @@ impl CountrySet {
     pub fn is_empty(&self) -> bool {
         self.0 == [0; WORDS]
     }
+
+    /// Every code that is possible but those in it.
+    #[must_use]
+    pub fn complement(&self) -> Self {
+        let mut rest = Self(self.0.map(|word| !word));
+        // No code has the bits behind the last one.
+        rest.0[WORDS - 1] &= (1 << (26 * 26 % 64)) - 1;
+        rest
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let mut both = *self;
+        for (word, other) in both.0.iter_mut().zip(other.0) {
+            *word &= other;
+        }
+        both
+    }
 }
 
 impl FromIterator<Country> for CountrySet {
@@ -104,6 +124,10 @@ mod tests {
             assert!(all.iter().all(|country| set.contains(*country) == (country == chosen)));
         }
         assert!(CountrySet::default().is_empty());
+        let everywhere = CountrySet::default().complement();
+        assert_eq!(everywhere, all.iter().copied().collect());
+        assert!(everywhere.complement().is_empty());
+        assert_eq!(everywhere.intersection(&CountrySet::from_iter([all[5]])), CountrySet::from_iter([all[5]]));
         for text in ["us", "U", "USA", "U1", ""] {
             assert!(text.parse::<Country>().is_err(), "{text:?}");
         }

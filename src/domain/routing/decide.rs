@@ -1,7 +1,6 @@
 //! One decision: readings and request against the table.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::ids::ChannelName;
@@ -9,9 +8,12 @@ use crate::domain::money::Money;
 use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::choose::Rung;
 use crate::domain::routing::country::Country;
-use crate::domain::routing::eligibility::{DroppedBy, dropped_by, fee_on};
-use crate::domain::routing::record::{ChannelVerdict, DecisionRecord, RuleMatch};
-use crate::domain::routing::strategies::Strategy;
+use crate::domain::routing::eligibility::{Dropped, DroppedBy, dropped_by, fee_on};
+use crate::domain::routing::health::ChannelHealth;
+use crate::domain::routing::record::{ChannelVerdict, DecisionRecord};
+use crate::domain::routing::rules::matching_rule;
+use crate::domain::routing::segments::Segment;
+use crate::domain::routing::strategies::{LoadBalancing, Strategy};
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
 use crate::domain::time::{Monotonic, Timestamp};
 
@@ -87,6 +89,8 @@ pub struct Choice {
     pub strategy: Option<Strategy>,
     /// Whether this payment is the one that tries a half-open channel.
     pub probe: bool,
+    /// Whether it goes to a channel whose breaker is open, since all that could take it are being left alone.
+    pub all_down: bool,
     /// What it was decided from.
     pub record: DecisionRecord,
 }
@@ -102,12 +106,28 @@ pub struct NoChannel {
     pub retry_in: Option<Duration>,
 }
 
+impl Choice {
+    /// The choice where load is balanced in turn and it is this turn. Nothing else of the decision changes.
+    #[must_use]
+    pub fn in_turn(mut self, turn: u64) -> Self {
+        if let Some(verdict) = self.record.take_turn(turn) {
+            let chosen = &self.record.channels[verdict.place];
+            self.channel = chosen.channel.clone();
+            self.probe = chosen.breaker == BreakerView::HalfOpen;
+            (self.place, self.rung, self.strategy) = (verdict.place, verdict.rung, verdict.strategy);
+        }
+        self
+    }
+}
+
 impl NoChannel {
     /// The outcome when others took the last place on the chosen channel again and again.
     pub fn lost_to_others(choice: Choice) -> Self {
         let mut record = choice.record;
         record.channels[choice.place].dropped_by = Some(DroppedBy::InFlightMax);
         record.channels[choice.place].bound = None;
+        record.channels[choice.place].value = None;
+        record.all_down = false;
         (record.rung, record.strategy, record.chosen) = (None, None, None);
         record.steps.clear();
         Self { record: Box::new(record), retry_in: Some(MOMENT) }
@@ -134,13 +154,17 @@ pub fn decide(
         rules_first: setup.rules_first,
         prior_outcomes: setup.health.approvals.prior_outcomes,
         failed_payment_cost_ppm: setup.failed_payment_cost.ppm(),
+        newcomer_share_percent: setup.choice.newcomer_share_percent,
+        explore_percent: setup.choice.explore_percent,
+        turn: (setup.choice.load_balancing == LoadBalancing::RoundRobin).then_some(0),
+        custom: Vec::new(),
         currency: request.money.currency,
         amount_minor: request.money.amount_minor,
         country: request.country,
         country_from_address: request.country_from_address,
         method: request.method.map(str::to_owned),
         requested: request.requested.cloned(),
-        rule: matching_rule(table, request),
+        rule: matching_rule(setup, request),
         default_place: setup.place_of(&setup.default_channel),
         rung: None,
         strategy: None,
@@ -148,8 +172,9 @@ pub fn decide(
         channels: verdicts(table, readings, request, now),
         steps: Vec::new(),
         adopted: false,
+        all_down: false,
     };
-    let Some(verdict) = record.conclude() else {
+    let Some(verdict) = record.conclude(&table.custom, request) else {
         let retry_in = retry_in(table, &record, now);
         return Err(NoChannel { record: Box::new(record), retry_in });
     };
@@ -160,6 +185,7 @@ pub fn decide(
         rung: verdict.rung,
         strategy: verdict.strategy,
         probe: chosen.breaker == BreakerView::HalfOpen,
+        all_down: record.all_down,
         record,
     })
 }
@@ -171,20 +197,32 @@ fn verdicts(
     now: Monotonic,
 ) -> Vec<ChannelVerdict> {
     let setup = &table.setup;
+    let unknown = ChannelHealth::default();
+    let segment = Segment::new(request.method, request.money.currency, request.country);
     let idle = ChannelReading { probe_available: true, ..ChannelReading::default() };
     let verdict = |(place, facts): (usize, &ChannelFacts)| {
-        let health = table.health.get(place).copied().unwrap_or_default();
+        let health = table.health.get(place).unwrap_or(&unknown);
         let reading = readings.get(place).copied().unwrap_or(idle);
         let breaker = health.breaker_at(now);
-        let estimate = health.estimate(&setup.health, now);
+        let known = table.estimate(place, &segment, now);
+        let estimate = known.estimate;
         let dropped = dropped_by(setup, facts, reading, breaker, request);
         ChannelVerdict {
             channel: facts.name.clone(),
             dropped_by: dropped.map(|dropped| dropped.by),
-            bound: dropped.and_then(|dropped| dropped.bound),
+            bound: match dropped {
+                Some(Dropped { by: DroppedBy::BreakerOpen, .. }) => {
+                    health.opens_in(now).map(|left| request.at.plus(left).unix_ms())
+                }
+                _ => dropped.and_then(|dropped| dropped.bound),
+            },
+            value: dropped.and_then(|dropped| dropped.value),
             fee_minor: fee_on(setup, facts, request.money, request.country, request.merchant_country),
             success_ppm: estimate.success_ppm,
             samples: estimate.samples,
+            effective_samples: (estimate.effective != estimate.samples).then_some(estimate.effective),
+            level: known.level,
+            newcomer: table.learned.get(place).is_some_and(|learned| learned.is_newcomer()),
             in_flight: reading.in_flight,
             latency_us: health.latency_us(),
             weight: facts.weight,
@@ -193,12 +231,6 @@ fn verdicts(
         }
     };
     setup.channels.iter().enumerate().map(verdict).collect()
-}
-
-fn matching_rule(table: &RoutingTable, request: &RouteRequest<'_>) -> Option<RuleMatch> {
-    let rule = table.setup.rules.iter().find(|rule| rule.when.hold(request))?;
-    let places = rule.then.channels().filter_map(|channel| table.setup.place_of(channel)).collect();
-    Some(RuleMatch { id: Arc::clone(&rule.id), name: Arc::clone(&rule.name), places })
 }
 
 fn retry_in(table: &RoutingTable, record: &DecisionRecord, now: Monotonic) -> Option<Duration> {

@@ -113,15 +113,18 @@ pub(super) struct Dropped {
     /// The number that it was held against, where there is one: minor units, payments, or the moment at which it ends
     /// in Unix milliseconds.
     pub bound: Option<i64>,
+    /// What was found instead, where that is a number and stands nowhere else.
+    pub value: Option<i64>,
 }
 
 impl From<DroppedBy> for Dropped {
     fn from(by: DroppedBy) -> Self {
-        Self { by, bound: None }
+        Self { by, bound: None, value: None }
     }
 }
 
-/// The first check that a channel does not pass, in the order from what never changes to what changes by the moment.
+/// The first check that a channel does not pass, in the order from what never changes to what changes by the moment. The
+/// breaker comes last: a channel that it drops could take the payment but for that.
 pub(super) fn dropped_by(
     setup: &RoutingSetup,
     facts: &ChannelFacts,
@@ -130,8 +133,9 @@ pub(super) fn dropped_by(
     request: &RouteRequest<'_>,
 ) -> Option<Dropped> {
     by_what_it_serves(facts, request)
-        .or_else(|| by_what_it_did(facts, reading, breaker, request))
+        .or_else(|| by_what_it_did(facts, request))
         .or_else(|| by_caps(setup, facts, reading, request))
+        .or_else(|| by_breaker(reading, breaker))
 }
 
 /// What changes only when somebody changes the configuration.
@@ -166,28 +170,26 @@ fn by_what_it_serves(facts: &ChannelFacts, request: &RouteRequest<'_>) -> Option
     let range = facts.amounts.get(&request.money.currency)?;
     let amount_minor = request.money.amount_minor;
     if range.min_minor.is_some_and(|least| amount_minor < least) {
-        return Some(Dropped { by: DroppedBy::AmountMin, bound: range.min_minor });
+        return Some(Dropped { by: DroppedBy::AmountMin, bound: range.min_minor, value: None });
     }
     let is_above = range.max_minor.is_some_and(|most| amount_minor > most);
-    is_above.then_some(Dropped { by: DroppedBy::AmountMax, bound: range.max_minor })
+    is_above.then_some(Dropped { by: DroppedBy::AmountMax, bound: range.max_minor, value: None })
 }
 
-/// What this payment has been through, and how the channel is doing.
-fn by_what_it_did(
-    facts: &ChannelFacts,
-    reading: ChannelReading,
-    breaker: BreakerView,
-    request: &RouteRequest<'_>,
-) -> Option<Dropped> {
+/// What this payment has been through, and whether the channel is known to be away.
+fn by_what_it_did(facts: &ChannelFacts, request: &RouteRequest<'_>) -> Option<Dropped> {
     if request.refusing_token.contains(&facts.name) {
         return Some(DroppedBy::Token.into());
     }
     if request.tried.contains(&facts.name) {
         return Some(DroppedBy::Tried.into());
     }
-    if let Some(span) = facts.maintenance.iter().find(|span| span.contains(request.at)) {
-        return Some(Dropped { by: DroppedBy::Maintenance, bound: Some(span.until.unix_ms()) });
-    }
+    let span = facts.maintenance_at(request.at)?;
+    Some(Dropped { by: DroppedBy::Maintenance, bound: Some(span.until.unix_ms()), value: None })
+}
+
+/// How the channel is doing.
+fn by_breaker(reading: ChannelReading, breaker: BreakerView) -> Option<Dropped> {
     match breaker {
         BreakerView::Open => Some(DroppedBy::BreakerOpen.into()),
         BreakerView::HalfOpen if !reading.probe_available => Some(DroppedBy::ProbeTaken.into()),
@@ -202,21 +204,25 @@ fn by_caps(
     request: &RouteRequest<'_>,
 ) -> Option<Dropped> {
     let caps = &facts.caps;
+    let full = |by: DroppedBy, most: u32, found: u32| {
+        Some(Dropped { by, bound: Some(i64::from(most)), value: Some(i64::from(found)) })
+    };
     if reading.in_flight >= caps.concurrent {
-        return Some(Dropped { by: DroppedBy::InFlightMax, bound: Some(i64::from(caps.concurrent)) });
+        // The record has what is in flight.
+        return Some(Dropped { by: DroppedBy::InFlightMax, bound: Some(i64::from(caps.concurrent)), value: None });
     }
     if let Some(most) = caps.per_second.filter(|most| reading.this_second >= *most) {
-        return Some(Dropped { by: DroppedBy::PerSecond, bound: Some(i64::from(most)) });
+        return full(DroppedBy::PerSecond, most, reading.this_second);
     }
     if let Some(most) = caps.per_day.filter(|most| reading.today >= *most) {
-        return Some(Dropped { by: DroppedBy::PerDay, bound: Some(i64::from(most)) });
+        return full(DroppedBy::PerDay, most, reading.today);
     }
     let most = caps.amount_per_day_minor?;
     // An amount that can't be converted is not known to fit.
     let fits = setup
         .in_settlement_currency(request.money)
         .is_some_and(|minor| reading.today_minor.saturating_add(minor) <= most);
-    (!fits).then_some(Dropped { by: DroppedBy::AmountPerDay, bound: Some(most) })
+    (!fits).then_some(Dropped { by: DroppedBy::AmountPerDay, bound: Some(most), value: Some(reading.today_minor) })
 }
 
 /// Whether the payer is foreign to a channel: outside all of its local countries, or, for a channel that has none,

@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
-use crate::domain::routing::approvals::{ApprovalSettings, Approvals, WindowEstimate};
-use crate::domain::routing::breaker::{Breaker, BreakerSettings, BreakerView};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::routing::approvals::{ApprovalSettings, Approvals, SavedApprovals, WindowEstimate};
+use crate::domain::routing::breaker::{Breaker, BreakerSettings, BreakerView, Call, OpenBreaker, SavedBreaker};
 use crate::domain::routing::outcome_class::OutcomeClass;
 use crate::domain::time::Monotonic;
 
@@ -30,8 +32,18 @@ pub struct Outcome {
     pub class: OutcomeClass,
     /// How long the channel took, where that was measured.
     pub latency_ms: Option<u32>,
-    /// Whether this was the one call that tries a half-open channel.
+    /// Whether this was the one call that tries a half-open channel, or one that went to an open one because all were
+    /// down.
     pub probe: bool,
+}
+
+/// What is known about one channel, as it is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedHealth {
+    approvals: SavedApprovals,
+    breaker: SavedBreaker,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    latency_us: Option<u32>,
 }
 
 /// What is known about one channel.
@@ -43,19 +55,74 @@ pub struct ChannelHealth {
 }
 
 impl ChannelHealth {
-    /// The state after an outcome.
+    /// The state after an outcome that is also how the payment ended.
     #[must_use]
-    pub fn after(mut self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
+    pub fn after(self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
+        self.after_call(outcome, settings, now).after_ending(outcome.class, settings, now)
+    }
+
+    /// The state after a call: how it went and how long it took. What came of the payment may become known later.
+    #[must_use]
+    pub fn after_call(mut self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
         self.learn_latency(outcome.latency_ms);
         let before = self.breaker_at(now);
-        self.breaker = self.breaker.after(outcome.class, outcome.probe, &settings.breaker, now);
-        if before == BreakerView::HalfOpen && self.breaker_at(now) == BreakerView::Closed {
+        let latency = outcome.latency_ms.map(|latency_ms| Duration::from_millis(u64::from(latency_ms)));
+        let call = Call { latency, probe: outcome.probe };
+        self.breaker = self.breaker.after(outcome.class, call, &settings.breaker, now);
+        if before != BreakerView::Closed && self.breaker_at(now) == BreakerView::Closed {
             // What was learned in the outage says nothing about the channel now.
             self.approvals = Approvals::default();
         }
-        if let Some(approved) = outcome.class.approval() {
+        self
+    }
+
+    /// The state after it became known what came of a payment, as far as that says something about approvals.
+    #[must_use]
+    pub fn after_ending(mut self, class: OutcomeClass, settings: &HealthSettings, now: Monotonic) -> Self {
+        if let Some(approved) = class.approval() {
             self.approvals = self.approvals.after(approved, &settings.approvals, now);
         }
+        self
+    }
+
+    /// The state when that many calls, all sent after [`ChannelHealth::answered_at`], have been without an answer for longer
+    /// than [`BreakerSettings::slow`].
+    #[must_use]
+    pub fn after_silence(mut self, hanging: u32, settings: &HealthSettings, now: Monotonic) -> Self {
+        self.breaker = self.breaker.after_silence(hanging, &settings.breaker, now);
+        self
+    }
+
+    /// The state with the time for which its breaker stays open made longer or shorter at random. To be called once, when it
+    /// has just opened.
+    #[must_use]
+    pub fn jittered(mut self, draw: u64, settings: &HealthSettings, now: Monotonic) -> Self {
+        self.breaker = self.breaker.jittered(draw, &settings.breaker, now);
+        self
+    }
+
+    /// What is to be written down.
+    pub fn save(&self, now: Monotonic) -> SavedHealth {
+        SavedHealth {
+            approvals: self.approvals.save(now),
+            breaker: self.breaker.save(now),
+            latency_us: self.latency_us,
+        }
+    }
+
+    /// What was written down `passed` ago.
+    pub fn restore(saved: &SavedHealth, passed: Duration, settings: &HealthSettings, now: Monotonic) -> Self {
+        Self {
+            approvals: Approvals::restore(&saved.approvals, passed, &settings.approvals, now),
+            breaker: Breaker::restore(&saved.breaker, passed, &settings.breaker, now),
+            latency_us: saved.latency_us,
+        }
+    }
+
+    /// The state under settings with another size of the window: the newest outcomes are kept.
+    #[must_use]
+    pub fn resized(mut self, settings: &HealthSettings) -> Self {
+        self.approvals = self.approvals.resized(&settings.approvals);
         self
     }
 
@@ -82,7 +149,17 @@ impl ChannelHealth {
 
     /// How long the breaker stays open; `None` when it does not stand open.
     pub fn opens_in(&self, now: Monotonic) -> Option<Duration> {
-        self.breaker.opens_in(now)
+        self.open_at(now).map(|open| open.left).filter(|left| !left.is_zero())
+    }
+
+    /// How the breaker stands when it is not closed.
+    pub fn open_at(&self, now: Monotonic) -> Option<OpenBreaker> {
+        self.breaker.open_at(now)
+    }
+
+    /// When the channel last answered a call.
+    pub const fn answered_at(&self) -> Monotonic {
+        self.breaker.answered_at()
     }
 
     /// The success rate to rank by. A half-open channel ranks by the prior alone, or it would never be tried again.
@@ -102,6 +179,7 @@ impl ChannelHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::routing::OpenedBy;
 
     const SETTINGS: HealthSettings = HealthSettings {
         approvals: ApprovalSettings {
@@ -115,8 +193,11 @@ mod tests {
             consecutive_failures: 5,
             failure_percent: 50,
             min_outcomes: 20,
+            slow: Duration::from_secs(8),
+            slow_percent: 80,
             open: Duration::from_secs(30),
             open_max: Duration::from_secs(100),
+            jitter_percent: 0,
         },
     };
 
@@ -201,6 +282,152 @@ mod tests {
         assert_eq!(again.opens_in(at(now)), Some(Duration::from_secs(30)));
     }
 
+    const CLASSES: [OutcomeClass; OutcomeClass::ALL.len()] = OutcomeClass::ALL;
+
+    fn taking(health: ChannelHealth, class: OutcomeClass, latency_ms: u32, now: Monotonic) -> ChannelHealth {
+        health.after(Outcome { class, latency_ms: Some(latency_ms), probe: false }, &SETTINGS, now)
+    }
+
+    #[test]
+    fn only_the_channels_own_failures_ever_hurt_it_and_only_its_own_answers_count_for_it() {
+        for class in CLASSES {
+            // However often and however slowly.
+            let health = (0..1_000).fold(ChannelHealth::default(), |health, _| taking(health, class, 60_000, at(1)));
+            let opens =
+                matches!(class, OutcomeClass::TechnicalFailure | OutcomeClass::Approved | OutcomeClass::Answered);
+            let expected = if opens { BreakerView::Open } else { BreakerView::Closed };
+            assert_eq!(health.breaker_at(at(1)), expected, "{class:?}");
+            let quick = (0..1_000).fold(ChannelHealth::default(), |health, _| taking(health, class, 100, at(1)));
+            let fails = class == OutcomeClass::TechnicalFailure;
+            assert_eq!(quick.breaker_at(at(1)) == BreakerView::Open, fails, "{class:?}");
+            let samples = quick.estimate(&SETTINGS, at(1)).samples;
+            let says_nothing = matches!(
+                class,
+                OutcomeClass::DeclinedByBank | OutcomeClass::DeclinedByCustomer | OutcomeClass::Answered
+            );
+            assert_eq!(samples == 0, says_nothing, "{class:?} counts for approvals");
+        }
+        // A bank's decline between failures does not save the channel either.
+        let mut health = ChannelHealth::default();
+        for _ in 0..5 {
+            health = after(health, OutcomeClass::TechnicalFailure, at(1));
+            health = after(health, OutcomeClass::DeclinedByBank, at(1));
+        }
+        assert_eq!(health.breaker_at(at(1)), BreakerView::Open);
+    }
+
+    #[test]
+    fn slow_answers_open_once_they_are_most_of_enough() {
+        let mut health = ChannelHealth::default();
+        for index in 0..19 {
+            health = taking(health, OutcomeClass::Approved, 8_001, at(index));
+        }
+        assert_eq!(health.breaker_at(at(19)), BreakerView::Closed, "19 calls are too few");
+        let punctual = taking(health, OutcomeClass::Approved, 8_000, at(19));
+        assert_eq!(punctual.breaker_at(at(19)), BreakerView::Closed, "8 s are not slow");
+        let open = taking(health, OutcomeClass::Approved, 8_001, at(19));
+        assert_eq!(open.open_at(at(19)).map(|open| open.by), Some(OpenedBy::Slow));
+        // A probe that is as slow finds nothing mended, and one in time does.
+        let probe = |latency_ms| Outcome { class: OutcomeClass::Approved, latency_ms: Some(latency_ms), probe: true };
+        let still = open.after(probe(9_000), &SETTINGS, at(60));
+        assert_eq!(still.open_at(at(60)).map(|open| (open.failed_probes, open.by)), Some((1, OpenedBy::Slow)));
+        assert_eq!(open.after(probe(900), &SETTINGS, at(60)).breaker_at(at(60)), BreakerView::Closed);
+        let mut off = SETTINGS;
+        off.breaker.slow_percent = 0;
+        let outcome = Outcome { class: OutcomeClass::Approved, latency_ms: Some(60_000), probe: false };
+        let never = (0..500).fold(ChannelHealth::default(), |health, _| health.after(outcome, &off, at(1)));
+        assert_eq!(never.after_silence(500, &off, at(1)).breaker_at(at(1)), BreakerView::Closed);
+    }
+
+    #[test]
+    fn calls_without_an_answer_open_before_they_time_out() {
+        let busy = (0..100).fold(ChannelHealth::default(), |health, _| after(health, OutcomeClass::Approved, at(1)));
+        assert_eq!(busy.answered_at(), at(1));
+        assert_eq!(busy.after_silence(4, &SETTINGS, at(20)), busy, "fewer than failures in a row may be");
+        let silent = busy.after_silence(5, &SETTINGS, at(20));
+        assert_eq!(silent.open_at(at(20)).map(|open| open.by), Some(OpenedBy::Hanging));
+        assert_eq!(silent.after_silence(50, &SETTINGS, at(25)), silent, "it opens once");
+        let tried = probed(silent, OutcomeClass::Approved, at(50));
+        assert_eq!((tried.breaker_at(at(50)), tried.answered_at()), (BreakerView::Closed, at(50)));
+    }
+
+    #[test]
+    fn an_open_channel_that_answers_because_all_were_down_closes_and_one_that_fails_changes_nothing() {
+        let open = opened(at(0));
+        let failed = probed(open, OutcomeClass::TechnicalFailure, at(5));
+        assert_eq!(failed.open_at(at(5)), open.open_at(at(5)));
+        assert_eq!(probed(open, OutcomeClass::Approved, at(5)).breaker_at(at(5)), BreakerView::Closed);
+        assert_eq!(after(open, OutcomeClass::Approved, at(5)).breaker_at(at(5)), BreakerView::Open, "late news");
+    }
+
+    #[test]
+    fn the_jitter_stays_within_its_share_and_below_the_maximum() {
+        let mut settings = SETTINGS;
+        settings.breaker.jitter_percent = 20;
+        let left = |health: ChannelHealth, draw| health.jittered(draw, &settings, at(0)).opens_in(at(0)).unwrap();
+        let open = opened(at(0));
+        let drawn: Vec<Duration> =
+            (0..2_000_u64).map(|index| left(open, index.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        let (least, most) = (drawn.iter().min().unwrap(), drawn.iter().max().unwrap());
+        assert!((24_000..24_100).contains(&least.as_millis()), "{least:?}");
+        assert!((35_900..=36_000).contains(&most.as_millis()), "{most:?}");
+        let grown = (0..10).fold(open, |health, _| {
+            let due = health.opens_in(at(0)).map_or(at(0), |left| at(0).plus(left));
+            let failed = probed(health, OutcomeClass::TechnicalFailure, due);
+            ChannelHealth::restore(&failed.save(due), Duration::ZERO, &settings, at(0))
+        });
+        assert!(
+            (0..500)
+                .all(|draw: u64| left(grown, draw.wrapping_mul(0x9e37_79b9_7f4a_7c15)) <= SETTINGS.breaker.open_max)
+        );
+        settings.breaker.jitter_percent = 0;
+        assert_eq!(open.jittered(77, &settings, at(0)), open);
+        assert_eq!(ChannelHealth::default().jittered(77, &settings, at(0)), ChannelHealth::default());
+    }
+
+    #[test]
+    fn what_is_written_down_comes_back_older_by_what_passed() {
+        let mut health = ChannelHealth::default();
+        for index in 0..150 {
+            health = taking(
+                health,
+                if index % 3 == 0 { OutcomeClass::Approved } else { OutcomeClass::DeclinedByNetwork },
+                80,
+                at(9),
+            );
+        }
+        let saved: SavedHealth = serde_json::from_str(&serde_json::to_string(&health.save(at(10))).unwrap()).unwrap();
+        let restored = |passed_s| ChannelHealth::restore(&saved, Duration::from_secs(passed_s), &SETTINGS, at(0));
+        assert_eq!(restored(0).estimate(&SETTINGS, at(0)), health.estimate(&SETTINGS, at(10)));
+        assert_eq!(restored(0).latency_us(), Some(80_000));
+        assert_eq!(restored(300).estimate(&SETTINGS, at(0)).samples, 75);
+        assert_eq!(restored(u64::MAX).estimate(&SETTINGS, at(0)).samples, 0);
+        // The failures that it had are counted on.
+        let four = (0..4).fold(health, |health, _| after(health, OutcomeClass::TechnicalFailure, at(10)));
+        let back = ChannelHealth::restore(&four.save(at(10)), Duration::ZERO, &SETTINGS, at(0));
+        assert_eq!(after(back, OutcomeClass::TechnicalFailure, at(0)).breaker_at(at(0)), BreakerView::Open);
+    }
+
+    #[test]
+    fn an_open_breaker_is_neither_forgotten_nor_held_open_by_a_restart() {
+        let twice = probed(opened(at(0)), OutcomeClass::TechnicalFailure, at(30));
+        let saved = twice.save(at(40));
+        let restored = |passed: Duration, settings: &HealthSettings| {
+            let open = ChannelHealth::restore(&saved, passed, settings, at(0)).open_at(at(0)).unwrap();
+            assert_eq!((open.failed_probes, open.by), (1, OpenedBy::Consecutive));
+            open.left
+        };
+        assert_eq!(restored(Duration::ZERO, &SETTINGS), Duration::from_secs(50), "also when the clock was set back");
+        assert_eq!(restored(Duration::from_secs(20), &SETTINGS), Duration::from_secs(30));
+        assert_eq!(restored(Duration::MAX, &SETTINGS), Duration::ZERO, "half-open, not closed");
+        let mut shorter = SETTINGS;
+        shorter.breaker.open_max = Duration::from_secs(7);
+        assert_eq!(restored(Duration::ZERO, &shorter), Duration::from_secs(7));
+        let probe = ChannelHealth::restore(&saved, Duration::MAX, &SETTINGS, at(0));
+        let failed = probed(probe, OutcomeClass::TechnicalFailure, at(0));
+        assert_eq!(failed.opens_in(at(0)), Some(Duration::from_secs(100)), "its time grows on");
+    }
+
     #[test]
     fn an_operators_reset_closes_at_once() {
         assert_eq!(opened(at(0)).reset().breaker_at(at(0)), BreakerView::Closed);
@@ -209,14 +436,17 @@ mod tests {
     #[test]
     fn the_estimate_starts_at_the_prior_follows_the_window_and_fades() {
         let fresh = ChannelHealth::default();
-        assert_eq!(fresh.estimate(&SETTINGS, at(0)), WindowEstimate { success_ppm: 950_000, samples: 0 });
+        assert_eq!(fresh.estimate(&SETTINGS, at(0)), WindowEstimate { success_ppm: 950_000, samples: 0, effective: 0 });
         let mut health = fresh;
         for index in 0..1_000 {
             let class = if index % 2 == 0 { OutcomeClass::Approved } else { OutcomeClass::DeclinedByNetwork };
             health = after(health, class, at(10));
         }
-        // 100 of 200 and 19 of 20.
-        assert_eq!(health.estimate(&SETTINGS, at(10)), WindowEstimate { success_ppm: 119_000_000 / 220, samples: 200 });
+        // Eight parts of 25 outcomes, the newest weighing 8: every second of them has 13 approvals, the others 12.
+        let rate_ppm = (12 * 36 + 16) * 1_000_000 / (25 * 36);
+        let success_ppm = (rate_ppm * 200 + 19_000_000) / 220;
+        let expected = WindowEstimate { success_ppm, samples: 200, effective: 158 };
+        assert_eq!(health.estimate(&SETTINGS, at(10)), expected);
         assert_eq!(health.estimate(&SETTINGS, at(310)).samples, 100, "half after five minutes without news");
         assert_eq!(health.estimate(&SETTINGS, at(10_000)).success_ppm, 950_000);
         let mut smaller = SETTINGS;

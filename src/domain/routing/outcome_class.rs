@@ -25,6 +25,32 @@ pub enum OutcomeClass {
 }
 
 impl OutcomeClass {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Approved,
+        Self::Answered,
+        Self::DeclinedByProcessor,
+        Self::DeclinedByNetwork,
+        Self::DeclinedByBank,
+        Self::DeclinedByCustomer,
+        Self::DeclinedUnspecified,
+        Self::TechnicalFailure,
+    ];
+
+    /// The name as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Answered => "answered",
+            Self::DeclinedByProcessor => "declined_by_processor",
+            Self::DeclinedByNetwork => "declined_by_network",
+            Self::DeclinedByBank => "declined_by_bank",
+            Self::DeclinedByCustomer => "declined_by_customer",
+            Self::DeclinedUnspecified => "declined_unspecified",
+            Self::TechnicalFailure => "technical_failure",
+        }
+    }
+
     /// What it says about approvals, if anything.
     pub const fn approval(self) -> Option<bool> {
         match self {

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::ChannelName;
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::Currency;
 use crate::domain::routing::breaker::BreakerView;
-use crate::domain::routing::choose::{Inputs, Rung, Verdict, choose};
+use crate::domain::routing::choose::{AskCustom, Inputs, Rung, Verdict, choose};
 use crate::domain::routing::country::Country;
+use crate::domain::routing::custom::{CustomStrategies, CustomVerdict};
+use crate::domain::routing::decide::RouteRequest;
 use crate::domain::routing::eligibility::DroppedBy;
+use crate::domain::routing::segments::Segment;
 use crate::domain::routing::set::ChannelSet;
 use crate::domain::routing::strategies::{RoutingMode, Strategy};
 
@@ -23,10 +26,13 @@ pub struct ChannelVerdict {
     /// Why it was not considered; `None` when it was.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub dropped_by: Option<DroppedBy>,
-    /// The number that that check held against it, where there is one: minor units, payments, or the end in Unix
-    /// milliseconds.
+    /// The number that that check held against it, where there is one: minor units, payments, or the end of a breaker's
+    /// open time or of a maintenance in Unix milliseconds.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<i64>,
+    /// What it had instead, where that is a number and stands nowhere else in the record.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<i64>,
     /// What it would take, in minor units of the payment's currency; `None` when that is not known.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub fee_minor: Option<i64>,
@@ -36,6 +42,15 @@ pub struct ChannelVerdict {
     /// Outcomes behind that.
     #[serde(rename = "n")]
     pub samples: u32,
+    /// The number of equally weighed outcomes that say as much; as many as `samples` when absent.
+    #[serde(rename = "se", default, skip_serializing_if = "Option::is_none")]
+    pub effective_samples: Option<u32>,
+    /// How special they are: 0 all of the channel, 1 those of the method, 2 and currency, 3 and payer's country.
+    #[serde(rename = "sl", default, skip_serializing_if = "is_zero")]
+    pub level: u8,
+    /// Whether too little is known about it to let it take many payments.
+    #[serde(rename = "nc", default, skip_serializing_if = "is_false")]
+    pub newcomer: bool,
     /// Payments in flight on it.
     #[serde(rename = "i")]
     pub in_flight: u32,
@@ -51,6 +66,18 @@ pub struct ChannelVerdict {
     /// Its breaker.
     #[serde(rename = "b", default, skip_serializing_if = "is_closed")]
     pub breaker: BreakerView,
+}
+
+impl ChannelVerdict {
+    /// The number of equally weighed outcomes that its success rate stands on.
+    pub fn effective(&self) -> u32 {
+        self.effective_samples.unwrap_or(self.samples)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(value: &u8) -> bool {
+    *value == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -71,6 +98,9 @@ pub struct RuleMatch {
     /// Its name.
     #[serde(rename = "r")]
     pub name: Arc<str>,
+    /// Where the payment stands among those of a rule that splits, in hundredths of a percent.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<u32>,
     /// Places of its channels, in the order of preference.
     #[serde(rename = "p")]
     pub places: Vec<usize>,
@@ -117,6 +147,18 @@ pub struct DecisionRecord {
     /// What a payment that does not go through was taken to cost, in millionths of its amount.
     #[serde(rename = "fc", default)]
     pub failed_payment_cost_ppm: u32,
+    /// The share of payments that newcomers may have, in percent.
+    #[serde(rename = "nw", default, skip_serializing_if = "is_zero")]
+    pub newcomer_share_percent: u8,
+    /// The share of payments that went to channels that ranked lower, in percent.
+    #[serde(rename = "ex", default, skip_serializing_if = "is_zero")]
+    pub explore_percent: u8,
+    /// Whose turn it was, where load was balanced in turn.
+    #[serde(rename = "tu", default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u64>,
+    /// What strategies of an embedding program said, in the order in which they were asked.
+    #[serde(rename = "cu", default, skip_serializing_if = "Vec::is_empty")]
+    pub custom: Vec<CustomVerdict>,
     /// Currency of the payment and the fees.
     #[serde(rename = "cur")]
     pub currency: Currency,
@@ -159,6 +201,9 @@ pub struct DecisionRecord {
     /// The decision itself is lost: its payment was made again from what the provider has on record.
     #[serde(rename = "ad", default, skip_serializing_if = "is_false")]
     pub adopted: bool,
+    /// All channels that could take it were being left alone after failures; the one that was due first took it.
+    #[serde(rename = "al", default, skip_serializing_if = "is_false")]
+    pub all_down: bool,
 }
 
 impl DecisionRecord {
@@ -173,6 +218,10 @@ impl DecisionRecord {
             rules_first: false,
             prior_outcomes: 0,
             failed_payment_cost_ppm: 0,
+            newcomer_share_percent: 0,
+            explore_percent: 0,
+            turn: None,
+            custom: Vec::new(),
             currency,
             amount_minor: 0,
             country: None,
@@ -188,9 +237,13 @@ impl DecisionRecord {
                 channel,
                 dropped_by: None,
                 bound: None,
+                value: None,
                 fee_minor: None,
                 success_ppm: 0,
                 samples: 0,
+                effective_samples: None,
+                level: 0,
+                newcomer: false,
                 in_flight: 0,
                 latency_us: None,
                 weight: 1,
@@ -199,92 +252,128 @@ impl DecisionRecord {
             }],
             steps: Vec::new(),
             adopted: true,
+            all_down: false,
         }
     }
 
     /// Makes the choice from the record's inputs alone: the verdict and the steps to it. Whatever the table was then,
     /// this gives what was decided.
     pub fn replay(&self) -> (Option<Verdict>, Vec<Step>) {
+        self.choose(&mut Remembered(&self.custom))
+    }
+
+    fn choose(&self, custom: &mut impl AskCustom) -> (Option<Verdict>, Vec<Step>) {
+        let mut steps = Vec::new();
+        let verdict = choose(&self.inputs(), custom, &mut steps);
+        (verdict, steps)
+    }
+
+    /// What the ladder is climbed with.
+    pub(super) fn inputs(&self) -> Inputs<'_> {
         let place_of = |name: &ChannelName| self.channels.iter().position(|verdict| verdict.channel == *name);
-        let inputs = Inputs {
+        Inputs {
             mode: self.mode,
             smart: self.smart,
             rules_first: self.rules_first,
             prior: self.prior_outcomes,
             draw: self.draw,
+            amount_minor: self.amount_minor,
+            failed_payment_cost_ppm: self.failed_payment_cost_ppm,
+            newcomer_share_percent: self.newcomer_share_percent,
+            explore_percent: self.explore_percent,
+            turn: self.turn,
             requested: self.requested.as_ref().map(place_of),
             rule: self.rule.as_ref(),
             default: self.default_place,
             channels: &self.channels,
-        };
-        let mut steps = Vec::new();
-        let verdict = choose(&inputs, &mut steps);
-        (verdict, steps)
+        }
     }
 
     /// Decides and writes the result down.
-    pub(super) fn conclude(&mut self) -> Option<Verdict> {
+    pub(super) fn conclude(&mut self, custom: &CustomStrategies, request: &RouteRequest<'_>) -> Option<Verdict> {
+        let mut asking = Asking { custom, request, said: Vec::new() };
+        let (verdict, steps) = self.choose(&mut asking);
+        self.custom = asking.said;
+        self.note(verdict, steps)
+    }
+
+    /// Decides again with another turn.
+    pub(super) fn take_turn(&mut self, turn: u64) -> Option<Verdict> {
+        self.turn = Some(turn);
         let (verdict, steps) = self.replay();
+        self.note(verdict, steps)
+    }
+
+    fn note(&mut self, verdict: Option<Verdict>, steps: Vec<Step>) -> Option<Verdict> {
         self.steps = steps;
         self.rung = verdict.map(|verdict| verdict.rung);
         self.strategy = verdict.and_then(|verdict| verdict.strategy);
         self.chosen = verdict.map(|verdict| verdict.place);
+        self.all_down = self.chosen_channel().is_some_and(|chosen| chosen.dropped_by.is_some());
         verdict
+    }
+
+    /// The kind of payments that it was one of.
+    pub fn segment(&self) -> Segment {
+        Segment::new(self.method.as_deref(), self.currency, self.country)
+    }
+
+    /// The name of a strategy of this decision.
+    pub fn name_of(&self, strategy: Strategy) -> &str {
+        match strategy {
+            Strategy::Custom(index) => {
+                self.custom.get(usize::from(index)).map_or(strategy.as_str(), |verdict| &verdict.name)
+            }
+            _ => strategy.as_str(),
+        }
+    }
+
+    /// The name of the strategy that decided, if one had to.
+    pub fn strategy_name(&self) -> Option<&str> {
+        self.strategy.map(|strategy| self.name_of(strategy))
+    }
+
+    /// The set among which load was balanced in turn, if that was how it was decided.
+    pub(crate) fn taken_in_turn(&self) -> Option<ChannelSet> {
+        self.turn?;
+        self.steps.iter().find(|step| step.strategy == Strategy::LoadBalance).map(|step| step.before)
     }
 
     /// The channel that was chosen.
     pub fn chosen_channel(&self) -> Option<&ChannelVerdict> {
         self.channels.get(self.chosen?)
     }
+}
 
-    /// Why, in one sentence.
-    pub fn reason(&self) -> String {
-        let (Some(rung), Some(chosen)) = (self.rung, self.chosen_channel()) else {
-            return self.reason_for_none();
-        };
-        let name = &chosen.channel;
-        if self.adopted {
-            return format!("The payment was made again from what {name} has on record, after the store was restored.");
-        }
-        match (rung, self.strategy) {
-            (Rung::Requested, _) => format!("{name} was asked for and can take it."),
-            (Rung::Rules, _) => {
-                let rule = self.rule.as_ref().map_or("", |rule| &rule.name);
-                format!("The rule \"{rule}\" names {name}.")
-            }
-            (Rung::Default, _) => format!("{name} is the default channel."),
-            (Rung::Smart, None) => format!("{name} is the only channel that can take it."),
-            (Rung::Smart, Some(Strategy::Geographic)) if self.country_from_address => {
-                format!("{name} is local to the payer's country, as known from the payer's address.")
-            }
-            (Rung::Smart, Some(Strategy::Geographic)) => format!("{name} is local to the payer's country."),
-            (Rung::Smart, Some(Strategy::SuccessRate)) => format!(
-                "{name} has clearly the best success rate, {}.{} % from {} outcomes.",
-                chosen.success_ppm / 10_000,
-                chosen.success_ppm / 1_000 % 10,
-                chosen.samples
-            ),
-            (Rung::Smart, Some(Strategy::Cost)) => {
-                let fee = Money::new(chosen.fee_minor.unwrap_or(0), self.currency);
-                format!("{name} is the cheapest of those left, at a fee of {fee}.")
-            }
-            (Rung::Smart, Some(Strategy::LoadBalance)) => {
-                format!("{name} was drawn by weight and load among channels that are as good.")
-            }
-        }
+/// Asks the strategies and keeps what they say.
+struct Asking<'a> {
+    custom: &'a CustomStrategies,
+    request: &'a RouteRequest<'a>,
+    said: Vec<CustomVerdict>,
+}
+
+impl AskCustom for Asking<'_> {
+    fn priorities(&self) -> impl Iterator<Item = u8> {
+        self.custom.priorities()
     }
 
-    fn reason_for_none(&self) -> String {
-        let dropped = |verdict: &ChannelVerdict| {
-            let why = verdict.dropped_by.map_or("was not named by any rule or default", DroppedBy::in_words);
-            format!("{} {why}", verdict.channel)
-        };
-        if let Some(requested) = &self.requested {
-            let asked_for = self.channels.iter().find(|verdict| verdict.channel == *requested);
-            let why = asked_for.map_or_else(|| format!("there is no channel {requested}"), dropped);
-            return format!("The channel that was asked for can't take it: {why}.");
-        }
-        let reasons: Vec<String> = self.channels.iter().map(dropped).collect();
-        format!("No channel can take it: {}.", reasons.join(", "))
+    fn ask(&mut self, index: usize, set: ChannelSet, channels: &[ChannelVerdict]) -> ChannelSet {
+        let Some(said) = self.custom.ask(index, self.request, set, channels) else { return set };
+        let kept = said.kept.unwrap_or(set);
+        self.said.push(said);
+        kept
+    }
+}
+
+/// What they said when the decision was made. Those that were not asked then are not asked now either.
+struct Remembered<'a>(&'a [CustomVerdict]);
+
+impl AskCustom for Remembered<'_> {
+    fn priorities(&self) -> impl Iterator<Item = u8> {
+        self.0.iter().map(|verdict| verdict.priority)
+    }
+
+    fn ask(&mut self, index: usize, set: ChannelSet, _channels: &[ChannelVerdict]) -> ChannelSet {
+        self.0.get(index).and_then(|verdict| verdict.kept).unwrap_or(set)
     }
 }

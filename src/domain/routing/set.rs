@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub const CHANNELS_MAX: usize = 32;
 
 /// Some of a table's channels. Written as the list of their places.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ChannelSet(u32);
 
 impl ChannelSet {
@@ -30,6 +30,23 @@ impl ChannelSet {
     /// Whether none is.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Those that are not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// A number that differs from set to set of the same table.
+    pub const fn bits(self) -> u32 {
+        self.0
     }
 
     /// The first place, if any.

@@ -1,8 +1,14 @@
-//! The four strategies. Each narrows a set of channels or leaves it as it is; none ever empties it.
+//! The four strategies, and what goes with them: few payments for newcomers, and a few to channels that rank somewhat lower.
+//! Each narrows a set of channels or leaves it as it is; none ever empties it. Nothing is decided by the order of a map or
+//! by chance: what is equal is decided by the decision's draw or turn, which its record holds.
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::routing::breaker::BreakerView;
+use crate::domain::routing::choose::Inputs;
+use crate::domain::routing::custom::CUSTOM_STRATEGIES_MAX;
 use crate::domain::routing::record::ChannelVerdict;
+use crate::domain::routing::segments::mixed;
 use crate::domain::routing::set::ChannelSet;
 
 /// A lead below one percentage point is noise.
@@ -10,6 +16,13 @@ const DEAD_BAND_PPM: u64 = 10_000;
 const PPM: u64 = 1_000_000;
 /// Loads that differ by less than a quarter are equal; then weight decides.
 const LOAD_TOLERANCE_DIVISOR: u128 = 4;
+/// Channels further behind the best than this are not worth a payment to know them better.
+const EXPLORED_WITHIN_PPM: u32 = 100_000;
+/// What is drawn for different purposes from one draw must not depend on each other.
+const DRAW_FOR_NEWCOMERS: u64 = 0x6e65_7763_6f6d_6572;
+const DRAW_FOR_EXPLORING: u64 = 0x6578_706c_6f72_6521;
+/// Most strategies that one decision asks.
+pub(super) const ASKED_MAX: usize = 4 + CUSTOM_STRATEGIES_MAX;
 
 /// The order in which strategies are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,6 +59,42 @@ impl RoutingMode {
             Self::Success => [SuccessRate, Cost, LoadBalance, Geographic],
         }
     }
+
+    /// The same with strategies of these priorities, highest first, in their places among them. The strategy that the
+    /// mode puts first stays first; in balanced mode, which puts none first, any may be.
+    pub(super) fn order_with(self, priorities: impl Iterator<Item = u8>) -> ([Strategy; ASKED_MAX], usize) {
+        let mut order = [Strategy::LoadBalance; ASKED_MAX];
+        let mut length = 0;
+        let mut add = |strategy: Strategy| {
+            order[length] = strategy;
+            length += 1;
+        };
+        let mut custom = priorities.take(CUSTOM_STRATEGIES_MAX).zip(0_u8..).peekable();
+        for (index, built_in) in self.order().into_iter().enumerate() {
+            let stays_first = index == 0 && self != Self::Balanced;
+            // Behind load balance only what has no priority of its own is left.
+            let priority = if index == 3 && built_in == Strategy::Geographic { 0 } else { built_in.priority() };
+            while !stays_first && let Some((_, number)) = custom.next_if(|(own, _)| *own > priority) {
+                add(Strategy::Custom(number));
+            }
+            add(built_in);
+        }
+        for (_, number) in custom {
+            add(Strategy::Custom(number));
+        }
+        (order, length)
+    }
+}
+
+/// How load is shared among channels that are as good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadBalancing {
+    /// Two are drawn by weight, and the clearly less loaded of them takes it.
+    #[default]
+    LeastLoaded,
+    /// In turn, by weight and evenly spread.
+    RoundRobin,
 }
 
 /// A way to prefer some channels over others.
@@ -60,57 +109,182 @@ pub enum Strategy {
     Cost,
     /// One channel, by weight and load.
     LoadBalance,
+    /// Leaves out channels that were just added, but for a share of payments.
+    Newcomers,
+    /// A channel that the success rate has just left out, for few payments, so that something is known about it.
+    Explore,
+    /// A strategy of whoever embeds the gateway: which of those in the record.
+    Custom(u8),
 }
 
 impl Strategy {
-    /// The name as it is written.
+    /// All that have a name of their own.
+    pub(super) const BUILT_IN: [Self; 6] =
+        [Self::Geographic, Self::SuccessRate, Self::Cost, Self::LoadBalance, Self::Newcomers, Self::Explore];
+
+    /// Its place among those that are asked.
+    const fn priority(self) -> u8 {
+        match self {
+            Self::Geographic => 90,
+            Self::SuccessRate => 80,
+            Self::Cost => 50,
+            Self::LoadBalance => 30,
+            Self::Newcomers | Self::Explore | Self::Custom(_) => 0,
+        }
+    }
+
+    /// The name as it is written; that of an embedding program's strategy is in the record.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Geographic => "geographic",
             Self::SuccessRate => "success_rate",
             Self::Cost => "cost",
             Self::LoadBalance => "load_balance",
+            Self::Newcomers => "newcomers",
+            Self::Explore => "explore",
+            Self::Custom(_) => "custom",
         }
     }
 
     /// The channels of `set` that this strategy keeps.
-    pub(super) fn narrow(self, set: ChannelSet, channels: &[ChannelVerdict], prior: u32, draw: u64) -> ChannelSet {
+    pub(super) fn narrow(self, set: ChannelSet, inputs: &Inputs<'_>) -> ChannelSet {
+        let channels = inputs.channels;
         let kept = match self {
             Self::Geographic => set.iter().filter(|place| channels[*place].local).collect(),
-            Self::SuccessRate => near_the_best(set, channels, prior),
-            Self::Cost => cheapest(set, channels),
-            Self::LoadBalance => less_loaded_of_two(set, channels, draw),
+            Self::SuccessRate => near_the_best(set, channels, inputs.prior),
+            Self::Cost => cheapest(set, inputs),
+            Self::LoadBalance => match inputs.turn {
+                Some(turn) => next_in_turn(set, channels, turn),
+                None => less_loaded_of_two(set, channels, inputs.draw),
+            },
+            Self::Newcomers | Self::Explore | Self::Custom(_) => set,
         };
         if kept.is_empty() { set } else { kept }
     }
 }
 
+/// Whether a draw falls into a share of so many percent.
+fn falls_into(percent: u8, draw: u64) -> bool {
+    ((draw >> 32) * 100) >> 32 < u64::from(percent)
+}
+
+/// The set without newcomers, where somebody else is there who is known and this payment is not one of their share.
+pub(super) fn without_newcomers(set: ChannelSet, inputs: &Inputs<'_>) -> Option<ChannelSet> {
+    let newcomers: ChannelSet = set.iter().filter(|place| inputs.channels[*place].newcomer).collect();
+    if newcomers.is_empty() || falls_into(inputs.newcomer_share_percent, mixed(inputs.draw ^ DRAW_FOR_NEWCOMERS)) {
+        return None;
+    }
+    let known = set.without(newcomers);
+    known.iter().any(|place| inputs.channels[place].breaker == BreakerView::Closed).then_some(known)
+}
+
+/// For few payments: one of those that the success rate has left out although they are not far behind and not failing.
+pub(super) fn explored(before: ChannelSet, kept: ChannelSet, inputs: &Inputs<'_>) -> Option<ChannelSet> {
+    let draw = mixed(inputs.draw ^ DRAW_FOR_EXPLORING);
+    if before == kept || !falls_into(inputs.explore_percent, draw) {
+        return None;
+    }
+    let channels = inputs.channels;
+    let best_ppm = kept.iter().map(|place| channels[place].success_ppm).max()?;
+    let is_worth_it = |place: &usize| {
+        let channel = &channels[*place];
+        channel.breaker == BreakerView::Closed && best_ppm.saturating_sub(channel.success_ppm) <= EXPLORED_WITHIN_PPM
+    };
+    let left_out: ChannelSet = before.without(kept).iter().filter(is_worth_it).collect();
+    let nth = (((draw & 0xffff_ffff) * left_out.len() as u64) >> 32) as usize;
+    left_out.iter().nth(nth).map(|place| ChannelSet::from_iter([place]))
+}
+
 /// Variance of a success rate in parts per million squared.
 fn variance(verdict: &ChannelVerdict, prior: u32) -> u64 {
     let success = u64::from(verdict.success_ppm).min(PPM);
-    success * (PPM - success) / (u64::from(verdict.samples) + u64::from(prior.max(1)))
+    success * (PPM - success) / (u64::from(verdict.effective()) + u64::from(prior.max(1)))
 }
 
 /// Those whose distance from the best is not more than a percentage point or one standard deviation of the difference.
 fn near_the_best(set: ChannelSet, channels: &[ChannelVerdict], prior: u32) -> ChannelSet {
-    let Some(best) = set
-        .iter()
-        .map(|place| &channels[place])
-        .reduce(|best, candidate| if candidate.success_ppm > best.success_ppm { candidate } else { best })
-    else {
-        return set;
-    };
-    let near = |verdict: &ChannelVerdict| {
-        let deviation = (variance(best, prior) + variance(verdict, prior)).isqrt();
-        u64::from(best.success_ppm - verdict.success_ppm) <= deviation.max(DEAD_BAND_PPM)
-    };
-    set.iter().filter(|place| near(&channels[*place])).collect()
+    let Some(best) = best_of(set, channels) else { return set };
+    set.iter().filter(|place| is_near(best, &channels[*place], prior)).collect()
 }
 
-/// Those with the lowest fee; a channel whose fee is not known is never the cheaper one.
-fn cheapest(set: ChannelSet, channels: &[ChannelVerdict]) -> ChannelSet {
-    let least = set.iter().filter_map(|place| channels[place].fee_minor).min();
-    set.iter().filter(|place| least.is_some() && channels[*place].fee_minor == least).collect()
+fn best_of(set: ChannelSet, channels: &[ChannelVerdict]) -> Option<&ChannelVerdict> {
+    set.iter()
+        .map(|place| &channels[place])
+        .reduce(|best, candidate| if candidate.success_ppm > best.success_ppm { candidate } else { best })
+}
+
+fn is_near(best: &ChannelVerdict, verdict: &ChannelVerdict, prior: u32) -> bool {
+    let lead = u64::from(best.success_ppm.saturating_sub(verdict.success_ppm));
+    lead <= DEAD_BAND_PPM || lead <= dead_band_ppm(best, verdict, prior)
+}
+
+/// The lead in parts per million below which a channel's success rate is as good as the best one's.
+pub(super) fn dead_band_ppm(best: &ChannelVerdict, verdict: &ChannelVerdict, prior: u32) -> u64 {
+    let deviation = (variance(best, prior) + variance(verdict, prior)).isqrt();
+    deviation.max(DEAD_BAND_PPM)
+}
+
+/// Those with the lowest expected cost; a channel whose fee is not known is never the cheaper one.
+fn cheapest(set: ChannelSet, inputs: &Inputs<'_>) -> ChannelSet {
+    let Some(best) = best_of(set, inputs.channels) else { return set };
+    let mut least = None;
+    let mut cheapest = ChannelSet::default();
+    for place in set.iter() {
+        let Some(cost) = expected_cost(best, &inputs.channels[place], inputs) else { continue };
+        if least.is_none_or(|least| cost < least) {
+            (least, cheapest) = (Some(cost), ChannelSet::default());
+        }
+        if least == Some(cost) {
+            cheapest.insert(place);
+        }
+    }
+    cheapest
+}
+
+/// Parts of a minor unit in which costs are compared, so that nothing is rounded.
+pub(super) const COST_PARTS: i128 = 1_000_000_000_000;
+
+/// What a payment is expected to cost on a channel, in [`COST_PARTS`]: the fee where it goes through, and otherwise what a
+/// failed payment costs, but never less than the fee. A success rate that is within the dead band of the best counts as
+/// that one, so that noise does not outweigh fees.
+pub(super) fn expected_cost(best: &ChannelVerdict, verdict: &ChannelVerdict, inputs: &Inputs<'_>) -> Option<i128> {
+    let ppm = i128::from(PPM);
+    let fee = i128::from(verdict.fee_minor?) * ppm;
+    let is_as_good = is_near(best, verdict, inputs.prior);
+    let success = i128::from(if is_as_good { best.success_ppm } else { verdict.success_ppm });
+    let failed = (i128::from(inputs.failed_payment_cost_ppm) * i128::from(inputs.amount_minor)).max(fee);
+    Some(success * fee + (ppm - success) * failed)
+}
+
+/// The channel whose turn it is, so that in any round of as many payments as there are weights each has its share,
+/// spread evenly over the round.
+fn next_in_turn(set: ChannelSet, channels: &[ChannelVerdict], turn: u64) -> ChannelSet {
+    let has_weight = set.iter().any(|place| channels[place].weight > 0);
+    let weight = |place: usize| if has_weight { u64::from(channels[place].weight) } else { 1 };
+    let divisor = set.iter().map(weight).fold(0, greatest_common_divisor).max(1);
+    let round: u64 = set.iter().map(|place| weight(place) / divisor).sum();
+    // Steps of about the golden section come to every place of a round once, and spread any channel's places over it.
+    let mut step = (round * 618 / 1000).max(1);
+    while greatest_common_divisor(step, round) != 1 {
+        step += 1;
+    }
+    let at = u128::from(turn % round.max(1)) * u128::from(step) % u128::from(round.max(1));
+    let mut left = u64::try_from(at).unwrap_or(0);
+    for place in set.iter() {
+        let share = weight(place) / divisor;
+        if left < share {
+            return ChannelSet::from_iter([place]);
+        }
+        left -= share;
+    }
+    set
+}
+
+const fn greatest_common_divisor(mut one: u64, mut other: u64) -> u64 {
+    while other != 0 {
+        (one, other) = (other, one % other);
+    }
+    one
 }
 
 /// Two are drawn by weight; the clearly less loaded takes it, and between equals the one drawn first.

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::fees::{FeeSchedule, FxRate, Percent};
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
+use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::country::CountrySet;
+use crate::domain::routing::custom::CustomStrategies;
 use crate::domain::routing::health::{ChannelHealth, HealthSettings};
 use crate::domain::routing::rules::Rule;
+use crate::domain::routing::segments::{Learned, Segment, SegmentEstimate};
 use crate::domain::routing::set::CHANNELS_MAX;
-use crate::domain::routing::strategies::RoutingMode;
-use crate::domain::time::Timestamp;
+use crate::domain::routing::strategies::{LoadBalancing, RoutingMode};
+use crate::domain::time::{Monotonic, Timestamp};
 
 /// What is fixed about one channel until somebody changes the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,15 @@ pub struct ChannelFacts {
     pub caps: ChannelCaps,
     /// When it is known to be away.
     pub maintenance: Vec<TimeSpan>,
+    /// Calls that take longer are slow; `None` for what holds for all.
+    pub slow: Option<Duration>,
+}
+
+impl ChannelFacts {
+    /// The span of its maintenance that a moment lies in, if any.
+    pub fn maintenance_at(&self, at: Timestamp) -> Option<&TimeSpan> {
+        self.maintenance.iter().find(|span| span.contains(at))
+    }
 }
 
 /// The least and the most of one payment, in minor units; both inclusive.
@@ -104,6 +117,26 @@ impl TimeSpan {
     }
 }
 
+/// How strategies choose among channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChoiceSettings {
+    /// Most kinds of payments (by method, currency and country) that are known of one channel.
+    pub segments_max: usize,
+    /// The share of payments that channels may have of which too little is known, in percent.
+    pub newcomer_share_percent: u8,
+    /// The share of payments that go to a channel that ranks somewhat lower by success, in percent.
+    pub explore_percent: u8,
+    /// How load is shared among channels that are as good.
+    pub load_balancing: LoadBalancing,
+}
+
+impl Default for ChoiceSettings {
+    fn default() -> Self {
+        let load_balancing = LoadBalancing::default();
+        Self { segments_max: 1_024, newcomer_share_percent: 10, explore_percent: 2, load_balancing }
+    }
+}
+
 /// Everything about routing that an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutingSetup {
@@ -130,6 +163,8 @@ pub struct RoutingSetup {
     pub rates: BTreeMap<Currency, FxRate>,
     /// How health is judged.
     pub health: HealthSettings,
+    /// How strategies choose.
+    pub choice: ChoiceSettings,
 }
 
 /// Why a setup can't be used.
@@ -184,6 +219,15 @@ impl RoutingSetup {
         self.channels.iter().position(|channel| channel.name == *name)
     }
 
+    /// How the health of the channel at a place is judged.
+    pub fn health_at(&self, place: usize) -> HealthSettings {
+        let mut settings = self.health;
+        if let Some(slow) = self.channels.get(place).and_then(|facts| facts.slow) {
+            settings.breaker.slow = slow;
+        }
+        settings
+    }
+
     /// What a currency is worth in the settlement currency, if that is known.
     pub fn rate_of(&self, currency: Currency) -> Option<FxRate> {
         if currency == self.settlement_currency {
@@ -215,4 +259,36 @@ pub struct RoutingTable {
     pub setup: Arc<RoutingSetup>,
     /// The channels' health, place by place as in the setup.
     pub health: Vec<ChannelHealth>,
+    /// What is known about kinds of payments on them, place by place.
+    pub learned: Vec<Arc<Learned>>,
+    /// Strategies of whoever embeds the gateway.
+    pub custom: CustomStrategies,
+}
+
+impl RoutingTable {
+    /// A table of which nothing is known but the setup.
+    pub fn fresh(version: u64, setup: RoutingSetup) -> Self {
+        let channels = setup.channels.len();
+        Self {
+            version,
+            setup: Arc::new(setup),
+            health: vec![ChannelHealth::default(); channels],
+            learned: vec![Arc::default(); channels],
+            custom: CustomStrategies::default(),
+        }
+    }
+
+    /// What to expect of a payment of this kind on the channel at a place. A half-open channel ranks by the prior alone,
+    /// or it would never be tried again.
+    pub fn estimate(&self, place: usize, segment: &Segment, now: Monotonic) -> SegmentEstimate {
+        let settings = &self.setup.health;
+        let health = self.health.get(place);
+        let channel = health
+            .map_or_else(|| ChannelHealth::default().estimate(settings, now), |health| health.estimate(settings, now));
+        let is_half_open = health.is_some_and(|health| health.breaker_at(now) == BreakerView::HalfOpen);
+        match self.learned.get(place) {
+            Some(learned) if !is_half_open => learned.estimate(segment, channel, &settings.approvals, now),
+            _ => SegmentEstimate { estimate: channel, level: 0 },
+        }
+    }
 }

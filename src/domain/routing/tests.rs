@@ -1,10 +1,13 @@
 //! Routing as the operator and the merchant meet it.
 
+mod bounds;
+mod last_channel;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
 use crate::domain::fees::{FeeSchedule, Percent};
@@ -25,6 +28,9 @@ const HEALTH: HealthSettings = HealthSettings {
         consecutive_failures: 5,
         failure_percent: 50,
         min_outcomes: 20,
+        slow: Duration::from_secs(8),
+        slow_percent: 80,
+        jitter_percent: 0,
         open: Duration::from_secs(30),
         open_max: Duration::from_secs(300),
     },
@@ -69,6 +75,7 @@ fn facts(name: &str, fees: (&str, i64, &str, &str), local: &str, methods: &[&str
         amounts: BTreeMap::new(),
         caps: ChannelCaps { concurrent: 100, ..ChannelCaps::default() },
         maintenance: Vec::new(),
+        slow: None,
     }
 }
 
@@ -96,12 +103,17 @@ fn setup(mode: RoutingMode) -> RoutingSetup {
         settlement_currency: Currency::USD,
         rates: BTreeMap::from([(Currency::CNY, "0.14".parse().unwrap())]),
         health: HEALTH,
+        choice: ChoiceSettings::default(),
     }
 }
 
+/// A setup of no channels, for tests that bring their own.
+pub(super) fn bare_setup() -> RoutingSetup {
+    RoutingSetup { channels: Vec::new(), ..setup(RoutingMode::Balanced) }
+}
+
 fn table(setup: RoutingSetup) -> RoutingTable {
-    let health = vec![ChannelHealth::default(); setup.channels.len()];
-    RoutingTable { version: 7, setup: Arc::new(setup), health }
+    RoutingTable::fresh(7, setup)
 }
 
 static NOTHING_NOTED: BTreeMap<String, String> = BTreeMap::new();
@@ -370,6 +382,7 @@ fn rules_match_only_when_every_condition_holds() {
         tiers: vec![String::from("premium")],
         amount_minor_min: Some(1_000),
         amount_minor_max: Some(2_000),
+        ..Conditions::default()
     };
     let fits = RouteRequest { country: Some(country("DE")), method: Some("card"), tier: "premium", ..request(1_000) };
     assert!(rule.hold(&fits));
@@ -419,82 +432,288 @@ fn setups_that_do_not_fit_together_are_refused() {
 #[test]
 fn a_record_is_small_enough_for_a_row() {
     let mut table = table(setup(RoutingMode::Balanced));
+    let american = RouteRequest { country: Some(country("US")), ..request(9_999_999) };
     for place in 0..4 {
+        learn_of(&mut table, place, &american, true, 200);
         learn(&mut table, place, OutcomeClass::Approved, 200);
         let outcome = Outcome { class: OutcomeClass::Approved, latency_ms: Some(321), probe: false };
         table.health[place] = table.health[place].after(outcome, &HEALTH, NOW);
     }
-    let request = RouteRequest { draw: u64::MAX, ..request(9_999_999) };
+    let request = RouteRequest { draw: u64::MAX, ..american };
     let readings = vec![ChannelReading { in_flight: 99, probe_available: true, ..ChannelReading::default() }; 4];
     let choice = decide(&table, &readings, &request, NOW).unwrap();
     let text = serde_json::to_string(&choice.record).unwrap();
     assert!(text.len() < 700, "{} bytes: {text}", text.len());
 }
 
+/// Two channels for cards that differ in nothing but what a test gives them.
+fn twins(mode: RoutingMode) -> RoutingSetup {
+    let mut twins = setup(mode);
+    twins.channels[PAYPAL].fees = twins.channels[STRIPE].fees.clone();
+    twins.channels[PAYPAL].local_countries = twins.channels[STRIPE].local_countries;
+    twins
+}
+
+fn card(draw: u64) -> RouteRequest<'static> {
+    RouteRequest { method: Some("card"), draw: draw.wrapping_mul(0x9e37_79b9_7f4a_7c15), ..request(10_000) }
+}
+
+fn learn_of(table: &mut RoutingTable, place: usize, request: &RouteRequest<'_>, approved: bool, times: usize) {
+    let segment = Segment::new(request.method, request.money.currency, request.country);
+    let class = if approved { OutcomeClass::Approved } else { OutcomeClass::DeclinedByProcessor };
+    for _ in 0..times {
+        table.health[place] = table.health[place].after_ending(class, &HEALTH, NOW);
+        table.learned[place] = Arc::new(table.learned[place].after(&segment, approved, &HEALTH.approvals, 64, NOW));
+    }
+}
+
 #[test]
-fn amounts_caps_maintenance_and_credentials_are_filters_with_the_number_that_was_not_kept() {
-    let caps =
-        ChannelCaps { per_second: Some(3), per_day: Some(100), amount_per_day_minor: Some(50_000), concurrent: 9 };
-    let range = AmountRange { min_minor: Some(100), max_minor: Some(20_000) };
-    let (from, until) = (Timestamp::from_unix_s(1_750_000_000), Timestamp::from_unix_s(1_750_000_600));
-    let why = |change: &dyn Fn(&mut ChannelFacts, &mut ChannelReading, &mut RouteRequest<'_>)| {
-        let mut setup = setup(RoutingMode::Balanced);
-        let (mut reading, mut request) =
-            (ChannelReading { probe_available: true, ..ChannelReading::default() }, request(10_000));
-        let facts = &mut setup.channels[ALIPAY];
-        (facts.caps, facts.amounts) = (caps, BTreeMap::from([(Currency::USD, range)]));
-        change(facts, &mut reading, &mut request);
-        let record = match decide(&table(setup), &[reading], &request, NOW) {
-            Ok(choice) => choice.record,
-            Err(none) => *none.record,
-        };
-        (record.channels[ALIPAY].dropped_by, record.channels[ALIPAY].bound)
+fn the_success_rate_is_that_of_the_kind_of_payment() {
+    let mut table = table(twins(RoutingMode::Success));
+    Arc::make_mut(&mut table.setup).choice.explore_percent = 0;
+    let german = RouteRequest { country: Some(country("DE")), ..card(1) };
+    let american = RouteRequest { country: Some(country("US")), ..card(1) };
+    for _ in 0..40 {
+        learn_of(&mut table, STRIPE, &german, false, 2);
+        learn_of(&mut table, STRIPE, &american, true, 3);
+        learn_of(&mut table, PAYPAL, &german, true, 3);
+        learn_of(&mut table, PAYPAL, &american, false, 2);
+    }
+    let choice = chosen(&table, &german);
+    assert_eq!((choice.place, choice.strategy), (PAYPAL, Some(Strategy::SuccessRate)));
+    assert_eq!((choice.record.channels[STRIPE].level, choice.record.channels[STRIPE].samples), (3, 80));
+    assert_eq!(chosen(&table, &american).place, STRIPE);
+    let nowhere = chosen(&table, &card(1));
+    assert_eq!(nowhere.record.channels[STRIPE].level, 2, "less special where the country is not known");
+    assert_ne!(nowhere.strategy, Some(Strategy::SuccessRate));
+    assert!(matches!(choice.record.margin(), Some(Margin::Success { over: STRIPE, ppm: 100_000.. })));
+}
+
+#[test]
+fn a_clearly_failing_channel_is_dearer_by_what_failures_cost() {
+    let mut cheap = twins(RoutingMode::Cost);
+    cheap.channels[PAYPAL].fees.percent = percent("2.8");
+    let by_cost = |failed: &str, declined: usize| {
+        let mut table = table(RoutingSetup { failed_payment_cost: percent(failed), ..cheap.clone() });
+        learn(&mut table, STRIPE, OutcomeClass::Approved, 200);
+        learn(&mut table, PAYPAL, OutcomeClass::DeclinedByProcessor, declined);
+        learn(&mut table, PAYPAL, OutcomeClass::Approved, 200 - declined);
+        let choice = chosen(&table, &card(1));
+        assert_eq!(choice.strategy, Some(Strategy::Cost));
+        choice
     };
-    use DroppedBy::{AmountMax, AmountMin, AmountPerDay, Credentials, Maintenance, PerDay, PerSecond};
-    let amount = |amount_minor| Money::new(amount_minor, Currency::USD);
-    assert_eq!(why(&|_, _, _| {}), (None, None));
-    assert_eq!(why(&|_, _, request| request.money = amount(99)), (Some(AmountMin), Some(100)));
-    assert_eq!(why(&|_, _, request| request.money = amount(100)), (None, None));
-    assert_eq!(why(&|_, _, request| request.money = amount(20_000)), (None, None));
-    assert_eq!(why(&|_, _, request| request.money = amount(20_001)), (Some(AmountMax), Some(20_000)));
-    assert_eq!(why(&|_, _, request| request.money = Money::new(50, Currency::CNY)), (None, None));
-    assert_eq!(why(&|_, reading, _| reading.this_second = 3), (Some(PerSecond), Some(3)));
-    assert_eq!(why(&|_, reading, _| reading.today = 100), (Some(PerDay), Some(100)));
-    assert_eq!(why(&|_, reading, _| reading.today_minor = 40_000), (None, None));
-    assert_eq!(why(&|_, reading, _| reading.today_minor = 40_001), (Some(AmountPerDay), Some(50_000)));
-    let won = |_: &mut ChannelFacts, _: &mut ChannelReading, request: &mut RouteRequest<'_>| {
-        request.money = Money::new(1, "KRW".parse().unwrap());
+    assert_eq!(by_cost("10", 2).place, PAYPAL, "a lead within the dead band outweighs no fee");
+    let dearer = by_cost("10", 60);
+    assert_eq!(dearer.place, STRIPE);
+    assert!(matches!(dearer.record.margin(), Some(Margin::Cost { over: PAYPAL, minor: 1.. })));
+    assert!(dearer.record.expected_cost_minor(PAYPAL) > dearer.record.expected_cost_minor(STRIPE));
+    assert_eq!(by_cost("0", 60).place, PAYPAL, "what fails costs nothing here");
+    let record = DecisionRecord { failed_payment_cost_ppm: 0, ..dearer.record };
+    assert_eq!(record.replay().0.unwrap().place, PAYPAL, "the record alone says what failures cost");
+}
+
+#[test]
+fn a_newcomer_gets_its_share_until_enough_is_known() {
+    let mut table = table(twins(RoutingMode::Cost));
+    Arc::make_mut(&mut table.setup).channels[PAYPAL].fees.percent = percent("2");
+    let to_paypal =
+        |table: &RoutingTable| (0..4_000).filter(|step| chosen(table, &card(*step)).place == PAYPAL).count();
+    assert_eq!(to_paypal(&table), 4_000, "who was there from the beginning is none");
+    table.learned[PAYPAL] = Arc::new(Learned::newcomer());
+    assert!((340..=460).contains(&to_paypal(&table)), "{}", to_paypal(&table));
+    let left_out = (0..).map(|step| chosen(&table, &card(step))).find(|choice| choice.place == STRIPE).unwrap();
+    assert_eq!(left_out.strategy, Some(Strategy::Newcomers));
+    assert_eq!(left_out.record.steps.len(), 1);
+    let mut alone = RouteRequest { method: Some("paypal"), ..card(1) };
+    alone.draw = left_out.record.draw;
+    assert_eq!(chosen(&table, &alone).place, PAYPAL, "better a newcomer than nobody");
+    learn_of(&mut table, PAYPAL, &card(1), true, 50);
+    assert_eq!(to_paypal(&table), 4_000);
+}
+
+#[test]
+fn a_few_payments_explore_what_the_success_rate_leaves_out() {
+    let mut table = table(twins(RoutingMode::Success));
+    for _ in 0..10 {
+        learn(&mut table, STRIPE, OutcomeClass::Approved, 20);
+        learn(&mut table, PAYPAL, OutcomeClass::Approved, 18);
+        learn(&mut table, PAYPAL, OutcomeClass::DeclinedByProcessor, 2);
+    }
+    let explored = |table: &RoutingTable| {
+        let choices = (0..10_000).map(|step| chosen(table, &card(step)));
+        let explored: Vec<Choice> = choices.filter(|choice| choice.place == PAYPAL).collect();
+        assert!(explored.iter().all(|choice| choice.strategy == Some(Strategy::Explore)));
+        explored.len()
     };
-    assert_eq!(why(&won), (Some(AmountPerDay), Some(50_000)), "what can't be converted is not known to fit");
-    assert_eq!(why(&|facts, _, _| facts.has_credentials = false), (Some(Credentials), None));
-    let away = |facts: &mut ChannelFacts, _: &mut ChannelReading, _: &mut RouteRequest<'_>| {
-        facts.maintenance.push(TimeSpan { from, until });
+    assert!((140..=260).contains(&explored(&table)), "{}", explored(&table));
+    learn(&mut table, PAYPAL, OutcomeClass::DeclinedByProcessor, 30);
+    assert_eq!(explored(&table), 0, "more than ten points behind");
+}
+
+#[test]
+fn in_turn_every_round_is_exact_and_spread() {
+    let mut in_turn = twins(RoutingMode::Balanced);
+    (in_turn.channels[PAYPAL].weight, in_turn.channels[STRIPE].weight) = (500, 300);
+    in_turn.choice.load_balancing = LoadBalancing::RoundRobin;
+    let table = table(in_turn);
+    let choice = chosen(&table, &card(1));
+    let places: Vec<usize> = (16..32).map(|turn| choice.clone().in_turn(turn).place).collect();
+    assert_eq!(places.iter().filter(|place| **place == PAYPAL).count(), 10, "two rounds of five and three");
+    assert!(places.windows(4).all(|four| four.contains(&STRIPE)), "{places:?}");
+    let second = choice.in_turn(23);
+    assert_eq!((second.record.turn, second.strategy), (Some(23), Some(Strategy::LoadBalance)));
+    assert_eq!(second.record.replay().0.unwrap().place, second.place);
+}
+
+type Narrow = fn(&Candidates<'_>) -> ChannelSet;
+
+/// Keeps what a test tells it to, or fails.
+struct Told(&'static str, u8, Narrow);
+
+impl RoutingStrategy for Told {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn priority(&self) -> u8 {
+        self.1
+    }
+
+    fn narrow(&self, _request: &RouteRequest<'_>, candidates: &Candidates<'_>) -> ChannelSet {
+        self.2(candidates)
+    }
+}
+
+fn with_strategies(setup: RoutingSetup, strategies: &[(&'static str, u8, Narrow)]) -> RoutingTable {
+    let strategies = strategies.iter().map(|(name, priority, narrow)| Arc::new(Told(name, *priority, *narrow)) as _);
+    RoutingTable { custom: CustomStrategies::register(strategies.collect()).unwrap(), ..table(setup) }
+}
+
+fn paypal_only(candidates: &Candidates<'_>) -> ChannelSet {
+    candidates.named(&channel("paypal"))
+}
+
+fn nothing(_: &Candidates<'_>) -> ChannelSet {
+    ChannelSet::default()
+}
+
+fn others_than_given(_: &Candidates<'_>) -> ChannelSet {
+    (0..CHANNELS_MAX).collect()
+}
+
+fn failing(_: &Candidates<'_>) -> ChannelSet {
+    panic!("told to fail")
+}
+
+#[test]
+fn registered_strategies_take_their_place_by_priority_in_every_mode() {
+    let order = |mode, priority| {
+        let table = with_strategies(setup(mode), &[("mine", priority, nothing)]);
+        let asked = chosen(&table, &request(10_000));
+        asked.record.steps.iter().map(|step| asked.record.name_of(step.strategy).to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(why(&away), (Some(Maintenance), Some(until.unix_ms())));
-    let after = |facts: &mut ChannelFacts, _: &mut ChannelReading, request: &mut RouteRequest<'_>| {
-        facts.maintenance.push(TimeSpan { from, until });
-        request.at = until;
+    assert_eq!(order(RoutingMode::Balanced, 95), ["mine", "geographic", "success_rate", "cost"]);
+    assert_eq!(order(RoutingMode::Balanced, 90), ["geographic", "mine", "success_rate", "cost"]);
+    assert_eq!(order(RoutingMode::Balanced, 60), ["geographic", "success_rate", "mine", "cost"]);
+    assert_eq!(order(RoutingMode::Geographic, 95), ["geographic", "mine", "success_rate", "cost"]);
+    assert_eq!(order(RoutingMode::Success, 95), ["success_rate", "mine", "cost"]);
+    assert_eq!(order(RoutingMode::Cost, 95), ["cost"]);
+    let two: Vec<Strategy> = {
+        let (order, asked) = RoutingMode::Success.order_with([60, 40].into_iter());
+        order.into_iter().take(asked).collect()
     };
-    assert_eq!(why(&after), (None, None));
+    use Strategy::{Cost, Custom, Geographic, LoadBalance, SuccessRate};
+    assert_eq!(two, [SuccessRate, Custom(0), Cost, Custom(1), LoadBalance, Geographic]);
+}
+
+#[test]
+fn a_registered_strategy_decides_abstains_or_is_passed_over_and_the_record_says_so() {
+    let choice = chosen(&with_strategies(setup(RoutingMode::Balanced), &[("mine", 60, paypal_only)]), &request(10_000));
+    assert_eq!((choice.place, choice.record.strategy_name()), (PAYPAL, Some("mine")));
+    assert_eq!(choice.record.reason(), "The strategy mine chose paypal.");
+    let stored: DecisionRecord = serde_json::from_str(&serde_json::to_string(&choice.record).unwrap()).unwrap();
+    assert_eq!(
+        stored.replay(),
+        (Some(Verdict { rung: Rung::Smart, strategy: choice.strategy, place: PAYPAL }), choice.record.steps)
+    );
+    for (abstaining, panicked) in [(nothing as Narrow, false), (others_than_given, false), (failing, true)] {
+        let table =
+            with_strategies(setup(RoutingMode::Balanced), &[("first", 70, abstaining), ("mine", 60, paypal_only)]);
+        let choice = chosen(&table, &request(10_000));
+        assert_eq!((choice.place, choice.record.strategy_name()), (PAYPAL, Some("mine")));
+        assert_eq!((choice.record.custom[0].kept, choice.record.custom[0].panicked), (None, panicked));
+        let in_words = choice.record.step_in_words(&choice.record.steps[2], crate::domain::language::Language::English);
+        assert_eq!(in_words.contains("failed"), panicked, "{in_words}");
+    }
+}
+
+#[test]
+fn strategies_that_can_not_be_told_apart_are_refused() {
+    let register = |names: &[&'static str]| {
+        let strategies =
+            names.iter().map(|name| Arc::new(Told(name, 1, nothing)) as Arc<dyn RoutingStrategy>).collect();
+        CustomStrategies::register(strategies).map(|_| ())
+    };
+    assert_eq!(register(&["a", "b_2"]), Ok(()));
+    assert_eq!(register(&["a", "a"]), Err(InvalidStrategy::Taken("a".to_owned())));
+    assert_eq!(register(&["cost"]), Err(InvalidStrategy::Taken("cost".to_owned())));
+    for wrong in ["", "A", "a b", "a-b"] {
+        assert_eq!(register(&[wrong]), Err(InvalidStrategy::Name(wrong.to_owned())));
+    }
+    assert_eq!(register(&["a", "b", "c", "d", "e", "f", "g", "h", "i"]), Err(InvalidStrategy::TooMany));
+}
+
+#[test]
+fn decisions_are_told_in_chinese_too() {
+    use crate::domain::language::Language::Chinese;
+    let table = table(setup(RoutingMode::Balanced));
+    let choice = chosen(&table, &RouteRequest { country: Some(country("CN")), ..request(10_000) });
+    assert_eq!(choice.record.reason_in(Chinese), "alipay 是付款人所在国家的本地渠道。");
+    let step = &choice.record.steps[0];
+    assert_eq!(choice.record.step_in_words(step, Chinese), "geographic 从 4 个渠道中保留了 alipay。");
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
     #[test]
     fn a_decision_is_made_again_from_its_record_and_only_among_the_eligible(
         draw in any::<u64>(),
         mode in 0_usize..4,
         channels in prop::collection::vec((0_usize..8, 0_usize..40, 0_u32..120, any::<bool>()), 4),
         kind in 0_usize..4,
+        newcomers in prop::collection::vec(any::<bool>(), 4),
+        shares in (0_u8..=100, 0_u8..=20, any::<bool>()),
+        strategies in prop::collection::vec((0_usize..4, any::<u8>()), 0..3),
+        costs in (0_u32..300_000, 1_i64..10_000_000, any::<u64>()),
     ) {
         let modes = [RoutingMode::Balanced, RoutingMode::Cost, RoutingMode::Success, RoutingMode::Geographic];
         let mut setup = setup(modes[mode]);
         setup.smart = kind != 3;
         setup.rules.push(Rule {
             name: Arc::from("r"),
-            then: RuleResult::Ordered(vec![channel("crypto")]),
+            then: if draw % 2 == 0 {
+                RuleResult::Ordered(vec![channel("crypto")])
+            } else {
+                let share = |name: &str, percent| Share { channel: channel(name), percent };
+                RuleResult::Split(vec![share("crypto", 40), share("stripe", 60), share("alipay", 0)])
+            },
             ..Rule::default()
         });
-        let mut table = table(setup);
+        setup.rules_first = draw % 3 == 0;
+        setup.failed_payment_cost = Percent::from_ppm(costs.0);
+        setup.choice.newcomer_share_percent = shares.0;
+        setup.choice.explore_percent = shares.1;
+        if shares.2 {
+            setup.choice.load_balancing = LoadBalancing::RoundRobin;
+        }
+        let told = [paypal_only, nothing, others_than_given, |all: &Candidates<'_>| all.set().iter().skip(1).collect()];
+        let names = ["one", "two"];
+        let strategies: Vec<(&str, u8, Narrow)> = strategies
+            .into_iter()
+            .zip(names)
+            .map(|((kind, priority), name)| (name, priority, told[kind]))
+            .collect();
+        let mut table = with_strategies(setup, &strategies);
         let mut readings = Vec::new();
         let classes = [
             OutcomeClass::Approved, OutcomeClass::Answered, OutcomeClass::DeclinedByProcessor,
@@ -503,15 +722,24 @@ proptest! {
         ];
         for (place, (class, times, in_flight, probe_available)) in channels.into_iter().enumerate() {
             learn(&mut table, place, classes[class], times);
+            if newcomers[place] {
+                table.learned[place] = Arc::new(Learned::newcomer());
+            }
+            learn_of(&mut table, place, &RouteRequest { country: Some(country("US")), ..card(0) }, class % 2 == 0, times);
             readings.push(ChannelReading { in_flight, probe_available, ..ChannelReading::default() });
         }
         let countries = [None, Some(country("US")), Some(country("CN")), Some(country("BR"))];
-        let request = RouteRequest { draw, country: countries[kind], ..request(10_000) };
+        let request = RouteRequest { draw, country: countries[kind], ..request(costs.1) };
         let later = NOW.plus(Duration::from_secs(draw % 60));
         let decision = decide(&table, &readings, &request, later);
         let record = match decision {
             Ok(choice) => {
-                prop_assert_eq!(choice.record.channels[choice.place].dropped_by, None);
+                let choice = if shares.2 { choice.in_turn(costs.2) } else { choice };
+                let open = choice.all_down.then_some(DroppedBy::BreakerOpen);
+                prop_assert_eq!(choice.record.channels[choice.place].dropped_by, open);
+                let up = choice.record.channels.iter().filter(|one| one.dropped_by.is_none()).count();
+                prop_assert!(!choice.all_down || !table.setup.smart || up == 0);
+                prop_assert_eq!(Some(choice.place), choice.record.chosen);
                 choice.record
             }
             Err(none) => {
@@ -524,7 +752,10 @@ proptest! {
         prop_assert_eq!(&stored, &record);
         let (verdict, steps) = stored.replay();
         prop_assert_eq!(verdict.map(|verdict| verdict.place), record.chosen);
+        prop_assert_eq!(verdict.map(|verdict| verdict.rung), record.rung);
         prop_assert_eq!(verdict.and_then(|verdict| verdict.strategy), record.strategy);
-        prop_assert_eq!(steps, record.steps);
+        prop_assert_eq!(steps, record.steps.clone());
+        prop_assert!(!record.reason().is_empty());
+        let _ = (record.margin(), record.expected_cost_minor(0));
     }
 }

@@ -200,6 +200,7 @@ impl Inner {
             };
         };
         let channel_name = place.channel().clone();
+        place.begin();
         let started = self.core.clock.monotonic();
         let answer = match self.channels.get(&channel_name) {
             Some(channel) => channel.charge(&request).await,
@@ -210,7 +211,8 @@ impl Inner {
             tracing::warn!(payment_no = %payment.payment_no, channel = %channel_name, reason, "charge outcome unknown");
         }
         let latency_ms = u32::try_from(latency.as_millis()).unwrap_or(u32::MAX);
-        place.report(outcome_class(&answer.state), Some(latency_ms));
+        // What came of it teaches once, when it is stored; that may be with a later answer.
+        place.report_call(outcome_class(&answer.state), Some(latency_ms));
         answer
     }
 
@@ -255,6 +257,7 @@ impl Inner {
         let mut batch = Batch::finishing();
         rows::replace(&mut batch, &carried.stored, &payment)?;
         let committed = rows::commit_finish(&self.core, batch).await?;
+        self.teach(&carried.stored.payment, &payment, &answer.state);
         carried.stored = StoredPayment { payment, revision: committed.sequence };
         Ok(())
     }
@@ -285,6 +288,7 @@ impl Inner {
             }
             match rows::commit_finish(&self.core, batch).await {
                 Ok(_) => {
+                    self.teach(&before.payment, &outcome.payment, &answer.state);
                     self.announce(planned, outcome.payment.due_at);
                     return Ok(Answered { answer: stored_answer, replayed: false });
                 }

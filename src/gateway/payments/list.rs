@@ -1,6 +1,9 @@
 //! Pages of a merchant's payments, newest first.
 
-use crate::domain::ids::MerchantId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::ids::{MerchantId, PaymentNo};
 use crate::domain::payment::{Payment, PaymentStatus};
 use crate::domain::time::Timestamp;
 use crate::gateway::command::PaymentFilter;
@@ -15,6 +18,9 @@ use crate::storage::{Scan, keys};
 const ROWS_LOOKED_AT_MAX: usize = 2_000;
 /// Rows read at once.
 const CHUNK_ROWS: usize = 200;
+
+/// By what all merchants' payments are in order: the number, and the beginning of the merchant's keys.
+type NumberAndMerchant = (Vec<u8>, Vec<u8>);
 
 /// What a filter asks for, checked.
 struct Wanted<'a> {
@@ -51,6 +57,93 @@ pub(super) fn list(
         return list_by_order(core, merchant_id, order_no, &wanted, page);
     }
     scan(core, merchant_id, &wanted, None, page)
+}
+
+/// A page of all merchants' payments. Their numbers begin with the second in which they were made, so that they tell the
+/// order.
+pub(super) fn list_all(core: &Core, filter: &PaymentFilter, page: &PageRequest) -> Result<Page<Payment>, GatewayError> {
+    let wanted = check(filter)?;
+    let rows_wanted = page.rows()?;
+    let before = page.key_after(&[])?;
+    let is_filtered = *filter != PaymentFilter::default();
+    let looked_at_max = if is_filtered { ROWS_LOOKED_AT_MAX } else { rows_wanted };
+    // The newest, by their numbers; of merchants with the same number, which chance would have to draw, by the merchant.
+    let mut newest: BTreeMap<NumberAndMerchant, Arc<[u8]>> = BTreeMap::new();
+    for_each_merchant(core, |prefix| {
+        let end = before.as_ref().map(|number| [prefix, number].concat());
+        let mut scan = Scan { start: prefix.to_vec(), end, limit: CHUNK_ROWS.min(looked_at_max), reverse: true };
+        scan.end = scan.end.or_else(|| crate::storage::prefix_end(prefix));
+        loop {
+            let rows = core.store.scan(&scan)?;
+            let found = rows.len();
+            for row in rows {
+                let number = row.key[prefix.len()..].to_vec();
+                let is_full = newest.len() >= looked_at_max;
+                if is_full && newest.first_key_value().is_some_and(|((oldest, _), _)| *oldest >= number) {
+                    return Ok(true);
+                }
+                scan.end = Some(row.key.clone());
+                newest.insert((number, prefix.to_vec()), row.versioned.value);
+                if newest.len() > looked_at_max {
+                    newest.pop_first();
+                }
+            }
+            if found < scan.limit {
+                return Ok(true);
+            }
+        }
+    })?;
+    let is_last_page = newest.len() < looked_at_max;
+    let mut items = Vec::new();
+    let mut last_looked_at = None;
+    for ((number, _), value) in newest.into_iter().rev() {
+        let payment: Payment = decode(&value)?;
+        last_looked_at = Some(number);
+        let is_order = filter.order_no.as_ref().is_none_or(|order_no| payment.terms.order_no == *order_no);
+        if is_order && wanted.includes(&payment) {
+            items.push(payment);
+        }
+        if items.len() == rows_wanted {
+            let next_cursor = last_looked_at.map(|number| cursor_of(&[], &number));
+            return Ok(Page { items, next_cursor });
+        }
+    }
+    let next_cursor = last_looked_at.filter(|_| !is_last_page).map(|number| cursor_of(&[], &number));
+    Ok(Page { items, next_cursor })
+}
+
+/// A payment by its number alone: whose it is has to be found out.
+pub(super) fn find(core: &Core, payment_no: &PaymentNo) -> Result<Payment, GatewayError> {
+    let mut found = None;
+    for_each_merchant(core, |prefix| {
+        let Some(merchant_id) = keys::merchant_of(prefix) else { return Ok(true) };
+        if let Some(stored) = core.store.get(&keys::payment(&merchant_id, payment_no))? {
+            found = Some(decode(&stored.value)?);
+        }
+        Ok(found.is_none())
+    })?;
+    found.ok_or(GatewayError::NotFound("payment"))
+}
+
+/// Calls `each` with the beginning of the keys of every merchant's payments, also of merchants that are gone, until it
+/// says that this is enough.
+fn for_each_merchant(
+    core: &Core,
+    mut each: impl FnMut(&[u8]) -> Result<bool, GatewayError>,
+) -> Result<(), GatewayError> {
+    let all = keys::payments();
+    let end = crate::storage::prefix_end(&all);
+    let mut start = all;
+    loop {
+        let next = Scan { start, end: end.clone(), limit: 1, reverse: false };
+        let Some(row) = core.store.scan(&next)?.into_iter().next() else { return Ok(()) };
+        let prefix = keys::of_one_merchant(&row.key);
+        if !each(prefix)? {
+            return Ok(());
+        }
+        let Some(behind) = crate::storage::prefix_end(prefix) else { return Ok(()) };
+        start = behind;
+    }
 }
 
 fn check(filter: &PaymentFilter) -> Result<Wanted<'_>, GatewayError> {

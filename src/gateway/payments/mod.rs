@@ -22,7 +22,8 @@ use tokio::sync::Notify;
 use crate::actors::router::RouterHandle;
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::{ChannelName, EventId, MerchantId, PaymentNo, RefundNo, sortable_id};
-use crate::domain::outcome::ProviderRefs;
+use crate::domain::language::Language;
+use crate::domain::outcome::{ChargeState, ProviderRefs};
 use crate::domain::payment::{
     Attempt, Effect, Outcome, Payment, PaymentStatus, PaymentTerms, ResolvePolicy, on_cancel_request,
 };
@@ -34,10 +35,11 @@ use crate::gateway::channels::ChannelSet;
 use crate::gateway::command::{CreatePayment, PaymentFilter};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
+use crate::gateway::explain::DecisionView;
 use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
 use crate::gateway::installation::ProviderKeys;
 use crate::gateway::page::{Page, PageRequest};
-use crate::gateway::view::{PaymentView, QuoteView, RoutingView};
+use crate::gateway::view::{OperatorPaymentView, OperatorRoutingView, PaymentView, RoutingView};
 use crate::gateway::webhooks::Webhooks;
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, StoreError};
@@ -281,20 +283,62 @@ impl Payments {
     ///
     /// # Errors
     /// [`GatewayError::NotFound`].
-    pub fn routing(&self, caller: &Caller, payment_no: &str) -> Result<RoutingView, GatewayError> {
+    pub fn routing(&self, caller: &Caller, payment_no: &str, language: Language) -> Result<RoutingView, GatewayError> {
         let stored = self.0.read(&caller.merchant.merchant_id, payment_no)?;
-        views::routing_view(&stored.payment)
+        views::routing_view(&stored.payment, language)
+    }
+
+    /// A page of all merchants' payments, or of one's, newest first.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] for a wrong filter, limit or cursor.
+    pub fn list_all(
+        &self,
+        merchant_id: Option<&str>,
+        filter: &PaymentFilter,
+        page: &PageRequest,
+    ) -> Result<Page<OperatorPaymentView>, GatewayError> {
+        let core = &self.0.core;
+        let found = match merchant_id {
+            Some(merchant_id) => list::list(core, &MerchantId::new(merchant_id), filter, page)?,
+            None => list::list_all(core, filter, page)?,
+        };
+        let items = found.items.iter().map(|payment| self.0.operator_view(payment)).collect();
+        Ok(Page { items, next_cursor: found.next_cursor })
+    }
+
+    /// One payment, whosever it is.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub fn find(&self, payment_no: &str) -> Result<OperatorPaymentView, GatewayError> {
+        Ok(self.0.operator_view(&list::find(&self.0.core, &PaymentNo::new(payment_no))?))
+    }
+
+    /// How one payment was routed, whosever it is.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub fn find_routing(&self, payment_no: &str, language: Language) -> Result<OperatorRoutingView, GatewayError> {
+        let payment = list::find(&self.0.core, &PaymentNo::new(payment_no))?;
+        let routing = views::routing_view(&payment, language)?;
+        Ok(OperatorRoutingView { merchant_id: payment.merchant_id.to_string(), routing })
     }
 
     /// Where a payment would go, without taking it.
     ///
     /// # Errors
     /// As for [`Payments::create`], but never for the order number.
-    pub fn quote(&self, caller: &Caller, command: &CreatePayment) -> Result<QuoteView, GatewayError> {
+    pub fn quote(
+        &self,
+        caller: &Caller,
+        command: &CreatePayment,
+        language: Language,
+    ) -> Result<DecisionView, GatewayError> {
         let terms = self.0.check_terms(caller, command)?;
         let refusing = self.0.channels.refusing(terms.payment_token.as_deref());
         let request = self.0.route_request(caller, &terms, &[], &refusing);
-        Ok(crate::gateway::routing::quote(&self.0.router, &request))
+        Ok(crate::gateway::routing::quote(&self.0.router, &request, language))
     }
 
     /// Starts what looks after payments that nobody waits for: outcomes to be asked for, payers who do not act.
@@ -341,6 +385,10 @@ impl Inner {
 
     fn view(&self, payment: &Payment) -> PaymentView {
         views::payment_view(payment, self.core.livemode())
+    }
+
+    fn operator_view(&self, payment: &Payment) -> OperatorPaymentView {
+        OperatorPaymentView { merchant_id: payment.merchant_id.to_string(), payment: self.view(payment) }
     }
 
     /// The terms of a payment. A token that none of the channels in question knows is wrong, and stays so: that is not a
@@ -456,6 +504,18 @@ impl Inner {
                 let event = event(name, self.event_id(now))?;
                 let planned = self.webhooks.plan(batch, &payment.merchant_id, &event, Some(&payment.terms.order_no))?;
                 Ok(Some(planned))
+            }
+        }
+    }
+
+    /// Tells the router how an attempt ended, after that was stored. An attempt ends in one stored change, whoever makes
+    /// it, so that it teaches once.
+    fn teach(&self, before: &Payment, after: &Payment, state: &ChargeState) {
+        for (place, attempt) in after.attempts.iter().enumerate() {
+            let was_open = before.attempts.get(place).is_none_or(|attempt| attempt.outcome.is_none());
+            if was_open && attempt.outcome.is_some() {
+                let class = crate::gateway::routing::outcome_class(state);
+                self.router.learn(&attempt.channel, attempt.decision.segment(), class);
             }
         }
     }

@@ -362,6 +362,7 @@ impl Inner {
             match rows::commit_finish(&self.core, batch).await {
                 Ok(committed) => {
                     log_resolution(&stored.payment, &outcome.payment);
+                    self.teach(&stored.payment, &outcome.payment, &answer.state);
                     self.announce(planned, outcome.payment.due_at);
                     return Ok(StoredPayment { payment: outcome.payment, revision: committed.sequence });
                 }

@@ -5,12 +5,14 @@ use serde_json::value::RawValue;
 
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::EventId;
+use crate::domain::language::Language;
 use crate::domain::outcome::{DeclineScope, Failure, NextAction};
 use crate::domain::payment::{Failover, Payment, PaymentStatus, Refund};
 use crate::domain::routing::DecisionRecord;
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::Reply;
 use crate::gateway::error::GatewayError;
+use crate::gateway::explain::{decision_view, failed_over};
 use crate::gateway::view::{
     AttemptView, FailoverView, FailureView, FeeView, NextActionView, PaymentView, RefundView, RoutingSummary,
     RoutingView,
@@ -53,7 +55,7 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
 fn routing_summary(decision: &DecisionRecord) -> RoutingSummary {
     RoutingSummary {
         rung: decision.rung.map_or("default", |rung| rung.as_str()).to_owned(),
-        strategy: decision.strategy.map(|strategy| strategy.as_str().to_owned()),
+        strategy: decision.strategy_name().map(str::to_owned),
         reason: decision.reason(),
     }
 }
@@ -76,11 +78,11 @@ fn failure_view(failure: &Failure) -> FailureView {
     }
 }
 
-fn failover_view(failover: Failover) -> FailoverView {
+fn failover_view(failover: Failover, language: Language) -> FailoverView {
     FailoverView {
         allowed: failover.is_allowed(),
         reason: failover.as_str().to_owned(),
-        explanation: failover.sentence().to_owned(),
+        explanation: failover.sentence(language).to_owned(),
     }
 }
 
@@ -111,7 +113,7 @@ pub(crate) fn created_reply(payment: &Payment, livemode: bool) -> Reply {
 }
 
 /// Every attempt of a payment with its decision.
-pub(crate) fn routing_view(payment: &Payment) -> Result<RoutingView, GatewayError> {
+pub(crate) fn routing_view(payment: &Payment, language: Language) -> Result<RoutingView, GatewayError> {
     let attempts = payment.attempts.iter().enumerate().map(|(index, attempt)| {
         let decision = serde_json::to_value(&attempt.decision)
             .map_err(|error| GatewayError::Internal(format!("a decision record can't be shown: {error}")))?;
@@ -121,8 +123,10 @@ pub(crate) fn routing_view(payment: &Payment) -> Result<RoutingView, GatewayErro
             channel_order_no: attempt.refs.channel_order_no.clone(),
             outcome: attempt.outcome.map_or("open", |outcome| outcome.as_str()).to_owned(),
             failure: attempt.failure.as_ref().map(failure_view),
-            failover: attempt.failover.map(failover_view),
+            failover: attempt.failover.map(|failover| failover_view(failover, language)),
             sent_at: attempt.sent_at.rfc3339(),
+            failed_over: failed_over(attempt, payment.attempts.get(index + 1), language),
+            explanation: decision_view(&attempt.decision, language),
             decision,
         })
     });

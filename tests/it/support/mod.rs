@@ -95,6 +95,11 @@ impl House {
     /// The same, at another time than now.
     pub async fn start_at(directory: TempDir, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
         let gateway = Self::open_by(clock, &directory.path().join("data"), change).await.unwrap();
+        Self::serving(gateway, directory).await
+    }
+
+    /// A gateway that was opened on `data` in this directory.
+    pub async fn serving(gateway: Gateway, directory: TempDir) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::channels::{AMOUNT_NOT_SUPPORTED, ChargeState};
+use crate::domain::language::Language;
 use crate::domain::outcome::{DeclineScope, Failure, RetryAdvice};
 use crate::gateway::payments::tests::fixture::{Fixture, pass, told};
 
@@ -21,7 +22,7 @@ async fn pay(house: &Fixture, order_no: &str) -> (u16, String) {
 /// another channel was asked or not.
 fn attempts(house: &Fixture) -> Vec<String> {
     let payment_no = house.only().payment_no;
-    let view = house.payments.routing(&house.caller, &payment_no).unwrap();
+    let view = house.payments.routing(&house.caller, &payment_no, Language::English).unwrap();
     let line = |attempt: &crate::gateway::view::AttemptView| {
         let failure = attempt.failure.as_ref();
         let scope = failure.map_or("-", |failure| failure.decline_scope.as_str());

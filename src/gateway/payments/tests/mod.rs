@@ -5,3 +5,4 @@ mod fixture;
 mod holding;
 mod reconciling;
 mod storing;
+mod teaching;

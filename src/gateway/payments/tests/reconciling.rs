@@ -182,7 +182,12 @@ async fn a_token_is_shown_to_its_own_provider_alone() {
             break;
         }
     }
-    assert!(matches!(pay("O-3", "tok_2").await, Err(GatewayError::NoChannelAvailable { .. })));
+    let named = house.pay_with("O-3", |command| command.payment_token = Some(String::from("tok_2"))).await;
+    assert!(matches!(named, Err(GatewayError::NoChannelAvailable { .. })));
+    // Where none is named it is the last one, and takes what nobody else could.
+    let charges = house.stripe.charges.load(Ordering::SeqCst);
+    assert_eq!(told(&pay("O-4", "tok_2").await.unwrap()), (202, "processing"));
+    assert_eq!(house.stripe.charges.load(Ordering::SeqCst), charges + 1);
     assert_eq!(house.alipay.charges.load(Ordering::SeqCst), 1);
 }
 

@@ -1,44 +1,68 @@
-//! Routing as the configuration describes it, and what can be asked about it.
+//! Routing as the configuration describes it, what can be asked about it, and how the operator changes it.
+
+pub mod channels;
+pub(crate) mod control;
+pub mod overrides;
+pub mod rules;
+pub mod settings;
+pub mod versions;
 
 use crate::actors::router::RouterHandle;
-use crate::config::Config;
 use crate::domain::ids::ChannelName;
+use crate::domain::language::Language;
 use crate::domain::outcome::{AMOUNT_NOT_SUPPORTED, ChargeState, DeclineScope};
-use crate::domain::routing::{DecisionRecord, NoChannel, OutcomeClass, RouteRequest};
-use crate::gateway::view::{ChannelView, FeeView, QuoteChannelView, QuoteView};
+use crate::domain::routing::{NoChannel, OutcomeClass, RouteRequest};
+use crate::domain::time::Timestamp;
+use crate::gateway::channels::ChannelSet;
+use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
+use crate::gateway::explain::{DecisionView, decision_view};
+use crate::gateway::metrics::{Figures, IntCounter, advance};
+use crate::gateway::view::ChannelView;
+
+/// What the router counts, for the operator.
+pub(crate) struct RoutingFigures {
+    strategies_failed: IntCounter,
+    outcomes_dropped: IntCounter,
+}
+
+impl RoutingFigures {
+    /// # Errors
+    /// [`GatewayError::Internal`] when a name is there twice.
+    pub(crate) fn new(figures: &Figures) -> Result<Self, GatewayError> {
+        Ok(Self {
+            strategies_failed: figures.counter(
+                "routing_strategies_failed_total",
+                "Decisions in which a registered strategy panicked and was passed over",
+            )?,
+            outcomes_dropped: figures.counter(
+                "routing_outcomes_dropped_total",
+                "Outcomes that the router did not learn because too many were waiting",
+            )?,
+        })
+    }
+
+    /// Follows what the router has counted.
+    pub(crate) fn read(&self, router: &RouterHandle) {
+        advance(&self.strategies_failed, router.strategies_failed_total());
+        advance(&self.outcomes_dropped, router.outcomes_dropped_total());
+    }
+}
+
+pub use control::Routing;
 
 /// Parts per million of the whole.
 const PPM: f64 = 1_000_000.0;
 
 /// Where a payment would go, and why.
-pub(crate) fn quote(router: &RouterHandle, request: &RouteRequest<'_>) -> QuoteView {
+pub(crate) fn quote(router: &RouterHandle, request: &RouteRequest<'_>, language: Language) -> DecisionView {
     let record = router.quote(request).unwrap_or_else(|NoChannel { record, .. }| *record);
-    QuoteView {
-        channel: record.chosen_channel().map(|verdict| verdict.channel.to_string()),
-        rung: record.rung.map(|rung| rung.as_str().to_owned()),
-        strategy: record.strategy.map(|strategy| strategy.as_str().to_owned()),
-        reason: record.reason(),
-        channels: quote_channels(&record),
-    }
-}
-
-fn quote_channels(record: &DecisionRecord) -> Vec<QuoteChannelView> {
-    let currency = record.currency.to_string();
-    let channels = record.channels.iter().map(|verdict| QuoteChannelView {
-        channel: verdict.channel.to_string(),
-        eligible: verdict.dropped_by.is_none(),
-        dropped_by: verdict.dropped_by.map(|filter| filter.as_str().to_owned()),
-        fee: verdict.fee_minor.map(|amount| FeeView { amount, currency: currency.clone() }),
-        success_rate: f64::from(verdict.success_ppm) / PPM,
-        samples: u64::from(verdict.samples),
-        in_flight: u64::from(verdict.in_flight),
-        breaker: verdict.breaker.as_str().to_owned(),
-    });
-    channels.collect()
+    decision_view(&record, language)
 }
 
 /// The channels as the operator sees them.
-pub(crate) fn channel_views(config: &Config, router: &RouterHandle) -> Vec<ChannelView> {
+pub(crate) fn channel_views(core: &Core, router: &RouterHandle, channels: &ChannelSet) -> Vec<ChannelView> {
+    let (config, now) = (&core.config, core.clock.now());
     let kinds = |name: &ChannelName| {
         let kind = config.channels.get(name.as_str()).map(|channel| channel.kind);
         kind.and_then(|kind| serde_json::to_value(kind).ok()).and_then(|kind| kind.as_str().map(str::to_owned))
@@ -52,6 +76,13 @@ pub(crate) fn channel_views(config: &Config, router: &RouterHandle) -> Vec<Chann
         samples: u64::from(status.samples),
         in_flight: u64::from(status.in_flight),
         latency_ms: status.latency_ms.map(f64::from),
+        opens_until: status.open.map(|open| now.plus(open.left).rfc3339()),
+        opened_by: status.open.map(|open| open.by.as_str().to_owned()),
+        failed_probes: status.open.map_or(0, |open| u64::from(open.failed_probes)),
+        maintained_until: status.maintained_until.map(Timestamp::rfc3339),
+        lacks: channels.lacks(&status.name).filter(|_| !status.has_credentials),
+        payments_today: u64::from(status.today),
+        amount_today_minor: status.today_minor,
     });
     views.collect()
 }
@@ -80,6 +111,9 @@ pub(crate) fn outcome_class(state: &ChargeState) -> OutcomeClass {
         },
     }
 }
+
+#[cfg(test)]
+mod concurrency_tests;
 
 #[cfg(test)]
 mod tests {

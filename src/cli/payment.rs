@@ -1,0 +1,290 @@
+//! `tollgate payment …`: payments of all merchants and how they were routed, through the admin API.
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::admin::{Admin, AdminArguments};
+use super::context::Context;
+use super::failure::{Failure, Outcome};
+use super::output;
+use super::table::{Column, or_dash, table};
+
+/// Flags of `payment`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List payments, newest first
+    List {
+        /// Of this merchant, m_…
+        #[arg(long, value_name = "ID")]
+        merchant: Option<String>,
+        /// In this status, such as failed
+        #[arg(long)]
+        status: Option<String>,
+        /// On this channel
+        #[arg(long)]
+        channel: Option<String>,
+        /// Most rows
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+    },
+    /// Show one payment
+    Show {
+        /// Its number, PY…
+        payment_no: String,
+    },
+    /// Show where a payment went and why: every attempt with its decision
+    Routing {
+        /// Its number, PY…
+        payment_no: String,
+    },
+}
+
+/// Does what was asked through the admin API and prints the result.
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
+    let admin = Admin::new(&arguments.admin, context)?;
+    let is_json = arguments.admin.json;
+    let (value, text): (Value, fn(&Value) -> String) = match arguments.action {
+        Action::List { merchant, status, channel, limit } => {
+            let filter = [("merchant_id", merchant), ("status", status), ("channel", channel)];
+            let filter: Vec<(&str, &str)> =
+                filter.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+            let rows_max = usize::try_from(limit).unwrap_or(usize::MAX);
+            (Value::Array(admin.list_with(&["payments"], &filter, rows_max).await?), payments_table)
+        }
+        Action::Show { payment_no } => {
+            (admin.call(Method::GET, &["payments", payment_no.as_str()], None).await?, payment_text)
+        }
+        Action::Routing { payment_no } => {
+            (admin.call(Method::GET, &["payments", payment_no.as_str(), "routing"], None).await?, routing_text)
+        }
+    };
+    if is_json {
+        output::json(&value)?
+    } else {
+        output::line(&text(&value))?
+    }
+    Ok(Outcome::Fine)
+}
+
+fn text_of(row: &Value, key: &str) -> String {
+    or_dash(row.get(key).and_then(Value::as_str))
+}
+
+/// Minor units with their currency, such as `320 USD`.
+fn minor(money: &Value) -> String {
+    match (money["amount"].as_i64(), money["currency"].as_str()) {
+        (Some(amount), Some(currency)) => format!("{amount} {currency}"),
+        _ => String::from("-"),
+    }
+}
+
+fn payments_table(rows: &Value) -> String {
+    let columns = [
+        Column::Left("payment"),
+        Column::Left("merchant"),
+        Column::Left("order"),
+        Column::Right("minor units"),
+        Column::Left("status"),
+        Column::Left("channel"),
+        Column::Left("strategy"),
+        Column::Right("fee"),
+        Column::Left("created"),
+    ];
+    let cells = |row: &Value| {
+        let strategy = or_dash(row["routing"]["strategy"].as_str().or_else(|| row["routing"]["rung"].as_str()));
+        vec![
+            text_of(row, "payment_no"),
+            text_of(row, "merchant_id"),
+            text_of(row, "order_no"),
+            minor(row),
+            text_of(row, "status"),
+            text_of(row, "channel"),
+            strategy,
+            minor(&row["fee"]),
+            text_of(row, "created_at"),
+        ]
+    };
+    table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
+}
+
+/// One payment, a line for each field that it has.
+fn payment_text(payment: &Value) -> String {
+    let line = |(name, value): (&String, &Value)| {
+        let text = match value {
+            Value::Null => return None,
+            Value::String(text) => text.clone(),
+            Value::Object(fields) if fields.is_empty() => return None,
+            other => other.to_string(),
+        };
+        Some(format!("{name:<18}{text}"))
+    };
+    payment.as_object().into_iter().flatten().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Every attempt with its decision.
+fn routing_text(routing: &Value) -> String {
+    let mut parts = vec![format!("{} of {}", text_of(routing, "payment_no"), text_of(routing, "merchant_id"))];
+    for attempt in routing["attempts"].as_array().into_iter().flatten() {
+        parts.push(attempt_text(attempt));
+    }
+    parts.join("\n\n")
+}
+
+fn attempt_text(attempt: &Value) -> String {
+    let decision = &attempt["explanation"];
+    let mut lines = vec![format!(
+        "attempt {} on {}: {}, sent {}",
+        attempt["attempt"],
+        text_of(attempt, "channel"),
+        text_of(attempt, "outcome"),
+        text_of(attempt, "sent_at")
+    )];
+    lines.push(format!("  {}", text_of(decision, "reason")));
+    lines.extend(margin_text(&decision["margin"]).map(|text| format!("  {text}")));
+    lines.push(format!(
+        "  rung {}, strategy {}, mode {}, table {}, setup {}, draw {}",
+        text_of(decision, "rung"),
+        text_of(decision, "strategy"),
+        text_of(decision, "mode"),
+        decision["table_version"],
+        decision["setup_version"],
+        text_of(decision, "draw")
+    ));
+    if let Some(rule) = decision["rule"]["name"].as_str() {
+        lines.push(format!("  the rule \"{rule}\" fits"));
+    }
+    lines.push(String::new());
+    lines.push(indented(&channels_table(decision)));
+    let steps: Vec<String> = decision["steps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(index, step)| format!("  {}. {}", index + 1, text_of(step, "in_words")))
+        .collect();
+    if !steps.is_empty() {
+        lines.push(String::new());
+        lines.extend(steps);
+    }
+    let failover = &attempt["failover"];
+    if let (Some(explanation), false) = (failover["explanation"].as_str(), failover["reason"] == "asked") {
+        lines.push(String::new());
+        lines.push(format!("  {explanation}"));
+    }
+    if let Some(failed_over) = attempt["failed_over"].as_str() {
+        lines.push(String::new());
+        lines.push(format!("  {failed_over}"));
+    }
+    lines.join("\n")
+}
+
+fn margin_text(margin: &Value) -> Option<String> {
+    let over = margin["over"].as_str()?;
+    if let Some(points) = margin["percentage_points"].as_f64() {
+        return Some(format!("{points:.2} percentage points ahead of {over}"));
+    }
+    Some(format!("expected cost {} below that of {over}", minor(&margin["saved"])))
+}
+
+fn channels_table(decision: &Value) -> String {
+    let columns = [
+        Column::Left("channel"),
+        Column::Left("eligible"),
+        Column::Left("local"),
+        Column::Right("success"),
+        Column::Left("of"),
+        Column::Right("samples"),
+        Column::Right("fee"),
+        Column::Right("expected cost"),
+        Column::Right("in flight"),
+        Column::Right("latency"),
+        Column::Left("breaker"),
+    ];
+    let yes_no = |value: &Value| String::from(if value.as_bool().unwrap_or(false) { "yes" } else { "no" });
+    let cells = |channel: &Value| {
+        vec![
+            text_of(channel, "channel"),
+            eligibility_text(channel),
+            yes_no(&channel["local"]),
+            or_dash(channel["success_rate"].as_f64().map(|rate| format!("{:.1} %", rate * 100.0)).as_deref()),
+            text_of(channel, "success_level"),
+            channel["samples"].to_string(),
+            minor(&channel["fee"]),
+            minor(&channel["expected_cost"]),
+            channel["in_flight"].to_string(),
+            or_dash(channel["latency_ms"].as_f64().map(|latency| format!("{latency:.1} ms")).as_deref()),
+            text_of(channel, "breaker"),
+        ]
+    };
+    let rows: Vec<Vec<String>> = decision["channels"].as_array().into_iter().flatten().map(cells).collect();
+    table(&columns, &rows)
+}
+
+/// `yes`, or the filter with what it found and what it demands.
+fn eligibility_text(channel: &Value) -> String {
+    let dropped = &channel["dropped"];
+    let Some(filter) = dropped["filter"].as_str() else { return String::from("yes") };
+    match (dropped["value"].as_str(), dropped["demanded"].as_str()) {
+        (Some(value), Some(demanded)) => format!("{filter}: {value}, demanded {demanded}"),
+        (Some(value), None) => format!("{filter}: {value}"),
+        (None, Some(demanded)) => format!("{filter}: {demanded}"),
+        (None, None) => String::from(filter),
+    }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_routing_is_told_as_tables_and_sentences() {
+        let channel = |name: &str, dropped: Value| {
+            json!({ "channel": name, "eligible": dropped.is_null(), "dropped": dropped, "local": true,
+                "success_rate": 0.9, "success_level": "country", "samples": 7, "in_flight": 0, "latency_ms": 12.5,
+                "fee": { "amount": 320, "currency": "USD" }, "expected_cost": null, "breaker": "closed" })
+        };
+        let attempt = json!({ "attempt": 1, "channel": "stripe", "outcome": "not_done", "sent_at": "T",
+            "failed_over": "stripe could not do it.",
+            "explanation": { "reason": "Because.", "rung": "smart", "strategy": "cost", "mode": "cost", "draw": "5",
+                "table_version": 1, "setup_version": 2, "rule": { "name": "big" },
+                "margin": { "over": "alipay", "saved": { "amount": 7, "currency": "USD" } },
+                "steps": [{ "in_words": "cost kept stripe of 2." }],
+                "channels": [channel("stripe", Value::Null), channel("alipay",
+                    json!({ "filter": "per_day", "value": "100", "demanded": "90" }))] } });
+        let text = routing_text(&json!({ "payment_no": "PY1", "merchant_id": "m_1", "attempts": [attempt] }));
+        for part in [
+            "PY1 of m_1",
+            "attempt 1 on stripe: not_done",
+            "Because.",
+            "expected cost 7 USD below that of alipay",
+            "the rule \"big\" fits",
+            "per_day: 100, demanded 90",
+            "1. cost kept stripe of 2.",
+            "stripe could not do it.",
+            "90.0 %",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_payment_does_not_have_is_not_shown() {
+        let text = payment_text(&json!({ "payment_no": "PY1", "failure": null, "metadata": {}, "amount": 5 }));
+        assert_eq!(text, "amount            5\npayment_no        PY1");
+    }
+}
