@@ -6,6 +6,7 @@ use super::context::{ConfigArguments, Context};
 use super::failure::{Failure, Outcome};
 use super::output;
 use crate::config::effective_toml;
+use crate::gateway::countries::check_file;
 
 /// Flags of `check-config`.
 #[derive(Debug, Args)]
@@ -17,6 +18,9 @@ pub(super) struct Arguments {
 /// Prints the effective configuration.
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<Outcome, Failure> {
     let config = arguments.config.load(context, Vec::new())?;
+    if let Some(path) = &config.routing.geoip_database {
+        check_file(path).map_err(|error| Failure::Usage(error.to_string()))?;
+    }
     output::line(&effective_toml(&config)?)?;
     Ok(Outcome::Fine)
 }

@@ -175,6 +175,11 @@ fn attempt_text(attempt: &Value) -> String {
         lines.push(String::new());
         lines.extend(steps);
     }
+    let failover = &attempt["failover"];
+    if let (Some(explanation), false) = (failover["explanation"].as_str(), failover["reason"] == "asked") {
+        lines.push(String::new());
+        lines.push(format!("  {explanation}"));
+    }
     if let Some(failed_over) = attempt["failed_over"].as_str() {
         lines.push(String::new());
         lines.push(format!("  {failed_over}"));

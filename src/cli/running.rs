@@ -56,6 +56,9 @@ impl RunningGateway {
 }
 
 fn not_opened(error: OpenError) -> Failure {
+    if let OpenError::Countries(error) = &error {
+        return Failure::Usage(error.to_string());
+    }
     Failure::Failed(if error.is_about_data_directory() {
         format!(
             "the data directory can't be used ({error}); stop whoever else uses it, make room on its disk, check who may write \

@@ -1,6 +1,7 @@
 //! Sections about where payments go: strategies, rules and channels.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -41,6 +42,9 @@ pub struct RoutingConfig {
     /// What fees are compared with: every payment on this channel; `default_channel` when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline_channel: Option<String>,
+    /// Country database in MaxMind's format, for payers whose country the merchant does not give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geoip_database: Option<PathBuf>,
     /// Payments on other channels after the first at most.
     pub failover_max: u32,
     /// Outcomes remembered per channel.

@@ -10,9 +10,14 @@ const CODES: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE
                      SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG \
                      UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW";
 
+/// The codes of all countries.
+pub fn codes() -> impl Iterator<Item = &'static str> {
+    CODES.split_ascii_whitespace()
+}
+
 /// Whether `code` is an ISO 3166-1 alpha-2 country code in capitals, such as `DE`.
 pub fn is_country(code: &str) -> bool {
-    CODES.split_ascii_whitespace().any(|known| known == code)
+    codes().any(|known| known == code)
 }
 
 #[cfg(test)]

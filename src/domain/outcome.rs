@@ -20,6 +20,32 @@ pub enum DeclineScope {
     Unknown,
 }
 
+/// What the card's bank or network says about trying again, from the mildest to the strictest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryAdvice {
+    /// It may work another time.
+    Later,
+    /// Not with these data.
+    Corrected,
+    /// Not before some hours or days have gone by.
+    NotNow,
+    /// Not with this card again, through whichever channel.
+    Never,
+}
+
+impl RetryAdvice {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Later => "later",
+            Self::Corrected => "corrected",
+            Self::NotNow => "not_now",
+            Self::Never => "never",
+        }
+    }
+}
+
 /// The code of a failure that lies in the amount: this channel can't express it, another one may.
 pub const AMOUNT_NOT_SUPPORTED: &str = "amount_not_supported";
 
@@ -32,12 +58,28 @@ pub struct Failure {
     pub message: String,
     /// Who refused.
     pub decline_scope: DeclineScope,
+    /// What was said about trying again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<RetryAdvice>,
+    /// The card network's own code, such as `51`, where the provider passes it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_code: Option<String>,
+    /// The card network's own advice, such as `03`, where the provider passes it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_advice_code: Option<String>,
 }
 
 impl Failure {
     /// A failure with this code and sentence, refused by `decline_scope`.
     pub fn new(code: impl Into<String>, message: impl Into<String>, decline_scope: DeclineScope) -> Self {
-        Self { code: code.into(), message: message.into(), decline_scope }
+        Self {
+            code: code.into(),
+            message: message.into(),
+            decline_scope,
+            advice: None,
+            network_code: None,
+            network_advice_code: None,
+        }
     }
 }
 

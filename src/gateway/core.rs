@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::gateway::clock_check::ClockGuard;
+use crate::gateway::countries::Countries;
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::Figures;
 use crate::gateway::told::ToldAnswers;
@@ -28,6 +29,8 @@ pub(crate) struct Core {
     pub(crate) random: Random,
     /// The configuration that the gateway was opened with.
     pub(crate) config: Arc<Config>,
+    /// Knows the countries of payers' addresses.
+    pub(crate) countries: Arc<Countries>,
     /// Encrypts secrets at rest.
     pub(crate) vault: Arc<Vault>,
     /// Makes figures for the operator.

@@ -18,6 +18,7 @@ pub mod clock_check;
 pub mod command;
 pub(crate) mod core;
 pub mod costs;
+pub mod countries;
 pub mod erasures;
 pub mod error;
 pub mod explain;
@@ -76,6 +77,7 @@ use crate::gateway::channels::{ChannelSet, ChannelsError, MissingChannels};
 use crate::gateway::clock_check::{BEHIND_UNNOTED, ClockGuard, ClockIsBehind, check_at_opening};
 use crate::gateway::core::Core;
 use crate::gateway::costs::{ChannelTotals, CostsFilter, CostsView};
+use crate::gateway::countries::{Countries, InvalidCountries};
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
 use crate::gateway::exports::ExportView;
@@ -149,6 +151,9 @@ pub enum OpenError {
     /// The routing in the configuration.
     #[error(transparent)]
     Routing(#[from] InvalidRouting),
+    /// The country database.
+    #[error(transparent)]
+    Countries(#[from] InvalidCountries),
     /// The router.
     #[error(transparent)]
     Router(#[from] RouterError),
@@ -187,6 +192,7 @@ struct Own {
     missing: MissingChannels,
     /// When the last change in the store was made.
     last_written_at: Option<Timestamp>,
+    countries: Arc<Countries>,
     /// Strategies of whoever embeds the gateway.
     custom: CustomStrategies,
 }
@@ -233,6 +239,7 @@ impl Gateway {
 
     async fn open_by(config: Config, environment: Environment, custom: CustomStrategies) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
+        let countries = Countries::open(config.routing.geoip_database.as_deref()).await?;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
         let last_written_at = engine.last_written_at();
         let own_store = OwnStore::new(Arc::clone(&engine), &config.storage, clock.clone());
@@ -255,7 +262,8 @@ impl Gateway {
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own = Own { sandbox, store: Some(own_store), held: Some(held), missing, last_written_at, custom };
+        let own =
+            Own { sandbox, store: Some(own_store), held: Some(held), missing, last_written_at, countries, custom };
         let gateway = Box::pin(Self::put_together(config, clock, random, outside, own)).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;
@@ -282,7 +290,8 @@ impl Gateway {
     /// # Errors
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn assemble(config: Config, clock: Clock, random: Random, outside: Outside) -> Result<Self, OpenError> {
-        Self::put_together(config, clock, random, outside, Own::default()).await
+        let countries = Countries::open(config.routing.geoip_database.as_deref()).await?;
+        Self::put_together(config, clock, random, outside, Own { countries, ..Own::default() }).await
     }
 
     async fn put_together(
@@ -292,7 +301,7 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, store: own_store, held, missing, last_written_at, custom } = own;
+        let Own { sandbox, store: own_store, held, missing, last_written_at, countries, custom } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let committed = store.health().committed;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
@@ -304,6 +313,7 @@ impl Gateway {
             clock: clock.clone(),
             random: random.clone(),
             config: Arc::new(config),
+            countries,
             vault: Arc::new(installation.vault),
             figures: Default::default(),
             told: Default::default(),
@@ -389,6 +399,7 @@ impl Gateway {
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
         retention::start(&gateway.0.core);
+        gateway.0.core.countries.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
         Ok(gateway)

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::actors::router::{InvalidRouting, RouterError};
 use crate::config::{ChannelConfig, Config, ConfigError};
 use crate::domain::audit::{Change, Operator};
+use crate::gateway::countries::{InvalidCountries, Loaded};
 use crate::gateway::error::GatewayError;
 use crate::gateway::routing::control::InForce;
 use crate::gateway::{Gateway, Inner};
@@ -35,6 +36,9 @@ pub enum ReloadError {
     /// The routing can't be used.
     #[error(transparent)]
     Routing(#[from] InvalidRouting),
+    /// The country database can't be used.
+    #[error(transparent)]
+    Countries(#[from] InvalidCountries),
     /// The router did not take it.
     #[error(transparent)]
     Router(#[from] RouterError),
@@ -107,6 +111,8 @@ impl Gateway {
 impl Inner {
     async fn put_in_force(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
         let mut in_force = self.routing.hold().await;
+        // The same file with other content is no change of the configuration.
+        self.core.countries.look_again().await;
         let next = changeable(&in_force.file, wanted);
         let mut applied = differences(&in_force.file, &next);
         let found = self.routing.find_credentials(&in_force);
@@ -116,10 +122,19 @@ impl Inner {
             return Ok(reloaded);
         }
         next.validate()?;
+        let geoip_database = &next.routing.geoip_database;
+        let new_countries = match geoip_database {
+            _ if *geoip_database == in_force.file.routing.geoip_database => None,
+            Some(path) => Some(Some(Loaded::read(path).await?)),
+            None => Some(None),
+        };
         let change = change_of(&reloaded.applied, &in_force.file, &next);
         let (tiers, adaptive) = (next.tiers.clone(), next.limits.adaptive);
         let next = InForce::of(next, in_force.overrides.clone());
         self.routing.adopt(&mut in_force, next, by, &change, "config.reload_failed").await?;
+        if let Some(countries) = new_countries {
+            self.core.countries.put(countries).await;
+        }
         self.merchants.change_tiers(&tiers);
         self.shedding.configure(adaptive);
         Ok(reloaded)

@@ -261,6 +261,7 @@ mod tests {
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
             figures: Default::default(),
             told: Default::default(),
+            countries: Default::default(),
             clock_guard: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),

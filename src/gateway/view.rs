@@ -101,6 +101,28 @@ pub struct FailureView {
     pub message: String,
     /// `processor`, `network`, `bank`, `customer` or `unknown`.
     pub decline_scope: String,
+    /// What the card's bank or network says about trying again: `later`, `corrected` (not with these data), `not_now` or
+    /// `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+    /// The card network's own code, where the channel passes it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_code: Option<String>,
+    /// The card network's own advice, where the channel passes it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_advice_code: Option<String>,
+}
+
+/// Whether another channel was asked after an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FailoverView {
+    /// Whether it was allowed.
+    pub allowed: bool,
+    /// Stable: `asked`, `outcome_unknown`, `outcome_open`, `advised_against`, `refused_by_bank`, `refused_by_customer`,
+    /// `refused_by_unknown`, `channel_requested`, `exhausted`, `out_of_time`, `no_channel_left` or `not_stored`.
+    pub reason: String,
+    /// The same in one sentence.
+    pub explanation: String,
 }
 
 /// A refund.
@@ -144,6 +166,9 @@ pub struct AttemptView {
     pub outcome: String,
     /// Why it failed.
     pub failure: Option<FailureView>,
+    /// Whether another channel was asked after it, and why or why not; absent for one that charged or is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverView>,
     /// When it was about to be sent.
     pub sent_at: String,
     /// Why another channel was asked after it, in one sentence; null when none was.

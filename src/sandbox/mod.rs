@@ -5,6 +5,8 @@
 //! `tok_stolen_card` are refused, `tok_3ds` waits for the payer on a page, `tok_processing` pays some seconds later,
 //! `tok_timeout` gets no answer and nothing happens, `tok_lost_response` pays but the answer is lost, `tok_error` fails
 //! before anything happens, `tok_processing_error` is refused by Stripe through a fault of its own and paid by Alipay.
+//! `tok_stripe_declines:CODE[:ADVICE[:NETWORK_CODE[:NETWORK_ADVICE]]]` is refused by Stripe with these codes and paid by
+//! Alipay, `tok_alipay_declines:REASON` the other way round.
 
 mod alipay;
 mod control;

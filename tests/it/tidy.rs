@@ -22,13 +22,14 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
     ("reqwest", &["channels", "delivery", "cli", "gateway/external_sandbox.rs"]),
     ("clap", &["cli", "main.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
+    ("maxminddb", &["gateway/countries.rs"]),
 ];
 
 /// What the domain does without: it decides, and nothing else.

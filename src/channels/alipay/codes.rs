@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::channels::{DeclineScope, Failure};
+use crate::channels::DeclineScope::{Bank, Customer, Processor, Unknown};
+use crate::channels::{AMOUNT_NOT_SUPPORTED, DeclineScope, Failure};
 
 /// An answer by its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(super) fn reply_of<T: DeserializeOwned>(raw: &str) -> Result<Reply<T>, Strin
         }
         "10003" => Ok(Reply::Waiting),
         // What a business failure means is known by its reason alone: one that is not known may have left anything behind.
-        "40004" if reason_of(&head.sub_code).is_none_or(|reason| !REFUSALS.contains(&reason)) => {
+        "40004" if reason_of(&head.sub_code).and_then(scope_of_reason).is_none() => {
             Ok(Reply::Unclear(format!("40004 {}", head.sub_code)))
         }
         "20001" | "40001" | "40002" | "40003" | "40004" | "40005" | "40006" => {
@@ -52,56 +53,67 @@ pub(super) fn reply_of<T: DeserializeOwned>(raw: &str) -> Result<Reply<T>, Strin
     }
 }
 
-/// Reasons of business failures that say for certain that this call did nothing. `SYSTEM_ERROR`, `CONCURRENT_REQUEST` and
-/// the like are not among them, nor is what Alipay may add.
-const REFUSALS: [&str; 42] = [
-    // About the payer.
-    "BUYER_BALANCE_NOT_ENOUGH",
-    "BUYER_BANKCARD_BALANCE_NOT_ENOUGH",
-    "BUYER_BANKCARD_FORBID",
-    "BUYER_ENABLE_STATUS_FORBID",
-    "BUYER_PAYMENT_AMOUNT_DAY_LIMIT_ERROR",
-    "BUYER_PAYMENT_AMOUNT_MONTH_LIMIT_ERROR",
-    "BUYER_SELLER_EQUAL",
-    "ERROR_BALANCE_PAYMENT_DISABLE",
-    "ERROR_BUYER_CERTIFY_LEVEL_LIMIT",
-    "MOBILE_PAYMENT_SWITCH_OFF",
-    "NO_PAYMENT_INSTRUMENTS_AVAILABLE",
-    "PAYMENT_AUTH_CODE_INVALID",
-    "PAYMENT_FAIL",
-    "PAYMENT_REQUEST_HAS_RISK",
-    "PULL_MOBILE_CASHIER_FAIL",
-    "SOUNDWAVE_PARSER_FAIL",
-    "TRADE_BUYER_NOT_MATCH",
-    "USER_FACE_PAYMENT_SWITCH_OFF",
-    // About the request.
-    "BEYOND_PAY_RESTRICTION",
-    "BEYOND_PER_RECEIPT_RESTRICTION",
-    "CONTEXT_INCONSISTENT",
-    "EXIST_FORBIDDEN_WORD",
-    "INVALID_PARAMETER",
-    "INVALID_RECEIVE_ACCOUNT",
-    "SUBJECT_CAN_NOT_BE_EMPTY",
-    "TOTAL_FEE_EXCEED",
-    // About the application or the merchant's account.
-    "ACCESS_FORBIDDEN",
-    "PARTNER_ERROR",
-    "SELLER_BALANCE_NOT_ENOUGH",
-    "SELLER_BEEN_BLOCKED",
-    "SELLER_NOT_EXIST",
-    // About the trade or its refund.
-    "DISCORDANT_REPEAT_REQUEST",
-    "NOT_ALLOW_PARTIAL_REFUND",
-    "REASON_TRADE_BEEN_FREEZEN",
-    "REASON_TRADE_REFUND_FEE_ERR",
-    "REASON_TRADE_STATUS_INVALID",
-    "REFUND_AMT_NOT_EQUAL_TOTAL",
-    "TRADE_HAS_CLOSE",
-    "TRADE_HAS_SUCCESS",
-    "TRADE_NOT_ALLOW_REFUND",
-    "TRADE_NOT_EXIST",
-    "TRADE_STATUS_ERROR",
+/// Reasons of business failures that say for certain that this call did nothing, and who is the reason. `SYSTEM_ERROR`,
+/// `CONCURRENT_REQUEST` and the like are not among them, nor is what Alipay may add: what happened is then not known.
+const REASONS: [(&str, DeclineScope); 42] = [
+    // The payer.
+    ("BUYER_BALANCE_NOT_ENOUGH", Customer),
+    ("BUYER_BANKCARD_BALANCE_NOT_ENOUGH", Customer),
+    ("BUYER_ENABLE_STATUS_FORBID", Customer),
+    ("BUYER_PAYMENT_AMOUNT_DAY_LIMIT_ERROR", Customer),
+    ("BUYER_PAYMENT_AMOUNT_MONTH_LIMIT_ERROR", Customer),
+    ("ERROR_BALANCE_PAYMENT_DISABLE", Customer),
+    ("ERROR_BUYER_CERTIFY_LEVEL_LIMIT", Customer),
+    ("MOBILE_PAYMENT_SWITCH_OFF", Customer),
+    ("NO_PAYMENT_INSTRUMENTS_AVAILABLE", Customer),
+    ("PAYMENT_AUTH_CODE_INVALID", Customer),
+    ("PULL_MOBILE_CASHIER_FAIL", Customer),
+    ("SOUNDWAVE_PARSER_FAIL", Customer),
+    ("TRADE_BUYER_NOT_MATCH", Customer),
+    ("USER_FACE_PAYMENT_SWITCH_OFF", Customer),
+    // The payer's bank, or Alipay's judgement of the payer: no way around it through another channel.
+    ("BUYER_BANKCARD_FORBID", Bank),
+    ("PAYMENT_FAIL", Bank),
+    ("PAYMENT_REQUEST_HAS_RISK", Bank),
+    // The content of the request, which is its sender's matter.
+    ("BUYER_SELLER_EQUAL", Customer),
+    ("EXIST_FORBIDDEN_WORD", Customer),
+    ("INVALID_PARAMETER", Customer),
+    ("SUBJECT_CAN_NOT_BE_EMPTY", Customer),
+    // The amount, which another channel may take.
+    ("TOTAL_FEE_EXCEED", Processor),
+    // The application or the merchant's account at Alipay.
+    ("ACCESS_FORBIDDEN", Processor),
+    ("BEYOND_PAY_RESTRICTION", Processor),
+    ("BEYOND_PER_RECEIPT_RESTRICTION", Processor),
+    ("INVALID_RECEIVE_ACCOUNT", Processor),
+    ("PARTNER_ERROR", Processor),
+    ("SELLER_BALANCE_NOT_ENOUGH", Processor),
+    ("SELLER_BEEN_BLOCKED", Processor),
+    ("SELLER_NOT_EXIST", Processor),
+    // A trade or refund that is there already: nobody may take it for never made.
+    ("CONTEXT_INCONSISTENT", Unknown),
+    ("DISCORDANT_REPEAT_REQUEST", Unknown),
+    ("NOT_ALLOW_PARTIAL_REFUND", Unknown),
+    ("REASON_TRADE_BEEN_FREEZEN", Unknown),
+    ("REASON_TRADE_REFUND_FEE_ERR", Unknown),
+    ("REASON_TRADE_STATUS_INVALID", Unknown),
+    ("REFUND_AMT_NOT_EQUAL_TOTAL", Unknown),
+    ("TRADE_HAS_CLOSE", Unknown),
+    ("TRADE_HAS_SUCCESS", Unknown),
+    ("TRADE_NOT_ALLOW_REFUND", Unknown),
+    ("TRADE_NOT_EXIST", Unknown),
+    ("TRADE_STATUS_ERROR", Unknown),
 ];
+
+/// Reasons about the content of the request.
+const WRONG_REQUESTS: [&str; 4] =
+    ["BUYER_SELLER_EQUAL", "EXIST_FORBIDDEN_WORD", "INVALID_PARAMETER", "SUBJECT_CAN_NOT_BE_EMPTY"];
+
+/// Who is the reason for a business failure; `None` when the reason is not known, or says nothing for certain.
+fn scope_of_reason(reason: &str) -> Option<DeclineScope> {
+    REASONS.iter().find(|(known, _)| *known == reason).map(|(_, scope)| *scope)
+}
 
 /// The reason in a sub-code without its prefix (`ACQ.`, which Alipay now and then misspells); `None` when there is none.
 fn reason_of(sub_code: &str) -> Option<&str> {
@@ -123,6 +135,7 @@ impl Refusal {
     pub(super) fn failure(&self) -> Failure {
         let code = match self.reason() {
             "BUYER_BALANCE_NOT_ENOUGH" | "BUYER_BANKCARD_BALANCE_NOT_ENOUGH" => String::from("insufficient_funds"),
+            "TOTAL_FEE_EXCEED" => AMOUNT_NOT_SUPPORTED.to_owned(),
             "" => format!("alipay_{}", self.code),
             reason => reason.to_ascii_lowercase().replace('-', "_"),
         };
@@ -134,28 +147,11 @@ impl Refusal {
     }
 
     fn scope(&self) -> DeclineScope {
-        if self.is_wrong_request() {
-            return DeclineScope::Customer;
-        }
-        if self.code != "40004" {
-            return DeclineScope::Processor;
-        }
-        match self.reason() {
-            "BUYER_BALANCE_NOT_ENOUGH"
-            | "BUYER_BANKCARD_BALANCE_NOT_ENOUGH"
-            | "BUYER_ENABLE_STATUS_FORBID"
-            | "BUYER_PAYMENT_AMOUNT_DAY_LIMIT_ERROR"
-            | "BUYER_PAYMENT_AMOUNT_MONTH_LIMIT_ERROR"
-            | "ERROR_BALANCE_PAYMENT_DISABLE"
-            | "ERROR_BUYER_CERTIFY_LEVEL_LIMIT"
-            | "MOBILE_PAYMENT_SWITCH_OFF"
-            | "NO_PAYMENT_INSTRUMENTS_AVAILABLE"
-            | "PAYMENT_AUTH_CODE_INVALID"
-            | "PULL_MOBILE_CASHIER_FAIL"
-            | "SOUNDWAVE_PARSER_FAIL"
-            | "USER_FACE_PAYMENT_SWITCH_OFF" => DeclineScope::Customer,
-            "PAYMENT_FAIL" | "PAYMENT_REQUEST_HAS_RISK" | "BUYER_BANKCARD_FORBID" => DeclineScope::Bank,
-            _ => DeclineScope::Processor,
+        match self.code.as_str() {
+            "40004" => scope_of_reason(self.reason()).unwrap_or(Unknown),
+            // Refused at the door: credentials, permissions, limits of calls.
+            _ if self.is_wrong_request() => Customer,
+            _ => Processor,
         }
     }
 
@@ -163,10 +159,7 @@ impl Refusal {
     fn is_wrong_request(&self) -> bool {
         match self.code.as_str() {
             "40001" | "40002" => self.reason() == "invalid-parameter",
-            "40004" => matches!(
-                self.reason(),
-                "INVALID_PARAMETER" | "EXIST_FORBIDDEN_WORD" | "SUBJECT_CAN_NOT_BE_EMPTY" | "BUYER_SELLER_EQUAL"
-            ),
+            "40004" => WRONG_REQUESTS.contains(&self.reason()),
             _ => false,
         }
     }
@@ -219,6 +212,38 @@ mod tests {
             assert!(matches!(class(raw), Reply::Refused(_)), "{raw}");
         }
         assert!(reply_of::<serde_json::Value>(r#"{"msg":"no code"}"#).is_err());
+    }
+
+    #[test]
+    fn every_reason_has_its_place_and_only_alipays_own_leave_room_for_another_channel() {
+        let mut reasons: Vec<&str> = REASONS.iter().map(|(reason, _)| *reason).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        assert_eq!(reasons.len(), REASONS.len());
+        assert!(WRONG_REQUESTS.iter().all(|reason| scope_of_reason(reason) == Some(Customer)));
+        let others_turn: Vec<&str> =
+            REASONS.iter().filter(|(_, scope)| *scope == Processor).map(|(reason, _)| *reason).collect();
+        assert_eq!(
+            others_turn,
+            [
+                "TOTAL_FEE_EXCEED",
+                "ACCESS_FORBIDDEN",
+                "BEYOND_PAY_RESTRICTION",
+                "BEYOND_PER_RECEIPT_RESTRICTION",
+                "INVALID_RECEIVE_ACCOUNT",
+                "PARTNER_ERROR",
+                "SELLER_BALANCE_NOT_ENOUGH",
+                "SELLER_BEEN_BLOCKED",
+                "SELLER_NOT_EXIST",
+            ]
+        );
+        for reason in ["SYSTEM_ERROR", "CONCURRENT_REQUEST", "A_REASON_OF_NEXT_YEAR", ""] {
+            assert_eq!(scope_of_reason(reason), None, "{reason}");
+        }
+        // A number that is in use may be a charge: nobody else is asked for it.
+        for reason in ["TRADE_HAS_SUCCESS", "TRADE_HAS_CLOSE", "CONTEXT_INCONSISTENT"] {
+            assert_eq!(scope_of_reason(reason), Some(Unknown), "{reason}");
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ const SANDBOX_TOKENS: [&str; 10] = [
     "tok_error",
     "tok_processing_error",
 ];
+/// How the emulators' tokens begin that say who refuses, and with which code.
+const SANDBOX_PREFIXES: [&str; 2] = ["tok_stripe_declines:", "tok_alipay_declines:"];
 /// Longest number that Alipay takes.
 const NUMBER_LENGTH_MAX: usize = 64;
 
@@ -119,7 +121,9 @@ impl Channel for AlipayChannel {
     }
 
     fn takes_token(&self, token: &str) -> bool {
-        is_bar_code(token) || SANDBOX_TOKENS.contains(&token)
+        is_bar_code(token)
+            || SANDBOX_TOKENS.contains(&token)
+            || SANDBOX_PREFIXES.iter().any(|prefix| token.starts_with(prefix))
     }
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {

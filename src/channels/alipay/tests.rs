@@ -12,6 +12,7 @@ use crate::channels::{ChargeAnswer, ChargeRequest, ChargeState, DeclineScope, Ne
 use crate::clock::Clock;
 use crate::config::ChannelKind;
 use crate::domain::money::{Currency, Money};
+use crate::domain::payment::failure_allows;
 use crate::sandbox::{FaultPatch, LedgerOperation, credentials};
 
 const NOTHING: ProviderRefs = ProviderRefs { channel_order_no: None, client_secret: None };
@@ -414,4 +415,34 @@ async fn a_trade_is_looked_for_without_anything_being_done_about_it() {
     browse("POST", &format!("{url}/approve")).await;
     assert!(is_success(&bench.find(&scanned, 1_700).await.unwrap().unwrap()), "looking has not closed it");
     assert_eq!(bench.count(LedgerOperation::Charge), 2);
+}
+
+/// Reasons that the emulator can refuse with, over sockets: who refused, and whether another channel may be asked.
+#[tokio::test]
+async fn reasons_come_through_with_what_they_mean() {
+    use DeclineScope::{Bank, Customer, Processor};
+    for (reason, code, scope) in [
+        ("BUYER_BANKCARD_BALANCE_NOT_ENOUGH", "insufficient_funds", Customer),
+        ("BUYER_PAYMENT_AMOUNT_DAY_LIMIT_ERROR", "buyer_payment_amount_day_limit_error", Customer),
+        ("TRADE_BUYER_NOT_MATCH", "trade_buyer_not_match", Customer),
+        ("BUYER_BANKCARD_FORBID", "buyer_bankcard_forbid", Bank),
+        ("PAYMENT_REQUEST_HAS_RISK", "payment_request_has_risk", Bank),
+        ("INVALID_PARAMETER", "invalid_parameter", Customer),
+        ("TOTAL_FEE_EXCEED", "amount_not_supported", Processor),
+        ("SELLER_BEEN_BLOCKED", "seller_been_blocked", Processor),
+        ("ACCESS_FORBIDDEN", "access_forbidden", Processor),
+    ] {
+        let bench = bench();
+        let answer = bench.charge(&charge_with(Some(&format!("tok_alipay_declines:{reason}")))).await;
+        let failure = failure_of(&answer);
+        assert_eq!((failure.code.as_str(), failure.decline_scope), (code, scope), "{reason}");
+        assert_eq!(failure_allows(failure).is_ok(), scope == Processor, "{reason}");
+        assert!(bench.ledger().is_empty());
+    }
+    for reason in ["SYSTEM_ERROR", "CONCURRENT_REQUEST", "UNHEARD_OF"] {
+        let answer = bench().charge(&charge_with(Some(&format!("tok_alipay_declines:{reason}")))).await;
+        assert!(is_unknown(&answer), "{reason}: {answer:?}");
+    }
+    let elsewhere = bench().charge(&charge_with(Some("tok_stripe_declines:processing_error"))).await;
+    assert!(is_success(&elsewhere), "{elsewhere:?}");
 }

@@ -1,73 +1,46 @@
 //! Who refused, by Stripe's codes, and what a merchant is told about it.
 
 use crate::channels::stripe::response::{ApiError, ErrorReply};
+use crate::channels::stripe::{amount_not_supported, codes};
 use crate::channels::{DeclineScope, Failure};
+use crate::domain::outcome::RetryAdvice;
+
+/// Longest code of a card network that is kept; they have two or three characters.
+const NETWORK_CODE_LENGTH_MAX: usize = 8;
 
 /// The failure that a decline (HTTP 402, or a PaymentIntent's last error) means.
 pub(super) fn decline(error: &ApiError) -> Failure {
     let decline_code = error.decline_code.as_deref().filter(|code| *code != "generic_decline");
     let code = decline_code.or(error.code.as_deref()).unwrap_or("card_declined");
-    let scope = scope_of(code);
-    // Whatever the code: when the network advises against another try, another channel must not be asked either.
-    let final_for_all = error.advice_code.as_deref() == Some("do_not_try_again");
-    let scope = match scope {
-        DeclineScope::Processor | DeclineScope::Network | DeclineScope::Unknown if final_for_all => DeclineScope::Bank,
+    let meaning = codes::meaning_of(code);
+    let network_code = network_code_in(error.network_decline_code.as_deref());
+    let network_advice_code = network_code_in(error.network_advice_code.as_deref());
+    // The strictest of all that was said counts.
+    let advice = [
+        meaning.advice,
+        error.advice_code.as_deref().and_then(codes::advice_of),
+        network_code.as_deref().and_then(codes::advice_of_network_code),
+        network_advice_code.as_deref().and_then(codes::advice_of_network_advice),
+    ];
+    let advice = advice.into_iter().flatten().max();
+    // Whatever the code: what is advised against for good was refused by the card's bank or for it.
+    let scope = match meaning.scope {
+        DeclineScope::Processor | DeclineScope::Network | DeclineScope::Unknown
+            if advice == Some(RetryAdvice::Never) =>
+        {
+            DeclineScope::Bank
+        }
         scope => scope,
     };
-    Failure::new(code, sentence(code), scope)
+    Failure { advice, network_code, network_advice_code, ..Failure::new(code, sentence(code), scope) }
 }
 
-fn scope_of(code: &str) -> DeclineScope {
-    match code {
-        "authentication_required"
-        | "card_velocity_exceeded"
-        | "expired_card"
-        | "incorrect_address"
-        | "incorrect_cvc"
-        | "incorrect_number"
-        | "incorrect_pin"
-        | "incorrect_zip"
-        | "insufficient_funds"
-        | "invalid_cvc"
-        | "invalid_expiry_month"
-        | "invalid_expiry_year"
-        | "invalid_number"
-        | "invalid_pin"
-        | "online_or_offline_pin_required"
-        | "payment_intent_authentication_failure"
-        | "payment_intent_payment_attempt_expired"
-        | "pin_try_exceeded"
-        | "setup_intent_authentication_failure"
-        | "withdrawal_count_limit_exceeded" => DeclineScope::Customer,
-        "approve_with_id"
-        | "call_issuer"
-        | "card_declined"
-        | "card_not_supported"
-        | "currency_not_supported"
-        | "do_not_honor"
-        | "do_not_try_again"
-        | "fraudulent"
-        | "invalid_account"
-        | "lost_card"
-        | "new_account_information_available"
-        | "no_action_taken"
-        | "not_permitted"
-        | "pickup_card"
-        | "restricted_card"
-        | "revocation_of_all_authorizations"
-        | "revocation_of_authorization"
-        | "security_violation"
-        | "service_not_allowed"
-        | "stolen_card"
-        | "stop_payment_order"
-        | "transaction_not_allowed"
-        | "try_again_later" => DeclineScope::Bank,
-        "issuer_not_available" | "reenter_transaction" => DeclineScope::Network,
-        "duplicate_transaction" | "merchant_blacklist" | "processing_error" | "testmode_decline" => {
-            DeclineScope::Processor
-        }
-        _ => DeclineScope::Unknown,
-    }
+/// A network's code, if it looks like one.
+fn network_code_in(text: Option<&str>) -> Option<String> {
+    let looks_right = |text: &&str| {
+        (1..=NETWORK_CODE_LENGTH_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    text.filter(looks_right).map(str::to_ascii_uppercase)
 }
 
 fn sentence(code: &str) -> &'static str {
@@ -105,11 +78,10 @@ pub(super) fn refusal(reply: &ErrorReply) -> Failure {
         404 => "Stripe does not know what the request names.",
         _ => "Stripe refused the request as wrong.",
     };
-    let scope = match reply.status {
-        400 | 404 => DeclineScope::Customer,
-        _ => DeclineScope::Processor,
-    };
-    Failure::new(code, message, scope)
+    if codes::is_about_amount(code) {
+        return amount_not_supported();
+    }
+    Failure::new(code, message, codes::scope_of_status(reply.status))
 }
 
 #[cfg(test)]
@@ -161,5 +133,42 @@ mod tests {
     fn advice_against_another_try_keeps_other_channels_out() {
         let failure = decline(&error("processing_error", None, Some("do_not_try_again")));
         assert_eq!(failure.decline_scope, DeclineScope::Bank);
+        assert_eq!(failure.advice, Some(RetryAdvice::Never));
+    }
+
+    #[test]
+    fn the_strictest_advice_counts_and_the_networks_own_codes_are_kept() {
+        let of = |advice_code, network_code: Option<&str>, network_advice_code: Option<&str>| {
+            let failure = decline(&ApiError {
+                network_decline_code: network_code.map(str::to_owned),
+                network_advice_code: network_advice_code.map(str::to_owned),
+                ..error("processing_error", None, advice_code)
+            });
+            (failure.advice, failure.decline_scope, failure.network_code, failure.network_advice_code)
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let later = Some("try_again_later");
+        assert_eq!(of(None, None, None), (None, DeclineScope::Processor, None, None));
+        assert_eq!(
+            of(later, Some("51"), Some("02")),
+            (Some(RetryAdvice::Later), DeclineScope::Processor, text("51"), text("02"))
+        );
+        assert_eq!(of(later, Some("R1"), None), (Some(RetryAdvice::Never), DeclineScope::Bank, text("R1"), None));
+        assert_eq!(of(later, None, Some("21")), (Some(RetryAdvice::Never), DeclineScope::Bank, None, text("21")));
+        assert_eq!(of(later, None, Some("24")), (Some(RetryAdvice::NotNow), DeclineScope::Processor, None, text("24")));
+        assert_eq!(
+            of(Some("confirm_card_data"), None, None),
+            (Some(RetryAdvice::Corrected), DeclineScope::Processor, None, None)
+        );
+        // What is no code is not kept.
+        assert_eq!(of(None, Some("a sentence"), Some("")), (None, DeclineScope::Processor, None, None));
+    }
+
+    #[test]
+    fn an_amount_that_stripe_refuses_is_another_channels_chance() {
+        for code in ["amount_too_small", "amount_too_large", "invalid_currency"] {
+            let reply = ErrorReply { status: 400, replayed: false, error: error(code, None, None) };
+            assert_eq!(refusal(&reply), amount_not_supported(), "{code}");
+        }
     }
 }

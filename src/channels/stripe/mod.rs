@@ -6,6 +6,7 @@
 //! arrives with it, so that a charge can be ruled out for good by taking its key for something harmless.
 
 mod amount;
+mod codes;
 mod decline;
 mod listing;
 mod refund;

@@ -104,6 +104,10 @@ pub(super) struct ApiError {
     #[serde(default)]
     pub(super) advice_code: Option<String>,
     #[serde(default)]
+    pub(super) network_decline_code: Option<String>,
+    #[serde(default)]
+    pub(super) network_advice_code: Option<String>,
+    #[serde(default)]
     pub(super) payment_intent: Option<Box<PaymentIntent>>,
 }
 

@@ -10,6 +10,8 @@ use crate::channels::{ChargeState, DeclineScope, NextAction, ProviderRefs, Refun
 use crate::clock::Clock;
 use crate::config::ChannelKind;
 use crate::domain::money::Money;
+use crate::domain::outcome::RetryAdvice;
+use crate::domain::payment::failure_allows;
 use crate::domain::time::Timestamp;
 use crate::sandbox::{FaultPatch, LedgerOperation};
 
@@ -630,4 +632,51 @@ async fn what_is_not_stripes_answer_is_unknown() {
         let refund = channel.refund(&refund_of(&charge, &refs, 500, 1)).await;
         assert!(matches!(refund.state, RefundState::Unknown { .. }), "{shown}: {refund:?}");
     }
+}
+
+/// Every code that the emulator can refuse with, over sockets: who refused, and whether another channel may be asked.
+#[tokio::test]
+async fn codes_come_through_with_what_they_mean() {
+    use DeclineScope::{Bank, Customer, Network, Processor, Unknown};
+    use RetryAdvice::{Corrected, Later, Never, NotNow};
+    for (codes, scope, advice, may_go_on) in [
+        ("processing_error", Processor, None, true),
+        ("processing_error:try_again_later", Processor, Some(Later), true),
+        ("issuer_not_available", Network, None, true),
+        ("reenter_transaction::19", Network, None, true),
+        ("processing_error:do_not_try_again", Bank, Some(Never), false),
+        ("processing_error:confirm_card_data", Processor, Some(Corrected), false),
+        ("processing_error::R1", Bank, Some(Never), false),
+        ("issuer_not_available:try_again_later:91:03", Bank, Some(Never), false),
+        ("issuer_not_available:try_again_later:91:25", Network, Some(NotNow), false),
+        ("issuer_not_available:try_again_later:91:02", Network, Some(Later), true),
+        ("do_not_honor::05", Bank, None, false),
+        ("generic_decline", Bank, None, false),
+        ("lost_card::41", Bank, Some(Never), false),
+        ("stolen_card:do_not_try_again:43", Bank, Some(Never), false),
+        ("duplicate_transaction", Bank, Some(NotNow), false),
+        ("merchant_blacklist", Customer, Some(Never), false),
+        ("insufficient_funds:try_again_later:51", Customer, Some(Later), false),
+        ("incorrect_cvc", Customer, Some(Corrected), false),
+        ("unheard_of", Unknown, None, false),
+    ] {
+        let bench = bench();
+        let token = format!("tok_stripe_declines:{codes}");
+        let request = charge_with(Some(&token));
+        let answer = bench.charge(&request).await;
+        assert!(matches!(answer.state, ChargeState::Declined(_)), "{codes}: {answer:?}");
+        let failure = failure_of(&answer);
+        assert_eq!((failure.decline_scope, failure.advice), (scope, advice), "{codes}");
+        assert_eq!(failure_allows(failure).is_ok(), may_go_on, "{codes}");
+        let mut parts = codes.split(':').skip(2);
+        assert_eq!(failure.network_code.as_deref(), parts.next().filter(|code| !code.is_empty()), "{codes}");
+        assert_eq!(failure.network_advice_code.as_deref(), parts.next(), "{codes}");
+        // The same when it is asked for afterwards: what follows after a restore depends on it.
+        assert_eq!(failure_of(&bench.resolve(&request, &answer.refs, 5, false).await), failure, "{codes}");
+        assert!(bench.ledger().is_empty());
+    }
+    let unknown = bench().charge(&charge_with(Some("tok_stripe_declines:no_code_of_stripes"))).await;
+    assert!(matches!(unknown.state, ChargeState::NotDone(_)), "{unknown:?}");
+    let elsewhere = bench().charge(&charge_with(Some("tok_alipay_declines:PAYMENT_FAIL"))).await;
+    assert!(is_success(&elsewhere), "{elsewhere:?}");
 }

@@ -3,6 +3,7 @@
 use super::Findings;
 use crate::config::Config;
 use crate::domain::limit::{ADDRESS_BURST_MAX, ADDRESS_FAILURES_MAX, THRESHOLD_MIN_PERCENT, THRESHOLDS_MAX};
+use crate::domain::payment::FAILOVERS_MAX;
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -128,7 +129,7 @@ fn check_client_address(config: &Config, findings: &mut Findings) {
 
 fn check_routing(config: &Config, findings: &mut Findings) {
     let routing = &config.routing;
-    findings.range("routing.failover_max", routing.failover_max, 0..=10);
+    findings.range("routing.failover_max", routing.failover_max, 0..=FAILOVERS_MAX);
     findings.range("routing.window_outcomes", routing.window_outcomes, 10..=10_000);
     findings.range("routing.prior_outcomes", routing.prior_outcomes, 1..=1000);
     findings.range("routing.prior_success_percent", routing.prior_success_percent, 0..=100);

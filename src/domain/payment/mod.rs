@@ -1,6 +1,7 @@
 //! A payment: what it is, what it may become, and what has to be done next.
 
 mod erase;
+mod failover;
 mod refund;
 mod resolve;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use erase::{Erasability, erasability, erase_customer_data};
+pub use failover::{FAILOVERS_MAX, Failover, FailoverBounds, failure_allows, may_ask_another};
 pub use refund::{Refund, RefundRejection, RefundStatus, begin_refund, on_refund_answer};
 pub use resolve::{ResolvePolicy, next_due_at};
 pub use transition::{Effect, Outcome, begin_attempt, on_answer, on_cancel_request, on_recovery};
@@ -135,6 +137,9 @@ pub struct Attempt {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Whether another channel was asked after it, or why not; `None` for one that charged, or is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
 }
 
 /// What the merchant asked for, checked.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::domain::event::EventName;
 use crate::domain::ids::RefundNo;
+use crate::domain::language::Language;
 use crate::domain::money::Currency;
-use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, RefundAnswer, RefundState};
+use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, RefundAnswer, RefundState, RetryAdvice};
 use crate::domain::routing::{DecisionRecord, RoutingMode};
 
 const NOW: Timestamp = Timestamp::from_unix_s(1_700_000_000);
@@ -65,6 +66,7 @@ fn attempt(channel: &str) -> Attempt {
         offered_at: None,
         outcome: None,
         failure: None,
+        failover: None,
     }
 }
 
@@ -107,11 +109,7 @@ fn payment(status: PaymentStatus) -> Payment {
 }
 
 fn failure() -> Failure {
-    Failure {
-        code: "card_declined".to_owned(),
-        message: "The card was declined.".to_owned(),
-        decline_scope: DeclineScope::Bank,
-    }
+    Failure::new("card_declined", "The card was declined.", DeclineScope::Bank)
 }
 
 fn answer(state: ChargeState) -> ChargeAnswer {
@@ -441,4 +439,94 @@ fn erasing_takes_the_customers_data_and_nothing_else() {
     expected.erased_at = Some(NOW);
     assert_eq!(after, expected);
     assert_eq!((after.refundable_minor(), after.updated_at), (before.refundable_minor(), before.updated_at));
+}
+
+const BOUNDS: FailoverBounds = FailoverBounds { failover_max: 2, within: Duration::from_secs(20) };
+
+fn refusal(scope: DeclineScope, advice: Option<RetryAdvice>) -> Failure {
+    Failure { advice, ..Failure::new("some_code", "It was refused.", scope) }
+}
+
+#[test]
+fn another_channel_is_asked_only_for_what_lies_with_the_channel_and_is_not_advised_against() {
+    use DeclineScope::{Bank, Customer, Network, Processor, Unknown};
+    let by_scope = [
+        (Processor, Ok(())),
+        (Network, Ok(())),
+        (Bank, Err(Failover::RefusedByBank)),
+        (Customer, Err(Failover::RefusedByCustomer)),
+        (Unknown, Err(Failover::RefusedByUnknown)),
+    ];
+    for (scope, expected) in by_scope {
+        for advice in [None, Some(RetryAdvice::Later)] {
+            assert_eq!(failure_allows(&refusal(scope, advice)), expected, "{scope:?} {advice:?}");
+        }
+        for advice in [RetryAdvice::Corrected, RetryAdvice::NotNow, RetryAdvice::Never] {
+            let judged = failure_allows(&refusal(scope, Some(advice)));
+            assert_eq!(judged, Err(Failover::AdvisedAgainst), "{scope:?} {advice:?}");
+        }
+    }
+}
+
+#[test]
+fn another_channel_is_asked_twice_at_most_and_in_time() {
+    let judge =
+        |payment: &Payment, bounds, now| may_ask_another(payment, &refusal(DeclineScope::Processor, None), bounds, now);
+    let mut payment = payment(PaymentStatus::Pending);
+    payment.terms.requested_channel = None;
+    payment.attempts = vec![attempt("a")];
+    assert_eq!(judge(&payment, BOUNDS, NOW), Ok(()));
+    assert_eq!(judge(&payment, BOUNDS, NOW.plus(BOUNDS.within)), Err(Failover::OutOfTime));
+    assert_eq!(judge(&payment, FailoverBounds { failover_max: 0, ..BOUNDS }, NOW), Err(Failover::Exhausted));
+    payment.attempts.push(attempt("b"));
+    assert_eq!(judge(&payment, BOUNDS, NOW), Ok(()));
+    assert_eq!(judge(&payment, FailoverBounds { failover_max: 1, ..BOUNDS }, NOW), Err(Failover::Exhausted));
+    payment.attempts.push(attempt("c"));
+    // Whatever an older configuration says.
+    for failover_max in [2, 10, u32::MAX] {
+        assert_eq!(judge(&payment, FailoverBounds { failover_max, ..BOUNDS }, NOW), Err(Failover::Exhausted));
+    }
+    payment.attempts.truncate(1);
+    payment.terms.requested_channel = Some(ChannelName::new("a"));
+    assert_eq!(judge(&payment, BOUNDS, NOW), Err(Failover::ChannelRequested));
+}
+
+#[test]
+fn an_attempt_says_why_no_other_channel_was_asked_and_the_first_reason_stays() {
+    let after = |state: ChargeState| {
+        on_answer(&payment(PaymentStatus::Pending), &answer(state), &policy(), NOW).unwrap().payment
+    };
+    let unknown = after(ChargeState::Unknown { reason: String::new() });
+    assert_eq!(unknown.attempts[0].failover, Some(Failover::OutcomeUnknown));
+    let open = after(ChargeState::ActionRequired { next_action: None, expires_at: None });
+    assert_eq!(open.attempts[0].failover, Some(Failover::OutcomeOpen));
+    assert_eq!(after(ChargeState::Processing).attempts[0].failover, Some(Failover::OutcomeOpen));
+    assert_eq!(after(ChargeState::Success { fee_minor: None }).attempts[0].failover, None);
+    // What is learned later does not make another channel have been asked then.
+    let declined = answer(ChargeState::Declined(refusal(DeclineScope::Processor, None)));
+    let later = on_answer(&unknown, &declined, &policy(), NOW).unwrap().payment;
+    assert_eq!(later.status, PaymentStatus::Failed);
+    assert_eq!(later.attempts[0].failover, Some(Failover::OutcomeUnknown));
+    let next = begin_attempt(&payment(PaymentStatus::Pending), &declined, attempt("b"), NOW).unwrap();
+    assert_eq!(next.attempts[0].failover, Some(Failover::Asked));
+    assert_eq!(next.attempts[1].failover, None);
+}
+
+#[test]
+fn reasons_and_failures_are_written_as_documented_and_old_records_are_read() {
+    for failover in Failover::ALL {
+        assert_eq!(serde_json::to_value(failover).unwrap(), failover.as_str());
+        assert!(failover.sentence(Language::English).ends_with('.'));
+        assert!(failover.sentence(Language::Chinese).ends_with('。'));
+    }
+    assert_eq!(
+        Failover::ALL.into_iter().filter(|failover| failover.is_allowed()).collect::<Vec<_>>(),
+        [Failover::Asked, Failover::NoChannelLeft, Failover::NotStored]
+    );
+    let old = r#"{"code":"card_declined","message":"The card was declined.","decline_scope":"bank"}"#;
+    assert_eq!(serde_json::from_str::<Failure>(old).unwrap(), failure());
+    assert_eq!(serde_json::to_string(&failure()).unwrap(), old);
+    let mut old = serde_json::to_value(attempt("a")).unwrap();
+    assert!(old.as_object_mut().unwrap().remove("failover").is_none());
+    assert_eq!(serde_json::from_value::<Attempt>(old).unwrap(), attempt("a"));
 }

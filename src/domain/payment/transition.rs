@@ -3,7 +3,7 @@
 use crate::domain::event::EventName;
 use crate::domain::outcome::{ChargeAnswer, ChargeState, Failure};
 use crate::domain::payment::resolve::{ResolvePolicy, next_due_at};
-use crate::domain::payment::{Attempt, AttemptOutcome, Payment, PaymentStatus};
+use crate::domain::payment::{Attempt, AttemptOutcome, Failover, Payment, PaymentStatus};
 use crate::domain::time::Timestamp;
 
 /// What has to be done along with storing the payment's new state.
@@ -40,6 +40,7 @@ pub fn on_answer(before: &Payment, answer: &ChargeAnswer, policy: &ResolvePolicy
         ChargeState::ActionRequired { next_action, expires_at } => {
             payment.reconciling = false;
             payment.known_at = Some(now);
+            note_failover(&mut payment, Failover::OutcomeOpen);
             if next_action.is_some() {
                 payment.next_action.clone_from(next_action);
                 if let Some(attempt) = payment.attempts.last_mut() {
@@ -58,6 +59,7 @@ pub fn on_answer(before: &Payment, answer: &ChargeAnswer, policy: &ResolvePolicy
             payment.status = PaymentStatus::Processing;
             payment.reconciling = false;
             payment.known_at = Some(now);
+            note_failover(&mut payment, Failover::OutcomeOpen);
         }
         ChargeState::Unknown { .. } => stay_unknown(&mut payment, policy, now),
     }
@@ -109,6 +111,7 @@ pub fn begin_attempt(before: &Payment, answer: &ChargeAnswer, next: Attempt, now
     if let Some(attempt) = payment.attempts.last_mut() {
         attempt.outcome = Some(outcome);
         attempt.failure = Some(failure.clone());
+        attempt.failover = Some(Failover::Asked);
     }
     payment.attempts.push(next);
     payment.updated_at = now;
@@ -135,6 +138,14 @@ fn stay_unknown(payment: &mut Payment, policy: &ResolvePolicy, now: Timestamp) {
 fn note_unanswered(payment: &mut Payment, now: Timestamp) {
     if let Some(attempt) = payment.attempts.last_mut() {
         attempt.unanswered_at = Some(now);
+    }
+    note_failover(payment, Failover::OutcomeUnknown);
+}
+
+/// Why no other channel is asked; what was the reason first stays.
+fn note_failover(payment: &mut Payment, failover: Failover) {
+    if let Some(attempt) = payment.attempts.last_mut() {
+        attempt.failover.get_or_insert(failover);
     }
 }
 
@@ -174,11 +185,8 @@ fn close(payment: &mut Payment, outcome: AttemptOutcome, failure: Option<&Failur
 }
 
 fn closed_by_channel() -> Failure {
-    Failure {
-        code: "closed_by_channel".to_owned(),
-        message: "The channel closed the payment before anything was charged.".to_owned(),
-        decline_scope: crate::domain::outcome::DeclineScope::Unknown,
-    }
+    let message = "The channel closed the payment before anything was charged.";
+    Failure::new("closed_by_channel", message, crate::domain::outcome::DeclineScope::Unknown)
 }
 
 /// What follows from the new state alone: when to look again, what to forget, whom to tell.

@@ -92,6 +92,9 @@ impl DecisionRecord {
     fn chosen_by(&self, strategy: Strategy, chosen: &ChannelVerdict) -> String {
         let name = &chosen.channel;
         match strategy {
+            Strategy::Geographic if self.country_from_address => {
+                format!("{name} is local to the payer's country, as known from the payer's address.")
+            }
             Strategy::Geographic => format!("{name} is local to the payer's country."),
             Strategy::SuccessRate => format!(
                 "{name} has clearly the best success rate, {} % from {} outcomes.",
@@ -118,6 +121,9 @@ impl DecisionRecord {
     fn chosen_by_in_chinese(&self, strategy: Strategy, chosen: &ChannelVerdict) -> String {
         let name = &chosen.channel;
         match strategy {
+            Strategy::Geographic if self.country_from_address => {
+                format!("{name} 是付款人所在国家 (由付款人的地址得知) 的本地渠道。")
+            }
             Strategy::Geographic => format!("{name} 是付款人所在国家的本地渠道。"),
             Strategy::SuccessRate => format!(
                 "{name} 的成功率明显最高, 为 {}%, 依据 {} 个结果。",

@@ -25,6 +25,7 @@ fn core() -> Core {
         stopping: CancellationToken::new(),
         figures: Default::default(),
         told: Default::default(),
+        countries: Default::default(),
         clock_guard: Default::default(),
     }
 }

@@ -1,12 +1,15 @@
 //! Carries one payment from its intent to its outcome, in a task of its own.
 
+use std::time::Duration;
+
 use crate::actors::merchant::IdempotencyClaim;
 use crate::actors::router::Reservation;
 use crate::channels::ChargeRequest;
 use crate::domain::ids::{ChannelName, PaymentNo, dated_number};
-use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, Failure, ProviderRefs};
+use crate::domain::outcome::{ChargeAnswer, ChargeState, ProviderRefs};
 use crate::domain::payment::{
-    Attempt, Payment, PaymentStatus, PaymentTerms, begin_attempt, next_due_at, on_answer, on_recovery,
+    Attempt, Failover, FailoverBounds, Payment, PaymentStatus, PaymentTerms, begin_attempt, may_ask_another,
+    next_due_at, on_answer, on_recovery,
 };
 use crate::domain::routing::{ChannelVerdict, DroppedBy, NoChannel};
 use crate::domain::time::Timestamp;
@@ -28,6 +31,8 @@ struct Carried {
     renderer: Renderer,
     /// Attempts that were sent.
     attempts: usize,
+    /// Why no further channel was asked.
+    failover: Option<Failover>,
     /// What the client was told before the outcome could be stored, if it was.
     told: Option<StoredAnswer>,
     /// Has that ready for repetitions.
@@ -67,6 +72,7 @@ impl Payments {
             slot,
             renderer,
             attempts: 0,
+            failover: None,
             told: None,
             telling: None,
             _claim: claim,
@@ -75,12 +81,17 @@ impl Payments {
         loop {
             carried.attempts += 1;
             let answer = inner.charge(&carried.stored.payment, place).await;
-            let Some((next_place, next_attempt)) = inner.next_attempt(caller, &carried.stored.payment, &answer) else {
-                return self.conclude(carried, answer).await;
+            let (next_place, next_attempt) = match inner.next_attempt(caller, &carried.stored.payment, &answer) {
+                Ok(next) => next,
+                Err(failover) => {
+                    carried.failover = failover;
+                    return self.conclude(carried, answer).await;
+                }
             };
             if let Err(error) = inner.commit_next(&mut carried, &answer, next_attempt).await {
                 // The next channel has not been asked, so that the payment ends with what this one said.
                 tracing::warn!(payment_no = %carried.stored.payment.payment_no, %error, "no further channel is asked");
+                carried.failover = Some(Failover::NotStored);
                 return self.conclude(carried, answer).await;
             }
             place = next_place;
@@ -206,31 +217,28 @@ impl Inner {
         answer
     }
 
-    /// Another channel, when the answer allows one: certainly not charged, the refusal lies with the channel, the
-    /// merchant named none, and there is one left within the bounds.
+    /// Another channel, when the answer allows one and there is one left; else why none is asked, where that is a
+    /// question at all.
     fn next_attempt(
         &self,
         caller: &Caller,
         payment: &Payment,
         answer: &ChargeAnswer,
-    ) -> Option<(Reservation, Attempt)> {
-        let (ChargeState::Declined(failure) | ChargeState::NotDone(failure)) = &answer.state else { return None };
-        let channels_fault = is_channels_fault(failure);
-        let tried: Vec<ChannelName> = payment.attempts.iter().map(|attempt| attempt.channel.clone()).collect();
+    ) -> Result<(Reservation, Attempt), Option<Failover>> {
+        let (ChargeState::Declined(failure) | ChargeState::NotDone(failure)) = &answer.state else { return Err(None) };
         let settings = &self.core.config;
-        let failovers_left = tried.len() <= usize::try_from(settings.routing.failover_max).unwrap_or(0);
+        let bounds = FailoverBounds {
+            failover_max: settings.routing.failover_max,
+            within: Duration::from_millis(settings.payments.failover_within_ms),
+        };
         let now = self.core.clock.now();
-        let age_ms = now.since(payment.created_at).as_millis();
-        let in_time = age_ms < u128::from(settings.payments.failover_within_ms);
-        let may_choose = payment.terms.requested_channel.is_none();
-        if !(channels_fault && failovers_left && in_time && may_choose) {
-            return None;
-        }
+        may_ask_another(payment, failure, bounds, now)?;
+        let tried: Vec<ChannelName> = payment.attempts.iter().map(|attempt| attempt.channel.clone()).collect();
         let refusing = self.channels.refusing(payment.terms.payment_token.as_deref());
         let request = self.route_request(caller, &payment.terms, &tried, &refusing);
-        let (place, decision) = self.router.decide(&request).ok()?;
+        let (place, decision) = self.router.decide(&request).map_err(|_| Failover::NoChannelLeft)?;
         let attempt = self.attempt(&payment.payment_no, tried.len() + 1, place.channel().clone(), decision, now);
-        Some((place, attempt))
+        Ok((place, attempt))
     }
 
     /// Makes the end of one attempt and the intent of the next durable, in one commit.
@@ -265,9 +273,12 @@ impl Inner {
             // If a commit that was thought to have failed did begin the next attempt, that one was never sent: it ends
             // like the one before, without the names that the provider gave to that one.
             let answer = if before.payment.attempts.len() == attempts { answer } else { &nameless };
-            let Some(outcome) = on_answer(&before.payment, answer, &self.policy, now) else {
+            let Some(mut outcome) = on_answer(&before.payment, answer, &self.policy, now) else {
                 return self.answer_stored(carried);
             };
+            if let (Some(attempt), Some(failover)) = (outcome.payment.attempts.last_mut(), carried.failover) {
+                attempt.failover = Some(failover);
+            }
             let mut batch = Batch::finishing();
             let tell = |name, id| views::payment_event(&outcome.payment, name, id);
             let planned = self.record(&mut batch, before, &outcome, tell, now)?;
@@ -310,11 +321,6 @@ impl Inner {
         let unknown = on_recovery(payment, &self.policy, now).map(|outcome| outcome.payment);
         (carried.renderer)(&views::created_reply(unknown.as_ref().unwrap_or(payment), self.core.livemode()))
     }
-}
-
-/// Whether a refusal lies with the channel, so that another one may be asked.
-pub(super) const fn is_channels_fault(failure: &Failure) -> bool {
-    matches!(failure.decline_scope, DeclineScope::Processor | DeclineScope::Network)
 }
 
 /// The request of the current attempt, the same every time it is made.

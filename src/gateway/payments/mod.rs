@@ -446,10 +446,16 @@ impl Inner {
         refusing_token: &'a [ChannelName],
     ) -> RouteRequest<'a> {
         let country = |code: Option<&str>| code.and_then(|code| code.parse().ok());
+        let given = country(terms.country.as_deref());
+        // The payer's own address, as the merchant gives it. That of the request is the merchant's server's.
+        let found = match (given, terms.customer_ip.as_deref().map(str::parse)) {
+            (None, Some(Ok(address))) => self.core.countries.country_of(address),
+            _ => None,
+        };
         RouteRequest {
             money: terms.money,
-            country: country(terms.country.as_deref()),
-            country_from_address: false,
+            country: given.or(found),
+            country_from_address: found.is_some(),
             card_country: country(terms.card_country.as_deref()),
             merchant_country: country(caller.merchant.country.as_deref()),
             method: terms.method.as_deref(),
@@ -485,6 +491,7 @@ impl Inner {
             offered_at: None,
             outcome: None,
             failure: None,
+            failover: None,
         }
     }
 

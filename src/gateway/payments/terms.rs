@@ -20,7 +20,7 @@ const METADATA_VALUE_CHARS_MAX: usize = 500;
 const URL_LEN_MAX: usize = 2048;
 
 /// The sandbox's magic tokens; they are refused in live mode.
-const MAGIC_TOKENS: [&str; 9] = [
+const MAGIC_TOKENS: [&str; 10] = [
     "tok_visa",
     "tok_declined",
     "tok_insufficient_funds",
@@ -30,7 +30,14 @@ const MAGIC_TOKENS: [&str; 9] = [
     "tok_timeout",
     "tok_lost_response",
     "tok_error",
+    "tok_processing_error",
 ];
+/// How further ones begin.
+const MAGIC_PREFIXES: [&str; 2] = ["tok_stripe_declines:", "tok_alipay_declines:"];
+
+fn is_magic(token: &str) -> bool {
+    MAGIC_TOKENS.contains(&token) || MAGIC_PREFIXES.iter().any(|prefix| token.starts_with(prefix))
+}
 
 /// The checked terms of a payment.
 ///
@@ -94,7 +101,7 @@ fn check_fields(config: &Config, command: &CreatePayment) -> Vec<FieldError> {
     check("channel", channel.is_none_or(|name| config.channels.contains_key(name)), "there is no such channel");
     let token = command.payment_token.as_deref();
     check("payment_token", token.is_none_or(is_token), "must be 1 to 255 visible ASCII characters");
-    let magic_in_live = config.mode == Mode::Live && token.is_some_and(|token| MAGIC_TOKENS.contains(&token));
+    let magic_in_live = config.mode == Mode::Live && token.is_some_and(is_magic);
     check("payment_token", !magic_in_live, "is a sandbox token, which live mode does not take");
     let email = command.customer_email.as_deref();
     check("customer_email", email.is_none_or(is_email), "must be an e-mail address of at most 254 characters");
@@ -244,6 +251,22 @@ mod tests {
         }
         let elsewhere = serde_json::json!({ "order_no": code, "method": "alipay" });
         assert_eq!(refused_field(elsewhere).as_deref(), Some("order_no"));
+    }
+
+    #[test]
+    fn live_mode_takes_no_token_of_the_emulators() {
+        let tokens = MAGIC_TOKENS.into_iter().chain(["tok_stripe_declines:lost_card", "tok_alipay_declines:X"]);
+        for token in tokens {
+            let body = serde_json::json!({
+                "order_no": "O-1", "amount": 100, "currency": "USD", "payment_token": token,
+            });
+            let command: CreatePayment = serde_json::from_value(body).unwrap();
+            let mut config = Config::embedded().unwrap();
+            assert!(check(&config, &command).is_ok(), "{token}");
+            config.mode = Mode::Live;
+            let refused = check(&config, &command);
+            assert!(matches!(refused, Err(GatewayError::InvalidRequest(_))), "{token}: {refused:?}");
+        }
     }
 
     #[test]

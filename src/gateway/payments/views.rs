@@ -7,14 +7,15 @@ use crate::domain::event::{Event, EventName};
 use crate::domain::ids::EventId;
 use crate::domain::language::Language;
 use crate::domain::outcome::{DeclineScope, Failure, NextAction};
-use crate::domain::payment::{Payment, PaymentStatus, Refund};
+use crate::domain::payment::{Failover, Payment, PaymentStatus, Refund};
 use crate::domain::routing::DecisionRecord;
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::Reply;
 use crate::gateway::error::GatewayError;
 use crate::gateway::explain::{decision_view, failed_over};
 use crate::gateway::view::{
-    AttemptView, FailureView, FeeView, NextActionView, PaymentView, RefundView, RoutingSummary, RoutingView,
+    AttemptView, FailoverView, FailureView, FeeView, NextActionView, PaymentView, RefundView, RoutingSummary,
+    RoutingView,
 };
 
 /// The payment as its merchant sees it.
@@ -67,7 +68,22 @@ fn failure_view(failure: &Failure) -> FailureView {
         DeclineScope::Customer => "customer",
         DeclineScope::Unknown => "unknown",
     };
-    FailureView { code: failure.code.clone(), message: failure.message.clone(), decline_scope: scope.to_owned() }
+    FailureView {
+        code: failure.code.clone(),
+        message: failure.message.clone(),
+        decline_scope: scope.to_owned(),
+        advice: failure.advice.map(|advice| advice.as_str().to_owned()),
+        network_code: failure.network_code.clone(),
+        network_advice_code: failure.network_advice_code.clone(),
+    }
+}
+
+fn failover_view(failover: Failover, language: Language) -> FailoverView {
+    FailoverView {
+        allowed: failover.is_allowed(),
+        reason: failover.as_str().to_owned(),
+        explanation: failover.sentence(language).to_owned(),
+    }
 }
 
 /// A refund as its merchant sees it.
@@ -107,6 +123,7 @@ pub(crate) fn routing_view(payment: &Payment, language: Language) -> Result<Rout
             channel_order_no: attempt.refs.channel_order_no.clone(),
             outcome: attempt.outcome.map_or("open", |outcome| outcome.as_str()).to_owned(),
             failure: attempt.failure.as_ref().map(failure_view),
+            failover: attempt.failover.map(|failover| failover_view(failover, language)),
             sent_at: attempt.sent_at.rfc3339(),
             failed_over: failed_over(attempt, payment.attempts.get(index + 1), language),
             explanation: decision_view(&attempt.decision, language),

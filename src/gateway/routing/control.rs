@@ -300,6 +300,7 @@ impl From<ReloadError> for GatewayError {
             ReloadError::DoesNotFit(error) => Self::field("configuration", error.to_string()),
             ReloadError::Source(problem) => Self::field("configuration", problem),
             ReloadError::Routing(error) => Self::field("configuration", error.to_string()),
+            ReloadError::Countries(error) => Self::field("routing.geoip_database", error.to_string()),
             ReloadError::Router(RouterError::Restarting) => Self::Overloaded { retry_after_s: 1 },
             ReloadError::Router(error) => Self::field("configuration", error.to_string()),
             ReloadError::Audit(error) => error.into(),

@@ -11,8 +11,55 @@ pub(super) enum Payer {
     Breaks,
 }
 
+/// How a token begins that names the reason of its refusal, without `ACQ.`.
+const NAMED_DECLINE: &str = "tok_alipay_declines:";
+/// How a token begins that Stripe refuses; here it pays.
+const DECLINED_BY_STRIPE: &str = "tok_stripe_declines:";
+/// Reasons that can be asked for.
+const REASONS: [&str; 32] = [
+    "ACQ.ACCESS_FORBIDDEN",
+    "ACQ.BEYOND_PAY_RESTRICTION",
+    "ACQ.BEYOND_PER_RECEIPT_RESTRICTION",
+    "ACQ.BUYER_BALANCE_NOT_ENOUGH",
+    "ACQ.BUYER_BANKCARD_BALANCE_NOT_ENOUGH",
+    "ACQ.BUYER_BANKCARD_FORBID",
+    "ACQ.BUYER_ENABLE_STATUS_FORBID",
+    "ACQ.BUYER_PAYMENT_AMOUNT_DAY_LIMIT_ERROR",
+    "ACQ.BUYER_PAYMENT_AMOUNT_MONTH_LIMIT_ERROR",
+    "ACQ.BUYER_SELLER_EQUAL",
+    "ACQ.CONCURRENT_REQUEST",
+    "ACQ.ERROR_BALANCE_PAYMENT_DISABLE",
+    "ACQ.ERROR_BUYER_CERTIFY_LEVEL_LIMIT",
+    "ACQ.EXIST_FORBIDDEN_WORD",
+    "ACQ.INVALID_PARAMETER",
+    "ACQ.INVALID_RECEIVE_ACCOUNT",
+    "ACQ.MOBILE_PAYMENT_SWITCH_OFF",
+    "ACQ.NO_PAYMENT_INSTRUMENTS_AVAILABLE",
+    "ACQ.PARTNER_ERROR",
+    "ACQ.PAYMENT_AUTH_CODE_INVALID",
+    "ACQ.PAYMENT_FAIL",
+    "ACQ.PAYMENT_REQUEST_HAS_RISK",
+    "ACQ.PULL_MOBILE_CASHIER_FAIL",
+    "ACQ.SELLER_BEEN_BLOCKED",
+    "ACQ.SELLER_NOT_EXIST",
+    "ACQ.SOUNDWAVE_PARSER_FAIL",
+    "ACQ.SUBJECT_CAN_NOT_BE_EMPTY",
+    "ACQ.SYSTEM_ERROR",
+    "ACQ.TOTAL_FEE_EXCEED",
+    "ACQ.TRADE_BUYER_NOT_MATCH",
+    "ACQ.UNHEARD_OF",
+    "ACQ.USER_FACE_PAYMENT_SWITCH_OFF",
+];
+
 /// What the payer behind a bar code does; `None` for what is no bar code.
 pub(super) fn payer_of(auth_code: &str) -> Option<Payer> {
+    if let Some(reason) = auth_code.strip_prefix(NAMED_DECLINE) {
+        let known = REASONS.iter().find(|known| known.strip_prefix("ACQ.") == Some(reason));
+        return known.map(|known| Payer::Declines(known, "The payment was refused"));
+    }
+    if auth_code.starts_with(DECLINED_BY_STRIPE) {
+        return Some(Payer::Pays);
+    }
     Some(match auth_code {
         // Refused by Stripe through a fault of its own, which is nothing to Alipay.
         "tok_visa" | "tok_processing_error" => Payer::Pays,

@@ -37,6 +37,8 @@ const NOT_AUTHENTICATED: Decline = Decline {
     code: "payment_intent_authentication_failure",
     decline_code: "authentication_required",
     advice_code: None,
+    network_decline_code: None,
+    network_advice_code: None,
     message: "The provided PaymentMethod has failed authentication.",
 };
 

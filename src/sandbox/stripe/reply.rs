@@ -93,8 +93,15 @@ pub(super) fn card_error(decline: Decline, charge_id: &str) -> Value {
         "message": decline.message,
         "charge": charge_id,
     });
-    if let Some(advice) = decline.advice_code {
-        error["advice_code"] = json!(advice);
+    let further = [
+        ("advice_code", decline.advice_code),
+        ("network_decline_code", decline.network_decline_code),
+        ("network_advice_code", decline.network_advice_code),
+    ];
+    for (name, code) in further {
+        if let Some(code) = code {
+            error[name] = json!(code);
+        }
     }
     error
 }

@@ -343,6 +343,7 @@ impl Hold {
             offered_at: None,
             outcome: None,
             failure: None,
+            failover: None,
         }
     }
 }

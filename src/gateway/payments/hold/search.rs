@@ -10,10 +10,9 @@ use crate::channels::{
     ChargeAnswer, ChargeRequest, ChargeState, ListError, ListedCharge, ProviderRefs, ResolveRequest,
 };
 use crate::domain::ids::{ChannelName, MerchantId, PaymentNo};
-use crate::domain::payment::PaymentStatus;
+use crate::domain::payment::{PaymentStatus, failure_allows};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::gateway::error::GatewayError;
-use crate::gateway::payments::carry::is_channels_fault;
 use crate::gateway::payments::hold::charges::{ATTEMPTS_MAX, Adoption};
 use crate::gateway::payments::hold::report::ChannelState;
 use crate::gateway::payments::hold::{Hold, LIST_WAIT_FIRST, LIST_WAIT_MAX};
@@ -124,7 +123,7 @@ impl Hold {
         let names = (&before.reference, &before.merchant_id, &before.order_no, before.money);
         let (Some(reference), Some(merchant_id), Some(order_no), Some(money)) = names else { return Ok(None) };
         let may_have_gone_on = match &before.state {
-            ChargeState::Declined(failure) | ChargeState::NotDone(failure) => is_channels_fault(failure),
+            ChargeState::Declined(failure) | ChargeState::NotDone(failure) => failure_allows(failure).is_ok(),
             _ => false,
         };
         if !may_have_gone_on || number >= ATTEMPTS_MAX {

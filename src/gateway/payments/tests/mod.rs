@@ -1,5 +1,6 @@
 //! Tests of `payments` over a store that runs out of room and channels that do what a test says, on virtual time.
 
+mod failing_over;
 mod fixture;
 mod holding;
 mod reconciling;

@@ -75,6 +75,9 @@ async fn no_further_channel_is_asked_when_its_intent_cannot_be_stored() {
         assert_eq!(house.stripe.charges.load(Ordering::SeqCst), 1, "the router asks stripe first");
         assert_eq!(house.alipay.charges.load(Ordering::SeqCst), 0);
         assert_eq!(house.only().status, "failed", "{failure:?}: {answered:?}");
+        let routing = house.payments.routing(&house.caller, &house.only().payment_no, Default::default()).unwrap();
+        let last = routing.attempts.last().unwrap().failover.clone().unwrap();
+        assert_eq!((last.allowed, last.reason.as_str()), (true, "not_stored"));
         assert_eq!(pay().await.unwrap().answer, answered.answer);
     }
 }
