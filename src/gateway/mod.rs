@@ -630,7 +630,7 @@ impl Gateway {
     }
 
     /// Stops in stages: no new work, work under way is finished (as long as the configuration lets it, counted from
-    /// [`Gateway::begin_stopping`] over all stages), windows and store are written down. Stop listening before.
+    /// [`Gateway::begin_stopping`] over all stages), what merchants are still to be told is written, windows and store are written down. Stop listening before.
     ///
     /// # Errors
     /// When the store could not be closed; what was acknowledged is safe all the same.

@@ -117,7 +117,7 @@ async fn what_is_told_is_in_the_client_s_language_and_has_its_request_s_id() {
     let limited = told(&[chinese, ("x-request-id", "order-1:try.2_x")]).await;
     assert_eq!(limited["message"], "请求频率超过限制: 超过每秒 2 次请求限制");
     assert_eq!((&limited["request_id"], &limited["retry_after"]), (&json!("order-1:try.2_x"), &json!(2)));
-    let dear = told(&[chinese, ("x-cost", "5"), ("x-request-id", "r")]).await;
+    let dear = told(&[chinese, ("x-merchant", "b"), ("x-cost", "5"), ("x-request-id", "r")]).await;
     assert_eq!(
         dear,
         json!({ "code": "INVALID_REQUEST", "message": "请求的开销超过限制所能允许的最大值: 4", "request_id": "r" })

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tollgate::domain::audit::Operator;
 
-use crate::support::{Answer, Client, House, Receiver, eventually, nonce, unix_s};
+use crate::support::{Answer, Client, Delivery, House, Receiver, eventually, nonce, unix_s};
 
 const LIMITS: &str = "/api/v1/limits";
 const PAYMENTS: &str = "/api/v1/payments";
