@@ -356,9 +356,9 @@ async fn the_rules_change_with_a_reload_and_what_was_used_counts_on() {
         from(&shop, "198.51.100.1").await.expect(200, "SUCCESS");
     }
     for _ in 0..3 {
-        wrongly_from(&shop, "192.0.2.77").await.expect(401, "UNAUTHENTICATED");
+        wrongly_from(&shop, "198.18.0.77").await.expect(401, "UNAUTHENTICATED");
     }
-    from(&shop, "192.0.2.77").await.expect(429, "RATE_LIMIT_EXCEEDED");
+    from(&shop, "198.18.0.77").await.expect(429, "RATE_LIMIT_EXCEEDED");
 
     // What is not valid changes nothing, not even what would be.
     let refused = reload(|config| {
@@ -373,12 +373,12 @@ async fn the_rules_change_with_a_reload_and_what_was_used_counts_on() {
     let back = reload(|_| {}).await.unwrap();
     assert_eq!((back.applied.len(), back.needs_restart.len()), (4, 0));
     from(&shop, "203.0.113.9").await.expect(200, "SUCCESS");
-    from(&shop, "192.0.2.77").await.expect(429, "RATE_LIMIT_EXCEEDED");
+    from(&shop, "198.18.0.77").await.expect(429, "RATE_LIMIT_EXCEEDED");
     let off = reload(|config| config.limits.client_address.enabled = false).await.unwrap();
     assert_eq!(off.applied, ["limits.client_address.enabled"]);
-    from(&shop, "192.0.2.77").await.expect(200, "SUCCESS");
+    from(&shop, "198.18.0.77").await.expect(200, "SUCCESS");
     reload(|_| {}).await.unwrap();
-    from(&shop, "192.0.2.77").await.expect(429, "RATE_LIMIT_EXCEEDED");
+    from(&shop, "198.18.0.77").await.expect(429, "RATE_LIMIT_EXCEEDED");
     house.stop().await;
 }
 
