@@ -194,7 +194,7 @@ fn not_after(now: Timestamp) -> impl Fn((MerchantId, LimiterSnapshot)) -> (Merch
     }
 }
 
-/// What is not there counts as missing; so does, for now, what was damaged on the disk.
+/// What was damaged on the disk counts as not being there, which is told from a first start by the other file.
 fn read<T: DeserializeOwned>(files: &dyn WholeFiles, name: &str) -> Found<T> {
     let error = match files.read(name) {
         Ok(None) => return Found::Nothing,
@@ -222,7 +222,7 @@ pub(super) fn write_down(
     written.map_err(|error| (error, files.remove(HEARTBEAT).err()))
 }
 
-/// The spans, oldest first, that still count.
+/// The spans that still count.
 pub(super) fn recent(mut spans: Vec<UnseenSpan>, now: Timestamp) -> Vec<UnseenSpan> {
     for span in &mut spans {
         span.until = span.until.min(now);
@@ -230,7 +230,7 @@ pub(super) fn recent(mut spans: Vec<UnseenSpan>, now: Timestamp) -> Vec<UnseenSp
     spans.retain(|span| span.since < span.until && now.since(span.until) < LONGEST_WINDOW);
     while spans.len() > UNSEEN_MAX {
         let oldest = spans.remove(0);
-        spans[0].since = oldest.since.min(spans[0].since);
+        spans[0] = UnseenSpan::new(oldest.since.min(spans[0].since), oldest.until.max(spans[0].until));
     }
     spans
 }
