@@ -41,6 +41,8 @@ pub(super) struct LimitSnapshots {
     time: LimitTime,
     boot_id: Option<String>,
     interval: Duration,
+    /// Nothing was admitted before this that a window can still hold.
+    begun_at: Timestamp,
     /// What processes before may have admitted without any snapshot knowing.
     unseen: Vec<UnseenSpan>,
     /// The figures of the tiers, and those that were replaced.
@@ -75,6 +77,7 @@ impl LimitSnapshots {
             snapshots_max: config.limits.merchants_active_max.saturating_mul(KEPT_PER_ACTIVE),
             boot_id: clock.boot_id(),
             interval,
+            begun_at: left.begun_at(now),
             unseen: left.unseen(interval, now),
             figures: Mutex::new((tiers.clone(), left.former(&tiers, now))),
             snapshots: left.snapshots(now).collect(),
@@ -153,7 +156,7 @@ impl LimitSnapshots {
         let (tiers, former) = &mut *self.figures.lock();
         former.forget_before(oldest);
         let interval_ms = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX);
-        State { mark, interval_ms, tiers: tiers.clone(), former: former.clone() }
+        State { mark, begun_at: self.begun_at, interval_ms, tiers: tiers.clone(), former: former.clone() }
     }
 
     /// Must be called with the lock held.

@@ -56,6 +56,8 @@ pub(super) struct Heartbeat {
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) mark: Mark,
+    /// Nothing was admitted before this that a window can still hold.
+    pub(super) begun_at: Timestamp,
     /// How often the heartbeat is written.
     pub(super) interval_ms: u64,
     pub(super) tiers: TierFigures,
@@ -145,7 +147,7 @@ impl Left {
     }
 
     /// The spans in which earlier processes may have admitted what no snapshot knows. What can't be read counts as an hour in
-    /// which anything may have been admitted.
+    /// which anything may have been admitted, or as long as there have been windows.
     pub(super) fn unseen(&self, interval: Duration, now: Timestamp) -> Vec<UnseenSpan> {
         let windows = self.windows.read();
         let Some(heartbeat) = self.heartbeat.read() else {
@@ -159,7 +161,8 @@ impl Left {
         };
         let mut spans = heartbeat.unseen.clone();
         if windows.is_none() {
-            spans.push(UnseenSpan::all_before(heartbeat.complete_until));
+            let all = UnseenSpan::all_before(heartbeat.alive_at.plus(Duration::from_millis(1)));
+            spans.push(UnseenSpan { since: all.since.max(self.begun_at(now)), ..all });
         }
         if !heartbeat.clean {
             // It is written at every interval, so the process ended within the next one, or a slow next one.
@@ -169,12 +172,25 @@ impl Left {
         recent(spans, now)
     }
 
-    /// Figures that may have been in force and are no more, now that `tiers` are.
-    pub(super) fn former(&self, tiers: &TierFigures, now: Timestamp) -> FormerFigures {
+    /// Nothing was admitted before this that a window can still hold at `now` or later.
+    pub(super) fn begun_at(&self, now: Timestamp) -> Timestamp {
+        if self.heartbeat.is_nothing() && self.windows.is_nothing() {
+            return now;
+        }
+        self.states().map(|state| state.begun_at).min().unwrap_or_else(|| UnseenSpan::all_before(now).since)
+    }
+
+    fn states(&self) -> impl Iterator<Item = &State> {
         let of_windows = self.windows.read().and_then(|windows| windows.state.as_ref());
         let of_heartbeat = self.heartbeat.read().and_then(|heartbeat| heartbeat.state.as_ref());
-        let states = of_windows.into_iter().chain(of_heartbeat);
-        let Some(state) = states.max_by_key(|state| state.mark.limit_time) else { return FormerFigures::default() };
+        of_windows.into_iter().chain(of_heartbeat)
+    }
+
+    /// Figures that may have been in force and are no more, now that `tiers` are.
+    pub(super) fn former(&self, tiers: &TierFigures, now: Timestamp) -> FormerFigures {
+        let Some(state) = self.states().max_by_key(|state| state.mark.limit_time) else {
+            return FormerFigures::default();
+        };
         let mut former = state.former.clone();
         former.note_tiers(&state.tiers, tiers, now);
         former

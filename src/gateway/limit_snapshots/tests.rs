@@ -453,24 +453,29 @@ async fn a_shorter_interval_does_not_shorten_what_a_crash_before_it_left_unseen(
 
 #[tokio::test]
 async fn what_can_t_be_read_counts_as_used_up() {
-    // The hour before the process ended, by what each file says about that.
-    let cases: [(&str, &[u8], UnseenSpan); 4] = [
-        ("windows", b"what a later program says", UnseenSpan::all_before(at(0))),
-        ("windows", b"", UnseenSpan::all_before(at(0))),
-        ("heartbeat", b"{}", span(0, 600)),
-        ("heartbeat", b"", span(0, 600)),
+    let hour_before = |seconds| UnseenSpan::all_before(at(seconds).plus(Duration::from_millis(1)));
+    let short = UnseenSpan { since: at(0), ..hour_before(60) };
+    // What is damaged and how, when the process ended, and what it may have admitted without anybody knowing.
+    let cases: [(&str, &[u8], u64, UnseenSpan); 6] = [
+        ("windows", b"what a later program says", 5_000, hour_before(5_000)),
+        ("windows", b"", 5_000, hour_before(5_000)),
+        ("windows", b"", 60, short),
+        ("windows", b"{}", 60, short),
+        ("heartbeat", b"{}", 60, span(0, 600)),
+        ("heartbeat", b"", 60, span(0, 600)),
     ];
-    for (name, content, unseen) in cases {
+    for (name, content, ended, unseen) in cases {
         let machine = Machine::new();
         let snapshots = machine.open_at(0).await;
         assert!(snapshots.save(&id(1), snapshot(at(0), Vec::new())));
+        machine.until(ended);
         snapshots.write_final(true).await;
         match content {
             // The checksum is wrong.
             b"" => std::fs::write(machine.dir().join(name), b"0\n{}").unwrap(),
             _ => DirectoryFiles::new(machine.dir()).write(name, content).unwrap(),
         }
-        assert_eq!(machine.unseen_at(600).await, [unseen], "{name} {content:?}");
+        assert_eq!(machine.unseen_at(ended + 540).await, [unseen], "{name} {content:?}");
     }
     // Both, and one that the disk does not give.
     let machine = Machine::new();
