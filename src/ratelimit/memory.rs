@@ -1,10 +1,12 @@
 //! Windows in memory only: they outlive a merchant's actor, not the process.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use dashmap::DashMap;
 
-use crate::actors::merchant::{LimiterSnapshots, Loaded};
+use crate::actors::merchant::{LimitTime, LimiterSnapshots, Loaded};
+use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::LimiterSnapshot;
 use crate::domain::time::Timestamp;
@@ -17,13 +19,15 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
 pub struct MemorySnapshots {
     snapshots: DashMap<MerchantId, LimiterSnapshot>,
     snapshots_max: usize,
+    /// Of the first that asked, so that snapshots of one go on in the next.
+    time: OnceLock<LimitTime>,
 }
 
 impl MemorySnapshots {
     /// Room for `snapshots_max` merchants. Where there is no room, merchants stay in memory as actors rather than being
     /// forgotten.
     pub fn new(snapshots_max: usize) -> Self {
-        Self { snapshots: DashMap::new(), snapshots_max }
+        Self { snapshots: DashMap::new(), snapshots_max, time: OnceLock::new() }
     }
 }
 
@@ -47,4 +51,8 @@ impl LimiterSnapshots for MemorySnapshots {
     }
 
     fn complete(&self, _until: Timestamp) {}
+
+    fn limit_time(&self, clock: &Clock) -> LimitTime {
+        self.time.get_or_init(|| LimitTime::starting_at(clock, clock.now())).clone()
+    }
 }

@@ -84,7 +84,7 @@ impl Bench {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
-        let merchants = Merchants::new(core.clone(), Box::new(|_, _, _| {}));
+        let merchants = Merchants::new(core.clone(), Box::new(|_, _| Box::pin(async {})), Box::new(|_, _, _| {}));
         Self { merchants, authentication: Authentication::new(core.clone()), core, acknowledgements }
     }
 
