@@ -401,6 +401,12 @@ impl Gateway {
         self.0.shedding.check(worth)
     }
 
+    /// Counts a request that was refused because as many as it may be one of were in flight; without a worth it is an
+    /// operator's.
+    pub fn note_full(&self, worth: Option<Worth>) {
+        self.0.shedding.note_full(worth);
+    }
+
     /// Asks the merchant's limits whether a request may go on. `idempotency` is the fingerprint of its key, if any.
     ///
     /// # Errors

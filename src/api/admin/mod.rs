@@ -15,8 +15,8 @@ pub(crate) mod store;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::http::Request;
 use axum::http::request::Parts;
+use axum::http::{Method, Request};
 use bytes::Bytes;
 use hyper::body::Incoming;
 
@@ -31,6 +31,7 @@ use crate::api::merchant::is_below;
 use crate::api::open;
 use crate::api::routes::Routes;
 use crate::domain::audit::Operator;
+use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
 use crate::gateway::addresses::Listener;
 
@@ -78,6 +79,14 @@ pub(crate) enum ReadRequest {
 
 impl Handler for AdminHandler {
     type Read = ReadRequest;
+
+    fn worth(&self, _method: &Method, _path: &str) -> Option<Worth> {
+        None
+    }
+
+    fn note_full(&self, worth: Option<Worth>) {
+        self.gateway.note_full(worth);
+    }
 
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();
