@@ -340,7 +340,7 @@ impl MerchantState {
             }
             Decision::Refused(refusal) => {
                 drop(held);
-                self.note_refused(&refusal, now, wall);
+                self.note_refused(&refusal, cost, now, wall);
                 self.slot.note_expired(expired);
                 if cost <= 1 && !refusal.blocked_for().is_zero() {
                     self.slot.block(Blocked { refusal, decided_at: now, revision: self.revision });
@@ -361,13 +361,13 @@ impl MerchantState {
         self.near.admitted(&self.near_settings, view, cost, now, tell);
     }
 
-    fn note_refused(&mut self, refusal: &Refusal, now: Monotonic, wall: Timestamp) {
+    fn note_refused(&mut self, refusal: &Refusal, cost: u32, now: Monotonic, wall: Timestamp) {
         self.count_refused(wall, RefusedBy::one(refusal.limit()));
         self.slot.note_use(&refusal.view);
         self.slot.observer().refused(refusal.limit());
         self.follow_near_settings();
         let tell = teller(&self.slot, wall);
-        self.near.refused(&self.near_settings, refusal, now, tell);
+        self.near.refused(&self.near_settings, refusal, cost, now, tell);
     }
 
     fn follow_near_settings(&mut self) {

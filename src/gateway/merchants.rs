@@ -282,7 +282,9 @@ impl Inner {
                 merchant.name = command.name.clone().unwrap_or_else(|| merchant.name.clone());
                 merchant.tier = command.tier.clone().unwrap_or_else(|| merchant.tier.clone());
                 merchant.country = command.country.clone().or_else(|| merchant.country.clone());
-                merchant.limits = command.limits.unwrap_or(merchant.limits);
+                if let Some(limits) = &command.limits {
+                    merchant.limits = limits.applied_to(&merchant.limits);
+                }
                 merchant.status = command.status.unwrap_or(merchant.status);
                 if let Some(channels) = &command.channels {
                     merchant.channels = channels.iter().map(|name| ChannelName::new(name.as_str())).collect();
