@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::actors::merchant::{LimiterSnapshots, Loaded};
 use crate::config::LimitsConfig;
 use crate::domain::ids::MerchantId;
-use crate::domain::limit::{DAYS_KEPT, DayUsage, LimiterSnapshot, UnseenSpan};
+use crate::domain::limit::{DAYS_KEPT, DayUsage, LimiterSnapshot, PackedSnapshot, UnseenSpan};
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
 use crate::gateway::outside::DiskWork;
@@ -34,10 +34,33 @@ const UNSEEN_MAX: usize = 16;
 /// How often room is looked for at most, when there is none for a further snapshot.
 const MAKE_ROOM_INTERVAL_MS: i64 = 1000;
 
+/// What was handed over for one merchant.
+struct Kept {
+    packed: PackedSnapshot,
+    /// How often the files were written since: time that a jump of the time of day does not make longer.
+    writes: u32,
+}
+
+impl Kept {
+    fn new(snapshot: &LimiterSnapshot) -> Self {
+        Self { packed: PackedSnapshot::pack(snapshot), writes: 0 }
+    }
+
+    /// Lets go of windows that count nothing any more, by the time of day and by how often the files were written, so
+    /// that a clock which is set forward and back again empties no window for good.
+    fn shrink(&mut self, interval: Duration, now: Timestamp) {
+        if interval.saturating_mul(self.writes) > LONGEST_WINDOW && self.packed.has_windows() && is_over(&self.packed, now) {
+            self.packed = self.packed.without_windows();
+        }
+        self.writes = self.writes.saturating_add(1);
+    }
+}
+
 /// The windows of merchants that were handed over.
 pub(super) struct LimitSnapshots {
-    snapshots: DashMap<MerchantId, LimiterSnapshot>,
+    snapshots: DashMap<MerchantId, Kept>,
     snapshots_max: usize,
+    interval: Duration,
     /// What processes before may have admitted without any snapshot knowing.
     unseen: Vec<UnseenSpan>,
     /// Every admission before this (unix milliseconds) is in a snapshot here.
@@ -50,11 +73,23 @@ pub(super) struct LimitSnapshots {
     disk_work: DiskWork,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Windows {
     /// Every admission before this is in `merchants`.
     complete_until: Timestamp,
     merchants: HashMap<MerchantId, LimiterSnapshot>,
+}
+
+/// The same to be written, unpacked one by one.
+#[derive(Serialize)]
+struct PackedWindows {
+    complete_until: Timestamp,
+    #[serde(serialize_with = "unpacked")]
+    merchants: Vec<(MerchantId, PackedSnapshot)>,
+}
+
+fn unpacked<S: Serializer>(merchants: &[(MerchantId, PackedSnapshot)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(merchants.iter().map(|(merchant_id, packed)| (merchant_id, packed.unpack())))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,9 +115,11 @@ impl LimitSnapshots {
         let interval = Duration::from_millis(limits.snapshot_interval_ms);
         let windows: Option<Windows> = read(files.as_ref(), WINDOWS);
         let unseen = unseen(read(files.as_ref(), HEARTBEAT), windows.as_ref(), interval, now);
+        let merchants = windows.map(|windows| windows.merchants).unwrap_or_default().into_iter();
         let snapshots = Arc::new(Self {
-            snapshots: windows.map(|windows| windows.merchants).unwrap_or_default().into_iter().collect(),
+            snapshots: merchants.map(|(id, snapshot)| (id, Kept::new(&snapshot))).collect(),
             snapshots_max: limits.merchants_active_max.saturating_mul(KEPT_PER_ACTIVE),
+            interval,
             unseen,
             complete_until_ms: AtomicI64::new(now.unix_ms()),
             room_made_at_ms: AtomicI64::new(i64::MIN),
@@ -124,10 +161,13 @@ impl LimitSnapshots {
     /// Must be called with the lock held.
     async fn write_files(&self, clean: bool, now: Timestamp) {
         let complete_until = Timestamp::from_unix_ms(self.complete_until_ms.load(Ordering::Acquire));
-        self.snapshots.retain(|_, snapshot| is_of_use(snapshot, now));
+        self.snapshots.retain(|_, kept| {
+            kept.shrink(self.interval, now);
+            is_of_use(&kept.packed, now)
+        });
         let windows = self.changed.swap(false, Ordering::SeqCst).then(|| {
-            let merchants = self.snapshots.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
-            Windows { complete_until, merchants }
+            let merchants = self.snapshots.iter().map(|entry| (entry.key().clone(), entry.value().packed.clone())).collect();
+            PackedWindows { complete_until, merchants }
         });
         let heartbeat = Heartbeat { clean, complete_until, alive_at: now, unseen: recent(self.unseen.clone(), now) };
         let files = Arc::clone(&self.files);
@@ -146,14 +186,14 @@ impl LimitSnapshots {
             return false;
         }
         self.room_made_at_ms.store(now.unix_ms(), Ordering::Release);
-        self.snapshots.retain(|_, snapshot| !is_over(snapshot, now));
+        self.snapshots.retain(|_, kept| !is_over(&kept.packed, now));
         self.snapshots.len() < self.snapshots_max
     }
 }
 
 impl LimiterSnapshots for LimitSnapshots {
     fn load(&self, merchant_id: &MerchantId) -> Loaded {
-        let snapshot = self.snapshots.get(merchant_id).map(|snapshot| snapshot.clone());
+        let snapshot = self.snapshots.get(merchant_id).map(|kept| kept.packed.unpack());
         Loaded { snapshot, unseen: self.unseen.clone() }
     }
 
@@ -162,7 +202,7 @@ impl LimiterSnapshots for LimitSnapshots {
         if !known && self.snapshots.len() >= self.snapshots_max && !self.make_room(snapshot.saved_at) {
             return false;
         }
-        self.snapshots.insert(merchant_id.clone(), snapshot);
+        self.snapshots.insert(merchant_id.clone(), Kept::new(&snapshot));
         self.changed.store(true, Ordering::SeqCst);
         true
     }
@@ -174,7 +214,7 @@ impl LimiterSnapshots for LimitSnapshots {
 
 /// Writes the windows first: the heartbeat says up to when they are complete. Without a heartbeat the next process
 /// takes everything since the windows for unseen, so when it can't be written there must not be an old one.
-fn write_down(files: &dyn WholeFiles, windows: Option<&Windows>, heartbeat: &Heartbeat) -> std::io::Result<()> {
+fn write_down(files: &dyn WholeFiles, windows: Option<&PackedWindows>, heartbeat: &Heartbeat) -> std::io::Result<()> {
     let written = windows
         .map_or(Ok(()), |windows| files.write(WINDOWS, &serde_json::to_vec(windows)?))
         .and_then(|()| files.write(HEARTBEAT, &serde_json::to_vec(heartbeat)?));
@@ -226,13 +266,13 @@ fn recent(mut spans: Vec<UnseenSpan>, now: Timestamp) -> Vec<UnseenSpan> {
 }
 
 /// Whether all that the snapshot's windows count was longer ago than any of them reaches.
-fn is_over(snapshot: &LimiterSnapshot, now: Timestamp) -> bool {
-    now.since(snapshot.saved_at) > LONGEST_WINDOW
+fn is_over(snapshot: &PackedSnapshot, now: Timestamp) -> bool {
+    now.since(snapshot.saved_at()) > LONGEST_WINDOW
 }
 
-fn is_of_use(snapshot: &LimiterSnapshot, now: Timestamp) -> bool {
-    let is_kept = |day: &DayUsage| i64::from(DayUsage::day_of(now)) - i64::from(day.day) < DAYS_KEPT as i64;
-    !is_over(snapshot, now) || snapshot.days.last().is_some_and(is_kept)
+fn is_of_use(snapshot: &PackedSnapshot, now: Timestamp) -> bool {
+    let is_kept = |day: i32| i64::from(DayUsage::day_of(now)) - i64::from(day) < DAYS_KEPT as i64;
+    !is_over(snapshot, now) || snapshot.last_day().is_some_and(is_kept)
 }
 
 #[cfg(test)]
@@ -364,6 +404,24 @@ mod tests {
         assert!(snapshots.load(&id(0)).snapshot.is_some() && snapshots.load(&id(1)).snapshot.is_none());
         snapshots.write(at(40 * 86_400)).await;
         assert!(snapshots.snapshots.is_empty());
+    }
+
+    #[tokio::test]
+    async fn windows_that_are_over_take_no_room_and_days_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let today = vec![DayUsage { day: DayUsage::day_of(at(0)), admitted: 1, ..DayUsage::default() }];
+        let snapshots = open(dir.path(), at(0)).await;
+        assert!(snapshots.save(&id(1), snapshot(at(0), today.clone())));
+        // The clock jumps ahead for a while: nothing is over yet.
+        snapshots.write(at(10_000)).await;
+        assert_eq!(snapshots.load(&id(1)).snapshot, Some(snapshot(at(0), today.clone())));
+        for write in 2..=721 {
+            snapshots.write(at(write * 5)).await;
+        }
+        assert_eq!(snapshots.load(&id(1)).snapshot, Some(snapshot(at(0), today.clone())), "3,605 s, 721 intervals");
+        snapshots.write(at(3_610)).await;
+        let kept = snapshots.load(&id(1)).snapshot;
+        assert_eq!(kept, Some(LimiterSnapshot { burst: Vec::new(), ..snapshot(at(0), today) }));
     }
 
     #[test]

@@ -5,17 +5,24 @@
 //! `t` cover everything since `t - window`, so every admission of that window was in the sum, and the sum was at most
 //! the limit. The price is that an admission is given back up to one bucket late: at most `1 / (k + 1)` of the
 //! throughput.
+//!
+//! Time moves from bucket to bucket, so the place of a bucket is counted on and never divided for: most decisions fall
+//! into the bucket of the one before and compare two numbers.
 
 #[derive(Clone, Debug)]
 pub(super) struct Buckets {
-    /// `k + 1` counts; bucket `b` (its time divided by the width) stands at `b` modulo the length.
+    /// `k + 1` counts in a ring.
     counts: Box<[u32]>,
     width_us: u64,
     limit: u64,
     /// Sum of all counts.
     sum: u64,
-    /// The bucket of the last time seen.
+    /// The bucket of the last time seen: that time divided by the width.
     current: u64,
+    /// Where its count stands.
+    place: usize,
+    /// When the bucket after it begins.
+    current_ends: u64,
     /// The oldest bucket with a count, while `sum` is above 0.
     first: u64,
 }
@@ -25,15 +32,18 @@ impl Buckets {
     pub(super) fn new(buckets: u32, width_us: u64, limit: u32, now: u64) -> Self {
         let counts = vec![0; buckets as usize + 1].into_boxed_slice();
         let current = now / width_us;
-        Self { counts, width_us, limit: u64::from(limit), sum: 0, current, first: current }
+        let current_ends = (current + 1).saturating_mul(width_us);
+        Self { counts, width_us, limit: u64::from(limit), sum: 0, current, place: 0, current_ends, first: current }
     }
 
     fn len(&self) -> u64 {
         self.counts.len() as u64
     }
 
+    /// Where the count of a bucket stands: of the current one or one of the `k` before it.
     fn index(&self, bucket: u64) -> usize {
-        usize::try_from(bucket % self.len()).unwrap_or(0)
+        let back = usize::try_from(self.current - bucket).unwrap_or(usize::MAX);
+        if back <= self.place { self.place - back } else { self.place + self.counts.len() - back }
     }
 
     fn count(&self, bucket: u64) -> u64 {
@@ -42,16 +52,19 @@ impl Buckets {
 
     /// Moves on to `now`; after a gap of any length at most `k + 1` buckets are cleared.
     pub(super) fn advance(&mut self, now: u64) {
-        let bucket = now / self.width_us;
-        if bucket <= self.current {
-            return;
+        if now >= self.current_ends {
+            self.move_on(now / self.width_us);
         }
+    }
+
+    fn move_on(&mut self, bucket: u64) {
         let cleared = (bucket - self.current).min(self.len());
-        for step in 1..=cleared {
-            let index = self.index(self.current + step);
-            self.sum -= u64::from(std::mem::take(&mut self.counts[index]));
+        for _ in 0..cleared {
+            self.place = if self.place + 1 == self.counts.len() { 0 } else { self.place + 1 };
+            self.sum -= u64::from(std::mem::take(&mut self.counts[self.place]));
         }
         self.current = bucket;
+        self.current_ends = (bucket + 1).saturating_mul(self.width_us);
         self.find_first();
     }
 
@@ -102,7 +115,7 @@ impl Buckets {
 
     /// Writes down `cost` admissions at `tick`, which may lie in the past, whether they fit or not.
     pub(super) fn record(&mut self, cost: u32, tick: u64) {
-        let bucket = (tick / self.width_us).min(self.current);
+        let bucket = if tick >= self.current_ends - self.width_us { self.current } else { tick / self.width_us };
         if cost == 0 || bucket + self.len() <= self.current {
             return;
         }

@@ -57,7 +57,7 @@ impl Limiter {
         let tick = ORIGIN_US + now.micros();
         Self {
             figures,
-            burst: BurstRing::new(figures.burst, figures.burst_window_us()),
+            burst: BurstRing::new(figures.burst, figures.burst_window_us(), tick),
             minute: Buckets::new(MINUTE_BUCKETS, MINUTE_WIDTH_US, figures.per_minute, tick),
             hour: Buckets::new(HOUR_BUCKETS, HOUR_WIDTH_US, figures.per_hour, tick),
             last: tick,
