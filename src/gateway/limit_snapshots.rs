@@ -49,7 +49,10 @@ impl Kept {
     /// Lets go of windows that count nothing any more, by the time of day and by how often the files were written, so
     /// that a clock which is set forward and back again empties no window for good.
     fn shrink(&mut self, interval: Duration, now: Timestamp) {
-        if interval.saturating_mul(self.writes) > LONGEST_WINDOW && self.packed.has_windows() && is_over(&self.packed, now) {
+        if interval.saturating_mul(self.writes) > LONGEST_WINDOW
+            && self.packed.has_windows()
+            && is_over(&self.packed, now)
+        {
             self.packed = self.packed.without_windows();
         }
         self.writes = self.writes.saturating_add(1);
@@ -166,7 +169,8 @@ impl LimitSnapshots {
             is_of_use(&kept.packed, now)
         });
         let windows = self.changed.swap(false, Ordering::SeqCst).then(|| {
-            let merchants = self.snapshots.iter().map(|entry| (entry.key().clone(), entry.value().packed.clone())).collect();
+            let merchants =
+                self.snapshots.iter().map(|entry| (entry.key().clone(), entry.value().packed.clone())).collect();
             PackedWindows { complete_until, merchants }
         });
         let heartbeat = Heartbeat { clean, complete_until, alive_at: now, unseen: recent(self.unseen.clone(), now) };
