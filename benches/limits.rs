@@ -13,10 +13,10 @@
 //!   decision, answer; and refused beside the mailbox. Then by 64 tasks at once on all processors.
 //! - *memory*: by how much a process grows by a merchant, as the system counts it, each in a process of its own: the limiter
 //!   with its leases, a merchant in the directory (actor, slot, mailbox, place under the supervisor), and one that is
-//!   known and not active (its packed snapshot with its place in the map); with one request ever and with full windows and
-//!   thirty days of statistics.
+//!   known and not active (its packed snapshot with its place in the map); with one request ever, with full windows and
+//!   thirty days of statistics, and with those of an hour ago.
 //!
-//! Environment: `DECISIONS` a turn (200,000), `TURNS` (15), `ACTIVE` (10000,100000: how many active merchants), `IDLE`
+//! Environment: `DECISIONS` a turn (10,000: short, so that most turns are not interrupted), `TURNS` (301), `ACTIVE` (10000,100000: how many active merchants), `IDLE`
 //! (10000,1000000). A million active merchants take 6 to 12 GB.
 #![allow(
     clippy::print_stdout,
@@ -60,6 +60,7 @@ const LEASES_EXPECTED: u32 = 8;
 /// First argument of a process that measures memory, and first word of what it prints.
 const MEMORY_OF: &str = "--memory-of";
 const TASKS: usize = 64;
+const ADMISSION_TURNS: usize = 15;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -67,9 +68,9 @@ fn main() {
         return memory_of(&arguments[1..]);
     }
     let wants = |part: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == part);
-    let turns = usize::try_from(from_environment("TURNS", 15)).expect("a number");
     if wants("decisions") {
-        let decisions = from_environment("DECISIONS", 200_000);
+        let turns = usize::try_from(from_environment("TURNS", 301)).expect("a number");
+        let decisions = from_environment("DECISIONS", 10_000);
         println!("nanoseconds a decision, median of {turns} turns of {decisions}");
         println!(
             "{:<12}{:<10}{:>10}{:>14}{:>11}{:>16}{:>12}",
@@ -81,19 +82,26 @@ fn main() {
         with_clocks(decisions, turns);
     }
     if wants("admissions") {
-        println!("\nadmissions through the directory, median of {turns} turns");
-        admissions(turns);
+        println!("\nadmissions through the directory, median of {ADMISSION_TURNS} turns");
+        admissions(ADMISSION_TURNS);
     }
     if wants("memory") {
         println!("\nbytes a merchant");
-        println!("{:<12}{:<10}{:>12}{:>14}{:>14}", "what", "tier", "merchants", "one request", "full");
+        println!(
+            "{:<12}{:<10}{:>12}{:>14}{:>14}{:>14}",
+            "what", "tier", "merchants", "one request", "full", "full, over"
+        );
         for kind in ["limiter", "active", "idle"] {
             let counts = if kind == "idle" { ("IDLE", "10000,1000000") } else { ("ACTIVE", "10000,100000") };
             let counts = std::env::var(counts.0).unwrap_or_else(|_| counts.1.to_owned());
             for merchants in counts.split(',') {
                 for (tier, _) in tiers() {
                     let [light, full] = ["light", "full"].map(|load| run_memory_of(kind, &tier, merchants, load));
-                    println!("{kind:<12}{tier:<10}{merchants:>12}{light:>14}{full:>14}");
+                    print!("{kind:<12}{tier:<10}{merchants:>12}{light:>14}{full:>14}");
+                    match kind {
+                        "idle" => println!("{:>14}", run_memory_of(kind, &tier, merchants, "over")),
+                        _ => println!(),
+                    }
                 }
             }
         }
@@ -416,11 +424,11 @@ fn memory_of(arguments: &[String]) {
     let [kind, tier, merchants, load] = arguments else { panic!("kind, tier, number and load") };
     let merchants: usize = merchants.parse().expect("a number");
     let (_, figures) = tiers().into_iter().find(|(name, _)| name == tier).expect("a tier");
-    let snapshot = (load == "full").then(|| full(figures));
+    let snapshot = (load != "light").then(|| full(figures));
     let grown = match kind.as_str() {
         "limiter" => limiters(figures, merchants, snapshot.as_ref()),
         "active" => active(figures, merchants, snapshot),
-        _ => idle(figures, merchants, snapshot),
+        _ => idle(figures, merchants, snapshot, load == "over"),
     };
     println!("{}", grown / merchants);
 }
@@ -491,7 +499,7 @@ fn active(figures: LimitFigures, merchants: usize, snapshot: Option<LimiterSnaps
     })
 }
 
-fn idle(figures: LimitFigures, merchants: usize, snapshot: Option<LimiterSnapshot>) -> usize {
+fn idle(figures: LimitFigures, merchants: usize, snapshot: Option<LimiterSnapshot>, is_over: bool) -> usize {
     let clock = Clock::manual(Timestamp::from_unix_ms(1_737_715_200_000));
     let snapshot = snapshot.unwrap_or_else(|| {
         let mut ours = Ours::new(figures);
@@ -504,7 +512,9 @@ fn idle(figures: LimitFigures, merchants: usize, snapshot: Option<LimiterSnapsho
     let known: DashMap<MerchantId, (PackedSnapshot, u32)> = DashMap::new();
     let before = resident_bytes();
     for merchant in 0..merchants {
-        known.insert(request(merchant, figures).merchant_id, (PackedSnapshot::pack(&snapshot), 0));
+        let packed = PackedSnapshot::pack(&snapshot);
+        let packed = if is_over { packed.without_windows() } else { packed };
+        known.insert(request(merchant, figures).merchant_id, (packed, 0));
     }
     let grown = resident_bytes().saturating_sub(before);
     black_box(&known);

@@ -9,11 +9,14 @@
 //! Time moves from bucket to bucket, so the place of a bucket is counted on and never divided for: most decisions fall
 //! into the bucket of the one before and compare two numbers.
 
+use crate::domain::limit::view::millis_up;
+
 #[derive(Clone, Debug)]
 pub(super) struct Buckets {
     /// `k + 1` counts in a ring.
     counts: Box<[u32]>,
     width_us: u64,
+    window_ms: u32,
     limit: u64,
     /// Sum of all counts.
     sum: u64,
@@ -33,7 +36,18 @@ impl Buckets {
         let counts = vec![0; buckets as usize + 1].into_boxed_slice();
         let current = now / width_us;
         let current_ends = (current + 1).saturating_mul(width_us);
-        Self { counts, width_us, limit: u64::from(limit), sum: 0, current, place: 0, current_ends, first: current }
+        let window_ms = millis_up(u64::from(buckets) * width_us);
+        Self {
+            counts,
+            width_us,
+            window_ms,
+            limit: u64::from(limit),
+            sum: 0,
+            current,
+            place: 0,
+            current_ends,
+            first: current,
+        }
     }
 
     fn len(&self) -> u64 {
@@ -51,12 +65,14 @@ impl Buckets {
     }
 
     /// Moves on to `now`; after a gap of any length at most `k + 1` buckets are cleared.
+    #[inline]
     pub(super) fn advance(&mut self, now: u64) {
         if now >= self.current_ends {
             self.move_on(now / self.width_us);
         }
     }
 
+    #[cold]
     fn move_on(&mut self, bucket: u64) {
         let cleared = (bucket - self.current).min(self.len());
         for _ in 0..cleared {
@@ -79,25 +95,41 @@ impl Buckets {
         }
     }
 
+    #[inline]
     pub(super) fn used(&self) -> u32 {
         u32::try_from(self.sum).unwrap_or(u32::MAX)
     }
 
+    /// Whether `cost` more fit now.
+    #[inline]
+    pub(super) fn fits(&self, cost: u32) -> bool {
+        self.sum + u64::from(cost) <= self.limit
+    }
+
     /// How long until `cost` more fit, in microseconds; 0 when they fit now. `cost` is from 1 to the limit.
     pub(super) fn wait_us(&self, cost: u32, now: u64) -> u64 {
-        let wanted = self.sum + u64::from(cost);
-        if wanted <= self.limit {
+        if self.fits(cost) {
             return 0;
         }
-        self.leaves_in_us(wanted - self.limit, now)
+        self.leaves_in_us(self.sum + u64::from(cost) - self.limit, now)
     }
 
     /// How long until the window next frees an admission, in microseconds; 0 when it is empty.
+    #[inline]
     pub(super) fn reset_us(&self, now: u64) -> u64 {
         if self.sum == 0 {
             return 0;
         }
-        self.leaves_in_us((self.sum + 1).saturating_sub(self.limit).max(1), now)
+        if self.sum <= self.limit {
+            return self.ends_in_us(self.first, now);
+        }
+        self.leaves_in_us(self.sum + 1 - self.limit, now)
+    }
+
+    /// How long until a bucket's admissions leave.
+    #[inline]
+    fn ends_in_us(&self, bucket: u64, now: u64) -> u64 {
+        ((bucket + self.len()) * self.width_us).saturating_sub(now)
     }
 
     /// How long until at least `count` have left. Looks at `k + 1` buckets at most.
@@ -107,13 +139,14 @@ impl Buckets {
         loop {
             left += self.count(bucket);
             if left >= count || bucket >= self.current {
-                return ((bucket + self.len()) * self.width_us).saturating_sub(now);
+                return self.ends_in_us(bucket, now);
             }
             bucket += 1;
         }
     }
 
     /// Writes down `cost` admissions at `tick`, which may lie in the past, whether they fit or not.
+    #[inline]
     pub(super) fn record(&mut self, cost: u32, tick: u64) {
         let bucket = if tick >= self.current_ends - self.width_us { self.current } else { tick / self.width_us };
         if cost == 0 || bucket + self.len() <= self.current {
@@ -136,6 +169,11 @@ impl Buckets {
 
     pub(super) fn window_us(&self) -> u64 {
         (self.len() - 1) * self.width_us
+    }
+
+    /// The same in milliseconds, rounded up.
+    pub(super) fn window_ms(&self) -> u32 {
+        self.window_ms
     }
 
     pub(super) fn width_us(&self) -> u64 {

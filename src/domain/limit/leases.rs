@@ -54,6 +54,7 @@ impl Leases {
     }
 
     /// Ends the leases whose time is over.
+    #[inline]
     pub fn expire(&mut self, now: Monotonic) {
         while self.oldest != NONE && self.slots[self.oldest as usize].expires <= now {
             self.expired_total += 1;
@@ -72,6 +73,7 @@ impl Leases {
     }
 
     /// Grants one. Whether there is room has been decided before.
+    #[inline]
     pub fn grant(&mut self, now: Monotonic) -> LeaseId {
         let index = self.take_free();
         let (newest, expires) = (self.newest, now.plus(self.lease));
@@ -100,6 +102,7 @@ impl Leases {
     }
 
     /// Gives one back. `false` when it had ended already; then nothing changes.
+    #[inline]
     pub fn release(&mut self, lease: LeaseId) -> bool {
         // The generation that was handed out is odd, so it is never that of a free slot.
         let runs = self.slots.get(lease.slot as usize).is_some_and(|slot| slot.generation == lease.generation);

@@ -49,7 +49,8 @@ impl PackedSnapshot {
             saved_at: *saved_at,
             last_day: days.last().map(|day| day.day),
             has_windows,
-            bytes: writer.0.into_boxed_slice(),
+            // Copied, as shrinking what has grown would keep its room.
+            bytes: Box::from(writer.0.as_slice()),
         }
     }
 

@@ -6,6 +6,7 @@
 //! their times could be taken for later ones.
 
 use crate::domain::limit::figures::BURST_WINDOW_MAX_S;
+use crate::domain::limit::view::millis_up;
 
 /// Expired entries dropped one by one before the rest is found by halving; keeps the usual case short and the worst
 /// case logarithmic.
@@ -30,6 +31,7 @@ pub(super) struct BurstRing {
     live: usize,
     limit: usize,
     window_us: u64,
+    window_ms: u32,
     /// The latest time seen. Every admission in the ring is less than 2³² µs older.
     latest: u64,
     /// When admissions that are of no use are dropped next.
@@ -54,6 +56,7 @@ impl BurstRing {
             live: 0,
             limit,
             window_us,
+            window_ms: millis_up(window_us),
             latest: now,
             drop_at: now.saturating_add(DROP_INTERVAL_US),
             forgotten: None,
@@ -61,6 +64,7 @@ impl BurstRing {
     }
 
     /// Low bits of the entry that is `back` admissions before the newest; `back` is below `filled`.
+    #[inline]
     fn low_tick(&self, back: usize) -> u32 {
         let capacity = self.ticks.len();
         let index = self.next + capacity - 1 - back;
@@ -68,6 +72,7 @@ impl BurstRing {
     }
 
     /// Age of that entry at `now`, which is not before the latest time seen.
+    #[inline]
     fn age_us(&self, back: usize, now: u64) -> u64 {
         u64::from(low_bits(self.latest).wrapping_sub(self.low_tick(back))) + now.saturating_sub(self.latest)
     }
@@ -93,38 +98,54 @@ impl BurstRing {
     }
 
     /// Forgets what has left the window.
+    #[inline]
     pub(super) fn advance(&mut self, now: u64) {
         let now = now.max(self.latest);
-        self.live = self.younger(self.live, self.window_us, now);
+        if self.live > 0 && self.age_us(self.live - 1, now) >= self.window_us {
+            self.live = self.younger(self.live - 1, self.window_us, now);
+        }
         if now >= self.drop_at {
-            self.filled = self.younger(self.filled, USE_US, now);
-            self.live = self.live.min(self.filled);
-            self.drop_at = now.saturating_add(DROP_INTERVAL_US);
+            self.drop_useless(now);
         }
         self.latest = now;
     }
 
+    #[cold]
+    fn drop_useless(&mut self, now: u64) {
+        self.filled = self.younger(self.filled, USE_US, now);
+        self.live = self.live.min(self.filled);
+        self.drop_at = now.saturating_add(DROP_INTERVAL_US);
+    }
+
     /// Admissions inside the window as of the last [`BurstRing::advance`].
+    #[inline]
     pub(super) fn used(&self) -> u32 {
         u32::try_from(self.live).unwrap_or(u32::MAX)
     }
 
+    /// Whether `cost` more fit now.
+    #[inline]
+    pub(super) fn fits(&self, cost: u32) -> bool {
+        self.live + cost as usize <= self.limit
+    }
+
     /// How long until `cost` more fit, in microseconds; 0 when they fit now. `cost` is from 1 to the limit.
     pub(super) fn wait_us(&self, cost: u32, now: u64) -> u64 {
-        let wanted = self.live + cost as usize;
-        if wanted <= self.limit {
+        if self.fits(cost) {
             return 0;
         }
-        self.leaves_in_us(wanted - self.limit, now)
+        self.leaves_in_us(self.live + cost as usize - self.limit, now)
     }
 
     /// How long until the window next frees an admission, in microseconds; 0 when it is empty.
+    #[inline]
     pub(super) fn reset_us(&self, now: u64) -> u64 {
         let over = (self.live + 1).saturating_sub(self.limit);
         self.leaves_in_us(over.max(1), now)
     }
 
     /// How long until the `count` oldest have left.
+    #[inline]
     fn leaves_in_us(&self, count: usize, now: u64) -> u64 {
         if self.live == 0 {
             return 0;
@@ -135,6 +156,7 @@ impl BurstRing {
 
     /// Writes down `cost` admissions at `at`, which is not after the latest time seen, whether they fit or not (a restart
     /// may charge more than fits). What is of no use any more is not written down.
+    #[inline]
     pub(super) fn record(&mut self, cost: u32, at: u64) {
         let at = at.min(self.latest);
         if self.latest - at >= USE_US {
@@ -146,8 +168,8 @@ impl BurstRing {
         }
         for _ in 0..(cost as usize).min(capacity) {
             if self.filled == capacity {
-                let overwritten = self.latest - self.age_us(capacity - 1, self.latest);
-                self.forgotten = self.forgotten.max(Some(overwritten));
+                let age = low_bits(self.latest).wrapping_sub(self.ticks[self.next]);
+                self.forgotten = self.forgotten.max(Some(self.latest - u64::from(age)));
             } else {
                 self.filled += 1;
             }
@@ -176,6 +198,7 @@ impl BurstRing {
         }
         self.limit = limit;
         self.window_us = window_us;
+        self.window_ms = millis_up(window_us);
         self.live = self.filled;
         self.advance(now);
     }
@@ -192,6 +215,11 @@ impl BurstRing {
 
     pub(super) fn window_us(&self) -> u64 {
         self.window_us
+    }
+
+    /// The same in milliseconds, rounded up.
+    pub(super) fn window_ms(&self) -> u32 {
+        self.window_ms
     }
 
     pub(super) fn limit(&self) -> u32 {
