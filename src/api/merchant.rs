@@ -53,7 +53,7 @@ impl MerchantHandler {
             return Ok(None);
         }
         let addresses = self.gateway.addresses();
-        let client = client_of(addresses, Listener::Merchants, &head.headers, context.peer);
+        let client = client_of(addresses, Listener::Merchants, &head.headers, context);
         if let Some(client) = &client {
             if is_below(PREFIX, head.uri.path()) {
                 addresses.check_block(client)?;

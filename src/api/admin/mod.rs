@@ -60,7 +60,7 @@ impl AdminHandler {
     /// Lets a request in that needs a token, or not; says the name of its token. Wrong ones count for its client's address.
     fn let_in(&self, context: &RequestContext, head: &Parts) -> Result<&str, ApiError> {
         let addresses = self.gateway.addresses();
-        let client = client_of(addresses, Listener::Operator, &head.headers, context.peer);
+        let client = client_of(addresses, Listener::Operator, &head.headers, context);
         if let Some(client) = &client {
             addresses.check_block(client)?;
         }

@@ -79,7 +79,7 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let clock = Clock::virtual_from(Timestamp::from_unix_s(1_700_000_000));
-        let bodies = Arc::new(BodyBounds::new(BODY_BYTES_MAX, HEAD_TIMEOUT, requests_in_flight_max, Vec::new()));
+        let bodies = Arc::new(BodyBounds::new(BODY_BYTES_MAX, HEAD_TIMEOUT, requests_in_flight_max));
         let rooms = Rooms { entered: Arc::default(), release: Arc::default(), bodies };
         let edge = Edge::new(rooms.clone(), "test", clock.clone(), requests_in_flight_max, REQUEST_TIMEOUT);
         let stopping = CancellationToken::new();

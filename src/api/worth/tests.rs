@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::api::routes::Verb;
-use crate::api::{Api, merchant};
+use crate::api::{Api, merchant, open};
 use crate::clock::Clock;
 use crate::gateway::shedding::testing::Node;
 
@@ -57,10 +57,32 @@ fn every_route_has_its_worth() {
     assert_eq!(listed, known, "a route without a worth, or a worth without a route");
     for (verb, path, worth) in WORTHS {
         assert_eq!(worth_of(&method(verb), path), worth, "{verb:?} {path}");
+        assert_eq!(stated_worth(&method(verb), path), Some(worth), "{verb:?} {path} is named, not left to the rest");
         if verb == Verb::Get {
             assert_eq!(worth_of(&Method::HEAD, path), worth, "HEAD {path}");
         }
     }
+}
+
+/// Routes to which neither load nor keys matter, and why they may be asked by anybody at any time.
+const NEVER_SHED: [(Verb, &str, &str); 3] = [
+    (Verb::Get, "/healthz", "a supervisor would end a process that is only busy"),
+    (Verb::Get, "/readyz", "a balancer decides by it where load goes"),
+    (Verb::Get, "/openapi.json", "bytes that are made already"),
+];
+
+#[test]
+fn whatever_else_the_listener_answers_is_never_shed_by_decision() {
+    let mut listed = open::routes().listed().to_vec();
+    let mut decided: Vec<(Verb, &str)> = NEVER_SHED.iter().map(|(verb, path, _)| (*verb, *path)).collect();
+    listed.sort();
+    decided.sort();
+    assert_eq!(listed, decided, "an open route without a decision, or a decision without a route");
+    for (_, path, reason) in NEVER_SHED {
+        assert!(!merchant::is_below("/api/v1", path) && !reason.is_empty(), "{path}");
+    }
+    let own = merchant::routes();
+    assert!(own.listed().iter().all(|(_, path)| merchant::is_below("/api/v1", path)), "else nobody asks for its worth");
 }
 
 #[test]
@@ -71,6 +93,7 @@ fn what_no_route_has_is_worth_least() {
     {
         for method in [Method::GET, Method::POST, Method::PUT, Method::OPTIONS] {
             assert_eq!(worth_of(&method, path), Worth::List, "{method} {path}");
+            assert_eq!(stated_worth(&method, path), None, "{method} {path}");
         }
     }
 }
