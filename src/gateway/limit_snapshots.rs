@@ -18,11 +18,11 @@ use crate::actors::merchant::{LimitTime, LimiterSnapshots, Loaded};
 use crate::clock::Clock;
 use crate::config::{Config, TierConfig};
 use crate::domain::ids::MerchantId;
-use crate::domain::limit::{DAYS_KEPT, DayUsage, LimitFigures, LimiterSnapshot, UnseenSpan};
+use crate::domain::limit::{DAYS_KEPT, DayUsage, LimitFigures, LimiterSnapshot, PackedSnapshot, UnseenSpan};
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
 use crate::gateway::limit_snapshots::files::{
-    Heartbeat, LONGEST_WINDOW, Left, Mark, State, Windows, recent, write_down,
+    Heartbeat, LONGEST_WINDOW, Left, Mark, PackedWindows, State, recent, write_down,
 };
 use crate::gateway::limit_snapshots::former::{FormerFigures, TierFigures};
 use crate::gateway::merchants::figures_of;
@@ -36,7 +36,7 @@ const MAKE_ROOM_INTERVAL_MS: i64 = 1000;
 
 /// The windows of merchants that were handed over.
 pub(super) struct LimitSnapshots {
-    snapshots: DashMap<MerchantId, LimiterSnapshot>,
+    snapshots: DashMap<MerchantId, PackedSnapshot>,
     snapshots_max: usize,
     time: LimitTime,
     boot_id: Option<String>,
@@ -80,7 +80,7 @@ impl LimitSnapshots {
             begun_at: left.begun_at(now),
             unseen: left.unseen(interval, now),
             figures: Mutex::new((tiers.clone(), left.former(&tiers, now))),
-            snapshots: left.snapshots(now).collect(),
+            snapshots: left.snapshots(now).map(|(id, snapshot)| (id, PackedSnapshot::pack(&snapshot))).collect(),
             time,
             complete_until_ms: AtomicI64::new(now.unix_ms()),
             room_made_at_ms: AtomicI64::new(i64::MIN),
@@ -164,11 +164,16 @@ impl LimitSnapshots {
         let complete_until = Timestamp::from_unix_ms(self.complete_until_ms.load(Ordering::Acquire));
         let state = self.state(complete_until);
         let (now, wall) = (state.mark.limit_time(), self.time.clock().now());
-        self.snapshots.retain(|_, snapshot| is_of_use(snapshot, now, wall));
+        self.snapshots.retain(|_, snapshot| {
+            if snapshot.has_windows() && is_over(snapshot, now) {
+                *snapshot = snapshot.without_windows();
+            }
+            is_of_use(snapshot, now, wall)
+        });
         let unseen = recent(self.unseen.clone(), now);
         let windows = self.changed.swap(false, Ordering::SeqCst).then(|| {
             let merchants = self.snapshots.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
-            Windows { complete_until, merchants, unseen: unseen.clone(), state: Some(state.clone()) }
+            PackedWindows { complete_until, merchants, unseen: unseen.clone(), state: state.clone() }
         });
         let heartbeat = Heartbeat { clean, complete_until, alive_at: now, unseen, state: Some(state) };
         let files = Arc::clone(&self.files);
@@ -205,7 +210,7 @@ impl LimitSnapshots {
 
 impl LimiterSnapshots for LimitSnapshots {
     fn load(&self, merchant_id: &MerchantId) -> Loaded {
-        let snapshot = self.snapshots.get(merchant_id).map(|snapshot| snapshot.clone());
+        let snapshot = self.snapshots.get(merchant_id).map(|snapshot| snapshot.unpack());
         if self.unseen.is_empty() {
             return Loaded { snapshot, unseen: Vec::new() };
         }
@@ -219,7 +224,7 @@ impl LimiterSnapshots for LimitSnapshots {
         if !known && self.snapshots.len() >= self.snapshots_max && !self.make_room(snapshot.saved_at) {
             return false;
         }
-        self.snapshots.insert(merchant_id.clone(), snapshot);
+        self.snapshots.insert(merchant_id.clone(), PackedSnapshot::pack(&snapshot));
         self.changed.store(true, Ordering::SeqCst);
         true
     }
@@ -242,15 +247,15 @@ fn tier_figures(tiers: &BTreeMap<String, TierConfig>) -> TierFigures {
 }
 
 /// Whether all that the snapshot's windows count was longer ago than any of them reaches.
-fn is_over(snapshot: &LimiterSnapshot, now: Timestamp) -> bool {
-    now.since(snapshot.saved_at) > LONGEST_WINDOW
+fn is_over(snapshot: &PackedSnapshot, now: Timestamp) -> bool {
+    now.since(snapshot.saved_at()) > LONGEST_WINDOW
 }
 
 /// Days are dates; they are not dropped because the time of day was set forward.
-fn is_of_use(snapshot: &LimiterSnapshot, now: Timestamp, wall: Timestamp) -> bool {
+fn is_of_use(snapshot: &PackedSnapshot, now: Timestamp, wall: Timestamp) -> bool {
     let today = i64::from(DayUsage::day_of(now.min(wall)));
-    let is_kept = |day: &DayUsage| today - i64::from(day.day) < DAYS_KEPT as i64;
-    !is_over(snapshot, now) || snapshot.days.last().is_some_and(is_kept)
+    let is_kept = |day: i32| today - i64::from(day) < DAYS_KEPT as i64;
+    !is_over(snapshot, now) || snapshot.last_day().is_some_and(is_kept)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use crate::actors::merchant::{LimitTime, LimiterSnapshots, Loaded};
 use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
-use crate::domain::limit::LimiterSnapshot;
+use crate::domain::limit::{LimiterSnapshot, PackedSnapshot};
 use crate::domain::time::Timestamp;
 
 /// The longest window of a limiter; an older snapshot says nothing about limits any more.
@@ -17,7 +17,7 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
 /// The windows of merchants that are not in memory as actors, up to a number of them.
 #[derive(Debug)]
 pub struct MemorySnapshots {
-    snapshots: DashMap<MerchantId, LimiterSnapshot>,
+    snapshots: DashMap<MerchantId, PackedSnapshot>,
     snapshots_max: usize,
     /// Of the first that asked, so that snapshots of one go on in the next.
     time: OnceLock<LimitTime>,
@@ -33,7 +33,7 @@ impl MemorySnapshots {
 
 impl LimiterSnapshots for MemorySnapshots {
     fn load(&self, merchant_id: &MerchantId) -> Loaded {
-        let snapshot = self.snapshots.get(merchant_id).map(|snapshot| snapshot.clone());
+        let snapshot = self.snapshots.get(merchant_id).map(|packed| packed.unpack());
         Loaded { snapshot, unseen: Vec::new() }
     }
 
@@ -41,12 +41,12 @@ impl LimiterSnapshots for MemorySnapshots {
         let is_known = self.snapshots.contains_key(merchant_id);
         if !is_known && self.snapshots.len() >= self.snapshots_max {
             let now = snapshot.saved_at;
-            self.snapshots.retain(|_, kept| now.since(kept.saved_at) <= LONGEST_WINDOW);
+            self.snapshots.retain(|_, kept| now.since(kept.saved_at()) <= LONGEST_WINDOW);
             if self.snapshots.len() >= self.snapshots_max {
                 return false;
             }
         }
-        self.snapshots.insert(merchant_id.clone(), snapshot);
+        self.snapshots.insert(merchant_id.clone(), PackedSnapshot::pack(&snapshot));
         true
     }
 

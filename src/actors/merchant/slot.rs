@@ -18,6 +18,8 @@ use crate::domain::time::{Monotonic, Timestamp};
 
 /// Set in the count of holders while the merchant is being put away; nobody can begin to hold it then.
 const CLOSED: usize = 1 << (usize::BITS - 1);
+/// Requests in flight that a merchant has room for from the start; most never have more.
+const LEASES_EXPECTED: u32 = 8;
 
 /// A refusal that goes on by itself: nothing is consumed by refusals, so until its end every request is refused.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +86,7 @@ impl Slot {
         lease: Duration,
         observer: Arc<dyn LimitObserver>,
     ) -> Self {
-        let leases = Leases::new(figures.concurrent.min(64), lease);
+        let leases = Leases::new(figures.concurrent.min(LEASES_EXPECTED), lease);
         Self {
             merchant_id,
             actor: ArcSwapOption::empty(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::merchant::LimitOverrides;
 
-/// Largest `burst`: bounds the memory of one merchant's ring (8 bytes an admission).
+/// Largest `burst`: bounds the memory of one merchant's ring (4 bytes an admission).
 pub const BURST_MAX: u32 = 100_000;
 /// Most requests in flight that can be configured for one merchant.
 pub const CONCURRENT_MAX: u32 = 100_000;

@@ -57,7 +57,7 @@ impl Limiter {
         let tick = ORIGIN_US + now.micros();
         Self {
             figures,
-            burst: BurstRing::new(figures.burst, figures.burst_window_us()),
+            burst: BurstRing::new(figures.burst, figures.burst_window_us(), tick),
             minute: Buckets::new(MINUTE_BUCKETS, MINUTE_WIDTH_US, figures.per_minute, tick),
             hour: Buckets::new(HOUR_BUCKETS, HOUR_WIDTH_US, figures.per_hour, tick),
             last: tick,
@@ -69,6 +69,7 @@ impl Limiter {
         self.figures
     }
 
+    #[inline]
     fn advance(&mut self, now: Monotonic) -> u64 {
         let tick = (ORIGIN_US + now.micros()).max(self.last);
         self.last = tick;
@@ -88,16 +89,21 @@ impl Limiter {
         }
         let tick = self.advance(now);
         leases.expire(now);
-        let waits_us = [self.burst.wait_us(cost, tick), self.minute.wait_us(cost, tick), self.hour.wait_us(cost, tick)];
         let busy = leases.in_use() >= self.figures.concurrent;
-        if busy || waits_us != [0; 3] {
-            return Decision::Refused(Refusal { view: self.view_at(leases, tick), waits_us, busy });
+        if busy || !(self.burst.fits(cost) && self.minute.fits(cost) && self.hour.fits(cost)) {
+            return self.refuse(leases, cost, busy, tick);
         }
         self.burst.record(cost, tick);
         self.minute.record(cost, tick);
         self.hour.record(cost, tick);
         let lease = leases.grant(now);
         Decision::Admitted { lease, view: self.view_at(leases, tick) }
+    }
+
+    #[inline(never)]
+    fn refuse(&self, leases: &Leases, cost: u32, busy: bool, tick: u64) -> Decision {
+        let waits_us = [self.burst.wait_us(cost, tick), self.minute.wait_us(cost, tick), self.hour.wait_us(cost, tick)];
+        Decision::Refused(Refusal { view: self.view_at(leases, tick), waits_us, busy })
     }
 
     /// The limits as they stand; consumes nothing.
@@ -107,10 +113,12 @@ impl Limiter {
         self.view_at(leases, tick)
     }
 
+    /// Inlined, so that it is written where it is answered: a copy of it right after costs more than all the rest of it.
+    #[inline(always)]
     fn view_at(&self, leases: &Leases, tick: u64) -> LimitView {
         let buckets = |window: &Buckets| WindowView {
             limit: window.limit(),
-            window_ms: millis_up(window.window_us()),
+            window_ms: window.window_ms(),
             used: window.used(),
             reset_in_ms: millis_up(window.reset_us(tick)),
         };
@@ -118,7 +126,7 @@ impl Limiter {
             per_second: self.figures.per_second,
             second: WindowView {
                 limit: self.burst.limit(),
-                window_ms: millis_up(self.burst.window_us()),
+                window_ms: self.burst.window_ms(),
                 used: self.burst.used(),
                 reset_in_ms: millis_up(self.burst.reset_us(tick)),
             },

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::former::{FormerFigures, TierFigures};
 use crate::actors::merchant::LimitTime;
 use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
-use crate::domain::limit::{LimiterSnapshot, UnseenSpan};
+use crate::domain::limit::{LimiterSnapshot, PackedSnapshot, UnseenSpan};
 use crate::domain::time::Timestamp;
 use crate::storage::whole_file::WholeFiles;
 
@@ -25,7 +25,7 @@ pub(super) const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
 const UNSEEN_MAX: usize = 16;
 
 /// All times in it are of the limits' own time.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Windows {
     /// Every admission before this is in `merchants`.
     pub(super) complete_until: Timestamp,
@@ -35,6 +35,20 @@ pub(super) struct Windows {
     pub(super) unseen: Vec<UnseenSpan>,
     #[serde(default)]
     pub(super) state: Option<State>,
+}
+
+/// The same to be written, unpacked one by one.
+#[derive(Serialize)]
+pub(super) struct PackedWindows {
+    pub(super) complete_until: Timestamp,
+    #[serde(serialize_with = "unpacked")]
+    pub(super) merchants: Vec<(MerchantId, PackedSnapshot)>,
+    pub(super) unseen: Vec<UnseenSpan>,
+    pub(super) state: State,
+}
+
+fn unpacked<S: Serializer>(merchants: &[(MerchantId, PackedSnapshot)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(merchants.iter().map(|(merchant_id, packed)| (merchant_id, packed.unpack())))
 }
 
 /// All times in it are of the limits' own time.
@@ -229,7 +243,7 @@ fn read<T: DeserializeOwned>(files: &dyn WholeFiles, name: &str) -> Found<T> {
 /// comes first is that of the writing, the other that of taking the old one away.
 pub(super) fn write_down(
     files: &dyn WholeFiles,
-    windows: Option<&Windows>,
+    windows: Option<&PackedWindows>,
     heartbeat: &Heartbeat,
 ) -> Result<(), (std::io::Error, Option<std::io::Error>)> {
     let written = windows
