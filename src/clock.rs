@@ -1,7 +1,7 @@
 //! The only reader of the clocks. Everything else takes a [`Clock`], or better, the reading itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::{Monotonic, Timestamp};
@@ -20,6 +20,8 @@ enum Source {
         started: tokio::time::Instant,
         /// How far the time of day was set forward since; negative for back.
         ahead_ms: AtomicI64,
+        /// Processor time, as told.
+        processor_us: AtomicU64,
     },
     /// Moves only when it is told to.
     Manual { start_ms: i64, now_ms: AtomicI64 },
@@ -33,7 +35,12 @@ impl Clock {
 
     /// A clock that stands at `start` now and moves with tokio's clock, which tests pause and advance.
     pub fn virtual_from(start: Timestamp) -> Self {
-        Self(Arc::new(Source::Virtual { start, started: tokio_now(), ahead_ms: AtomicI64::new(0) }))
+        Self(Arc::new(Source::Virtual {
+            start,
+            started: tokio_now(),
+            ahead_ms: AtomicI64::new(0),
+            processor_us: AtomicU64::new(0),
+        }))
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
@@ -45,7 +52,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Source::System { .. } => system_now(),
-            Source::Virtual { start, started, ahead_ms } => {
+            Source::Virtual { start, started, ahead_ms, .. } => {
                 let steady = start.plus(tokio_now().duration_since(*started));
                 Timestamp::from_unix_ms(steady.unix_ms().saturating_add(ahead_ms.load(Ordering::SeqCst)))
             }
@@ -74,13 +81,26 @@ impl Clock {
         }
     }
 
-    /// How much time of its processors the process has used, all threads together; zero by a virtual or manual clock, so
-    /// that tests can be repeated.
+    /// How much time of its processors the process has used, all threads together; by a virtual clock what
+    /// [`Clock::use_processors`] was told and by a manual one none, so that tests can be repeated.
     pub fn processor_time(&self) -> Duration {
         match &*self.0 {
             Source::System { .. } => processor_time(),
-            Source::Virtual { .. } | Source::Manual { .. } => Duration::ZERO,
+            Source::Virtual { processor_us, .. } => Duration::from_micros(processor_us.load(Ordering::SeqCst)),
+            Source::Manual { .. } => Duration::ZERO,
         }
+    }
+
+    /// Adds to the processor time of a virtual clock, as work does to a machine's. Does nothing to the others.
+    pub fn use_processors(&self, by: Duration) {
+        if let Source::Virtual { processor_us, .. } = &*self.0 {
+            processor_us.fetch_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Whether these are the machine's clocks: then what else the machine says counts, too.
+    pub fn is_of_machine(&self) -> bool {
+        matches!(&*self.0, Source::System { .. })
     }
 
     /// Sets a virtual clock's time of day back, as an operator or a time server does; its steady time goes on. Does nothing

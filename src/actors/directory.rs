@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::{Notify, oneshot};
@@ -126,7 +127,7 @@ impl MerchantDirectory {
                 clock,
                 snapshots,
                 claims_max,
-                near,
+                near: ArcSwap::from_pointee(near),
                 observer,
                 longest_wait_us: AtomicU64::new(0),
             }),
@@ -175,6 +176,16 @@ impl MerchantDirectory {
         let Some(guard) = SlotGuard::hold(&slot) else { return };
         slot.unblock();
         let _ = slot.send(MerchantMessage::UpdateLimits { figures, revision, _guard: guard });
+    }
+
+    /// Which thresholds there are.
+    pub fn near(&self) -> NearSettings {
+        **self.inner.surroundings.near.load()
+    }
+
+    /// Puts other thresholds in force for all merchants at once. What was told before stays told.
+    pub fn change_near(&self, near: NearSettings) {
+        self.inner.surroundings.near.store(Arc::new(near));
     }
 
     /// The limits of a merchant as they stand, without consuming anything or starting an actor. `figures` and `revision`

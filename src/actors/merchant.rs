@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
@@ -103,7 +104,8 @@ pub(super) struct Surroundings {
     pub clock: Clock,
     pub snapshots: Arc<dyn LimiterSnapshots>,
     pub claims_max: usize,
-    pub near: NearSettings,
+    /// Changes while actors run; each looks when it is about to tell.
+    pub near: ArcSwap<NearSettings>,
     pub observer: Arc<dyn LimitObserver>,
     /// The longest that a request has waited for its decision since somebody asked.
     pub longest_wait_us: AtomicU64,
@@ -167,6 +169,8 @@ struct MerchantState {
     limiter: Limiter,
     days: DailyUsage,
     near: NearLimits,
+    /// The settings that `near` was made by.
+    near_settings: NearSettings,
     revision: u64,
     /// Whether anything has changed since the last snapshot.
     unsaved: bool,
@@ -234,7 +238,7 @@ impl MerchantState {
         let (figures, revision) = slot.figures();
         let snapshot = loaded.snapshot.as_ref();
         let limiter = Limiter::restore(figures, snapshot, &unseen, now, wall);
-        let settings = surroundings.near;
+        let settings = **surroundings.near.load();
         let near = snapshot.map_or_else(NearLimits::default, |snapshot| {
             NearLimits::restore(&settings, &snapshot.near, wall.since(snapshot.saved_at), now)
         });
@@ -242,7 +246,7 @@ impl MerchantState {
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let unsaved = !unseen.is_empty();
         slot.unsaved.fetch_or(unsaved, Ordering::AcqRel);
-        let mut state = Self { slot, surroundings, limiter, days, near, revision, unsaved };
+        let mut state = Self { slot, surroundings, limiter, days, near, near_settings: settings, revision, unsaved };
         let view = state.view(now);
         if is_charged {
             // Its windows are fuller than they may have been, and that is no news.
@@ -344,16 +348,26 @@ impl MerchantState {
         self.changed();
         self.slot.note_use(view);
         self.slot.observer().admitted();
+        self.follow_near_settings();
         let tell = teller(&self.slot, wall);
-        self.near.admitted(&self.surroundings.near, view, cost, now, tell);
+        self.near.admitted(&self.near_settings, view, cost, now, tell);
     }
 
     fn note_refused(&mut self, refusal: &Refusal, now: Monotonic, wall: Timestamp) {
         self.count_refused(wall, RefusedBy::one(refusal.limit()));
         self.slot.note_use(&refusal.view);
         self.slot.observer().refused(refusal.limit());
+        self.follow_near_settings();
         let tell = teller(&self.slot, wall);
-        self.near.refused(&self.surroundings.near, refusal, now, tell);
+        self.near.refused(&self.near_settings, refusal, now, tell);
+    }
+
+    fn follow_near_settings(&mut self) {
+        let settings = **self.surroundings.near.load();
+        if settings != self.near_settings {
+            self.near.go_on(&self.near_settings, &settings);
+            self.near_settings = settings;
+        }
     }
 
     /// Counts refused requests, and those that were refused beside the mailbox since the last time.
@@ -391,7 +405,7 @@ impl MerchantState {
             return true;
         }
         let mut snapshot = self.limiter.save(&self.days, now, wall);
-        snapshot.near = self.near.save(&self.surroundings.near, now);
+        snapshot.near = self.near.save(&self.near_settings, now);
         if !self.surroundings.snapshots.save(self.slot.merchant_id(), snapshot) {
             self.slot.unsaved.store(true, Ordering::Release);
             return false;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use axum::http::Request;
 use axum::http::request::Parts;
+use axum::http::{Method, Request};
 use bytes::Bytes;
 use hyper::body::Incoming;
 
@@ -21,6 +21,7 @@ use crate::api::render::renderer;
 use crate::api::routes::Routes;
 use crate::api::worth::worth_of;
 use crate::api::{call, events, idempotency, limits, open, payments, quotes, refunds, webhooks};
+use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
 use crate::gateway::addresses::{Client, Listener};
 use crate::gateway::admission::{Admission, Refusal};
@@ -53,7 +54,7 @@ impl MerchantHandler {
             return Ok(None);
         }
         let addresses = self.gateway.addresses();
-        let client = client_of(addresses, Listener::Merchants, &head.headers, context.peer);
+        let client = client_of(addresses, Listener::Merchants, &head.headers, context);
         if let Some(client) = &client {
             if is_below(PREFIX, head.uri.path()) {
                 addresses.check_block(client)?;
@@ -196,6 +197,14 @@ pub(crate) enum ReadRequest {
 
 impl Handler for MerchantHandler {
     type Read = ReadRequest;
+
+    fn worth(&self, method: &Method, path: &str) -> Option<Worth> {
+        Some(if is_below(PREFIX, path) { worth_of(method, path) } else { Worth::List })
+    }
+
+    fn note_full(&self, worth: Option<Worth>) {
+        self.gateway.note_full(worth);
+    }
 
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();

@@ -7,6 +7,7 @@ pub mod country;
 pub mod event;
 pub mod fees;
 pub mod ids;
+pub mod language;
 pub mod limit;
 pub mod merchant;
 pub mod money;

@@ -95,7 +95,7 @@ pub(super) async fn fullest(
     if page.cursor.is_some() {
         return Err(GatewayError::field("cursor", "this list has one page"));
     }
-    let lowest = core.config.limits.near_percent.iter().min().copied().unwrap_or(NEAR_PERCENT);
+    let lowest = directory.near().lowest().unwrap_or(NEAR_PERCENT);
     let least = if near { u32::from(lowest) * 10 } else { 0 };
     let found = directory.fullest(rows, least).await;
     let now = core.clock.now();

@@ -20,6 +20,7 @@ use crate::gateway::admission;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::merchants::KnownMerchant;
+use crate::gateway::metrics::IntCounter;
 use crate::gateway::view::{ConcurrencyView, WindowView};
 
 /// How often permits are looked for that were not given back in time.
@@ -90,6 +91,7 @@ pub(super) struct ExternalPermits {
     lease: Duration,
     places: Arc<Semaphore>,
     out: Arc<Mutex<Out>>,
+    expired: IntCounter,
 }
 
 #[derive(Default)]
@@ -101,6 +103,7 @@ struct Out {
 }
 
 struct Held {
+    merchant_id: MerchantId,
     _permit: Permit,
     _place: OwnedSemaphorePermit,
 }
@@ -127,15 +130,23 @@ impl Out {
 }
 
 impl ExternalPermits {
-    pub(super) fn new(core: &Core, directory: &MerchantDirectory) -> Self {
+    /// None is out.
+    ///
+    /// # Errors
+    /// [`GatewayError::Internal`] when the figure can't be made.
+    pub(super) fn new(core: &Core, directory: &MerchantDirectory) -> Result<Self, GatewayError> {
         let limits = &core.config.limits;
-        Self {
+        Ok(Self {
             core: core.clone(),
             directory: directory.clone(),
             lease: Duration::from_millis(limits.lease_ms),
             places: Arc::new(Semaphore::new(limits.external_permits_max)),
             out: Arc::new(Mutex::new(Out::default())),
-        }
+            expired: core.figures.counter(
+                "limit_external_permits_expired_total",
+                "Permits of other services that ended without being given back",
+            )?,
+        })
     }
 
     /// Starts looking for permits that have ended, so that their merchants can leave memory.
@@ -146,15 +157,23 @@ impl ExternalPermits {
             while stopping.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
                 permits.sweep();
             }
+            permits.sweep();
             // Nobody can give them back any more.
             drop(std::mem::take(&mut *permits.out.lock()));
         });
     }
 
+    /// Takes back what has ended. Whoever takes it out counts it, so each counts once.
     fn sweep(&self) {
         let ended = self.out.lock().ended(self.core.clock.monotonic());
-        if !ended.is_empty() {
-            tracing::warn!(permits = ended.len(), "permits of other services ended without being given back");
+        if let Some(first) = ended.first() {
+            self.expired.inc_by(ended.len() as u64);
+            // One line for all of them: a service that fails may leave thousands.
+            tracing::warn!(
+                permits = ended.len(),
+                merchant_id = %first.merchant_id,
+                "permits of other services ended without being given back (one of their merchants is named)"
+            );
         }
     }
 
@@ -182,7 +201,7 @@ impl ExternalPermits {
         match self.directory.admit(request).await {
             Ok(admitted) => {
                 let id = self.new_id();
-                let held = Held { _permit: admitted.permit, _place: place };
+                let held = Held { merchant_id: merchant_id.clone(), _permit: admitted.permit, _place: place };
                 self.out.lock().insert(id.clone(), held, now.plus(self.lease));
                 let expires_at = Some(wall.plus(self.lease).rfc3339());
                 Ok(LimitCheckView { permit: Some(id), expires_at, ..self.view_of(known, &admitted.view) })
@@ -261,4 +280,46 @@ impl ExternalPermits {
 
 fn names(policies: PolicySet) -> Vec<String> {
     policies.iter().map(|policy| policy.as_str().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::time::Timestamp;
+    use crate::gateway::shedding::testing::Node;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_without_being_given_back_is_counted_once_and_apart_from_leases() {
+        let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
+        let node = Node::start(clock.clone(), |_| {}).await;
+        let merchant_id = node.merchant().await.merchant.merchant_id;
+        let gateway = &node.gateway;
+        let check = || async {
+            let command = CheckLimits { merchant_id: merchant_id.clone(), cost: 1 };
+            gateway.check_limits(&command).await.unwrap().permit.unwrap()
+        };
+        let has = |expected: &[&str]| {
+            let text = gateway.metrics().text().unwrap();
+            assert!(expected.iter().all(|line| text.contains(&format!("tollgate_{line}\n"))), "{expected:?} in {text}");
+        };
+        has(&["limit_external_permits_expired_total 0"]);
+        let (kept, given_back, forgotten) = (check().await, check().await, check().await);
+        assert!(gateway.release_permit(&given_back).released);
+        clock.advance(Duration::from_millis(gateway.config().limits.lease_ms));
+        // Seen by whoever comes first, and by nobody again.
+        assert!(!gateway.release_permit(&kept).released);
+        has(&["limit_external_permits_expired_total 2", "limit_leases_expired_total 0"]);
+        assert!(!gateway.release_permit(&forgotten).released);
+        tokio::time::sleep(3 * SWEEP_INTERVAL).await;
+        has(&["limit_external_permits_expired_total 2", "limit_leases_expired_total 0"]);
+        // By the watch, without anybody asking; and what ends with the gateway has not ended by itself.
+        let _lost = check().await;
+        clock.advance(Duration::from_millis(gateway.config().limits.lease_ms));
+        tokio::time::sleep(2 * SWEEP_INTERVAL).await;
+        has(&["limit_external_permits_expired_total 3"]);
+        let _out = check().await;
+        gateway.stop().await.unwrap();
+        has(&["limit_external_permits_expired_total 3", "limit_leases_expired_total 0"]);
+    }
 }

@@ -72,7 +72,7 @@ use crate::gateway::exports::ExportView;
 use crate::gateway::external_permits::{CheckLimits, ExternalPermits, LimitCheckView, ReleasedView};
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
-use crate::gateway::limit_events::LimitCounts;
+use crate::gateway::limit_events::{LimitCounts, Teller, Telling};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::Merchants;
 use crate::gateway::metrics::Metrics;
@@ -97,6 +97,8 @@ use crate::storage::{Health, Store, StoreError};
 const CLAIMS_MAX: usize = 4_096;
 /// Requests that may wait for all merchants' actors together, as a multiple of one's.
 const MAILBOXES_TOTAL: usize = 16;
+/// How long the writing of what merchants are still to be told is given when stopping, whatever the stages before it took.
+const TELLING_STOP_MIN: Duration = Duration::from_secs(1);
 /// How long actors are given to end once everything that uses them has stopped.
 const ACTORS_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -186,6 +188,8 @@ struct Inner {
     webhooks: Webhooks,
     erasures: Erasures,
     external_permits: ExternalPermits,
+    limit_counts: Arc<LimitCounts>,
+    telling: Telling,
     router: RouterHandle,
     directory: MerchantDirectory,
     supervisor: Supervisor,
@@ -284,7 +288,7 @@ impl Gateway {
             Arc::clone(&snapshots) as _,
             supervisor.clone(),
             limit_events::near_settings(&config.limits),
-            limit_counts,
+            Arc::clone(&limit_counts) as _,
         );
         let webhooks = Webhooks::start(core.clone(), deliver).await?;
         let rotation = {
@@ -302,12 +306,15 @@ impl Gateway {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
         };
+        let merchants = Merchants::new(core.clone(), limits_changed);
         let inner = Inner {
+            telling: Telling::start(Teller::new(&core, &merchants, &webhooks, &limit_counts), near_limits),
+            limit_counts,
             authentication: Authentication::new(core.clone()),
             addresses: Addresses::new(&core)?,
-            merchants: Merchants::new(core.clone(), limits_changed),
+            merchants,
             erasures: Erasures::new(core.clone()),
-            external_permits: ExternalPermits::new(&core, &directory),
+            external_permits: ExternalPermits::new(&core, &directory)?,
             refunds: Refunds::new(payments.clone()),
             hold,
             own_store,
@@ -333,7 +340,6 @@ impl Gateway {
         gateway.0.hold.start();
         gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core);
-        limit_events::start(&gateway.0.core, &gateway.0.merchants, &gateway.0.webhooks, near_limits);
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
         retention::start(&gateway.0.core);
@@ -393,6 +399,12 @@ impl Gateway {
     /// [`GatewayError::Overloaded`], with when to come back.
     pub fn check_load(&self, worth: Worth) -> Result<(), GatewayError> {
         self.0.shedding.check(worth)
+    }
+
+    /// Counts a request that was refused because as many as it may be one of were in flight; without a worth it is an
+    /// operator's.
+    pub fn note_full(&self, worth: Option<Worth>) {
+        self.0.shedding.note_full(worth);
     }
 
     /// Asks the merchant's limits whether a request may go on. `idempotency` is the fingerprint of its key, if any.
@@ -630,7 +642,7 @@ impl Gateway {
     }
 
     /// Stops in stages: no new work, work under way is finished (as long as the configuration lets it, counted from
-    /// [`Gateway::begin_stopping`] over all stages), windows and store are written down. Stop listening before.
+    /// [`Gateway::begin_stopping`] over all stages), what merchants are still to be told is written, windows and store are written down. Stop listening before.
     ///
     /// # Errors
     /// When the store could not be closed; what was acknowledged is safe all the same.
@@ -651,6 +663,8 @@ impl Gateway {
         if !handed_over {
             tracing::warn!("limits of some merchants could not be handed over");
         }
+        // Nothing is decided any more, and the windows say that these were told.
+        inner.telling.finish(time_left().max(TELLING_STOP_MIN)).await;
         inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         let store = Arc::clone(&inner.core.store);

@@ -20,6 +20,10 @@
 //! An admitted request's answer has the `X-RateLimit-*`, `RateLimit` and `RateLimit-Policy` headers, and is in flight until
 //! its body has been sent or dropped. A refused one is answered 429 with `Retry-After`, and consumes nothing. When it can't
 //! be decided the answer is 503: nobody is let through for that reason.
+//!
+//! What people read in an answer that is made here is Chinese where `Accept-Language` prefers it, else English. Its body has
+//! `request_id` when the request has one `X-Request-Id` of up to 64 letters, digits and `-_.:`; otherwise it has none, since
+//! ids are given out by whoever stands in front. The header itself is that one's, too.
 
 mod answer;
 mod body;

@@ -103,6 +103,42 @@ async fn what_fits_is_let_through_with_headers_and_the_rest_is_told_when_to_come
 }
 
 #[tokio::test]
+async fn what_is_told_is_in_the_client_s_language_and_has_its_request_s_id() {
+    let limits = limits(&Clock::manual(START)).await;
+    let service = hello(&limits);
+    let told = |headers: &[(&'static str, &'static str)]| {
+        let headers: Vec<_> = [("x-merchant", "a")].into_iter().chain(headers.iter().copied()).collect();
+        let service = service.clone();
+        async move { serde_json::from_str::<Value>(&text(ask(&service, &headers).await).await).unwrap() }
+    };
+    for _ in 0..4 {
+        assert_eq!(text(ask(&service, OF_A).await).await, "hello");
+    }
+    let chinese = ("accept-language", "zh-CN,en;q=0.5");
+    let limited = told(&[chinese, ("x-request-id", "order-1:try.2_x")]).await;
+    assert_eq!(limited["message"], "请求频率超过限制: 超过每秒 2 次请求限制");
+    assert_eq!((&limited["request_id"], &limited["retry_after"]), (&json!("order-1:try.2_x"), &json!(2)));
+    let dear = told(&[chinese, ("x-merchant", "b"), ("x-cost", "5"), ("x-request-id", "r")]).await;
+    assert_eq!(
+        dear,
+        json!({ "code": "INVALID_REQUEST", "message": "请求的开销超过限制所能允许的最大值: 4", "request_id": "r" })
+    );
+    let unknown = told(&[chinese, ("x-tier", "none"), ("x-request-id", "r")]).await;
+    assert_eq!(unknown, json!({ "code": "OVERLOADED", "message": "系统繁忙, 请稍后重试", "request_id": "r" }));
+    let english = told(&[("accept-language", "en,zh"), ("x-tier", "none")]).await;
+    assert_eq!(english, json!({ "code": "OVERLOADED", "message": "Too much work at the moment; try again shortly" }));
+    for bad in ["a b", "a\"b", "", "12345678901234567890123456789012345678901234567890123456789012345"] {
+        assert_eq!(told(&[("x-request-id", bad)]).await.get("request_id"), None, "{bad:?}");
+    }
+    let mut twice = request(OF_A);
+    for id in ["a", "b"] {
+        twice.headers_mut().append("x-request-id", hyper::http::HeaderValue::from_static(id));
+    }
+    let body: Value = serde_json::from_str(&text(service.clone().oneshot(twice).await.unwrap()).await).unwrap();
+    assert_eq!((&body["code"], body.get("request_id")), (&json!("RATE_LIMIT_EXCEEDED"), None));
+}
+
+#[tokio::test]
 async fn who_is_named_by_nobody_is_not_limited() {
     let limits = limits(&Clock::manual(START)).await;
     let service = hello(&limits);

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tollgate::clock::Clock;
+use tollgate::domain::audit::Operator;
 
-use crate::support::{Answer, Client, House, Receiver, eventually, nonce, unix_s};
+use crate::support::{Answer, Client, Delivery, House, Receiver, eventually, nonce, unix_s};
 
 const LIMITS: &str = "/api/v1/limits";
 const PAYMENTS: &str = "/api/v1/payments";
@@ -564,4 +565,47 @@ async fn permits_of_other_services_are_bounded_and_end_with_their_lease() {
     assert_eq!(release.body["data"]["released"], false, "it had ended by itself");
     check().await.expect(200, "SUCCESS");
     house.stop().await;
+}
+
+/// With a window of 50 s no time passes during the test that would matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_shares_hold_with_a_reload_for_merchants_in_memory() {
+    let house = House::start().await;
+    let shop = house.merchant_limited(json!({ "per_second": 1, "burst": 50 })).await;
+    let receiver = Receiver::start().await;
+    let body = json!({ "url": receiver.url, "events": ["limit.near"] });
+    shop.post("/api/v1/webhooks/endpoints", body).await.expect(201, "SUCCESS");
+    let told = || -> Vec<u64> {
+        let share = |delivery: Delivery| delivery.body["extra"]["threshold_percent"].as_u64().unwrap();
+        receiver.deliveries().into_iter().map(share).collect()
+    };
+    let ask = async |requests: usize| {
+        for _ in 0..requests {
+            shop.get(LIMITS).await.expect(200, "SUCCESS");
+        }
+    };
+    let reload = async |near_percent: &[u8], near_interval_s: u32| {
+        let mut config = house.gateway.config().clone();
+        (config.limits.near_percent, config.limits.near_interval_s) = (near_percent.to_vec(), near_interval_s);
+        house.gateway.reload(&config, &Operator::process("signal")).await.unwrap().applied
+    };
+    let near = || house.admin("GET", "/admin/v1/limits?near=true", None);
+    // 30 of 50.
+    ask(29).await;
+    assert_eq!(near().await.items().len(), 0);
+    assert_eq!(reload(&[50, 80], 600).await, ["limits.near_percent"]);
+    let text = house.admin("GET", "/admin/v1/metrics", None).await.text;
+    assert!(text.contains("tollgate_limit_near_total{limit=\"hour\",threshold=\"50\"} 0\n"), "{text}");
+    assert_eq!(near().await.items().len(), 1, "above the lowest share");
+    ask(1).await;
+    eventually("the new share", || async { (told() == [50]).then_some(()) }).await;
+    ask(9).await;
+    eventually("the share of before", || async { (told() == [50, 80]).then_some(()) }).await;
+    // In other places, and 95 is back: what was told stays told.
+    assert_eq!(reload(&[80, 95], 60).await, ["limits.near_interval_s", "limits.near_percent"]);
+    ask(10).await;
+    shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    eventually("the last share", || async { (told() == [50, 80, 95]).then_some(()) }).await;
+    house.stop().await;
+    assert_eq!(told(), [50, 80, 95]);
 }

@@ -6,6 +6,9 @@
 //! Entries are found by a keyed hash and live in sets of eight; when a set is full, the entry that remembers least makes
 //! room. So a client may be forgotten and begin anew, but it never pays for what others did, as it would where clients
 //! share counters (a count-min sketch).
+//!
+//! Limits may change at any time. What is remembered then counts on: an entry is brought to the new buckets when it is next
+//! looked at, each count as late as it may have been, so that the new window is never above its limit either.
 
 use std::time::Duration;
 
@@ -23,6 +26,9 @@ const MICROS_PER_SECOND: u64 = 1_000_000;
 
 /// Largest `burst`.
 pub const ADDRESS_BURST_MAX: u32 = 60_000;
+/// Lengths of buckets in which entries may be at the same time; with more changes than that all are brought to one.
+const LAYOUTS_MAX: usize = 256;
+
 /// Most failures in a minute that can be allowed.
 pub const ADDRESS_FAILURES_MAX: u32 = 250;
 
@@ -64,6 +70,8 @@ struct Entry {
     /// Admissions by bucket, which stands at its number modulo the length.
     rate: [u16; RATE_SLOTS],
     failures: [u8; FAILURE_SLOTS],
+    /// Which of the table's lengths its rate's buckets have.
+    layout: u8,
 }
 
 /// Bytes of one entry; four MiB for the 65,536 of the default.
@@ -78,6 +86,7 @@ impl Entry {
         failure_bucket: 0,
         rate: [0; RATE_SLOTS],
         failures: [0; FAILURE_SLOTS],
+        layout: 0,
     };
 
     /// Moves on to `now_us`. A reading from before the last one changes nothing: what is counted then is counted late.
@@ -90,6 +99,26 @@ impl Entry {
         self.failure_bucket = self.failure_bucket.max(u32::try_from(failure_bucket).unwrap_or(u32::MAX));
     }
 
+    /// Brings the admissions from buckets of `from_us` to buckets of `to_us`, none to an earlier time than it may have been at.
+    fn lay_out(&mut self, from_us: u64, to_us: u64, now_us: u64) {
+        if from_us == to_us {
+            return;
+        }
+        let end_of = |bucket: u64| (bucket + 1).saturating_mul(from_us) - 1;
+        let seen_us = self.rate_bucket.saturating_mul(from_us);
+        let last_us = end_of(self.rate_bucket).min(now_us).max(seen_us);
+        let (slots, last) = (RATE_SLOTS as u64, last_us / to_us);
+        let mut rate = [0_u16; RATE_SLOTS];
+        for bucket in (self.rate_bucket + 1).saturating_sub(slots)..=self.rate_bucket {
+            let at = end_of(bucket).min(last_us) / to_us;
+            if at + slots > last {
+                let slot = &mut rate[slot_of(at, RATE_SLOTS)];
+                *slot = slot.saturating_add(self.rate[slot_of(bucket, RATE_SLOTS)]);
+            }
+        }
+        (self.rate, self.rate_bucket) = (rate, last);
+    }
+
     fn admissions(&self) -> u64 {
         self.rate.iter().copied().map(u64::from).sum()
     }
@@ -98,18 +127,24 @@ impl Entry {
         self.failures.iter().copied().map(u64::from).sum()
     }
 
-    /// How long until the oldest admissions are given back.
-    fn wait_us(&self, now_us: u64, bucket_us: u64) -> u64 {
+    /// How long until so many of the oldest admissions are given back that there are less than `burst`: one of them, or
+    /// more when the limit was lowered below what is used.
+    fn wait_us(&self, burst: u64, now_us: u64, bucket_us: u64) -> u64 {
         let slots = RATE_SLOTS as u64;
         let first = (self.rate_bucket + 1).saturating_sub(slots);
-        let oldest = (first..=self.rate_bucket).find(|bucket| self.rate[slot_of(*bucket, RATE_SLOTS)] > 0);
-        let leaves_us = oldest.map_or(0, |bucket| (bucket + slots).saturating_mul(bucket_us));
+        let mut left = self.admissions();
+        let fits = (first..=self.rate_bucket).find(|bucket| {
+            left = left.saturating_sub(u64::from(self.rate[slot_of(*bucket, RATE_SLOTS)]));
+            left < burst
+        });
+        let leaves_us = fits.map_or(0, |bucket| (bucket + slots).saturating_mul(bucket_us));
         leaves_us.saturating_sub(now_us)
     }
 
     /// How much would be lost with it: a block, failures, admissions, and how lately it was seen, in this order.
-    fn worth(mut self, now_us: u64, bucket_us: u64) -> (u64, u64, u64, u64) {
-        let seen = self.rate_bucket;
+    fn worth(mut self, now_us: u64, own_bucket_us: u64, bucket_us: u64) -> (u64, u64, u64, u64) {
+        let seen = self.rate_bucket.saturating_mul(own_bucket_us);
+        self.lay_out(own_bucket_us, bucket_us, now_us);
         self.advance(now_us, bucket_us);
         let blocked_until_us = if self.blocked_until_us > now_us { self.blocked_until_us } else { 0 };
         (blocked_until_us, self.failed(), self.admissions(), seen)
@@ -128,10 +163,19 @@ fn slot_of(bucket: u64, slots: usize) -> usize {
     usize::try_from(bucket % slots as u64).unwrap_or(0)
 }
 
+/// The length of buckets behind its number, which is always one of them.
+fn length_of(layouts: &[u64], layout: u8) -> u64 {
+    layouts.get(usize::from(layout)).copied().unwrap_or(1)
+}
+
 /// The clients that are remembered. Readings should not go back; one that does counts as the latest before it.
 #[derive(Clone, Debug)]
 pub struct AddressTable {
     limits: AddressLimits,
+    /// The lengths of buckets in which entries may be, in microseconds.
+    layouts: Vec<u64>,
+    /// Which of them the limits in force have.
+    layout: u8,
     sets: usize,
     entries: Vec<Entry>,
 }
@@ -140,7 +184,33 @@ impl AddressTable {
     /// Remembers `addresses_max` clients, rounded up to whole sets. All memory is taken here.
     pub fn new(limits: AddressLimits, addresses_max: usize) -> Self {
         let sets = addresses_max.div_ceil(WAYS).max(1);
-        Self { limits, sets, entries: vec![Entry::EMPTY; sets * WAYS] }
+        Self { limits, layouts: vec![limits.bucket_us], layout: 0, sets, entries: vec![Entry::EMPTY; sets * WAYS] }
+    }
+
+    /// Lets other limits hold from now on. What was counted stays: it counts in the window of the new limits as far as it was
+    /// in that of the old ones, blocks end when it was said, and failures count on. Nothing is done for each client here.
+    pub fn put_in_force(&mut self, limits: AddressLimits, now: Monotonic) {
+        if limits == self.limits {
+            return;
+        }
+        self.limits = limits;
+        let known = self.layouts.iter().position(|bucket_us| *bucket_us == limits.bucket_us);
+        let place = known.unwrap_or_else(|| self.add_layout(now.micros()));
+        self.layout = u8::try_from(place).unwrap_or_default();
+    }
+
+    /// Adds the length of the limits in force. Once there is no number left for it, all entries are brought to it.
+    fn add_layout(&mut self, now_us: u64) -> usize {
+        let bucket_us = self.limits.bucket_us;
+        if self.layouts.len() >= LAYOUTS_MAX {
+            for entry in &mut self.entries {
+                entry.lay_out(length_of(&self.layouts, entry.layout), bucket_us, now_us);
+                entry.layout = 0;
+            }
+            self.layouts.clear();
+        }
+        self.layouts.push(bucket_us);
+        self.layouts.len() - 1
     }
 
     /// Counts a request of a client, or refuses it, which counts nothing.
@@ -151,7 +221,7 @@ impl AddressTable {
         let (burst, bucket_us, now_us) = (u64::from(self.limits.burst), self.limits.bucket_us, now.micros());
         let entry = self.entry(key, now_us);
         if entry.admissions() >= burst {
-            return Err(Duration::from_micros(entry.wait_us(now_us, bucket_us)));
+            return Err(Duration::from_micros(entry.wait_us(burst, now_us, bucket_us)));
         }
         entry.rate[slot_of(entry.rate_bucket, RATE_SLOTS)] += 1;
         Ok(())
@@ -197,15 +267,22 @@ impl AddressTable {
     /// The client's entry as it stands now; a new one takes the place of the least in its set.
     fn entry(&mut self, key: u64, now_us: u64) -> &mut Entry {
         let key = key.max(1);
-        let bucket_us = self.limits.bucket_us;
+        let (bucket_us, layout) = (self.limits.bucket_us, self.layout);
         let set = self.set(key);
         let known = set.iter().position(|entry| entry.key == key);
-        let least = || (0..WAYS).min_by_key(|place| set[*place].worth(now_us, bucket_us)).unwrap_or(0);
+        let worth = |place: usize| {
+            let entry = set[place];
+            entry.worth(now_us, length_of(&self.layouts, entry.layout), bucket_us)
+        };
+        let least = || (0..WAYS).min_by_key(|place| worth(*place)).unwrap_or(0);
         let place = self.begin_of_set(key) + known.unwrap_or_else(least);
         let entry = &mut self.entries[place];
         if known.is_none() {
             *entry = Entry { key, ..Entry::EMPTY };
+        } else {
+            entry.lay_out(length_of(&self.layouts, entry.layout), bucket_us, now_us);
         }
+        entry.layout = layout;
         entry.advance(now_us, bucket_us);
         entry
     }

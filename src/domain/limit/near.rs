@@ -46,6 +46,11 @@ impl NearSettings {
         Self { percent: [0; THRESHOLDS_MAX], interval_s: 0 }
     }
 
+    /// The lowest threshold, in percent, if there is one.
+    pub fn lowest(&self) -> Option<u8> {
+        self.thresholds().map(|(_, percent)| percent).min()
+    }
+
     fn thresholds(&self) -> impl Iterator<Item = (usize, u8)> {
         self.percent.into_iter().enumerate().filter(|(_, percent)| *percent > 0)
     }
@@ -178,6 +183,19 @@ impl NearLimits {
         for (policy, _, _, window_ms) in uses(view) {
             for (index, _) in settings.thresholds() {
                 self.silence(policy, index, seconds_up(now).saturating_add(settings.silence_s(window_ms)));
+            }
+        }
+    }
+
+    /// Goes on under other settings: a threshold that was there before stays as silent as it was, a new one has nothing to
+    /// be silent about. Another interval holds from the next time on.
+    pub fn go_on(&mut self, from: &NearSettings, to: &NearSettings) {
+        let before = std::mem::take(self);
+        for (index, percent) in to.thresholds() {
+            let Some((known, _)) = from.thresholds().find(|(_, known)| *known == percent) else { continue };
+            for policy in 0..POLICIES {
+                self.silent_until_s[policy][index] = before.silent_until_s[policy][known];
+                self.waiting[policy] |= ((before.waiting[policy] >> known) & 1) << index;
             }
         }
     }
@@ -391,6 +409,29 @@ mod tests {
             charged.ask(request * 600, 1, false);
         }
         assert_eq!(charged.seen(), []);
+    }
+
+    #[test]
+    fn what_is_silent_stays_so_under_other_thresholds() {
+        let mut bench = Bench::new(FIGURES);
+        bench.burst(0);
+        // 80 is the second now, and 50 is new.
+        let other = NearSettings::new(&[50, 80], 600);
+        bench.near.go_on(&SETTINGS, &other);
+        let kept = NearSnapshot { policy: Policy::Second, percent: 80, silent_s: 600, waiting: true };
+        assert_eq!(bench.near.save(&other, at_ms(0)), [kept]);
+        let mut told = Vec::new();
+        let Bench { limiter, leases, near, .. } = &mut bench;
+        let now = at_ms(0);
+        let Decision::Admitted { view, .. } = limiter.decide(leases, 1, now) else { panic!("17 of 20") };
+        near.admitted(&other, &view, 1, now, |one| told.push((one.policy, one.percent)));
+        assert_eq!(told, [(Policy::Second, 50)]);
+        // And back: 80 has not been low since, 95 was never passed, 50 is forgotten.
+        near.go_on(&other, &SETTINGS);
+        assert_eq!(near.save(&SETTINGS, now), [kept]);
+        near.go_on(&SETTINGS, &NearSettings::none());
+        assert_eq!(*near, NearLimits::default());
+        assert_eq!((other.lowest(), NearSettings::none().lowest()), (Some(50), None));
     }
 
     #[test]

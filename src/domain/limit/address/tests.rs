@@ -254,3 +254,111 @@ fn figures_out_of_range_are_brought_into_it() {
     assert_eq!((0..100_000).filter(|_| wide.admit(7, at_s(1)).is_ok()).count(), ADDRESS_BURST_MAX as usize);
     assert_eq!((1..=300).find(|_| wide.note_failure(7, at_s(1))), Some(250));
 }
+
+/// Rate, burst: buckets of all kinds of lengths.
+const CHANGES: [(u32, u32); 5] = [(PER_SECOND, BURST), (1, 6), (6, 6), (5, 30), (1, 2)];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whoever_is_admitted_after_a_change_fits_into_the_window_that_holds_then(
+        gaps in trace(),
+        changes in prop::collection::vec(0..300_usize, 1..12),
+    ) {
+        let mut table = one_set();
+        let (mut now_us, mut in_force, mut changed) = (7 * WINDOW_US, 0, 0);
+        // The longest window that was in force since: what was in a shorter one before is forgotten at the lengthening.
+        let mut known_from_us = 0;
+        let mut log: Vec<u64> = Vec::new();
+        for (step, gap_us) in gaps.into_iter().enumerate() {
+            now_us += gap_us;
+            if changes.contains(&step) {
+                changed += 1;
+                let window_us = |(rate, burst): (u32, u32)| u64::from(burst) * MICROS_PER_SECOND / u64::from(rate);
+                let (from, to) = (CHANGES[in_force], CHANGES[changed % CHANGES.len()]);
+                if window_us(to) > window_us(from) {
+                    known_from_us = known_from_us.max(now_us.saturating_sub(window_us(from)));
+                }
+                in_force = changed % CHANGES.len();
+                table.put_in_force(AddressLimits::new(to.0, to.1, 10, BLOCK), at_us(now_us));
+            }
+            let (rate, burst) = CHANGES[in_force];
+            let window_us = u64::from(burst) * MICROS_PER_SECOND / u64::from(rate);
+            match table.admit(7, at_us(now_us)) {
+                Ok(()) => {
+                    log.push(now_us);
+                    let from_us = known_from_us.max((now_us + 1).saturating_sub(window_us));
+                    let inside = log.iter().filter(|at| **at >= from_us).count();
+                    prop_assert!(inside <= burst as usize, "{inside} in the window before {now_us}, at most {burst}");
+                }
+                Err(wait) => {
+                    let wait_us = u64::try_from(wait.as_micros()).unwrap();
+                    let mut patient = table.clone();
+                    prop_assert!(patient.admit(7, at_us(now_us + wait_us)).is_ok(), "who waits as told is admitted");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_limit_below_what_is_used_refuses_until_it_fits_with_the_right_wait() {
+    let mut table = AddressTable::new(AddressLimits::new(10, 60, 10, BLOCK), WAYS);
+    for second in 0..3 {
+        for _ in 0..20 {
+            assert_eq!(table.admit(7, at_s(100 + second)), Ok(()));
+        }
+    }
+    // The same window, for fewer.
+    table.put_in_force(AddressLimits::new(5, 30, 10, BLOCK), at_s(103));
+    let wait = table.admit(7, at_s(103)).unwrap_err();
+    assert!(wait > Duration::from_secs(4), "the first twenty are not enough: {wait:?}");
+    assert!(table.clone().admit(7, at_s(103).plus(wait - Duration::from_micros(1))).is_err());
+    let later = at_s(103).plus(wait);
+    assert_eq!((0..30).filter(|_| table.admit(7, later).is_ok()).count(), 10);
+    // Of nobody else is anything known.
+    assert_eq!((0..50).filter(|_| table.admit(8, later).is_ok()).count(), 30);
+}
+
+#[test]
+fn failures_and_blocks_outlive_changes() {
+    let mut table = one_set();
+    for _ in 0..8 {
+        assert!(!table.note_failure(7, at_s(100)));
+    }
+    block(&mut table, 8, at_s(100));
+    table.put_in_force(AddressLimits::new(1, 100, 5, Duration::from_secs(5)), at_s(101));
+    assert_eq!(table.blocked_for(8, at_s(101)), Some(Duration::from_secs(59)), "as it was told");
+    assert_eq!(table.blocked_for(7, at_s(101)), None, "nothing has failed since");
+    assert!(table.note_failure(7, at_s(101)));
+    assert_eq!(table.blocked_for(7, at_s(101)), Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn any_number_of_changes_keeps_what_is_counted() {
+    let mut table = AddressTable::new(AddressLimits::new(1, 60, 10, BLOCK), WAYS);
+    for key in [7, 8] {
+        assert_eq!((0..60).filter(|_| table.admit(key, at_s(100)).is_ok()).count(), 60);
+    }
+    // More lengths than there are numbers for them; 7 is looked at all the time, 8 never.
+    for change in 0..2_000 {
+        let limits = AddressLimits::new(1, 60 + change % 700, 10, BLOCK);
+        table.put_in_force(limits, at_s(101));
+        if change % 3 == 0 {
+            let _ = table.admit(7, at_s(101));
+        }
+    }
+    assert!(table.layouts.len() <= LAYOUTS_MAX);
+    table.put_in_force(AddressLimits::new(1, 60, 10, BLOCK), at_s(101));
+    for key in [7, 8] {
+        assert!(table.admit(key, at_s(102)).is_err(), "{key}");
+        assert_eq!(table.clone().admit(key, at_s(400)), Ok(()), "{key}");
+    }
+    // Who makes room is found among entries of several lengths.
+    table.put_in_force(AddressLimits::new(1, 120, 10, BLOCK), at_s(103));
+    for key in 10..17 {
+        assert_eq!(table.admit(key, at_s(103)), Ok(()));
+    }
+    assert!([7, 8].iter().all(|key| table.entries.iter().any(|entry| entry.key == *key)));
+}
