@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::{Monotonic, Timestamp};
 
+/// Where Linux says which start of the machine this is: another one after each, the same in all processes and containers.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Where a gateway reads the time. Cheap to clone; clones read the same clock.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Source>);
@@ -22,6 +25,9 @@ enum Source {
         ahead_ms: AtomicI64,
         /// Processor time, as told.
         processor_us: AtomicU64,
+        /// How often the machine was started since, and when it was last, in microseconds.
+        boots: AtomicU64,
+        booted_us: AtomicU64,
     },
     /// Moves only when it is told to.
     Manual { start_ms: i64, now_ms: AtomicI64 },
@@ -40,6 +46,8 @@ impl Clock {
             started: tokio_now(),
             ahead_ms: AtomicI64::new(0),
             processor_us: AtomicU64::new(0),
+            boots: AtomicU64::new(0),
+            booted_us: AtomicU64::new(0),
         }))
     }
 
@@ -73,11 +81,30 @@ impl Clock {
     }
 
     /// The same as [`Clock::monotonic`], except that it goes on while the machine is suspended: to be compared with the time of
-    /// day, which does, too.
+    /// day, which does, too. It begins with the machine's start, so that processes of one [`Clock::boot_id`] read the same.
     pub fn steady(&self) -> Monotonic {
         match &*self.0 {
             Source::System { .. } => since_boot(),
-            Source::Virtual { .. } | Source::Manual { .. } => self.monotonic(),
+            Source::Virtual { booted_us, .. } => {
+                let booted_us = booted_us.load(Ordering::SeqCst);
+                Monotonic::from_micros(self.monotonic().micros().saturating_sub(booted_us))
+            }
+            Source::Manual { .. } => self.monotonic(),
+        }
+    }
+
+    /// Names the start of the machine since which [`Clock::steady`] counts; `None` when that is not known. Reads a small file
+    /// of the system's.
+    pub fn boot_id(&self) -> Option<String> {
+        match &*self.0 {
+            Source::System { .. } => {
+                let id = std::fs::read_to_string(BOOT_ID).ok()?.trim().to_owned();
+                (!id.is_empty()).then_some(id)
+            }
+            Source::Virtual { start, boots, .. } => {
+                Some(format!("virtual {} {}", start.unix_ms(), boots.load(Ordering::SeqCst)))
+            }
+            Source::Manual { start_ms, .. } => Some(format!("manual {start_ms}")),
         }
     }
 
@@ -115,6 +142,15 @@ impl Clock {
     pub fn set_forward(&self, by: Duration) {
         if let Source::Virtual { ahead_ms, .. } = &*self.0 {
             ahead_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Starts a virtual clock's machine again: its steady time begins anew, the time of day goes on. Does nothing to the
+    /// others.
+    pub fn reboot(&self) {
+        if let Source::Virtual { boots, booted_us, .. } = &*self.0 {
+            boots.fetch_add(1, Ordering::SeqCst);
+            booted_us.store(self.monotonic().micros(), Ordering::SeqCst);
         }
     }
 

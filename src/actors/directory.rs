@@ -31,6 +31,7 @@ const FIND_TRIES_MAX: usize = 16;
 const CLOSING: &str = "the gateway is stopping";
 const FULL: &str = "too many merchants are active at the moment";
 const BUSY: &str = "too many requests of this merchant are waiting";
+const NOT_NOTED: &str = "what is admitted could not be charged for after a crash at the moment";
 const RESTARTING: &str = "the merchant's limits are being recovered";
 
 /// Bounds of the directory.
@@ -118,6 +119,7 @@ impl MerchantDirectory {
         observer: Arc<dyn LimitObserver>,
     ) -> Self {
         let claims_max = settings.claims_max;
+        let limit_time = snapshots.limit_time(&clock);
         let inner = Arc::new(Inner {
             slots: DashMap::new(),
             active: AtomicUsize::new(0),
@@ -125,6 +127,7 @@ impl MerchantDirectory {
             settings,
             surroundings: Arc::new(Surroundings {
                 clock,
+                limit_time,
                 snapshots,
                 claims_max,
                 near: ArcSwap::from_pointee(near),
@@ -147,6 +150,9 @@ impl MerchantDirectory {
         let inner = &self.inner;
         if inner.stopping.load(Ordering::Acquire) {
             return Err(Refused::Overloaded(CLOSING));
+        }
+        if !inner.surroundings.snapshots.is_noted() {
+            return Err(Refused::Overloaded(NOT_NOTED));
         }
         let guard = inner.enter(&request).await?;
         let now = inner.surroundings.clock.monotonic();
@@ -301,11 +307,11 @@ impl Inner {
     }
 
     fn usage_from_snapshot(&self, merchant_id: &MerchantId, figures: LimitFigures) -> MerchantUsage {
-        let Surroundings { clock, snapshots, .. } = &*self.surroundings;
-        let (now, wall) = (clock.monotonic(), clock.now());
+        let Surroundings { clock, limit_time, snapshots, .. } = &*self.surroundings;
+        let (now, at, wall) = (clock.monotonic(), limit_time.now(), clock.now());
         let loaded = snapshots.load(merchant_id);
         let unseen = &loaded.unseen;
-        let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), unseen, now, wall);
+        let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), unseen, now, at);
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let view = limiter.view(&mut Leases::new(0, self.settings.lease), now);
         let (today, days) = (days.today(wall), days.days().to_vec());

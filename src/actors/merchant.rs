@@ -5,6 +5,7 @@
 //! held them, without a message.
 
 mod guards;
+mod limit_time;
 mod observer;
 mod slot;
 
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 pub use guards::{IdempotencyClaim, Permit};
 pub(super) use guards::{SlotGuard, Ticket};
+pub use limit_time::LimitTime;
 pub use observer::{LimitObserver, NearLimit, NoObserver};
 pub(super) use slot::{Blocked, Slot};
 
@@ -51,6 +53,18 @@ pub trait LimiterSnapshots: Send + Sync + 'static {
 
     /// Every admission before `until` is in a snapshot that was handed over. Told now and then.
     fn complete(&self, until: Timestamp);
+
+    /// The time by which snapshots are made and loaded; asked for once by each directory. As it stands it begins with the time
+    /// of day: snapshots that outlive their process, or are handed to a second directory, must go on with the time that
+    /// they were made by.
+    fn limit_time(&self, clock: &Clock) -> LimitTime {
+        LimitTime::starting_at(clock, clock.now())
+    }
+
+    /// Whether a crash now would be charged for, so that requests may be admitted. While it is not, they are refused.
+    fn is_noted(&self) -> bool {
+        true
+    }
 }
 
 /// A request was let through.
@@ -102,6 +116,7 @@ pub struct MerchantUsage {
 /// What every merchant's actor is given.
 pub(super) struct Surroundings {
     pub clock: Clock,
+    pub limit_time: LimitTime,
     pub snapshots: Arc<dyn LimiterSnapshots>,
     pub claims_max: usize,
     /// Changes while actors run; each looks when it is about to tell.
@@ -229,20 +244,19 @@ impl MerchantState {
     /// Goes on from the last snapshot. An actor that takes the place of a failed one is charged for the time since that
     /// snapshot, in which the failed one may have admitted anything.
     fn start(slot: Arc<Slot>, surroundings: Arc<Surroundings>) -> Self {
-        let (now, wall) = (surroundings.clock.monotonic(), surroundings.clock.now());
+        let (now, at) = (surroundings.clock.monotonic(), surroundings.limit_time.now());
         let loaded = surroundings.snapshots.load(slot.merchant_id());
-        // The millisecond that has begun belongs to it.
-        let until = wall.plus(Duration::from_millis(1));
-        let lost = slot.begin(wall).map(|since| UnseenSpan { since, until });
+        let lost = slot.begin(at);
         let unseen: Vec<UnseenSpan> = loaded.unseen.into_iter().chain(lost).collect();
         let (figures, revision) = slot.figures();
         let snapshot = loaded.snapshot.as_ref();
-        let limiter = Limiter::restore(figures, snapshot, &unseen, now, wall);
+        let limiter = Limiter::restore(figures, snapshot, &unseen, now, at);
         let settings = **surroundings.near.load();
         let near = snapshot.map_or_else(NearLimits::default, |snapshot| {
-            NearLimits::restore(&settings, &snapshot.near, wall.since(snapshot.saved_at), now)
+            NearLimits::restore(&settings, &snapshot.near, at.since(snapshot.saved_at), now)
         });
-        let is_charged = unseen.iter().any(|span| span.is_unknown_to(snapshot));
+        let is_unread = snapshot.is_some_and(|snapshot| !snapshot.is_known());
+        let is_charged = is_unread || unseen.iter().any(|span| span.is_unknown_to(snapshot));
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let unsaved = !unseen.is_empty();
         slot.unsaved.fetch_or(unsaved, Ordering::AcqRel);
@@ -332,7 +346,7 @@ impl MerchantState {
             }
             Decision::Refused(refusal) => {
                 drop(held);
-                self.note_refused(&refusal, now, wall);
+                self.note_refused(&refusal, cost, now, wall);
                 self.slot.note_expired(expired);
                 if cost <= 1 && !refusal.blocked_for().is_zero() {
                     self.slot.block(Blocked { refusal, decided_at: now, revision: self.revision });
@@ -353,13 +367,13 @@ impl MerchantState {
         self.near.admitted(&self.near_settings, view, cost, now, tell);
     }
 
-    fn note_refused(&mut self, refusal: &Refusal, now: Monotonic, wall: Timestamp) {
+    fn note_refused(&mut self, refusal: &Refusal, cost: u32, now: Monotonic, wall: Timestamp) {
         self.count_refused(wall, RefusedBy::one(refusal.limit()));
         self.slot.note_use(&refusal.view);
         self.slot.observer().refused(refusal.limit());
         self.follow_near_settings();
         let tell = teller(&self.slot, wall);
-        self.near.refused(&self.near_settings, refusal, now, tell);
+        self.near.refused(&self.near_settings, refusal, cost, now, tell);
     }
 
     fn follow_near_settings(&mut self) {
@@ -397,21 +411,22 @@ impl MerchantState {
 
     /// Hands over a snapshot if anything has changed. `true` when nothing is unsaved afterwards.
     fn save(&mut self) -> bool {
-        let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
+        let Surroundings { clock, limit_time, .. } = &*self.surroundings;
+        let (now, at, wall) = (clock.monotonic(), limit_time.now(), clock.now());
         self.count_refused(wall, RefusedBy::default());
         // Before the snapshot is made, so that a refusal beside the mailbox sets it again.
         self.slot.unsaved.store(false, Ordering::Release);
         if !self.unsaved {
             return true;
         }
-        let mut snapshot = self.limiter.save(&self.days, now, wall);
+        let mut snapshot = self.limiter.save(&self.days, now, at);
         snapshot.near = self.near.save(&self.near_settings, now);
         if !self.surroundings.snapshots.save(self.slot.merchant_id(), snapshot) {
             self.slot.unsaved.store(true, Ordering::Release);
             return false;
         }
         self.unsaved = false;
-        self.slot.saved(wall);
+        self.slot.saved(at);
         true
     }
 }

@@ -81,7 +81,7 @@ impl MerchantHandler {
         let presented = match Presented::read(&head.headers, context.peer, trusted_proxies) {
             Ok(presented) => presented,
             Err(error) => {
-                note_failure(self.gateway.addresses(), client.as_ref(), &error);
+                note_failure(self.gateway.addresses(), client.as_ref(), &head.headers, &error);
                 context.leave_body_unread_unless_empty(&body);
                 return Err(error);
             }
@@ -105,7 +105,7 @@ impl MerchantHandler {
         }
         self.gateway.authenticate(presented.credentials(head, body)).map_err(|error| {
             let error = ApiError::from(error);
-            note_failure(addresses, client, &error);
+            note_failure(addresses, client, &head.headers, &error);
             error
         })
     }

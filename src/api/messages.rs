@@ -47,7 +47,9 @@ pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
 fn gateway_message(error: &GatewayError, language: Language) -> String {
     let fixed = match error {
         GatewayError::InvalidRequest(_) => ("The request is not valid", "请求无效"),
-        GatewayError::Unauthenticated => ("The key or the signature is wrong", "密钥或签名错误"),
+        GatewayError::Unauthenticated | GatewayError::InvalidNonce => {
+            ("The key or the signature is wrong", "密钥或签名错误")
+        }
         GatewayError::SignatureExpired { .. } => {
             ("The signature's time is outside the accepted window", "签名时间超出允许范围")
         }

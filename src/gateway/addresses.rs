@@ -132,6 +132,7 @@ pub struct Addresses {
     refused_for_rate: IntCounter,
     refused_for_failures: IntCounter,
     failures: IntCounter,
+    unnamed: IntCounter,
     /// Whether it was said that a trusted proxy names nobody.
     said_nobody: AtomicBool,
     /// Whether it was said that a proxy in an exempt network is not trusted.
@@ -163,6 +164,10 @@ impl Addresses {
             failures: figures.counter(
                 "address_failed_authentications_total",
                 "Failed authentications of clients that are limited by their addresses",
+            )?,
+            unnamed: figures.counter(
+                "address_unnamed_total",
+                "Requests that are not limited by address because a trusted proxy does not say where they come from",
             )?,
             said_nobody: AtomicBool::new(false),
             said_untrusted: AtomicBool::new(false),
@@ -228,6 +233,7 @@ impl Addresses {
             ClientFound::Peer(address) | ClientFound::Named(address) => address,
             // Counted as one, its clients could keep each other out.
             ClientFound::Nobody => {
+                self.unnamed.inc();
                 self.say_nobody();
                 return None;
             }

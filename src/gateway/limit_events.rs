@@ -23,6 +23,8 @@ use crate::storage::Batch;
 
 /// Events that may wait to be written.
 const WAITING_MAX: usize = 1_024;
+/// How long is waited before an event is written again after the store had too much to do. Others wait meanwhile.
+const RETRY_WAITS: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(4)];
 
 /// The thresholds that are configured.
 pub(super) fn near_settings(limits: &LimitsConfig) -> NearSettings {
@@ -69,8 +71,10 @@ impl LimitCounts {
             refused: decisions.with_label_values(&["refused"]),
             refused_by: Policy::ALL.map(|policy| refused_by.with_label_values(&[policy.as_str()])),
             near,
-            near_dropped: figures
-                .counter("limit_near_dropped_total", "Events limit.near that were left out for want of room")?,
+            near_dropped: figures.counter(
+                "limit_near_dropped_total",
+                "Events limit.near that were left out, for want of room or since they could not be written",
+            )?,
             leases_expired: figures
                 .counter("limit_leases_expired_total", "Permits that were taken back because their time was over")?,
             merchants_active: figures.gauge("merchants_active", "Merchants whose limits are in memory")?,
@@ -136,9 +140,18 @@ impl Teller {
         Self { core, merchants, webhooks, counts: Arc::clone(counts) }
     }
 
+    /// Writes the event, again after a while when the store has too much to do.
     async fn tell(&self, near: &NearLimit) {
-        if let Err(error) = self.write(near).await {
-            tracing::warn!(%error, merchant_id = %near.merchant_id, "an event limit.near was left out");
+        for wait in RETRY_WAITS.into_iter().map(Some).chain([None]) {
+            match (self.write(near).await, wait) {
+                (Ok(()), _) => return,
+                (Err(GatewayError::Overloaded { .. }), Some(wait)) => tokio::time::sleep(wait).await,
+                (Err(error), _) => {
+                    self.counts.near_dropped.inc();
+                    tracing::warn!(%error, merchant_id = %near.merchant_id, "an event limit.near was left out");
+                    return;
+                }
+            }
         }
     }
 
@@ -242,6 +255,8 @@ fn event_of(core: &Core, near: &NearLimit, tier: &str, sequence: u64) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::clock::Clock;
     use crate::config::Config;
@@ -294,6 +309,28 @@ mod tests {
         let text = gateway.metrics().text().unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("tollgate_{name} ")));
         line.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+    }
+
+    /// How many events there are of one merchant, and how many were left out, when the store takes nothing for so long.
+    async fn told_while_the_store_is_full(full_for: Duration) -> (usize, u64) {
+        let node = Node::start(Clock::system(), |config| config.limits.near_percent = vec![80]).await;
+        let shop = node.merchant().await.merchant.merchant_id;
+        node.is_full.store(true, Ordering::SeqCst);
+        let command = CheckLimits { merchant_id: shop.clone(), cost: 800 };
+        assert!(node.gateway.check_limits(&command).await.unwrap().admitted);
+        tokio::time::sleep(full_for).await;
+        node.is_full.store(false, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let page = PageRequest::default();
+        let events = node.gateway.webhooks().list_events(&MerchantId::new(shop.as_str()), &page).unwrap().items;
+        (events.len(), figure(&node.gateway, "limit_near_dropped_total"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_the_store_has_no_room_for_is_tried_again_and_then_counted() {
+        assert_eq!(told_while_the_store_is_full(Duration::ZERO).await, (1, 0));
+        assert_eq!(told_while_the_store_is_full(Duration::from_secs(3)).await, (1, 0));
+        assert_eq!(told_while_the_store_is_full(Duration::from_secs(60)).await, (0, 1));
     }
 
     #[tokio::test(start_paused = true)]

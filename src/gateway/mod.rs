@@ -74,7 +74,7 @@ use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_events::{LimitCounts, Teller, Telling};
 use crate::gateway::limit_snapshots::LimitSnapshots;
-use crate::gateway::merchants::Merchants;
+use crate::gateway::merchants::{LimitsChanging, Merchants};
 use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::page::{Page, PageRequest};
@@ -280,7 +280,7 @@ impl Gateway {
         let mut setup = setup_from_config(config, &channels.abilities())?;
         channels.narrow(&mut setup);
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await?;
-        let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
+        let snapshots = LimitSnapshots::open(windows, disk_work, config, &clock).await;
         let (limit_counts, near_limits) = LimitCounts::new(&core.figures, &config.limits)?;
         let directory = MerchantDirectory::start_observed(
             directory_settings(config),
@@ -306,7 +306,15 @@ impl Gateway {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
         };
-        let merchants = Merchants::new(core.clone(), limits_changed);
+        let limits_changing: LimitsChanging = {
+            let snapshots = Arc::clone(&snapshots);
+            Box::new(move |merchant_id: &_, figures| {
+                let (snapshots, merchant_id) =
+                    (Arc::clone(&snapshots), crate::domain::ids::MerchantId::clone(merchant_id));
+                Box::pin(async move { snapshots.before_change(&merchant_id, figures).await })
+            })
+        };
+        let merchants = Merchants::new(core.clone(), limits_changing, limits_changed);
         let inner = Inner {
             telling: Telling::start(Teller::new(&core, &merchants, &webhooks, &limit_counts), near_limits),
             limit_counts,
@@ -665,7 +673,7 @@ impl Gateway {
         }
         // Nothing is decided any more, and the windows say that these were told.
         inner.telling.finish(time_left().max(TELLING_STOP_MIN)).await;
-        inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
+        inner.snapshots.write_final(handed_over).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         let store = Arc::clone(&inner.core.store);
         let closed = inner.disk_work.run(move || store.close()).await;

@@ -77,6 +77,7 @@ impl Inner {
             audit::record(&self.core, by, &failed).await?;
             return Err(error.into());
         }
+        self.snapshots.before_tiers(&next.tiers).await;
         self.merchants.change_tiers(&next.tiers);
         self.shedding.configure(next.limits.adaptive);
         self.addresses.configure(&next.limits.client_address);

@@ -1,11 +1,12 @@
 //! Windows in memory only: they outlive a merchant's actor, not the process.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use crate::actors::merchant::{LimiterSnapshots, Loaded};
+use crate::actors::merchant::{LimitTime, LimiterSnapshots, Loaded};
 use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::LimiterSnapshot;
@@ -24,6 +25,8 @@ pub struct MemorySnapshots {
     clock: Clock,
     /// When old snapshots were last looked for.
     purged_at: Mutex<Option<Monotonic>>,
+    /// Of the first that asked, so that snapshots of one go on in the next.
+    time: OnceLock<LimitTime>,
 }
 
 #[derive(Debug)]
@@ -37,7 +40,7 @@ impl MemorySnapshots {
     /// Room for `snapshots_max` merchants. Where there is no room, merchants stay in memory as actors rather than being
     /// forgotten; room is made by what was handed over more than an hour ago by `clock`.
     pub fn new(snapshots_max: usize, clock: Clock) -> Self {
-        Self { snapshots: DashMap::new(), snapshots_max, clock, purged_at: Mutex::new(None) }
+        Self { snapshots: DashMap::new(), snapshots_max, clock, purged_at: Mutex::new(None), time: OnceLock::new() }
     }
 
     fn is_full(&self) -> bool {
@@ -76,4 +79,8 @@ impl LimiterSnapshots for MemorySnapshots {
     }
 
     fn complete(&self, _until: Timestamp) {}
+
+    fn limit_time(&self, clock: &Clock) -> LimitTime {
+        self.time.get_or_init(|| LimitTime::starting_at(clock, clock.now())).clone()
+    }
 }

@@ -127,9 +127,17 @@ async fn a_wrong_clock_and_a_used_nonce_block_nobody() {
         send(once.clone()).await.expect(401, "NONCE_REUSED");
         send(shop.signed("GET", LIMITS, "", None, unix_s() - 4_000, &nonce())).await.expect(401, "SIGNATURE_EXPIRED");
     }
+    // Nor does a nonce that is none, signed rightly; a wrong signature would say the same.
+    let bad_nonce = send(shop.signed("GET", LIMITS, "", None, unix_s(), "a b")).await.expect(401, "UNAUTHENTICATED");
+    assert_eq!(bad_nonce.body["message"], "The key or the signature is wrong");
+    // Nor one without any credentials.
+    for _ in 0..3 {
+        send(Headers::new()).await.expect(401, "UNAUTHENTICATED");
+    }
     send(shop.signed("GET", LIMITS, "", None, unix_s(), &nonce())).await.expect(200, "SUCCESS");
-    // One without any credentials is one that failed.
-    send(Headers::new()).await.expect(401, "UNAUTHENTICATED");
+    assert_eq!(metric(&house, "tollgate_address_failed_authentications_total").await, 0);
+    // Whoever shows something that is wrong has tried.
+    send(Headers::from([("x-api-key".to_owned(), shop.key.id.clone())])).await.expect(401, "UNAUTHENTICATED");
     send(shop.signed("GET", LIMITS, "", None, unix_s(), &nonce())).await.expect(429, "RATE_LIMIT_EXCEEDED");
     house.stop().await;
 }
@@ -193,6 +201,7 @@ async fn loopback_is_exempt_but_not_what_comes_through_it() {
 async fn a_trusted_proxy_that_names_nobody_is_not_limited() {
     let house = House::start_with(sixty_a_minute).await;
     let shop = house.merchant("premium").await;
+    let unnamed = metric(&house, "tollgate_address_unnamed_total").await;
     for _ in 0..35 {
         from(&shop, "unknown").await.expect(200, "SUCCESS");
         from(&shop, "127.0.0.1, 127.0.0.2").await.expect(200, "SUCCESS");
@@ -200,6 +209,8 @@ async fn a_trusted_proxy_that_names_nobody_is_not_limited() {
     for _ in 0..12 {
         wrongly_from(&shop, "_hidden").await.expect(401, "UNAUTHENTICATED");
     }
+    // With the look at the figure itself, which comes from the proxy's machine.
+    assert_eq!(metric(&house, "tollgate_address_unnamed_total").await - unnamed, 83);
     house.stop().await;
 }
 
@@ -249,6 +260,24 @@ async fn a_refused_request_s_body_is_not_waited_for() {
     house.stop().await;
 }
 
+/// Somebody else's server can be made to fetch a URL, and a browser by ten pictures in a page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_without_credentials_keep_nobody_out_but_count_for_the_rate() {
+    let house = House::start_with(sixty_a_minute).await;
+    let shop = house.merchant("premium").await;
+    let nothing = || Headers::from([("x-forwarded-for".to_owned(), "203.0.113.9".to_owned())]);
+    for _ in 0..30 {
+        shop.send("GET", "/api/v1/x.png", None, nothing()).await.expect(401, "UNAUTHENTICATED");
+    }
+    for _ in 0..30 {
+        from(&shop, "203.0.113.9").await.expect(200, "SUCCESS");
+    }
+    shop.send("GET", "/api/v1/x.png", None, nothing()).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    assert_eq!(metric(&house, "tollgate_address_refused_total{reason=\"rate\"}").await, 1);
+    assert_eq!(metric(&house, "tollgate_address_refused_total{reason=\"failed_authentication\"}").await, 0);
+    house.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_operators_tokens_count_by_themselves() {
     let house = House::start_with(behind_proxy).await;
@@ -261,6 +290,11 @@ async fn wrong_operators_tokens_count_by_themselves() {
         house.admin_as("GET", "/admin/v1/merchants", None, headers)
     };
     let token = house.admin_token.clone();
+    // A page that has ten pictures from this address is no guess.
+    let nothing = || Headers::from([("x-forwarded-for".to_owned(), "203.0.113.9".to_owned())]);
+    for path in ["/metrics", "/admin/v1/merchants"].iter().cycle().take(20) {
+        house.admin_as("GET", path, None, nothing()).await.expect(401, "UNAUTHENTICATED");
+    }
     // A merchant's wrong keys from the same address are not the operator's.
     for _ in 0..10 {
         wrongly_from(&shop, "203.0.113.9").await.expect(401, "UNAUTHENTICATED");

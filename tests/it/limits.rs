@@ -244,7 +244,10 @@ async fn changes_take_effect_at_once_and_keep_what_was_used() {
     let refusal = shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
     assert_eq!(refusal.body["limit"], "minute", "{}", refusal.text);
 
-    patch(json!({ "tier": "premium", "limits": {} })).await.expect(200, "SUCCESS");
+    // The limits that are not named stay.
+    patch(json!({ "tier": "premium", "limits": { "concurrent": 7 } })).await.expect(200, "SUCCESS");
+    assert_eq!(shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED").body["limit"], "minute");
+    patch(json!({ "limits": null })).await.expect(200, "SUCCESS");
     let promoted = shop.get(LIMITS).await.expect(200, "SUCCESS");
     assert_eq!(promoted.header("x-ratelimit-limit"), "500");
     assert_eq!(promoted.header("x-ratelimit-tier"), "premium");

@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tollgate::domain::audit::{Anchor, Operator};
 use tollgate::domain::ids::EndpointId;
-use tollgate::domain::merchant::{LimitOverrides, MerchantStatus};
+use tollgate::domain::merchant::MerchantStatus;
 use tollgate::gateway::Gateway;
 use tollgate::gateway::admission::{Admission, Refusal};
 use tollgate::gateway::answer::{Answered, Renderer, Reply, StoredAnswer};
 use tollgate::gateway::audit::AuditFilter;
-use tollgate::gateway::command::{CreateMerchant, CreatePayment, CreateRefund, UpdateMerchant};
+use tollgate::gateway::command::{
+    ChangeLimits, ChangedLimits, CreateMerchant, CreatePayment, CreateRefund, UpdateMerchant,
+};
 use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::idempotency::{IdempotencyKey, Origin};
 use tollgate::gateway::page::PageRequest;
@@ -357,7 +359,8 @@ async fn change_merchant(world: &World, gateway: &Gateway, dice: &Dice, merchant
         1 => command.name = Some(format!("Shop {}", dice.below(1000))),
         _ => {
             let concurrent = u32::try_from(dice.between(4, 40)).unwrap();
-            command.limits = Some(LimitOverrides { concurrent: Some(concurrent), ..LimitOverrides::default() });
+            let limits = ChangedLimits { concurrent: Some(Some(concurrent)), ..ChangedLimits::default() };
+            command.limits = Some(ChangeLimits::Merge(limits));
         }
     }
     world.model.lock().shops[merchant].known = None;

@@ -1,4 +1,5 @@
-//! The task that hands over snapshots of changed merchants and puts idle ones away.
+//! The task that hands over snapshots of changed merchants, takes back permits whose time is over, and puts idle merchants
+//! away.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -12,6 +13,8 @@ use crate::actors::merchant::{MerchantMessage, Slot, SlotGuard};
 
 /// Merchants that are put away in one round at most.
 const PUT_AWAY_ROUND_MAX: usize = 1_024;
+/// Permits that are taken back in one round at most.
+const REAPED_ROUND_MAX: u64 = 4_096;
 /// When there is no room, a merchant is idle enough after this.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(1);
 const PAUSE_UNDER_PRESSURE: Duration = Duration::from_millis(100);
@@ -34,6 +37,7 @@ pub(super) async fn run(directory: Weak<Inner>) {
             return;
         }
         let idle = if pressed { IDLE_UNDER_PRESSURE.min(inner.settings.idle) } else { inner.settings.idle };
+        inner.reap_permits();
         inner.tell_completeness();
         inner.ask_for_snapshots();
         inner.put_idle_away(idle).await;
@@ -54,10 +58,24 @@ async fn pressed(directory: &Weak<Inner>) {
 }
 
 impl Inner {
+    /// Takes back permits whose time is over, also of merchants that ask for nothing any more. What is above the bound is
+    /// for the next round.
+    fn reap_permits(&self) {
+        let now = self.surroundings.clock.monotonic();
+        let mut left = REAPED_ROUND_MAX;
+        // Every permit holds its slot.
+        for slot in self.slots_that(|slot| !slot.is_free(), usize::MAX) {
+            left -= slot.reap(now, left);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
     /// Says up to when every admission is in a snapshot.
     fn tell_completeness(&self) {
         // Read before the merchants are looked at: what they admit meanwhile is later.
-        let before = self.surroundings.clock.now().minus(DECIDING_MAX);
+        let before = self.surroundings.limit_time.now().minus(DECIDING_MAX);
         let oldest = self.slots.iter().filter_map(|entry| entry.value().incomplete_since()).min();
         self.surroundings.snapshots.complete(oldest.map_or(before, |oldest| oldest.min(before)));
     }

@@ -25,6 +25,7 @@ const SETTINGS: DirectorySettings = DirectorySettings {
     claims_max: 64,
     snapshot_interval: Duration::from_secs(5),
 };
+const HOUR: Duration = Duration::from_secs(3_600);
 const START: Timestamp = Timestamp::from_unix_ms(1_737_715_200_000);
 
 /// Snapshots in memory, which can be full.
@@ -32,6 +33,7 @@ const START: Timestamp = Timestamp::from_unix_ms(1_737_715_200_000);
 struct Shelf {
     snapshots: Mutex<HashMap<MerchantId, LimiterSnapshot>>,
     full: AtomicBool,
+    unnoted: AtomicBool,
     unseen: Mutex<Vec<UnseenSpan>>,
     complete_until: Mutex<Option<Timestamp>>,
     /// How often an actor has asked what it starts with.
@@ -54,6 +56,10 @@ impl LimiterSnapshots for Shelf {
 
     fn complete(&self, until: Timestamp) {
         *self.complete_until.lock() = Some(until);
+    }
+
+    fn is_noted(&self) -> bool {
+        !self.unnoted.load(Ordering::SeqCst)
     }
 }
 
@@ -310,7 +316,7 @@ async fn a_failed_actor_is_followed_by_one_that_knows_what_is_in_flight_and_is_c
 #[tokio::test]
 async fn after_a_crash_every_merchant_is_charged_at_its_first_request() {
     let bench = Bench::manual().await;
-    let crashed = UnseenSpan { since: START.minus(Duration::from_secs(3)), until: START.minus(Duration::from_secs(1)) };
+    let crashed = UnseenSpan::new(START.minus(Duration::from_secs(3)), START.minus(Duration::from_secs(1)));
     *bench.shelf.unseen.lock() = vec![crashed];
     let refused = refusal(bench.admit().await);
     assert_eq!((refused.limit(), refused.wait()), (Policy::Second, Duration::from_secs(1)));
@@ -455,4 +461,75 @@ async fn how_long_a_request_waited_for_its_decision_is_known() {
     }
     assert_eq!(bench.directory.take_longest_wait(), Duration::from_millis(80));
     assert_eq!(bench.directory.take_longest_wait(), Duration::ZERO);
+}
+
+/// Set while nobody looks, and what is steady goes on.
+fn clock_steps() -> [fn(&Clock); 3] {
+    [|_| {}, |clock| clock.set_forward(HOUR), |clock| clock.set_back(HOUR)]
+}
+
+#[tokio::test(start_paused = true)]
+async fn setting_the_clock_changes_nothing_for_a_merchant_that_is_out_of_memory() {
+    for step in clock_steps() {
+        let bench = Bench::start(SETTINGS, Clock::virtual_from(START)).await;
+        assert_eq!(bench.admitted(30).await, 20);
+        assert!(bench.put_away().await);
+        step(&bench.clock);
+        tokio::time::advance(Duration::from_millis(1_900)).await;
+        assert_eq!(bench.usage().await.unwrap().view.second.used, 20);
+        assert_eq!(bench.admitted(30).await, 0, "the burst was 1.9 s ago, whatever the clock says");
+        assert!(bench.put_away().await);
+        step(&bench.clock);
+        tokio::time::advance(Duration::from_millis(102)).await;
+        assert_eq!(bench.admitted(30).await, 20, "and no longer ago either");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_actor_is_followed_by_one_that_is_charged_whatever_the_clock_was_set_to() {
+    for step in clock_steps() {
+        let bench = Bench::start(SETTINGS, Clock::virtual_from(START)).await;
+        assert_eq!(bench.admitted(1).await, 1);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        step(&bench.clock);
+        bench.fail().await;
+        assert_eq!(bench.usage().await.unwrap().view.second.used, 20, "it may have admitted a burst since");
+        tokio::time::advance(Duration::from_millis(1_900)).await;
+        assert_eq!(bench.admitted(1).await, 0);
+        tokio::time::advance(Duration::from_millis(200)).await;
+        assert_eq!(bench.admitted(1).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_actor_is_followed_by_one_that_is_charged_by_the_limits_of_the_failed_one() {
+    let bench = Bench::manual().await;
+    let fast = LimitFigures { burst: 200, per_second: 100, ..STARTER };
+    let asks = |figures, revision| AdmitRequest { figures, revision: Some(revision), ..request("m_1") };
+    assert!(bench.directory.admit(asks(fast, 2)).await.is_ok());
+    assert!(bench.directory.admit(asks(STARTER, 3)).await.is_ok());
+    bench.clock.advance(Duration::from_secs(1));
+    bench.fail().await;
+    let view = bench.usage().await.unwrap().view;
+    assert_eq!((view.second.limit, view.minute.used), (20, 301), "a burst of 200 and 1.001 s at 100 a second");
+    // What was handed over since is exact again.
+    assert_eq!(bench.directory.snapshot_all().await, 0);
+    bench.clock.advance(Duration::from_secs(120));
+    drop(bench.directory.admit(asks(STARTER, 3)).await.unwrap());
+    bench.fail().await;
+    assert_eq!(bench.usage().await.unwrap().view.minute.used, most_of(120_001));
+}
+
+/// What a merchant with `STARTER` may have been let through in a minute of a span.
+fn most_of(length_ms: u32) -> u32 {
+    (STARTER.burst * length_ms.div_ceil(2_000)).min(STARTER.per_minute)
+}
+
+#[tokio::test]
+async fn nothing_is_let_through_that_could_not_be_charged_for() {
+    let bench = Bench::manual().await;
+    bench.shelf.unnoted.store(true, Ordering::SeqCst);
+    assert_eq!(bench.admit().await.unwrap_err(), Refused::Overloaded(NOT_NOTED));
+    bench.shelf.unnoted.store(false, Ordering::SeqCst);
+    assert!(bench.admit().await.is_ok());
 }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use crate::actors::merchant::{LimitObserver, MerchantMessage};
 use crate::domain::ids::MerchantId;
-use crate::domain::limit::{Leases, LimitFigures, LimitView, Policy, Refusal, RefusedBy};
+use crate::domain::limit::{Leases, LimitFigures, LimitView, Policy, Refusal, RefusedBy, UnseenSpan};
 use crate::domain::time::{Monotonic, Timestamp};
 
 /// Set in the count of holders while the merchant is being put away; nobody can begin to hold it then.
@@ -36,6 +36,14 @@ pub(in crate::actors) struct Held {
     pub claims: HashSet<u128>,
 }
 
+/// The figures of a merchant.
+struct Figures {
+    in_force: LimitFigures,
+    revision: u64,
+    /// The highest of those that were replaced since the last snapshot.
+    former: Option<LimitFigures>,
+}
+
 /// One active merchant.
 pub(in crate::actors) struct Slot {
     merchant_id: MerchantId,
@@ -47,7 +55,7 @@ pub(in crate::actors) struct Slot {
     /// Messages that wait for the actor.
     pub queued: AtomicUsize,
     held: Mutex<Held>,
-    figures: Mutex<(LimitFigures, u64)>,
+    figures: Mutex<Figures>,
     /// End of the refusal below in microseconds; 0 for none. Looked at before the lock is taken.
     blocked_until_us: AtomicU64,
     blocked: Mutex<Option<Blocked>>,
@@ -60,7 +68,7 @@ pub(in crate::actors) struct Slot {
     pub unsaved: AtomicBool,
     /// Whether the actor has been asked for a snapshot and has not answered.
     pub save_asked: AtomicBool,
-    /// When the actor's state was last complete in a snapshot; `None` before the first start.
+    /// When the actor's state was last complete in a snapshot, by the limits' own time; `None` before the first start.
     complete_at: Mutex<Option<Timestamp>>,
     last_used_us: AtomicU64,
     gone: AtomicBool,
@@ -84,7 +92,7 @@ impl Slot {
             holders: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             held: Mutex::new(Held { leases, claims: HashSet::new() }),
-            figures: Mutex::new((figures, revision)),
+            figures: Mutex::new(Figures { in_force: figures, revision, former: None }),
             blocked_until_us: AtomicU64::new(0),
             blocked: Mutex::new(None),
             refused: Default::default(),
@@ -146,11 +154,24 @@ impl Slot {
     }
 
     pub fn figures(&self) -> (LimitFigures, u64) {
-        *self.figures.lock()
+        let figures = self.figures.lock();
+        (figures.in_force, figures.revision)
     }
 
-    pub fn set_figures(&self, figures: LimitFigures, revision: u64) {
-        *self.figures.lock() = (figures, revision);
+    pub fn set_figures(&self, in_force: LimitFigures, revision: u64) {
+        let mut figures = self.figures.lock();
+        if figures.in_force != in_force {
+            let replaced = figures.in_force;
+            figures.former = Some(figures.former.map_or(replaced, |former| former.highest(&replaced)));
+        }
+        (figures.in_force, figures.revision) = (in_force, revision);
+    }
+
+    /// Takes permits back whose time is over, at most `max`, and says so. Answers how many.
+    pub fn reap(&self, now: Monotonic, max: u64) -> u64 {
+        let expired = self.held().leases.expire_some(now, max);
+        self.note_expired(expired);
+        expired
     }
 
     /// Publishes a refusal that holds until its end.
@@ -225,22 +246,25 @@ impl Slot {
         &*self.observer
     }
 
-    /// Notes that an actor starts with what the snapshots know. Answers since when an earlier actor of this slot
-    /// admitted what no snapshot knows, if it did.
-    pub fn begin(&self, wall: Timestamp) -> Option<Timestamp> {
+    /// Notes that an actor starts `at` of the limits' own time with what the snapshots know. Answers the span in which an
+    /// earlier actor of this slot admitted what no snapshot knows, if it did.
+    pub fn begin(&self, at: Timestamp) -> Option<UnseenSpan> {
         self.unblock();
         self.save_asked.store(false, Ordering::Release);
         let mut complete_at = self.complete_at.lock();
         if !self.unsaved.load(Ordering::Acquire) {
-            *complete_at = Some(wall);
+            *complete_at = Some(at);
             return None;
         }
-        *complete_at
+        // The millisecond that has begun belongs to it.
+        let until = at.plus(Duration::from_millis(1));
+        complete_at.map(|since| UnseenSpan { since, until, former: self.figures.lock().former })
     }
 
-    /// Notes that a snapshot of `wall` has everything.
-    pub fn saved(&self, wall: Timestamp) {
-        *self.complete_at.lock() = Some(wall);
+    /// Notes that a snapshot made `at` of the limits' own time has everything.
+    pub fn saved(&self, at: Timestamp) {
+        *self.complete_at.lock() = Some(at);
+        self.figures.lock().former = None;
     }
 
     /// Since when there may be admissions that no snapshot has; `None` when there are none.

@@ -65,7 +65,7 @@ impl AdminHandler {
         if let Some(client) = &client {
             addresses.check_block(client)?;
         }
-        self.access.check(head).inspect_err(|error| note_failure(addresses, client.as_ref(), error))
+        self.access.check(head).inspect_err(|error| note_failure(addresses, client.as_ref(), &head.headers, error))
     }
 }
 

@@ -100,6 +100,17 @@ impl LimitFigures {
         Ok(())
     }
 
+    /// The higher of both, figure by figure: what was admitted under either is within its rates.
+    pub fn highest(&self, other: &Self) -> Self {
+        Self {
+            per_second: self.per_second.max(other.per_second),
+            per_minute: self.per_minute.max(other.per_minute),
+            per_hour: self.per_hour.max(other.per_hour),
+            burst: self.burst.max(other.burst),
+            concurrent: self.concurrent.max(other.concurrent),
+        }
+    }
+
     /// The nearest figures that are in range, so that a limiter never divides by zero or grows without bound whatever
     /// it is handed.
     pub(super) fn clamped(self) -> Self {

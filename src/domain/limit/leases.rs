@@ -53,10 +53,20 @@ impl Leases {
 
     /// Ends the leases whose time is over.
     pub fn expire(&mut self, now: Monotonic) {
-        while self.oldest != NONE && self.slots[self.oldest as usize].expires <= now {
+        self.expire_some(now, u64::MAX);
+    }
+
+    /// Ends the oldest of the leases whose time is over, at most `max` of them. Answers how many it ended.
+    pub fn expire_some(&mut self, now: Monotonic, max: u64) -> u64 {
+        let before = self.expired_total;
+        while self.expired_total - before < max
+            && self.oldest != NONE
+            && self.slots[self.oldest as usize].expires <= now
+        {
             self.expired_total += 1;
             self.remove(self.oldest);
         }
+        self.expired_total - before
     }
 
     /// Leases that run, as of the last [`Leases::expire`].
@@ -158,6 +168,19 @@ mod tests {
         assert!(!leases.release(granted[1]));
         let again = leases.grant(at(70));
         assert!(leases.release(again));
+    }
+
+    #[test]
+    fn a_bounded_look_ends_the_oldest_first_and_each_once() {
+        let mut leases = Leases::new(2, MINUTE);
+        let granted: Vec<LeaseId> = (0..5).map(|second| leases.grant(at(second))).collect();
+        assert_eq!(leases.expire_some(at(63), 3), 3);
+        assert!(!leases.release(granted[2]), "the third is over");
+        assert_eq!((leases.in_use(), leases.expired_total()), (2, 3));
+        assert!(leases.release(granted[3]), "nobody has looked at the fourth yet");
+        assert_eq!(leases.expire_some(at(63), 3), 0, "the fifth runs");
+        assert_eq!(leases.expire_some(at(64), 3), 1);
+        assert_eq!((leases.in_use(), leases.expired_total()), (0, 4));
     }
 
     #[test]

@@ -145,14 +145,14 @@ impl Limiter {
         self.burst.used() == 0 && self.minute.used() == 0 && self.hour.used() == 0
     }
 
-    /// The windows and the daily counts as they are stored; without what is known of thresholds ([`NearLimits`]).
+    /// The windows and the daily counts as they are stored at `saved_at` of the limits' own time; without what is known of thresholds ([`NearLimits`]).
     ///
     /// [`NearLimits`]: crate::domain::limit::NearLimits
-    pub fn save(&mut self, days: &DailyUsage, now: Monotonic, wall: Timestamp) -> LimiterSnapshot {
+    pub fn save(&mut self, days: &DailyUsage, now: Monotonic, saved_at: Timestamp) -> LimiterSnapshot {
         let tick = self.advance(now);
         LimiterSnapshot {
             version: LimiterSnapshot::VERSION,
-            saved_at: wall,
+            saved_at,
             burst: save_ring(&self.burst, tick),
             burst_known_ms: ring_known_ms(&self.burst, tick),
             minute: save_buckets(&self.minute, tick),
@@ -162,20 +162,25 @@ impl Limiter {
         }
     }
 
-    /// A limiter that goes on from a snapshot (or from nothing), moved by the wall time since, and charged for the
-    /// spans in which admissions may have been made that no snapshot knows. Never lighter than the truth.
+    /// A limiter that goes on from a snapshot (or from nothing), moved by the time since (it is `at` of the limits' own time),
+    /// and charged for the spans in which admissions may have been made that no snapshot knows. Never lighter than the truth:
+    /// a snapshot of an unknown form counts as an hour in which as much was admitted as can be.
     pub fn restore(
         figures: LimitFigures,
         snapshot: Option<&LimiterSnapshot>,
         unseen: &[UnseenSpan],
         now: Monotonic,
-        wall: Timestamp,
+        at: Timestamp,
     ) -> Self {
         let mut limiter = Self::new(figures, now);
         let tick = limiter.last;
-        if let Some(snapshot) = snapshot {
+        let unread = snapshot.filter(|snapshot| !snapshot.is_known()).map(LimiterSnapshot::unread);
+        if let Some(unread) = unread {
+            limiter.charge(&unread, at);
+        }
+        if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.is_known()) {
             // Both readings are cut to milliseconds, so up to one less may have passed.
-            let elapsed = wall.since(snapshot.saved_at).saturating_sub(Duration::from_millis(1));
+            let elapsed = at.since(snapshot.saved_at).saturating_sub(Duration::from_millis(1));
             let saved_tick = tick.saturating_sub(micros(elapsed));
             for (age_us, count) in snapshot.before_burst() {
                 limiter.burst.record(count, saved_tick.saturating_sub(age_us));
@@ -188,29 +193,42 @@ impl Limiter {
         }
         let saved_at = snapshot.map_or(Timestamp::from_unix_ms(i64::MIN), |snapshot| snapshot.saved_at);
         for span in unseen {
-            limiter.charge(&span.after(saved_at), wall);
+            limiter.charge(&span.after(saved_at), at);
         }
         limiter.burst.reconfigure(limiter.figures.burst, limiter.figures.burst_window_us(), tick);
         limiter
     }
 
     /// Counts the most that could have been admitted in a span that nobody saw, as late as it could have been.
-    fn charge(&mut self, span: &UnseenSpan, wall: Timestamp) {
+    fn charge(&mut self, span: &UnseenSpan, at: Timestamp) {
         let length_us = micros(span.until.since(span.since));
         if length_us == 0 {
             return;
         }
+        let highest = span.former.map_or(self.figures, |former| self.figures.highest(&former.clamped()));
         let most = |limit: u32, window_us: u64| u64::from(limit).saturating_mul(length_us.div_ceil(window_us));
-        let admitted = most(self.burst.limit(), self.burst.window_us())
-            .min(most(self.minute.limit(), self.minute.window_us()))
-            .min(most(self.hour.limit(), self.hour.window_us()));
-        let tick = self.last.saturating_sub(micros(wall.since(span.until)));
+        let in_bursts = match span.former {
+            None => most(highest.burst, highest.burst_window_us()),
+            Some(_) => most_of_changing(&highest, length_us),
+        };
+        let admitted = in_bursts
+            .min(most(highest.per_minute, self.minute.window_us()))
+            .min(most(highest.per_hour, self.hour.window_us()));
+        let tick = self.last.saturating_sub(micros(at.since(span.until)));
         let charged = |limit: u32| u32::try_from(admitted).unwrap_or(u32::MAX).min(limit);
         // All of it, so that the ring knows that there was more when a longer window comes into force.
         self.burst.record(u32::try_from(admitted).unwrap_or(u32::MAX), tick);
-        self.minute.record(charged(self.minute.limit()), tick);
-        self.hour.record(charged(self.hour.limit()), tick);
+        self.minute.record(charged(highest.per_minute), tick);
+        self.hour.record(charged(highest.per_hour), tick);
     }
+}
+
+/// The most that burst windows let through in a span in which figures changed, none of them above `highest`. Each admission
+/// was within the window of its own figures; those windows, laid one before the other, fill the span at no more than the
+/// rate, but for the first, of which all may be in it.
+fn most_of_changing(highest: &LimitFigures, length_us: u64) -> u64 {
+    let at_rate = (u128::from(highest.per_second) * u128::from(length_us)).div_ceil(1_000_000);
+    u64::try_from(at_rate).unwrap_or(u64::MAX).saturating_add(u64::from(highest.burst))
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -1,10 +1,13 @@
-//! A limiter's windows as they are stored: ages before a point of wall time, since a monotonic clock starts anew with
-//! every process. Every rounding makes history look younger, so a restored limiter is never more generous.
+//! A limiter's windows as they are stored: ages before a point of the limits' own time, which goes on over restarts, since a
+//! monotonic clock starts anew with every process. Every rounding makes history look younger, so a restored limiter is never more generous.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::limit::buckets::Buckets;
 use crate::domain::limit::days::DayUsage;
+use crate::domain::limit::figures::LimitFigures;
 use crate::domain::limit::near::NearSnapshot;
 use crate::domain::limit::ring::BurstRing;
 use crate::domain::time::Timestamp;
@@ -13,13 +16,15 @@ use crate::domain::time::Timestamp;
 const RING_PARTS: u64 = 40;
 /// What the minute counts is complete up to this age.
 const MINUTE_US: u64 = 60_000_000;
+/// The longest window of a limiter.
+const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
 
 /// What a merchant's limiter needs to go on after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimiterSnapshot {
     /// Form of this record, [`LimiterSnapshot::VERSION`] when written by this program.
     pub version: u8,
-    /// When it was made.
+    /// When it was made, by the limits' own time.
     pub saved_at: Timestamp,
     /// Admissions in the burst window, newest first: age in milliseconds (that of the youngest) and how many.
     pub burst: Vec<(u32, u32)>,
@@ -41,6 +46,16 @@ pub struct LimiterSnapshot {
 impl LimiterSnapshot {
     /// The form that this program writes and reads.
     pub const VERSION: u8 = 1;
+
+    /// Whether this program knows the form. What another form says of windows is not looked at.
+    pub const fn is_known(&self) -> bool {
+        self.version == Self::VERSION
+    }
+
+    /// What a snapshot of an unknown form may know of admissions.
+    pub(super) fn unread(&self) -> UnseenSpan {
+        UnseenSpan::all_before(self.saved_at)
+    }
 
     /// Admissions before those in `burst`, as the longer windows know them, oldest first: the least age in microseconds
     /// that each can have, and how many. They had left the burst window, but a longer one would hold them again.
@@ -79,7 +94,7 @@ pub struct BucketsSnapshot {
     pub counts: Vec<u32>,
 }
 
-/// A span of wall time in which admissions may have been made that no snapshot knows: from the last time that all
+/// A span of the limits' own time in which admissions may have been made that no snapshot knows: from the last time that all
 /// changed merchants were saved to the end of a process that did not stop cleanly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnseenSpan {
@@ -87,9 +102,22 @@ pub struct UnseenSpan {
     pub since: Timestamp,
     /// From here on nothing was admitted by the process that ended.
     pub until: Timestamp,
+    /// Figures that may have been in force in it beside those that are now, the highest of each.
+    #[serde(skip)]
+    pub former: Option<LimitFigures>,
 }
 
 impl UnseenSpan {
+    /// The span in which no other figures were in force than now.
+    pub const fn new(since: Timestamp, until: Timestamp) -> Self {
+        Self { since, until, former: None }
+    }
+
+    /// Everything before `until` that a window can still hold.
+    pub fn all_before(until: Timestamp) -> Self {
+        Self::new(until.minus(LONGEST_WINDOW), until)
+    }
+
     /// Whether a merchant with this snapshot (or none) is charged for any of it.
     pub fn is_unknown_to(&self, snapshot: Option<&LimiterSnapshot>) -> bool {
         self.until > self.since && snapshot.is_none_or(|snapshot| snapshot.saved_at < self.until)
@@ -97,7 +125,7 @@ impl UnseenSpan {
 
     /// The part of the span that a snapshot made at `saved_at` does not know.
     pub(super) fn after(&self, saved_at: Timestamp) -> Self {
-        Self { since: self.since.max(saved_at), until: self.until }
+        Self { since: self.since.max(saved_at), ..*self }
     }
 }
 

@@ -350,7 +350,7 @@ fn an_unclean_stop_is_charged_for_what_nobody_saw() {
     let snapshot = Bench::new(STARTER).limiter.save(&DailyUsage::default(), at_ms(0), WALL);
     let after = |millis: u64| WALL.plus(Duration::from_millis(millis));
     // Alive unseen for 3 s, down for 1 s: at most two burst windows' worth, the last of it 1 s ago.
-    let gap = UnseenSpan { since: WALL, until: after(3_000) };
+    let gap = UnseenSpan::new(WALL, after(3_000));
     let mut limiter = Limiter::restore(STARTER, Some(&snapshot), &[gap], at_ms(7), after(4_000));
     let mut leases = Leases::new(10, LEASE);
     let view = limiter.view(&mut leases, at_ms(7));

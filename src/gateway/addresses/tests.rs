@@ -23,7 +23,7 @@ fn client(addresses: &Addresses, peer: &str, line: Option<&str>) -> Option<Clien
 
 #[test]
 fn exempt_networks_are_those_of_clients_not_of_proxies() {
-    let (addresses, _, _) = addresses_with(|config| {
+    let (addresses, _, figures) = addresses_with(|config| {
         config.limits.client_address.exempt_networks.push("203.0.113.0/24".parse().unwrap());
     });
     let is_limited = |peer, line| client(&addresses, peer, line).is_some();
@@ -38,6 +38,8 @@ fn exempt_networks_are_those_of_clients_not_of_proxies() {
     assert!(!is_limited("10.0.0.1", None), "nobody is named");
     assert!(addresses.said_nobody.load(Ordering::Relaxed));
     assert!(!is_limited("10.0.0.1", Some("unknown")));
+    let text = figures.text();
+    assert!(text.contains("tollgate_address_unnamed_total 2"), "{text}");
     assert!(is_limited("192.0.2.1", None) && is_limited("192.0.2.1", Some("203.0.113.9")));
 }
 

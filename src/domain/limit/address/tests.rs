@@ -42,7 +42,7 @@ fn block(table: &mut AddressTable, key: u64, now: Monotonic) {
 
 /// Times at which somebody asks: bursts, gaps around the bucket and the window, long pauses.
 fn trace() -> impl Strategy<Value = Vec<u64>> {
-    let bucket_us = limits().bucket_us;
+    let bucket_us = limits().pace.bucket_us;
     let gap = prop_oneof![
         4 => Just(0),
         4 => 0..bucket_us * 2,
@@ -54,8 +54,47 @@ fn trace() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(gap, 1..300)
 }
 
+/// Rate and burst with fewer, as many and more admissions than there are buckets, and with parts that don't come out even.
+const FIGURES: [(u32, u32); 6] = [(4, 6), (200, 400), (7, 7), (3, 29), (1, 120), (997, 1_009)];
+
+/// Gaps in thousandths of a bucket (heaps, an even pace, pauses), with how often each comes.
+fn rhythm() -> impl Strategy<Value = Vec<(u64, usize)>> {
+    let gap = prop_oneof![4 => Just(0), 4 => 0..300_u64, 2 => 300..2_500_u64, 1 => 2_500..70_000_u64];
+    prop::collection::vec((gap, 1..80_usize), 1..60)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_the_figures_and_the_rhythm_no_true_window_holds_more_than_the_burst(
+        start_us in 0..100 * WINDOW_US, figures in 0..FIGURES.len(), rhythm in rhythm(),
+    ) {
+        let (per_second, burst) = FIGURES[figures];
+        let limits = AddressLimits::new(per_second, burst, 10, BLOCK);
+        let window_us = u64::from(burst) * MICROS_PER_SECOND / u64::from(per_second);
+        let mut table = AddressTable::new(limits, WAYS);
+        let mut now_us = start_us;
+        let mut log: Vec<u64> = Vec::new();
+        for gap in rhythm.iter().flat_map(|(gap, times)| std::iter::repeat_n(*gap, *times)) {
+            now_us += gap * limits.pace.bucket_us / 1_000;
+            match table.admit(7, at_us(now_us)) {
+                Ok(()) => log.push(now_us),
+                Err(wait) => {
+                    let wait_us = u64::try_from(wait.as_micros()).unwrap();
+                    prop_assert!(wait_us > 0 && wait_us <= window_us + 2 * limits.pace.bucket_us);
+                    let mut patient = table.clone();
+                    prop_assert!(patient.admit(7, at_us(now_us + wait_us)).is_ok(), "who waits as told is admitted");
+                    let inside = log.iter().rev().take_while(|at| **at + window_us + limits.pace.bucket_us > now_us).count();
+                    prop_assert!(inside >= burst as usize, "refused with {inside} in the window and a bucket");
+                }
+            }
+        }
+        for (place, first_us) in log.iter().enumerate() {
+            let inside = log[place..].iter().take_while(|at| **at < first_us + window_us).count();
+            prop_assert!(inside <= burst as usize, "{inside} from {first_us} on");
+        }
+    }
 
     #[test]
     fn no_true_window_holds_more_than_the_burst(start_us in 0..100 * WINDOW_US, gaps in trace()) {
@@ -68,7 +107,7 @@ proptest! {
                 Ok(()) => log.push(now_us),
                 Err(wait) => {
                     let wait_us = u64::try_from(wait.as_micros()).unwrap();
-                    prop_assert!(wait_us > 0 && wait_us <= WINDOW_US + 2 * limits().bucket_us);
+                    prop_assert!(wait_us > 0 && wait_us <= WINDOW_US + 2 * limits().pace.bucket_us);
                     let mut patient = table.clone();
                     prop_assert!(patient.admit(7, at_us(now_us + wait_us)).is_ok(), "who waits as told is admitted");
                 }
@@ -108,6 +147,43 @@ fn a_client_that_keeps_to_twelve_thirteenths_is_never_refused() {
     }
     let mut fresh = AddressTable::new(AddressLimits::new(200, 400, 10, BLOCK), WAYS);
     assert_eq!((0..1_000).filter(|_| fresh.admit(7, at_s(5)).is_ok()).count(), 400, "the burst passes at once");
+}
+
+/// How many of so many requests are refused that come `per_second` in a second, each up to `late_us` late.
+fn refused_at(per_second: u64, start_us: u64, late_us: u64) -> usize {
+    let mut table = AddressTable::new(AddressLimits::new(200, 400, 10, BLOCK), WAYS);
+    let random = crate::random::Random::seeded(start_us);
+    let refused = |number: &u64| {
+        let late = if late_us == 0 { 0 } else { random.draw_u64() % late_us };
+        table.admit(7, at_us(start_us + number * MICROS_PER_SECOND / per_second + late)).is_err()
+    };
+    (0..8_000).filter(refused).count()
+}
+
+#[test]
+fn a_client_that_paces_itself_within_the_rate_is_never_refused() {
+    for start_us in [0, 1, 33_333, 90_910, 1_234_567, 99_999_999] {
+        for per_second in [100, 185, 190, 195, 198, 199] {
+            assert_eq!(refused_at(per_second, start_us, 0), 0, "{per_second} a second from {start_us} on");
+        }
+        // At the rate itself an even pace leaves no microsecond to spare; an admission may be given back a part late.
+        assert!(refused_at(200, start_us, 0) <= 8_000 / 400, "from {start_us} on");
+        // On a network nothing is even: 20 ms are four requests.
+        assert_eq!(refused_at(190, start_us, 20_000), 0, "from {start_us} on");
+        assert!(refused_at(210, start_us, 0) >= 8_000 / 30, "what is above the rate is refused");
+    }
+}
+
+/// Several small heaps in one bucket look like an even pace, which costs a heap at most.
+#[test]
+fn a_client_that_sends_in_heaps_loses_less_than_a_heap() {
+    for (heap, per_second) in [(2, 199), (5, 197), (10, 195), (20, 199), (40, 199), (100, 199), (400, 199)] {
+        let mut table = AddressTable::new(AddressLimits::new(200, 400, 10, BLOCK), WAYS);
+        for number in 0..8_000 {
+            let now = at_us(12_345 + number / heap * heap * MICROS_PER_SECOND / per_second);
+            assert_eq!(table.admit(7, now), Ok(()), "request {number} in heaps of {heap}");
+        }
+    }
 }
 
 #[test]
@@ -231,9 +307,9 @@ fn who_is_remembered_least_makes_room() {
 
 #[test]
 fn memory_is_as_stated() {
-    assert_eq!(ADDRESS_ENTRY_BYTES, 64);
+    assert_eq!(ADDRESS_ENTRY_BYTES, 128);
     let table = AddressTable::new(limits(), 65_536);
-    assert_eq!(table.entries.capacity() * ADDRESS_ENTRY_BYTES, 4 * 1024 * 1024);
+    assert_eq!(table.entries.capacity() * ADDRESS_ENTRY_BYTES, 8 * 1024 * 1024);
     assert_eq!(AddressTable::new(limits(), 0).entries.len(), WAYS);
     // Every key has a place.
     for key in [0, 1, u64::MAX] {

@@ -55,15 +55,32 @@ enum Step {
     },
     SetClock {
         ahead_ms: i64,
+        /// Whether what is held is written down right after it.
+        saved: bool,
     },
     Tier {
         figures: LimitFigures,
+        saved: bool,
     },
     Restart {
         down_ms: u64,
         cleanly: bool,
-        back_ms: u64,
+        /// What is done to the clock meanwhile.
+        ahead_ms: i64,
+        /// The machine starts again, too. Then nobody knows how long it took but the clock on the wall, which is only set back.
+        reboot: bool,
+        /// The limits are others when it starts.
+        figures: Option<LimitFigures>,
     },
+}
+
+/// An end of the process and the next start.
+struct Restarted {
+    stopped: Now,
+    cleanly: bool,
+    started: Now,
+    reboot: bool,
+    figures: LimitFigures,
 }
 
 impl Step {
@@ -77,7 +94,7 @@ trait Candidate {
     fn put_in_force(&mut self, figures: LimitFigures, now: Now);
     /// What is held is written down, as it is every few seconds.
     fn save(&mut self, _now: Now) {}
-    fn restart(&mut self, _stopped: Now, _cleanly: bool, _started: Now) {}
+    fn restart(&mut self, _restarted: &Restarted) {}
 }
 
 fn windows_of(figures: &LimitFigures) -> [(u64, u64); 3] {
@@ -141,6 +158,12 @@ impl<'a> Watch<'a> {
         self.burst(asks, 1);
     }
 
+    fn save_if(&mut self, saved: bool) {
+        if saved {
+            self.candidate.save(self.now());
+        }
+    }
+
     fn live_through(&mut self, step: &Step) {
         match step {
             Step::Wait { us } => self.true_us += us,
@@ -158,21 +181,23 @@ impl<'a> Watch<'a> {
                 self.ask(1);
                 self.around_edge(window_us - 1, *asks);
             }
-            Step::SetClock { ahead_ms } => {
+            Step::SetClock { ahead_ms, saved } => {
                 self.ahead_ms += ahead_ms;
-                self.candidate.save(self.now());
+                self.save_if(*saved);
             }
-            Step::Tier { figures } => {
+            Step::Tier { figures, saved } => {
                 self.figures = *figures;
                 self.candidate.put_in_force(*figures, self.now());
-                self.candidate.save(self.now());
+                self.save_if(*saved);
             }
-            Step::Restart { down_ms, cleanly, back_ms } => {
+            Step::Restart { down_ms, cleanly, ahead_ms, reboot, figures } => {
                 let stopped = self.now();
                 self.true_us += down_ms * 1000;
-                self.ahead_ms -= i64::try_from(*back_ms).unwrap();
-                self.candidate.restart(stopped, *cleanly, self.now());
-                self.candidate.save(self.now());
+                self.ahead_ms += if *reboot { -ahead_ms.abs() } else { *ahead_ms };
+                self.figures = figures.unwrap_or(self.figures);
+                let (started, figures) = (self.now(), self.figures);
+                self.candidate.restart(&Restarted { stopped, cleanly: *cleanly, started, reboot: *reboot, figures });
+                self.candidate.save(started);
             }
         }
     }
@@ -217,10 +242,22 @@ fn story() -> impl Strategy<Value = Vec<Step>> {
         4 => (4_u32..40, 1_u64..700_000).prop_map(|(asks, gap_us)| Step::Paced { asks, gap_us }),
         2 => (window_us(), 1_u32..14).prop_map(|(window_us, asks)| Step::EndOfWindow { window_us, asks }),
         2 => (window_us(), 1_u32..14).prop_map(|(window_us, asks)| Step::AfterFirst { window_us, asks }),
-        1 => (-5_000_000_i64..5_000_000).prop_map(|ahead_ms| Step::SetClock { ahead_ms }),
-        1 => figures().prop_map(|figures| Step::Tier { figures }),
-        2 => (0_u64..9_000, any::<bool>(), prop_oneof![3 => Just(0), 1 => 0_u64..5_000_000])
-            .prop_map(|(down_ms, cleanly, back_ms)| Step::Restart { down_ms, cleanly, back_ms }),
+        1 => (-5_000_000_i64..5_000_000, any::<bool>()).prop_map(|(ahead_ms, saved)| Step::SetClock { ahead_ms, saved }),
+        1 => (figures(), any::<bool>()).prop_map(|(figures, saved)| Step::Tier { figures, saved }),
+        2 => (
+            0_u64..9_000,
+            any::<bool>(),
+            prop_oneof![3 => Just(0), 1 => -5_000_000_i64..5_000_000],
+            prop::bool::weighted(0.2),
+            prop::option::weighted(0.3, figures()),
+        )
+            .prop_map(|(down_ms, cleanly, ahead_ms, reboot, figures)| Step::Restart {
+                down_ms,
+                cleanly,
+                ahead_ms,
+                reboot,
+                figures,
+            }),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -244,12 +281,39 @@ struct Ours {
     started_us: u64,
     snapshot: Option<LimiterSnapshot>,
     complete_until: Timestamp,
+    /// The limits' own time at the start of the story.
+    origin: Timestamp,
+    /// The highest of the figures that were replaced since the last snapshot.
+    former: Option<LimitFigures>,
+    /// Two faults that it can be given.
+    believes_the_wall: bool,
+    charges_by_present_figures: bool,
 }
 
 impl Ours {
     fn new() -> Self {
         let (limiter, leases) = (Limiter::new(SMALL, at_us(0)), Leases::new(0, LEASE));
-        Self { limiter, leases, figures: SMALL, started_us: 0, snapshot: None, complete_until: WALL }
+        Self {
+            limiter,
+            leases,
+            figures: SMALL,
+            started_us: 0,
+            snapshot: None,
+            complete_until: WALL,
+            origin: WALL,
+            former: None,
+            believes_the_wall: false,
+            charges_by_present_figures: false,
+        }
+    }
+
+    fn limit_time(&self, now: Now) -> Timestamp {
+        if self.believes_the_wall { now.wall } else { self.origin.plus(Duration::from_micros(now.true_us)) }
+    }
+
+    fn replace_figures(&mut self, figures: LimitFigures) {
+        let replaced = std::mem::replace(&mut self.figures, figures);
+        self.former = Some(self.former.map_or(replaced, |former| former.highest(&replaced)));
     }
 }
 
@@ -267,27 +331,42 @@ impl Candidate for Ours {
     }
 
     fn put_in_force(&mut self, figures: LimitFigures, now: Now) {
-        self.figures = figures;
+        self.replace_figures(figures);
         self.limiter.reconfigure(figures, at_us(now.true_us - self.started_us));
     }
 
     fn save(&mut self, now: Now) {
         let at = at_us(now.true_us - self.started_us);
-        self.snapshot = Some(self.limiter.save(&DailyUsage::default(), at, now.wall));
-        self.complete_until = now.wall;
+        let saved_at = self.limit_time(now);
+        self.snapshot = Some(self.limiter.save(&DailyUsage::default(), at, saved_at));
+        self.complete_until = saved_at;
+        self.former = None;
     }
 
-    fn restart(&mut self, stopped: Now, cleanly: bool, started: Now) {
+    fn restart(&mut self, restarted: &Restarted) {
+        let Restarted { stopped, cleanly, started, reboot, figures } = *restarted;
         let mut unseen = Vec::new();
+        if figures != self.figures {
+            self.replace_figures(figures);
+        }
         if cleanly {
             self.save(stopped);
         } else {
-            unseen.push(UnseenSpan { since: self.complete_until, until: stopped.wall.plus(Duration::from_millis(1)) });
+            let until = self.limit_time(stopped).plus(Duration::from_millis(1));
+            let former = self.former.filter(|_| !self.charges_by_present_figures);
+            unseen.push(UnseenSpan { since: self.complete_until, until, former });
+        }
+        if reboot {
+            // As long as the clock on the wall says; less than it was, when that was set back.
+            let down_us = started.true_us - stopped.true_us;
+            let passed = started.wall.since(stopped.wall);
+            self.origin = self.origin.minus(Duration::from_micros(down_us).saturating_sub(passed));
         }
         // Another process counts its time from elsewhere.
         self.started_us = started.true_us - started.true_us % 777;
         let at = at_us(started.true_us - self.started_us);
-        self.limiter = Limiter::restore(self.figures, self.snapshot.as_ref(), &unseen, at, started.wall);
+        let limit_time = self.limit_time(started);
+        self.limiter = Limiter::restore(self.figures, self.snapshot.as_ref(), &unseen, at, limit_time);
         self.leases = Leases::new(0, LEASE);
     }
 }
@@ -325,7 +404,8 @@ impl Candidate for ExactLog {
         }
     }
 
-    fn restart(&mut self, _stopped: Now, _cleanly: bool, _started: Now) {
+    fn restart(&mut self, restarted: &Restarted) {
+        self.figures = Some(restarted.figures);
         if self.forgets_at_restart {
             self.log.clear();
         }
@@ -461,6 +541,36 @@ fn limiters_that_forget_or_believe_the_wall_clock_are_found_out() {
     }
 }
 
+/// What ours would do if it went by the time of day, or charged a crash by the figures of the restart.
+#[test]
+fn a_restart_that_believes_the_wall_clock_or_forgets_what_was_in_force_is_found_out() {
+    let by_the_wall = |is_told| found_out(is_told, || Box::new(Ours { believes_the_wall: true, ..Ours::new() }));
+    let clock_steps: fn(&Step) -> bool = |step| {
+        let restarts_by_itself = matches!(step, Step::Restart { figures: None, reboot: false, .. });
+        step.is_traffic() || restarts_by_itself || matches!(step, Step::SetClock { .. })
+    };
+    assert!(by_the_wall(clock_steps).is_some());
+    // Set back by no more than a moment, just before the crash.
+    let set_back_before_a_crash = [
+        Step::Burst { asks: 9, cost: 1 },
+        Step::Wait { us: 1_000 },
+        Step::SetClock { ahead_ms: -2, saved: false },
+        Step::Restart { down_ms: 1, cleanly: false, ahead_ms: 0, reboot: false, figures: None },
+        Step::Burst { asks: 9, cost: 1 },
+    ];
+    let mut by_the_wall = Ours { believes_the_wall: true, ..Ours::new() };
+    assert!(violation(&mut by_the_wall, &set_back_before_a_crash).is_some());
+    assert_eq!(violation(&mut Ours::new(), &set_back_before_a_crash), None);
+    let changes: fn(&Step) -> bool = |step| {
+        step.is_traffic() || matches!(step, Step::Restart { cleanly: false, ahead_ms: 0, .. } | Step::Tier { .. })
+    };
+    let by_present = || Box::new(Ours { charges_by_present_figures: true, ..Ours::new() }) as Box<dyn Candidate>;
+    assert!(found_out(changes, by_present).is_some());
+    for is_told in [clock_steps, changes] {
+        assert_eq!(found_out(is_told, || Box::new(Ours::new())), None);
+    }
+}
+
 #[test]
 fn who_knocks_while_refused_is_not_kept_out_by_it() {
     let figures = LimitFigures { per_second: 10, burst: 10, per_minute: 20, per_hour: 30, concurrent: 10 };
@@ -503,7 +613,8 @@ fn a_longer_burst_window_after_a_restart_knows_what_was_before_it() {
     for _ in 0..SMALL.burst {
         assert!(ours.admits(1, now(0)));
     }
-    ours.restart(now(2_000_000), true, now(3_000_000));
+    let (stopped, started) = (now(2_000_000), now(3_000_000));
+    ours.restart(&Restarted { stopped, cleanly: true, started, reboot: false, figures: SMALL });
     ours.put_in_force(LimitFigures { per_second: 1, burst: 12, ..SMALL }, now(3_000_000));
     let admitted = (0..20).filter(|_| ours.admits(1, now(3_000_000))).count();
     assert_eq!(admitted, 6, "six of twelve were used 3 s ago");
