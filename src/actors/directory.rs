@@ -60,8 +60,9 @@ pub struct AdmitRequest {
     pub merchant_id: MerchantId,
     /// The merchant's limits as the caller knows them.
     pub figures: LimitFigures,
-    /// Grows with every change of the figures; the highest that was seen is in force.
-    pub revision: u64,
+    /// Grows with every change of the figures; the highest that was seen is in force. `None` when there is no order in
+    /// which they change: the figures hold for this request, whatever others brought.
+    pub revision: Option<u64>,
     /// Fingerprint of the idempotency key with its scope, when the request has one.
     pub idempotency: Option<u128>,
     /// How many requests it counts for, usually 1.
@@ -156,7 +157,10 @@ impl MerchantDirectory {
         let guard = inner.enter(&request).await?;
         let now = inner.surroundings.clock.monotonic();
         guard.slot().used(now);
-        if let Some(refusal) = guard.slot().refusal_now(request.revision, now) {
+        // It was decided for one request: a dearer one waits longer, or never fits.
+        if request.cost <= 1
+            && let Some(refusal) = guard.slot().refusal_now(&request.figures, request.revision, now)
+        {
             return Err(Refused::Limited(refusal));
         }
         let slot = guard.another();
@@ -190,24 +194,24 @@ impl MerchantDirectory {
         self.inner.surroundings.near.store(Arc::new(near));
     }
 
-    /// The figures that hold for a merchant in memory, and their revision.
-    pub fn figures(&self, merchant_id: &MerchantId) -> Option<(LimitFigures, u64)> {
-        self.inner.find(merchant_id).map(|slot| slot.figures())
-    }
-
-    /// The limits of a merchant as they stand, without consuming anything or starting an actor. `figures` hold for a
-    /// merchant that is not active.
+    /// The limits of a merchant as they stand, without consuming anything or starting an actor. `figures` and `revision`
+    /// are those of an [`AdmitRequest`]: they are in force from here on, unless later ones were seen.
     ///
     /// # Errors
     /// [`Refused::Overloaded`] while the merchant's actor is being started again.
-    pub async fn usage(&self, merchant_id: &MerchantId, figures: LimitFigures) -> Result<MerchantUsage, Refused> {
+    pub async fn usage(
+        &self,
+        merchant_id: &MerchantId,
+        figures: LimitFigures,
+        revision: Option<u64>,
+    ) -> Result<MerchantUsage, Refused> {
         let slot = self.inner.find(merchant_id);
         let held = slot.as_ref().and_then(|slot| SlotGuard::hold(slot).map(|guard| (slot, guard)));
         let Some((slot, guard)) = held else {
             return Ok(self.inner.usage_from_snapshot(merchant_id, figures));
         };
         let (reply, answer) = oneshot::channel();
-        let sent = slot.send(MerchantMessage::View { reply, _guard: guard });
+        let sent = slot.send(MerchantMessage::View { figures: Some((figures, revision)), reply, _guard: guard });
         sent.map_err(|_| Refused::Overloaded(RESTARTING))?;
         answer.await.map_err(|_| Refused::Overloaded(RESTARTING))
     }
@@ -294,7 +298,8 @@ impl Inner {
                 let merchant_id = request.merchant_id.clone();
                 let observer = Arc::clone(&self.surroundings.observer);
                 let lease = self.settings.lease;
-                let slot = Slot::new(merchant_id, request.figures, request.revision, lease, observer);
+                let revision = request.revision.unwrap_or(0);
+                let slot = Slot::new(merchant_id, request.figures, revision, lease, observer);
                 self.surroundings.observer.merchant_came();
                 Ok(Arc::clone(&vacant.insert(Arc::new(slot))))
             }

@@ -140,7 +140,7 @@ pub(super) struct AdmitMessage {
     pub ticket: Ticket,
     pub sent_at: Monotonic,
     pub figures: LimitFigures,
-    pub revision: u64,
+    pub revision: Option<u64>,
     pub idempotency: Option<u128>,
     pub cost: u32,
     pub reply: oneshot::Sender<Result<Admitted, Refused>>,
@@ -151,8 +151,8 @@ pub(super) enum MerchantMessage {
     Admit(AdmitMessage),
     /// Other limits hold.
     UpdateLimits { figures: LimitFigures, revision: u64, _guard: SlotGuard },
-    /// Tell the limits as they stand.
-    View { reply: oneshot::Sender<MerchantUsage>, _guard: SlotGuard },
+    /// Tell the limits as they stand, by these figures if they are later ones.
+    View { figures: Option<(LimitFigures, Option<u64>)>, reply: oneshot::Sender<MerchantUsage>, _guard: SlotGuard },
     /// Hand over a snapshot if anything has changed; tells whether nothing is unsaved any more.
     Save { reply: Option<oneshot::Sender<bool>>, _guard: SlotGuard },
     /// Hand over the state and end, if it is taken. Nobody holds the slot any more.
@@ -212,8 +212,11 @@ impl Actor for MerchantActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             MerchantMessage::Admit(message) => state.admit(message),
-            MerchantMessage::UpdateLimits { figures, revision, .. } => state.put_in_force(figures, revision),
-            MerchantMessage::View { reply, .. } => {
+            MerchantMessage::UpdateLimits { figures, revision, .. } => state.put_in_force(figures, Some(revision)),
+            MerchantMessage::View { figures, reply, .. } => {
+                if let Some((figures, revision)) = figures {
+                    state.put_in_force(figures, revision);
+                }
                 let _ = reply.send(state.usage());
             }
             MerchantMessage::Save { reply, .. } => {
@@ -279,14 +282,17 @@ impl MerchantState {
         let _ = reply.send(answer);
     }
 
-    fn put_in_force(&mut self, figures: LimitFigures, revision: u64) {
-        if revision <= self.revision {
+    /// Takes figures over that are later than those in force, or that hold for one request.
+    fn put_in_force(&mut self, figures: LimitFigures, revision: Option<u64>) {
+        let is_other = figures != self.limiter.figures();
+        let is_later = revision.map_or(is_other, |revision| revision > self.revision);
+        if !is_later {
             return;
         }
-        self.revision = revision;
-        self.slot.set_figures(figures, revision);
+        self.revision = revision.unwrap_or(self.revision);
+        self.slot.set_figures(figures, self.revision);
         self.slot.unblock();
-        if figures != self.limiter.figures() {
+        if is_other {
             let now = self.surroundings.clock.monotonic();
             self.limiter.reconfigure(figures, now);
             self.view(now);

@@ -136,12 +136,19 @@ impl MerchantHandler {
             }
             admission => admission?,
         };
-        // Held until the answer is made.
-        let _permit = admission.permit;
+        // Held until the answer is made, and by the work that the request begins.
+        let permit = Arc::new(admission.permit);
         let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);
-        let origin = Origin { idempotency: key?, claim: admission.claim, renderer: renderer(context) };
+        let origin = Origin {
+            idempotency: key?,
+            claim: admission.claim,
+            permit: Some(Arc::clone(&permit)),
+            renderer: renderer(context),
+        };
         let call = MerchantCall { call, caller, origin };
-        self.own.answer(head, call).await
+        let outcome = self.own.answer(head, call).await;
+        drop(permit);
+        outcome
     }
 
     /// Asks for a permit and notes the headers that every answer has from here on.

@@ -183,7 +183,7 @@ impl ExternalPermits {
         }
         let merchant_id = &known.merchant.merchant_id;
         if cost == 0 {
-            let usage = self.directory.usage(merchant_id, known.figures).await;
+            let usage = self.directory.usage(merchant_id, known.figures, Some(known.revision)).await;
             return Ok(self.looked(known, &usage.map_err(|refused| admission::error_of(&refused))?.view));
         }
         self.sweep();
@@ -192,7 +192,7 @@ impl ExternalPermits {
         let request = AdmitRequest {
             merchant_id: MerchantId::clone(merchant_id),
             figures: known.figures,
-            revision: known.revision,
+            revision: Some(known.revision),
             idempotency: None,
             cost,
         };

@@ -436,7 +436,13 @@ impl Gateway {
         work: impl Future<Output = Result<StoredAnswer, E>> + Send + 'static,
     ) -> Result<Answered, E> {
         let merchant_id = &caller.merchant.merchant_id;
-        idempotency::once(&self.0.core, merchant_id, origin.idempotency, origin.claim, work).await
+        let Origin { idempotency, claim, permit, .. } = origin;
+        let work = async move {
+            // In flight while it runs, also when its client hangs up.
+            let _permit = permit;
+            work.await
+        };
+        idempotency::once(&self.0.core, merchant_id, idempotency, claim, work).await
     }
 
     /// The answer to a request that [`Gateway::admit`] found to be still running, if it was given already and only waits

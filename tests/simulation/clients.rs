@@ -174,7 +174,9 @@ pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patien
         Err(Refusal::Error(error)) => return world.trace(&format!("{} refused: {error}", sent.key)),
         Err(_) => return world.trace(&format!("{} not admitted", sent.key)),
     };
-    let origin = Origin { idempotency: Some(idempotency), claim, renderer: renderer(world) };
+    let permit = Arc::new(permit);
+    let carried = Some(Arc::clone(&permit));
+    let origin = Origin { idempotency: Some(idempotency), claim, permit: carried, renderer: renderer(world) };
     let work = async {
         match &sent.op {
             Op::Pay(command) => gateway.payments().create(&caller, origin, CreatePayment::clone(command)).await,

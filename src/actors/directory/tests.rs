@@ -114,12 +114,18 @@ impl Bench {
     }
 
     async fn usage(&self) -> Result<MerchantUsage, Refused> {
-        self.directory.usage(&MerchantId::new("m_1"), STARTER).await
+        self.directory.usage(&MerchantId::new("m_1"), STARTER, Some(1)).await
     }
 }
 
 fn request(merchant: &str) -> AdmitRequest {
-    AdmitRequest { merchant_id: MerchantId::new(merchant), figures: STARTER, revision: 1, idempotency: None, cost: 1 }
+    AdmitRequest {
+        merchant_id: MerchantId::new(merchant),
+        figures: STARTER,
+        revision: Some(1),
+        idempotency: None,
+        cost: 1,
+    }
 }
 
 fn refusal(answer: Result<Admitted, Refused>) -> crate::domain::limit::Refusal {
@@ -223,10 +229,10 @@ async fn other_limits_hold_at_once_also_for_a_blocked_merchant() {
     let business = LimitFigures { burst: 100, per_second: 50, ..STARTER };
     bench.directory.update_limits(&MerchantId::new("m_1"), business, 2);
     assert_eq!(bench.admitted(100).await, 80, "a caller that does not know yet is let through too");
-    let lowered = AdmitRequest { figures: STARTER, revision: 3, ..request("m_1") };
+    let lowered = AdmitRequest { figures: STARTER, revision: Some(3), ..request("m_1") };
     let refused = refusal(bench.directory.admit(lowered).await);
     assert_eq!((refused.view.second.limit, refused.view.second.used), (20, 100));
-    let raised = AdmitRequest { figures: LimitFigures { burst: 101, ..business }, revision: 4, ..request("m_1") };
+    let raised = AdmitRequest { figures: LimitFigures { burst: 101, ..business }, revision: Some(4), ..request("m_1") };
     assert!(bench.directory.admit(raised).await.is_ok(), "a request brings its own limits");
 }
 
@@ -251,20 +257,29 @@ async fn a_merchant_that_was_put_away_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn merchants_that_come_and_go_under_load_are_never_let_through_too_often() {
     let bench = Arc::new(Bench::manual().await);
+    let put_away = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
-        let bench = Arc::clone(&bench);
-        tasks.spawn(async move { bench.admitted(200).await });
+        let (bench, put_away) = (Arc::clone(&bench), Arc::clone(&put_away));
+        tasks.spawn(async move {
+            let (mut asked, mut admitted) = (0, 0);
+            // Until it has come and gone often enough, however slowly that goes.
+            while asked < 200 || (put_away.load(Ordering::SeqCst) < 20 && asked < 1_000_000) {
+                admitted += bench.admitted(10).await;
+                asked += 10;
+                tokio::task::yield_now().await;
+            }
+            admitted
+        });
     }
-    let sweeper = Arc::clone(&bench);
+    let (sweeper, counter) = (Arc::clone(&bench), Arc::clone(&put_away));
     let sweeping = tokio::spawn(async move {
-        let mut put_away = 0;
-        while put_away < 1_000_000 {
+        loop {
             let found = sweeper.directory.inner.find(&MerchantId::new("m_1"));
             if let Some(slot) = found
                 && sweeper.directory.inner.put_away(&slot).await
             {
-                put_away += 1;
+                counter.fetch_add(1, Ordering::SeqCst);
             }
             tokio::task::yield_now().await;
         }
@@ -272,6 +287,7 @@ async fn merchants_that_come_and_go_under_load_are_never_let_through_too_often()
     let admitted: usize = tasks.join_all().await.into_iter().sum();
     sweeping.abort();
     assert_eq!(admitted, 20);
+    assert!(put_away.load(Ordering::SeqCst) >= 20, "it was put away while requests came");
 }
 
 #[tokio::test]
@@ -385,6 +401,42 @@ async fn a_cost_that_never_fits_is_told_so() {
     assert_eq!(bench.directory.admit(dear).await.unwrap_err(), Refused::CostTooLarge { cost_max: 20 });
 }
 
+/// What is kept beside the mailbox is the answer to one request that counts for one.
+#[tokio::test]
+async fn a_dear_request_is_told_its_own_wait_also_while_cheap_ones_are_refused() {
+    let bench = Bench::manual().await;
+    let asked = async |cost| bench.directory.admit(AdmitRequest { cost, ..request("m_1") }).await;
+    assert_eq!(bench.admitted(10).await, 10);
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(bench.admitted(50).await, 10);
+    let wait_ms = async |cost| refusal(asked(cost).await).wait().as_millis();
+    assert_eq!(
+        [wait_ms(1).await, wait_ms(10).await, wait_ms(11).await, wait_ms(20).await],
+        [1_000, 1_000, 2_000, 2_000]
+    );
+    assert_eq!(asked(21).await.unwrap_err(), Refused::CostTooLarge { cost_max: 20 });
+    bench.clock.advance(Duration::from_millis(500));
+    assert_eq!([wait_ms(1).await, wait_ms(11).await, wait_ms(1).await], [500, 1_500, 500]);
+    let usage = bench.usage().await.unwrap();
+    assert_eq!((usage.today.admitted, usage.today.refused), (20, 40 + 4 + 3), "each is counted once");
+}
+
+#[tokio::test]
+async fn a_look_shows_the_figures_that_hold_now_and_puts_them_in_force() {
+    let bench = Bench::manual().await;
+    assert_eq!(bench.admitted(25).await, 20);
+    let merchant = MerchantId::new("m_1");
+    let larger = LimitFigures { burst: 30, per_minute: 600, concurrent: 7, ..STARTER };
+    let look = async |figures, revision| bench.directory.usage(&merchant, figures, Some(revision)).await.unwrap().view;
+    let view = look(larger, 2).await;
+    assert_eq!((view.figures(), view.second.used), (larger, 20));
+    assert_eq!(look(STARTER, 1).await.figures(), larger, "an older one changes nothing");
+    assert_eq!(bench.admitted(50).await, 10);
+    assert_eq!(look(STARTER, 3).await.figures(), STARTER);
+    let inactive = bench.directory.usage(&MerchantId::new("m_2"), larger, Some(1)).await.unwrap();
+    assert_eq!((inactive.view.figures(), inactive.is_active), (larger, false));
+}
+
 #[tokio::test]
 async fn a_request_that_goes_away_while_the_actor_starts_leaves_one_actor() {
     let bench = Bench::manual().await;
@@ -453,7 +505,7 @@ async fn a_failed_actor_is_followed_by_one_that_is_charged_whatever_the_clock_wa
 async fn a_failed_actor_is_followed_by_one_that_is_charged_by_the_limits_of_the_failed_one() {
     let bench = Bench::manual().await;
     let fast = LimitFigures { burst: 200, per_second: 100, ..STARTER };
-    let asks = |figures, revision| AdmitRequest { figures, revision, ..request("m_1") };
+    let asks = |figures, revision| AdmitRequest { figures, revision: Some(revision), ..request("m_1") };
     assert!(bench.directory.admit(asks(fast, 2)).await.is_ok());
     assert!(bench.directory.admit(asks(STARTER, 3)).await.is_ok());
     bench.clock.advance(Duration::from_secs(1));

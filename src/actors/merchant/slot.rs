@@ -191,13 +191,14 @@ impl Slot {
         self.blocked_until_us.store(0, Ordering::Release);
     }
 
-    /// The refusal that a request with figures of `revision` meets now, decided without the actor and counted for it.
-    pub fn refusal_now(&self, revision: u64, now: Monotonic) -> Option<Refusal> {
+    /// The refusal that a request of cost 1 with these figures meets now, decided without the actor and counted for it.
+    pub fn refusal_now(&self, figures: &LimitFigures, revision: Option<u64>, now: Monotonic) -> Option<Refusal> {
         if now.micros() >= self.blocked_until_us.load(Ordering::Acquire) {
             return None;
         }
         let blocked = (*self.blocked.lock())?;
-        if revision > blocked.revision {
+        let by_others = blocked.refusal.view.figures() != *figures;
+        if revision.map_or(by_others, |revision| revision > blocked.revision) {
             return None;
         }
         let (busy, expired) = {

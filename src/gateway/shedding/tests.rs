@@ -36,7 +36,7 @@ impl Shop {
             tokio::spawn(async move {
                 let command = json!({ "order_no": order_no, "amount": 900, "currency": "USD", "channel": "stripe" });
                 let renderer = Arc::new(|_: &Reply| StoredAnswer { status: 200, body: String::new() });
-                let origin = Origin { idempotency: None, claim: None, renderer };
+                let origin = Origin { idempotency: None, claim: None, permit: None, renderer };
                 let paid = gateway.payments().create(&caller, origin, serde_json::from_value(command).unwrap());
                 // What became of it is another test's matter.
                 let _ = paid.await;

@@ -2,5 +2,6 @@
 
 mod fixture;
 mod holding;
+mod in_flight;
 mod reconciling;
 mod storing;
