@@ -347,7 +347,7 @@ async fn directory(merchants_max: usize, snapshot: Option<LimiterSnapshot>) -> (
 
 fn request(merchant: usize, figures: LimitFigures) -> AdmitRequest {
     let merchant_id = MerchantId::new(format!("m_{merchant:019}"));
-    AdmitRequest { merchant_id, figures, revision: 1, idempotency: None, cost: 1 }
+    AdmitRequest { merchant_id, figures, revision: Some(1), idempotency: None, cost: 1 }
 }
 
 fn admissions(turns: usize) {
