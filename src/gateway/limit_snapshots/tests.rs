@@ -1,3 +1,5 @@
+//! Windows over real files: clean stops, crashes, clocks, changed figures, damage.
+
 use std::path::Path;
 
 use super::*;
