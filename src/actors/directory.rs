@@ -311,7 +311,7 @@ impl Inner {
         let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), unseen, now, at);
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let view = limiter.view(&mut Leases::new(0, self.settings.lease), now);
-        let (today, days) = (days.today(wall), days.days().to_vec());
+        let (today, days) = (days.today(wall), days.until(wall));
         MerchantUsage { view, today, days, leases_expired_total: 0, is_active: false }
     }
 }

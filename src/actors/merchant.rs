@@ -411,7 +411,7 @@ impl MerchantState {
         self.count_refused(wall, RefusedBy::default());
         let view = self.view(now);
         let leases_expired_total = self.slot.held().leases.expired_total();
-        let (today, days) = (self.days.today(wall), self.days.days().to_vec());
+        let (today, days) = (self.days.today(wall), self.days.until(wall));
         MerchantUsage { view, today, days, leases_expired_total, is_active: true }
     }
 

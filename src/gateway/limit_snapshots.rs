@@ -8,8 +8,8 @@ mod files;
 mod former;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -23,12 +23,14 @@ use crate::domain::ids::MerchantId;
 use crate::domain::limit::{DAYS_KEPT, DayUsage, LimitFigures, LimiterSnapshot, PackedSnapshot, UnseenSpan};
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
 use crate::gateway::limit_snapshots::files::{
     ADMITTED_INTERVALS, Heartbeat, LONGEST_WINDOW, Left, Mark, PackedWindows, State, recent, write_heartbeat,
     write_windows,
 };
 use crate::gateway::limit_snapshots::former::{FormerFigures, TierFigures};
 use crate::gateway::merchants::figures_of;
+use crate::gateway::metrics::IntCounter;
 use crate::gateway::outside::DiskWork;
 use crate::storage::whole_file::WholeFiles;
 
@@ -36,6 +38,8 @@ use crate::storage::whole_file::WholeFiles;
 const KEPT_PER_ACTIVE: usize = 4;
 /// How often room is looked for at most, when there is none for a further snapshot.
 const MAKE_ROOM_INTERVAL_MS: i64 = 1000;
+/// Of all snapshots, how many more are forgotten then than must be, so that it is not done for each.
+const MADE_ROOM_PART: usize = 64;
 /// The least time between two heartbeats.
 const HEARTBEATS_APART: Duration = Duration::from_millis(20);
 
@@ -55,6 +59,7 @@ pub(super) struct LimitSnapshots {
     /// Every admission before this (unix milliseconds) is in a snapshot here.
     complete_until_ms: AtomicI64,
     room_made_at_ms: AtomicI64,
+    days_forgotten: OnceLock<IntCounter>,
     changed: AtomicBool,
     /// The same of the windows' file.
     windows_until_ms: AtomicI64,
@@ -97,6 +102,7 @@ impl LimitSnapshots {
             time,
             complete_until_ms: AtomicI64::new(now.unix_ms()),
             room_made_at_ms: AtomicI64::new(i64::MIN),
+            days_forgotten: OnceLock::new(),
             changed: AtomicBool::new(true),
             // What is in the file is what was read.
             windows_until_ms: AtomicI64::new(now.unix_ms()),
@@ -116,7 +122,12 @@ impl LimitSnapshots {
     }
 
     /// Starts writing at every interval: the windows, and apart from them the heartbeat, which waits for nothing.
-    pub(super) fn start(self: &Arc<Self>, core: &Core) {
+    ///
+    /// # Errors
+    /// [`GatewayError::Internal`] when the figure can't be made.
+    pub(super) fn start(self: &Arc<Self>, core: &Core) -> Result<(), GatewayError> {
+        let help = "Merchants whose daily statistics were forgotten for want of room";
+        let _ = self.days_forgotten.set(core.figures.counter("limit_days_forgotten_total", help)?);
         let (snapshots, stopping) = (Arc::clone(self), core.stopping.clone());
         core.tasks.spawn(async move {
             while stopping.run_until_cancelled(tokio::time::sleep(snapshots.interval)).await.is_some() {
@@ -129,6 +140,7 @@ impl LimitSnapshots {
                 snapshots.write_in_time().await;
             }
         });
+        Ok(())
     }
 
     /// Ready when the next heartbeat is due, or one is asked for.
@@ -157,6 +169,15 @@ impl LimitSnapshots {
         *finished = true;
         let is_written = self.write_windows().await;
         self.write_heartbeat_file(complete && is_written).await;
+    }
+
+    /// Notes that a merchant is new, so that it is not charged for what may have been admitted before it was there.
+    pub(super) fn created(&self, merchant_id: &MerchantId) {
+        let now = self.time.now();
+        // Otherwise nobody is charged. Room is for those who have sent something.
+        if !recent(self.unseen.clone(), now).is_empty() && self.snapshots.len() < self.snapshots_max / 2 {
+            self.save(merchant_id, LimiterSnapshot::empty(now));
+        }
     }
 
     /// Writes down that a merchant has these figures, before others take their place: what it was let through since the last
@@ -259,14 +280,35 @@ impl LimitSnapshots {
         self.admit_until_ms.store(until_ms, Ordering::Release);
     }
 
-    /// Forgets snapshots that say nothing about limits any more, only about days.
+    /// Forgets some snapshots that say nothing about limits any more, only about days, those first that are oldest.
     fn make_room(&self, now: Timestamp) -> bool {
         let made_at = self.room_made_at_ms.load(Ordering::Acquire);
         if made_at.saturating_add(MAKE_ROOM_INTERVAL_MS) > now.unix_ms() {
             return false;
         }
         self.room_made_at_ms.store(now.unix_ms(), Ordering::Release);
-        self.snapshots.retain(|_, snapshot| !is_over(snapshot, now));
+        let mut over: Vec<(Timestamp, MerchantId)> = self
+            .snapshots
+            .iter()
+            .filter(|entry| is_over(entry.value(), now))
+            .map(|entry| (entry.value().saved_at(), entry.key().clone()))
+            .collect();
+        let needed =
+            (self.snapshots.len() + 1).saturating_sub(self.snapshots_max) + self.snapshots_max / MADE_ROOM_PART;
+        let forgotten = needed.min(over.len());
+        if forgotten > 0 {
+            over.select_nth_unstable(forgotten - 1);
+            for (saved_at, merchant_id) in &over[..forgotten] {
+                self.snapshots.remove_if(merchant_id, |_, snapshot| snapshot.saved_at() == *saved_at);
+            }
+            if let Some(counter) = self.days_forgotten.get() {
+                counter.inc_by(forgotten as u64);
+            }
+            tracing::warn!(
+                merchants = forgotten,
+                "daily statistics of merchants are forgotten, as there is no room for all"
+            );
+        }
         self.snapshots.len() < self.snapshots_max
     }
 }

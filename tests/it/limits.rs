@@ -117,10 +117,13 @@ async fn a_refusal_says_everything_and_consumes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_as_told_is_admitted() {
     let house = House::start().await;
-    let shop = house.merchant_limited(json!({ "per_second": 25, "burst": 25 })).await;
-    let mut refusals = 0;
+    let shop = house.merchant_limited(json!({ "per_second": 10, "burst": 30 })).await;
+    // A third of the window is used when the others come.
+    for _ in 0..10 {
+        shop.get(LIMITS).await.expect(200, "SUCCESS");
+    }
     for _ in 0..3 {
-        // A strict limit of 25 in any second: however slowly this runs, it is met within a few hundred requests.
+        // A strict limit of 30 in any three seconds: however slowly this runs, it is met within a few hundred requests.
         let mut refusal = None;
         for _ in 0..500 {
             let answers = futures_util::future::join_all((0..10).map(|_| shop.get(LIMITS))).await;
@@ -130,12 +133,11 @@ async fn who_waits_as_told_is_admitted() {
             }
         }
         let refusal = refusal.expect("the limit was never met");
-        assert_eq!(refusal.header("retry-after"), "1");
+        let told: u64 = refusal.header("retry-after").parse().unwrap();
+        assert!((1..=3).contains(&told), "{told} s in a window of three");
         wait_as_told(&refusal).await;
         shop.get(LIMITS).await.expect(200, "SUCCESS");
-        refusals += 1;
     }
-    assert_eq!(refusals, 3);
     house.stop().await;
 }
 
@@ -495,6 +497,12 @@ async fn permits_of_other_services_are_bounded_and_end_with_their_lease() {
     check().await.expect(503, "OVERLOADED");
     assert_eq!(used(&house, &shop, "hour").await, used_before, "where there is no room nothing is consumed");
     wait_for_flight(&house, &shop, 0).await;
+    // Found by the watch: nobody has asked for permits since.
+    eventually("both to be taken back", || async {
+        let text = house.admin("GET", "/admin/v1/metrics", None).await.text;
+        text.contains("tollgate_limit_external_permits_expired_total 2\n").then_some(())
+    })
+    .await;
     let release = house.admin("POST", RELEASE, Some(json!({ "permit": permit }))).await.expect(200, "SUCCESS");
     assert_eq!(release.body["data"]["released"], false, "it had ended by itself");
     check().await.expect(200, "SUCCESS");

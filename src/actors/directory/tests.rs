@@ -258,25 +258,37 @@ async fn a_merchant_that_was_put_away_goes_on_where_it_was() {
 async fn merchants_that_come_and_go_under_load_are_never_let_through_too_often() {
     let bench = Arc::new(Bench::manual().await);
     let mut tasks = JoinSet::new();
+    let put_away = Arc::new(AtomicUsize::new(0));
     for _ in 0..4 {
-        let bench = Arc::clone(&bench);
-        tasks.spawn(async move { bench.admitted(200).await });
+        let (bench, put_away) = (Arc::clone(&bench), Arc::clone(&put_away));
+        tasks.spawn(async move {
+            let mut admitted = bench.admitted(200).await;
+            // Until it has gone and come again for sure.
+            for _ in 0..100_000 {
+                if put_away.load(Ordering::SeqCst) >= 3 {
+                    break;
+                }
+                admitted += bench.admitted(1).await;
+                tokio::task::yield_now().await;
+            }
+            admitted
+        });
     }
-    let sweeper = Arc::clone(&bench);
+    let (sweeper, swept) = (Arc::clone(&bench), Arc::clone(&put_away));
     let sweeping = tokio::spawn(async move {
-        let mut put_away = 0;
-        while put_away < 1_000_000 {
+        loop {
             let found = sweeper.directory.inner.find(&MerchantId::new("m_1"));
             if let Some(slot) = found
                 && sweeper.directory.inner.put_away(&slot).await
             {
-                put_away += 1;
+                swept.fetch_add(1, Ordering::SeqCst);
             }
             tokio::task::yield_now().await;
         }
     });
     let admitted: usize = tasks.join_all().await.into_iter().sum();
     sweeping.abort();
+    assert!(put_away.load(Ordering::SeqCst) >= 3, "it was never put away");
     assert_eq!(admitted, 20);
 }
 

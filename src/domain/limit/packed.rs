@@ -21,7 +21,18 @@ pub struct PackedSnapshot {
 impl PackedSnapshot {
     /// Packs a snapshot; [`PackedSnapshot::unpack`] gives exactly the same again.
     pub fn pack(snapshot: &LimiterSnapshot) -> Self {
-        let LimiterSnapshot { version, saved_at, saved_tick, saved_early_us, burst, burst_known_us, minute, hour, days, near } = snapshot;
+        let LimiterSnapshot {
+            version,
+            saved_at,
+            saved_tick,
+            saved_early_us,
+            burst,
+            burst_known_us,
+            minute,
+            hour,
+            days,
+            near,
+        } = snapshot;
         let mut writer = Writer::default();
         writer.number(u64::from(*version));
         writer.number(u64::from(*saved_early_us));
@@ -77,7 +88,18 @@ impl PackedSnapshot {
             .collect();
         let near = (0..reader.number()).map(|_| reader.near()).collect();
         let Self { saved_at, saved_tick, .. } = *self;
-        LimiterSnapshot { version, saved_at, saved_tick, saved_early_us, burst, burst_known_us, minute, hour, days, near }
+        LimiterSnapshot {
+            version,
+            saved_at,
+            saved_tick,
+            saved_early_us,
+            burst,
+            burst_known_us,
+            minute,
+            hour,
+            days,
+            near,
+        }
     }
 
     /// When the snapshot was made.
@@ -264,17 +286,19 @@ mod tests {
         let lists = (prop::collection::vec((small(), small()), 0..40), prop::collection::vec(day(), 0..30));
         let times = (any::<i64>(), prop::option::of(any::<u64>()), small());
         (times, small(), lists, buckets(61), buckets(241), prop::collection::vec(near(), 0..16)).prop_map(
-            |((saved_at, saved_tick, saved_early_us), burst_known_us, (burst, days), minute, hour, near)| LimiterSnapshot {
-                version: LimiterSnapshot::VERSION,
-                saved_at: Timestamp::from_unix_ms(saved_at),
-                saved_tick,
-                saved_early_us,
-                burst,
-                burst_known_us,
-                minute,
-                hour,
-                days,
-                near,
+            |((saved_at, saved_tick, saved_early_us), burst_known_us, (burst, days), minute, hour, near)| {
+                LimiterSnapshot {
+                    version: LimiterSnapshot::VERSION,
+                    saved_at: Timestamp::from_unix_ms(saved_at),
+                    saved_tick,
+                    saved_early_us,
+                    burst,
+                    burst_known_us,
+                    minute,
+                    hour,
+                    days,
+                    near,
+                }
             },
         )
     }

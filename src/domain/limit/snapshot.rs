@@ -57,6 +57,22 @@ impl LimiterSnapshot {
     /// The form that this program writes and reads.
     pub const VERSION: u8 = 1;
 
+    /// One of a merchant of which everything is known at `saved_at`: that it has sent nothing.
+    pub fn empty(saved_at: Timestamp) -> Self {
+        Self {
+            version: Self::VERSION,
+            saved_at,
+            saved_tick: None,
+            saved_early_us: 0,
+            burst: Vec::new(),
+            burst_known_us: 0,
+            minute: BucketsSnapshot::default(),
+            hour: BucketsSnapshot::default(),
+            days: Vec::new(),
+            near: Vec::new(),
+        }
+    }
+
     /// Whether this program knows the form. What another form says of windows is not looked at.
     pub const fn is_known(&self) -> bool {
         self.version == Self::VERSION

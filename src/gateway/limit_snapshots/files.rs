@@ -188,7 +188,10 @@ impl Left {
         if !heartbeat.clean {
             // Nothing was admitted once that was over, if the process has not ended before.
             let interval = heartbeat.state.as_ref().map_or(interval, |state| Duration::from_millis(state.interval_ms));
-            spans.push(UnseenSpan::new(heartbeat.complete_until, heartbeat.alive_at.plus(interval * ADMITTED_INTERVALS)));
+            spans.push(UnseenSpan::new(
+                heartbeat.complete_until,
+                heartbeat.alive_at.plus(interval * ADMITTED_INTERVALS),
+            ));
         }
         recent(spans, now)
     }

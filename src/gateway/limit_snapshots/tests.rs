@@ -669,6 +669,36 @@ async fn without_any_file_nothing_is_admitted() {
 }
 
 #[tokio::test]
+async fn a_merchant_made_after_a_crash_is_not_charged_for_it() {
+    let machine = Machine::new();
+    drop(machine.open_at(0).await);
+    let snapshots = machine.open_at(5).await;
+    assert_eq!(Windows::load(&snapshots, &machine.clock, SLOW).used(&machine.clock), [50, 50, 50]);
+    snapshots.created(&id(1));
+    assert_eq!(Windows::load(&snapshots, &machine.clock, SLOW).used(&machine.clock), [0, 0, 0]);
+    // Long after it nothing needs to be noted.
+    machine.until(3_700);
+    snapshots.created(&id(2));
+    assert!(snapshots.load(&id(2)).snapshot.is_none());
+}
+
+#[tokio::test]
+async fn daily_statistics_go_oldest_first_and_no_more_than_needed() {
+    let mut machine = Machine::new();
+    machine.config.limits.merchants_active_max = 32;
+    let snapshots = machine.open_at(0).await;
+    let today = vec![DayUsage { day: DayUsage::day_of(at(0)), admitted: 1, ..DayUsage::default() }];
+    let all = 32 * KEPT_PER_ACTIVE;
+    for number in 0..all {
+        assert!(snapshots.save(&id(number), snapshot(at(number as u64), today.clone())));
+    }
+    let now = at(4_000);
+    assert!(snapshots.save(&id(all), snapshot(now, today)));
+    let is_kept = |number: &usize| snapshots.load(&id(*number)).snapshot.is_some();
+    assert_eq!((0..all).filter(|number| !is_kept(number)).collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[tokio::test]
 async fn completeness_never_goes_back() {
     let machine = Machine::new();
     let snapshots = machine.open_at(0).await;

@@ -723,7 +723,9 @@ fn refused_without_need(figures: LimitFigures, gap_us: u64, reload_us: u64, from
         let cut_us = if from_file { 3 * HOUR_US / reload_us * 1_000 } else { 0 };
         for ((window_us, limit), late_us) in windows_of(&figures).into_iter().zip(lateness_of_ours_us(&figures)) {
             match decision {
-                Decision::Admitted { .. } => assert!(held(window_us) <= limit, "{window_us} µs hold {limit} at {now_us}"),
+                Decision::Admitted { .. } => {
+                    assert!(held(window_us) <= limit, "{window_us} µs hold {limit} at {now_us}")
+                }
                 _ => is_needless &= held(window_us + late_us + cut_us) < limit,
             }
         }
