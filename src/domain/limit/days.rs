@@ -130,7 +130,9 @@ impl DailyUsage {
             && let Err(place) = self.days.binary_search_by_key(&day, |kept| kept.day)
         {
             self.days.insert(place, DayUsage { day, ..DayUsage::default() });
-            if self.days.len() > DAYS_KEPT {
+            // One before all others may be of a wrong clock, too, and must not cost the last.
+            let kept_max = DAYS_KEPT + usize::from(place == 0);
+            while self.days.len() > kept_max {
                 let distance = |kept: Option<&DayUsage>| kept.map_or(0, |kept| kept.day.abs_diff(day));
                 let is_last_farther = distance(self.days.last()) >= distance(self.days.first());
                 self.days.remove(if is_last_farther { self.days.len() - 1 } else { 0 });
