@@ -210,9 +210,9 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     go_on(&mut run, &serving, kills).await;
     done.look_at_journal(directory.path());
     misbehave(&sandbox_url, false).await;
-    let knocked = knocker.in_the_end(&serving.url, kills).await;
     report.step("what must be so in the end");
     let found = check::in_the_end(&run, &serving, &sandbox_url, &receiver, &lives, &mut read).await;
+    let knocked = knocker.in_the_end(&serving.url, kills).await;
     serving.process.kill_running();
     done.assert_enough(kills);
     found.assert_enough(kills);
