@@ -454,8 +454,10 @@ fn full(figures: LimitFigures) -> LimiterSnapshot {
     LimiterSnapshot {
         version: LimiterSnapshot::VERSION,
         saved_at: now,
+        saved_tick: None,
+        saved_early_us: 0,
         burst: (0..40).map(|part| (part * part_ms, figures.burst.div_ceil(40))).collect(),
-        burst_known_ms: 0,
+        burst_known_us: 0,
         minute: BucketsSnapshot { width_ms: 1_000, phase_ms: 500, counts: uneven(figures.per_minute, 61) },
         hour: BucketsSnapshot { width_ms: 15_000, phase_ms: 500, counts: uneven(figures.per_hour, 241) },
         days: (today - days + 1..=today).map(day).collect(),

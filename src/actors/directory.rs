@@ -17,21 +17,23 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::actors::merchant::{
-    AdmitMessage, Admitted, LimitObserver, LimiterSnapshots, MerchantMessage, MerchantUsage, NoObserver, Refused, Slot,
-    SlotGuard, Surroundings, Ticket, respawn,
+    AdmitMessage, Admitted, LimitObserver, LimiterSnapshots, MerchantMessage, MerchantUsage, NOT_NOTED, NoObserver,
+    Refused, Slot, SlotGuard, Surroundings, Ticket, respawn,
 };
 use crate::actors::supervisor::{StartError, Supervisor};
 use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::{DailyUsage, Leases, LimitFigures, Limiter, NearSettings};
 
+/// How often, and after what time, a request looks again whether what is admitted would be charged for.
+const NOTED_TRIES_MAX: usize = 25;
+const NOTED_PAUSE: Duration = Duration::from_millis(10);
 /// How often a sender that meets a merchant being put away looks again.
 const FIND_TRIES_MAX: usize = 16;
 
 const CLOSING: &str = "the gateway is stopping";
 const FULL: &str = "too many merchants are active at the moment";
 const BUSY: &str = "too many requests of this merchant are waiting";
-const NOT_NOTED: &str = "what is admitted could not be charged for after a crash at the moment";
 const RESTARTING: &str = "the merchant's limits are being recovered";
 
 /// Bounds of the directory.
@@ -151,7 +153,7 @@ impl MerchantDirectory {
         if inner.stopping.load(Ordering::Acquire) {
             return Err(Refused::Overloaded(CLOSING));
         }
-        if !inner.surroundings.snapshots.is_noted() {
+        if !inner.surroundings.snapshots.is_noted() && !until_noted(&*inner.surroundings.snapshots).await {
             return Err(Refused::Overloaded(NOT_NOTED));
         }
         let guard = inner.enter(&request).await?;
@@ -308,15 +310,27 @@ impl Inner {
 
     fn usage_from_snapshot(&self, merchant_id: &MerchantId, figures: LimitFigures) -> MerchantUsage {
         let Surroundings { clock, limit_time, snapshots, .. } = &*self.surroundings;
-        let (now, at, wall) = (clock.monotonic(), limit_time.now(), clock.now());
+        let (at, now, wall) = (limit_time.now(), clock.monotonic(), clock.now());
         let loaded = snapshots.load(merchant_id);
         let unseen = &loaded.unseen;
         let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), unseen, now, at);
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let view = limiter.view(&mut Leases::new(0, self.settings.lease), now);
-        let (today, days) = (days.today(wall), days.days().to_vec());
+        let (today, days) = (days.today(wall), days.until(wall));
         MerchantUsage { view, today, days, leases_expired_total: 0, is_active: false }
     }
+}
+
+/// Waits for a moment, as when the process stood still and nobody had a turn. Whether a crash would be charged for then.
+async fn until_noted(snapshots: &dyn LimiterSnapshots) -> bool {
+    snapshots.ask_to_note();
+    for _ in 0..NOTED_TRIES_MAX {
+        tokio::time::sleep(NOTED_PAUSE).await;
+        if snapshots.is_noted() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Starts the actor, once however many ask.

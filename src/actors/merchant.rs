@@ -32,6 +32,11 @@ use crate::domain::limit::{
 };
 use crate::domain::time::{Monotonic, Timestamp};
 
+pub(super) const NOT_NOTED: &str = "what is admitted could not be charged for after a crash at the moment";
+
+/// Longer than an actor takes from reading the time for a request to noting that it has admitted something.
+pub(super) const DECIDING_MAX: Duration = Duration::from_millis(100);
+
 /// What is known about a merchant's windows from before.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
@@ -65,6 +70,9 @@ pub trait LimiterSnapshots: Send + Sync + 'static {
     fn is_noted(&self) -> bool {
         true
     }
+
+    /// Asks for that to be so soon, since a request waits for it. It waits for a moment only.
+    fn ask_to_note(&self) {}
 }
 
 /// A request was let through.
@@ -187,8 +195,6 @@ struct MerchantState {
     /// The settings that `near` was made by.
     near_settings: NearSettings,
     revision: u64,
-    /// Whether anything has changed since the last snapshot.
-    unsaved: bool,
 }
 
 impl Actor for MerchantActor {
@@ -244,7 +250,9 @@ impl MerchantState {
     /// Goes on from the last snapshot. An actor that takes the place of a failed one is charged for the time since that
     /// snapshot, in which the failed one may have admitted anything.
     fn start(slot: Arc<Slot>, surroundings: Arc<Surroundings>) -> Self {
-        let (now, at) = (surroundings.clock.monotonic(), surroundings.limit_time.now());
+        // In this order: when time passes between the two, less seems to have passed since the snapshot.
+        let at = surroundings.limit_time.now();
+        let now = surroundings.clock.monotonic();
         let loaded = surroundings.snapshots.load(slot.merchant_id());
         let lost = slot.begin(at);
         let unseen: Vec<UnseenSpan> = loaded.unseen.into_iter().chain(lost).collect();
@@ -258,9 +266,10 @@ impl MerchantState {
         let is_unread = snapshot.is_some_and(|snapshot| !snapshot.is_known());
         let is_charged = is_unread || unseen.iter().any(|span| span.is_unknown_to(snapshot));
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
-        let unsaved = !unseen.is_empty();
-        slot.unsaved.fetch_or(unsaved, Ordering::AcqRel);
-        let mut state = Self { slot, surroundings, limiter, days, near, near_settings: settings, revision, unsaved };
+        if !unseen.is_empty() {
+            slot.changed(|| at);
+        }
+        let mut state = Self { slot, surroundings, limiter, days, near, near_settings: settings, revision };
         let view = state.view(now);
         if is_charged {
             // Its windows are fuller than they may have been, and that is no news.
@@ -277,7 +286,11 @@ impl MerchantState {
         self.put_in_force(figures, revision);
         let now = self.surroundings.clock.monotonic();
         self.surroundings.waited(now.since(sent_at));
-        let answer = self.decide(&ticket, idempotency, cost, now);
+        // Behind the reading of the time, so that nothing is admitted after it.
+        let answer = match self.surroundings.snapshots.is_noted() {
+            true => self.decide(&ticket, idempotency, cost, now),
+            false => Err(Refused::Overloaded(NOT_NOTED)),
+        };
         // Who asked may be gone; a permit that nobody takes is dropped here and so given back.
         let _ = reply.send(answer);
     }
@@ -396,8 +409,7 @@ impl MerchantState {
     }
 
     fn changed(&mut self) {
-        self.unsaved = true;
-        self.slot.unsaved.store(true, Ordering::Release);
+        self.slot.changed(|| self.surroundings.limit_time.now().minus(DECIDING_MAX));
     }
 
     fn usage(&mut self) -> MerchantUsage {
@@ -405,7 +417,7 @@ impl MerchantState {
         self.count_refused(wall, RefusedBy::default());
         let view = self.view(now);
         let leases_expired_total = self.slot.held().leases.expired_total();
-        let (today, days) = (self.days.today(wall), self.days.days().to_vec());
+        let (today, days) = (self.days.today(wall), self.days.until(wall));
         MerchantUsage { view, today, days, leases_expired_total, is_active: true }
     }
 
@@ -414,19 +426,17 @@ impl MerchantState {
         let Surroundings { clock, limit_time, .. } = &*self.surroundings;
         let (now, at, wall) = (clock.monotonic(), limit_time.now(), clock.now());
         self.count_refused(wall, RefusedBy::default());
-        // Before the snapshot is made, so that a refusal beside the mailbox sets it again.
-        self.slot.unsaved.store(false, Ordering::Release);
-        if !self.unsaved {
+        // Read before the snapshot is made, so that a refusal beside the mailbox meanwhile is not taken for saved.
+        let changes = self.slot.changes();
+        if !self.slot.is_unsaved() {
             return true;
         }
         let mut snapshot = self.limiter.save(&self.days, now, at);
         snapshot.near = self.near.save(&self.near_settings, now);
         if !self.surroundings.snapshots.save(self.slot.merchant_id(), snapshot) {
-            self.slot.unsaved.store(true, Ordering::Release);
             return false;
         }
-        self.unsaved = false;
-        self.slot.saved(at);
+        self.slot.saved(changes, at);
         true
     }
 }

@@ -3,7 +3,7 @@
 mod remembered;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
@@ -70,6 +70,7 @@ pub(crate) struct KnownMerchant {
 }
 
 /// Called with the limits that a merchant has before others are stored, which waits for it.
+pub(crate) type Creating = Box<dyn Fn(&MerchantId) + Send + Sync>;
 pub(crate) type LimitsChanging = Box<dyn Fn(&MerchantId, LimitFigures) -> BoxFuture<'static, ()> + Send + Sync>;
 /// Called with a merchant's new limits and their revision after they were stored.
 pub(crate) type LimitsChanged = Box<dyn Fn(&MerchantId, LimitFigures, u64) + Send + Sync>;
@@ -83,6 +84,8 @@ struct Inner {
     keys: Remembered<KeyId, Arc<KnownKey>>,
     merchants: Remembered<MerchantId, KnownMerchant>,
     tiers: ArcSwap<Tiers>,
+    /// Told before there is a new merchant.
+    creating: OnceLock<Creating>,
     limits_changing: LimitsChanging,
     limits_changed: LimitsChanged,
 }
@@ -127,7 +130,20 @@ impl Merchants {
         let remembered_max = core.config.auth.key_cache_max;
         let (keys, merchants) = (Remembered::new(remembered_max), Remembered::new(remembered_max));
         let tiers = ArcSwap::from_pointee(Tiers { by_name: core.config.tiers.clone(), changes: 0 });
-        Self(Arc::new(Inner { core, keys, merchants, tiers, limits_changing, limits_changed }))
+        Self(Arc::new(Inner {
+            core,
+            keys,
+            merchants,
+            tiers,
+            creating: OnceLock::new(),
+            limits_changing,
+            limits_changed,
+        }))
+    }
+
+    /// Has `creating` told of each new merchant before it is there.
+    pub(crate) fn tell_creating(&self, creating: Creating) {
+        let _ = self.0.creating.set(creating);
     }
 
     /// Puts other tiers in force; every merchant has its new limits with its next request.
@@ -264,6 +280,9 @@ impl Inner {
         let sealing = self.core.vault.sealing();
         let (merchant, key) = self.add_key(&mut batch, merchant, &sealing)?;
         batch.insert(keys::merchant(&merchant.merchant_id), encode(&merchant)?);
+        if let Some(creating) = self.creating.get() {
+            creating(&merchant.merchant_id);
+        }
         let change = Change::new("merchant.create", merchant.merchant_id.as_str());
         let change = change.difference(&Value::Null, &audited(&merchant)?);
         audit::commit(&self.core, batch, by, &change).await?;

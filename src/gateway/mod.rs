@@ -315,6 +315,10 @@ impl Gateway {
             })
         };
         let merchants = Merchants::new(core.clone(), limits_changing, limits_changed);
+        {
+            let snapshots = Arc::clone(&snapshots);
+            merchants.tell_creating(Box::new(move |merchant_id| snapshots.created(merchant_id)));
+        }
         let inner = Inner {
             telling: Telling::start(Teller::new(&core, &merchants, &webhooks, &limit_counts), near_limits),
             limit_counts,
@@ -347,7 +351,7 @@ impl Gateway {
         gateway.0.payments.start()?;
         gateway.0.hold.start();
         gateway.0.rotation.start();
-        gateway.0.snapshots.start(&gateway.0.core);
+        gateway.0.snapshots.start(&gateway.0.core)?;
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
         retention::start(&gateway.0.core);

@@ -564,6 +564,12 @@ async fn permits_of_other_services_are_bounded_and_end_with_their_lease() {
     check().await.expect(503, "OVERLOADED");
     assert_eq!(used(&house, &shop, "hour").await, used_before, "where there is no room nothing is consumed");
     wait_for_flight(&house, &shop, 0).await;
+    // Found by the watch: nobody has asked for permits since.
+    eventually("both to be taken back", || async {
+        let text = house.admin("GET", "/admin/v1/metrics", None).await.text;
+        text.contains("tollgate_limit_external_permits_expired_total 2\n").then_some(())
+    })
+    .await;
     let release = house.admin("POST", RELEASE, Some(json!({ "permit": permit }))).await.expect(200, "SUCCESS");
     assert_eq!(release.body["data"]["released"], false, "it had ended by itself");
     check().await.expect(200, "SUCCESS");

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::actors::directory::Inner;
-use crate::actors::merchant::{MerchantMessage, Slot, SlotGuard};
+use crate::actors::merchant::{DECIDING_MAX, MerchantMessage, Slot, SlotGuard};
 
 /// Merchants that are put away in one round at most.
 const PUT_AWAY_ROUND_MAX: usize = 1_024;
@@ -18,8 +18,6 @@ const REAPED_ROUND_MAX: u64 = 4_096;
 /// When there is no room, a merchant is idle enough after this.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(1);
 const PAUSE_UNDER_PRESSURE: Duration = Duration::from_millis(100);
-/// Longer than an actor takes from reading the time for a request to noting that it has admitted something.
-const DECIDING_MAX: Duration = Duration::from_millis(100);
 
 /// Runs until the directory is gone.
 pub(super) async fn run(directory: Weak<Inner>) {
@@ -76,13 +74,13 @@ impl Inner {
     fn tell_completeness(&self) {
         // Read before the merchants are looked at: what they admit meanwhile is later.
         let before = self.surroundings.limit_time.now().minus(DECIDING_MAX);
-        let oldest = self.slots.iter().filter_map(|entry| entry.value().incomplete_since()).min();
+        let oldest = self.slots.iter().filter_map(|entry| entry.value().incomplete_since(before)).min();
         self.surroundings.snapshots.complete(oldest.map_or(before, |oldest| oldest.min(before)));
     }
 
     /// Asks every changed merchant for a snapshot, without waiting.
     fn ask_for_snapshots(&self) {
-        for slot in self.slots_that(|slot| slot.unsaved.load(Ordering::Acquire), usize::MAX) {
+        for slot in self.slots_that(|slot| slot.is_unsaved(), usize::MAX) {
             if slot.save_asked.swap(true, Ordering::AcqRel) {
                 continue;
             }
@@ -123,7 +121,7 @@ impl Inner {
 
     pub(super) async fn snapshot_all(&self) -> usize {
         let mut left = 0;
-        for slot in self.slots_that(|slot| slot.unsaved.load(Ordering::Acquire), usize::MAX) {
+        for slot in self.slots_that(|slot| slot.is_unsaved(), usize::MAX) {
             let (reply, answer) = oneshot::channel();
             let saved = ask_to_save(&slot, Some(reply)) && answer.await.unwrap_or(false);
             left += usize::from(!saved);

@@ -33,6 +33,7 @@ const START: Timestamp = Timestamp::from_unix_ms(1_737_715_200_000);
 struct Shelf {
     snapshots: Mutex<HashMap<MerchantId, LimiterSnapshot>>,
     full: AtomicBool,
+    breaks: AtomicBool,
     unnoted: AtomicBool,
     unseen: Mutex<Vec<UnseenSpan>>,
     complete_until: Mutex<Option<Timestamp>>,
@@ -47,6 +48,7 @@ impl LimiterSnapshots for Shelf {
     }
 
     fn save(&self, merchant_id: &MerchantId, snapshot: LimiterSnapshot) -> bool {
+        assert!(!self.breaks.load(Ordering::SeqCst), "told to break");
         if self.full.load(Ordering::SeqCst) {
             return false;
         }
@@ -108,6 +110,10 @@ impl Bench {
     async fn fail(&self) {
         let before = self.supervisor.restarts_total();
         assert!(self.slot().send(MerchantMessage::Fail).is_ok());
+        self.restarted_since(before).await;
+    }
+
+    async fn restarted_since(&self, before: u64) {
         while self.supervisor.restarts_total() == before || self.usage().await.is_err() {
             tokio::task::yield_now().await;
         }
@@ -516,13 +522,47 @@ async fn a_failed_actor_is_followed_by_one_that_is_charged_by_the_limits_of_the_
     assert_eq!(bench.directory.snapshot_all().await, 0);
     bench.clock.advance(Duration::from_secs(120));
     drop(bench.directory.admit(asks(STARTER, 3)).await.unwrap());
+    bench.clock.advance(Duration::from_secs(120));
     bench.fail().await;
-    assert_eq!(bench.usage().await.unwrap().view.minute.used, most_of(120_001));
+    assert_eq!(bench.usage().await.unwrap().view.minute.used, most_of(120_101));
 }
 
 /// What a merchant with `STARTER` may have been let through in a minute of a span.
 fn most_of(length_ms: u32) -> u32 {
     (STARTER.burst * length_ms.div_ceil(2_000)).min(STARTER.per_minute)
+}
+
+#[tokio::test]
+async fn an_actor_that_fails_while_it_hands_over_is_charged_for() {
+    let bench = Bench::manual().await;
+    assert_eq!(bench.admitted(3).await, 3);
+    bench.shelf.breaks.store(true, Ordering::SeqCst);
+    let before = bench.supervisor.restarts_total();
+    assert_eq!(bench.directory.snapshot_all().await, 1);
+    bench.shelf.breaks.store(false, Ordering::SeqCst);
+    bench.restarted_since(before).await;
+    assert_eq!(bench.usage().await.unwrap().view.second.used, 20, "nobody has what it had");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merchant_that_was_quiet_does_not_make_windows_incomplete_since_it_was_last_saved() {
+    let bench = Bench::start(SETTINGS, Clock::virtual_from(START)).await;
+    assert_eq!(bench.admitted(1).await, 1);
+    tokio::time::sleep(Duration::from_secs(152)).await;
+    assert_eq!(bench.admitted(1).await, 1);
+    let mut complete_until = START;
+    for second in 152_u64..170 {
+        let told = bench.shelf.complete_until.lock().unwrap();
+        assert!(told >= complete_until, "it goes back");
+        complete_until = told;
+        let behind = START.plus(Duration::from_secs(second)).since(told);
+        assert!(behind <= Duration::from_millis(10_100), "{behind:?} at {second} s");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // As little is charged to the merchant itself when its actor fails.
+    assert_eq!(bench.admitted(1).await, 1);
+    bench.fail().await;
+    assert_eq!(bench.usage().await.unwrap().view.hour.used, 2 + 20);
 }
 
 #[tokio::test]
@@ -532,4 +572,11 @@ async fn nothing_is_let_through_that_could_not_be_charged_for() {
     assert_eq!(bench.admit().await.unwrap_err(), Refused::Overloaded(NOT_NOTED));
     bench.shelf.unnoted.store(false, Ordering::SeqCst);
     assert!(bench.admit().await.is_ok());
+    // Also when that ends while the request waits for its decision.
+    let mut admitting = std::pin::pin!(bench.admit());
+    assert!(futures_util::poll!(admitting.as_mut()).is_pending());
+    bench.shelf.unnoted.store(true, Ordering::SeqCst);
+    assert_eq!(admitting.await.unwrap_err(), Refused::Overloaded(NOT_NOTED));
+    bench.shelf.unnoted.store(false, Ordering::SeqCst);
+    assert_eq!(bench.usage().await.unwrap().view.second.used, 1, "nothing was consumed");
 }

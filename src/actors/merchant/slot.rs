@@ -66,11 +66,12 @@ pub(in crate::actors) struct Slot {
     /// How much of the limit that is used most was used at the last decision, in thousandths. Only less can be since.
     most_used: AtomicU32,
     observer: Arc<dyn LimitObserver>,
-    /// Whether the actor has anything that no snapshot has.
-    pub unsaved: AtomicBool,
+    /// Changes of what is stored, counted, and how many of them are in a snapshot that was taken over.
+    changes: AtomicU64,
+    changes_saved: AtomicU64,
     /// Whether the actor has been asked for a snapshot and has not answered.
     pub save_asked: AtomicBool,
-    /// When the actor's state was last complete in a snapshot, by the limits' own time; `None` before the first start.
+    /// Every admission before this is in a snapshot, by the limits' own time; `None` before the first start. Never goes back.
     complete_at: Mutex<Option<Timestamp>>,
     last_used_us: AtomicU64,
     gone: AtomicBool,
@@ -100,7 +101,8 @@ impl Slot {
             refused: Default::default(),
             most_used: AtomicU32::new(0),
             observer,
-            unsaved: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            changes_saved: AtomicU64::new(0),
             save_asked: AtomicBool::new(false),
             complete_at: Mutex::new(None),
             last_used_us: AtomicU64::new(0),
@@ -211,7 +213,7 @@ impl Slot {
         let refusal = blocked.refusal.after(now.since(blocked.decided_at), busy)?;
         self.refused[refusal.limit() as usize].fetch_add(1, Ordering::Relaxed);
         self.observer.refused(refusal.limit());
-        self.unsaved.store(true, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::AcqRel);
         Some(refusal)
     }
 
@@ -254,8 +256,8 @@ impl Slot {
         self.unblock();
         self.save_asked.store(false, Ordering::Release);
         let mut complete_at = self.complete_at.lock();
-        if !self.unsaved.load(Ordering::Acquire) {
-            *complete_at = Some(at);
+        if !self.is_unsaved() {
+            *complete_at = (*complete_at).max(Some(at));
             return None;
         }
         // The millisecond that has begun belongs to it.
@@ -263,17 +265,45 @@ impl Slot {
         complete_at.map(|since| UnseenSpan { since, until, former: self.figures.lock().former })
     }
 
-    /// Notes that a snapshot made `at` of the limits' own time has everything.
-    pub fn saved(&self, at: Timestamp) {
-        *self.complete_at.lock() = Some(at);
+    /// Notes that the actor has something that no snapshot has. When it had nothing of the kind before, everything that was
+    /// decided before `complete_at` is in one.
+    pub fn changed(&self, complete_at: impl FnOnce() -> Timestamp) {
+        let changes = self.changes.fetch_add(1, Ordering::AcqRel);
+        if changes == self.changes_saved.load(Ordering::Acquire) {
+            let mut known = self.complete_at.lock();
+            *known = (*known).max(Some(complete_at()));
+        }
+    }
+
+    /// Whether the actor has anything that no snapshot has.
+    pub fn is_unsaved(&self) -> bool {
+        self.changes.load(Ordering::Acquire) != self.changes_saved.load(Ordering::Acquire)
+    }
+
+    /// Changes up to now, for [`Slot::saved`].
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Notes that a snapshot made `at` of the limits' own time was taken over, which has the first `changes`.
+    pub fn saved(&self, changes: u64, at: Timestamp) {
+        let mut complete_at = self.complete_at.lock();
+        *complete_at = (*complete_at).max(Some(at));
+        self.changes_saved.store(changes, Ordering::Release);
         self.figures.lock().former = None;
     }
 
-    /// Since when there may be admissions that no snapshot has; `None` when there are none.
-    pub fn incomplete_since(&self) -> Option<Timestamp> {
-        let is_incomplete =
-            self.unsaved.load(Ordering::Acquire) || self.save_asked.load(Ordering::Acquire) || self.is_leaving();
-        if is_incomplete { *self.complete_at.lock() } else { None }
+    /// Since when there may be admissions that no snapshot has; `None` when there are none from before `before`, at which
+    /// every decision that had been made was noted here.
+    pub fn incomplete_since(&self, before: Timestamp) -> Option<Timestamp> {
+        let mut complete_at = self.complete_at.lock();
+        if self.is_unsaved() {
+            return *complete_at;
+        }
+        if let Some(known) = &mut *complete_at {
+            *known = before.max(*known);
+        }
+        None
     }
 
     /// Notes that the merchant has been put away for good; a successor may come.

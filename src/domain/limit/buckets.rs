@@ -20,6 +20,8 @@ pub(super) struct Buckets {
     limit: u64,
     /// Sum of all counts.
     sum: u64,
+    /// Added to a time before it is divided by the width, so that buckets that were stored end when they ended before.
+    shift_us: u64,
     /// The bucket of the last time seen: that time divided by the width.
     current: u64,
     /// Where its count stands.
@@ -43,6 +45,7 @@ impl Buckets {
             window_ms,
             limit: u64::from(limit),
             sum: 0,
+            shift_us: 0,
             current,
             place: 0,
             current_ends,
@@ -68,7 +71,7 @@ impl Buckets {
     #[inline]
     pub(super) fn advance(&mut self, now: u64) {
         if now >= self.current_ends {
-            self.move_on(now / self.width_us);
+            self.move_on((now + self.shift_us) / self.width_us);
         }
     }
 
@@ -80,7 +83,7 @@ impl Buckets {
             self.sum -= u64::from(std::mem::take(&mut self.counts[self.place]));
         }
         self.current = bucket;
-        self.current_ends = (bucket + 1).saturating_mul(self.width_us);
+        self.current_ends = (bucket + 1).saturating_mul(self.width_us) - self.shift_us;
         self.find_first();
     }
 
@@ -129,7 +132,7 @@ impl Buckets {
     /// How long until a bucket's admissions leave.
     #[inline]
     fn ends_in_us(&self, bucket: u64, now: u64) -> u64 {
-        ((bucket + self.len()) * self.width_us).saturating_sub(now)
+        ((bucket + self.len()) * self.width_us).saturating_sub(now + self.shift_us)
     }
 
     /// How long until at least `count` have left. Looks at `k + 1` buckets at most.
@@ -148,7 +151,10 @@ impl Buckets {
     /// Writes down `cost` admissions at `tick`, which may lie in the past, whether they fit or not.
     #[inline]
     pub(super) fn record(&mut self, cost: u32, tick: u64) {
-        let bucket = if tick >= self.current_ends - self.width_us { self.current } else { tick / self.width_us };
+        let bucket = match tick >= self.current_ends - self.width_us {
+            true => self.current,
+            false => (tick + self.shift_us) / self.width_us,
+        };
         if cost == 0 || bucket + self.len() <= self.current {
             return;
         }
@@ -157,6 +163,14 @@ impl Buckets {
         self.counts[index] = before.saturating_add(cost);
         self.first = if self.sum == 0 { bucket } else { self.first.min(bucket) };
         self.sum += u64::from(self.counts[index] - before);
+    }
+
+    /// Moves the buckets' ends so that one begins at `begins_at`. Only while nothing is counted.
+    pub(super) fn begin_one_at(&mut self, begins_at: u64, now: u64) {
+        self.shift_us = (self.width_us - begins_at % self.width_us) % self.width_us;
+        self.current = (now + self.shift_us) / self.width_us;
+        self.current_ends = (self.current + 1).saturating_mul(self.width_us) - self.shift_us;
+        self.first = self.current;
     }
 
     pub(super) fn set_limit(&mut self, limit: u32) {
@@ -182,7 +196,7 @@ impl Buckets {
 
     /// How far into the current bucket `now` is.
     pub(super) fn phase_us(&self, now: u64) -> u64 {
-        now.saturating_sub(self.current * self.width_us)
+        (now + self.shift_us).saturating_sub(self.current * self.width_us)
     }
 
     /// Counts from the current bucket back to the oldest that holds anything.

@@ -8,13 +8,15 @@ use crate::domain::limit::figures::LimitFigures;
 use crate::domain::limit::leases::{LeaseId, Leases};
 use crate::domain::limit::ring::BurstRing;
 use crate::domain::limit::snapshot::{
-    LimiterSnapshot, UnseenSpan, restore_buckets, ring_known_ms, save_buckets, save_ring,
+    LimiterSnapshot, UnseenSpan, restore_buckets, ring_known_us, save_buckets, save_ring, whole_ms,
 };
 use crate::domain::limit::view::{ConcurrencyView, LimitView, Refusal, WindowView, millis_up};
 use crate::domain::time::{Monotonic, Timestamp};
 
-/// Ticks before the clock's start, so that what happened before a restart has a place in time (50 days).
-const ORIGIN_US: u64 = 1 << 42;
+/// Ticks before the clock's start, so that what happened before a restart has a place in time (50 days). Whole milliseconds.
+const ORIGIN_US: u64 = 50 * 86_400 * 1_000_000;
+/// By how much the limits' own time and ticks of the same process may differ at most over the life of a snapshot.
+const SAME_PROCESS_US: u64 = 10_000;
 const MINUTE_BUCKETS: u32 = 60;
 const MINUTE_WIDTH_US: u64 = 1_000_000;
 const HOUR_BUCKETS: u32 = 240;
@@ -158,13 +160,16 @@ impl Limiter {
     /// [`NearLimits`]: crate::domain::limit::NearLimits
     pub fn save(&mut self, days: &DailyUsage, now: Monotonic, saved_at: Timestamp) -> LimiterSnapshot {
         let tick = self.advance(now);
+        let saved_tick = whole_ms(tick);
         LimiterSnapshot {
             version: LimiterSnapshot::VERSION,
             saved_at,
-            burst: save_ring(&self.burst, tick),
-            burst_known_ms: ring_known_ms(&self.burst, tick),
-            minute: save_buckets(&self.minute, tick),
-            hour: save_buckets(&self.hour, tick),
+            saved_tick: Some(saved_tick),
+            saved_early_us: u32::try_from(saved_tick - tick).unwrap_or(0),
+            burst: save_ring(&self.burst, saved_tick),
+            burst_known_us: ring_known_us(&self.burst, tick, saved_tick),
+            minute: save_buckets(&self.minute, saved_tick),
+            hour: save_buckets(&self.hour, saved_tick),
             days: days.days().to_vec(),
             near: Vec::new(),
         }
@@ -187,17 +192,15 @@ impl Limiter {
             limiter.charge(&unread, at);
         }
         if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.is_known()) {
-            // Both readings are cut to milliseconds, so up to one less may have passed.
-            let elapsed = at.since(snapshot.saved_at).saturating_sub(Duration::from_millis(1));
-            let saved_tick = tick.saturating_sub(micros(elapsed));
+            let saved_tick = saved_tick(snapshot, tick, at);
             for (age_us, count) in snapshot.before_burst() {
                 limiter.burst.record(count, saved_tick.saturating_sub(age_us));
             }
             for (age_ms, count) in snapshot.burst.iter().rev() {
                 limiter.burst.record(*count, saved_tick.saturating_sub(u64::from(*age_ms) * 1000));
             }
-            restore_buckets(&mut limiter.minute, &snapshot.minute, saved_tick);
-            restore_buckets(&mut limiter.hour, &snapshot.hour, saved_tick);
+            restore_buckets(&mut limiter.minute, &snapshot.minute, saved_tick, tick);
+            restore_buckets(&mut limiter.hour, &snapshot.hour, saved_tick, tick);
         }
         let saved_at = snapshot.map_or(Timestamp::from_unix_ms(i64::MIN), |snapshot| snapshot.saved_at);
         for span in unseen {
@@ -237,6 +240,16 @@ impl Limiter {
 fn most_of_changing(highest: &LimitFigures, length_us: u64) -> u64 {
     let at_rate = (u128::from(highest.per_second) * u128::from(length_us)).div_ceil(1_000_000);
     u64::try_from(at_rate).unwrap_or(u64::MAX).saturating_add(u64::from(highest.burst))
+}
+
+/// When a snapshot was made, in ticks of a limiter that is restored from it at `tick`. Ticks of another process say nothing,
+/// nor do those from before the machine was suspended: they are believed only when they say what the limits' time says,
+/// and that is cut to milliseconds, so up to one less may have passed.
+fn saved_tick(snapshot: &LimiterSnapshot, tick: u64, at: Timestamp) -> u64 {
+    let elapsed = at.since(snapshot.saved_at).saturating_sub(Duration::from_millis(1));
+    let at_latest = (tick + u64::from(snapshot.saved_early_us.min(999))).saturating_sub(micros(elapsed));
+    let is_of_this_process = |saved: &u64| at_latest.checked_sub(*saved).is_some_and(|later| later <= SAME_PROCESS_US);
+    snapshot.saved_tick.filter(is_of_this_process).unwrap_or(at_latest)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -11,6 +11,7 @@ use crate::domain::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedSnapshot {
     saved_at: Timestamp,
+    saved_tick: Option<u64>,
     /// The last day with anything counted.
     last_day: Option<i32>,
     has_windows: bool,
@@ -20,10 +21,22 @@ pub struct PackedSnapshot {
 impl PackedSnapshot {
     /// Packs a snapshot; [`PackedSnapshot::unpack`] gives exactly the same again.
     pub fn pack(snapshot: &LimiterSnapshot) -> Self {
-        let LimiterSnapshot { version, saved_at, burst, burst_known_ms, minute, hour, days, near } = snapshot;
+        let LimiterSnapshot {
+            version,
+            saved_at,
+            saved_tick,
+            saved_early_us,
+            burst,
+            burst_known_us,
+            minute,
+            hour,
+            days,
+            near,
+        } = snapshot;
         let mut writer = Writer::default();
         writer.number(u64::from(*version));
-        writer.number(u64::from(*burst_known_ms));
+        writer.number(u64::from(*saved_early_us));
+        writer.number(u64::from(*burst_known_us));
         writer.differences(burst.iter().map(|(age_ms, _)| *age_ms));
         writer.differences(burst.iter().map(|(_, count)| *count));
         for buckets in [minute, hour] {
@@ -47,6 +60,7 @@ impl PackedSnapshot {
         let has_windows = !(burst.is_empty() && minute.counts.is_empty() && hour.counts.is_empty());
         Self {
             saved_at: *saved_at,
+            saved_tick: *saved_tick,
             last_day: days.last().map(|day| day.day),
             has_windows,
             // Copied, as shrinking what has grown would keep its room.
@@ -58,7 +72,8 @@ impl PackedSnapshot {
     pub fn unpack(&self) -> LimiterSnapshot {
         let mut reader = Reader(&self.bytes);
         let version = u8::try_from(reader.number()).unwrap_or(u8::MAX);
-        let burst_known_ms = reader.small();
+        let saved_early_us = reader.small();
+        let burst_known_us = reader.small();
         let ages_ms = reader.differences();
         let burst = ages_ms.into_iter().zip(reader.differences()).collect();
         let mut buckets =
@@ -72,7 +87,19 @@ impl PackedSnapshot {
             })
             .collect();
         let near = (0..reader.number()).map(|_| reader.near()).collect();
-        LimiterSnapshot { version, saved_at: self.saved_at, burst, burst_known_ms, minute, hour, days, near }
+        let Self { saved_at, saved_tick, .. } = *self;
+        LimiterSnapshot {
+            version,
+            saved_at,
+            saved_tick,
+            saved_early_us,
+            burst,
+            burst_known_us,
+            minute,
+            hour,
+            days,
+            near,
+        }
     }
 
     /// When the snapshot was made.
@@ -257,16 +284,21 @@ mod tests {
 
     fn snapshot() -> impl Strategy<Value = LimiterSnapshot> {
         let lists = (prop::collection::vec((small(), small()), 0..40), prop::collection::vec(day(), 0..30));
-        (any::<i64>(), small(), lists, buckets(61), buckets(241), prop::collection::vec(near(), 0..16)).prop_map(
-            |(saved_at, burst_known_ms, (burst, days), minute, hour, near)| LimiterSnapshot {
-                version: LimiterSnapshot::VERSION,
-                saved_at: Timestamp::from_unix_ms(saved_at),
-                burst,
-                burst_known_ms,
-                minute,
-                hour,
-                days,
-                near,
+        let times = (any::<i64>(), prop::option::of(any::<u64>()), small());
+        (times, small(), lists, buckets(61), buckets(241), prop::collection::vec(near(), 0..16)).prop_map(
+            |((saved_at, saved_tick, saved_early_us), burst_known_us, (burst, days), minute, hour, near)| {
+                LimiterSnapshot {
+                    version: LimiterSnapshot::VERSION,
+                    saved_at: Timestamp::from_unix_ms(saved_at),
+                    saved_tick,
+                    saved_early_us,
+                    burst,
+                    burst_known_us,
+                    minute,
+                    hour,
+                    days,
+                    near,
+                }
             },
         )
     }
@@ -298,8 +330,10 @@ mod tests {
         LimiterSnapshot {
             version: LimiterSnapshot::VERSION,
             saved_at: Timestamp::from_unix_ms(1_737_715_200_000),
+            saved_tick: None,
+            saved_early_us: 345,
             burst: (0..40).map(|part| (part * 50, 25)).collect(),
-            burst_known_ms: 2_000,
+            burst_known_us: 2_000_000,
             minute: BucketsSnapshot { width_ms: 1_000, phase_ms: 345, counts: uneven(per_hour / 3_600, 61) },
             hour: BucketsSnapshot { width_ms: 15_000, phase_ms: 5_345, counts: uneven(per_hour / 240, 241) },
             days: (20_000..20_030).map(day).collect(),

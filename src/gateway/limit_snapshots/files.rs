@@ -21,6 +21,10 @@ const WINDOWS: &str = "windows";
 const HEARTBEAT: &str = "heartbeat";
 /// The longest window of a limiter: what was admitted longer ago does not count any more.
 pub(super) const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
+/// After a heartbeat so many intervals may pass before nothing is admitted any more ...
+const ADMITTED_INTERVALS: u32 = 2;
+/// ... and at least so much: disks that are slow for a moment are no reason to refuse.
+const ADMITTED_MIN: Duration = Duration::from_secs(2);
 /// Crashes within the longest window that are told apart; of more the oldest count as one.
 const UNSEEN_MAX: usize = 16;
 
@@ -146,6 +150,11 @@ impl Left {
         Self { windows: read(files, WINDOWS), heartbeat: read(files, HEARTBEAT) }
     }
 
+    /// Whether the next process will find windows, too, if nothing is written.
+    pub(super) fn has_windows(&self) -> bool {
+        self.windows.read().is_some()
+    }
+
     /// The limits' own time, going on from what was left.
     pub(super) fn limit_time(&self, clock: &Clock) -> LimitTime {
         let of_state = |state: &State| state.mark.clone();
@@ -179,9 +188,12 @@ impl Left {
             spans.push(UnseenSpan { since: all.since.max(self.begun_at(now)), ..all });
         }
         if !heartbeat.clean {
-            // It is written at every interval, so the process ended within the next one, or a slow next one.
+            // Nothing was admitted once that was over, if the process has not ended before.
             let interval = heartbeat.state.as_ref().map_or(interval, |state| Duration::from_millis(state.interval_ms));
-            spans.push(UnseenSpan::new(heartbeat.complete_until, heartbeat.alive_at.plus(interval * 2)));
+            spans.push(UnseenSpan::new(
+                heartbeat.complete_until,
+                heartbeat.alive_at.plus(admitted_after_heartbeat(interval)),
+            ));
         }
         recent(spans, now)
     }
@@ -238,18 +250,23 @@ fn read<T: DeserializeOwned>(files: &dyn WholeFiles, name: &str) -> Found<T> {
     Found::Unreadable
 }
 
-/// Writes the windows first: the heartbeat says up to when they are complete. Without a heartbeat the next process
-/// takes everything since the windows for unseen, so when it can't be written there must not be an old one. The error that
-/// comes first is that of the writing, the other that of taking the old one away.
-pub(super) fn write_down(
+pub(super) fn write_windows(files: &dyn WholeFiles, windows: &PackedWindows) -> std::io::Result<()> {
+    files.write(WINDOWS, &serde_json::to_vec(windows)?)
+}
+
+/// Writes the heartbeat, or takes the old one away. The error that comes first is that of the writing, the other that of
+/// taking it away.
+pub(super) fn write_heartbeat(
     files: &dyn WholeFiles,
-    windows: Option<&PackedWindows>,
     heartbeat: &Heartbeat,
 ) -> Result<(), (std::io::Error, Option<std::io::Error>)> {
-    let written = windows
-        .map_or(Ok(()), |windows| files.write(WINDOWS, &serde_json::to_vec(windows)?))
-        .and_then(|()| files.write(HEARTBEAT, &serde_json::to_vec(heartbeat)?));
+    let written = serde_json::to_vec(heartbeat).map_err(Into::into).and_then(|bytes| files.write(HEARTBEAT, &bytes));
     written.map_err(|error| (error, files.remove(HEARTBEAT).err()))
+}
+
+/// How long after a heartbeat something may be admitted, where one is written at every `interval`.
+pub(super) fn admitted_after_heartbeat(interval: Duration) -> Duration {
+    (interval * ADMITTED_INTERVALS).max(ADMITTED_MIN)
 }
 
 /// The spans that still count.
