@@ -55,6 +55,8 @@ pub struct Applier {
     bytes_since_reopening: u64,
     /// Whether the index has failed: it goes on only after it was reopened.
     is_stale: bool,
+    /// Whether nobody reads the index any more after the next turn.
+    is_ending: bool,
     /// Whether the last pass ended before the index was touched, for want of room.
     has_refrained: bool,
     /// Whether the overlay has everything that the index had after the last checkpoint.
@@ -72,6 +74,7 @@ impl Applier {
             bytes_since_checkpoint: 0,
             bytes_since_reopening: 0,
             is_stale: false,
+            is_ending: false,
             has_refrained: false,
             has_taken_back: false,
         }
@@ -119,7 +122,7 @@ impl Applier {
     /// # Errors
     /// When there is none; the index is as good as before then.
     fn refrain_without_room(&mut self) -> Result<(), IndexError> {
-        self.has_refrained = self.files.free_bytes().is_ok_and(|bytes| bytes < WRITE_ROOM_BYTES);
+        self.has_refrained = !self.is_ending && self.files.free_bytes().is_ok_and(|bytes| bytes < WRITE_ROOM_BYTES);
         if self.has_refrained { Err(IndexError::Short(Shortage::Space)) } else { Ok(()) }
     }
 
@@ -312,6 +315,7 @@ pub fn run(
                 signal.rest(length);
             }
         };
+        applier.is_ending = is_last;
         match applier.turn_resting(is_due, &rest) {
             Ok(has_checkpoint) => {
                 retry = RETRY_MIN;
