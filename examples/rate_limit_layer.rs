@@ -20,6 +20,7 @@ use std::error::Error;
 use axum::Router;
 use axum::http::request::Parts;
 use axum::routing::get;
+use tokio::net::TcpListener;
 use tollgate::domain::limit::LimitFigures;
 use tollgate::ratelimit::{RateLimits, Settings, Subject};
 
@@ -35,16 +36,24 @@ fn subject(head: &Parts) -> Option<Subject> {
     Some(Subject::new(merchant, if is_business { "business" } else { "starter" }))
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+/// Serves until `stop` is ready.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Box<dyn Error>> {
     let limits = RateLimits::start([("starter", STARTER), ("business", BUSINESS)], Settings::default()).await?;
     let app = Router::new().route("/", get(|| async { "hello\n" })).layer(limits.layer(subject));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    limits.stop().await;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:3000").await?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async {
         let _ = tokio::signal::ctrl_c().await;
     };
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-    limits.stop().await;
-    Ok(())
+    serve(listener, stop).await
 }

@@ -1,10 +1,13 @@
 //! The only reader of the clocks. Everything else takes a [`Clock`], or better, the reading itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::{Monotonic, Timestamp};
+
+/// Where Linux says which start of the machine this is: another one after each, the same in all processes and containers.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Where a gateway reads the time. Cheap to clone; clones read the same clock.
 #[derive(Clone, Debug)]
@@ -20,6 +23,11 @@ enum Source {
         started: tokio::time::Instant,
         /// How far the time of day was set forward since; negative for back.
         ahead_ms: AtomicI64,
+        /// Processor time, as told.
+        processor_us: AtomicU64,
+        /// How often the machine was started since, and when it was last, in microseconds.
+        boots: AtomicU64,
+        booted_us: AtomicU64,
     },
     /// Moves only when it is told to.
     Manual { start_ms: i64, now_ms: AtomicI64 },
@@ -33,7 +41,14 @@ impl Clock {
 
     /// A clock that stands at `start` now and moves with tokio's clock, which tests pause and advance.
     pub fn virtual_from(start: Timestamp) -> Self {
-        Self(Arc::new(Source::Virtual { start, started: tokio_now(), ahead_ms: AtomicI64::new(0) }))
+        Self(Arc::new(Source::Virtual {
+            start,
+            started: tokio_now(),
+            ahead_ms: AtomicI64::new(0),
+            processor_us: AtomicU64::new(0),
+            boots: AtomicU64::new(0),
+            booted_us: AtomicU64::new(0),
+        }))
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
@@ -45,7 +60,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Source::System { .. } => system_now(),
-            Source::Virtual { start, started, ahead_ms } => {
+            Source::Virtual { start, started, ahead_ms, .. } => {
                 let steady = start.plus(tokio_now().duration_since(*started));
                 Timestamp::from_unix_ms(steady.unix_ms().saturating_add(ahead_ms.load(Ordering::SeqCst)))
             }
@@ -66,21 +81,53 @@ impl Clock {
     }
 
     /// The same as [`Clock::monotonic`], except that it goes on while the machine is suspended: to be compared with the time of
-    /// day, which does, too.
+    /// day, which does, too. It begins with the machine's start, so that processes of one [`Clock::boot_id`] read the same.
     pub fn steady(&self) -> Monotonic {
         match &*self.0 {
             Source::System { .. } => since_boot(),
-            Source::Virtual { .. } | Source::Manual { .. } => self.monotonic(),
+            Source::Virtual { booted_us, .. } => {
+                let booted_us = booted_us.load(Ordering::SeqCst);
+                Monotonic::from_micros(self.monotonic().micros().saturating_sub(booted_us))
+            }
+            Source::Manual { .. } => self.monotonic(),
         }
     }
 
-    /// How much time of its processors the process has used, all threads together; zero by a virtual or manual clock, so
-    /// that tests can be repeated.
+    /// Names the start of the machine since which [`Clock::steady`] counts; `None` when that is not known. Reads a small file
+    /// of the system's.
+    pub fn boot_id(&self) -> Option<String> {
+        match &*self.0 {
+            Source::System { .. } => {
+                let id = std::fs::read_to_string(BOOT_ID).ok()?.trim().to_owned();
+                (!id.is_empty()).then_some(id)
+            }
+            Source::Virtual { start, boots, .. } => {
+                Some(format!("virtual {} {}", start.unix_ms(), boots.load(Ordering::SeqCst)))
+            }
+            Source::Manual { start_ms, .. } => Some(format!("manual {start_ms}")),
+        }
+    }
+
+    /// How much time of its processors the process has used, all threads together; by a virtual clock what
+    /// [`Clock::use_processors`] was told and by a manual one none, so that tests can be repeated.
     pub fn processor_time(&self) -> Duration {
         match &*self.0 {
             Source::System { .. } => processor_time(),
-            Source::Virtual { .. } | Source::Manual { .. } => Duration::ZERO,
+            Source::Virtual { processor_us, .. } => Duration::from_micros(processor_us.load(Ordering::SeqCst)),
+            Source::Manual { .. } => Duration::ZERO,
         }
+    }
+
+    /// Adds to the processor time of a virtual clock, as work does to a machine's. Does nothing to the others.
+    pub fn use_processors(&self, by: Duration) {
+        if let Source::Virtual { processor_us, .. } = &*self.0 {
+            processor_us.fetch_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Whether these are the machine's clocks: then what else the machine says counts, too.
+    pub fn is_of_machine(&self) -> bool {
+        matches!(&*self.0, Source::System { .. })
     }
 
     /// Sets a virtual clock's time of day back, as an operator or a time server does; its steady time goes on. Does nothing
@@ -95,6 +142,15 @@ impl Clock {
     pub fn set_forward(&self, by: Duration) {
         if let Source::Virtual { ahead_ms, .. } = &*self.0 {
             ahead_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Starts a virtual clock's machine again: its steady time begins anew, the time of day goes on. Does nothing to the
+    /// others.
+    pub fn reboot(&self) {
+        if let Source::Virtual { boots, booted_us, .. } = &*self.0 {
+            boots.fetch_add(1, Ordering::SeqCst);
+            booted_us.store(self.monotonic().micros(), Ordering::SeqCst);
         }
     }
 

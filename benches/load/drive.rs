@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use crate::http::Connection;
-use crate::report::{Section, percentile};
+use crate::report::percentile;
 use crate::request::{Kind, Merchant, is_right};
 
 /// Numbers of requests, each used once in a run.
@@ -54,6 +54,8 @@ pub struct Measured {
     /// Answers that were wrong, with the first of them in words.
     pub wrong: u64,
     pub first_wrong: Option<String>,
+    /// Answers to a flood that were no refusal.
+    pub let_through: u64,
     /// From the first request to the last answer.
     pub elapsed_s: f64,
     /// Processor time of the server.
@@ -77,10 +79,9 @@ impl Measured {
         f64::from(percentile(&self.latencies_us, percent)) / 1000.0
     }
 
-    pub fn line(&self, section: Section, turn: usize, name: &str) -> String {
+    pub fn line(&self, section: &str, turn: usize, name: &str) -> String {
         let mut line = format!(
-            "{:<8} turn {turn:>2} {name:<9} {:>7.0}/s  p50 {:>7.2} ms  p99 {:>7.2} ms  p99.9 {:>7.2} ms  {:>6.1} µs CPU each",
-            section.name(),
+            "{section:<8} turn {turn:>2} {name:<18} {:>7.0}/s  p50 {:>7.2} ms  p99 {:>7.2} ms  p99.9 {:>7.2} ms  {:>6.1} µs CPU each",
             self.per_s(),
             self.latency_ms(50.0),
             self.latency_ms(99.0),
@@ -96,6 +97,7 @@ impl Measured {
     fn add(&mut self, other: Self) {
         self.latencies_us.extend(other.latencies_us);
         self.wrong += other.wrong;
+        self.let_through += other.let_through;
         self.first_wrong = self.first_wrong.take().or(other.first_wrong);
     }
 }
@@ -220,6 +222,7 @@ impl Sender {
                 Ok((status, answer)) if is_right(self.kind, self.target.is_gateway, number, status, answer) => {
                     measured.latencies_us.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
                 }
+                Ok((200, _)) if self.kind == Kind::Flood => measured.let_through += 1,
                 Ok((status, answer)) => {
                     measured.add(failed(format!("{status} {}", String::from_utf8_lossy(answer))));
                 }

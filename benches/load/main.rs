@@ -8,6 +8,8 @@
 //! - *paced*: payments at half the rate that was reached, open loop: the schedule is fixed, and latency counts from the
 //!   scheduled time, so that a server that stalls can't hide it.
 //!
+//! `--only flood` measures something else: what one merchant's flood does to the latency of another, see `flood`.
+//!
 //! `--also PATH` measures another build of the gateway in the same turns, `--server PATH` takes another one than this
 //! bench was built with. docs/benchmarks.md explains the figures.
 #![allow(
@@ -21,6 +23,7 @@
 mod bare;
 mod disk;
 mod drive;
+mod flood;
 mod http;
 mod options;
 mod report;
@@ -60,6 +63,11 @@ fn run(options: &Options) {
         contestants.push(Contestant::gateway("also", binary, home.path(), options));
     }
     contestants.push(Contestant::bare());
+    if options.flood {
+        let wrong = flood::run(options, &contestants[0], &contestants[contestants.len() - 1]);
+        assert!(wrong == 0, "{wrong} answers were wrong");
+        return;
+    }
     println!(
         "{} connections from {} threads, {} turns of {} s each; machine: {} CPUs",
         options.connections,
@@ -117,7 +125,7 @@ fn in_turns(
         for index in order {
             let contestant = &contestants[index];
             let measured = measure(contestant, &load_of(contestant));
-            println!("{}", measured.line(section, turn, contestant.name));
+            println!("{}", measured.line(section.name(), turn, contestant.name));
             board.add(section, index, measured);
         }
     }

@@ -12,6 +12,7 @@ const OWN_BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
 const SECONDS_MAX: f64 = 3600.0;
 const CONNECTIONS_MAX: usize = 4096;
 const TURNS_MAX: usize = 1000;
+const RATE_MAX: f64 = 1e6;
 
 /// See the module.
 pub struct Options {
@@ -35,6 +36,12 @@ pub struct Options {
     pub kinds: Vec<Kind>,
     /// Whether the paced measurement is left out.
     pub closed_only: bool,
+    /// Whether what one merchant does to another is measured instead.
+    pub flood: bool,
+    /// Requests a second of the quiet merchant.
+    pub quiet_rate: f64,
+    /// Requests a second of the flood; 0 for as many as are answered.
+    pub flood_rate: f64,
 }
 
 impl Options {
@@ -51,6 +58,9 @@ impl Options {
             also: None,
             kinds: vec![Kind::Payment, Kind::Limits],
             closed_only: false,
+            flood: false,
+            quiet_rate: 500.0,
+            flood_rate: 0.0,
         };
         let mut rest = arguments.iter().filter(|argument| *argument != "--bench");
         while let Some(flag) = rest.next() {
@@ -64,19 +74,25 @@ impl Options {
                 "--log" => options.log = value().to_owned(),
                 "--server" => options.server = value().to_owned(),
                 "--also" => options.also = Some(value().to_owned()),
+                "--quiet-rate" => options.quiet_rate = number(flag, value()),
+                "--flood-rate" => options.flood_rate = number(flag, value()),
                 "--only" => {
+                    let what = value();
+                    options.flood = what == "flood";
                     options.closed_only = true;
-                    options.kinds = vec![Kind::named(value())];
+                    options.kinds = if options.flood { Vec::new() } else { vec![Kind::named(what)] };
                 }
                 _ => panic!(
                     "unknown flag {flag}; there are --seconds, --connections, --turns, --client-threads, --dir, --log, \
-                     --server, --also and --only payment|limits"
+                     --server, --also, --quiet-rate, --flood-rate and --only payment|limits|flood"
                 ),
             }
         }
         options.seconds = options.seconds.clamp(0.1, SECONDS_MAX);
         options.connections = options.connections.clamp(1, CONNECTIONS_MAX);
         options.turns = options.turns.clamp(1, TURNS_MAX);
+        options.quiet_rate = options.quiet_rate.clamp(1.0, RATE_MAX);
+        options.flood_rate = options.flood_rate.clamp(0.0, RATE_MAX);
         options.client_threads = options.client_threads.clamp(1, options.connections);
         options
     }

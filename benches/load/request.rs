@@ -14,6 +14,8 @@ pub enum Kind {
     Payment,
     /// The merchant's limits.
     Limits,
+    /// The same, from a merchant that is to be refused.
+    Flood,
 }
 
 impl Kind {
@@ -28,14 +30,14 @@ impl Kind {
     pub fn section(self) -> Section {
         match self {
             Self::Payment => Section::Payment,
-            Self::Limits => Section::Limits,
+            Self::Limits | Self::Flood => Section::Limits,
         }
     }
 
     fn path(self) -> &'static str {
         match self {
             Self::Payment => "/api/v1/payments",
-            Self::Limits => "/api/v1/limits",
+            Self::Limits | Self::Flood => "/api/v1/limits",
         }
     }
 }
@@ -54,7 +56,7 @@ impl Merchant {
         let (timestamp, nonce) = (unix_s.to_string(), format!("n-{number:012}"));
         body.clear();
         let method = match kind {
-            Kind::Limits => "GET",
+            Kind::Limits | Kind::Flood => "GET",
             Kind::Payment => {
                 write!(
                     body,
@@ -101,7 +103,8 @@ pub fn is_right(kind: Kind, is_gateway: bool, number: u64, status: u16, body: &[
                 && contains(body, order.as_bytes())
                 && (!is_gateway || contains(body, b"\"status\":\"success\""))
         }
-        Kind::Limits => status == 200 && contains(body, b"\"windows\":["),
+        Kind::Flood if is_gateway => status == 429 && contains(body, b"\"violated_policies\":["),
+        Kind::Limits | Kind::Flood => status == 200 && contains(body, b"\"windows\":["),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Contestant {
     pub name: &'static str,
     child: Child,
     target: Target,
+    /// Of the smallest tier, to be refused.
+    flooding: Merchant,
     /// Of a gateway.
     data: Option<PathBuf>,
     payments: Cell<u64>,
@@ -71,9 +73,10 @@ impl Contestant {
         let ready: Value = serde_json::from_str(&line_with(&mut log, "\"ready\"")).expect("a line of JSON");
         drain(log);
         let address = |field: &str| ready[field].as_str().and_then(|text| text.parse().ok()).expect("an address");
-        let merchant = make_merchant(address("admin_listen"));
+        let merchant = make_merchant(address("admin_listen"), &largest());
+        let flooding = make_merchant(address("admin_listen"), &json!({ "name": "Flood", "tier": "starter" }));
         let target = Target { address: address("listen"), merchant, is_gateway: true };
-        Self { name, child, target, data: Some(data), payments: Cell::new(0) }
+        Self { name, child, target, flooding, data: Some(data), payments: Cell::new(0) }
     }
 
     /// The bare handler: this program with another task.
@@ -85,12 +88,17 @@ impl Contestant {
         let line = line_with(&mut output, bare::READY);
         let address = line.trim().trim_start_matches(bare::READY).parse().expect("an address");
         let merchant = Merchant { key_id: "ak_bare".to_owned(), secret: "sk_bare".to_owned() };
-        let target = Target { address, merchant, is_gateway: false };
-        Self { name: "bare axum", child, target, data: None, payments: Cell::new(0) }
+        let target = Target { address, merchant: merchant.clone(), is_gateway: false };
+        Self { name: "bare axum", child, target, flooding: merchant, data: None, payments: Cell::new(0) }
     }
 
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The same server, asked by the merchant that is to be refused.
+    pub fn flooding(&self) -> Target {
+        Target { merchant: self.flooding.clone(), ..self.target.clone() }
     }
 
     pub fn count_payments(&self, more: u64) {
@@ -169,11 +177,15 @@ fn configuration(log: &str) -> String {
 }
 
 /// A merchant with the highest limits that there are.
-fn make_merchant(admin: SocketAddr) -> Merchant {
+fn largest() -> Value {
     let limits = json!({
         "per_second": 100_000, "burst": 100_000, "per_minute": u32::MAX, "per_hour": u32::MAX, "concurrent": 100_000,
     });
-    let body = json!({ "name": "Load", "tier": "premium", "limits": limits }).to_string();
+    json!({ "name": "Load", "tier": "premium", "limits": limits })
+}
+
+fn make_merchant(admin: SocketAddr, merchant: &Value) -> Merchant {
+    let body = merchant.to_string();
     let request = format!(
         "POST /admin/v1/merchants HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

@@ -10,20 +10,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::actors::merchant::{
-    AdmitMessage, Admitted, LimitObserver, LimiterSnapshots, MerchantMessage, MerchantUsage, NoObserver, Refused, Slot,
-    SlotGuard, Surroundings, Ticket, respawn,
+    AdmitMessage, Admitted, LimitObserver, LimiterSnapshots, MerchantMessage, MerchantUsage, NOT_NOTED, NoObserver,
+    Refused, Slot, SlotGuard, Surroundings, Ticket, respawn,
 };
 use crate::actors::supervisor::{StartError, Supervisor};
 use crate::clock::Clock;
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::{DailyUsage, Leases, LimitFigures, Limiter, NearSettings};
 
+/// How often, and after what time, a request looks again whether what is admitted would be charged for.
+const NOTED_TRIES_MAX: usize = 25;
+const NOTED_PAUSE: Duration = Duration::from_millis(10);
 /// How often a sender that meets a merchant being put away looks again.
 const FIND_TRIES_MAX: usize = 16;
 
@@ -58,8 +62,9 @@ pub struct AdmitRequest {
     pub merchant_id: MerchantId,
     /// The merchant's limits as the caller knows them.
     pub figures: LimitFigures,
-    /// Grows with every change of the figures; the highest that was seen is in force.
-    pub revision: u64,
+    /// Grows with every change of the figures; the highest that was seen is in force. `None` when there is no order in
+    /// which they change: the figures hold for this request, whatever others brought.
+    pub revision: Option<u64>,
     /// Fingerprint of the idempotency key with its scope, when the request has one.
     pub idempotency: Option<u128>,
     /// How many requests it counts for, usually 1.
@@ -116,6 +121,7 @@ impl MerchantDirectory {
         observer: Arc<dyn LimitObserver>,
     ) -> Self {
         let claims_max = settings.claims_max;
+        let limit_time = snapshots.limit_time(&clock);
         let inner = Arc::new(Inner {
             slots: DashMap::new(),
             active: AtomicUsize::new(0),
@@ -123,9 +129,10 @@ impl MerchantDirectory {
             settings,
             surroundings: Arc::new(Surroundings {
                 clock,
+                limit_time,
                 snapshots,
                 claims_max,
-                near,
+                near: ArcSwap::from_pointee(near),
                 observer,
                 longest_wait_us: AtomicU64::new(0),
             }),
@@ -146,10 +153,16 @@ impl MerchantDirectory {
         if inner.stopping.load(Ordering::Acquire) {
             return Err(Refused::Overloaded(CLOSING));
         }
+        if !inner.surroundings.snapshots.is_noted() && !until_noted(&*inner.surroundings.snapshots).await {
+            return Err(Refused::Overloaded(NOT_NOTED));
+        }
         let guard = inner.enter(&request).await?;
         let now = inner.surroundings.clock.monotonic();
         guard.slot().used(now);
-        if let Some(refusal) = guard.slot().refusal_now(request.revision, now) {
+        // It was decided for one request: a dearer one waits longer, or never fits.
+        if request.cost <= 1
+            && let Some(refusal) = guard.slot().refusal_now(&request.figures, request.revision, now)
+        {
             return Err(Refused::Limited(refusal));
         }
         let slot = guard.another();
@@ -173,24 +186,34 @@ impl MerchantDirectory {
         let _ = slot.send(MerchantMessage::UpdateLimits { figures, revision, _guard: guard });
     }
 
-    /// The figures that hold for a merchant in memory, and their revision.
-    pub fn figures(&self, merchant_id: &MerchantId) -> Option<(LimitFigures, u64)> {
-        self.inner.find(merchant_id).map(|slot| slot.figures())
+    /// Which thresholds there are.
+    pub fn near(&self) -> NearSettings {
+        **self.inner.surroundings.near.load()
     }
 
-    /// The limits of a merchant as they stand, without consuming anything or starting an actor. `figures` hold for a
-    /// merchant that is not active.
+    /// Puts other thresholds in force for all merchants at once. What was told before stays told.
+    pub fn change_near(&self, near: NearSettings) {
+        self.inner.surroundings.near.store(Arc::new(near));
+    }
+
+    /// The limits of a merchant as they stand, without consuming anything or starting an actor. `figures` and `revision`
+    /// are those of an [`AdmitRequest`]: they are in force from here on, unless later ones were seen.
     ///
     /// # Errors
     /// [`Refused::Overloaded`] while the merchant's actor is being started again.
-    pub async fn usage(&self, merchant_id: &MerchantId, figures: LimitFigures) -> Result<MerchantUsage, Refused> {
+    pub async fn usage(
+        &self,
+        merchant_id: &MerchantId,
+        figures: LimitFigures,
+        revision: Option<u64>,
+    ) -> Result<MerchantUsage, Refused> {
         let slot = self.inner.find(merchant_id);
         let held = slot.as_ref().and_then(|slot| SlotGuard::hold(slot).map(|guard| (slot, guard)));
         let Some((slot, guard)) = held else {
             return Ok(self.inner.usage_from_snapshot(merchant_id, figures));
         };
         let (reply, answer) = oneshot::channel();
-        let sent = slot.send(MerchantMessage::View { reply, _guard: guard });
+        let sent = slot.send(MerchantMessage::View { figures: Some((figures, revision)), reply, _guard: guard });
         sent.map_err(|_| Refused::Overloaded(RESTARTING))?;
         answer.await.map_err(|_| Refused::Overloaded(RESTARTING))
     }
@@ -277,7 +300,8 @@ impl Inner {
                 let merchant_id = request.merchant_id.clone();
                 let observer = Arc::clone(&self.surroundings.observer);
                 let lease = self.settings.lease;
-                let slot = Slot::new(merchant_id, request.figures, request.revision, lease, observer);
+                let revision = request.revision.unwrap_or(0);
+                let slot = Slot::new(merchant_id, request.figures, revision, lease, observer);
                 self.surroundings.observer.merchant_came();
                 Ok(Arc::clone(&vacant.insert(Arc::new(slot))))
             }
@@ -285,16 +309,28 @@ impl Inner {
     }
 
     fn usage_from_snapshot(&self, merchant_id: &MerchantId, figures: LimitFigures) -> MerchantUsage {
-        let Surroundings { clock, snapshots, .. } = &*self.surroundings;
-        let (now, wall) = (clock.monotonic(), clock.now());
+        let Surroundings { clock, limit_time, snapshots, .. } = &*self.surroundings;
+        let (at, now, wall) = (limit_time.now(), clock.monotonic(), clock.now());
         let loaded = snapshots.load(merchant_id);
         let unseen = &loaded.unseen;
-        let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), unseen, now, wall);
+        let mut limiter = Limiter::restore(figures, loaded.snapshot.as_ref(), unseen, now, at);
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
         let view = limiter.view(&mut Leases::new(0, self.settings.lease), now);
-        let (today, days) = (days.today(wall), days.days().to_vec());
+        let (today, days) = (days.today(wall), days.until(wall));
         MerchantUsage { view, today, days, leases_expired_total: 0, is_active: false }
     }
+}
+
+/// Waits for a moment, as when the process stood still and nobody had a turn. Whether a crash would be charged for then.
+async fn until_noted(snapshots: &dyn LimiterSnapshots) -> bool {
+    snapshots.ask_to_note();
+    for _ in 0..NOTED_TRIES_MAX {
+        tokio::time::sleep(NOTED_PAUSE).await;
+        if snapshots.is_noted() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Starts the actor, once however many ask.

@@ -5,6 +5,7 @@
 //! held them, without a message.
 
 mod guards;
+mod limit_time;
 mod observer;
 mod slot;
 
@@ -12,11 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
 pub use guards::{IdempotencyClaim, Permit};
 pub(super) use guards::{SlotGuard, Ticket};
+pub use limit_time::LimitTime;
 pub use observer::{LimitObserver, NearLimit, NoObserver};
 pub(super) use slot::{Blocked, Slot};
 
@@ -28,6 +31,11 @@ use crate::domain::limit::{
     Passed, Refusal, RefusedBy, UnseenSpan,
 };
 use crate::domain::time::{Monotonic, Timestamp};
+
+pub(super) const NOT_NOTED: &str = "what is admitted could not be charged for after a crash at the moment";
+
+/// Longer than an actor takes from reading the time for a request to noting that it has admitted something.
+pub(super) const DECIDING_MAX: Duration = Duration::from_millis(100);
 
 /// What is known about a merchant's windows from before.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +58,21 @@ pub trait LimiterSnapshots: Send + Sync + 'static {
 
     /// Every admission before `until` is in a snapshot that was handed over. Told now and then.
     fn complete(&self, until: Timestamp);
+
+    /// The time by which snapshots are made and loaded; asked for once by each directory. As it stands it begins with the time
+    /// of day: snapshots that outlive their process, or are handed to a second directory, must go on with the time that
+    /// they were made by.
+    fn limit_time(&self, clock: &Clock) -> LimitTime {
+        LimitTime::starting_at(clock, clock.now())
+    }
+
+    /// Whether a crash now would be charged for, so that requests may be admitted. While it is not, they are refused.
+    fn is_noted(&self) -> bool {
+        true
+    }
+
+    /// Asks for that to be so soon, since a request waits for it. It waits for a moment only.
+    fn ask_to_note(&self) {}
 }
 
 /// A request was let through.
@@ -101,9 +124,11 @@ pub struct MerchantUsage {
 /// What every merchant's actor is given.
 pub(super) struct Surroundings {
     pub clock: Clock,
+    pub limit_time: LimitTime,
     pub snapshots: Arc<dyn LimiterSnapshots>,
     pub claims_max: usize,
-    pub near: NearSettings,
+    /// Changes while actors run; each looks when it is about to tell.
+    pub near: ArcSwap<NearSettings>,
     pub observer: Arc<dyn LimitObserver>,
     /// The longest that a request has waited for its decision since somebody asked.
     pub longest_wait_us: AtomicU64,
@@ -123,7 +148,7 @@ pub(super) struct AdmitMessage {
     pub ticket: Ticket,
     pub sent_at: Monotonic,
     pub figures: LimitFigures,
-    pub revision: u64,
+    pub revision: Option<u64>,
     pub idempotency: Option<u128>,
     pub cost: u32,
     pub reply: oneshot::Sender<Result<Admitted, Refused>>,
@@ -134,8 +159,8 @@ pub(super) enum MerchantMessage {
     Admit(AdmitMessage),
     /// Other limits hold.
     UpdateLimits { figures: LimitFigures, revision: u64, _guard: SlotGuard },
-    /// Tell the limits as they stand.
-    View { reply: oneshot::Sender<MerchantUsage>, _guard: SlotGuard },
+    /// Tell the limits as they stand, by these figures if they are later ones.
+    View { figures: Option<(LimitFigures, Option<u64>)>, reply: oneshot::Sender<MerchantUsage>, _guard: SlotGuard },
     /// Hand over a snapshot if anything has changed; tells whether nothing is unsaved any more.
     Save { reply: Option<oneshot::Sender<bool>>, _guard: SlotGuard },
     /// Hand over the state and end, if it is taken. Nobody holds the slot any more.
@@ -167,9 +192,9 @@ struct MerchantState {
     limiter: Limiter,
     days: DailyUsage,
     near: NearLimits,
+    /// The settings that `near` was made by.
+    near_settings: NearSettings,
     revision: u64,
-    /// Whether anything has changed since the last snapshot.
-    unsaved: bool,
 }
 
 impl Actor for MerchantActor {
@@ -193,8 +218,11 @@ impl Actor for MerchantActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             MerchantMessage::Admit(message) => state.admit(message),
-            MerchantMessage::UpdateLimits { figures, revision, .. } => state.put_in_force(figures, revision),
-            MerchantMessage::View { reply, .. } => {
+            MerchantMessage::UpdateLimits { figures, revision, .. } => state.put_in_force(figures, Some(revision)),
+            MerchantMessage::View { figures, reply, .. } => {
+                if let Some((figures, revision)) = figures {
+                    state.put_in_force(figures, revision);
+                }
                 let _ = reply.send(state.usage());
             }
             MerchantMessage::Save { reply, .. } => {
@@ -222,24 +250,26 @@ impl MerchantState {
     /// Goes on from the last snapshot. An actor that takes the place of a failed one is charged for the time since that
     /// snapshot, in which the failed one may have admitted anything.
     fn start(slot: Arc<Slot>, surroundings: Arc<Surroundings>) -> Self {
-        let (now, wall) = (surroundings.clock.monotonic(), surroundings.clock.now());
+        // In this order: when time passes between the two, less seems to have passed since the snapshot.
+        let at = surroundings.limit_time.now();
+        let now = surroundings.clock.monotonic();
         let loaded = surroundings.snapshots.load(slot.merchant_id());
-        // The millisecond that has begun belongs to it.
-        let until = wall.plus(Duration::from_millis(1));
-        let lost = slot.begin(wall).map(|since| UnseenSpan { since, until });
+        let lost = slot.begin(at);
         let unseen: Vec<UnseenSpan> = loaded.unseen.into_iter().chain(lost).collect();
         let (figures, revision) = slot.figures();
         let snapshot = loaded.snapshot.as_ref();
-        let limiter = Limiter::restore(figures, snapshot, &unseen, now, wall);
-        let settings = surroundings.near;
+        let limiter = Limiter::restore(figures, snapshot, &unseen, now, at);
+        let settings = **surroundings.near.load();
         let near = snapshot.map_or_else(NearLimits::default, |snapshot| {
-            NearLimits::restore(&settings, &snapshot.near, wall.since(snapshot.saved_at), now)
+            NearLimits::restore(&settings, &snapshot.near, at.since(snapshot.saved_at), now)
         });
-        let is_charged = unseen.iter().any(|span| span.is_unknown_to(snapshot));
+        let is_unread = snapshot.is_some_and(|snapshot| !snapshot.is_known());
+        let is_charged = is_unread || unseen.iter().any(|span| span.is_unknown_to(snapshot));
         let days = loaded.snapshot.map_or_else(DailyUsage::default, |snapshot| DailyUsage::restore(&snapshot.days));
-        let unsaved = !unseen.is_empty();
-        slot.unsaved.fetch_or(unsaved, Ordering::AcqRel);
-        let mut state = Self { slot, surroundings, limiter, days, near, revision, unsaved };
+        if !unseen.is_empty() {
+            slot.changed(|| at);
+        }
+        let mut state = Self { slot, surroundings, limiter, days, near, near_settings: settings, revision };
         let view = state.view(now);
         if is_charged {
             // Its windows are fuller than they may have been, and that is no news.
@@ -256,19 +286,26 @@ impl MerchantState {
         self.put_in_force(figures, revision);
         let now = self.surroundings.clock.monotonic();
         self.surroundings.waited(now.since(sent_at));
-        let answer = self.decide(&ticket, idempotency, cost, now);
+        // Behind the reading of the time, so that nothing is admitted after it.
+        let answer = match self.surroundings.snapshots.is_noted() {
+            true => self.decide(&ticket, idempotency, cost, now),
+            false => Err(Refused::Overloaded(NOT_NOTED)),
+        };
         // Who asked may be gone; a permit that nobody takes is dropped here and so given back.
         let _ = reply.send(answer);
     }
 
-    fn put_in_force(&mut self, figures: LimitFigures, revision: u64) {
-        if revision <= self.revision {
+    /// Takes figures over that are later than those in force, or that hold for one request.
+    fn put_in_force(&mut self, figures: LimitFigures, revision: Option<u64>) {
+        let is_other = figures != self.limiter.figures();
+        let is_later = revision.map_or(is_other, |revision| revision > self.revision);
+        if !is_later {
             return;
         }
-        self.revision = revision;
-        self.slot.set_figures(figures, revision);
+        self.revision = revision.unwrap_or(self.revision);
+        self.slot.set_figures(figures, self.revision);
         self.slot.unblock();
-        if figures != self.limiter.figures() {
+        if is_other {
             let now = self.surroundings.clock.monotonic();
             self.limiter.reconfigure(figures, now);
             self.view(now);
@@ -322,7 +359,7 @@ impl MerchantState {
             }
             Decision::Refused(refusal) => {
                 drop(held);
-                self.note_refused(&refusal, now, wall);
+                self.note_refused(&refusal, cost, now, wall);
                 self.slot.note_expired(expired);
                 if cost <= 1 && !refusal.blocked_for().is_zero() {
                     self.slot.block(Blocked { refusal, decided_at: now, revision: self.revision });
@@ -338,16 +375,26 @@ impl MerchantState {
         self.changed();
         self.slot.note_use(view);
         self.slot.observer().admitted();
+        self.follow_near_settings();
         let tell = teller(&self.slot, wall);
-        self.near.admitted(&self.surroundings.near, view, cost, now, tell);
+        self.near.admitted(&self.near_settings, view, cost, now, tell);
     }
 
-    fn note_refused(&mut self, refusal: &Refusal, now: Monotonic, wall: Timestamp) {
+    fn note_refused(&mut self, refusal: &Refusal, cost: u32, now: Monotonic, wall: Timestamp) {
         self.count_refused(wall, RefusedBy::one(refusal.limit()));
         self.slot.note_use(&refusal.view);
         self.slot.observer().refused(refusal.limit());
+        self.follow_near_settings();
         let tell = teller(&self.slot, wall);
-        self.near.refused(&self.surroundings.near, refusal, now, tell);
+        self.near.refused(&self.near_settings, refusal, cost, now, tell);
+    }
+
+    fn follow_near_settings(&mut self) {
+        let settings = **self.surroundings.near.load();
+        if settings != self.near_settings {
+            self.near.go_on(&self.near_settings, &settings);
+            self.near_settings = settings;
+        }
     }
 
     /// Counts refused requests, and those that were refused beside the mailbox since the last time.
@@ -362,8 +409,7 @@ impl MerchantState {
     }
 
     fn changed(&mut self) {
-        self.unsaved = true;
-        self.slot.unsaved.store(true, Ordering::Release);
+        self.slot.changed(|| self.surroundings.limit_time.now().minus(DECIDING_MAX));
     }
 
     fn usage(&mut self) -> MerchantUsage {
@@ -371,27 +417,26 @@ impl MerchantState {
         self.count_refused(wall, RefusedBy::default());
         let view = self.view(now);
         let leases_expired_total = self.slot.held().leases.expired_total();
-        let (today, days) = (self.days.today(wall), self.days.days().to_vec());
+        let (today, days) = (self.days.today(wall), self.days.until(wall));
         MerchantUsage { view, today, days, leases_expired_total, is_active: true }
     }
 
     /// Hands over a snapshot if anything has changed. `true` when nothing is unsaved afterwards.
     fn save(&mut self) -> bool {
-        let (now, wall) = (self.surroundings.clock.monotonic(), self.surroundings.clock.now());
+        let Surroundings { clock, limit_time, .. } = &*self.surroundings;
+        let (now, at, wall) = (clock.monotonic(), limit_time.now(), clock.now());
         self.count_refused(wall, RefusedBy::default());
-        // Before the snapshot is made, so that a refusal beside the mailbox sets it again.
-        self.slot.unsaved.store(false, Ordering::Release);
-        if !self.unsaved {
+        // Read before the snapshot is made, so that a refusal beside the mailbox meanwhile is not taken for saved.
+        let changes = self.slot.changes();
+        if !self.slot.is_unsaved() {
             return true;
         }
-        let mut snapshot = self.limiter.save(&self.days, now, wall);
-        snapshot.near = self.near.save(&self.surroundings.near, now);
+        let mut snapshot = self.limiter.save(&self.days, now, at);
+        snapshot.near = self.near.save(&self.near_settings, now);
         if !self.surroundings.snapshots.save(self.slot.merchant_id(), snapshot) {
-            self.slot.unsaved.store(true, Ordering::Release);
             return false;
         }
-        self.unsaved = false;
-        self.slot.saved(wall);
+        self.slot.saved(changes, at);
         true
     }
 }

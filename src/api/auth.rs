@@ -21,6 +21,7 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
 const NONCE: HeaderName = HeaderName::from_static("x-nonce");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
+const SIGNING: [HeaderName; 4] = [API_KEY, TIMESTAMP, NONCE, SIGNATURE];
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Headers that a proxy leaves behind. With any of them the peer's address says nothing about the client's.
@@ -66,7 +67,7 @@ impl Presented {
     /// [`GatewayError::Unauthenticated`] when nothing is shown, or not completely, or twice;
     /// [`ApiError::BasicNotAllowed`] when HTTP Basic came over a way that others can read.
     pub(crate) fn read(headers: &HeaderMap, peer: SocketAddr, trusted_proxies: &[IpNet]) -> Result<Self, ApiError> {
-        if [API_KEY, TIMESTAMP, NONCE, SIGNATURE].iter().any(|name| headers.contains_key(name)) {
+        if begins_to_sign(headers) {
             return Self::read_signature(headers).ok_or_else(unauthenticated);
         }
         if !headers.contains_key(AUTHORIZATION) {
@@ -116,6 +117,16 @@ impl Presented {
             },
         }
     }
+}
+
+/// Whether a request has anything by which it could be authentic. One that has nothing guesses nothing: somebody may have
+/// been given its URL to fetch.
+pub(crate) fn shows_anything(headers: &HeaderMap) -> bool {
+    begins_to_sign(headers) || headers.contains_key(AUTHORIZATION)
+}
+
+fn begins_to_sign(headers: &HeaderMap) -> bool {
+    SIGNING.iter().any(|name| headers.contains_key(name))
 }
 
 fn unauthenticated() -> ApiError {

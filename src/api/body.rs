@@ -2,7 +2,6 @@
 
 mod places;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -10,11 +9,11 @@ use axum::http::header::CONTENT_LENGTH;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use ipnet::IpNet;
 
 use crate::api::context::RequestContext;
 use crate::api::error::ApiError;
 use crate::config::ServerConfig;
+use crate::domain::limit::ClientNetwork;
 use crate::gateway::error::GatewayError;
 
 use places::Places;
@@ -39,16 +38,15 @@ pub(crate) struct BodyBounds {
 
 impl BodyBounds {
     /// Bodies of up to `max_bytes` that arrive within `timeout`, and up to `large_bodies_max` at once that are not small;
-    /// one client gets a share of those, unless it is one of `proxies`.
-    pub(crate) fn new(max_bytes: usize, timeout: Duration, large_bodies_max: usize, proxies: Vec<IpNet>) -> Self {
-        Self { max_bytes, timeout, large_bodies: Places::new(large_bodies_max, proxies) }
+    /// one client gets a share of those.
+    pub(crate) fn new(max_bytes: usize, timeout: Duration, large_bodies_max: usize) -> Self {
+        Self { max_bytes, timeout, large_bodies: Places::new(large_bodies_max) }
     }
 
     /// The bounds that the configuration names.
     pub(crate) fn of(config: &ServerConfig) -> Self {
         let timeout = Duration::from_millis(config.body_timeout_ms);
-        let proxies = config.trusted_proxies.clone();
-        Self::new(config.body_max_bytes, timeout, config.requests_in_flight_max, proxies)
+        Self::new(config.body_max_bytes, timeout, config.requests_in_flight_max)
     }
 
     /// Reads the whole body.
@@ -70,31 +68,41 @@ impl BodyBounds {
             return Ok(Bytes::new());
         }
         // Until it is read to its end, an answer leaves bytes behind on the connection.
-        let read = self.read_within_bounds(declared_length(headers), body, context.peer.ip()).await;
+        let read = self.read_within_bounds(declared_length(headers), body, context.network.get().copied()).await;
         if read.is_err() {
             context.leave_body_unread();
         }
         read
     }
 
-    async fn read_within_bounds<B>(&self, declared: Option<usize>, body: B, peer: IpAddr) -> Result<Bytes, ApiError>
+    async fn read_within_bounds<B>(
+        &self,
+        declared: Option<usize>,
+        body: B,
+        client: Option<ClientNetwork>,
+    ) -> Result<Bytes, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         if declared.is_some_and(|length| length > self.max_bytes) {
             return Err(self.too_large());
         }
-        let collect = self.collect(declared.unwrap_or(0), body, peer);
+        let collect = self.collect(declared.unwrap_or(0), body, client);
         tokio::time::timeout(self.timeout, collect).await.unwrap_or(Err(ApiError::BodyTimeout))
     }
 
     /// Reads a body that is `expected_bytes` long at least. It takes a place as soon as it is known not to be small.
-    async fn collect<B>(&self, expected_bytes: usize, mut body: B, peer: IpAddr) -> Result<Bytes, ApiError>
+    async fn collect<B>(
+        &self,
+        expected_bytes: usize,
+        mut body: B,
+        client: Option<ClientNetwork>,
+    ) -> Result<Bytes, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let busy = || GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S };
-        let take_place = || self.large_bodies.take(peer).ok_or_else(busy);
+        let take_place = || self.large_bodies.take(client).ok_or_else(busy);
         let mut place = if expected_bytes > SMALL_BODY_BYTES { Some(take_place()?) } else { None };
         let mut first = Bytes::new();
         let mut joined = BytesMut::new();
@@ -144,7 +152,7 @@ mod tests {
     use super::*;
 
     fn bounds() -> BodyBounds {
-        BodyBounds::new(8, Duration::from_secs(10), 4, Vec::new())
+        BodyBounds::new(8, Duration::from_secs(10), 4)
     }
 
     fn context() -> RequestContext {
@@ -203,7 +211,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_bodies_take_places_and_small_ones_do_not() {
-        let bounds = BodyBounds::new(64 * 1024, Duration::from_secs(10), 1, Vec::new());
+        let bounds = BodyBounds::new(64 * 1024, Duration::from_secs(10), 1);
         let of_length = |length: usize| HeaderMap::from_iter([(CONTENT_LENGTH, length.into())]);
         let endless = || StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
         let (large, small, undeclared) =

@@ -106,13 +106,13 @@ impl Call {
 #[serde(deny_unknown_fields)]
 struct NoFields {}
 
-/// A merchant's request. Its permit is held outside until the answer is made.
+/// A merchant's request. Its permit is held outside, too, until the answer is made.
 pub(crate) struct MerchantCall {
     /// What every handler gets.
     pub(crate) call: Call,
     /// Who asks.
     pub(crate) caller: Caller,
-    /// The request's idempotency key with its claim, and how its answer is written.
+    /// The request's idempotency key with its claim, its permit, and how its answer is written.
     pub(crate) origin: Origin,
 }
 
@@ -132,6 +132,26 @@ impl MerchantCall {
         let work = work(call, caller.clone());
         let answered = gateway.once(&caller, origin, async move { work.await.map(Answer::into_stored) }).await;
         Answer::stored(answered?)
+    }
+
+    /// Answers a change that has no idempotency key with what `work` makes of it. It goes on when the client hangs up,
+    /// and is in flight until it ends.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub(crate) async fn carry<F>(self, work: impl FnOnce(Call, Caller) -> F) -> Outcome
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let Self { call, caller, origin } = self;
+        let in_flight = |call| {
+            let work = work(call, caller);
+            async move {
+                let _permit = origin.permit;
+                work.await
+            }
+        };
+        call.carry(in_flight).await
     }
 }
 

@@ -1,11 +1,10 @@
 //! The client's address: who a request comes from before it is known who asks, and what it is told when it has to wait.
 
-use std::net::SocketAddr;
-
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::api::auth::is_forwarded;
+use crate::api::auth::{is_forwarded, shows_anything};
+use crate::api::context::RequestContext;
 use crate::api::error::ApiError;
 use crate::api::language::Language;
 use crate::gateway::addresses::{AddressReason, AddressRefusal, Addresses, Client, Listener};
@@ -14,22 +13,30 @@ use crate::gateway::error::GatewayError;
 /// The name of the limit in answers.
 const LIMIT: &str = "client_address";
 
-/// Who sends a request with these headers, if its address is limited.
+/// Who sends a request with these headers, if its address is limited. Whose share of places for bodies it takes is noted
+/// in its context.
 pub(crate) fn client_of(
     addresses: &Addresses,
     listener: Listener,
     headers: &HeaderMap,
-    peer: SocketAddr,
+    context: &RequestContext,
 ) -> Option<Client> {
     let lines = headers.get_all(addresses.header().as_str()).iter().map(|value| value.as_bytes());
-    addresses.client(listener, peer, lines, || is_forwarded(headers))
+    let sender = addresses.sender(listener, context.peer, lines, || is_forwarded(headers));
+    if let Some(network) = sender.network {
+        // Set once: a request has one sender.
+        let _ = context.network.set(network);
+    }
+    sender.client
 }
 
 /// Counts what was refused for its credentials. A wrong clock, a nonce that was used or a suspended merchant is none of
-/// these: such a request was signed with the right secret.
-pub(crate) fn note_failure(addresses: &Addresses, client: Option<&Client>, error: &ApiError) {
+/// these: such a request was signed with the right secret. Nor is a request without any credentials, which anybody can have
+/// sent from the address of somebody else, by a link or a URL to fetch.
+pub(crate) fn note_failure(addresses: &Addresses, client: Option<&Client>, headers: &HeaderMap, error: &ApiError) {
     let is_failure =
-        matches!(error, ApiError::Gateway(GatewayError::Unauthenticated) | ApiError::OperatorUnauthenticated);
+        matches!(error, ApiError::Gateway(GatewayError::Unauthenticated) | ApiError::OperatorUnauthenticated)
+            && shows_anything(headers);
     if let Some(client) = client.filter(|_| is_failure) {
         addresses.note_failure(client);
     }

@@ -8,8 +8,9 @@ use axum::extract::MatchedPath;
 use axum::http::{HeaderMap, Method};
 use hyper::body::Body;
 
-use crate::api::language::Language;
+use crate::api::language::{Language, language_of};
 use crate::domain::ids::MerchantId;
+use crate::domain::limit::ClientNetwork;
 
 /// One request. What is learned on the way is set once and read when the answer is written and logged.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ pub(crate) struct RequestContext {
     pub(crate) method: Method,
     /// Who is at the other end of the connection, which may be a proxy.
     pub(crate) peer: SocketAddr,
+    /// Whose share of places for bodies it takes; not set for who shares with nobody (exempt networks) and for those whom
+    /// a trusted proxy does not name.
+    pub(crate) network: OnceLock<ClientNetwork>,
     /// The route's pattern; the path itself is not logged, since it may hold anything.
     pub(crate) route: OnceLock<MatchedPath>,
     /// Who sent it.
@@ -36,9 +40,10 @@ impl RequestContext {
     pub(crate) fn new(request_id: String, method: Method, headers: &HeaderMap, peer: SocketAddr) -> Self {
         Self {
             request_id,
-            language: Language::of(headers),
+            language: language_of(headers),
             method,
             peer,
+            network: OnceLock::new(),
             route: OnceLock::new(),
             merchant: OnceLock::new(),
             limit_headers: OnceLock::new(),

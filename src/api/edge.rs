@@ -12,14 +12,15 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 
 use crate::api::context::RequestContext;
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
+use crate::api::in_flight::InFlight;
 use crate::api::request_id::{REQUEST_ID, RequestIds};
 use crate::api::server::Site;
 use crate::clock::Clock;
+use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Monotonic;
 use crate::gateway::error::GatewayError;
 
@@ -35,6 +36,13 @@ const CLIENT_GONE: u16 = 499;
 pub(crate) trait Handler: Send + Sync + 'static {
     /// A request that has been read.
     type Read: Send;
+
+    /// What a request is worth, by its method and path alone; none where everything may have every place, as for the
+    /// operator.
+    fn worth(&self, method: &Method, path: &str) -> Option<Worth>;
+
+    /// Counts a request of this worth that was refused because too many were being worked on.
+    fn note_full(&self, worth: Option<Worth>);
 
     /// Reads the request to its end. Takes as long as its client likes, within the bounds of bodies, so nothing that
     /// others need is held meanwhile.
@@ -55,7 +63,7 @@ pub(crate) struct Edge<H> {
     listener_name: &'static str,
     clock: Clock,
     request_ids: RequestIds,
-    slots: Semaphore,
+    in_flight: InFlight,
     request_timeout: Duration,
 }
 
@@ -68,8 +76,8 @@ impl<H: Handler> Edge<H> {
         requests_in_flight_max: usize,
         request_timeout: Duration,
     ) -> Self {
-        let slots = Semaphore::new(requests_in_flight_max.min(Semaphore::MAX_PERMITS));
-        Self { handler, listener_name, clock, request_ids: RequestIds::new(), slots, request_timeout }
+        let in_flight = InFlight::new(requests_in_flight_max);
+        Self { handler, listener_name, clock, request_ids: RequestIds::new(), in_flight, request_timeout }
     }
 
     /// Sees to it that the request ends.
@@ -82,21 +90,27 @@ impl<H: Handler> Edge<H> {
         }
     }
 
-    /// Lets the request in once it has been read, or not. A client that sends slowly holds no slot, so that many of them
+    /// Lets the request in once it has been read, or not. A client that sends slowly holds no place, so that many of them
     /// keep nobody out.
     async fn read_and_handle(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Outcome {
         let is_probe = PROBES.contains(&request.uri().path());
-        if !is_probe && self.slots.available_permits() == 0 {
+        let worth = self.handler.worth(request.method(), request.uri().path());
+        if !is_probe && !self.in_flight.has_room(worth) {
             context.leave_body_unread_unless_empty(request.body());
-            return Err(busy());
+            return Err(self.full(worth));
         }
         let read = self.handler.read(context, request).await?;
-        let _slot = match self.slots.try_acquire() {
-            Ok(slot) => Some(slot),
-            Err(_) if is_probe => None,
-            Err(_) => return Err(busy()),
-        };
+        let place = self.in_flight.enter(worth);
+        if place.is_none() && !is_probe {
+            return Err(self.full(worth));
+        }
         self.handler.handle(context, read).await
+    }
+
+    /// What to say to a request for which there is no place, which is counted.
+    fn full(&self, worth: Option<Worth>) -> ApiError {
+        self.handler.note_full(worth);
+        busy()
     }
 }
 

@@ -189,7 +189,7 @@ fn reason_value(reason: &FieldError) -> Value {
 fn gateway_code(error: &GatewayError) -> Code {
     match error {
         GatewayError::InvalidRequest(_) => Code::InvalidRequest,
-        GatewayError::Unauthenticated => Code::Unauthenticated,
+        GatewayError::Unauthenticated | GatewayError::InvalidNonce => Code::Unauthenticated,
         GatewayError::SignatureExpired { .. } => Code::SignatureExpired,
         GatewayError::NonceReused => Code::NonceReused,
         GatewayError::Forbidden(_) => Code::Forbidden,

@@ -20,10 +20,7 @@ pub(crate) struct LimitedRequest {
 impl LimitedRequest {
     /// One sentence that names the limit.
     pub(crate) fn message(&self, language: Language) -> String {
-        match language {
-            Language::English => wording::english(&self.refusal),
-            Language::Chinese => wording::chinese(&self.refusal),
-        }
+        wording::message(&self.refusal, language)
     }
 
     /// Whole seconds to wait.

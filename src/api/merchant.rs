@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use axum::http::Request;
 use axum::http::request::Parts;
+use axum::http::{Method, Request};
 use bytes::Bytes;
 use hyper::body::Incoming;
 
@@ -21,6 +21,7 @@ use crate::api::render::renderer;
 use crate::api::routes::Routes;
 use crate::api::worth::worth_of;
 use crate::api::{call, events, idempotency, limits, open, payments, quotes, refunds, webhooks};
+use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
 use crate::gateway::addresses::{Client, Listener};
 use crate::gateway::admission::{Admission, Refusal};
@@ -53,7 +54,7 @@ impl MerchantHandler {
             return Ok(None);
         }
         let addresses = self.gateway.addresses();
-        let client = client_of(addresses, Listener::Merchants, &head.headers, context.peer);
+        let client = client_of(addresses, Listener::Merchants, &head.headers, context);
         if let Some(client) = &client {
             if is_below(PREFIX, head.uri.path()) {
                 addresses.check_block(client)?;
@@ -80,7 +81,7 @@ impl MerchantHandler {
         let presented = match Presented::read(&head.headers, context.peer, trusted_proxies) {
             Ok(presented) => presented,
             Err(error) => {
-                note_failure(self.gateway.addresses(), client.as_ref(), &error);
+                note_failure(self.gateway.addresses(), client.as_ref(), &head.headers, &error);
                 context.leave_body_unread_unless_empty(&body);
                 return Err(error);
             }
@@ -104,7 +105,7 @@ impl MerchantHandler {
         }
         self.gateway.authenticate(presented.credentials(head, body)).map_err(|error| {
             let error = ApiError::from(error);
-            note_failure(addresses, client, &error);
+            note_failure(addresses, client, &head.headers, &error);
             error
         })
     }
@@ -135,12 +136,19 @@ impl MerchantHandler {
             }
             admission => admission?,
         };
-        // Held until the answer is made.
-        let _permit = admission.permit;
+        // Held until the answer is made, and by the work that the request begins.
+        let permit = Arc::new(admission.permit);
         let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);
-        let origin = Origin { idempotency: key?, claim: admission.claim, renderer: renderer(context) };
+        let origin = Origin {
+            idempotency: key?,
+            claim: admission.claim,
+            permit: Some(Arc::clone(&permit)),
+            renderer: renderer(context),
+        };
         let call = MerchantCall { call, caller, origin };
-        self.own.answer(head, call).await
+        let outcome = self.own.answer(head, call).await;
+        drop(permit);
+        outcome
     }
 
     /// Asks for a permit and notes the headers that every answer has from here on.
@@ -189,6 +197,14 @@ pub(crate) enum ReadRequest {
 
 impl Handler for MerchantHandler {
     type Read = ReadRequest;
+
+    fn worth(&self, method: &Method, path: &str) -> Option<Worth> {
+        Some(if is_below(PREFIX, path) { worth_of(method, path) } else { Worth::List })
+    }
+
+    fn note_full(&self, worth: Option<Worth>) {
+        self.gateway.note_full(worth);
+    }
 
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();

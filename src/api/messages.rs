@@ -3,6 +3,7 @@
 use crate::api::client_address;
 use crate::api::error::ApiError;
 use crate::api::language::Language;
+use crate::domain::limit::wording;
 use crate::gateway::error::GatewayError;
 
 /// The sentence for an error. Never says anything about the inside.
@@ -46,7 +47,9 @@ pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
 fn gateway_message(error: &GatewayError, language: Language) -> String {
     let fixed = match error {
         GatewayError::InvalidRequest(_) => ("The request is not valid", "请求无效"),
-        GatewayError::Unauthenticated => ("The key or the signature is wrong", "密钥或签名错误"),
+        GatewayError::Unauthenticated | GatewayError::InvalidNonce => {
+            ("The key or the signature is wrong", "密钥或签名错误")
+        }
         GatewayError::SignatureExpired { .. } => {
             ("The signature's time is outside the accepted window", "签名时间超出允许范围")
         }
@@ -108,7 +111,7 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
             };
         }
         GatewayError::NoChannelAvailable { .. } => ("No channel can take this payment now", "当前没有可用的支付渠道"),
-        GatewayError::Overloaded { .. } => ("Too much work at the moment; try again shortly", "系统繁忙, 请稍后重试"),
+        GatewayError::Overloaded { .. } => return String::from(wording::overloaded(language)),
         GatewayError::Held => (
             "The gateway was restored from a backup; no money moves until its payment providers were asked what happened \
              since. Nothing was done: try again later. Operators see what is left with `tollgate store hold`",

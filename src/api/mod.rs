@@ -18,6 +18,7 @@ mod envelope;
 mod error;
 mod events;
 mod idempotency;
+mod in_flight;
 mod json;
 mod language;
 mod limit_headers;

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::http::{HeaderMap, HeaderName};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::domain::ids::is_request_id;
+
 /// The header that carries it, both ways.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest id taken from a client.
-const CLIENT_ID_LEN_MAX: usize = 64;
 
 /// Makes ids that differ within this process and, by their random start, between processes.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl RequestIds {
     pub(crate) fn of(&self, headers: &HeaderMap) -> String {
         let mut sent = headers.get_all(REQUEST_ID).iter();
         match (sent.next().and_then(|value| value.to_str().ok()), sent.next()) {
-            (Some(id), None) if is_sane(id) => String::from(id),
+            (Some(id), None) if is_request_id(id) => String::from(id),
             _ => self.draw(),
         }
     }
@@ -41,12 +41,6 @@ impl RequestIds {
         let own = (count ^ self.seed) & u64::from(u32::MAX);
         format!("req_{mixed:016x}{own:08x}")
     }
-}
-
-/// Visible, short, and nothing that could break a log line or a header.
-fn is_sane(id: &str) -> bool {
-    (1..=CLIENT_ID_LEN_MAX).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
 }
 
 #[cfg(test)]

@@ -94,16 +94,13 @@ pub(crate) async fn get_endpoint(
         (status = 422, description = "`URL_NOT_ALLOWED`, `PAN_REFUSED`"),
     ),
 )]
-pub(crate) async fn update_endpoint(
-    Named(endpoint_id): Named<EndpointId>,
-    MerchantCall { call, caller, .. }: MerchantCall,
-) -> Outcome {
-    let work = |call: Call| async move {
+pub(crate) async fn update_endpoint(Named(endpoint_id): Named<EndpointId>, merchant_call: MerchantCall) -> Outcome {
+    let work = |call: Call, caller: Caller| async move {
         let command: UpdateEndpoint = call.json_or_default()?;
         let webhooks = call.gateway.webhooks();
         call.ok(webhooks.update_endpoint(&caller.merchant.merchant_id, &endpoint_id, command).await?)
     };
-    call.carry(work).await
+    merchant_call.carry(work).await
 }
 
 /// Remove an endpoint
@@ -117,16 +114,13 @@ pub(crate) async fn update_endpoint(
         (status = 404, description = "`NOT_FOUND`"),
     ),
 )]
-pub(crate) async fn delete_endpoint(
-    Named(endpoint_id): Named<EndpointId>,
-    MerchantCall { call, caller, .. }: MerchantCall,
-) -> Outcome {
-    let work = |call: Call| async move {
+pub(crate) async fn delete_endpoint(Named(endpoint_id): Named<EndpointId>, merchant_call: MerchantCall) -> Outcome {
+    let work = |call: Call, caller: Caller| async move {
         call.no_fields()?;
         call.gateway.webhooks().delete_endpoint(&caller.merchant.merchant_id, &endpoint_id).await?;
         call.ok(Nothing {})
     };
-    call.carry(work).await
+    merchant_call.carry(work).await
 }
 
 /// Change an endpoint's secret

@@ -6,27 +6,40 @@ use crate::domain::limit::shedding::Worth;
 
 /// The worth of a request below `/api/v1`; what no route has is worth least.
 pub(crate) fn worth_of(method: &Method, path: &str) -> Worth {
+    stated_worth(method, path).unwrap_or(Worth::List)
+}
+
+/// The worth of what looks like one of the routes. Every route is named here: one that is not would be shed first, whatever
+/// it is for.
+fn stated_worth(method: &Method, path: &str) -> Option<Worth> {
     let mut segments = path.trim_start_matches('/').split('/').skip(2);
     let segments: [Option<&str>; 5] = std::array::from_fn(|_| segments.next());
     if method.is_safe() { worth_of_reading(segments) } else { worth_of_changing(segments) }
 }
 
-fn worth_of_reading(segments: [Option<&str>; 5]) -> Worth {
+fn worth_of_reading(segments: [Option<&str>; 5]) -> Option<Worth> {
     match segments {
-        [Some("payments" | "refunds"), Some(_), None | Some("routing"), None, _] => Worth::Query,
-        [Some("webhooks"), Some("endpoints" | "notifications"), Some(_), None, _] => Worth::Query,
-        [Some("limits"), None, ..] => Worth::Query,
-        _ => Worth::List,
+        [Some("payments" | "refunds"), Some(_), None | Some("routing"), None, _] => Some(Worth::Query),
+        [Some("webhooks"), Some("endpoints" | "notifications"), Some(_), None, _] => Some(Worth::Query),
+        [Some("limits"), None, ..] => Some(Worth::Query),
+        [Some("payments" | "events"), None, ..] => Some(Worth::List),
+        [Some("payments"), Some(_), Some("refunds"), None, _] => Some(Worth::List),
+        [Some("webhooks"), Some("endpoints" | "notifications"), None, ..] => Some(Worth::List),
+        _ => None,
     }
 }
 
-fn worth_of_changing(segments: [Option<&str>; 5]) -> Worth {
+fn worth_of_changing(segments: [Option<&str>; 5]) -> Option<Worth> {
     match segments {
-        [Some("payments"), None, ..] => Worth::Create,
-        [Some("payments"), Some(_), Some("cancel" | "refunds"), None, _] => Worth::Finish,
-        [Some("webhooks"), Some(_), ..] => Worth::Manage,
-        [Some("routing"), Some("quote"), None, ..] => Worth::Query,
-        _ => Worth::List,
+        [Some("payments"), None, ..] => Some(Worth::Create),
+        [Some("payments"), Some(_), Some("cancel" | "refunds"), None, _] => Some(Worth::Finish),
+        [Some("webhooks"), Some("endpoints"), None, ..] => Some(Worth::Manage),
+        [Some("webhooks"), Some("endpoints"), Some(_), None | Some("rotate-secret" | "test"), None] => {
+            Some(Worth::Manage)
+        }
+        [Some("webhooks"), Some("notifications"), Some(_), Some("retry" | "cancel"), None] => Some(Worth::Manage),
+        [Some("routing"), Some("quote"), None, ..] => Some(Worth::Query),
+        _ => None,
     }
 }
 

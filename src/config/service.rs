@@ -34,7 +34,7 @@ pub struct ServerConfig {
     pub idle_timeout_ms: u64,
     /// Connections open at once on each listener.
     pub connections_max: usize,
-    /// Requests being worked on at once; more are answered 503.
+    /// Requests being worked on at once on each listener; more are answered 503, those worth less somewhat sooner.
     pub requests_in_flight_max: usize,
     /// How long stopping waits for what is under way.
     pub drain_timeout_ms: u64,
@@ -159,7 +159,7 @@ pub struct AdaptiveConfig {
     pub lag_ms: u64,
     /// From shedding nothing to shedding everything in no less than this.
     pub rise_s: u64,
-    /// And back.
+    /// And back; four times as slowly until all signals are below half of their targets.
     pub fall_s: u64,
 }
 

@@ -97,6 +97,16 @@ pub fn sortable_id(prefix: &str, now: Timestamp, draw: u64) -> String {
     format!("{prefix}{}{}", base36(millisecond, 9), base36(draw, 10))
 }
 
+/// Longest id of a request that is taken from a client.
+const REQUEST_ID_LEN_MAX: usize = 64;
+
+/// Whether a client's id of its request can be taken over: visible, short, and nothing that could break a log line or a
+/// header.
+pub fn is_request_id(id: &str) -> bool {
+    (1..=REQUEST_ID_LEN_MAX).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

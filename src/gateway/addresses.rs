@@ -1,17 +1,23 @@
 //! Limits by client address, before it is known who asks: a request costs a look into fixed memory, not a body or a
 //! signature. Nothing is kept of a client but a keyed hash of its address.
+//!
+//! The rules may change while requests are under way. Each is found out about, counted and refused under those that were
+//! in force when it came; the next one sees the new ones, all of them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{ClientAddressConfig, Config};
 use crate::domain::limit::{AddressLimits, AddressTable, ClientFound, ClientNetwork, ForwardingHeader, find_client};
+use crate::domain::time::Monotonic;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::{Figures, IntCounter};
@@ -31,10 +37,55 @@ pub enum Listener {
 }
 
 /// A client whose requests are limited by its address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Client {
     network: ClientNetwork,
     key: u64,
+    /// Those under which it was found.
+    rules: Arc<Rules>,
+}
+
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        (self.network, self.key) == (other.network, other.key)
+    }
+}
+
+impl Eq for Client {}
+
+/// Where a request comes from.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// Who shares with whom what there is not enough of; `None` when it is one of many behind the same address, or exempt.
+    pub network: Option<ClientNetwork>,
+    /// The same, if its requests are limited.
+    pub client: Option<Client>,
+}
+
+/// What can change while the gateway runs.
+#[derive(Debug)]
+struct Rules {
+    enabled: bool,
+    limits: AddressLimits,
+    per_second: u32,
+    exempt: Vec<IpNet>,
+}
+
+impl Rules {
+    fn of(config: &ClientAddressConfig) -> Self {
+        let block = Duration::from_secs(config.block_s);
+        let failures_max = config.failed_authentications_per_minute;
+        Self {
+            enabled: config.enabled,
+            limits: AddressLimits::new(config.per_second, config.burst, failures_max, block),
+            per_second: config.per_second,
+            exempt: config.exempt_networks.clone(),
+        }
+    }
+
+    fn exempts(&self, address: IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// A client has to wait.
@@ -69,18 +120,19 @@ impl AddressRefusal {
 
 /// All clients by their addresses.
 pub struct Addresses {
-    /// None when clients are not limited.
-    shards: Vec<Mutex<AddressTable>>,
+    /// Made when clients are limited for the first time, of a size that never changes.
+    shards: OnceLock<Vec<Mutex<AddressTable>>>,
+    addresses_max: usize,
+    rules: ArcSwap<Rules>,
     /// Keeps addresses from being chosen for their places.
     seed: u64,
-    per_second: u32,
-    exempt: Vec<IpNet>,
     trusted_proxies: Vec<IpNet>,
     header: ForwardingHeader,
     clock: Clock,
     refused_for_rate: IntCounter,
     refused_for_failures: IntCounter,
     failures: IntCounter,
+    unnamed: IntCounter,
     /// Whether it was said that a trusted proxy names nobody.
     said_nobody: AtomicBool,
     /// Whether it was said that a proxy in an exempt network is not trusted.
@@ -94,21 +146,16 @@ impl Addresses {
 
     fn from_parts(all: &Config, clock: &Clock, random: &Random, figures: &Figures) -> Result<Self, GatewayError> {
         let config = &all.limits.client_address;
-        let block = Duration::from_secs(config.block_s);
-        let failures_max = config.failed_authentications_per_minute;
-        let limits = AddressLimits::new(config.per_second, config.burst, failures_max, block);
-        let shards = if config.enabled { SHARDS } else { 0 };
-        let in_shard = config.addresses_max.div_ceil(SHARDS);
         let refused = figures.counters(
             "address_refused_total",
             "Requests refused for what their client's address did before, and why",
             &["reason"],
         )?;
-        Ok(Self {
-            shards: (0..shards).map(|_| Mutex::new(AddressTable::new(limits, in_shard))).collect(),
+        let addresses = Self {
+            shards: OnceLock::new(),
+            addresses_max: config.addresses_max,
+            rules: ArcSwap::from_pointee(Rules::of(config)),
             seed: random.draw_u64(),
-            per_second: config.per_second,
-            exempt: config.exempt_networks.clone(),
             trusted_proxies: all.server.trusted_proxies.clone(),
             header: all.server.client_address_header,
             clock: clock.clone(),
@@ -118,9 +165,27 @@ impl Addresses {
                 "address_failed_authentications_total",
                 "Failed authentications of clients that are limited by their addresses",
             )?,
+            unnamed: figures.counter(
+                "address_unnamed_total",
+                "Requests that are not limited by address because a trusted proxy does not say where they come from",
+            )?,
             said_nobody: AtomicBool::new(false),
             said_untrusted: AtomicBool::new(false),
-        })
+        };
+        addresses.configure(config);
+        Ok(addresses)
+    }
+
+    /// Puts other rules in force, all at once, for the requests that come from now on. What is remembered of clients counts on.
+    /// How many are remembered does not change.
+    pub(super) fn configure(&self, config: &ClientAddressConfig) {
+        let rules = Rules::of(config);
+        if rules.enabled {
+            let in_shard = self.addresses_max.div_ceil(SHARDS);
+            let table = || Mutex::new(AddressTable::new(rules.limits, in_shard));
+            self.shards.get_or_init(|| (0..SHARDS).map(|_| table()).collect());
+        }
+        self.rules.store(Arc::new(rules));
     }
 
     /// The header in which trusted proxies name clients.
@@ -128,20 +193,35 @@ impl Addresses {
         self.header
     }
 
-    /// Who sends a request, if its address is limited. `lines` are the values of the header that [`Addresses::header`]
+    /// Who sends a request. `lines` are the values of the header that [`Addresses::header`]
     /// names, and `is_forwarded` says whether there is any header of a proxy.
-    pub fn client<'a>(
+    pub fn sender<'a>(
         &self,
         listener: Listener,
         peer: SocketAddr,
         lines: impl DoubleEndedIterator<Item = &'a [u8]>,
         is_forwarded: impl FnOnce() -> bool,
-    ) -> Option<Client> {
-        if self.shards.is_empty() {
-            return None;
-        }
+    ) -> Sender {
+        let rules = self.rules.load_full();
+        let network = self.network(&rules, peer, lines, is_forwarded);
+        let client = network.filter(|_| rules.enabled).map(|network| {
+            let mut text = [0; 10];
+            text[0] = listener as u8;
+            text[1..].copy_from_slice(&network.bytes());
+            Client { network, key: xxh3_64_with_seed(&text, self.seed), rules }
+        });
+        Sender { network, client }
+    }
+
+    fn network<'a>(
+        &self,
+        rules: &Rules,
+        peer: SocketAddr,
+        lines: impl DoubleEndedIterator<Item = &'a [u8]>,
+        is_forwarded: impl FnOnce() -> bool,
+    ) -> Option<ClientNetwork> {
         let address = match find_client(peer.ip(), self.header, lines, |address| self.is_trusted(address)) {
-            ClientFound::Peer(address) if self.is_exempt(address) => {
+            ClientFound::Peer(address) if rules.exempts(address) => {
                 if !is_forwarded() {
                     return None;
                 }
@@ -149,19 +229,16 @@ impl Addresses {
                 self.say_untrusted();
                 address
             }
-            ClientFound::Named(address) if self.is_exempt(address) && !address.is_loopback() => return None,
+            ClientFound::Named(address) if rules.exempts(address) && !address.is_loopback() => return None,
             ClientFound::Peer(address) | ClientFound::Named(address) => address,
             // Counted as one, its clients could keep each other out.
             ClientFound::Nobody => {
+                self.unnamed.inc();
                 self.say_nobody();
                 return None;
             }
         };
-        let network = ClientNetwork::of(address);
-        let mut text = [0; 10];
-        text[0] = listener as u8;
-        text[1..].copy_from_slice(&network.bytes());
-        Some(Client { network, key: xxh3_64_with_seed(&text, self.seed) })
+        Some(ClientNetwork::of(address))
     }
 
     /// Counts a request.
@@ -169,12 +246,13 @@ impl Addresses {
     /// # Errors
     /// When it is one too many; that counts nothing.
     pub fn admit(&self, client: &Client) -> Result<(), AddressRefusal> {
-        let Some(shard) = self.shard(client) else { return Ok(()) };
         let now = self.clock.monotonic();
-        let admitted = shard.lock().admit(client.key, now);
+        let Some(mut table) = self.table(client, now) else { return Ok(()) };
+        let admitted = table.admit(client.key, now);
+        drop(table);
         admitted.map_err(|wait| {
             self.refused_for_rate.inc();
-            AddressRefusal::new(AddressReason::Rate(self.per_second), wait)
+            AddressRefusal::new(AddressReason::Rate(client.rules.per_second), wait)
         })
     }
 
@@ -183,9 +261,10 @@ impl Addresses {
     /// # Errors
     /// As long as that is so.
     pub fn check_block(&self, client: &Client) -> Result<(), AddressRefusal> {
-        let Some(shard) = self.shard(client) else { return Ok(()) };
         let now = self.clock.monotonic();
-        let blocked = shard.lock().blocked_for(client.key, now);
+        let Some(table) = self.table(client, now) else { return Ok(()) };
+        let blocked = table.blocked_for(client.key, now);
+        drop(table);
         let Some(wait) = blocked else { return Ok(()) };
         self.refused_for_failures.inc();
         Err(AddressRefusal::new(AddressReason::FailedAuthentication, wait))
@@ -193,26 +272,27 @@ impl Addresses {
 
     /// Counts an authentication of the client that failed.
     pub fn note_failure(&self, client: &Client) {
-        let Some(shard) = self.shard(client) else { return };
-        self.failures.inc();
         let now = self.clock.monotonic();
-        let is_blocked_now = shard.lock().note_failure(client.key, now);
+        let Some(mut table) = self.table(client, now) else { return };
+        let is_blocked_now = table.note_failure(client.key, now);
+        drop(table);
+        self.failures.inc();
         if is_blocked_now {
             tracing::warn!(network = %client.network, "an address is refused for a while: its authentications failed too often");
         }
     }
 
-    fn shard(&self, client: &Client) -> Option<&Mutex<AddressTable>> {
+    /// The table with the client, under the rules of its request.
+    fn table(&self, client: &Client, now: Monotonic) -> Option<MutexGuard<'_, AddressTable>> {
         // The lowest bits; the table itself goes by the highest.
-        self.shards.get(usize::try_from(client.key % SHARDS as u64).unwrap_or(0))
+        let place = usize::try_from(client.key % SHARDS as u64).unwrap_or(0);
+        let mut table = self.shards.get()?.get(place)?.lock();
+        table.put_in_force(client.rules.limits, now);
+        Some(table)
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
-    }
-
-    fn is_exempt(&self, address: IpAddr) -> bool {
-        self.exempt.iter().any(|network| network.contains(&address))
     }
 
     fn say_nobody(&self) {

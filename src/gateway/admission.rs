@@ -46,7 +46,7 @@ pub(super) async fn admit(
     let request = AdmitRequest {
         merchant_id: caller.merchant.merchant_id.clone(),
         figures: caller.known.figures,
-        revision: caller.known.revision,
+        revision: Some(caller.known.revision),
         idempotency,
         cost: 1,
     };
@@ -65,7 +65,7 @@ pub(super) async fn limits(
     directory: &MerchantDirectory,
     known: &KnownMerchant,
 ) -> Result<LimitsView, GatewayError> {
-    let usage = directory.usage(&known.merchant.merchant_id, known.figures).await;
+    let usage = directory.usage(&known.merchant.merchant_id, known.figures, Some(known.revision)).await;
     let usage = usage.map_err(|refused| error_of(&refused))?;
     Ok(view_of(&known.merchant.tier, &usage, core.clock.now()))
 }
@@ -75,7 +75,7 @@ pub(super) async fn merchant_limits(
     directory: &MerchantDirectory,
     known: &KnownMerchant,
 ) -> Result<MerchantLimitsView, GatewayError> {
-    let usage = directory.usage(&known.merchant.merchant_id, known.figures).await;
+    let usage = directory.usage(&known.merchant.merchant_id, known.figures, Some(known.revision)).await;
     let usage = usage.map_err(|refused| error_of(&refused))?;
     Ok(MerchantLimitsView {
         limits: view_of(&known.merchant.tier, &usage, core.clock.now()),
@@ -95,7 +95,7 @@ pub(super) async fn fullest(
     if page.cursor.is_some() {
         return Err(GatewayError::field("cursor", "this list has one page"));
     }
-    let lowest = core.config.limits.near_percent.iter().min().copied().unwrap_or(NEAR_PERCENT);
+    let lowest = directory.near().lowest().unwrap_or(NEAR_PERCENT);
     let least = if near { u32::from(lowest) * 10 } else { 0 };
     let found = directory.fullest(rows, least).await;
     let now = core.clock.now();

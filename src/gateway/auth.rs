@@ -109,7 +109,7 @@ impl Authentication {
             return Err(expired);
         }
         if !nonce_is_valid(parts.nonce) {
-            return Err(GatewayError::Unauthenticated);
+            return Err(GatewayError::InvalidNonce);
         }
         self.nonces.use_once(parts.key_id, parts.nonce, signed_s, now.unix_s() - past_s).map_err(|rejection| {
             match rejection {

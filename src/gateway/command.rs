@@ -117,10 +117,11 @@ pub struct UpdateMerchant {
     /// ISO 3166-1 alpha-2.
     #[serde(default)]
     pub country: Option<String>,
-    /// Limits that replace the tier's; those not named go back to the tier's.
-    #[serde(default)]
+    /// Limits that replace the tier's. Those that are not named stay; `null` for one gives it back to the tier, `null` for
+    /// the whole all of them.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub limits: Option<LimitOverrides>,
+    pub limits: Option<ChangeLimits>,
     /// The only channels it may use; an empty list for all.
     #[serde(default)]
     pub channels: Option<Vec<String>>,
@@ -128,6 +129,64 @@ pub struct UpdateMerchant {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub status: Option<MerchantStatus>,
+}
+
+/// What becomes of a merchant's own limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ChangeLimits {
+    /// All go back to the tier's; `null`.
+    Clear,
+    /// Only those that are named change.
+    Merge(ChangedLimits),
+}
+
+/// Limits by name, each absent (it stays), or null (back to the tier's), or the figure that replaces the tier's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangedLimits {
+    /// Requests per second.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<Option<u32>>,
+    /// Requests per minute.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<Option<u32>>,
+    /// Requests per hour.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub per_hour: Option<Option<u32>>,
+    /// Requests at once, see the tier's `burst`.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Option<u32>>,
+    /// Requests in flight.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub concurrent: Option<Option<u32>>,
+}
+
+impl ChangeLimits {
+    /// The merchant's own limits after the change, from those before it.
+    pub fn applied_to(&self, own: &LimitOverrides) -> LimitOverrides {
+        match self {
+            Self::Clear => LimitOverrides::default(),
+            Self::Merge(changed) => LimitOverrides {
+                per_second: changed.per_second.unwrap_or(own.per_second),
+                per_minute: changed.per_minute.unwrap_or(own.per_minute),
+                per_hour: changed.per_hour.unwrap_or(own.per_hour),
+                burst: changed.burst.unwrap_or(own.burst),
+                concurrent: changed.concurrent.unwrap_or(own.concurrent),
+            },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ChangeLimits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::<ChangedLimits>::deserialize(deserializer)?.map_or(Self::Clear, Self::Merge))
+    }
+}
+
+/// Reads a field that is there, so that null is something else than nothing.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Reads values by name. A name that is there twice is refused: which of the two was meant can't be known.

@@ -29,6 +29,9 @@ pub enum GatewayError {
     /// Key or signature is wrong; deliberately not said which.
     #[error("the request is not authenticated")]
     Unauthenticated,
+    /// Rightly signed, with a nonce that is none; clients are told the same as for [`GatewayError::Unauthenticated`].
+    #[error("the nonce has not the form of one")]
+    InvalidNonce,
     /// The signature is too old, too far ahead, or older than this process.
     #[error("the signature's time is outside the accepted window")]
     SignatureExpired {

@@ -20,12 +20,16 @@ use crate::gateway::admission;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::merchants::KnownMerchant;
+use crate::gateway::metrics::IntCounter;
 use crate::gateway::view::{ConcurrencyView, WindowView};
 
 /// How often permits are looked for that were not given back in time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Random bytes of an id: nobody finds another one's.
 const ID_BYTES: usize = 16;
+/// A merchant may have this part of all permits, and always so many.
+const SHARE_PART: usize = 8;
+const SHARE_LEAST: usize = 16;
 /// Longest id that is looked up.
 const ID_LEN_MAX: usize = 64;
 
@@ -89,7 +93,9 @@ pub(super) struct ExternalPermits {
     directory: MerchantDirectory,
     lease: Duration,
     places: Arc<Semaphore>,
+    shares: Shares,
     out: Arc<Mutex<Out>>,
+    expired: IntCounter,
 }
 
 #[derive(Default)]
@@ -101,8 +107,51 @@ struct Out {
 }
 
 struct Held {
+    merchant_id: MerchantId,
     _permit: Permit,
     _place: OwnedSemaphorePermit,
+    _share: Share,
+}
+
+/// How many permits each merchant has, so that a service that forgets to release for one leaves some for the others.
+#[derive(Clone)]
+struct Shares {
+    taken: Arc<Mutex<HashMap<MerchantId, usize>>>,
+    max: usize,
+}
+
+impl Shares {
+    fn of(permits_max: usize) -> Self {
+        Self { taken: Arc::default(), max: (permits_max / SHARE_PART).max(SHARE_LEAST) }
+    }
+
+    fn take(&self, merchant_id: &MerchantId) -> Option<Share> {
+        let mut shares = self.taken.lock();
+        let taken = shares.entry(merchant_id.clone()).or_default();
+        if *taken >= self.max {
+            return None;
+        }
+        *taken += 1;
+        Some(Share { shares: self.clone(), merchant_id: merchant_id.clone() })
+    }
+}
+
+/// One of a merchant's permits; given back when dropped.
+struct Share {
+    shares: Shares,
+    merchant_id: MerchantId,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut shares = self.shares.taken.lock();
+        if let Some(taken) = shares.get_mut(&self.merchant_id) {
+            *taken -= 1;
+            if *taken == 0 {
+                shares.remove(&self.merchant_id);
+            }
+        }
+    }
 }
 
 impl Out {
@@ -127,15 +176,24 @@ impl Out {
 }
 
 impl ExternalPermits {
-    pub(super) fn new(core: &Core, directory: &MerchantDirectory) -> Self {
+    /// None is out.
+    ///
+    /// # Errors
+    /// [`GatewayError::Internal`] when the figure can't be made.
+    pub(super) fn new(core: &Core, directory: &MerchantDirectory) -> Result<Self, GatewayError> {
         let limits = &core.config.limits;
-        Self {
+        Ok(Self {
             core: core.clone(),
             directory: directory.clone(),
             lease: Duration::from_millis(limits.lease_ms),
             places: Arc::new(Semaphore::new(limits.external_permits_max)),
+            shares: Shares::of(limits.external_permits_max),
             out: Arc::new(Mutex::new(Out::default())),
-        }
+            expired: core.figures.counter(
+                "limit_external_permits_expired_total",
+                "Permits of other services that ended without being given back",
+            )?,
+        })
     }
 
     /// Starts looking for permits that have ended, so that their merchants can leave memory.
@@ -146,15 +204,23 @@ impl ExternalPermits {
             while stopping.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
                 permits.sweep();
             }
+            permits.sweep();
             // Nobody can give them back any more.
             drop(std::mem::take(&mut *permits.out.lock()));
         });
     }
 
+    /// Takes back what has ended. Whoever takes it out counts it, so each counts once.
     fn sweep(&self) {
         let ended = self.out.lock().ended(self.core.clock.monotonic());
-        if !ended.is_empty() {
-            tracing::warn!(permits = ended.len(), "permits of other services ended without being given back");
+        if let Some(first) = ended.first() {
+            self.expired.inc_by(ended.len() as u64);
+            // One line for all of them: a service that fails may leave thousands.
+            tracing::warn!(
+                permits = ended.len(),
+                merchant_id = %first.merchant_id,
+                "permits of other services ended without being given back (one of their merchants is named)"
+            );
         }
     }
 
@@ -164,16 +230,17 @@ impl ExternalPermits {
         }
         let merchant_id = &known.merchant.merchant_id;
         if cost == 0 {
-            let usage = self.directory.usage(merchant_id, known.figures).await;
+            let usage = self.directory.usage(merchant_id, known.figures, Some(known.revision)).await;
             return Ok(self.looked(known, &usage.map_err(|refused| admission::error_of(&refused))?.view));
         }
         self.sweep();
-        let overloaded = |_| GatewayError::Overloaded { retry_after_s: 1 };
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(overloaded)?;
+        const OVERLOADED: GatewayError = GatewayError::Overloaded { retry_after_s: 1 };
+        let share = self.shares.take(merchant_id).ok_or(OVERLOADED)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| OVERLOADED)?;
         let request = AdmitRequest {
             merchant_id: MerchantId::clone(merchant_id),
             figures: known.figures,
-            revision: known.revision,
+            revision: Some(known.revision),
             idempotency: None,
             cost,
         };
@@ -182,7 +249,8 @@ impl ExternalPermits {
         match self.directory.admit(request).await {
             Ok(admitted) => {
                 let id = self.new_id();
-                let held = Held { _permit: admitted.permit, _place: place };
+                let held =
+                    Held { merchant_id: merchant_id.clone(), _permit: admitted.permit, _place: place, _share: share };
                 self.out.lock().insert(id.clone(), held, now.plus(self.lease));
                 let expires_at = Some(wall.plus(self.lease).rfc3339());
                 Ok(LimitCheckView { permit: Some(id), expires_at, ..self.view_of(known, &admitted.view) })
@@ -261,4 +329,77 @@ impl ExternalPermits {
 
 fn names(policies: PolicySet) -> Vec<String> {
     policies.iter().map(|policy| policy.as_str().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::time::Timestamp;
+    use crate::gateway::shedding::testing::Node;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_merchant_does_not_take_the_permits_of_all() {
+        let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
+        let node = Node::start(clock.clone(), |config| {
+            config.limits.external_permits_max = 20;
+            for tier in config.tiers.values_mut() {
+                (tier.burst, tier.concurrent) = (1_000, 1_000);
+            }
+        })
+        .await;
+        let merchants = [node.merchant().await, node.merchant().await].map(|made| made.merchant.merchant_id);
+        let check = |merchant_id: &str| {
+            let command = CheckLimits { merchant_id: merchant_id.to_owned(), cost: 1 };
+            let gateway = &node.gateway;
+            async move { gateway.check_limits(&command).await }
+        };
+        let mut permits = Vec::new();
+        for _ in 0..SHARE_LEAST {
+            permits.extend(check(&merchants[0]).await.unwrap().permit);
+        }
+        assert!(matches!(check(&merchants[0]).await, Err(GatewayError::Overloaded { .. })));
+        assert!(check(&merchants[1]).await.unwrap().permit.is_some());
+        assert!(node.gateway.release_permit(&permits[0]).released);
+        assert!(check(&merchants[0]).await.unwrap().permit.is_some(), "given back, it can be had again");
+        // Those that end by themselves, too.
+        clock.advance(Duration::from_millis(node.gateway.config().limits.lease_ms));
+        assert!(check(&merchants[0]).await.unwrap().permit.is_some());
+        assert_eq!(node.gateway.0.external_permits.shares.taken.lock().len(), 1);
+        node.gateway.stop().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_without_being_given_back_is_counted_once_and_apart_from_leases() {
+        let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
+        let node = Node::start(clock.clone(), |_| {}).await;
+        let merchant_id = node.merchant().await.merchant.merchant_id;
+        let gateway = &node.gateway;
+        let check = || async {
+            let command = CheckLimits { merchant_id: merchant_id.clone(), cost: 1 };
+            gateway.check_limits(&command).await.unwrap().permit.unwrap()
+        };
+        let has = |expected: &[&str]| {
+            let text = gateway.metrics().text().unwrap();
+            assert!(expected.iter().all(|line| text.contains(&format!("tollgate_{line}\n"))), "{expected:?} in {text}");
+        };
+        has(&["limit_external_permits_expired_total 0"]);
+        let (kept, given_back, forgotten) = (check().await, check().await, check().await);
+        assert!(gateway.release_permit(&given_back).released);
+        clock.advance(Duration::from_millis(gateway.config().limits.lease_ms));
+        // Seen by whoever comes first, and by nobody again.
+        assert!(!gateway.release_permit(&kept).released);
+        has(&["limit_external_permits_expired_total 2", "limit_leases_expired_total 0"]);
+        assert!(!gateway.release_permit(&forgotten).released);
+        tokio::time::sleep(3 * SWEEP_INTERVAL).await;
+        has(&["limit_external_permits_expired_total 2", "limit_leases_expired_total 0"]);
+        // By the watch, without anybody asking; and what ends with the gateway has not ended by itself.
+        let _lost = check().await;
+        clock.advance(Duration::from_millis(gateway.config().limits.lease_ms));
+        tokio::time::sleep(2 * SWEEP_INTERVAL).await;
+        has(&["limit_external_permits_expired_total 3"]);
+        let _out = check().await;
+        gateway.stop().await.unwrap();
+        has(&["limit_external_permits_expired_total 3", "limit_leases_expired_total 0"]);
+    }
 }

@@ -1,9 +1,11 @@
 //! Requests that are sent again: the key, what is kept under it, and what a repetition gets.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::actors::merchant::IdempotencyClaim;
+use crate::actors::merchant::{IdempotencyClaim, Permit};
 use crate::domain::ids::MerchantId;
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Answered, Renderer, StoredAnswer};
@@ -59,6 +61,9 @@ pub struct Origin {
     pub idempotency: Option<IdempotencyKey>,
     /// Keeps requests with the same key out while this one runs.
     pub claim: Option<IdempotencyClaim>,
+    /// Its right to be in flight, if it has one. Whoever waits for the answer holds it too: the request is in flight until
+    /// both have ended, its client's waiting and the work that it began, which goes on when the client hangs up.
+    pub permit: Option<Arc<Permit>>,
     /// Makes the bytes of its answer.
     pub renderer: Renderer,
 }

@@ -1,9 +1,13 @@
 //! What the limits decide, as figures for the operator and, where a merchant comes near a limit, as its event
-//! `limit.near`. An event is a courtesy: when there is no room for it, or the gateway stops, it is left out and counted.
+//! `limit.near`. An event is a courtesy: when there is no room for it, it is left out and counted. Those that wait when the
+//! gateway stops are written once nothing is decided any more, since their merchants would not be told again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::actors::merchant::{LimitObserver, NearLimit};
 use crate::config::LimitsConfig;
@@ -19,6 +23,8 @@ use crate::storage::Batch;
 
 /// Events that may wait to be written.
 const WAITING_MAX: usize = 1_024;
+/// How long is waited before an event is written again after the store had too much to do. Others wait meanwhile.
+const RETRY_WAITS: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(4)];
 
 /// The thresholds that are configured.
 pub(super) fn near_settings(limits: &LimitsConfig) -> NearSettings {
@@ -59,25 +65,32 @@ impl LimitCounts {
             "How often a merchant's use of a limit reached a threshold, in percent",
             &["limit", "threshold"],
         )?;
-        for policy in Policy::ALL {
-            for percent in &limits.near_percent {
-                near.with_label_values(&[policy.as_str(), &percent.to_string()]);
-            }
-        }
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let made = Self {
             admitted: decisions.with_label_values(&["admitted"]),
             refused: decisions.with_label_values(&["refused"]),
             refused_by: Policy::ALL.map(|policy| refused_by.with_label_values(&[policy.as_str()])),
             near,
-            near_dropped: figures
-                .counter("limit_near_dropped_total", "Events limit.near that were left out for want of room")?,
+            near_dropped: figures.counter(
+                "limit_near_dropped_total",
+                "Events limit.near that were left out, for want of room or since they could not be written",
+            )?,
             leases_expired: figures
                 .counter("limit_leases_expired_total", "Permits that were taken back because their time was over")?,
             merchants_active: figures.gauge("merchants_active", "Merchants whose limits are in memory")?,
             waiting: sender,
         };
+        made.know_thresholds(&limits.near_percent);
         Ok((Arc::new(made), receiver))
+    }
+
+    /// Gives the figures of each threshold a value before it is passed.
+    pub(super) fn know_thresholds(&self, near_percent: &[u8]) {
+        for policy in Policy::ALL {
+            for percent in near_percent {
+                self.near.with_label_values(&[policy.as_str(), &percent.to_string()]);
+            }
+        }
     }
 }
 
@@ -112,29 +125,100 @@ impl LimitObserver for LimitCounts {
     }
 }
 
-/// Writes an event for each that comes near a limit, until the gateway stops.
-pub(super) fn start(core: &Core, merchants: &Merchants, webhooks: &Webhooks, mut waiting: Waiting) {
-    let (core, merchants, webhooks) = (core.clone(), merchants.clone(), webhooks.clone());
-    core.tasks.clone().spawn(async move {
-        while let Some(Some(near)) = core.stopping.run_until_cancelled(waiting.recv()).await {
-            if let Err(error) = tell(&core, &merchants, &webhooks, &near).await {
-                tracing::warn!(%error, merchant_id = %near.merchant_id, "an event limit.near was left out");
-            }
-        }
-    });
+/// What an event is made with.
+pub(super) struct Teller {
+    core: Core,
+    merchants: Merchants,
+    webhooks: Webhooks,
+    counts: Arc<LimitCounts>,
 }
 
-async fn tell(core: &Core, merchants: &Merchants, webhooks: &Webhooks, near: &NearLimit) -> Result<(), GatewayError> {
-    let merchant_id = &near.merchant_id;
-    let known = merchants.merchant(merchant_id)?;
-    // Nobody else writes these, so it rises from one to the next.
-    let sequence = webhooks.last_event_number(merchant_id)? + 1;
-    let event = event_of(core, near, &known.merchant.tier, sequence)?;
-    let mut batch = Batch::new();
-    let planned = webhooks.plan(&mut batch, merchant_id, &event, None)?;
-    core.store.commit(batch).await?;
-    webhooks.announce(planned);
-    Ok(())
+impl Teller {
+    /// With these.
+    pub(super) fn new(core: &Core, merchants: &Merchants, webhooks: &Webhooks, counts: &Arc<LimitCounts>) -> Self {
+        let (core, merchants, webhooks) = (core.clone(), merchants.clone(), webhooks.clone());
+        Self { core, merchants, webhooks, counts: Arc::clone(counts) }
+    }
+
+    /// Writes the event, again after a while when the store has too much to do.
+    async fn tell(&self, near: &NearLimit) {
+        for wait in RETRY_WAITS.into_iter().map(Some).chain([None]) {
+            match (self.write(near).await, wait) {
+                (Ok(()), _) => return,
+                (Err(GatewayError::Overloaded { .. }), Some(wait)) => tokio::time::sleep(wait).await,
+                (Err(error), _) => {
+                    self.counts.near_dropped.inc();
+                    tracing::warn!(%error, merchant_id = %near.merchant_id, "an event limit.near was left out");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn write(&self, near: &NearLimit) -> Result<(), GatewayError> {
+        let Self { core, merchants, webhooks, .. } = self;
+        let merchant_id = &near.merchant_id;
+        let known = merchants.merchant(merchant_id)?;
+        // Nobody else writes these, so it rises from one to the next.
+        let sequence = webhooks.last_event_number(merchant_id)? + 1;
+        let event = event_of(core, near, &known.merchant.tier, sequence)?;
+        let mut batch = Batch::new();
+        let planned = webhooks.plan(&mut batch, merchant_id, &event, None)?;
+        core.store.commit(batch).await?;
+        webhooks.announce(planned);
+        Ok(())
+    }
+}
+
+/// Writes an event for each that comes near a limit. It goes on while the gateway stops, until [`Telling::finish`].
+pub(super) struct Telling {
+    task: TaskTracker,
+    /// Nothing more comes: what waits is written, and that is the end.
+    finishing: CancellationToken,
+    /// The time for that is over.
+    is_late: CancellationToken,
+}
+
+impl Telling {
+    /// Starts to write what comes out of `waiting`.
+    pub(super) fn start(teller: Teller, waiting: Waiting) -> Self {
+        let telling =
+            Self { task: TaskTracker::new(), finishing: CancellationToken::new(), is_late: CancellationToken::new() };
+        let (finishing, is_late) = (telling.finishing.clone(), telling.is_late.clone());
+        telling.task.spawn(run(teller, waiting, finishing, is_late));
+        telling.task.close();
+        telling
+    }
+
+    /// Writes what still waits, as far as that goes `within` this time; the rest is counted as left out. To be called when
+    /// nothing is decided any more, and before the store is closed.
+    pub(super) async fn finish(&self, within: Duration) {
+        self.finishing.cancel();
+        if tokio::time::timeout(within, self.task.wait()).await.is_err() {
+            self.is_late.cancel();
+            self.task.wait().await;
+        }
+    }
+}
+
+async fn run(teller: Teller, mut waiting: Waiting, finishing: CancellationToken, is_late: CancellationToken) {
+    while let Some(Some(near)) = finishing.run_until_cancelled(waiting.recv()).await {
+        if is_late.run_until_cancelled(teller.tell(&near)).await.is_none() {
+            return leave_out(&teller, 1 + waiting.len());
+        }
+    }
+    // What comes from here on finds it closed, and is counted by whoever sends it.
+    waiting.close();
+    while let Ok(near) = waiting.try_recv() {
+        if is_late.run_until_cancelled(teller.tell(&near)).await.is_none() {
+            return leave_out(&teller, 1 + waiting.len());
+        }
+    }
+}
+
+fn leave_out(teller: &Teller, events: usize) {
+    teller.counts.near_dropped.inc_by(events as u64);
+    tracing::warn!(events, "events limit.near were left out: the time to stop ran out");
 }
 
 fn event_of(core: &Core, near: &NearLimit, tier: &str, sequence: u64) -> Result<Event, GatewayError> {
@@ -171,10 +255,17 @@ fn event_of(core: &Core, near: &NearLimit, tier: &str, sequence: u64) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::clock::Clock;
     use crate::config::Config;
     use crate::domain::ids::MerchantId;
     use crate::domain::time::Timestamp;
+    use crate::gateway::Gateway;
+    use crate::gateway::external_permits::CheckLimits;
+    use crate::gateway::page::PageRequest;
+    use crate::gateway::shedding::testing::Node;
 
     #[test]
     fn what_finds_no_room_is_counted_and_nobody_waits() {
@@ -188,5 +279,70 @@ mod tests {
         assert_eq!(figures.near_dropped.get(), 3);
         assert_eq!(figures.near.with_label_values(&["hour", "80"]).get(), WAITING_MAX as u64 + 3);
         assert_eq!(waiting.try_recv().unwrap().passed, passed);
+    }
+
+    /// Ten merchants that reach 80 % of their burst at once, and a stop right after it, each commit taking `commit`.
+    async fn told_of_ten_before_the_stop(drain: Duration, commit: Duration) -> (usize, Gateway) {
+        let change = |config: &mut Config| {
+            config.server.drain_timeout_ms = u64::try_from(drain.as_millis()).unwrap();
+            config.limits.near_percent = vec![80];
+        };
+        let node = Node::start(Clock::system(), change).await;
+        let mut shops = Vec::new();
+        for _ in 0..10 {
+            shops.push(node.merchant().await.merchant.merchant_id);
+        }
+        node.commits.set(commit);
+        for shop in &shops {
+            let command = CheckLimits { merchant_id: shop.clone(), cost: 800 };
+            assert!(node.gateway.check_limits(&command).await.unwrap().admitted);
+        }
+        node.gateway.stop().await.unwrap();
+        let page = PageRequest::default();
+        let events =
+            shops.iter().map(|shop| node.gateway.webhooks().list_events(&MerchantId::new(shop.as_str()), &page));
+        let told = events.map(|page| page.unwrap().items.iter().filter(|one| one.event == "limit.near").count());
+        (told.sum(), node.gateway.clone())
+    }
+
+    fn figure(gateway: &Gateway, name: &str) -> u64 {
+        let text = gateway.metrics().text().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("tollgate_{name} ")));
+        line.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+    }
+
+    /// How many events there are of one merchant, and how many were left out, when the store takes nothing for so long.
+    async fn told_while_the_store_is_full(full_for: Duration) -> (usize, u64) {
+        let node = Node::start(Clock::system(), |config| config.limits.near_percent = vec![80]).await;
+        let shop = node.merchant().await.merchant.merchant_id;
+        node.is_full.store(true, Ordering::SeqCst);
+        let command = CheckLimits { merchant_id: shop.clone(), cost: 800 };
+        assert!(node.gateway.check_limits(&command).await.unwrap().admitted);
+        tokio::time::sleep(full_for).await;
+        node.is_full.store(false, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let page = PageRequest::default();
+        let events = node.gateway.webhooks().list_events(&MerchantId::new(shop.as_str()), &page).unwrap().items;
+        (events.len(), figure(&node.gateway, "limit_near_dropped_total"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_the_store_has_no_room_for_is_tried_again_and_then_counted() {
+        assert_eq!(told_while_the_store_is_full(Duration::ZERO).await, (1, 0));
+        assert_eq!(told_while_the_store_is_full(Duration::from_secs(3)).await, (1, 0));
+        assert_eq!(told_while_the_store_is_full(Duration::from_secs(60)).await, (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_when_the_gateway_stops_is_written() {
+        let (told, gateway) = told_of_ten_before_the_stop(Duration::from_secs(25), Duration::from_millis(200)).await;
+        assert_eq!((told, figure(&gateway, "limit_near_dropped_total")), (10, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_too_slow_does_not_hold_up_the_stop_and_what_is_left_out_is_counted() {
+        let (told, gateway) = told_of_ten_before_the_stop(Duration::ZERO, Duration::from_millis(400)).await;
+        let dropped = figure(&gateway, "limit_near_dropped_total");
+        assert!((1..=4).contains(&told) && dropped >= 10 - told as u64, "{told} told, {dropped} left out");
     }
 }

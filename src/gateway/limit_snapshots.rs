@@ -1,71 +1,80 @@
 //! Merchants' windows between their actors' lives and across restarts. They are no money and not in the journal: two
 //! files beside it, of which one has the windows and is written when they have changed, and the other, the heartbeat,
-//! says every few seconds that the process is alive and up to when the windows are complete. What a crash loses is
-//! charged to each merchant as used.
+//! says every few seconds that the process is alive and up to when the windows are complete. Neither waits for the other;
+//! nothing is admitted once the heartbeat on the disk is two intervals old. What a crash loses is
+//! charged to each merchant as used, by the highest figures that it may have had.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod files;
+mod former;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::actors::merchant::{LimiterSnapshots, Loaded};
-use crate::config::LimitsConfig;
+use crate::actors::merchant::{LimitTime, LimiterSnapshots, Loaded};
+use crate::clock::Clock;
+use crate::config::{Config, TierConfig};
 use crate::domain::ids::MerchantId;
-use crate::domain::limit::{DAYS_KEPT, DayUsage, LimiterSnapshot, UnseenSpan};
+use crate::domain::limit::{DAYS_KEPT, DayUsage, LimitFigures, LimiterSnapshot, PackedSnapshot, UnseenSpan};
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
+use crate::gateway::limit_snapshots::files::{
+    Heartbeat, LONGEST_WINDOW, Left, Mark, PackedWindows, State, admitted_after_heartbeat, recent, write_heartbeat,
+    write_windows,
+};
+use crate::gateway::limit_snapshots::former::{FormerFigures, TierFigures};
+use crate::gateway::merchants::figures_of;
+use crate::gateway::metrics::IntCounter;
 use crate::gateway::outside::DiskWork;
 use crate::storage::whole_file::WholeFiles;
 
-/// The windows' file in the data directory.
-const WINDOWS: &str = "windows";
-/// The heartbeat's.
-const HEARTBEAT: &str = "heartbeat";
 /// Snapshots kept for each merchant that may be active at once.
 const KEPT_PER_ACTIVE: usize = 4;
-/// The longest window of a limiter: what was admitted longer ago does not count any more.
-const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
-/// Crashes within the longest window that are told apart; of more the oldest count as one.
-const UNSEEN_MAX: usize = 16;
 /// How often room is looked for at most, when there is none for a further snapshot.
 const MAKE_ROOM_INTERVAL_MS: i64 = 1000;
+/// Of all snapshots, how many more are forgotten then than must be, so that it is not done for each.
+const MADE_ROOM_PART: usize = 64;
+/// The least time between two heartbeats.
+const HEARTBEATS_APART: Duration = Duration::from_millis(20);
 
 /// The windows of merchants that were handed over.
 pub(super) struct LimitSnapshots {
-    snapshots: DashMap<MerchantId, LimiterSnapshot>,
+    snapshots: Arc<DashMap<MerchantId, PackedSnapshot>>,
     snapshots_max: usize,
+    time: LimitTime,
+    boot_id: Option<String>,
+    interval: Duration,
+    /// Nothing was admitted before this that a window can still hold.
+    begun_at: Timestamp,
     /// What processes before may have admitted without any snapshot knowing.
     unseen: Vec<UnseenSpan>,
+    /// The figures of the tiers, and those that were replaced.
+    figures: Mutex<(TierFigures, FormerFigures)>,
     /// Every admission before this (unix milliseconds) is in a snapshot here.
     complete_until_ms: AtomicI64,
     room_made_at_ms: AtomicI64,
+    days_forgotten: OnceLock<IntCounter>,
     changed: AtomicBool,
-    /// Whether the last files have been written. Held while they are, so that one writing does not cross another.
+    /// The same of the windows' file.
+    windows_until_ms: AtomicI64,
+    /// Whether there is such a file.
+    has_windows: AtomicBool,
+    /// Until here the next process would know that it does not know what is admitted: what the heartbeat on the disk says,
+    /// by the limits' own time in milliseconds.
+    admit_until_ms: AtomicI64,
+    heartbeat_asked: Notify,
+    /// Held while the windows are written.
+    windows_writing: tokio::sync::Mutex<()>,
+    /// Whether the last files have been written. Held while a heartbeat is, so that one writing does not cross another.
     finished: tokio::sync::Mutex<bool>,
     files: Arc<dyn WholeFiles>,
     disk_work: DiskWork,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Windows {
-    /// Every admission before this is in `merchants`.
-    complete_until: Timestamp,
-    merchants: HashMap<MerchantId, LimiterSnapshot>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Heartbeat {
-    /// Whether the process stopped in order, so that nothing is missing.
-    clean: bool,
-    /// Every admission before this is in the windows' file.
-    complete_until: Timestamp,
-    alive_at: Timestamp,
-    /// What processes before it may have admitted, and merchants that were not active since have not been charged for.
-    unseen: Vec<UnseenSpan>,
 }
 
 impl LimitSnapshots {
@@ -74,87 +83,245 @@ impl LimitSnapshots {
     pub(super) async fn open(
         files: Arc<dyn WholeFiles>,
         disk_work: DiskWork,
-        limits: &LimitsConfig,
-        now: Timestamp,
+        config: &Config,
+        clock: &Clock,
     ) -> Arc<Self> {
-        let interval = Duration::from_millis(limits.snapshot_interval_ms);
-        let windows: Option<Windows> = read(files.as_ref(), WINDOWS);
-        let unseen = unseen(read(files.as_ref(), HEARTBEAT), windows.as_ref(), interval, now);
+        let interval = Duration::from_millis(config.limits.snapshot_interval_ms);
+        let tiers = tier_figures(&config.tiers);
+        let left = Left::read(files.as_ref());
+        let time = left.limit_time(clock);
+        let now = time.now();
         let snapshots = Arc::new(Self {
-            snapshots: windows.map(|windows| windows.merchants).unwrap_or_default().into_iter().collect(),
-            snapshots_max: limits.merchants_active_max.saturating_mul(KEPT_PER_ACTIVE),
-            unseen,
+            snapshots_max: config.limits.merchants_active_max.saturating_mul(KEPT_PER_ACTIVE),
+            boot_id: clock.boot_id(),
+            interval,
+            begun_at: left.begun_at(now),
+            unseen: left.unseen(interval, now),
+            figures: Mutex::new((tiers.clone(), left.former(&tiers, now))),
+            snapshots: Arc::default(),
+            time,
             complete_until_ms: AtomicI64::new(now.unix_ms()),
             room_made_at_ms: AtomicI64::new(i64::MIN),
+            days_forgotten: OnceLock::new(),
             changed: AtomicBool::new(true),
+            // What is in the file is what was read.
+            windows_until_ms: AtomicI64::new(now.unix_ms()),
+            has_windows: AtomicBool::new(left.has_windows()),
+            admit_until_ms: AtomicI64::new(i64::MIN),
+            heartbeat_asked: Notify::new(),
+            windows_writing: tokio::sync::Mutex::new(()),
             finished: tokio::sync::Mutex::new(false),
             files,
             disk_work,
         });
-        snapshots.write(now).await;
+        for (id, snapshot) in left.snapshots(now) {
+            snapshots.snapshots.insert(id, PackedSnapshot::pack(&snapshot));
+        }
+        snapshots.write().await;
         snapshots
     }
 
-    /// Starts writing at every interval.
-    pub(super) fn start(self: &Arc<Self>, core: &Core) {
-        let snapshots = Arc::clone(self);
-        let core = core.clone();
-        let interval = Duration::from_millis(core.config.limits.snapshot_interval_ms);
-        core.tasks.clone().spawn(async move {
-            while core.stopping.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
-                snapshots.write(core.clock.now()).await;
+    /// Starts writing at every interval: the windows, and apart from them the heartbeat, which waits for nothing.
+    ///
+    /// # Errors
+    /// [`GatewayError::Internal`] when the figure can't be made.
+    pub(super) fn start(self: &Arc<Self>, core: &Core) -> Result<(), GatewayError> {
+        let help = "Merchants whose daily statistics were forgotten for want of room";
+        let _ = self.days_forgotten.set(core.figures.counter("limit_days_forgotten_total", help)?);
+        let (snapshots, stopping) = (Arc::clone(self), core.stopping.clone());
+        core.tasks.spawn(async move {
+            while stopping.run_until_cancelled(tokio::time::sleep(snapshots.interval)).await.is_some() {
+                snapshots.write_windows().await;
             }
         });
+        let (snapshots, stopping) = (Arc::clone(self), core.stopping.clone());
+        core.tasks.spawn(async move {
+            while stopping.run_until_cancelled(snapshots.until_heartbeat()).await.is_some() {
+                snapshots.write_in_time().await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Ready when the next heartbeat is due, or one is asked for.
+    async fn until_heartbeat(&self) {
+        // However many ask, and however long it fails.
+        tokio::time::sleep(HEARTBEATS_APART.min(self.interval)).await;
+        let due = tokio::time::sleep(self.interval.saturating_sub(HEARTBEATS_APART));
+        tokio::select! {
+            () = due => {}
+            () = self.heartbeat_asked.notified() => {}
+        }
+    }
+
+    /// Writes the heartbeat. Nothing needs to be done when that takes long: what may be admitted ends by itself.
+    async fn write_in_time(&self) {
+        let mut writing = std::pin::pin!(self.write_heartbeat());
+        if tokio::time::timeout(self.interval, writing.as_mut()).await.is_err() {
+            tracing::warn!("the heartbeat is not written in time; requests are refused two intervals after the last");
+            writing.await;
+        }
     }
 
     /// Writes the files for the last time. `complete` says whether every merchant's windows were handed over.
-    pub(super) async fn write_final(&self, complete: bool, now: Timestamp) {
+    pub(super) async fn write_final(&self, complete: bool) {
         let mut finished = self.finished.lock().await;
         *finished = true;
-        self.write_files(complete, now).await;
+        let is_written = self.write_windows().await;
+        self.write_heartbeat_file(complete && is_written).await;
     }
 
-    async fn write(&self, now: Timestamp) {
+    /// Notes that a merchant is new, so that it is not charged for what may have been admitted before it was there.
+    pub(super) fn created(&self, merchant_id: &MerchantId) {
+        let now = self.time.now();
+        // Otherwise nobody is charged. Room is for those who have sent something.
+        if !recent(self.unseen.clone(), now).is_empty() && self.snapshots.len() < self.snapshots_max / 2 {
+            self.save(merchant_id, LimiterSnapshot::empty(now));
+        }
+    }
+
+    /// Writes down that a merchant has these figures, before others take their place: what it was let through since the last
+    /// snapshot was let through by them.
+    pub(super) async fn before_change(&self, merchant_id: &MerchantId, figures: LimitFigures) {
+        self.figures.lock().1.note(Some(merchant_id), figures, self.time.now());
+        self.write().await;
+    }
+
+    /// Writes down which tiers there are, before they are in force.
+    pub(super) async fn before_tiers(&self, tiers: &BTreeMap<String, TierConfig>) {
+        let next = tier_figures(tiers);
+        {
+            let (tiers, former) = &mut *self.figures.lock();
+            former.note_tiers(tiers, &next, self.time.now());
+            *tiers = next;
+        }
+        self.write().await;
+    }
+
+    async fn write(&self) {
+        self.write_windows().await;
+        self.write_heartbeat().await;
+    }
+
+    async fn write_heartbeat(&self) {
         let finished = self.finished.lock().await;
         if !*finished {
-            self.write_files(false, now).await;
+            self.write_heartbeat_file(false).await;
         }
     }
 
-    /// Must be called with the lock held.
-    async fn write_files(&self, clean: bool, now: Timestamp) {
+    /// How things stand.
+    fn state(&self, complete_until: Timestamp) -> State {
+        let mark = Mark::now(&self.time, self.boot_id.clone());
+        let oldest =
+            self.unseen.iter().map(|span| span.since).min().map_or(complete_until, |oldest| oldest.min(complete_until));
+        let (tiers, former) = &mut *self.figures.lock();
+        former.forget_before(oldest);
+        let interval_ms = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX);
+        State { mark, begun_at: self.begun_at, interval_ms, tiers: tiers.clone(), former: former.clone() }
+    }
+
+    /// Writes the windows if they have changed. Says whether the file has them all.
+    async fn write_windows(&self) -> bool {
+        let _writing = self.windows_writing.lock().await;
         let complete_until = Timestamp::from_unix_ms(self.complete_until_ms.load(Ordering::Acquire));
-        self.snapshots.retain(|_, snapshot| is_of_use(snapshot, now));
-        let windows = self.changed.swap(false, Ordering::SeqCst).then(|| {
-            let merchants = self.snapshots.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
-            Windows { complete_until, merchants }
+        let state = self.state(complete_until);
+        let (now, wall) = (state.mark.limit_time(), self.time.clock().now());
+        let unseen = recent(self.unseen.clone(), now);
+        let has_changed = self.changed.swap(false, Ordering::SeqCst);
+        let (snapshots, files) = (Arc::clone(&self.snapshots), Arc::clone(&self.files));
+        let written = self.disk_work.run(move || {
+            forget_useless(&snapshots, now, wall);
+            if !has_changed {
+                return Ok(());
+            }
+            let merchants = snapshots.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
+            write_windows(files.as_ref(), &PackedWindows { complete_until, merchants, unseen, state })
         });
-        let heartbeat = Heartbeat { clean, complete_until, alive_at: now, unseen: recent(self.unseen.clone(), now) };
-        let files = Arc::clone(&self.files);
-        let written = self.disk_work.run(move || write_down(files.as_ref(), windows.as_ref(), &heartbeat)).await;
-        if let Ok(Err(error)) = written {
-            // They are missing in the file, whatever else changes.
-            self.changed.store(true, Ordering::SeqCst);
-            tracing::warn!(%error, "merchants' windows were not written down");
-        }
+        let error = match written.await {
+            Ok(Ok(())) => {
+                self.windows_until_ms.store(complete_until.unix_ms(), Ordering::Release);
+                self.has_windows.store(true, Ordering::Release);
+                return true;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(panicked) => panicked,
+        };
+        // They are missing in the file, whatever else changes.
+        self.changed.store(true, Ordering::SeqCst);
+        tracing::warn!(error, "merchants' windows were not written down");
+        false
     }
 
-    /// Forgets snapshots that say nothing about limits any more, only about days.
+    /// Must be called with the lock held. Without a heartbeat the next process takes everything since the windows for
+    /// unseen, so when it can't be written the old one is taken away. When that fails, or there are no windows either,
+    /// nothing is admitted: figures may have changed that the old one does not know, or it says that nobody runs.
+    async fn write_heartbeat_file(&self, clean: bool) {
+        let complete_until = Timestamp::from_unix_ms(self.windows_until_ms.load(Ordering::Acquire));
+        let state = self.state(complete_until);
+        let alive_at = state.mark.limit_time();
+        let unseen = recent(self.unseen.clone(), alive_at);
+        let heartbeat = Heartbeat { clean, complete_until, alive_at, unseen, state: Some(state) };
+        let files = Arc::clone(&self.files);
+        let written = self.disk_work.run(move || write_heartbeat(files.as_ref(), &heartbeat)).await;
+        let until_ms = match written {
+            Ok(Ok(())) => alive_at.plus(admitted_after_heartbeat(self.interval)).unix_ms(),
+            Ok(Err((error, not_removed))) => {
+                let is_charged = not_removed.is_none() && self.has_windows.load(Ordering::Acquire);
+                let not_removed = not_removed.map(|error| error.to_string());
+                tracing::warn!(%error, not_removed, "the heartbeat was not written");
+                if is_charged { i64::MAX } else { i64::MIN }
+            }
+            Err(error) => {
+                tracing::error!(error, "writing the heartbeat broke off");
+                i64::MIN
+            }
+        };
+        self.admit_until_ms.store(until_ms, Ordering::Release);
+    }
+
+    /// Forgets some snapshots that say nothing about limits any more, only about days, those first that are oldest.
     fn make_room(&self, now: Timestamp) -> bool {
         let made_at = self.room_made_at_ms.load(Ordering::Acquire);
         if made_at.saturating_add(MAKE_ROOM_INTERVAL_MS) > now.unix_ms() {
             return false;
         }
         self.room_made_at_ms.store(now.unix_ms(), Ordering::Release);
-        self.snapshots.retain(|_, snapshot| !is_over(snapshot, now));
+        let mut over: Vec<(Timestamp, MerchantId)> = self
+            .snapshots
+            .iter()
+            .filter(|entry| is_over(entry.value(), now))
+            .map(|entry| (entry.value().saved_at(), entry.key().clone()))
+            .collect();
+        let needed =
+            (self.snapshots.len() + 1).saturating_sub(self.snapshots_max) + self.snapshots_max / MADE_ROOM_PART;
+        let forgotten = needed.min(over.len());
+        if forgotten > 0 {
+            over.select_nth_unstable(forgotten - 1);
+            for (saved_at, merchant_id) in &over[..forgotten] {
+                self.snapshots.remove_if(merchant_id, |_, snapshot| snapshot.saved_at() == *saved_at);
+            }
+            if let Some(counter) = self.days_forgotten.get() {
+                counter.inc_by(forgotten as u64);
+            }
+            tracing::warn!(
+                merchants = forgotten,
+                "daily statistics of merchants are forgotten, as there is no room for all"
+            );
+        }
         self.snapshots.len() < self.snapshots_max
     }
 }
 
 impl LimiterSnapshots for LimitSnapshots {
     fn load(&self, merchant_id: &MerchantId) -> Loaded {
-        let snapshot = self.snapshots.get(merchant_id).map(|snapshot| snapshot.clone());
-        Loaded { snapshot, unseen: self.unseen.clone() }
+        let snapshot = self.snapshots.get(merchant_id).map(|snapshot| snapshot.unpack());
+        if self.unseen.is_empty() {
+            return Loaded { snapshot, unseen: Vec::new() };
+        }
+        let figures = self.figures.lock();
+        let of_merchant = |span: &UnseenSpan| UnseenSpan { former: figures.1.of(merchant_id, span.since), ..*span };
+        Loaded { snapshot, unseen: self.unseen.iter().map(of_merchant).collect() }
     }
 
     fn save(&self, merchant_id: &MerchantId, snapshot: LimiterSnapshot) -> bool {
@@ -162,214 +329,53 @@ impl LimiterSnapshots for LimitSnapshots {
         if !known && self.snapshots.len() >= self.snapshots_max && !self.make_room(snapshot.saved_at) {
             return false;
         }
-        self.snapshots.insert(merchant_id.clone(), snapshot);
+        self.snapshots.insert(merchant_id.clone(), PackedSnapshot::pack(&snapshot));
         self.changed.store(true, Ordering::SeqCst);
         true
     }
 
     fn complete(&self, until: Timestamp) {
-        self.complete_until_ms.store(until.unix_ms(), Ordering::Release);
+        // It never goes back: what was in a snapshot stays in one.
+        self.complete_until_ms.fetch_max(until.unix_ms(), Ordering::AcqRel);
+    }
+
+    fn limit_time(&self, _clock: &Clock) -> LimitTime {
+        self.time.clone()
+    }
+
+    fn is_noted(&self) -> bool {
+        self.time.now().unix_ms() < self.admit_until_ms.load(Ordering::Acquire)
+    }
+
+    fn ask_to_note(&self) {
+        self.heartbeat_asked.notify_one();
     }
 }
 
-/// Writes the windows first: the heartbeat says up to when they are complete. Without a heartbeat the next process
-/// takes everything since the windows for unseen, so when it can't be written there must not be an old one.
-fn write_down(files: &dyn WholeFiles, windows: Option<&Windows>, heartbeat: &Heartbeat) -> std::io::Result<()> {
-    let written = windows
-        .map_or(Ok(()), |windows| files.write(WINDOWS, &serde_json::to_vec(windows)?))
-        .and_then(|()| files.write(HEARTBEAT, &serde_json::to_vec(heartbeat)?));
-    if written.is_err() {
-        files.remove(HEARTBEAT)?;
-    }
-    written
+fn tier_figures(tiers: &BTreeMap<String, TierConfig>) -> TierFigures {
+    tiers.iter().map(|(name, tier)| (name.clone(), figures_of(tier))).collect()
 }
 
-/// What a file holds. One that is damaged or can't be read counts as missing.
-fn read<T: DeserializeOwned>(files: &dyn WholeFiles, name: &str) -> Option<T> {
-    match files.read(name) {
-        Ok(bytes) => serde_json::from_slice(&bytes?).ok(),
-        Err(error) => {
-            tracing::warn!(file = name, %error, "what is known of merchants' windows can't be read");
-            None
+fn forget_useless(snapshots: &DashMap<MerchantId, PackedSnapshot>, now: Timestamp, wall: Timestamp) {
+    snapshots.retain(|_, snapshot| {
+        if snapshot.has_windows() && is_over(snapshot, now) {
+            *snapshot = snapshot.without_windows();
         }
-    }
-}
-
-/// The spans in which earlier processes may have admitted what no snapshot knows.
-fn unseen(
-    heartbeat: Option<Heartbeat>,
-    windows: Option<&Windows>,
-    interval: Duration,
-    now: Timestamp,
-) -> Vec<UnseenSpan> {
-    let Some(heartbeat) = heartbeat else {
-        let since = windows.map(|windows| windows.complete_until);
-        return recent(since.map(|since| UnseenSpan { since, until: now }).into_iter().collect(), now);
-    };
-    let mut spans = heartbeat.unseen;
-    if !heartbeat.clean {
-        // It is written at every interval, so the process ended within the next one, or a slow next one.
-        let until = heartbeat.alive_at.plus(interval * 2).min(now);
-        spans.push(UnseenSpan { since: heartbeat.complete_until, until });
-    }
-    recent(spans, now)
-}
-
-/// The spans, oldest first, that still count.
-fn recent(mut spans: Vec<UnseenSpan>, now: Timestamp) -> Vec<UnseenSpan> {
-    spans.retain(|span| now.since(span.until) < LONGEST_WINDOW);
-    while spans.len() > UNSEEN_MAX {
-        let oldest = spans.remove(0);
-        spans[0].since = oldest.since.min(spans[0].since);
-    }
-    spans
+        is_of_use(snapshot, now, wall)
+    });
 }
 
 /// Whether all that the snapshot's windows count was longer ago than any of them reaches.
-fn is_over(snapshot: &LimiterSnapshot, now: Timestamp) -> bool {
-    now.since(snapshot.saved_at) > LONGEST_WINDOW
+fn is_over(snapshot: &PackedSnapshot, now: Timestamp) -> bool {
+    now.since(snapshot.saved_at()) > LONGEST_WINDOW
 }
 
-fn is_of_use(snapshot: &LimiterSnapshot, now: Timestamp) -> bool {
-    let is_kept = |day: &DayUsage| i64::from(DayUsage::day_of(now)) - i64::from(day.day) < DAYS_KEPT as i64;
-    !is_over(snapshot, now) || snapshot.days.last().is_some_and(is_kept)
+/// Days are dates; they are not dropped because the time of day was set forward.
+fn is_of_use(snapshot: &PackedSnapshot, now: Timestamp, wall: Timestamp) -> bool {
+    let today = i64::from(DayUsage::day_of(now.min(wall)));
+    let is_kept = |day: i32| today - i64::from(day) < DAYS_KEPT as i64;
+    !is_over(snapshot, now) || snapshot.last_day().is_some_and(is_kept)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::domain::limit::BucketsSnapshot;
-    use crate::storage::whole_file::DirectoryFiles;
-
-    const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
-
-    fn at(seconds: u64) -> Timestamp {
-        START.plus(Duration::from_secs(seconds))
-    }
-
-    fn limits() -> LimitsConfig {
-        let limits = Config::embedded().unwrap().limits;
-        LimitsConfig { snapshot_interval_ms: 5_000, merchants_active_max: 1, ..limits }
-    }
-
-    fn snapshot(saved_at: Timestamp, days: Vec<DayUsage>) -> LimiterSnapshot {
-        let (minute, hour) = (BucketsSnapshot::default(), BucketsSnapshot::default());
-        LimiterSnapshot {
-            version: LimiterSnapshot::VERSION,
-            saved_at,
-            burst: vec![(0, 1)],
-            burst_known_ms: 0,
-            minute,
-            hour,
-            days,
-            near: Vec::new(),
-        }
-    }
-
-    fn id(number: usize) -> MerchantId {
-        MerchantId::new(format!("m_{number}"))
-    }
-
-    async fn open(dir: &Path, now: Timestamp) -> Arc<LimitSnapshots> {
-        LimitSnapshots::open(Arc::new(DirectoryFiles::new(dir)), DiskWork::Threads, &limits(), now).await
-    }
-
-    async fn unseen_at(dir: &Path, now: Timestamp) -> Vec<UnseenSpan> {
-        open(dir, now).await.load(&id(1)).unseen
-    }
-
-    fn span(since: u64, until: u64) -> UnseenSpan {
-        UnseenSpan { since: at(since), until: at(until) }
-    }
-
-    #[tokio::test]
-    async fn a_clean_stop_leaves_nothing_unseen_and_all_windows() {
-        let dir = tempfile::tempdir().unwrap();
-        let snapshots = open(dir.path(), at(0)).await;
-        assert!(snapshots.save(&id(1), snapshot(at(10), Vec::new())));
-        snapshots.write_final(true, at(12)).await;
-        // Whoever comes late changes nothing any more.
-        snapshots.write(at(13)).await;
-        drop(snapshots);
-        let again = open(dir.path(), at(20)).await;
-        assert_eq!(again.load(&id(1)).snapshot, Some(snapshot(at(10), Vec::new())));
-        assert!(again.load(&id(1)).unseen.is_empty());
-        again.write_final(false, at(25)).await;
-        assert_eq!(unseen_at(dir.path(), at(26)).await, [span(20, 26)], "not all was handed over");
-    }
-
-    #[tokio::test]
-    async fn after_a_crash_all_since_the_windows_were_complete_is_unseen() {
-        let dir = tempfile::tempdir().unwrap();
-        // Not even the first interval passes.
-        drop(open(dir.path(), at(0)).await);
-        assert_eq!(unseen_at(dir.path(), at(3)).await, [span(0, 3)]);
-        let snapshots = open(dir.path(), at(1000)).await;
-        snapshots.complete(at(1093));
-        snapshots.write(at(1100)).await;
-        drop(snapshots);
-        let unseen = unseen_at(dir.path(), at(2000)).await;
-        assert_eq!(unseen.last(), Some(&span(1093, 1110)), "written at 1100, and admitting for a while");
-        assert_eq!(unseen.first(), Some(&span(0, 3)), "nobody has been charged for that one yet");
-        let later = unseen_at(dir.path(), at(3 * 3600)).await;
-        assert_eq!(later, [], "what was admitted an hour ago does not count");
-    }
-
-    #[tokio::test]
-    async fn without_a_heartbeat_everything_since_the_windows_is_unseen() {
-        let dir = tempfile::tempdir().unwrap();
-        let snapshots = open(dir.path(), at(0)).await;
-        snapshots.complete(at(50));
-        assert!(snapshots.save(&id(1), snapshot(at(50), Vec::new())));
-        // The heartbeat can't be replaced, so an old one must not stay.
-        std::fs::create_dir(dir.path().join("heartbeat.tmp")).unwrap();
-        snapshots.write(at(60)).await;
-        assert!(!dir.path().join("heartbeat").exists());
-        std::fs::remove_dir(dir.path().join("heartbeat.tmp")).unwrap();
-        assert_eq!(unseen_at(dir.path(), at(500)).await, [span(50, 500)]);
-    }
-
-    #[tokio::test]
-    async fn the_windows_are_written_when_they_have_changed_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let snapshots = open(dir.path(), at(0)).await;
-        assert!(snapshots.save(&id(1), snapshot(at(1), Vec::new())));
-        snapshots.write(at(5)).await;
-        let windows = dir.path().join("windows");
-        std::fs::remove_file(&windows).unwrap();
-        snapshots.write(at(10)).await;
-        assert!(!windows.exists());
-        assert!(snapshots.save(&id(1), snapshot(at(11), Vec::new())));
-        snapshots.write(at(15)).await;
-        assert!(windows.exists());
-    }
-
-    #[tokio::test]
-    async fn snapshots_that_are_of_no_use_any_more_make_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let snapshots = open(dir.path(), at(0)).await;
-        let today = vec![DayUsage { day: DayUsage::day_of(at(0)), admitted: 1, ..DayUsage::default() }];
-        for number in 0..KEPT_PER_ACTIVE {
-            assert!(snapshots.save(&id(number), snapshot(at(0), today.clone())));
-        }
-        assert!(!snapshots.save(&id(9), snapshot(at(60), Vec::new())), "all of them count still");
-        assert!(snapshots.save(&id(0), snapshot(at(60), today)), "one that is known needs no room");
-        // The days of a merchant that is idle are kept as long as there is room.
-        snapshots.write(at(3620)).await;
-        assert_eq!(snapshots.snapshots.len(), KEPT_PER_ACTIVE);
-        assert!(snapshots.save(&id(9), snapshot(at(3620), Vec::new())));
-        assert!(snapshots.load(&id(0)).snapshot.is_some() && snapshots.load(&id(1)).snapshot.is_none());
-        snapshots.write(at(40 * 86_400)).await;
-        assert!(snapshots.snapshots.is_empty());
-    }
-
-    #[test]
-    fn many_crashes_are_remembered_as_few() {
-        let spans = (0..40).map(|number| span(number * 10, number * 10 + 5)).collect();
-        let kept = recent(spans, at(500));
-        assert_eq!((kept.len(), kept[0].since), (UNSEEN_MAX, at(0)));
-    }
-}
+mod tests;

@@ -3,9 +3,10 @@
 mod remembered;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -68,6 +69,9 @@ pub(crate) struct KnownMerchant {
     pub(crate) revision: u64,
 }
 
+/// Called with the limits that a merchant has before others are stored, which waits for it.
+pub(crate) type Creating = Box<dyn Fn(&MerchantId) + Send + Sync>;
+pub(crate) type LimitsChanging = Box<dyn Fn(&MerchantId, LimitFigures) -> BoxFuture<'static, ()> + Send + Sync>;
 /// Called with a merchant's new limits and their revision after they were stored.
 pub(crate) type LimitsChanged = Box<dyn Fn(&MerchantId, LimitFigures, u64) + Send + Sync>;
 
@@ -80,6 +84,9 @@ struct Inner {
     keys: Remembered<KeyId, Arc<KnownKey>>,
     merchants: Remembered<MerchantId, KnownMerchant>,
     tiers: ArcSwap<Tiers>,
+    /// Told before there is a new merchant.
+    creating: OnceLock<Creating>,
+    limits_changing: LimitsChanging,
     limits_changed: LimitsChanged,
 }
 
@@ -89,12 +96,54 @@ struct Tiers {
     changes: u64,
 }
 
+impl Tiers {
+    /// A change of the configuration must not shut a merchant out: one whose tier is gone has the limits of the smallest
+    /// tier, and overrides that do not fit their tier any more are brought into range. Both are said in the log.
+    fn figures(&self, merchant: &Merchant) -> Result<LimitFigures, GatewayError> {
+        let tier = match self.by_name.get(&merchant.tier) {
+            Some(tier) => tier,
+            None => {
+                let smallest = self.by_name.iter().min_by_key(|(_, tier)| (tier.per_hour, tier.per_second));
+                let Some((name, tier)) = smallest else {
+                    return Err(GatewayError::Internal("no tier is configured".to_owned()));
+                };
+                tracing::warn!(
+                    merchant_id = %merchant.merchant_id,
+                    tier = merchant.tier,
+                    instead = name,
+                    "the merchant's tier is not configured any more; give it another one"
+                );
+                tier
+            }
+        };
+        let tier = figures_of(tier);
+        Ok(LimitFigures::of(&tier, &merchant.limits).unwrap_or_else(|error| {
+            let figures = LimitFigures::nearest(&tier, &merchant.limits);
+            tracing::warn!(merchant_id = %merchant.merchant_id, %error, ?figures, "the merchant's limits are brought into range");
+            figures
+        }))
+    }
+}
+
 impl Merchants {
-    pub(crate) fn new(core: Core, limits_changed: LimitsChanged) -> Self {
+    pub(crate) fn new(core: Core, limits_changing: LimitsChanging, limits_changed: LimitsChanged) -> Self {
         let remembered_max = core.config.auth.key_cache_max;
         let (keys, merchants) = (Remembered::new(remembered_max), Remembered::new(remembered_max));
         let tiers = ArcSwap::from_pointee(Tiers { by_name: core.config.tiers.clone(), changes: 0 });
-        Self(Arc::new(Inner { core, keys, merchants, tiers, limits_changed }))
+        Self(Arc::new(Inner {
+            core,
+            keys,
+            merchants,
+            tiers,
+            creating: OnceLock::new(),
+            limits_changing,
+            limits_changed,
+        }))
+    }
+
+    /// Has `creating` told of each new merchant before it is there.
+    pub(crate) fn tell_creating(&self, creating: Creating) {
+        let _ = self.0.creating.set(creating);
     }
 
     /// Puts other tiers in force; every merchant has its new limits with its next request.
@@ -231,6 +280,9 @@ impl Inner {
         let sealing = self.core.vault.sealing();
         let (merchant, key) = self.add_key(&mut batch, merchant, &sealing)?;
         batch.insert(keys::merchant(&merchant.merchant_id), encode(&merchant)?);
+        if let Some(creating) = self.creating.get() {
+            creating(&merchant.merchant_id);
+        }
         let change = Change::new("merchant.create", merchant.merchant_id.as_str());
         let change = change.difference(&Value::Null, &audited(&merchant)?);
         audit::commit(&self.core, batch, by, &change).await?;
@@ -249,7 +301,9 @@ impl Inner {
                 merchant.name = command.name.clone().unwrap_or_else(|| merchant.name.clone());
                 merchant.tier = command.tier.clone().unwrap_or_else(|| merchant.tier.clone());
                 merchant.country = command.country.clone().or_else(|| merchant.country.clone());
-                merchant.limits = command.limits.unwrap_or(merchant.limits);
+                if let Some(limits) = &command.limits {
+                    merchant.limits = limits.applied_to(&merchant.limits);
+                }
                 merchant.status = command.status.unwrap_or(merchant.status);
                 if let Some(channels) = &command.channels {
                     merchant.channels = channels.iter().map(|name| ChannelName::new(name.as_str())).collect();
@@ -322,32 +376,9 @@ impl Inner {
         Ok(())
     }
 
-    /// A change of the configuration must not shut a merchant out: one whose tier is gone has the limits of the smallest
-    /// tier, and overrides that do not fit their tier any more are brought into range. Both are said in the log.
     fn known(&self, merchant: Merchant, revision: u64) -> Result<KnownMerchant, GatewayError> {
         let tiers = self.tiers.load();
-        let tier = match tiers.by_name.get(&merchant.tier) {
-            Some(tier) => tier,
-            None => {
-                let smallest = tiers.by_name.iter().min_by_key(|(_, tier)| (tier.per_hour, tier.per_second));
-                let Some((name, tier)) = smallest else {
-                    return Err(GatewayError::Internal("no tier is configured".to_owned()));
-                };
-                tracing::warn!(
-                    merchant_id = %merchant.merchant_id,
-                    tier = merchant.tier,
-                    instead = name,
-                    "the merchant's tier is not configured any more; give it another one"
-                );
-                tier
-            }
-        };
-        let tier = figures_of(tier);
-        let figures = LimitFigures::of(&tier, &merchant.limits).unwrap_or_else(|error| {
-            let figures = LimitFigures::nearest(&tier, &merchant.limits);
-            tracing::warn!(merchant_id = %merchant.merchant_id, %error, ?figures, "the merchant's limits are brought into range");
-            figures
-        });
+        let figures = tiers.figures(&merchant)?;
         // Limits of later tiers are newer than any of earlier ones; sequences stay far below the bit.
         let revision = revision + (tiers.changes << TIER_CHANGES_SHIFT);
         Ok(KnownMerchant { merchant: Arc::new(merchant), figures, revision })
@@ -371,8 +402,11 @@ impl Inner {
             let (mut merchant, stored) = self.read(merchant_id)?;
             // Suspending a merchant and changing a key that was stolen must not wait until the disk has room again.
             let mut batch = Batch::finishing();
-            let before = audited(&merchant)?;
+            let (before, former) = (audited(&merchant)?, merchant.clone());
             apply(&mut merchant, &mut batch)?;
+            if (&former.tier, former.limits) != (&merchant.tier, merchant.limits) {
+                (self.limits_changing)(merchant_id, self.tiers.load().figures(&former)?).await;
+            }
             let change = change.clone().difference(&before, &audited(&merchant)?);
             merchant.updated_at = self.core.clock.now();
             batch.replace(keys::merchant(merchant_id), stored.revision, encode(&merchant)?);
@@ -463,7 +497,7 @@ fn audited(merchant: &Merchant) -> Result<Value, GatewayError> {
     Ok(value)
 }
 
-fn figures_of(tier: &TierConfig) -> LimitFigures {
+pub(super) fn figures_of(tier: &TierConfig) -> LimitFigures {
     LimitFigures {
         per_second: tier.per_second,
         per_minute: tier.per_minute,

@@ -84,9 +84,9 @@ use crate::gateway::exports::ExportView;
 use crate::gateway::external_permits::{CheckLimits, ExternalPermits, LimitCheckView, ReleasedView};
 use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::{Installation, InstallationError};
-use crate::gateway::limit_events::LimitCounts;
+use crate::gateway::limit_events::{LimitCounts, Teller, Telling};
 use crate::gateway::limit_snapshots::LimitSnapshots;
-use crate::gateway::merchants::Merchants;
+use crate::gateway::merchants::{LimitsChanging, Merchants};
 use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::page::{Page, PageRequest};
@@ -111,6 +111,8 @@ use crate::storage::{Health, Store, StoreError};
 const CLAIMS_MAX: usize = 4_096;
 /// Requests that may wait for all merchants' actors together, as a multiple of one's.
 const MAILBOXES_TOTAL: usize = 16;
+/// How long the writing of what merchants are still to be told is given when stopping, whatever the stages before it took.
+const TELLING_STOP_MIN: Duration = Duration::from_secs(1);
 /// How long actors are given to end once everything that uses them has stopped.
 const ACTORS_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -212,6 +214,8 @@ struct Inner {
     webhooks: Webhooks,
     erasures: Erasures,
     external_permits: ExternalPermits,
+    limit_counts: Arc<LimitCounts>,
+    telling: Telling,
     router: RouterHandle,
     directory: MerchantDirectory,
     supervisor: Supervisor,
@@ -331,7 +335,7 @@ impl Gateway {
         let beginning = Beginning { custom, newcomers: newcomers.clone(), random, saved };
         let router = RouterHandle::resume(setup, beginning, clock.clone(), &supervisor).await?;
         newcomers::start(&core, &router, newcomers);
-        let snapshots = LimitSnapshots::open(windows, disk_work, &config.limits, clock.now()).await;
+        let snapshots = LimitSnapshots::open(windows, disk_work, config, &clock).await;
         let (limit_counts, near_limits) = LimitCounts::new(&core.figures, &config.limits)?;
         let directory = MerchantDirectory::start_observed(
             directory_settings(config),
@@ -339,7 +343,7 @@ impl Gateway {
             Arc::clone(&snapshots) as _,
             supervisor.clone(),
             limit_events::near_settings(&config.limits),
-            limit_counts,
+            Arc::clone(&limit_counts) as _,
         );
         let webhooks = Webhooks::start(core.clone(), deliver).await?;
         let rotation = {
@@ -359,12 +363,27 @@ impl Gateway {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
         };
+        let limits_changing: LimitsChanging = {
+            let snapshots = Arc::clone(&snapshots);
+            Box::new(move |merchant_id: &_, figures| {
+                let (snapshots, merchant_id) =
+                    (Arc::clone(&snapshots), crate::domain::ids::MerchantId::clone(merchant_id));
+                Box::pin(async move { snapshots.before_change(&merchant_id, figures).await })
+            })
+        };
+        let merchants = Merchants::new(core.clone(), limits_changing, limits_changed);
+        {
+            let snapshots = Arc::clone(&snapshots);
+            merchants.tell_creating(Box::new(move |merchant_id| snapshots.created(merchant_id)));
+        }
         let inner = Inner {
+            telling: Telling::start(Teller::new(&core, &merchants, &webhooks, &limit_counts), near_limits),
+            limit_counts,
             authentication: Authentication::new(core.clone()),
             addresses: Addresses::new(&core)?,
-            merchants: Merchants::new(core.clone(), limits_changed),
+            merchants,
             erasures: Erasures::new(core.clone()),
-            external_permits: ExternalPermits::new(&core, &directory),
+            external_permits: ExternalPermits::new(&core, &directory)?,
             refunds: Refunds::new(payments.clone()),
             hold,
             own_store,
@@ -393,9 +412,8 @@ impl Gateway {
         gateway.0.payments.costs().start();
         gateway.0.hold.start();
         gateway.0.rotation.start();
-        gateway.0.snapshots.start(&gateway.0.core);
+        gateway.0.snapshots.start(&gateway.0.core)?;
         gateway.0.channel_snapshots.start(&gateway.0.core, &gateway.0.router);
-        limit_events::start(&gateway.0.core, &gateway.0.merchants, &gateway.0.webhooks, near_limits);
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
         retention::start(&gateway.0.core);
@@ -458,6 +476,12 @@ impl Gateway {
         self.0.shedding.check(worth)
     }
 
+    /// Counts a request that was refused because as many as it may be one of were in flight; without a worth it is an
+    /// operator's.
+    pub fn note_full(&self, worth: Option<Worth>) {
+        self.0.shedding.note_full(worth);
+    }
+
     /// Asks the merchant's limits whether a request may go on. `idempotency` is the fingerprint of its key, if any.
     ///
     /// # Errors
@@ -479,7 +503,13 @@ impl Gateway {
         work: impl Future<Output = Result<StoredAnswer, E>> + Send + 'static,
     ) -> Result<Answered, E> {
         let merchant_id = &caller.merchant.merchant_id;
-        idempotency::once(&self.0.core, merchant_id, origin.idempotency, origin.claim, work).await
+        let Origin { idempotency, claim, permit, .. } = origin;
+        let work = async move {
+            // In flight while it runs, also when its client hangs up.
+            let _permit = permit;
+            work.await
+        };
+        idempotency::once(&self.0.core, merchant_id, idempotency, claim, work).await
     }
 
     /// The answer to a request that [`Gateway::admit`] found to be still running, if it was given already and only waits
@@ -707,7 +737,7 @@ impl Gateway {
     }
 
     /// Stops in stages: no new work, work under way is finished (as long as the configuration lets it, counted from
-    /// [`Gateway::begin_stopping`] over all stages), windows and store are written down. Stop listening before.
+    /// [`Gateway::begin_stopping`] over all stages), what merchants are still to be told is written, windows and store are written down. Stop listening before.
     ///
     /// # Errors
     /// When the store could not be closed; what was acknowledged is safe all the same.
@@ -729,7 +759,9 @@ impl Gateway {
         if !handed_over {
             tracing::warn!("limits of some merchants could not be handed over");
         }
-        inner.snapshots.write_final(handed_over, inner.core.clock.now()).await;
+        // Nothing is decided any more, and the windows say that these were told.
+        inner.telling.finish(time_left().max(TELLING_STOP_MIN)).await;
+        inner.snapshots.write_final(handed_over).await;
         inner.channel_snapshots.write(&inner.router, &inner.core.clock, true).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         inner.payments.costs().write_final(all_ended).await;

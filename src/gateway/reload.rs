@@ -7,12 +7,12 @@ use toml::Value;
 use utoipa::ToSchema;
 
 use crate::actors::router::{InvalidRouting, RouterError};
-use crate::config::{ChannelConfig, Config, ConfigError};
+use crate::config::{ChannelConfig, ClientAddressConfig, Config, ConfigError, LimitsConfig};
 use crate::domain::audit::{Change, Operator};
 use crate::gateway::countries::{InvalidCountries, Loaded};
 use crate::gateway::error::GatewayError;
 use crate::gateway::routing::control::InForce;
-use crate::gateway::{Gateway, Inner};
+use crate::gateway::{Gateway, Inner, limit_events};
 use crate::storage::StoreError;
 
 /// What became of a new configuration. Keys are written as `section.key`.
@@ -52,8 +52,9 @@ pub enum ReloadError {
 
 impl Gateway {
     /// Puts in force what of a valid configuration can change while the gateway runs: tiers (but none is taken away),
-    /// shedding of load, routing, rules, rates of exchange, and of the channels that there are whether they are enabled, their fees,
-    /// countries, currencies, methods, weights, calls at once, and credentials that were missing. The level of logs is the embedder's to change. What
+    /// limits by client address (but how many are remembered), thresholds of `limit.near`, shedding of load, routing, rules,
+    /// rates of exchange, and of the channels that there are whether they are enabled, their fees, countries, currencies,
+    /// methods, weights, calls at once, and credentials that were missing. The level of logs is the embedder's to change. What
     /// changes is written into the audit before it is in force; if it could not be put in force after all, so is that.
     ///
     /// It goes on when this future is dropped: a part of a configuration is none.
@@ -129,14 +130,18 @@ impl Inner {
             None => Some(None),
         };
         let change = change_of(&reloaded.applied, &in_force.file, &next);
-        let (tiers, adaptive) = (next.tiers.clone(), next.limits.adaptive);
+        let (tiers, limits) = (next.tiers.clone(), next.limits.clone());
         let next = InForce::of(next, in_force.overrides.clone());
         self.routing.adopt(&mut in_force, next, by, &change, "config.reload_failed").await?;
         if let Some(countries) = new_countries {
             self.core.countries.put(countries).await;
         }
+        self.snapshots.before_tiers(&tiers).await;
         self.merchants.change_tiers(&tiers);
-        self.shedding.configure(adaptive);
+        self.shedding.configure(limits.adaptive);
+        self.addresses.configure(&limits.client_address);
+        self.limit_counts.know_thresholds(&limits.near_percent);
+        self.directory.change_near(limit_events::near_settings(&limits));
         Ok(reloaded)
     }
 }
@@ -163,7 +168,7 @@ fn changeable(in_force: &Config, wanted: &Config) -> Config {
     next.routing.snapshot_interval_ms = in_force.routing.snapshot_interval_ms;
     next.rules.clone_from(&wanted.rules);
     next.fx = wanted.fx.clone();
-    next.limits.adaptive = wanted.limits.adaptive;
+    next.limits = limits_of(&in_force.limits, &wanted.limits);
     next.telemetry.log.clone_from(&wanted.telemetry.log);
     for (name, channel) in &mut next.channels {
         if let Some(wanted) = wanted.channels.get(name) {
@@ -171,6 +176,21 @@ fn changeable(in_force: &Config, wanted: &Config) -> Config {
         }
     }
     next
+}
+
+/// Of the limits that are not a tier's, what is looked up again for each request or told again to those who hold it. The rest
+/// was given to actors, maps and memory when they were made.
+fn limits_of(in_force: &LimitsConfig, wanted: &LimitsConfig) -> LimitsConfig {
+    LimitsConfig {
+        near_percent: wanted.near_percent.clone(),
+        near_interval_s: wanted.near_interval_s,
+        adaptive: wanted.adaptive,
+        client_address: ClientAddressConfig {
+            addresses_max: in_force.client_address.addresses_max,
+            ..wanted.client_address.clone()
+        },
+        ..in_force.clone()
+    }
 }
 
 fn change_channel(channel: &mut ChannelConfig, wanted: &ChannelConfig) {
@@ -259,6 +279,19 @@ mod tests {
             config.tiers.remove("premium");
             config.limits.adaptive.commit_ms = 900;
             config.limits.mailbox_max = 9;
+            config.limits.lease_ms = 70_000;
+            config.limits.merchants_active_max = 9;
+            config.limits.external_permits_max = 9;
+            config.limits.idle_ms = 9_000;
+            config.limits.snapshot_interval_ms = 900;
+            config.limits.near_percent = vec![50];
+            config.limits.near_interval_s = 90;
+            let client_address = &mut config.limits.client_address;
+            client_address.enabled = false;
+            (client_address.per_second, client_address.burst) = (5, 9);
+            (client_address.failed_authentications_per_minute, client_address.block_s) = (5, 9);
+            client_address.addresses_max = 2_048;
+            client_address.exempt_networks.clear();
             config.routing.smart = false;
             config.routing.failover_max = 7;
             config.server.body_max_bytes = 2_048;
@@ -272,6 +305,14 @@ mod tests {
         let applied = [
             "channels.stripe.weight",
             "limits.adaptive.commit_ms",
+            "limits.client_address.block_s",
+            "limits.client_address.burst",
+            "limits.client_address.enabled",
+            "limits.client_address.exempt_networks",
+            "limits.client_address.failed_authentications_per_minute",
+            "limits.client_address.per_second",
+            "limits.near_interval_s",
+            "limits.near_percent",
             "routing.smart",
             "telemetry.log",
             "tiers.starter.per_hour",
@@ -280,7 +321,13 @@ mod tests {
         let waiting = [
             "channels.alipay",
             "channels.stripe.timeout_ms",
+            "limits.client_address.addresses_max",
+            "limits.external_permits_max",
+            "limits.idle_ms",
+            "limits.lease_ms",
             "limits.mailbox_max",
+            "limits.merchants_active_max",
+            "limits.snapshot_interval_ms",
             "routing.failover_max",
             "server.body_max_bytes",
             "tiers.premium",

@@ -1,13 +1,18 @@
 //! What a request is told that is not let through, and the headers of every answer.
 
-use hyper::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use hyper::http::header::{ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use hyper::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::actors::merchant::Refused;
+use crate::domain::ids::is_request_id;
+use crate::domain::language::Language;
 use crate::domain::limit::headers::{Header, RefusalFields, of_admitted, of_refused, policy_value};
 use crate::domain::limit::{LimitView, Refusal, wording};
 use crate::domain::time::Timestamp;
+
+/// The header with a request's id, if it has one.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The body of a refusal by a limit.
 #[derive(Serialize)]
@@ -16,13 +21,36 @@ struct LimitedBody<'a> {
     message: String,
     #[serde(flatten)]
     fields: RefusalFields<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
 }
 
 /// The body of any other answer that is made here.
 #[derive(Serialize)]
-struct ErrorBody {
+struct ErrorBody<'a> {
     code: &'static str,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+/// What a request's head says about how it is to be answered.
+struct Asked<'a> {
+    language: Language,
+    /// Its id, when it has exactly one that can be taken over.
+    request_id: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn read(headers: &'a HeaderMap) -> Self {
+        let languages = headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok());
+        let mut ids = headers.get_all(REQUEST_ID).iter();
+        let request_id = match (ids.next().and_then(|value| value.to_str().ok()), ids.next()) {
+            (Some(id), None) if is_request_id(id) => Some(id),
+            _ => None,
+        };
+        Self { language: Language::preferred(languages), request_id }
+    }
 }
 
 /// Adds the headers of an answer to a request that was let through.
@@ -30,30 +58,34 @@ pub(super) fn add_headers(headers: &mut HeaderMap, view: &LimitView, tier: &str,
     add(headers, of_admitted(view, tier, &policy_value(&view.figures()), now));
 }
 
-/// The answer to a request that was not let through.
-pub(super) fn of(refused: &Refused, tier: &str, now: Timestamp) -> Response<String> {
+/// The answer to a request with these headers that was not let through.
+pub(super) fn of(refused: &Refused, tier: &str, headers: &HeaderMap, now: Timestamp) -> Response<String> {
+    let asked = Asked::read(headers);
     match refused {
-        Refused::Limited(refusal) => limited(refusal, tier, now),
-        Refused::CostTooLarge { .. } => error(StatusCode::BAD_REQUEST, "INVALID_REQUEST", refused.to_string()),
+        Refused::Limited(refusal) => limited(refusal, tier, &asked, now),
+        Refused::CostTooLarge { cost_max } => {
+            let message = wording::cost_too_large(*cost_max, asked.language);
+            error(StatusCode::BAD_REQUEST, "INVALID_REQUEST", message, &asked)
+        }
         Refused::Overloaded(_) | Refused::IdempotencyInProgress(_) => {
-            let message = String::from("Too much work at the moment; try again shortly");
-            let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message);
+            let message = String::from(wording::overloaded(asked.language));
+            let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message, &asked);
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             answer
         }
     }
 }
 
-fn limited(refusal: &Refusal, tier: &str, now: Timestamp) -> Response<String> {
-    let fields = RefusalFields::of(refusal, tier);
-    let body = LimitedBody { code: "RATE_LIMIT_EXCEEDED", message: wording::english(refusal), fields };
+fn limited(refusal: &Refusal, tier: &str, asked: &Asked<'_>, now: Timestamp) -> Response<String> {
+    let (fields, message) = (RefusalFields::of(refusal, tier), wording::message(refusal, asked.language));
+    let body = LimitedBody { code: "RATE_LIMIT_EXCEEDED", message, fields, request_id: asked.request_id };
     let mut answer = json(StatusCode::TOO_MANY_REQUESTS, &body);
     add(answer.headers_mut(), of_refused(refusal, tier, &policy_value(&refusal.view.figures()), now));
     answer
 }
 
-fn error(status: StatusCode, code: &'static str, message: String) -> Response<String> {
-    json(status, &ErrorBody { code, message })
+fn error(status: StatusCode, code: &'static str, message: String, asked: &Asked<'_>) -> Response<String> {
+    json(status, &ErrorBody { code, message, request_id: asked.request_id })
 }
 
 fn json<T: Serialize>(status: StatusCode, body: &T) -> Response<String> {

@@ -82,7 +82,7 @@ where
             let admitted = match limits.admit(&subject).await {
                 Ok(admitted) => admitted,
                 Err(refused) => {
-                    let refusal = answer::of(&refused, &subject.tier, limits.clock().now());
+                    let refusal = answer::of(&refused, &subject.tier, request.headers(), limits.clock().now());
                     return Ok(refusal.map(|text| PermitBody::new(R::from(text), None)));
                 }
             };

@@ -20,6 +20,10 @@
 //! An admitted request's answer has the `X-RateLimit-*`, `RateLimit` and `RateLimit-Policy` headers, and is in flight until
 //! its body has been sent or dropped. A refused one is answered 429 with `Retry-After`, and consumes nothing. When it can't
 //! be decided the answer is 503: nobody is let through for that reason.
+//!
+//! What people read in an answer that is made here is Chinese where `Accept-Language` prefers it, else English. Its body has
+//! `request_id` when the request has one `X-Request-Id` of up to 64 letters, digits and `-_.:`; otherwise it has none, since
+//! ids are given out by whoever stands in front. The header itself is that one's, too.
 
 mod answer;
 mod body;
@@ -45,17 +49,19 @@ pub use memory::MemorySnapshots;
 const MAILBOXES_TOTAL: usize = 16;
 /// How long the actors are given to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// A shorter lease would end before anything was done under it.
+const LEASE_MIN: Duration = Duration::from_millis(1);
 
 /// Bounds, and where windows are kept.
 #[derive(Clone)]
 pub struct Settings {
-    /// A permit that is not given back is taken back after this: longer than any request takes.
+    /// A permit that is not given back is taken back after this: longer than any request takes, and at least 1 ms.
     pub lease: Duration,
-    /// Merchants in memory at once; requests of further ones are answered 503.
+    /// Merchants in memory at once, at least 1; requests of further ones are answered 503.
     pub merchants_active_max: usize,
     /// A merchant leaves memory after being idle this long.
     pub idle: Duration,
-    /// Requests that may wait for one merchant's decision; more are answered 503.
+    /// Requests that may wait for one merchant's decision, at least 1; more are answered 503.
     pub mailbox_max: usize,
     /// How often the windows of merchants with traffic are handed over to `snapshots`.
     pub snapshot_interval: Duration,
@@ -75,8 +81,23 @@ impl Default for Settings {
             idle: Duration::from_secs(300),
             mailbox_max: 1024,
             snapshot_interval: Duration::from_secs(5),
-            snapshots: Arc::new(MemorySnapshots::new(4 * merchants_active_max)),
+            snapshots: Arc::new(MemorySnapshots::new(4 * merchants_active_max, Clock::system())),
             clock: Clock::system(),
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses what would let nobody through, ever, or hold nobody back.
+    fn check(&self) -> Result<(), StartError> {
+        let too_small = [
+            ("lease", self.lease < LEASE_MIN, "1 ms"),
+            ("merchants_active_max", self.merchants_active_max == 0, "1"),
+            ("mailbox_max", self.mailbox_max == 0, "1"),
+        ];
+        match too_small.into_iter().find(|(_, is_too_small, _)| *is_too_small) {
+            Some((name, _, least)) => Err(StartError::Settings { name, least }),
+            None => Ok(()),
         }
     }
 }
@@ -91,6 +112,14 @@ pub enum StartError {
         tier: String,
         /// What is wrong.
         reason: InvalidFigures,
+    },
+    /// A setting makes no sense.
+    #[error("{name} must be at least {least}")]
+    Settings {
+        /// The setting's name.
+        name: &'static str,
+        /// The least that it may be.
+        least: &'static str,
     },
     /// The actors' supervisor could not be started.
     #[error(transparent)]
@@ -132,11 +161,12 @@ impl RateLimits {
     /// Starts the limits with these tiers. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When a tier's figures are out of range.
+    /// When a tier's figures or the settings are out of range.
     pub async fn start<N: Into<String>>(
         tiers: impl IntoIterator<Item = (N, LimitFigures)>,
         settings: Settings,
     ) -> Result<Self, StartError> {
+        settings.check()?;
         let mut known = HashMap::new();
         for (name, figures) in tiers {
             let tier: String = name.into();
@@ -174,22 +204,18 @@ impl RateLimits {
     pub async fn admit(&self, subject: &Subject) -> Result<Admitted, Refused> {
         let figures = self.figures_of(&subject.tier)?;
         let merchant_id = MerchantId::new(subject.merchant.as_str());
-        // Other figures than those in force hold from this request on.
-        let revision = match self.0.directory.figures(&merchant_id) {
-            Some((in_force, revision)) if in_force == figures => revision,
-            Some((_, revision)) => revision + 1,
-            None => 1,
-        };
-        let request = AdmitRequest { merchant_id, figures, revision, idempotency: None, cost: subject.cost.max(1) };
+        // Requests of several tiers may come at once, and each is decided by the figures of its own.
+        let cost = subject.cost.max(1);
+        let request = AdmitRequest { merchant_id, figures, revision: None, idempotency: None, cost };
         self.0.directory.admit(request).await
     }
 
-    /// How much of its limits a merchant has used, without using any.
+    /// How much of the limits of a tier a merchant has used, without using any.
     ///
     /// # Errors
     /// [`Refused::Overloaded`] while its limits are being recovered, or for a tier that there is not.
     pub async fn usage(&self, merchant: &str, tier: &str) -> Result<MerchantUsage, Refused> {
-        self.0.directory.usage(&MerchantId::new(merchant), self.figures_of(tier)?).await
+        self.0.directory.usage(&MerchantId::new(merchant), self.figures_of(tier)?, None).await
     }
 
     fn figures_of(&self, tier: &str) -> Result<LimitFigures, Refused> {

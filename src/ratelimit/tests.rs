@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 use super::*;
-use crate::domain::time::Timestamp;
+use crate::domain::limit::{DailyUsage, Limiter, LimiterSnapshot};
+use crate::domain::time::{Monotonic, Timestamp};
 
 const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
 const SMALL: LimitFigures = LimitFigures { per_second: 2, per_minute: 500, per_hour: 10_000, burst: 4, concurrent: 2 };
@@ -99,6 +100,42 @@ async fn what_fits_is_let_through_with_headers_and_the_rest_is_told_when_to_come
     );
     clock.advance(Duration::from_secs(2));
     assert_eq!(ask(&service, OF_A).await.status(), StatusCode::OK, "its word can be taken");
+}
+
+#[tokio::test]
+async fn what_is_told_is_in_the_client_s_language_and_has_its_request_s_id() {
+    let limits = limits(&Clock::manual(START)).await;
+    let service = hello(&limits);
+    let told = |headers: &[(&'static str, &'static str)]| {
+        let headers: Vec<_> = [("x-merchant", "a")].into_iter().chain(headers.iter().copied()).collect();
+        let service = service.clone();
+        async move { serde_json::from_str::<Value>(&text(ask(&service, &headers).await).await).unwrap() }
+    };
+    for _ in 0..4 {
+        assert_eq!(text(ask(&service, OF_A).await).await, "hello");
+    }
+    let chinese = ("accept-language", "zh-CN,en;q=0.5");
+    let limited = told(&[chinese, ("x-request-id", "order-1:try.2_x")]).await;
+    assert_eq!(limited["message"], "请求频率超过限制: 超过每秒 2 次请求限制");
+    assert_eq!((&limited["request_id"], &limited["retry_after"]), (&json!("order-1:try.2_x"), &json!(2)));
+    let dear = told(&[chinese, ("x-merchant", "b"), ("x-cost", "5"), ("x-request-id", "r")]).await;
+    assert_eq!(
+        dear,
+        json!({ "code": "INVALID_REQUEST", "message": "请求的开销超过限制所能允许的最大值: 4", "request_id": "r" })
+    );
+    let unknown = told(&[chinese, ("x-tier", "none"), ("x-request-id", "r")]).await;
+    assert_eq!(unknown, json!({ "code": "OVERLOADED", "message": "系统繁忙, 请稍后重试", "request_id": "r" }));
+    let english = told(&[("accept-language", "en,zh"), ("x-tier", "none")]).await;
+    assert_eq!(english, json!({ "code": "OVERLOADED", "message": "Too much work at the moment; try again shortly" }));
+    for bad in ["a b", "a\"b", "", "12345678901234567890123456789012345678901234567890123456789012345"] {
+        assert_eq!(told(&[("x-request-id", bad)]).await.get("request_id"), None, "{bad:?}");
+    }
+    let mut twice = request(OF_A);
+    for id in ["a", "b"] {
+        twice.headers_mut().append("x-request-id", hyper::http::HeaderValue::from_static(id));
+    }
+    let body: Value = serde_json::from_str(&text(service.clone().oneshot(twice).await.unwrap()).await).unwrap();
+    assert_eq!((&body["code"], body.get("request_id")), (&json!("RATE_LIMIT_EXCEEDED"), None));
 }
 
 #[tokio::test]
@@ -238,17 +275,114 @@ async fn figures_out_of_range_don_t_start() {
     assert_eq!(refused.to_string(), "tier none: burst must be at least 1");
 }
 
+#[tokio::test]
+async fn settings_that_would_let_nobody_through_don_t_start() {
+    let refused =
+        async |settings: Settings| RateLimits::start([("small", SMALL)], settings).await.err().unwrap().to_string();
+    let settings = Settings::default;
+    assert_eq!(refused(Settings { lease: Duration::ZERO, ..settings() }).await, "lease must be at least 1 ms");
+    // Less than the limits can tell from nothing.
+    assert_eq!(refused(Settings { lease: Duration::from_nanos(1), ..settings() }).await, "lease must be at least 1 ms");
+    assert_eq!(
+        refused(Settings { merchants_active_max: 0, ..settings() }).await,
+        "merchants_active_max must be at least 1"
+    );
+    assert_eq!(refused(Settings { mailbox_max: 0, ..settings() }).await, "mailbox_max must be at least 1");
+    let least = Settings { lease: Duration::from_millis(1), merchants_active_max: 1, mailbox_max: 1, ..settings() };
+    let limits = RateLimits::start([("small", SMALL)], least).await.unwrap();
+    assert!(limits.admit(&Subject::new("a", "small")).await.is_ok());
+}
+
+/// Requests of one merchant in several tiers that are all on their way before any of them is decided.
+#[tokio::test]
+async fn requests_of_several_tiers_at_once_are_each_decided_by_their_own() {
+    const MEDIUM: LimitFigures = LimitFigures { per_second: 4, burst: 8, concurrent: 8, ..SMALL };
+    let tiers = [("small", SMALL), ("medium", MEDIUM), ("large", LARGE)];
+    let settings = Settings { clock: Clock::manual(START), ..Settings::default() };
+    let limits = RateLimits::start(tiers, settings).await.unwrap();
+    drop(limits.admit(&Subject::new("a", "small")).await.unwrap());
+    for order in [["large", "medium", "small"], ["small", "large", "medium"], ["medium", "small", "large"]] {
+        let asked = order.map(|tier| {
+            let limits = limits.clone();
+            async move { limits.admit(&Subject::new("a", tier)).await }
+        });
+        for (tier, answer) in order.into_iter().zip(futures_util::future::join_all(asked).await) {
+            let view = match answer {
+                Ok(admitted) => admitted.view,
+                Err(Refused::Limited(refusal)) => refusal.view,
+                Err(refused) => panic!("{tier}: {refused:?}"),
+            };
+            assert_eq!(view.figures(), limits.0.tiers[tier], "{tier} in {order:?}");
+        }
+    }
+    // One for the start, and 2, 3 and 2 in the rounds: the smallest tier has no room beside two that are in flight.
+    let used = async |tier| limits.usage("a", tier).await.unwrap().view.second;
+    assert_eq!((used("large").await.used, used("large").await.limit), (8, 40));
+    assert_eq!((used("small").await.used, used("small").await.limit), (8, 4), "shown by the tier that is asked about");
+}
+
+#[tokio::test]
+async fn a_refusal_in_one_tier_says_nothing_to_a_request_of_another() {
+    let limits = limits(&Clock::manual(START)).await;
+    let ask = async |tier| limits.admit(&Subject::new("a", tier)).await.is_ok();
+    for _ in 0..4 {
+        assert!(ask("small").await);
+    }
+    for _ in 0..3 {
+        // The first of them is kept, so that the second is refused without a decision.
+        assert!(!ask("small").await && !ask("small").await);
+        assert!(ask("large").await);
+    }
+    assert!(!ask("small").await, "and what was admitted there counts here");
+}
+
+fn snapshot_of(now: Monotonic, wall: Timestamp) -> LimiterSnapshot {
+    Limiter::new(SMALL, now).save(&DailyUsage::default(), now, wall)
+}
+
 #[test]
 fn snapshots_that_still_count_are_never_forgotten_for_room() {
-    let snapshots = MemorySnapshots::new(1);
     let clock = Clock::manual(START);
-    let now = clock.monotonic();
-    let mut limiter = crate::domain::limit::Limiter::new(SMALL, now);
-    let mut saved_at = |at: Timestamp| limiter.save(&crate::domain::limit::DailyUsage::default(), now, at);
+    let snapshots = MemorySnapshots::new(1, clock.clone());
+    let save = |merchant: &MerchantId| snapshots.save(merchant, snapshot_of(clock.monotonic(), clock.now()));
     let (a, b) = (MerchantId::new("a"), MerchantId::new("b"));
-    assert!(snapshots.save(&a, saved_at(START)));
-    assert!(!snapshots.save(&b, saved_at(START.plus(Duration::from_secs(3600)))));
-    assert!(snapshots.save(&a, saved_at(START)), "whom it knows it takes");
-    assert!(snapshots.save(&b, saved_at(START.plus(Duration::from_secs(3601)))));
+    assert!(save(&a));
+    clock.advance(Duration::from_secs(3600));
+    assert!(!save(&b));
+    assert!(save(&a), "whom it knows it takes");
+    clock.advance(Duration::from_secs(3600));
+    assert!(!save(&b));
+    clock.advance(Duration::from_secs(1));
+    assert!(save(&b));
     assert!(snapshots.load(&a).snapshot.is_none() && snapshots.load(&b).snapshot.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_of_day_that_is_set_makes_no_snapshot_older() {
+    let clock = Clock::virtual_from(START);
+    let snapshots = MemorySnapshots::new(1, clock.clone());
+    let save = |merchant: &MerchantId| snapshots.save(merchant, snapshot_of(clock.monotonic(), clock.now()));
+    let (a, b) = (MerchantId::new("a"), MerchantId::new("b"));
+    assert!(save(&a));
+    clock.set_forward(Duration::from_secs(7200));
+    assert!(!save(&b));
+    assert!(snapshots.load(&a).snapshot.is_some());
+    clock.set_back(Duration::from_secs(20_000));
+    tokio::time::advance(Duration::from_secs(3601)).await;
+    assert!(save(&b), "nor younger");
+}
+
+#[test]
+fn without_room_what_is_old_is_looked_for_once_a_second_at_most() {
+    let clock = Clock::manual(START);
+    let snapshots = MemorySnapshots::new(1, clock.clone());
+    let save = |merchant: &MerchantId| snapshots.save(merchant, snapshot_of(clock.monotonic(), clock.now()));
+    let (a, b) = (MerchantId::new("a"), MerchantId::new("b"));
+    assert!(save(&a));
+    clock.advance(Duration::from_millis(3_599_500));
+    assert!(!save(&b));
+    clock.advance(Duration::from_millis(999));
+    assert!(!save(&b), "a is old now, and nobody has looked");
+    clock.advance(Duration::from_millis(1));
+    assert!(save(&b));
 }

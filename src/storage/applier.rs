@@ -28,6 +28,9 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Room on the disk without which the index is not closed for reopening: opening writes a snapshot of a few megabytes.
 const REOPEN_ROOM_BYTES: u64 = 8 << 20;
+/// Room on the disk without which the index is left as it is: once it was to be written while the disk was full, it can't
+/// be read either until it was reopened, and what it has not got yet the overlay has.
+const WRITE_ROOM_BYTES: u64 = 4 << 20;
 
 /// When the applier does what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub struct Applier {
     bytes_since_reopening: u64,
     /// Whether the index has failed: it goes on only after it was reopened.
     is_stale: bool,
+    /// Whether nobody reads the index any more after the next turn.
+    is_ending: bool,
+    /// Whether the last pass ended before the index was touched, for want of room.
+    has_refrained: bool,
     /// Whether the overlay has everything that the index had after the last checkpoint.
     has_taken_back: bool,
 }
@@ -67,6 +74,8 @@ impl Applier {
             bytes_since_checkpoint: 0,
             bytes_since_reopening: 0,
             is_stale: false,
+            is_ending: false,
+            has_refrained: false,
             has_taken_back: false,
         }
     }
@@ -104,12 +113,23 @@ impl Applier {
 
     fn pass_resting(&mut self, rest: &dyn Fn(Duration)) -> Result<(), IndexError> {
         let moved = self.move_sealed(rest);
-        self.is_stale |= moved.is_err();
+        self.is_stale |= moved.is_err() && !self.has_refrained;
         moved
     }
 
+    /// Whether there is room for the index to grow; asked before each time that it is written.
+    ///
+    /// # Errors
+    /// When there is none; the index is as good as before then.
+    fn refrain_without_room(&mut self) -> Result<(), IndexError> {
+        self.has_refrained = !self.is_ending && self.files.free_bytes().is_ok_and(|bytes| bytes < WRITE_ROOM_BYTES);
+        if self.has_refrained { Err(IndexError::Short(Shortage::Space)) } else { Ok(()) }
+    }
+
     fn move_sealed(&mut self, rest: &dyn Fn(Duration)) -> Result<(), IndexError> {
-        let (overlay, index) = (self.view.overlay(), self.view.index());
+        let view = Arc::clone(&self.view);
+        let (overlay, index) = (view.overlay(), view.index());
+        self.has_refrained = false;
         let Some((sealed, sequence)) = overlay.seal(index.applied()) else { return Ok(()) };
         // All rests together take half as long as changes are collected, so that many changes only make them shorter.
         let chunks = u32::try_from(sealed.len() / CHUNK_KEYS_MAX + 1).unwrap_or(u32::MAX);
@@ -118,6 +138,7 @@ impl Applier {
         let mut chunk_bytes = 0;
         for (key, entry) in sealed.iter() {
             if chunk.len() >= CHUNK_KEYS_MAX || chunk_bytes >= CHUNK_BYTES_MAX {
+                self.refrain_without_room()?;
                 index.apply(&chunk, None)?;
                 rest(rest_each);
                 chunk.clear();
@@ -129,6 +150,7 @@ impl Applier {
             self.bytes_since_reopening += bytes as u64;
             chunk.push((key, entry));
         }
+        self.refrain_without_room()?;
         index.apply(&chunk, Some(sequence))?;
         overlay.forget_sealed();
         self.has_taken_back = false;
@@ -140,9 +162,12 @@ impl Applier {
     /// # Errors
     /// What the index or the operating system says.
     pub fn checkpoint(&mut self) -> Result<(), IndexError> {
-        let index = self.view.index();
+        let view = Arc::clone(&self.view);
+        let index = view.index();
         let applied = index.applied();
+        self.has_refrained = false;
         if applied > self.checkpointed {
+            self.refrain_without_room()?;
             let synced = index.sync();
             self.is_stale |= synced.is_err();
             synced?;
@@ -290,6 +315,7 @@ pub fn run(
                 signal.rest(length);
             }
         };
+        applier.is_ending = is_last;
         match applier.turn_resting(is_due, &rest) {
             Ok(has_checkpoint) => {
                 retry = RETRY_MIN;
@@ -304,7 +330,8 @@ pub fn run(
             // The journal has everything, and the next start goes on from it.
             Err(error) if error.may_pass() && is_last => return Err(error.into()),
             Err(error) if error.may_pass() => {
-                if error == IndexError::Short(Shortage::Space) {
+                // What the index was spared stands in no payment's way: there is room in the overlay.
+                if error == IndexError::Short(Shortage::Space) && !applier.has_refrained {
                     space.index_is_full();
                 }
                 tracing::warn!(%error, retry_in_ms = retry.as_millis(), "the index can't be written at the moment");
@@ -357,6 +384,45 @@ mod tests {
         assert!(rests.iter().sum::<Duration>() <= pace.apply_interval / 2);
         assert!(rests.iter().all(|rest| !rest.is_zero()));
         assert_eq!(applier.view.index().applied(), 1);
+    }
+
+    /// Sled's can't be read from its first failed write until it was reopened, for which there is no room either.
+    #[test]
+    fn an_index_is_not_touched_without_room_and_goes_on_when_there_is_some() {
+        let disk = SimFiles::new();
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        let index = crate::storage::index::IndexHome::open(&MemoryIndex::new()).unwrap();
+        let overlay = Arc::new(Overlay::new(0));
+        let value: Arc<[u8]> = Arc::from([1]);
+        let change = |sequence| Change {
+            key: b"key".to_vec(),
+            value: Some(Arc::clone(&value)),
+            revision: sequence,
+            absent_below: false,
+        };
+        overlay.add([change(1)], 1);
+        let view = Arc::new(View::new(overlay, index, Arc::clone(&files)));
+        let pace = ApplierPace {
+            apply_interval: Duration::ZERO,
+            checkpoint_interval: Duration::from_secs(60),
+            checkpoint_bytes: 1 << 20,
+            reopen_bytes: 1 << 20,
+        };
+        let mut applier = Applier::new(view, files, pace, 0);
+        for free_bytes in [0, WRITE_ROOM_BYTES - 1] {
+            disk.set_space_bytes(Some(disk.used_bytes() + free_bytes));
+            assert_eq!(applier.turn(true), Err(IndexError::Short(Shortage::Space)));
+            assert_eq!((applier.view.index().applied(), applier.is_stale, applier.has_refrained), (0, false, true));
+        }
+        disk.set_space_bytes(Some(disk.used_bytes() + WRITE_ROOM_BYTES));
+        assert_eq!(applier.turn(false), Ok(false));
+        assert_eq!(applier.view.index().applied(), 1);
+        // What it has and has not made durable waits as well.
+        disk.set_space_bytes(Some(disk.used_bytes()));
+        assert_eq!(applier.turn(true), Err(IndexError::Short(Shortage::Space)));
+        assert!(!applier.is_stale);
+        disk.set_space_bytes(None);
+        assert_eq!(applier.turn(true), Ok(true));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod check;
 #[path = "../it/support/client.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod client;
+mod knocker;
 mod load;
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod process;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Key};
+use knocker::Knocker;
 use load::{Load, Record, Run};
 use parking_lot::Mutex;
 use process::{BINARY, Process, Serving, serve_arguments, set_stopped, start_sandbox};
@@ -130,6 +132,7 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     // How long opening takes when there is a directory already; the first time there is none.
     let mut opening = Duration::from_millis(200);
     let (shop, endpoint) = prepare(&serving, &receiver).await;
+    let knocker = Knocker::make(&serving).await;
     let mut run = Run {
         http: client::http_client(),
         shop,
@@ -170,6 +173,8 @@ async fn kill_and_look(report: Arc<Report>) -> String {
             done.look_at_journal(directory.path());
         }
         let load = Load::start(&run, CLIENTS);
+        let knocking = knocker.clone().knock(run.shop.url.clone(), run.life, Arc::clone(&run.is_killed));
+        let knocking = tokio::spawn(knocking);
         match kill % 12 {
             6 if (kill / 12).is_multiple_of(3) => {
                 until_checkpoint(directory.path(), &random).await;
@@ -197,6 +202,7 @@ async fn kill_and_look(report: Arc<Report>) -> String {
         serving.process.kill_running();
         report.killed();
         load.end().await;
+        knocking.await.unwrap();
         lives.ended(&receiver).await;
     }
     report.step("the last start");
@@ -206,10 +212,11 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     misbehave(&sandbox_url, false).await;
     report.step("what must be so in the end");
     let found = check::in_the_end(&run, &serving, &sandbox_url, &receiver, &lives, &mut read).await;
+    let knocked = knocker.in_the_end(&serving.url, kills).await;
     serving.process.kill_running();
     done.assert_enough(kills);
     found.assert_enough(kills);
-    format!("{kills} kills: {done:?}\n{found:?}")
+    format!("{kills} kills: {done:?}\n{knocked}\n{found:?}")
 }
 
 /// A number from 0 to 1.

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tollgate::config::Config;
+use tollgate::domain::audit::Operator;
 use tollgate::domain::limit::ForwardingHeader;
 
 use crate::support::{Answer, Client, House, LogBook, nonce, unix_s};
@@ -126,9 +127,17 @@ async fn a_wrong_clock_and_a_used_nonce_block_nobody() {
         send(once.clone()).await.expect(401, "NONCE_REUSED");
         send(shop.signed("GET", LIMITS, "", None, unix_s() - 4_000, &nonce())).await.expect(401, "SIGNATURE_EXPIRED");
     }
+    // Nor does a nonce that is none, signed rightly; a wrong signature would say the same.
+    let bad_nonce = send(shop.signed("GET", LIMITS, "", None, unix_s(), "a b")).await.expect(401, "UNAUTHENTICATED");
+    assert_eq!(bad_nonce.body["message"], "The key or the signature is wrong");
+    // Nor one without any credentials.
+    for _ in 0..3 {
+        send(Headers::new()).await.expect(401, "UNAUTHENTICATED");
+    }
     send(shop.signed("GET", LIMITS, "", None, unix_s(), &nonce())).await.expect(200, "SUCCESS");
-    // One without any credentials is one that failed.
-    send(Headers::new()).await.expect(401, "UNAUTHENTICATED");
+    assert_eq!(metric(&house, "tollgate_address_failed_authentications_total").await, 0);
+    // Whoever shows something that is wrong has tried.
+    send(Headers::from([("x-api-key".to_owned(), shop.key.id.clone())])).await.expect(401, "UNAUTHENTICATED");
     send(shop.signed("GET", LIMITS, "", None, unix_s(), &nonce())).await.expect(429, "RATE_LIMIT_EXCEEDED");
     house.stop().await;
 }
@@ -192,6 +201,7 @@ async fn loopback_is_exempt_but_not_what_comes_through_it() {
 async fn a_trusted_proxy_that_names_nobody_is_not_limited() {
     let house = House::start_with(sixty_a_minute).await;
     let shop = house.merchant("premium").await;
+    let unnamed = metric(&house, "tollgate_address_unnamed_total").await;
     for _ in 0..35 {
         from(&shop, "unknown").await.expect(200, "SUCCESS");
         from(&shop, "127.0.0.1, 127.0.0.2").await.expect(200, "SUCCESS");
@@ -199,6 +209,8 @@ async fn a_trusted_proxy_that_names_nobody_is_not_limited() {
     for _ in 0..12 {
         wrongly_from(&shop, "_hidden").await.expect(401, "UNAUTHENTICATED");
     }
+    // With the look at the figure itself, which comes from the proxy's machine.
+    assert_eq!(metric(&house, "tollgate_address_unnamed_total").await - unnamed, 83);
     house.stop().await;
 }
 
@@ -248,6 +260,24 @@ async fn a_refused_request_s_body_is_not_waited_for() {
     house.stop().await;
 }
 
+/// Somebody else's server can be made to fetch a URL, and a browser by ten pictures in a page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_without_credentials_keep_nobody_out_but_count_for_the_rate() {
+    let house = House::start_with(sixty_a_minute).await;
+    let shop = house.merchant("premium").await;
+    let nothing = || Headers::from([("x-forwarded-for".to_owned(), "203.0.113.9".to_owned())]);
+    for _ in 0..30 {
+        shop.send("GET", "/api/v1/x.png", None, nothing()).await.expect(401, "UNAUTHENTICATED");
+    }
+    for _ in 0..30 {
+        from(&shop, "203.0.113.9").await.expect(200, "SUCCESS");
+    }
+    shop.send("GET", "/api/v1/x.png", None, nothing()).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    assert_eq!(metric(&house, "tollgate_address_refused_total{reason=\"rate\"}").await, 1);
+    assert_eq!(metric(&house, "tollgate_address_refused_total{reason=\"failed_authentication\"}").await, 0);
+    house.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_operators_tokens_count_by_themselves() {
     let house = House::start_with(behind_proxy).await;
@@ -260,6 +290,11 @@ async fn wrong_operators_tokens_count_by_themselves() {
         house.admin_as("GET", "/admin/v1/merchants", None, headers)
     };
     let token = house.admin_token.clone();
+    // A page that has ten pictures from this address is no guess.
+    let nothing = || Headers::from([("x-forwarded-for".to_owned(), "203.0.113.9".to_owned())]);
+    for path in ["/metrics", "/admin/v1/merchants"].iter().cycle().take(20) {
+        house.admin_as("GET", path, None, nothing()).await.expect(401, "UNAUTHENTICATED");
+    }
     // A merchant's wrong keys from the same address are not the operator's.
     for _ in 0..10 {
         wrongly_from(&shop, "203.0.113.9").await.expect(401, "UNAUTHENTICATED");
@@ -322,4 +357,118 @@ async fn a_block_holds_for_requests_that_were_let_in_before_it() {
     connection.read_to_string(&mut answer).await.unwrap();
     assert!(answer.contains("HTTP/1.1 429") && answer.contains("\"client_address\""), "{answer}");
     house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rules_change_with_a_reload_and_what_was_used_counts_on() {
+    let house = House::start_with(sixty_a_minute).await;
+    let shop = house.merchant("premium").await;
+    let reload = |change: fn(&mut Config)| {
+        let mut config = house.gateway.config().clone();
+        change(&mut config);
+        let gateway = house.gateway.clone();
+        async move { gateway.reload(&config, &Operator::process("signal")).await }
+    };
+    for _ in 0..30 {
+        from(&shop, "203.0.113.9").await.expect(200, "SUCCESS");
+    }
+    let reloaded = reload(|config| {
+        let rules = &mut config.limits.client_address;
+        (rules.per_second, rules.burst, rules.failed_authentications_per_minute) = (2, 20, 3);
+        rules.exempt_networks.push("198.51.100.0/24".parse().unwrap());
+        rules.addresses_max = 1_024;
+    })
+    .await
+    .unwrap();
+    let changed = ["burst", "exempt_networks", "failed_authentications_per_minute", "per_second"];
+    assert_eq!(reloaded.applied, changed.map(|key| format!("limits.client_address.{key}")));
+    assert_eq!(reloaded.needs_restart, ["limits.client_address.addresses_max"]);
+    let refusal = from(&shop, "203.0.113.9").await.expect(429, "RATE_LIMIT_EXCEEDED");
+    let message = "Request rate exceeds the limit of your address: more than 2 requests per second";
+    assert_eq!(refusal.body["message"], message, "30 are more than 20");
+    for _ in 0..25 {
+        from(&shop, "198.51.100.1").await.expect(200, "SUCCESS");
+    }
+    for _ in 0..3 {
+        wrongly_from(&shop, "198.18.0.77").await.expect(401, "UNAUTHENTICATED");
+    }
+    from(&shop, "198.18.0.77").await.expect(429, "RATE_LIMIT_EXCEEDED");
+
+    // What is not valid changes nothing, not even what would be.
+    let refused = reload(|config| {
+        config.limits.client_address.exempt_networks.clear();
+        config.limits.client_address.burst = 0;
+        config.limits.near_percent = vec![30];
+    });
+    let refused = refused.await.unwrap_err();
+    assert!(refused.to_string().contains("limits.client_address.burst"), "{refused}");
+    from(&shop, "198.51.100.1").await.expect(200, "SUCCESS");
+
+    let back = reload(|_| {}).await.unwrap();
+    assert_eq!((back.applied.len(), back.needs_restart.len()), (4, 0));
+    from(&shop, "203.0.113.9").await.expect(200, "SUCCESS");
+    from(&shop, "198.18.0.77").await.expect(429, "RATE_LIMIT_EXCEEDED");
+    let off = reload(|config| config.limits.client_address.enabled = false).await.unwrap();
+    assert_eq!(off.applied, ["limits.client_address.enabled"]);
+    from(&shop, "198.18.0.77").await.expect(200, "SUCCESS");
+    reload(|_| {}).await.unwrap();
+    from(&shop, "198.18.0.77").await.expect(429, "RATE_LIMIT_EXCEEDED");
+    house.stop().await;
+}
+
+/// Sends a head for a large body and reads the first line that comes back: the gateway goes on once it has a place for it.
+async fn begin_large_body(url: &str, path: &str, headers: &Headers) -> (TcpStream, String) {
+    let mut connection = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
+    let mut head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 50000\r\n\
+         expect: 100-continue\r\n"
+    );
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    connection.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    let mut line = [0; 12];
+    connection.read_exact(&mut line).await.unwrap();
+    (connection, String::from_utf8(line.to_vec()).unwrap())
+}
+
+/// One in eight places, but sixteen at least, on either listener; with limits by address or without.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_proxy_each_client_has_its_own_share_of_places_for_large_bodies() {
+    for enabled in [true, false] {
+        let house = House::start_with(|config| {
+            behind_proxy(config);
+            config.limits.client_address.enabled = enabled;
+            config.server.requests_in_flight_max = 64;
+            config.server.body_timeout_ms = 60_000;
+            config.server.drain_timeout_ms = 0;
+        })
+        .await;
+        let shop = house.merchant("premium").await;
+        let of_merchant = || shop.signed("POST", PAYMENTS, "", None, unix_s(), &nonce());
+        let of_operator = || Headers::from([("authorization".to_owned(), format!("Bearer {}", house.admin_token))]);
+        let listeners: [(&str, &str, &dyn Fn() -> Headers); 2] =
+            [(&house.url, PAYMENTS, &of_merchant), (&house.admin_url, "/admin/v1/merchants", &of_operator)];
+        for (url, path, signed) in listeners {
+            let begin = |address: &str| {
+                let mut headers = signed();
+                headers.insert("x-forwarded-for".to_owned(), address.to_owned());
+                async move { begin_large_body(url, path, &headers).await }
+            };
+            let mut held = Vec::new();
+            for _ in 0..16 {
+                let (connection, line) = begin("203.0.113.9").await;
+                assert_eq!(line, "HTTP/1.1 100");
+                held.push(connection);
+            }
+            assert_eq!(begin("203.0.113.9").await.1, "HTTP/1.1 503", "it has its share");
+            assert_eq!(begin("198.51.100.5, 203.0.113.9").await.1, "HTTP/1.1 503", "whatever it says itself");
+            for other in ["203.0.113.10", "2001:db8::1", "unknown"] {
+                let (connection, line) = begin(other).await;
+                assert_eq!(line, "HTTP/1.1 100", "{other}");
+                held.push(connection);
+            }
+        }
+        house.stop().await;
+    }
 }

@@ -144,7 +144,7 @@ async fn merchants_are_made_read_changed_and_removed() {
     let renamed = house.admin("PATCH", &path, Some(json!({ "name": "Café 2" }))).await.expect(200, "SUCCESS");
     assert_eq!((renamed.data("name"), renamed.data("tier")), ("Café 2", "starter"));
     assert_eq!(renamed.body["data"]["limits"], json!({ "per_second": 5 }), "only what is given changes");
-    let moved = json!({ "tier": "business", "country": "US", "limits": {}, "channels": [], "status": "suspended" });
+    let moved = json!({ "tier": "business", "country": "US", "limits": null, "channels": [], "status": "suspended" });
     let moved = house.admin("PATCH", &path, Some(moved)).await.expect(200, "SUCCESS");
     assert_eq!((moved.data("tier"), moved.data("country"), moved.data("status")), ("business", "US", "suspended"));
     assert_eq!((&moved.body["data"]["limits"], &moved.body["data"]["channels"]), (&json!({}), &json!([])));

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tollgate::clock::Clock;
+use tollgate::domain::audit::Operator;
 
-use crate::support::{Answer, Client, House, Receiver, eventually, nonce, unix_s};
+use crate::support::{Answer, Client, Delivery, House, Receiver, eventually, nonce, unix_s};
 
 const LIMITS: &str = "/api/v1/limits";
 const PAYMENTS: &str = "/api/v1/payments";
@@ -116,26 +118,44 @@ async fn a_refusal_says_everything_and_consumes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_as_told_is_admitted() {
     let house = House::start().await;
-    let shop = house.merchant_limited(json!({ "per_second": 25, "burst": 25 })).await;
-    let mut refusals = 0;
-    for _ in 0..3 {
-        // A strict limit of 25 in any second: however slowly this runs, it is met within a few hundred requests.
-        let mut refusal = None;
-        for _ in 0..500 {
-            let answers = futures_util::future::join_all((0..10).map(|_| shop.get(LIMITS))).await;
-            refusal = answers.into_iter().find(|answer| answer.status == 429);
-            if refusal.is_some() {
-                break;
-            }
-        }
-        let refusal = refusal.expect("the limit was never met");
-        assert_eq!(refusal.header("retry-after"), "1");
-        wait_as_told(&refusal).await;
-        shop.get(LIMITS).await.expect(200, "SUCCESS");
-        refusals += 1;
+    // A strict limit of 15 in any 3 s, of which a third is used a second before the rest.
+    let shop = house.merchant_limited(json!({ "per_second": 5, "burst": 15 })).await;
+    let batch = || futures_util::future::join_all((0..5).map(|_| shop.get(LIMITS)));
+    let clock = Clock::system();
+    let began = clock.monotonic();
+    for answer in batch().await {
+        answer.expect(200, "SUCCESS");
     }
-    assert_eq!(refusals, 3);
+    let counted = clock.monotonic();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // However slowly this runs, it is met within a few hundred requests.
+    let mut refused = None;
+    for _ in 0..500 {
+        batch().await;
+        // By itself: no other request can take what becomes free.
+        let asked = clock.monotonic();
+        let answer = shop.get(LIMITS).await;
+        if answer.status == 429 {
+            refused = Some((answer, asked));
+            break;
+        }
+    }
+    let (refusal, asked) = refused.expect("the limit was never met");
+    let told_s: u64 = refusal.header("retry-after").parse().unwrap();
+    let window = Duration::from_secs(3);
+    // The oldest of the window was counted between two readings of the clock, and so was the refusal decided: that says
+    // between what the wait must lie, unless this has run so slowly that the oldest had gone.
+    let (least, most) =
+        (window.saturating_sub(clock.monotonic().since(began)), window - asked.since(counted).min(window));
+    let expected = if least.is_zero() { 1..=3 } else { seconds_up(least)..=seconds_up(most) };
+    assert!(expected.contains(&told_s), "{told_s} s, not {expected:?}");
+    wait_as_told(&refusal).await;
+    shop.get(LIMITS).await.expect(200, "SUCCESS");
     house.stop().await;
+}
+
+fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,7 +244,10 @@ async fn changes_take_effect_at_once_and_keep_what_was_used() {
     let refusal = shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
     assert_eq!(refusal.body["limit"], "minute", "{}", refusal.text);
 
-    patch(json!({ "tier": "premium", "limits": {} })).await.expect(200, "SUCCESS");
+    // The limits that are not named stay.
+    patch(json!({ "tier": "premium", "limits": { "concurrent": 7 } })).await.expect(200, "SUCCESS");
+    assert_eq!(shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED").body["limit"], "minute");
+    patch(json!({ "limits": null })).await.expect(200, "SUCCESS");
     let promoted = shop.get(LIMITS).await.expect(200, "SUCCESS");
     assert_eq!(promoted.header("x-ratelimit-limit"), "500");
     assert_eq!(promoted.header("x-ratelimit-tier"), "premium");
@@ -300,6 +323,37 @@ async fn a_client_that_goes_away_leaves_no_permit_behind() {
         (list.items().first()?["status"] == "success").then_some(())
     })
     .await;
+    house.stop().await;
+}
+
+/// A client can't have more worked on at once by hanging up: what it began counts until it has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_goes_on_without_its_client_is_in_flight() {
+    let house = House::start_with(|config| config.channels.get_mut("stripe").unwrap().timeout_ms = 5_000).await;
+    house.disturb("stripe", json!({ "latency_ms": 2_000 })).await;
+    let shop = house.merchant_limited(json!({ "concurrent": 1 })).await;
+    let at_the_channel = || {
+        let channels = house.gateway.channels();
+        channels.iter().find(|channel| channel.name == "stripe").unwrap().in_flight
+    };
+    let running = tokio::spawn({
+        let shop = shop.clone();
+        async move { shop.pay("O-1", 900, json!({ "channel": "stripe" })).await }
+    });
+    eventually("the payment's beginning", || async { (at_the_channel() == 1).then_some(()) }).await;
+    running.abort();
+    let path = format!("/admin/v1/merchants/{}/limits", shop.merchant_id);
+    eventually("the payment's end", || async {
+        let limits = house.admin("GET", &path, None).await.expect(200, "SUCCESS");
+        // Asked afterwards: what is not over now was not over then.
+        let is_over = at_the_channel() == 0;
+        let used = &limits.body["data"]["concurrency"]["used"];
+        assert!(is_over || *used == 1, "the payment runs and is not counted: {}", limits.text);
+        is_over.then_some(())
+    })
+    .await;
+    wait_for_flight(&house, &shop, 0).await;
+    shop.get(LIMITS).await.expect(200, "SUCCESS");
     house.stop().await;
 }
 
@@ -475,6 +529,25 @@ async fn other_services_ask_and_give_permits_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dear_request_of_another_service_gets_an_answer_of_its_own() {
+    let house = House::start().await;
+    // With a window of 30 s no time passes during the test that would matter.
+    let shop = house.merchant_limited(json!({ "per_second": 1, "burst": 30 })).await;
+    let check = async |cost: u32| {
+        let body = json!({ "merchant_id": shop.merchant_id, "cost": cost });
+        house.admin("POST", CHECK, Some(body)).await
+    };
+    check(30).await.expect(200, "SUCCESS");
+    for _ in 0..2 {
+        let refused = check(1).await.expect(200, "SUCCESS");
+        assert_eq!(refused.body["data"]["admitted"], false, "{}", refused.text);
+    }
+    let dear = check(31).await.expect(400, "INVALID_REQUEST");
+    assert_eq!(dear.wrong_fields(), ["cost"]);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn permits_of_other_services_are_bounded_and_end_with_their_lease() {
     let house = House::start_with(|config| {
         config.server.request_timeout_ms = 900;
@@ -491,8 +564,57 @@ async fn permits_of_other_services_are_bounded_and_end_with_their_lease() {
     check().await.expect(503, "OVERLOADED");
     assert_eq!(used(&house, &shop, "hour").await, used_before, "where there is no room nothing is consumed");
     wait_for_flight(&house, &shop, 0).await;
+    // Found by the watch: nobody has asked for permits since.
+    eventually("both to be taken back", || async {
+        let text = house.admin("GET", "/admin/v1/metrics", None).await.text;
+        text.contains("tollgate_limit_external_permits_expired_total 2\n").then_some(())
+    })
+    .await;
     let release = house.admin("POST", RELEASE, Some(json!({ "permit": permit }))).await.expect(200, "SUCCESS");
     assert_eq!(release.body["data"]["released"], false, "it had ended by itself");
     check().await.expect(200, "SUCCESS");
     house.stop().await;
+}
+
+/// With a window of 50 s no time passes during the test that would matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_shares_hold_with_a_reload_for_merchants_in_memory() {
+    let house = House::start().await;
+    let shop = house.merchant_limited(json!({ "per_second": 1, "burst": 50 })).await;
+    let receiver = Receiver::start().await;
+    let body = json!({ "url": receiver.url, "events": ["limit.near"] });
+    shop.post("/api/v1/webhooks/endpoints", body).await.expect(201, "SUCCESS");
+    let told = || -> Vec<u64> {
+        let share = |delivery: Delivery| delivery.body["extra"]["threshold_percent"].as_u64().unwrap();
+        receiver.deliveries().into_iter().map(share).collect()
+    };
+    let ask = async |requests: usize| {
+        for _ in 0..requests {
+            shop.get(LIMITS).await.expect(200, "SUCCESS");
+        }
+    };
+    let reload = async |near_percent: &[u8], near_interval_s: u32| {
+        let mut config = house.gateway.config().clone();
+        (config.limits.near_percent, config.limits.near_interval_s) = (near_percent.to_vec(), near_interval_s);
+        house.gateway.reload(&config, &Operator::process("signal")).await.unwrap().applied
+    };
+    let near = || house.admin("GET", "/admin/v1/limits?near=true", None);
+    // 30 of 50.
+    ask(29).await;
+    assert_eq!(near().await.items().len(), 0);
+    assert_eq!(reload(&[50, 80], 600).await, ["limits.near_percent"]);
+    let text = house.admin("GET", "/admin/v1/metrics", None).await.text;
+    assert!(text.contains("tollgate_limit_near_total{limit=\"hour\",threshold=\"50\"} 0\n"), "{text}");
+    assert_eq!(near().await.items().len(), 1, "above the lowest share");
+    ask(1).await;
+    eventually("the new share", || async { (told() == [50]).then_some(()) }).await;
+    ask(9).await;
+    eventually("the share of before", || async { (told() == [50, 80]).then_some(()) }).await;
+    // In other places, and 95 is back: what was told stays told.
+    assert_eq!(reload(&[80, 95], 60).await, ["limits.near_interval_s", "limits.near_percent"]);
+    ask(10).await;
+    shop.get(LIMITS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    eventually("the last share", || async { (told() == [50, 80, 95]).then_some(()) }).await;
+    house.stop().await;
+    assert_eq!(told(), [50, 80, 95]);
 }

@@ -16,6 +16,7 @@ mod input;
 mod limits;
 mod payments;
 mod privacy;
+mod rate_limit_layer;
 mod reload;
 mod restart;
 mod routing;

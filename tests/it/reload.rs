@@ -34,6 +34,10 @@ async fn limits_and_channels_change_at_once_and_the_rest_is_named() {
     let reloaded = house.gateway.reload(&config, &by()).await.unwrap();
     assert_eq!(reloaded.applied, ["channels.alipay.enabled", "tiers.starter.burst", "tiers.starter.per_second"]);
     assert_eq!(reloaded.needs_restart, ["server.body_max_bytes"]);
+    // The operator sees it before the merchant has sent anything.
+    let limits = house.admin("GET", &format!("/admin/v1/merchants/{}/limits", shop.merchant_id), None).await;
+    assert_eq!(limits.body["data"]["active"], true, "{}", limits.text);
+    assert_eq!((&limits.body["data"]["per_second"], &limits.body["data"]["burst"]), (&json!(30), &json!(60)));
     assert_eq!(shop.get("/api/v1/limits").await.header("x-ratelimit-limit"), "30");
     assert_eq!(shop.pay("O-2", 100, china.clone()).await.data("channel"), "stripe");
 

@@ -10,6 +10,7 @@ use tollgate::clock::Clock;
 use tollgate::config::{Config, Mode};
 use tollgate::random::Random;
 use tollgate::sandbox::{Sandbox, SandboxOptions, serve_control};
+use tollgate::storage::whole_file::WholeFile;
 
 use crate::support::{Client, House, Receiver, eventually, http_client};
 
@@ -328,6 +329,74 @@ async fn a_crash_image_opens_with_all_that_was_acknowledged() {
     let (directory, _) = crashed.image();
     crashed.assert_recovered(directory, true).await;
     crashed.house.stop().await;
+}
+
+/// How much of a merchant's hour is used, as the operator sees it.
+async fn hour_used(house: &House, shop: &Client) -> u64 {
+    let path = format!("/admin/v1/merchants/{}/limits", shop.merchant_id);
+    let limits = house.admin("GET", &path, None).await.expect(200, "SUCCESS");
+    let windows = limits.body["data"]["windows"].as_array().unwrap();
+    windows.iter().find(|window| window["name"] == "hour").unwrap()["used"].as_u64().unwrap()
+}
+
+/// A house on what a crash would leave now.
+async fn after_crash(house: House, change: impl FnOnce(&mut Config)) -> House {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&house.directory.path().join("data"), &directory.path().join("data"));
+    house.stop().await;
+    House::start_in(directory, change).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_counts_by_the_limits_that_were_in_force_before_it() {
+    let lower = |config: &mut Config| {
+        let tier = config.tiers.get_mut("premium").unwrap();
+        (tier.burst, tier.per_second) = (10, 5);
+    };
+    // Lowered in the configuration while nothing runs.
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let house = after_crash(house, lower).await;
+    assert!(hour_used(&house, &shop).await >= 1_000, "a burst of before");
+    shop.at(&house.url).get(PAYMENTS).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    house.stop().await;
+
+    // Lowered by the operator just before the crash.
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let other = house.merchant("starter").await;
+    let path = format!("/admin/v1/merchants/{}", shop.merchant_id);
+    let limits = json!({ "limits": { "burst": 10, "per_second": 5 } });
+    house.admin("PATCH", &path, Some(limits)).await.expect(200, "SUCCESS");
+    let house = after_crash(house, |_| {}).await;
+    assert!(hour_used(&house, &shop).await >= 1_000, "a burst of before");
+    assert!(hour_used(&house, &other).await < 1_000, "nobody else's business");
+    house.stop().await;
+}
+
+/// Whoever sets the clock, processes on one start of the machine agree about how much time passed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_between_two_processes_empties_no_window() {
+    for (ahead_ms, says) in [(7_200_000_i64, "forward"), (-200_000, "back")] {
+        let house = House::start().await;
+        let shop = house.merchant("starter").await;
+        for _ in 0..7 {
+            shop.get(PAYMENTS).await.expect(200, "SUCCESS");
+        }
+        let directory = house.stop().await;
+        // As if the process before had read a clock that was set since.
+        for name in ["windows", "heartbeat"] {
+            let file = directory.path().join("data").join(name);
+            let mut content: Value =
+                serde_json::from_slice(&WholeFile::new(file.clone()).read().unwrap().unwrap()).unwrap();
+            let wall = content["state"]["mark"]["wall"].as_i64().unwrap();
+            content["state"]["mark"]["wall"] = json!(wall - ahead_ms);
+            WholeFile::new(file).write(content.to_string().as_bytes()).unwrap();
+        }
+        let house = House::start_in(directory, |_| {}).await;
+        assert_eq!(hour_used(&house, &shop).await, 7, "set {says}");
+        house.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tollgate::domain::audit::{Anchor, Operator};
 use tollgate::domain::ids::EndpointId;
-use tollgate::domain::merchant::{LimitOverrides, MerchantStatus};
+use tollgate::domain::merchant::MerchantStatus;
 use tollgate::gateway::Gateway;
 use tollgate::gateway::admission::{Admission, Refusal};
 use tollgate::gateway::answer::{Answered, Renderer, Reply, StoredAnswer};
 use tollgate::gateway::audit::AuditFilter;
-use tollgate::gateway::command::{CreateMerchant, CreatePayment, CreateRefund, UpdateMerchant};
+use tollgate::gateway::command::{
+    ChangeLimits, ChangedLimits, CreateMerchant, CreatePayment, CreateRefund, UpdateMerchant,
+};
 use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::idempotency::{IdempotencyKey, Origin};
 use tollgate::gateway::page::PageRequest;
@@ -172,7 +174,9 @@ pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patien
         Err(Refusal::Error(error)) => return world.trace(&format!("{} refused: {error}", sent.key)),
         Err(_) => return world.trace(&format!("{} not admitted", sent.key)),
     };
-    let origin = Origin { idempotency: Some(idempotency), claim, renderer: renderer(world) };
+    let permit = Arc::new(permit);
+    let carried = Some(Arc::clone(&permit));
+    let origin = Origin { idempotency: Some(idempotency), claim, permit: carried, renderer: renderer(world) };
     let work = async {
         match &sent.op {
             Op::Pay(command) => gateway.payments().create(&caller, origin, CreatePayment::clone(command)).await,
@@ -355,7 +359,8 @@ async fn change_merchant(world: &World, gateway: &Gateway, dice: &Dice, merchant
         1 => command.name = Some(format!("Shop {}", dice.below(1000))),
         _ => {
             let concurrent = u32::try_from(dice.between(4, 40)).unwrap();
-            command.limits = Some(LimitOverrides { concurrent: Some(concurrent), ..LimitOverrides::default() });
+            let limits = ChangedLimits { concurrent: Some(Some(concurrent)), ..ChangedLimits::default() };
+            command.limits = Some(ChangeLimits::Merge(limits));
         }
     }
     world.model.lock().shops[merchant].known = None;

@@ -67,6 +67,6 @@ impl MerchantDirectory {
 async fn view_of(slot: &Arc<Slot>) -> Option<LimitView> {
     let guard = SlotGuard::hold(slot)?;
     let (reply, answer) = oneshot::channel();
-    slot.send(MerchantMessage::View { reply, _guard: guard }).ok()?;
+    slot.send(MerchantMessage::View { figures: None, reply, _guard: guard }).ok()?;
     answer.await.ok().map(|usage| usage.view)
 }

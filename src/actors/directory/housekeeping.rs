@@ -1,4 +1,5 @@
-//! The task that hands over snapshots of changed merchants and puts idle ones away.
+//! The task that hands over snapshots of changed merchants, takes back permits whose time is over, and puts idle merchants
+//! away.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -8,15 +9,15 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::actors::directory::Inner;
-use crate::actors::merchant::{MerchantMessage, Slot, SlotGuard};
+use crate::actors::merchant::{DECIDING_MAX, MerchantMessage, Slot, SlotGuard};
 
 /// Merchants that are put away in one round at most.
 const PUT_AWAY_ROUND_MAX: usize = 1_024;
+/// Permits that are taken back in one round at most.
+const REAPED_ROUND_MAX: u64 = 4_096;
 /// When there is no room, a merchant is idle enough after this.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(1);
 const PAUSE_UNDER_PRESSURE: Duration = Duration::from_millis(100);
-/// Longer than an actor takes from reading the time for a request to noting that it has admitted something.
-const DECIDING_MAX: Duration = Duration::from_millis(100);
 
 /// Runs until the directory is gone.
 pub(super) async fn run(directory: Weak<Inner>) {
@@ -34,6 +35,7 @@ pub(super) async fn run(directory: Weak<Inner>) {
             return;
         }
         let idle = if pressed { IDLE_UNDER_PRESSURE.min(inner.settings.idle) } else { inner.settings.idle };
+        inner.reap_permits();
         inner.tell_completeness();
         inner.ask_for_snapshots();
         inner.put_idle_away(idle).await;
@@ -54,17 +56,31 @@ async fn pressed(directory: &Weak<Inner>) {
 }
 
 impl Inner {
+    /// Takes back permits whose time is over, also of merchants that ask for nothing any more. What is above the bound is
+    /// for the next round.
+    fn reap_permits(&self) {
+        let now = self.surroundings.clock.monotonic();
+        let mut left = REAPED_ROUND_MAX;
+        // Every permit holds its slot.
+        for slot in self.slots_that(|slot| !slot.is_free(), usize::MAX) {
+            left -= slot.reap(now, left);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
     /// Says up to when every admission is in a snapshot.
     fn tell_completeness(&self) {
         // Read before the merchants are looked at: what they admit meanwhile is later.
-        let before = self.surroundings.clock.now().minus(DECIDING_MAX);
-        let oldest = self.slots.iter().filter_map(|entry| entry.value().incomplete_since()).min();
+        let before = self.surroundings.limit_time.now().minus(DECIDING_MAX);
+        let oldest = self.slots.iter().filter_map(|entry| entry.value().incomplete_since(before)).min();
         self.surroundings.snapshots.complete(oldest.map_or(before, |oldest| oldest.min(before)));
     }
 
     /// Asks every changed merchant for a snapshot, without waiting.
     fn ask_for_snapshots(&self) {
-        for slot in self.slots_that(|slot| slot.unsaved.load(Ordering::Acquire), usize::MAX) {
+        for slot in self.slots_that(|slot| slot.is_unsaved(), usize::MAX) {
             if slot.save_asked.swap(true, Ordering::AcqRel) {
                 continue;
             }
@@ -105,7 +121,7 @@ impl Inner {
 
     pub(super) async fn snapshot_all(&self) -> usize {
         let mut left = 0;
-        for slot in self.slots_that(|slot| slot.unsaved.load(Ordering::Acquire), usize::MAX) {
+        for slot in self.slots_that(|slot| slot.is_unsaved(), usize::MAX) {
             let (reply, answer) = oneshot::channel();
             let saved = ask_to_save(&slot, Some(reply)) && answer.await.unwrap_or(false);
             left += usize::from(!saved);

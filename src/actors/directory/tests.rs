@@ -25,6 +25,7 @@ const SETTINGS: DirectorySettings = DirectorySettings {
     claims_max: 64,
     snapshot_interval: Duration::from_secs(5),
 };
+const HOUR: Duration = Duration::from_secs(3_600);
 const START: Timestamp = Timestamp::from_unix_ms(1_737_715_200_000);
 
 /// Snapshots in memory, which can be full.
@@ -32,6 +33,8 @@ const START: Timestamp = Timestamp::from_unix_ms(1_737_715_200_000);
 struct Shelf {
     snapshots: Mutex<HashMap<MerchantId, LimiterSnapshot>>,
     full: AtomicBool,
+    breaks: AtomicBool,
+    unnoted: AtomicBool,
     unseen: Mutex<Vec<UnseenSpan>>,
     complete_until: Mutex<Option<Timestamp>>,
     /// How often an actor has asked what it starts with.
@@ -45,6 +48,7 @@ impl LimiterSnapshots for Shelf {
     }
 
     fn save(&self, merchant_id: &MerchantId, snapshot: LimiterSnapshot) -> bool {
+        assert!(!self.breaks.load(Ordering::SeqCst), "told to break");
         if self.full.load(Ordering::SeqCst) {
             return false;
         }
@@ -54,6 +58,10 @@ impl LimiterSnapshots for Shelf {
 
     fn complete(&self, until: Timestamp) {
         *self.complete_until.lock() = Some(until);
+    }
+
+    fn is_noted(&self) -> bool {
+        !self.unnoted.load(Ordering::SeqCst)
     }
 }
 
@@ -102,18 +110,28 @@ impl Bench {
     async fn fail(&self) {
         let before = self.supervisor.restarts_total();
         assert!(self.slot().send(MerchantMessage::Fail).is_ok());
+        self.restarted_since(before).await;
+    }
+
+    async fn restarted_since(&self, before: u64) {
         while self.supervisor.restarts_total() == before || self.usage().await.is_err() {
             tokio::task::yield_now().await;
         }
     }
 
     async fn usage(&self) -> Result<MerchantUsage, Refused> {
-        self.directory.usage(&MerchantId::new("m_1"), STARTER).await
+        self.directory.usage(&MerchantId::new("m_1"), STARTER, Some(1)).await
     }
 }
 
 fn request(merchant: &str) -> AdmitRequest {
-    AdmitRequest { merchant_id: MerchantId::new(merchant), figures: STARTER, revision: 1, idempotency: None, cost: 1 }
+    AdmitRequest {
+        merchant_id: MerchantId::new(merchant),
+        figures: STARTER,
+        revision: Some(1),
+        idempotency: None,
+        cost: 1,
+    }
 }
 
 fn refusal(answer: Result<Admitted, Refused>) -> crate::domain::limit::Refusal {
@@ -217,10 +235,10 @@ async fn other_limits_hold_at_once_also_for_a_blocked_merchant() {
     let business = LimitFigures { burst: 100, per_second: 50, ..STARTER };
     bench.directory.update_limits(&MerchantId::new("m_1"), business, 2);
     assert_eq!(bench.admitted(100).await, 80, "a caller that does not know yet is let through too");
-    let lowered = AdmitRequest { figures: STARTER, revision: 3, ..request("m_1") };
+    let lowered = AdmitRequest { figures: STARTER, revision: Some(3), ..request("m_1") };
     let refused = refusal(bench.directory.admit(lowered).await);
     assert_eq!((refused.view.second.limit, refused.view.second.used), (20, 100));
-    let raised = AdmitRequest { figures: LimitFigures { burst: 101, ..business }, revision: 4, ..request("m_1") };
+    let raised = AdmitRequest { figures: LimitFigures { burst: 101, ..business }, revision: Some(4), ..request("m_1") };
     assert!(bench.directory.admit(raised).await.is_ok(), "a request brings its own limits");
 }
 
@@ -245,20 +263,29 @@ async fn a_merchant_that_was_put_away_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn merchants_that_come_and_go_under_load_are_never_let_through_too_often() {
     let bench = Arc::new(Bench::manual().await);
+    let put_away = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
-        let bench = Arc::clone(&bench);
-        tasks.spawn(async move { bench.admitted(200).await });
+        let (bench, put_away) = (Arc::clone(&bench), Arc::clone(&put_away));
+        tasks.spawn(async move {
+            let (mut asked, mut admitted) = (0, 0);
+            // Until it has come and gone often enough, however slowly that goes.
+            while asked < 200 || (put_away.load(Ordering::SeqCst) < 20 && asked < 1_000_000) {
+                admitted += bench.admitted(10).await;
+                asked += 10;
+                tokio::task::yield_now().await;
+            }
+            admitted
+        });
     }
-    let sweeper = Arc::clone(&bench);
+    let (sweeper, counter) = (Arc::clone(&bench), Arc::clone(&put_away));
     let sweeping = tokio::spawn(async move {
-        let mut put_away = 0;
-        while put_away < 1_000_000 {
+        loop {
             let found = sweeper.directory.inner.find(&MerchantId::new("m_1"));
             if let Some(slot) = found
                 && sweeper.directory.inner.put_away(&slot).await
             {
-                put_away += 1;
+                counter.fetch_add(1, Ordering::SeqCst);
             }
             tokio::task::yield_now().await;
         }
@@ -266,6 +293,7 @@ async fn merchants_that_come_and_go_under_load_are_never_let_through_too_often()
     let admitted: usize = tasks.join_all().await.into_iter().sum();
     sweeping.abort();
     assert_eq!(admitted, 20);
+    assert!(put_away.load(Ordering::SeqCst) >= 20, "it was put away while requests came");
 }
 
 #[tokio::test]
@@ -294,7 +322,7 @@ async fn a_failed_actor_is_followed_by_one_that_knows_what_is_in_flight_and_is_c
 #[tokio::test]
 async fn after_a_crash_every_merchant_is_charged_at_its_first_request() {
     let bench = Bench::manual().await;
-    let crashed = UnseenSpan { since: START.minus(Duration::from_secs(3)), until: START.minus(Duration::from_secs(1)) };
+    let crashed = UnseenSpan::new(START.minus(Duration::from_secs(3)), START.minus(Duration::from_secs(1)));
     *bench.shelf.unseen.lock() = vec![crashed];
     let refused = refusal(bench.admit().await);
     assert_eq!((refused.limit(), refused.wait()), (Policy::Second, Duration::from_secs(1)));
@@ -379,6 +407,42 @@ async fn a_cost_that_never_fits_is_told_so() {
     assert_eq!(bench.directory.admit(dear).await.unwrap_err(), Refused::CostTooLarge { cost_max: 20 });
 }
 
+/// What is kept beside the mailbox is the answer to one request that counts for one.
+#[tokio::test]
+async fn a_dear_request_is_told_its_own_wait_also_while_cheap_ones_are_refused() {
+    let bench = Bench::manual().await;
+    let asked = async |cost| bench.directory.admit(AdmitRequest { cost, ..request("m_1") }).await;
+    assert_eq!(bench.admitted(10).await, 10);
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(bench.admitted(50).await, 10);
+    let wait_ms = async |cost| refusal(asked(cost).await).wait().as_millis();
+    assert_eq!(
+        [wait_ms(1).await, wait_ms(10).await, wait_ms(11).await, wait_ms(20).await],
+        [1_000, 1_000, 2_000, 2_000]
+    );
+    assert_eq!(asked(21).await.unwrap_err(), Refused::CostTooLarge { cost_max: 20 });
+    bench.clock.advance(Duration::from_millis(500));
+    assert_eq!([wait_ms(1).await, wait_ms(11).await, wait_ms(1).await], [500, 1_500, 500]);
+    let usage = bench.usage().await.unwrap();
+    assert_eq!((usage.today.admitted, usage.today.refused), (20, 40 + 4 + 3), "each is counted once");
+}
+
+#[tokio::test]
+async fn a_look_shows_the_figures_that_hold_now_and_puts_them_in_force() {
+    let bench = Bench::manual().await;
+    assert_eq!(bench.admitted(25).await, 20);
+    let merchant = MerchantId::new("m_1");
+    let larger = LimitFigures { burst: 30, per_minute: 600, concurrent: 7, ..STARTER };
+    let look = async |figures, revision| bench.directory.usage(&merchant, figures, Some(revision)).await.unwrap().view;
+    let view = look(larger, 2).await;
+    assert_eq!((view.figures(), view.second.used), (larger, 20));
+    assert_eq!(look(STARTER, 1).await.figures(), larger, "an older one changes nothing");
+    assert_eq!(bench.admitted(50).await, 10);
+    assert_eq!(look(STARTER, 3).await.figures(), STARTER);
+    let inactive = bench.directory.usage(&MerchantId::new("m_2"), larger, Some(1)).await.unwrap();
+    assert_eq!((inactive.view.figures(), inactive.is_active), (larger, false));
+}
+
 #[tokio::test]
 async fn a_request_that_goes_away_while_the_actor_starts_leaves_one_actor() {
     let bench = Bench::manual().await;
@@ -403,4 +467,116 @@ async fn how_long_a_request_waited_for_its_decision_is_known() {
     }
     assert_eq!(bench.directory.take_longest_wait(), Duration::from_millis(80));
     assert_eq!(bench.directory.take_longest_wait(), Duration::ZERO);
+}
+
+/// Set while nobody looks, and what is steady goes on.
+fn clock_steps() -> [fn(&Clock); 3] {
+    [|_| {}, |clock| clock.set_forward(HOUR), |clock| clock.set_back(HOUR)]
+}
+
+#[tokio::test(start_paused = true)]
+async fn setting_the_clock_changes_nothing_for_a_merchant_that_is_out_of_memory() {
+    for step in clock_steps() {
+        let bench = Bench::start(SETTINGS, Clock::virtual_from(START)).await;
+        assert_eq!(bench.admitted(30).await, 20);
+        assert!(bench.put_away().await);
+        step(&bench.clock);
+        tokio::time::advance(Duration::from_millis(1_900)).await;
+        assert_eq!(bench.usage().await.unwrap().view.second.used, 20);
+        assert_eq!(bench.admitted(30).await, 0, "the burst was 1.9 s ago, whatever the clock says");
+        assert!(bench.put_away().await);
+        step(&bench.clock);
+        tokio::time::advance(Duration::from_millis(102)).await;
+        assert_eq!(bench.admitted(30).await, 20, "and no longer ago either");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_actor_is_followed_by_one_that_is_charged_whatever_the_clock_was_set_to() {
+    for step in clock_steps() {
+        let bench = Bench::start(SETTINGS, Clock::virtual_from(START)).await;
+        assert_eq!(bench.admitted(1).await, 1);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        step(&bench.clock);
+        bench.fail().await;
+        assert_eq!(bench.usage().await.unwrap().view.second.used, 20, "it may have admitted a burst since");
+        tokio::time::advance(Duration::from_millis(1_900)).await;
+        assert_eq!(bench.admitted(1).await, 0);
+        tokio::time::advance(Duration::from_millis(200)).await;
+        assert_eq!(bench.admitted(1).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_actor_is_followed_by_one_that_is_charged_by_the_limits_of_the_failed_one() {
+    let bench = Bench::manual().await;
+    let fast = LimitFigures { burst: 200, per_second: 100, ..STARTER };
+    let asks = |figures, revision| AdmitRequest { figures, revision: Some(revision), ..request("m_1") };
+    assert!(bench.directory.admit(asks(fast, 2)).await.is_ok());
+    assert!(bench.directory.admit(asks(STARTER, 3)).await.is_ok());
+    bench.clock.advance(Duration::from_secs(1));
+    bench.fail().await;
+    let view = bench.usage().await.unwrap().view;
+    assert_eq!((view.second.limit, view.minute.used), (20, 301), "a burst of 200 and 1.001 s at 100 a second");
+    // What was handed over since is exact again.
+    assert_eq!(bench.directory.snapshot_all().await, 0);
+    bench.clock.advance(Duration::from_secs(120));
+    drop(bench.directory.admit(asks(STARTER, 3)).await.unwrap());
+    bench.clock.advance(Duration::from_secs(120));
+    bench.fail().await;
+    assert_eq!(bench.usage().await.unwrap().view.minute.used, most_of(120_101));
+}
+
+/// What a merchant with `STARTER` may have been let through in a minute of a span.
+fn most_of(length_ms: u32) -> u32 {
+    (STARTER.burst * length_ms.div_ceil(2_000)).min(STARTER.per_minute)
+}
+
+#[tokio::test]
+async fn an_actor_that_fails_while_it_hands_over_is_charged_for() {
+    let bench = Bench::manual().await;
+    assert_eq!(bench.admitted(3).await, 3);
+    bench.shelf.breaks.store(true, Ordering::SeqCst);
+    let before = bench.supervisor.restarts_total();
+    assert_eq!(bench.directory.snapshot_all().await, 1);
+    bench.shelf.breaks.store(false, Ordering::SeqCst);
+    bench.restarted_since(before).await;
+    assert_eq!(bench.usage().await.unwrap().view.second.used, 20, "nobody has what it had");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merchant_that_was_quiet_does_not_make_windows_incomplete_since_it_was_last_saved() {
+    let bench = Bench::start(SETTINGS, Clock::virtual_from(START)).await;
+    assert_eq!(bench.admitted(1).await, 1);
+    tokio::time::sleep(Duration::from_secs(152)).await;
+    assert_eq!(bench.admitted(1).await, 1);
+    let mut complete_until = START;
+    for second in 152_u64..170 {
+        let told = bench.shelf.complete_until.lock().unwrap();
+        assert!(told >= complete_until, "it goes back");
+        complete_until = told;
+        let behind = START.plus(Duration::from_secs(second)).since(told);
+        assert!(behind <= Duration::from_millis(10_100), "{behind:?} at {second} s");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // As little is charged to the merchant itself when its actor fails.
+    assert_eq!(bench.admitted(1).await, 1);
+    bench.fail().await;
+    assert_eq!(bench.usage().await.unwrap().view.hour.used, 2 + 20);
+}
+
+#[tokio::test]
+async fn nothing_is_let_through_that_could_not_be_charged_for() {
+    let bench = Bench::manual().await;
+    bench.shelf.unnoted.store(true, Ordering::SeqCst);
+    assert_eq!(bench.admit().await.unwrap_err(), Refused::Overloaded(NOT_NOTED));
+    bench.shelf.unnoted.store(false, Ordering::SeqCst);
+    assert!(bench.admit().await.is_ok());
+    // Also when that ends while the request waits for its decision.
+    let mut admitting = std::pin::pin!(bench.admit());
+    assert!(futures_util::poll!(admitting.as_mut()).is_pending());
+    bench.shelf.unnoted.store(true, Ordering::SeqCst);
+    assert_eq!(admitting.await.unwrap_err(), Refused::Overloaded(NOT_NOTED));
+    bench.shelf.unnoted.store(false, Ordering::SeqCst);
+    assert_eq!(bench.usage().await.unwrap().view.second.used, 1, "nothing was consumed");
 }

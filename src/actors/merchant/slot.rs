@@ -13,11 +13,13 @@ use tokio::sync::{Notify, OnceCell};
 
 use crate::actors::merchant::{LimitObserver, MerchantMessage};
 use crate::domain::ids::MerchantId;
-use crate::domain::limit::{Leases, LimitFigures, LimitView, Policy, Refusal, RefusedBy};
+use crate::domain::limit::{Leases, LimitFigures, LimitView, Policy, Refusal, RefusedBy, UnseenSpan};
 use crate::domain::time::{Monotonic, Timestamp};
 
 /// Set in the count of holders while the merchant is being put away; nobody can begin to hold it then.
 const CLOSED: usize = 1 << (usize::BITS - 1);
+/// Requests in flight that a merchant has room for from the start; most never have more.
+const LEASES_EXPECTED: u32 = 8;
 
 /// A refusal that goes on by itself: nothing is consumed by refusals, so until its end every request is refused.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +38,14 @@ pub(in crate::actors) struct Held {
     pub claims: HashSet<u128>,
 }
 
+/// The figures of a merchant.
+struct Figures {
+    in_force: LimitFigures,
+    revision: u64,
+    /// The highest of those that were replaced since the last snapshot.
+    former: Option<LimitFigures>,
+}
+
 /// One active merchant.
 pub(in crate::actors) struct Slot {
     merchant_id: MerchantId,
@@ -47,7 +57,7 @@ pub(in crate::actors) struct Slot {
     /// Messages that wait for the actor.
     pub queued: AtomicUsize,
     held: Mutex<Held>,
-    figures: Mutex<(LimitFigures, u64)>,
+    figures: Mutex<Figures>,
     /// End of the refusal below in microseconds; 0 for none. Looked at before the lock is taken.
     blocked_until_us: AtomicU64,
     blocked: Mutex<Option<Blocked>>,
@@ -56,11 +66,12 @@ pub(in crate::actors) struct Slot {
     /// How much of the limit that is used most was used at the last decision, in thousandths. Only less can be since.
     most_used: AtomicU32,
     observer: Arc<dyn LimitObserver>,
-    /// Whether the actor has anything that no snapshot has.
-    pub unsaved: AtomicBool,
+    /// Changes of what is stored, counted, and how many of them are in a snapshot that was taken over.
+    changes: AtomicU64,
+    changes_saved: AtomicU64,
     /// Whether the actor has been asked for a snapshot and has not answered.
     pub save_asked: AtomicBool,
-    /// When the actor's state was last complete in a snapshot; `None` before the first start.
+    /// Every admission before this is in a snapshot, by the limits' own time; `None` before the first start. Never goes back.
     complete_at: Mutex<Option<Timestamp>>,
     last_used_us: AtomicU64,
     gone: AtomicBool,
@@ -76,7 +87,7 @@ impl Slot {
         lease: Duration,
         observer: Arc<dyn LimitObserver>,
     ) -> Self {
-        let leases = Leases::new(figures.concurrent.min(64), lease);
+        let leases = Leases::new(figures.concurrent.min(LEASES_EXPECTED), lease);
         Self {
             merchant_id,
             actor: ArcSwapOption::empty(),
@@ -84,13 +95,14 @@ impl Slot {
             holders: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             held: Mutex::new(Held { leases, claims: HashSet::new() }),
-            figures: Mutex::new((figures, revision)),
+            figures: Mutex::new(Figures { in_force: figures, revision, former: None }),
             blocked_until_us: AtomicU64::new(0),
             blocked: Mutex::new(None),
             refused: Default::default(),
             most_used: AtomicU32::new(0),
             observer,
-            unsaved: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            changes_saved: AtomicU64::new(0),
             save_asked: AtomicBool::new(false),
             complete_at: Mutex::new(None),
             last_used_us: AtomicU64::new(0),
@@ -146,11 +158,24 @@ impl Slot {
     }
 
     pub fn figures(&self) -> (LimitFigures, u64) {
-        *self.figures.lock()
+        let figures = self.figures.lock();
+        (figures.in_force, figures.revision)
     }
 
-    pub fn set_figures(&self, figures: LimitFigures, revision: u64) {
-        *self.figures.lock() = (figures, revision);
+    pub fn set_figures(&self, in_force: LimitFigures, revision: u64) {
+        let mut figures = self.figures.lock();
+        if figures.in_force != in_force {
+            let replaced = figures.in_force;
+            figures.former = Some(figures.former.map_or(replaced, |former| former.highest(&replaced)));
+        }
+        (figures.in_force, figures.revision) = (in_force, revision);
+    }
+
+    /// Takes permits back whose time is over, at most `max`, and says so. Answers how many.
+    pub fn reap(&self, now: Monotonic, max: u64) -> u64 {
+        let expired = self.held().leases.expire_some(now, max);
+        self.note_expired(expired);
+        expired
     }
 
     /// Publishes a refusal that holds until its end.
@@ -168,13 +193,14 @@ impl Slot {
         self.blocked_until_us.store(0, Ordering::Release);
     }
 
-    /// The refusal that a request with figures of `revision` meets now, decided without the actor and counted for it.
-    pub fn refusal_now(&self, revision: u64, now: Monotonic) -> Option<Refusal> {
+    /// The refusal that a request of cost 1 with these figures meets now, decided without the actor and counted for it.
+    pub fn refusal_now(&self, figures: &LimitFigures, revision: Option<u64>, now: Monotonic) -> Option<Refusal> {
         if now.micros() >= self.blocked_until_us.load(Ordering::Acquire) {
             return None;
         }
         let blocked = (*self.blocked.lock())?;
-        if revision > blocked.revision {
+        let by_others = blocked.refusal.view.figures() != *figures;
+        if revision.map_or(by_others, |revision| revision > blocked.revision) {
             return None;
         }
         let (busy, expired) = {
@@ -187,7 +213,7 @@ impl Slot {
         let refusal = blocked.refusal.after(now.since(blocked.decided_at), busy)?;
         self.refused[refusal.limit() as usize].fetch_add(1, Ordering::Relaxed);
         self.observer.refused(refusal.limit());
-        self.unsaved.store(true, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::AcqRel);
         Some(refusal)
     }
 
@@ -224,29 +250,60 @@ impl Slot {
         &*self.observer
     }
 
-    /// Notes that an actor starts with what the snapshots know. Answers since when an earlier actor of this slot
-    /// admitted what no snapshot knows, if it did.
-    pub fn begin(&self, wall: Timestamp) -> Option<Timestamp> {
+    /// Notes that an actor starts `at` of the limits' own time with what the snapshots know. Answers the span in which an
+    /// earlier actor of this slot admitted what no snapshot knows, if it did.
+    pub fn begin(&self, at: Timestamp) -> Option<UnseenSpan> {
         self.unblock();
         self.save_asked.store(false, Ordering::Release);
         let mut complete_at = self.complete_at.lock();
-        if !self.unsaved.load(Ordering::Acquire) {
-            *complete_at = Some(wall);
+        if !self.is_unsaved() {
+            *complete_at = (*complete_at).max(Some(at));
             return None;
         }
-        *complete_at
+        // The millisecond that has begun belongs to it.
+        let until = at.plus(Duration::from_millis(1));
+        complete_at.map(|since| UnseenSpan { since, until, former: self.figures.lock().former })
     }
 
-    /// Notes that a snapshot of `wall` has everything.
-    pub fn saved(&self, wall: Timestamp) {
-        *self.complete_at.lock() = Some(wall);
+    /// Notes that the actor has something that no snapshot has. When it had nothing of the kind before, everything that was
+    /// decided before `complete_at` is in one.
+    pub fn changed(&self, complete_at: impl FnOnce() -> Timestamp) {
+        let changes = self.changes.fetch_add(1, Ordering::AcqRel);
+        if changes == self.changes_saved.load(Ordering::Acquire) {
+            let mut known = self.complete_at.lock();
+            *known = (*known).max(Some(complete_at()));
+        }
     }
 
-    /// Since when there may be admissions that no snapshot has; `None` when there are none.
-    pub fn incomplete_since(&self) -> Option<Timestamp> {
-        let is_incomplete =
-            self.unsaved.load(Ordering::Acquire) || self.save_asked.load(Ordering::Acquire) || self.is_leaving();
-        if is_incomplete { *self.complete_at.lock() } else { None }
+    /// Whether the actor has anything that no snapshot has.
+    pub fn is_unsaved(&self) -> bool {
+        self.changes.load(Ordering::Acquire) != self.changes_saved.load(Ordering::Acquire)
+    }
+
+    /// Changes up to now, for [`Slot::saved`].
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Notes that a snapshot made `at` of the limits' own time was taken over, which has the first `changes`.
+    pub fn saved(&self, changes: u64, at: Timestamp) {
+        let mut complete_at = self.complete_at.lock();
+        *complete_at = (*complete_at).max(Some(at));
+        self.changes_saved.store(changes, Ordering::Release);
+        self.figures.lock().former = None;
+    }
+
+    /// Since when there may be admissions that no snapshot has; `None` when there are none from before `before`, at which
+    /// every decision that had been made was noted here.
+    pub fn incomplete_since(&self, before: Timestamp) -> Option<Timestamp> {
+        let mut complete_at = self.complete_at.lock();
+        if self.is_unsaved() {
+            return *complete_at;
+        }
+        if let Some(known) = &mut *complete_at {
+            *known = before.max(*known);
+        }
+        None
     }
 
     /// Notes that the merchant has been put away for good; a successor may come.

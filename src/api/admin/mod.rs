@@ -20,8 +20,8 @@ pub(crate) mod store;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::http::Request;
 use axum::http::request::Parts;
+use axum::http::{Method, Request};
 use bytes::Bytes;
 use hyper::body::Incoming;
 
@@ -36,6 +36,7 @@ use crate::api::merchant::is_below;
 use crate::api::open;
 use crate::api::routes::Routes;
 use crate::domain::audit::Operator;
+use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
 use crate::gateway::addresses::Listener;
 
@@ -65,11 +66,11 @@ impl AdminHandler {
     /// Lets a request in that needs a token, or not; says the name of its token. Wrong ones count for its client's address.
     fn let_in(&self, context: &RequestContext, head: &Parts) -> Result<&str, ApiError> {
         let addresses = self.gateway.addresses();
-        let client = client_of(addresses, Listener::Operator, &head.headers, context.peer);
+        let client = client_of(addresses, Listener::Operator, &head.headers, context);
         if let Some(client) = &client {
             addresses.check_block(client)?;
         }
-        self.access.check(head).inspect_err(|error| note_failure(addresses, client.as_ref(), error))
+        self.access.check(head).inspect_err(|error| note_failure(addresses, client.as_ref(), &head.headers, error))
     }
 }
 
@@ -83,6 +84,14 @@ pub(crate) enum ReadRequest {
 
 impl Handler for AdminHandler {
     type Read = ReadRequest;
+
+    fn worth(&self, _method: &Method, _path: &str) -> Option<Worth> {
+        None
+    }
+
+    fn note_full(&self, worth: Option<Worth>) {
+        self.gateway.note_full(worth);
+    }
 
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
         let (head, body) = request.into_parts();

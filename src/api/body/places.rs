@@ -1,23 +1,22 @@
 //! Places for bodies that are not small: a bound on all of them, and a share of it for each client.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
 use parking_lot::Mutex;
+
+use crate::domain::limit::ClientNetwork;
 
 /// One client gets one place in so many, so that a few strangers can't hold them all.
 const SHARES: usize = 8;
 /// But never fewer than this, for many clients behind one address.
 const SHARE_MIN: usize = 16;
 
-/// The places. Taken before anybody knows whether a request is signed by somebody, so only the address counts.
+/// The places. Taken before anybody knows whether a request is signed by somebody, so only the address counts, found as for
+/// the limits by client address.
 #[derive(Debug)]
 pub(super) struct Places {
     all_max: usize,
     share_max: usize,
-    /// Their requests are those of many clients.
-    exempt: Vec<IpNet>,
     taken: Mutex<Taken>,
 }
 
@@ -25,7 +24,7 @@ pub(super) struct Places {
 struct Taken {
     all: usize,
     /// Only of those that hold any, so never more entries than places.
-    by_client: HashMap<IpAddr, usize>,
+    by_client: HashMap<ClientNetwork, usize>,
 }
 
 /// Held while a body is read.
@@ -33,20 +32,17 @@ struct Taken {
 pub(super) struct Place<'a> {
     places: &'a Places,
     /// `None` when its client has no bound of its own.
-    client: Option<IpAddr>,
+    client: Option<ClientNetwork>,
 }
 
 impl Places {
-    /// `all_max` at once. Clients over loopback and in `exempt` may hold all of them, since proxies are there.
-    pub(super) fn new(all_max: usize, exempt: Vec<IpNet>) -> Self {
-        Self { all_max, share_max: (all_max / SHARES).max(SHARE_MIN), exempt, taken: Mutex::default() }
+    /// `all_max` at once.
+    pub(super) fn new(all_max: usize) -> Self {
+        Self { all_max, share_max: (all_max / SHARES).max(SHARE_MIN), taken: Mutex::default() }
     }
 
-    /// Takes one for a client at `peer`; `None` when there is none, or its client has its share.
-    pub(super) fn take(&self, peer: IpAddr) -> Option<Place<'_>> {
-        let peer = peer.to_canonical();
-        let is_exempt = peer.is_loopback() || self.exempt.iter().any(|network| network.contains(&peer));
-        let client = (!is_exempt).then(|| client_of(peer));
+    /// Takes one; `None` when there is none, or `client` has its share. Who is not counted as one client may take all.
+    pub(super) fn take(&self, client: Option<ClientNetwork>) -> Option<Place<'_>> {
         let mut taken = self.taken.lock();
         if taken.all >= self.all_max {
             return None;
@@ -75,46 +71,37 @@ impl Drop for Place<'_> {
     }
 }
 
-/// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that one network gets.
-fn client_of(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn client(text: &str) -> Option<ClientNetwork> {
+        Some(ClientNetwork::of(text.parse().unwrap()))
     }
 
     #[test]
     fn one_client_gets_its_share_and_leaves_the_rest_to_others() {
-        let places = Places::new(256, vec!["10.0.0.0/8".parse().unwrap()]);
+        let places = Places::new(256);
         for (stranger, same) in [("192.0.2.1", "::ffff:192.0.2.1"), ("2001:db8::1", "2001:db8::ffff:1")] {
-            let held: Vec<_> = (0..32).map_while(|_| places.take(address(stranger))).collect();
+            let held: Vec<_> = (0..32).map_while(|_| places.take(client(stranger))).collect();
             assert_eq!(held.len(), 32);
-            assert!(places.take(address(same)).is_none(), "{same} is the same client");
-            assert!(places.take(address("192.0.2.2")).is_some());
-            assert!(places.take(address("2001:db8:0:1::1")).is_some());
+            assert!(places.take(client(same)).is_none(), "{same} is the same client");
+            assert!(places.take(client("192.0.2.2")).is_some());
+            assert!(places.take(client("2001:db8:0:1::1")).is_some());
             drop(held);
-            assert!(places.take(address(stranger)).is_some(), "they came back");
+            assert!(places.take(client(stranger)).is_some(), "they came back");
         }
-        for proxy in ["127.0.0.1", "::1", "10.1.2.3"] {
-            let held: Vec<_> = (0..300).map_while(|_| places.take(address(proxy))).collect();
-            assert_eq!(held.len(), 256);
-            assert!(places.take(address("192.0.2.1")).is_none(), "there are no more");
-        }
+        let held: Vec<_> = (0..300).map_while(|_| places.take(None)).collect();
+        assert_eq!(held.len(), 256, "many clients that can't be told apart");
+        assert!(places.take(client("192.0.2.1")).is_none(), "there are no more");
+        drop(held);
         assert!(places.taken.lock().by_client.is_empty());
     }
 
     #[test]
     fn a_share_is_never_tiny() {
-        let places = Places::new(64, Vec::new());
-        let held: Vec<_> = (0..64).map_while(|_| places.take(address("192.0.2.1"))).collect();
+        let places = Places::new(64);
+        let held: Vec<_> = (0..64).map_while(|_| places.take(client("192.0.2.1"))).collect();
         assert_eq!(held.len(), SHARE_MIN);
     }
 }

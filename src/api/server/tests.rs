@@ -1,5 +1,7 @@
 //! The bounds of a listener, over real sockets and on virtual time.
 
+use axum::http::Method;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -10,6 +12,7 @@ use crate::api::context::RequestContext;
 use crate::api::edge::{Edge, Handler};
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
+use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Timestamp;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,10 +37,22 @@ struct Rooms {
     entered: Arc<Notify>,
     release: Arc<Notify>,
     bodies: Arc<BodyBounds>,
+    /// Refused because too many were worked on.
+    full: Arc<Mutex<Vec<Worth>>>,
+    /// A body is being read.
+    reading: Arc<Notify>,
 }
 
 impl Handler for Rooms {
     type Read = (String, Bytes);
+
+    fn worth(&self, _method: &Method, path: &str) -> Option<Worth> {
+        Worth::ALL.into_iter().find(|worth| path.ends_with(worth.as_str()))
+    }
+
+    fn note_full(&self, worth: Option<Worth>) {
+        self.full.lock().extend(worth);
+    }
 
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<Self::Read, ApiError> {
         let (head, body) = request.into_parts();
@@ -45,12 +60,13 @@ impl Handler for Rooms {
         if path != "/body" {
             return Ok((path, Bytes::new()));
         }
+        self.reading.notify_one();
         Ok((path, self.bodies.read(&head.headers, body, context).await?))
     }
 
     async fn handle(&self, _context: &Arc<RequestContext>, (path, body): (String, Bytes)) -> Outcome {
         match path.as_str() {
-            "/waits" => {
+            path if path.starts_with("/waits") => {
                 self.entered.notify_one();
                 self.release.notified().await;
             }
@@ -58,7 +74,8 @@ impl Handler for Rooms {
             "/panics" => panic!("on purpose"),
             "/big" => return Ok(Answer::document(Bytes::from(vec![b' '; BIG_ANSWER_BYTES]))),
             "/body" => return Ok(Answer::document(Bytes::from(body.len().to_string()))),
-            "/ok" | "/healthz" => {}
+            path if path.starts_with("/ok") => {}
+            "/healthz" => {}
             _ => return Err(ApiError::PathNotFound),
         }
         Ok(Answer::document(Bytes::from_static(b"{}")))
@@ -79,8 +96,14 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let clock = Clock::virtual_from(Timestamp::from_unix_s(1_700_000_000));
-        let bodies = Arc::new(BodyBounds::new(BODY_BYTES_MAX, HEAD_TIMEOUT, requests_in_flight_max, Vec::new()));
-        let rooms = Rooms { entered: Arc::default(), release: Arc::default(), bodies };
+        let bodies = Arc::new(BodyBounds::new(BODY_BYTES_MAX, HEAD_TIMEOUT, requests_in_flight_max));
+        let rooms = Rooms {
+            entered: Arc::default(),
+            release: Arc::default(),
+            bodies,
+            full: Arc::default(),
+            reading: Arc::default(),
+        };
         let edge = Edge::new(rooms.clone(), "test", clock.clone(), requests_in_flight_max, REQUEST_TIMEOUT);
         let stopping = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, Arc::new(edge), settings, clock.clone(), stopping.clone()));
@@ -275,6 +298,43 @@ async fn requests_too_many_are_refused_at_once_but_probes_are_answered() {
     server.rooms.release.notify_one();
     assert_eq!(Reply::read_one(&mut busy).await.status(), 200);
     assert_eq!(server.get("/ok").await.status(), 200);
+}
+
+#[tokio::test]
+async fn requests_that_wait_leave_places_to_those_worth_more() {
+    let server = Running::start(SETTINGS, 4).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET /waits/create HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        server.rooms.entered.notified().await;
+        waiting.push(stream);
+    }
+    for path in ["/ok/list", "/ok/query", "/ok/manage", "/ok/create"] {
+        let refused = server.get(path).await;
+        assert_eq!((refused.status(), refused.code().as_str()), (503, "OVERLOADED"), "{path}");
+    }
+    assert_eq!(*server.rooms.full.lock(), [Worth::List, Worth::Query, Worth::Manage, Worth::Create]);
+    assert_eq!(server.get("/ok/finish").await.status(), 200);
+    assert_eq!(server.get("/ok").await.status(), 200, "an operator's");
+    // A body that arrives when there is no place any more.
+    let mut late = server.connect().await;
+    late.write_all(b"POST /body HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 3\r\n\r\nab")
+        .await
+        .unwrap();
+    server.rooms.reading.notified().await;
+    let mut finish = server.connect().await;
+    finish.write_all(b"GET /waits/finish HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    server.rooms.entered.notified().await;
+    late.write_all(b"c").await.unwrap();
+    assert_eq!(Reply::read_to_end(&mut late).await.status(), 503);
+    assert_eq!(server.get("/ok/finish").await.status(), 503);
+    assert_eq!(server.rooms.full.lock().last(), Some(&Worth::Finish));
+    for stream in waiting.iter_mut().chain([&mut finish]) {
+        server.rooms.release.notify_one();
+        assert_eq!(Reply::read_one(stream).await.status(), 200);
+    }
+    assert_eq!(server.get("/ok/list").await.status(), 200);
 }
 
 #[tokio::test]

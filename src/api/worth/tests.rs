@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::api::routes::Verb;
-use crate::api::{Api, merchant};
+use crate::api::{Api, merchant, open};
 use crate::clock::Clock;
 use crate::gateway::shedding::testing::Node;
+use crate::gateway::view::NewKeyView;
 
 const WORTHS: [(Verb, &str, Worth); 22] = [
     (Verb::Post, "/api/v1/payments", Worth::Create),
@@ -57,10 +58,32 @@ fn every_route_has_its_worth() {
     assert_eq!(listed, known, "a route without a worth, or a worth without a route");
     for (verb, path, worth) in WORTHS {
         assert_eq!(worth_of(&method(verb), path), worth, "{verb:?} {path}");
+        assert_eq!(stated_worth(&method(verb), path), Some(worth), "{verb:?} {path} is named, not left to the rest");
         if verb == Verb::Get {
             assert_eq!(worth_of(&Method::HEAD, path), worth, "HEAD {path}");
         }
     }
+}
+
+/// Routes to which neither load nor keys matter, and why they may be asked by anybody at any time.
+const NEVER_SHED: [(Verb, &str, &str); 3] = [
+    (Verb::Get, "/healthz", "a supervisor would end a process that is only busy"),
+    (Verb::Get, "/readyz", "a balancer decides by it where load goes"),
+    (Verb::Get, "/openapi.json", "bytes that are made already"),
+];
+
+#[test]
+fn whatever_else_the_listener_answers_is_never_shed_by_decision() {
+    let mut listed = open::routes().listed().to_vec();
+    let mut decided: Vec<(Verb, &str)> = NEVER_SHED.iter().map(|(verb, path, _)| (*verb, *path)).collect();
+    listed.sort();
+    decided.sort();
+    assert_eq!(listed, decided, "an open route without a decision, or a decision without a route");
+    for (_, path, reason) in NEVER_SHED {
+        assert!(!merchant::is_below("/api/v1", path) && !reason.is_empty(), "{path}");
+    }
+    let own = merchant::routes();
+    assert!(own.listed().iter().all(|(_, path)| merchant::is_below("/api/v1", path)), "else nobody asks for its worth");
 }
 
 #[test]
@@ -71,6 +94,7 @@ fn what_no_route_has_is_worth_least() {
     {
         for method in [Method::GET, Method::POST, Method::PUT, Method::OPTIONS] {
             assert_eq!(worth_of(&method, path), Worth::List, "{method} {path}");
+            assert_eq!(stated_worth(&method, path), None, "{method} {path}");
         }
     }
 }
@@ -84,9 +108,13 @@ struct Listening {
 }
 
 impl Listening {
-    async fn start() -> Self {
-        // Only the test says how much is shed.
-        let node = Node::start(Clock::system(), |config| config.limits.adaptive.enabled = false).await;
+    async fn start(requests_in_flight_max: usize) -> Self {
+        let node = Node::start(Clock::system(), |config| {
+            // Only the test says how much is shed.
+            config.limits.adaptive.enabled = false;
+            config.server.requests_in_flight_max = requests_in_flight_max;
+        })
+        .await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -117,7 +145,7 @@ fn get(path: &str, authorization: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_shed_is_answered_503_before_anything_is_looked_at() {
-    let house = Listening::start().await;
+    let house = Listening::start(2_048).await;
     let merchant = house.node.merchant().await;
     let basic = format!("Basic {}", STANDARD.encode(format!("{}:{}", merchant.key.id, merchant.key.secret)));
     house.node.shed_as_at(200);
@@ -153,4 +181,58 @@ async fn what_is_shed_is_answered_503_before_anything_is_looked_at() {
         assert!(house.ask(&get(path, "x")).await.starts_with("HTTP/1.1 200 "), "{path}");
     }
     house.stop().await;
+}
+
+/// Posts this on a connection of its own.
+fn post(path: &str, authorization: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: {authorization}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn basic(key: &NewKeyView) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{}:{}", key.id, key.secret)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payments_that_wait_for_a_slow_provider_keep_nobody_from_cancelling() {
+    let house = Listening::start(4).await;
+    let (one, other) = (basic(&house.node.merchant().await.key), basic(&house.node.merchant().await.key));
+    // Longer than any test: nothing here waits for it.
+    house.node.providers.set(std::time::Duration::from_secs(3_600));
+    let pay = |number: u32| {
+        let body = format!(r#"{{"order_no":"O-{number}","amount":900,"currency":"USD","channel":"stripe"}}"#);
+        post("/api/v1/payments", &one, &body)
+    };
+    let mut waiting = Vec::new();
+    for number in 0..3 {
+        let mut stream = TcpStream::connect(house.address).await.unwrap();
+        stream.write_all(pay(number).as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    let all_wait = async {
+        while house.node.gateway.channels().iter().map(|channel| channel.in_flight).sum::<u64>() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), all_wait).await.expect("the payments reach the provider");
+    for refused in [pay(3), get("/api/v1/limits", &other), get("/api/v1/payments", &other), get("/openapi.json", "x")] {
+        let answer = house.ask(&refused).await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"code\":\"OVERLOADED\""), "{answer}");
+        assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+    }
+    for path in ["/api/v1/payments/P-1/cancel", "/api/v1/payments/P-1/refunds"] {
+        let answer = house.ask(&post(path, &other, r#"{"refund_no":"R-1","amount":1}"#)).await;
+        assert!(!answer.starts_with("HTTP/1.1 503 ") && !answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    }
+    // Finish by its name only: it is no route of the API.
+    assert!(house.ask(&post("/x/y/payments/P-1/cancel", &other, "")).await.starts_with("HTTP/1.1 503 "));
+    assert!(house.ask(&get("/healthz", "x")).await.starts_with("HTTP/1.1 200 "));
+    let text = house.node.gateway.metrics().text().unwrap();
+    for (worth, refused) in [("list", 3), ("query", 1), ("manage", 0), ("create", 1), ("finish", 0), ("operator", 0)] {
+        let line = format!("tollgate_in_flight_refused_total{{worth=\"{worth}\"}} {refused}\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
 }

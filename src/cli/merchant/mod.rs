@@ -55,6 +55,9 @@ enum Action {
         /// Name of its tier; takes effect at once
         #[arg(long)]
         tier: Option<String>,
+        /// `none` takes away all limits of its own first: the tier's hold, but for those that are given with it
+        #[arg(long, value_name = "none", value_parser = ["none"])]
+        own_limits: Option<String>,
         #[command(flatten)]
         terms: Terms,
     },
@@ -105,6 +108,9 @@ enum KeyAction {
     },
 }
 
+/// The limits that a merchant may have of its own.
+const LIMITS: [&str; 5] = ["per_second", "per_minute", "per_hour", "burst", "concurrent"];
+
 /// What can be agreed with a merchant beside its tier.
 #[derive(Debug, Default, Args)]
 struct Terms {
@@ -114,7 +120,7 @@ struct Terms {
     /// The only channels it may use, separated by commas; empty for all
     #[arg(long, value_name = "NAMES")]
     channels: Option<String>,
-    /// Requests per second in place of the tier's; limits that are not named go back to the tier's
+    /// Requests per second in place of the tier's; limits that are not named stay as they are
     #[arg(long, value_name = "N")]
     per_second: Option<u32>,
     /// Requests per minute
@@ -166,8 +172,11 @@ async fn act(admin: &Admin, action: Action) -> Result<Shown, Failure> {
             let value = admin.call(Method::GET, &["merchants", &merchant_id], None).await?;
             Ok(Shown { text: merchant_text(&value), value })
         }
-        Action::Update { merchant_id, name, tier, terms } => {
-            let body = body_of([("name", name), ("tier", tier)], &terms);
+        Action::Update { merchant_id, name, tier, own_limits, terms } => {
+            let mut body = body_of([("name", name), ("tier", tier)], &terms);
+            if own_limits.is_some() {
+                take_away_limits(&mut body);
+            }
             if body.as_object().is_none_or(Map::is_empty) {
                 return Err(Failure::Usage(String::from(
                     "nothing to change; give --name, --tier, --country or a limit",
@@ -221,20 +230,28 @@ fn body_of(texts: [(&str, Option<String>); 2], terms: &Terms) -> Value {
         let names: Vec<&str> = channels.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
         body.insert(String::from("channels"), json!(names));
     }
-    let limits: Map<String, Value> = [
-        ("per_second", terms.per_second),
-        ("per_minute", terms.per_minute),
-        ("per_hour", terms.per_hour),
-        ("burst", terms.burst),
-        ("concurrent", terms.concurrent),
-    ]
-    .into_iter()
-    .filter_map(|(key, figure)| figure.map(|figure| (String::from(key), json!(figure))))
-    .collect();
+    let figures = [terms.per_second, terms.per_minute, terms.per_hour, terms.burst, terms.concurrent];
+    let limits: Map<String, Value> = LIMITS
+        .into_iter()
+        .zip(figures)
+        .filter_map(|(key, figure)| figure.map(|figure| (String::from(key), json!(figure))))
+        .collect();
     if !limits.is_empty() {
         body.insert(String::from("limits"), Value::Object(limits));
     }
     Value::Object(body)
+}
+
+/// Limits that are not in the body go back to the tier's.
+fn take_away_limits(body: &mut Value) {
+    match body.get_mut("limits").and_then(Value::as_object_mut) {
+        Some(limits) => {
+            for key in LIMITS {
+                limits.entry(key).or_insert(Value::Null);
+            }
+        }
+        None => body["limits"] = Value::Null,
+    }
 }
 
 fn text_of(value: &Value, key: &str) -> String {

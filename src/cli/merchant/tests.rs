@@ -65,6 +65,17 @@ async fn terms_are_sent_as_given() {
 }
 
 #[tokio::test]
+async fn limits_of_its_own_are_taken_away_when_that_is_said() {
+    let (request, body) = asked_by("update m_1 --own-limits none").await;
+    assert_eq!((request.as_str(), body), ("PATCH /admin/v1/merchants/m_1", json!({ "limits": null })));
+    let (_, body) = asked_by("update m_1 --own-limits none --per-hour 7 --tier premium").await;
+    let limits = json!({ "per_second": null, "per_minute": null, "per_hour": 7, "burst": null, "concurrent": null });
+    assert_eq!(body, json!({ "tier": "premium", "limits": limits }));
+    let words = ["merchant", "update", "m_1", "--own-limits", "all"];
+    assert!(Line::try_parse_from(words).is_err(), "there is no other word");
+}
+
+#[tokio::test]
 async fn an_update_of_nothing_is_refused_before_it_is_sent() {
     let (shown, asked) = run_line("update m_1").await;
     assert!(matches!(shown, Err(Failure::Usage(_))));

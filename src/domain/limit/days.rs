@@ -93,7 +93,7 @@ impl DayUsage {
     }
 }
 
-/// The last [`DAYS_KEPT`] days on which there was anything to count.
+/// [`DAYS_KEPT`] days on which there was anything to count: the last, unless the clock has been elsewhere for a while.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DailyUsage {
     /// Oldest first.
@@ -109,15 +109,11 @@ impl DailyUsage {
         Self { days }
     }
 
-    /// Counts requests on the day of `at`; `in_flight` is how many were at once after them. A clock that went back counts
-    /// for the latest day.
+    /// Counts requests on the day of `at`; `in_flight` is how many were at once after them. When there are too many days
+    /// the one goes that is farthest from it, so that a clock that shows a wrong day for a moment costs one day.
     pub fn count(&mut self, at: Timestamp, admitted: u64, refused_by: &RefusedBy, in_flight: u32) {
         let day = DayUsage::day_of(at);
-        if self.days.last().is_none_or(|last| last.day < day) {
-            self.days.retain(|kept| i64::from(day) - i64::from(kept.day) < DAYS_KEPT as i64);
-            self.days.push(DayUsage { day, ..DayUsage::default() });
-        }
-        if let Some(today) = self.days.last_mut() {
+        if let Some(today) = self.on(day) {
             today.admitted = today.admitted.saturating_add(admitted);
             today.refused = today.refused.saturating_add(refused_by.total());
             for policy in Policy::ALL {
@@ -127,11 +123,36 @@ impl DailyUsage {
         }
     }
 
+    /// The place to count on `day`.
+    fn on(&mut self, day: i32) -> Option<&mut DayUsage> {
+        // Nearly always the last.
+        if self.days.last().is_none_or(|last| last.day != day)
+            && let Err(place) = self.days.binary_search_by_key(&day, |kept| kept.day)
+        {
+            self.days.insert(place, DayUsage { day, ..DayUsage::default() });
+            // One before all others may be of a wrong clock, too, and must not cost the last.
+            let kept_max = DAYS_KEPT + usize::from(place == 0);
+            while self.days.len() > kept_max {
+                let distance = |kept: Option<&DayUsage>| kept.map_or(0, |kept| kept.day.abs_diff(day));
+                let is_last_farther = distance(self.days.last()) >= distance(self.days.first());
+                self.days.remove(if is_last_farther { self.days.len() - 1 } else { 0 });
+            }
+        }
+        self.days.iter_mut().rev().find(|kept| kept.day == day)
+    }
+
     /// The day of `at`, zero when nothing was counted on it.
     pub fn today(&self, at: Timestamp) -> DayUsage {
         let day = DayUsage::day_of(at);
         let counted = self.days.iter().rev().find(|kept| kept.day == day);
         counted.copied().unwrap_or(DayUsage { day, ..DayUsage::default() })
+    }
+
+    /// The last [`DAYS_KEPT`] days up to that of `at`, as far as there was anything to count, oldest first.
+    pub fn until(&self, at: Timestamp) -> Vec<DayUsage> {
+        let today = i64::from(DayUsage::day_of(at));
+        let is_recent = |kept: &&DayUsage| (0..DAYS_KEPT as i64).contains(&(today - i64::from(kept.day)));
+        self.days.iter().filter(is_recent).copied().collect()
     }
 
     /// The days kept, oldest first.
@@ -169,9 +190,40 @@ mod tests {
         let mut usage = DailyUsage::default();
         usage.count(on_day(20_112), 1, &RefusedBy::default(), 1);
         usage.count(on_day(20_111), 1, &RefusedBy::default(), 2);
-        let expected = DayUsage { day: 20_112, admitted: 2, peak_concurrency: 2, ..DayUsage::default() };
-        assert_eq!(usage.days(), [expected]);
-        assert_eq!(usage.days()[0].date(), "2025-01-24");
+        usage.count(on_day(20_112), 3, &RefusedBy::default(), 2);
+        let on = |day, admitted| DayUsage { day, admitted, peak_concurrency: 2, ..DayUsage::default() };
+        assert_eq!(usage.days(), [on(20_111, 1), on(20_112, 4)]);
+        assert_eq!(usage.until(on_day(20_111)), [on(20_111, 1)]);
+        assert_eq!(usage.days()[1].date(), "2025-01-24");
+    }
+
+    #[test]
+    fn a_clock_that_shows_a_wrong_day_for_a_moment_costs_one_day_at_most() {
+        for wrong in [-400, 30, 36_500] {
+            let mut usage = DailyUsage::default();
+            for day in 100..130 {
+                usage.count(on_day(day), 2, &RefusedBy::default(), 1);
+            }
+            usage.count(on_day(129 + wrong), 1, &RefusedBy::default(), 1);
+            for _ in 0..3 {
+                usage.count(on_day(129), 1, &RefusedBy::default(), 1);
+            }
+            usage.count(on_day(130), 1, &RefusedBy::default(), 1);
+            let shown = usage.until(on_day(130));
+            assert!(shown.len() >= DAYS_KEPT - 1, "{} days, {wrong} off", shown.len());
+            assert_eq!((shown[shown.len() - 2].admitted, shown[shown.len() - 1].day), (5, 130), "{wrong} off");
+            assert!(usage.days().len() <= DAYS_KEPT);
+        }
+    }
+
+    #[test]
+    fn days_that_are_over_are_not_shown() {
+        let mut usage = DailyUsage::default();
+        for day in [100, 129, 130] {
+            usage.count(on_day(day), 1, &RefusedBy::default(), 1);
+        }
+        let shown = |day| usage.until(on_day(day)).iter().map(|kept| kept.day).collect::<Vec<_>>();
+        assert_eq!((shown(129), shown(130), shown(159)), (vec![100, 129], vec![129, 130], vec![130]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::merchant::LimitOverrides;
 
-/// Largest `burst`: bounds the memory of one merchant's ring (8 bytes an admission).
+/// Largest `burst`: bounds the memory of one merchant's ring (4 bytes an admission).
 pub const BURST_MAX: u32 = 100_000;
 /// Most requests in flight that can be configured for one merchant.
 pub const CONCURRENT_MAX: u32 = 100_000;
@@ -98,6 +98,17 @@ impl LimitFigures {
             return Err(InvalidFigures::BurstWindowTooLong);
         }
         Ok(())
+    }
+
+    /// The higher of both, figure by figure: what was admitted under either is within its rates.
+    pub fn highest(&self, other: &Self) -> Self {
+        Self {
+            per_second: self.per_second.max(other.per_second),
+            per_minute: self.per_minute.max(other.per_minute),
+            per_hour: self.per_hour.max(other.per_hour),
+            burst: self.burst.max(other.burst),
+            concurrent: self.concurrent.max(other.concurrent),
+        }
     }
 
     /// The nearest figures that are in range, so that a limiter never divides by zero or grows without bound whatever

@@ -17,10 +17,11 @@ pub struct LeaseId {
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    generation: u32,
-    used: bool,
     expires: Monotonic,
+    /// Odd while it is granted. Grows with every grant and every end.
+    generation: u32,
     older: u32,
+    /// Of a free slot: the next that is free.
     newer: u32,
 }
 
@@ -29,7 +30,8 @@ struct Slot {
 #[derive(Clone, Debug)]
 pub struct Leases {
     slots: Vec<Slot>,
-    free: Vec<u32>,
+    /// The slot that ended last, and by its link the others that are free.
+    free: u32,
     oldest: u32,
     newest: u32,
     in_use: u32,
@@ -42,7 +44,7 @@ impl Leases {
     pub fn new(expected: u32, lease: Duration) -> Self {
         Self {
             slots: Vec::with_capacity(expected as usize),
-            free: Vec::with_capacity(expected as usize),
+            free: NONE,
             oldest: NONE,
             newest: NONE,
             in_use: 0,
@@ -52,11 +54,22 @@ impl Leases {
     }
 
     /// Ends the leases whose time is over.
+    #[inline]
     pub fn expire(&mut self, now: Monotonic) {
-        while self.oldest != NONE && self.slots[self.oldest as usize].expires <= now {
+        self.expire_some(now, u64::MAX);
+    }
+
+    /// Ends the oldest of the leases whose time is over, at most `max` of them. Answers how many it ended.
+    pub fn expire_some(&mut self, now: Monotonic, max: u64) -> u64 {
+        let before = self.expired_total;
+        while self.expired_total - before < max
+            && self.oldest != NONE
+            && self.slots[self.oldest as usize].expires <= now
+        {
             self.expired_total += 1;
             self.remove(self.oldest);
         }
+        self.expired_total - before
     }
 
     /// Leases that run, as of the last [`Leases::expire`].
@@ -70,18 +83,13 @@ impl Leases {
     }
 
     /// Grants one. Whether there is room has been decided before.
+    #[inline]
     pub fn grant(&mut self, now: Monotonic) -> LeaseId {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, used: false, expires: now, older: NONE, newer: NONE });
-            u32::try_from(self.slots.len() - 1).unwrap_or(NONE - 1)
-        });
-        let newest = self.newest;
+        let index = self.take_free();
+        let (newest, expires) = (self.newest, now.plus(self.lease));
         let slot = &mut self.slots[index as usize];
-        slot.used = true;
-        slot.expires = now.plus(self.lease);
-        slot.older = newest;
-        slot.newer = NONE;
-        let generation = slot.generation;
+        let generation = slot.generation.wrapping_add(1);
+        *slot = Slot { expires, generation, older: newest, newer: NONE };
         if newest == NONE {
             self.oldest = index;
         } else {
@@ -92,10 +100,22 @@ impl Leases {
         LeaseId { slot: index, generation }
     }
 
+    /// A slot that nobody has, which is no longer among the free ones.
+    fn take_free(&mut self) -> u32 {
+        let index = self.free;
+        if let Some(slot) = self.slots.get(index as usize) {
+            self.free = slot.newer;
+            return index;
+        }
+        self.slots.push(Slot { expires: Monotonic::from_micros(0), generation: 0, older: NONE, newer: NONE });
+        u32::try_from(self.slots.len() - 1).unwrap_or(NONE - 1)
+    }
+
     /// Gives one back. `false` when it had ended already; then nothing changes.
+    #[inline]
     pub fn release(&mut self, lease: LeaseId) -> bool {
-        let runs =
-            self.slots.get(lease.slot as usize).is_some_and(|slot| slot.used && slot.generation == lease.generation);
+        // The generation that was handed out is odd, so it is never that of a free slot.
+        let runs = self.slots.get(lease.slot as usize).is_some_and(|slot| slot.generation == lease.generation);
         if runs {
             self.remove(lease.slot);
         }
@@ -104,9 +124,9 @@ impl Leases {
 
     fn remove(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        slot.used = false;
         slot.generation = slot.generation.wrapping_add(1);
         let (older, newer) = (slot.older, slot.newer);
+        slot.newer = self.free;
         match older {
             NONE => self.oldest = newer,
             _ => self.slots[older as usize].newer = newer,
@@ -115,7 +135,7 @@ impl Leases {
             NONE => self.newest = older,
             _ => self.slots[newer as usize].older = older,
         }
-        self.free.push(index);
+        self.free = index;
         self.in_use -= 1;
     }
 }
@@ -158,6 +178,19 @@ mod tests {
         assert!(!leases.release(granted[1]));
         let again = leases.grant(at(70));
         assert!(leases.release(again));
+    }
+
+    #[test]
+    fn a_bounded_look_ends_the_oldest_first_and_each_once() {
+        let mut leases = Leases::new(2, MINUTE);
+        let granted: Vec<LeaseId> = (0..5).map(|second| leases.grant(at(second))).collect();
+        assert_eq!(leases.expire_some(at(63), 3), 3);
+        assert!(!leases.release(granted[2]), "the third is over");
+        assert_eq!((leases.in_use(), leases.expired_total()), (2, 3));
+        assert!(leases.release(granted[3]), "nobody has looked at the fourth yet");
+        assert_eq!(leases.expire_some(at(63), 3), 0, "the fifth runs");
+        assert_eq!(leases.expire_some(at(64), 3), 1);
+        assert_eq!((leases.in_use(), leases.expired_total()), (0, 4));
     }
 
     #[test]

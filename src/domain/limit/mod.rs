@@ -14,6 +14,7 @@ pub mod headers;
 mod leases;
 mod limiter;
 mod near;
+mod packed;
 mod ring;
 pub mod shedding;
 mod snapshot;
@@ -29,6 +30,7 @@ pub use limiter::{Decision, Limiter};
 pub use near::{
     HYSTERESIS_POINTS, NearLimits, NearSettings, NearSnapshot, Passed, THRESHOLD_MIN_PERCENT, THRESHOLDS_MAX,
 };
+pub use packed::PackedSnapshot;
 pub use snapshot::{BucketsSnapshot, LimiterSnapshot, UnseenSpan};
 pub use view::{ConcurrencyView, LimitView, Refusal, WindowView};
 

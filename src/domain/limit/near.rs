@@ -2,8 +2,9 @@
 //! use goes up and down around it.
 //!
 //! A threshold is passed when an admission brings the use to it. Then it is silent for the length of the window (and for
-//! the configured interval at least), and until the use was [`HYSTERESIS_POINTS`] below it. A request that is refused
-//! passes every threshold of the limits that refused it.
+//! the configured interval at least), and until the use was [`HYSTERESIS_POINTS`] below it. A request of cost 1 that is
+//! refused passes every threshold of the limits that refused it, since there is no room for anything. A dearer one says only
+//! that there was no room for itself; what is used decides.
 
 use std::time::Duration;
 
@@ -44,6 +45,11 @@ impl NearSettings {
     /// No threshold: nobody is ever told.
     pub const fn none() -> Self {
         Self { percent: [0; THRESHOLDS_MAX], interval_s: 0 }
+    }
+
+    /// The lowest threshold, in percent, if there is one.
+    pub fn lowest(&self) -> Option<u8> {
+        self.thresholds().map(|(_, percent)| percent).min()
     }
 
     fn thresholds(&self) -> impl Iterator<Item = (usize, u8)> {
@@ -98,6 +104,8 @@ struct Use {
     policy: Policy,
     before: u32,
     after: u32,
+    /// Whether there is no room, whatever the figures are.
+    is_full: bool,
     quota: u32,
     window_ms: u32,
 }
@@ -115,22 +123,24 @@ impl NearLimits {
         for (policy, after, quota, window_ms) in uses(view) {
             let own_cost = if policy == Policy::Concurrency { 1 } else { cost };
             let before = after.saturating_sub(own_cost);
-            self.look(settings, Use { policy, before, after, quota, window_ms }, now, &mut passed);
+            let of_policy = Use { policy, before, after, is_full: false, quota, window_ms };
+            self.look(settings, of_policy, now, &mut passed);
         }
     }
 
-    /// Notes a refusal: the limits that refused count as used up. Tells `passed` what it passed.
+    /// Notes that a request of `cost` was refused. Tells `passed` what it passed, with what is used in truth.
     pub fn refused(
         &mut self,
         settings: &NearSettings,
         refusal: &Refusal,
+        cost: u32,
         now: Monotonic,
         mut passed: impl FnMut(Passed),
     ) {
         let violated = refusal.violated();
         for (policy, used, quota, window_ms) in uses(&refusal.view) {
-            let after = if violated.contains(policy) { used.max(quota) } else { used };
-            let of_policy = Use { policy, before: used, after, quota, window_ms };
+            let is_full = cost <= 1 && violated.contains(policy);
+            let of_policy = Use { policy, before: used, after: used, is_full, quota, window_ms };
             if violated.contains(policy) {
                 self.look(settings, of_policy, now, &mut passed);
             } else {
@@ -141,9 +151,9 @@ impl NearLimits {
 
     fn look(&mut self, settings: &NearSettings, looked_at: Use, now: Monotonic, passed: &mut impl FnMut(Passed)) {
         self.calm(settings, looked_at);
-        let Use { policy, after, quota, window_ms, .. } = looked_at;
+        let Use { policy, after, is_full, quota, window_ms, .. } = looked_at;
         for (index, percent) in settings.thresholds() {
-            let reached = u64::from(after) * 100 >= u64::from(quota) * u64::from(percent);
+            let reached = is_full || u64::from(after) * 100 >= u64::from(quota) * u64::from(percent);
             let is_waiting = self.waiting[policy as usize] & (1 << index) != 0;
             if !reached || is_waiting || whole_seconds(now) < self.silent_until_s[policy as usize][index] {
                 continue;
@@ -178,6 +188,19 @@ impl NearLimits {
         for (policy, _, _, window_ms) in uses(view) {
             for (index, _) in settings.thresholds() {
                 self.silence(policy, index, seconds_up(now).saturating_add(settings.silence_s(window_ms)));
+            }
+        }
+    }
+
+    /// Goes on under other settings: a threshold that was there before stays as silent as it was, a new one has nothing to
+    /// be silent about. Another interval holds from the next time on.
+    pub fn go_on(&mut self, from: &NearSettings, to: &NearSettings) {
+        let before = std::mem::take(self);
+        for (index, percent) in to.thresholds() {
+            let Some((known, _)) = from.thresholds().find(|(_, known)| *known == percent) else { continue };
+            for policy in 0..POLICIES {
+                self.silent_until_s[policy][index] = before.silent_until_s[policy][known];
+                self.waiting[policy] |= ((before.waiting[policy] >> known) & 1) << index;
             }
         }
     }
@@ -280,7 +303,7 @@ mod tests {
                     true
                 }
                 Decision::Refused(refusal) => {
-                    near.refused(&SETTINGS, &refusal, now, |one| passed.push((ms, one)));
+                    near.refused(&SETTINGS, &refusal, cost, now, |one| passed.push((ms, one)));
                     false
                 }
                 Decision::CostTooLarge { .. } => false,
@@ -347,12 +370,40 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_as_used_up() {
+    fn a_dear_request_that_is_refused_says_nothing_about_what_is_used() {
         let mut bench = Bench::new(FIGURES);
-        bench.ask(0, 15, false);
-        assert_eq!(bench.seen(), []);
+        bench.ask(0, 1, false);
+        assert!(!bench.ask(0, 20, false), "1 and 20 are more than 20");
+        bench.ask(0, 14, false);
         assert!(!bench.ask(0, 6, false), "15 and 6 are more than 20");
-        assert_eq!(bench.seen(), [(0, Policy::Second, 80, 20), (0, Policy::Second, 95, 20)]);
+        assert_eq!(bench.seen(), []);
+        // The real approach is told about.
+        bench.ask(0, 1, false);
+        assert!(!bench.ask(0, 5, false));
+        assert_eq!(bench.seen(), [(0, Policy::Second, 80, 16)]);
+        bench.ask(0, 3, false);
+        assert_eq!(bench.seen()[1..], [(0, Policy::Second, 95, 19)]);
+    }
+
+    #[test]
+    fn a_refusal_tells_what_is_used_in_truth() {
+        let passed_by = |used: u32, cost: u32| {
+            let mut bench = Bench::new(FIGURES);
+            bench.ask(0, used, false);
+            let Decision::Refused(refusal) = bench.limiter.decide(&mut bench.leases, 21 - used, at_ms(0)) else {
+                panic!("{used} and one more than fits are admitted");
+            };
+            let mut passed = Vec::new();
+            NearLimits::default().refused(&SETTINGS, &refusal, cost, at_ms(0), |one| {
+                passed.push((one.policy, one.percent, one.used));
+            });
+            passed
+        };
+        // At a threshold already, for instance since the limit was lowered.
+        assert_eq!(passed_by(17, 4), [(Policy::Second, 80, 17)]);
+        assert_eq!(passed_by(3, 18), []);
+        // Where not even one fits, there is no room, whatever is still counted.
+        assert_eq!(passed_by(3, 1), [(Policy::Second, 80, 3), (Policy::Second, 95, 3)]);
     }
 
     #[test]
@@ -391,6 +442,29 @@ mod tests {
             charged.ask(request * 600, 1, false);
         }
         assert_eq!(charged.seen(), []);
+    }
+
+    #[test]
+    fn what_is_silent_stays_so_under_other_thresholds() {
+        let mut bench = Bench::new(FIGURES);
+        bench.burst(0);
+        // 80 is the second now, and 50 is new.
+        let other = NearSettings::new(&[50, 80], 600);
+        bench.near.go_on(&SETTINGS, &other);
+        let kept = NearSnapshot { policy: Policy::Second, percent: 80, silent_s: 600, waiting: true };
+        assert_eq!(bench.near.save(&other, at_ms(0)), [kept]);
+        let mut told = Vec::new();
+        let Bench { limiter, leases, near, .. } = &mut bench;
+        let now = at_ms(0);
+        let Decision::Admitted { view, .. } = limiter.decide(leases, 1, now) else { panic!("17 of 20") };
+        near.admitted(&other, &view, 1, now, |one| told.push((one.policy, one.percent)));
+        assert_eq!(told, [(Policy::Second, 50)]);
+        // And back: 80 has not been low since, 95 was never passed, 50 is forgotten.
+        near.go_on(&other, &SETTINGS);
+        assert_eq!(near.save(&SETTINGS, now), [kept]);
+        near.go_on(&SETTINGS, &NearSettings::none());
+        assert_eq!(*near, NearLimits::default());
+        assert_eq!((other.lowest(), NearSettings::none().lowest()), (Some(50), None));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Shedding load while the node itself is overloaded: how bad it is, and which requests are refused for it.
 //!
 //! One controller looks at a few signals now and then and keeps one figure, the severity. How far the signals are above
-//! their targets says where it wants to be; it gets there slowly, and back more slowly, and between half of a target and
-//! the whole it stays where it is. So a short hiccup sheds nothing, and what is shed does not flap.
+//! their targets says where it wants to be; it gets there slowly, and back more slowly, four times as
+//! slowly until all signals are below half of their targets. So a short hiccup sheds nothing, what is shed does not flap,
+//! and a load that lasts ends at the same severity whatever came before it.
 
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ const CLASS_SPAN: u32 = 200;
 const FINISH_SHED_MAX: u32 = 900;
 /// A pressure: a signal at its target.
 const AT_TARGET: u64 = 1_000;
-/// With less pressure than this the severity falls.
+/// With less pressure than this the severity falls as fast as it may.
 const CALM: u64 = AT_TARGET / 2;
+/// With more, it takes so many times as long to fall: it could be what keeps the pressure where it is.
+const FALL_SLOWER: u32 = 4;
 /// Millionths of the scale by which the severity wanted grows with each unit of pressure above the target: all of it at
 /// five times the target. Without such a bound a node whose slowness is not made by its load would refuse everything.
 const WANTED_PER_PRESSURE: u64 = 250;
@@ -93,7 +96,7 @@ pub struct Signals {
     pub commit: Duration,
     /// How late a timer was.
     pub lag: Duration,
-    /// How much of its processors the process has used, in thousandths.
+    /// How much of the processors that it may use the process has used, in thousandths.
     pub processor_permille: u32,
 }
 
@@ -108,7 +111,8 @@ pub struct Targets {
     pub lag: Duration,
     /// From nothing to everything in no less than this.
     pub rise: Duration,
-    /// And back.
+    /// And back, while all signals are below half of their targets; else four times as long, and only as far as the worst
+    /// of them lets it.
     pub fall: Duration,
 }
 
@@ -144,13 +148,13 @@ impl Controller {
     pub fn observe(&mut self, signals: &Signals, targets: &Targets, elapsed: Duration) -> u32 {
         let pressure = signals.pressure(targets);
         let is_overloaded = pressure > AT_TARGET;
-        // Once is a hiccup: a disk that was busy with something else, a machine that was suspended.
-        let goes_on = self.was_overloaded || self.level > 0;
-        if is_overloaded && goes_on {
-            let wanted = (pressure - AT_TARGET).saturating_mul(WANTED_PER_PRESSURE).min(LEVEL_MAX);
-            self.level = self.level.max(wanted.min(self.level + step(elapsed, targets.rise)));
-        } else if pressure < CALM {
-            self.level = self.level.saturating_sub(step(elapsed, targets.fall));
+        let wanted = pressure.saturating_sub(AT_TARGET).saturating_mul(WANTED_PER_PRESSURE).min(LEVEL_MAX);
+        if wanted < self.level {
+            let fall = if pressure < CALM { targets.fall } else { targets.fall.saturating_mul(FALL_SLOWER) };
+            self.level = self.level.saturating_sub(step(elapsed, fall)).max(wanted);
+        } else if self.was_overloaded || self.level > 0 {
+            // Once is a hiccup: a disk that was busy with something else, a machine that was suspended.
+            self.level = wanted.min(self.level + step(elapsed, targets.rise));
         }
         self.was_overloaded = is_overloaded;
         self.severity()

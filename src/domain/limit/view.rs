@@ -202,6 +202,7 @@ impl Refusal {
 }
 
 /// Microseconds in milliseconds, rounded up.
+#[inline]
 pub(super) fn millis_up(micros: u64) -> u32 {
-    u32::try_from(micros.div_ceil(1000)).unwrap_or(u32::MAX)
+    u32::try_from(micros.saturating_add(999) / 1000).unwrap_or(u32::MAX)
 }

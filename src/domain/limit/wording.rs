@@ -1,5 +1,6 @@
 //! What a refused client reads, in English and in Chinese.
 
+use crate::domain::language::Language;
 use crate::domain::limit::figures::Policy;
 use crate::domain::limit::view::Refusal;
 
@@ -10,6 +11,27 @@ fn figure(refusal: &Refusal) -> u32 {
         Policy::Minute => refusal.view.minute.limit,
         Policy::Hour => refusal.view.hour.limit,
         Policy::Concurrency => refusal.view.concurrency.limit,
+    }
+}
+
+/// One sentence that says which limit refused.
+pub fn message(refusal: &Refusal, language: Language) -> String {
+    match language {
+        Language::English => english(refusal),
+        Language::Chinese => chinese(refusal),
+    }
+}
+
+/// What is said when it can't be decided.
+pub fn overloaded(language: Language) -> &'static str {
+    language.choose("Too much work at the moment; try again shortly", "系统繁忙, 请稍后重试")
+}
+
+/// What is said about a request that costs more than a window can ever hold.
+pub fn cost_too_large(cost_max: u32, language: Language) -> String {
+    match language {
+        Language::English => format!("The request costs more than the limits can ever admit, which is {cost_max}"),
+        Language::Chinese => format!("请求的开销超过限制所能允许的最大值: {cost_max}"),
     }
 }
 

@@ -34,6 +34,7 @@ fn core(store: &Arc<dyn Store>, clock: &Clock) -> Core {
         figures: Default::default(),
         told: Default::default(),
         clock_guard: Default::default(),
+        countries: Default::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
     }
@@ -72,6 +73,7 @@ fn payment(number: usize) -> Payment {
         offered_at: None,
         outcome: None,
         failure: None,
+        failover: None,
     };
     let terms: PaymentTerms = serde_json::from_value(serde_json::json!({
         "order_no": format!("O-{number}"), "money": { "amount_minor": 10_000, "currency": "USD" },

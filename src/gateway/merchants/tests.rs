@@ -10,9 +10,9 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::merchant::LimitOverrides;
 use crate::domain::time::Timestamp;
 use crate::gateway::auth::{Authentication, Credentials};
+use crate::gateway::command::{ChangeLimits, ChangedLimits};
 use crate::random::Random;
 use crate::storage::memory::MemoryStore;
 use crate::storage::vault::Vault;
@@ -85,7 +85,7 @@ impl Bench {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
-        let merchants = Merchants::new(core.clone(), Box::new(|_, _, _| {}));
+        let merchants = Merchants::new(core.clone(), Box::new(|_, _| Box::pin(async {})), Box::new(|_, _, _| {}));
         Self { merchants, authentication: Authentication::new(core.clone()), core, acknowledgements }
     }
 
@@ -169,8 +169,8 @@ async fn a_burst_below_the_rate_is_refused_whoever_sets_which() {
     let by = by();
     let update = |command| bench.merchants.update(&made.merchant.merchant_id, command, &by);
     let limits = |per_second, burst| {
-        let limits = LimitOverrides { per_second, burst, ..LimitOverrides::default() };
-        UpdateMerchant { limits: Some(limits), ..UpdateMerchant::default() }
+        let limits = ChangedLimits { per_second: Some(per_second), burst: Some(burst), ..ChangedLimits::default() };
+        UpdateMerchant { limits: Some(ChangeLimits::Merge(limits)), ..UpdateMerchant::default() }
     };
     for refused in [limits(Some(30), None), limits(None, Some(9)), limits(Some(40), Some(39))] {
         match update(refused).await {
@@ -182,6 +182,36 @@ async fn a_burst_below_the_rate_is_refused_whoever_sets_which() {
     update(limits(None, Some(10))).await.unwrap();
     let tier = UpdateMerchant { tier: Some("premium".to_owned()), ..UpdateMerchant::default() };
     assert!(update(tier).await.is_err(), "10 at once is less than premium's 500 a second");
+}
+
+#[tokio::test]
+async fn a_change_of_one_limit_leaves_the_others() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    bench.acknowledgements.add_permits(10);
+    let by = by();
+    let merchant_id = MerchantId::new(made.merchant.merchant_id.as_str());
+    for (change, own, figures) in [
+        // Per second, minute, hour, burst and in flight; tier starter has 10, 500, 10,000, 20 and 10.
+        (r#"{"limits":{"per_hour":5}}"#, r#"{"per_hour":5}"#, [10, 500, 5, 20, 10]),
+        (r#"{"limits":{"burst":200}}"#, r#"{"per_hour":5,"burst":200}"#, [10, 500, 5, 200, 10]),
+        (r#"{"limits":{}}"#, r#"{"per_hour":5,"burst":200}"#, [10, 500, 5, 200, 10]),
+        (r#"{"name":"Other"}"#, r#"{"per_hour":5,"burst":200}"#, [10, 500, 5, 200, 10]),
+        (
+            r#"{"limits":{"concurrent":3,"per_hour":null}}"#,
+            r#"{"burst":200,"concurrent":3}"#,
+            [10, 500, 10_000, 200, 3],
+        ),
+        (r#"{"limits":null}"#, "{}", [10, 500, 10_000, 20, 10]),
+    ] {
+        let command: UpdateMerchant = serde_json::from_str(change).unwrap();
+        assert_eq!(serde_json::from_str::<UpdateMerchant>(&serde_json::to_string(&command).unwrap()).unwrap(), command);
+        let view = bench.merchants.update(merchant_id.as_str(), command, &by).await.unwrap();
+        assert_eq!(serde_json::to_string(&view.limits).unwrap(), own, "{change}");
+        let known = bench.merchants.merchant(&merchant_id).unwrap().figures;
+        let known = [known.per_second, known.per_minute, known.per_hour, known.burst, known.concurrent];
+        assert_eq!(known, figures, "{change}");
+    }
 }
 
 #[tokio::test]
@@ -208,7 +238,7 @@ async fn no_change_of_the_configuration_shuts_a_merchant_out() {
     let made = bench.merchant().await;
     bench.acknowledgements.add_permits(10);
     let merchant_id = made.merchant.merchant_id.as_str();
-    let burst = LimitOverrides { burst: Some(7_200), ..LimitOverrides::default() };
+    let burst = ChangeLimits::Merge(ChangedLimits { burst: Some(Some(7_200)), ..ChangedLimits::default() });
     bench
         .merchants
         .update(merchant_id, UpdateMerchant { limits: Some(burst), ..UpdateMerchant::default() }, &by())

@@ -179,7 +179,12 @@ impl Payments {
         }
         let payments = self.clone();
         let caller = caller.clone();
-        let task = inner.core.tasks.spawn(async move { payments.carry(&caller, origin, reservation, terms).await });
+        let mut origin = origin;
+        let task = inner.core.tasks.spawn(async move {
+            // In flight until its channel has answered and that is stored, or left to the background.
+            let _permit = origin.permit.take();
+            payments.carry(&caller, origin, reservation, terms).await
+        });
         task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a payment's task ended: {error}"))))
     }
 
@@ -200,10 +205,11 @@ impl Payments {
             Known::New(reservation) => reservation,
         };
         let payments = self.clone();
-        let task = inner
-            .core
-            .tasks
-            .spawn(async move { payments.carry_cancel(&merchant_id, &payment_no, reservation, origin).await });
+        let mut origin = origin;
+        let task = inner.core.tasks.spawn(async move {
+            let _permit = origin.permit.take();
+            payments.carry_cancel(&merchant_id, &payment_no, reservation, origin).await
+        });
         task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a cancellation's task ended: {error}"))))
     }
 

@@ -64,7 +64,9 @@ impl Refunds {
         }
         let payments = self.0.clone();
         let merchant_id = merchant_id.clone();
+        let mut origin = origin;
         let task = inner.core.tasks.spawn(async move {
+            let _permit = origin.permit.take();
             payments.carry_refund(&merchant_id, &payment_no, reservation, &command, origin).await
         });
         task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))

@@ -149,7 +149,7 @@ impl House {
         let webhooks = Webhooks::start(core.clone(), Arc::new(NoNetwork)).await.unwrap();
         let rotation = KeyRotation::new(core.clone(), Some(file.clone()), DiskWork::InPlace, Box::new(|_| {}));
         rotation.open().await?;
-        let merchants = Merchants::new(core.clone(), Box::new(|_, _, _| {}));
+        let merchants = Merchants::new(core.clone(), Box::new(|_, _| Box::pin(async {})), Box::new(|_, _, _| {}));
         let erasures = Erasures::new(core.clone());
         Ok(Self { core, merchants, webhooks, erasures, rotation })
     }

@@ -3,6 +3,7 @@
 
 mod commit_times;
 mod episode;
+mod processors;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -24,9 +25,14 @@ use crate::gateway::metrics::{Figures, Gauge, IntCounter, IntGauge};
 
 pub(super) use commit_times::{CommitTimes, TimedStore};
 use episode::{Episode, Told};
+use processors::{Allowance, Processors};
 
 /// How often the signals are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Among the figures by worth, what is no merchant's.
+const OPERATOR: &str = "operator";
+/// The share of its processors that a process uses which gets no more of them, in thousandths.
+const ALL_IN_USE: u32 = 1_000;
 /// The step from one draw to the next; odd, so that all numbers come up (the golden ratio, as in splitmix64).
 const DRAW_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -37,6 +43,10 @@ pub(crate) struct Shedding {
     draws: AtomicU64,
     /// Requests shed, by worth.
     shed: [IntCounter; Worth::ALL.len()],
+    /// Requests refused because too many were in flight, by worth.
+    full: [IntCounter; Worth::ALL.len()],
+    /// The same of operators.
+    full_operator: IntCounter,
     figures: SignalFigures,
     /// Held for a moment at each look, never by a request.
     control: Mutex<Control>,
@@ -56,10 +66,17 @@ impl Shedding {
     pub(super) fn new(config: AdaptiveConfig, figures: &Figures, seed: u64) -> Result<Arc<Self>, GatewayError> {
         let shed =
             figures.counters("shed_requests_total", "Requests refused because this node is overloaded", &["worth"])?;
+        let full = figures.counters(
+            "in_flight_refused_total",
+            "Requests refused because as many as they may be were in flight",
+            &["worth"],
+        )?;
         Ok(Arc::new(Self {
             severity: AtomicU32::new(0),
             draws: AtomicU64::new(seed),
             shed: Worth::ALL.map(|worth| shed.with_label_values(&[worth.as_str()])),
+            full: Worth::ALL.map(|worth| full.with_label_values(&[worth.as_str()])),
+            full_operator: full.with_label_values(&[OPERATOR]),
             figures: SignalFigures::new(figures)?,
             control: Mutex::new(Control { config, controller: Controller::default(), episode: Episode::default() }),
         }))
@@ -68,11 +85,13 @@ impl Shedding {
     /// Looks at the signals until the gateway stops.
     pub(super) fn start(self: &Arc<Self>, core: &Core, directory: MerchantDirectory, commits: Arc<CommitTimes>) {
         let (shedding, core) = (Arc::clone(self), core.clone());
-        let mut watch = Watch { looked_at: core.clock.monotonic(), used: core.clock.processor_time(), cores: cores() };
+        let mut processors = Processors::of(&core.clock);
+        let mut watch = Watch { looked_at: core.clock.monotonic(), used: core.clock.processor_time() };
         core.tasks.clone().spawn(async move {
             while core.stopping.run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL)).await.is_some() {
                 let now = core.clock.monotonic();
-                let (elapsed, lag, processor_permille) = watch.look(now, core.clock.processor_time());
+                let (elapsed, lag, processor_permille) =
+                    watch.look(now, core.clock.processor_time(), processors.look());
                 let (mailbox_delay, commit) = (directory.take_longest_wait(), commits.take_longest(now));
                 shedding.look(&Signals { mailbox_delay, commit, lag, processor_permille }, elapsed);
             }
@@ -128,6 +147,11 @@ impl Shedding {
         Err(GatewayError::Overloaded { retry_after_s: retry_after_s(severity, draw >> 32) })
     }
 
+    /// Counts a request that was refused because too many were in flight; none is an operator's.
+    pub(super) fn note_full(&self, worth: Option<Worth>) {
+        worth.map_or(&self.full_operator, |worth| &self.full[worth.index()]).inc();
+    }
+
     /// Puts other targets in force. When it is switched off, nothing is shed from now on.
     pub(super) fn configure(&self, config: AdaptiveConfig) {
         let mut control = self.control.lock();
@@ -167,7 +191,7 @@ impl SignalFigures {
             commit_s: figures.decimal("commit_seconds", "Longest commit in the last half second")?,
             lag_s: figures.decimal("timer_lag_seconds", "How late the last timer of the load's watch was")?,
             processor_ratio: figures
-                .decimal("processor_ratio", "Share of its processors that the process used in the last half second")?,
+                .decimal("processor_ratio", "Share of the processors it may use that the process used in the last half second; 1 when its quota was used up")?,
         })
     }
 
@@ -184,25 +208,21 @@ struct Watch {
     looked_at: Monotonic,
     /// Processor time of the process by then.
     used: Duration,
-    cores: u32,
 }
 
 impl Watch {
     /// The time since the last look, how much later than asked for this one is, and the share of the processors that was
-    /// used meanwhile, in thousandths.
-    fn look(&mut self, now: Monotonic, used: Duration) -> (Duration, Duration, u32) {
+    /// used meanwhile, in thousandths: all of them when the process was held back for using too much.
+    fn look(&mut self, now: Monotonic, used: Duration, allowed: Allowance) -> (Duration, Duration, u32) {
         let elapsed = now.since(self.looked_at);
         let busy = used.saturating_sub(self.used);
-        let available_us = elapsed.as_micros().saturating_mul(u128::from(self.cores)).max(1);
-        let permille = busy.as_micros().saturating_mul(1_000) / available_us;
+        let available = elapsed.as_micros().saturating_mul(u128::from(allowed.permille)).max(1);
+        let permille = busy.as_micros().saturating_mul(1_000_000) / available;
+        let permille =
+            u32::try_from(permille).unwrap_or(u32::MAX).max(if allowed.was_throttled { ALL_IN_USE } else { 0 });
         (self.looked_at, self.used) = (now, used);
-        (elapsed, elapsed.saturating_sub(LOOK_INTERVAL), u32::try_from(permille).unwrap_or(u32::MAX))
+        (elapsed, elapsed.saturating_sub(LOOK_INTERVAL), permille)
     }
-}
-
-/// Processors that the process may use, at least 1.
-fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
 }
 
 fn targets_of(config: &AdaptiveConfig) -> Targets {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::channels::{
@@ -44,10 +44,14 @@ impl Takes {
 struct SlowStore {
     inner: MemoryStore,
     takes: Takes,
+    is_full: Arc<AtomicBool>,
 }
 
 impl Store for SlowStore {
     fn commit(&self, batch: Batch) -> CommitFuture {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(StoreError::Overloaded("too much is to be written")) });
+        }
         let (committing, takes) = (self.inner.commit(batch), self.takes.clone());
         Box::pin(async move {
             takes.pass().await;
@@ -121,6 +125,8 @@ pub(crate) struct Node {
     pub(crate) gateway: Gateway,
     /// How long a commit takes.
     pub(crate) commits: Takes,
+    /// Whether every commit is refused.
+    pub(crate) is_full: Arc<AtomicBool>,
     /// How long a call of a provider takes.
     pub(crate) providers: Takes,
     _directory: tempfile::TempDir,
@@ -131,10 +137,14 @@ impl Node {
         let mut config = Config::embedded().unwrap();
         change(&mut config);
         let directory = tempfile::tempdir().unwrap();
-        let (commits, providers) = (Takes::default(), Takes::default());
+        let (commits, providers, is_full) = (Takes::default(), Takes::default(), Arc::default());
         let channel = |name| (ChannelName::new(name), Arc::new(SlowChannel(providers.clone())) as Arc<dyn Channel>);
         let outside = Outside {
-            store: Arc::new(SlowStore { inner: MemoryStore::new(), takes: commits.clone() }),
+            store: Arc::new(SlowStore {
+                inner: MemoryStore::new(),
+                takes: commits.clone(),
+                is_full: Arc::clone(&is_full),
+            }),
             master_key: MasterKey::Given([7; 32]),
             windows: Arc::new(DirectoryFiles::new(directory.path())),
             disk_work: DiskWork::InPlace,
@@ -143,7 +153,7 @@ impl Node {
             admin_tokens: Vec::new(),
         };
         let gateway = Gateway::assemble(config, clock, Random::seeded(7), outside).await.unwrap();
-        Self { gateway, commits, providers, _directory: directory }
+        Self { gateway, commits, is_full, providers, _directory: directory }
     }
 
     /// A merchant of tier `premium`.

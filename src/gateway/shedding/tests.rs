@@ -36,12 +36,30 @@ impl Shop {
             tokio::spawn(async move {
                 let command = json!({ "order_no": order_no, "amount": 900, "currency": "USD", "channel": "stripe" });
                 let renderer = Arc::new(|_: &Reply| StoredAnswer { status: 200, body: String::new() });
-                let origin = Origin { idempotency: None, claim: None, renderer };
+                let origin = Origin { idempotency: None, claim: None, permit: None, renderer };
                 let paid = gateway.payments().create(&caller, origin, serde_json::from_value(command).unwrap());
                 // What became of it is another test's matter.
                 let _ = paid.await;
             });
             tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Lets a request wait for its merchant's limits: time goes by between its asking and their answer.
+    async fn wait_for_limits(&self, delay: Duration) {
+        let mut admitting = std::pin::pin!(self.node.gateway.admit(&self.caller, None));
+        assert!(futures_util::poll!(admitting.as_mut()).is_pending());
+        tokio::time::advance(delay).await;
+        admitting.await.unwrap();
+    }
+
+    /// Lets 700 ms go by in one step, so that the look due after half a second is 200 ms late, and the process use its one
+    /// processor for so long meanwhile.
+    async fn late_timer(&self, used: Duration) {
+        self.node.gateway.clock().use_processors(used);
+        tokio::time::advance(Duration::from_millis(700)).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -140,13 +158,74 @@ async fn other_targets_hold_at_once_and_off_is_off() {
     shop.node.gateway.stop().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn waiting_for_limits_sheds_as_much_as_it_calls_for() {
+    let shop = Shop::open(|_| {}).await;
+    // From now on the merchant's limits are in memory.
+    shop.wait_for_limits(Duration::ZERO).await;
+    // One wait between each look and the next.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..60 {
+        shop.wait_for_limits(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert_eq!(shop.figure("tollgate_mailbox_delay_seconds"), 0.1);
+    assert_eq!(shop.node.severity(), 250, "twice the target");
+    let [lists, _, manages, creates, finishes] = shop.let_in();
+    assert_eq!((lists, manages, creates, finishes), (0, 1_000, 1_000, 1_000));
+    // Shorter waits, as short as they may be: it goes on as long as before, less and less.
+    for _ in 0..180 {
+        shop.wait_for_limits(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(450)).await;
+    }
+    assert_eq!(shop.figure("tollgate_mailbox_delay_seconds"), 0.05);
+    assert_eq!(shop.node.severity(), 0);
+    shop.node.gateway.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_timers_shed_while_the_processors_are_all_in_use_and_only_then() {
+    let shop = Shop::open(|_| {}).await;
+    for _ in 0..50 {
+        shop.late_timer(Duration::ZERO).await;
+        assert_eq!(shop.node.severity(), 0);
+    }
+    assert_eq!(shop.figure("tollgate_timer_lag_seconds"), 0.2);
+    for _ in 0..50 {
+        shop.late_timer(Duration::from_millis(700)).await;
+    }
+    assert_eq!(shop.figure("tollgate_processor_ratio"), 1.0);
+    assert_eq!(shop.node.severity(), 750, "four times the target");
+    let [lists, queries, manages, creates, finishes] = shop.let_in();
+    assert_eq!((lists, queries, manages, finishes), (0, 0, 0, 1_000));
+    assert!((150..=350).contains(&creates), "{creates}");
+    // Something else makes them late.
+    let before = shop.node.severity();
+    shop.late_timer(Duration::from_millis(300)).await;
+    assert!(shop.node.severity() < before);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(shop.node.severity(), 0);
+    shop.node.gateway.stop().await.unwrap();
+}
+
 #[test]
 fn the_watch_tells_lateness_and_the_share_of_all_processors() {
     let ms = Duration::from_millis;
-    let mut watch = Watch { looked_at: Monotonic::from_micros(7_000), used: ms(100), cores: 2 };
-    let mut look = |at_ms: u64, used_ms| watch.look(Monotonic::from_micros(at_ms * 1_000), ms(used_ms));
+    let mut watch = Watch { looked_at: Monotonic::from_micros(7_000), used: ms(100) };
+    let mut look_within =
+        |at_ms: u64, used_ms, allowed| watch.look(Monotonic::from_micros(at_ms * 1_000), ms(used_ms), allowed);
+    let two = Allowance { permille: 2_000, was_throttled: false };
+    let mut look = |at_ms, used_ms| look_within(at_ms, used_ms, two);
     assert_eq!(look(507, 600), (ms(500), ms(0), 500));
     assert_eq!(look(1_107, 1_800), (ms(600), ms(100), 1_000));
     // A clock that stands still.
     assert_eq!(look(1_107, 1_800), (ms(0), ms(0), 0));
+    // Half of one is all that it may use.
+    let half = Allowance { permille: 500, was_throttled: false };
+    assert_eq!(look_within(1_607, 2_050, half), (ms(500), ms(0), 1_000));
+    assert_eq!(look_within(2_107, 2_175, half), (ms(500), ms(0), 500));
+    // Held back at once, although it used little over all.
+    let held_back = Allowance { was_throttled: true, ..two };
+    assert_eq!(look_within(2_607, 2_275, held_back), (ms(500), ms(0), 1_000));
+    assert_eq!(look_within(3_107, 4_275, held_back), (ms(500), ms(0), 2_000));
 }

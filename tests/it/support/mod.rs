@@ -23,7 +23,7 @@ use tollgate::storage::keeper::GrowthOptions;
 use tollgate::storage::retirement::KeepRule;
 use tollgate::storage::sled_index::SledHome;
 
-pub use client::{Answer, Client, Key, http_client, nonce, unix_s};
+pub use client::{Answer, Client, Key, http_client, nonce, send, unix_s};
 pub use logs::LogBook;
 pub use receiver::{Delivery, Receiver};
 

@@ -41,7 +41,10 @@ impl LimitObserver for Notes {
 }
 
 async fn observed() -> (Bench, Arc<Notes>) {
-    let clock = Clock::manual(START);
+    observed_by(Clock::manual(START)).await
+}
+
+async fn observed_by(clock: Clock) -> (Bench, Arc<Notes>) {
     let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await.unwrap();
     let (shelf, notes) = (Arc::new(Shelf::default()), Arc::new(Notes::default()));
     let directory = MerchantDirectory::start_observed(
@@ -81,7 +84,7 @@ async fn a_merchant_is_told_once_at_each_share_and_again_after_its_silence() {
 async fn what_is_charged_for_a_crash_is_not_told_about() {
     let (bench, notes) = observed().await;
     let until = START.plus(Duration::from_millis(1));
-    *bench.shelf.unseen.lock() = vec![UnseenSpan { since: START.minus(Duration::from_secs(3_000)), until }];
+    *bench.shelf.unseen.lock() = vec![UnseenSpan::new(START.minus(Duration::from_secs(3_000)), until)];
     bench.clock.advance(Duration::from_secs(61));
     // The hour is charged in full, so that nothing is let through.
     assert_eq!(bench.admitted(1_000).await, 0);
@@ -156,4 +159,21 @@ async fn the_fullest_come_first_as_they_stand_now() {
     }
     assert_eq!(fullest(bench.directory.fullest(1, 0).await), [of("m_1", 100)]);
     assert!(bench.directory.fullest(10, 800).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn permits_of_a_merchant_that_asks_for_nothing_any_more_are_taken_back_in_time() {
+    let (bench, notes) = observed_by(Clock::virtual_from(START)).await;
+    let lost: Vec<_> = [bench.admit().await.unwrap().permit, bench.admit().await.unwrap().permit].into();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let running = bench.admit().await.unwrap().permit;
+    tokio::time::sleep(Duration::from_secs(36)).await;
+    assert_eq!(notes.leases_expired.load(Ordering::SeqCst), 2, "nobody has asked since");
+    assert_eq!(bench.slot().held().leases.in_use(), 1);
+    drop(lost);
+    assert_eq!(bench.slot().held().leases.in_use(), 1, "a late return frees nothing");
+    drop(running);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(notes.leases_expired.load(Ordering::SeqCst), 2, "counted once, and not what was given back");
+    assert_eq!(bench.usage().await.unwrap().leases_expired_total, 2);
 }

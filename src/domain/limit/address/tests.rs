@@ -42,7 +42,7 @@ fn block(table: &mut AddressTable, key: u64, now: Monotonic) {
 
 /// Times at which somebody asks: bursts, gaps around the bucket and the window, long pauses.
 fn trace() -> impl Strategy<Value = Vec<u64>> {
-    let bucket_us = limits().bucket_us;
+    let bucket_us = limits().pace.bucket_us;
     let gap = prop_oneof![
         4 => Just(0),
         4 => 0..bucket_us * 2,
@@ -54,8 +54,47 @@ fn trace() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(gap, 1..300)
 }
 
+/// Rate and burst with fewer, as many and more admissions than there are buckets, and with parts that don't come out even.
+const FIGURES: [(u32, u32); 6] = [(4, 6), (200, 400), (7, 7), (3, 29), (1, 120), (997, 1_009)];
+
+/// Gaps in thousandths of a bucket (heaps, an even pace, pauses), with how often each comes.
+fn rhythm() -> impl Strategy<Value = Vec<(u64, usize)>> {
+    let gap = prop_oneof![4 => Just(0), 4 => 0..300_u64, 2 => 300..2_500_u64, 1 => 2_500..70_000_u64];
+    prop::collection::vec((gap, 1..80_usize), 1..60)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_the_figures_and_the_rhythm_no_true_window_holds_more_than_the_burst(
+        start_us in 0..100 * WINDOW_US, figures in 0..FIGURES.len(), rhythm in rhythm(),
+    ) {
+        let (per_second, burst) = FIGURES[figures];
+        let limits = AddressLimits::new(per_second, burst, 10, BLOCK);
+        let window_us = u64::from(burst) * MICROS_PER_SECOND / u64::from(per_second);
+        let mut table = AddressTable::new(limits, WAYS);
+        let mut now_us = start_us;
+        let mut log: Vec<u64> = Vec::new();
+        for gap in rhythm.iter().flat_map(|(gap, times)| std::iter::repeat_n(*gap, *times)) {
+            now_us += gap * limits.pace.bucket_us / 1_000;
+            match table.admit(7, at_us(now_us)) {
+                Ok(()) => log.push(now_us),
+                Err(wait) => {
+                    let wait_us = u64::try_from(wait.as_micros()).unwrap();
+                    prop_assert!(wait_us > 0 && wait_us <= window_us + 2 * limits.pace.bucket_us);
+                    let mut patient = table.clone();
+                    prop_assert!(patient.admit(7, at_us(now_us + wait_us)).is_ok(), "who waits as told is admitted");
+                    let inside = log.iter().rev().take_while(|at| **at + window_us + limits.pace.bucket_us > now_us).count();
+                    prop_assert!(inside >= burst as usize, "refused with {inside} in the window and a bucket");
+                }
+            }
+        }
+        for (place, first_us) in log.iter().enumerate() {
+            let inside = log[place..].iter().take_while(|at| **at < first_us + window_us).count();
+            prop_assert!(inside <= burst as usize, "{inside} from {first_us} on");
+        }
+    }
 
     #[test]
     fn no_true_window_holds_more_than_the_burst(start_us in 0..100 * WINDOW_US, gaps in trace()) {
@@ -68,7 +107,7 @@ proptest! {
                 Ok(()) => log.push(now_us),
                 Err(wait) => {
                     let wait_us = u64::try_from(wait.as_micros()).unwrap();
-                    prop_assert!(wait_us > 0 && wait_us <= WINDOW_US + 2 * limits().bucket_us);
+                    prop_assert!(wait_us > 0 && wait_us <= WINDOW_US + 2 * limits().pace.bucket_us);
                     let mut patient = table.clone();
                     prop_assert!(patient.admit(7, at_us(now_us + wait_us)).is_ok(), "who waits as told is admitted");
                 }
@@ -108,6 +147,43 @@ fn a_client_that_keeps_to_twelve_thirteenths_is_never_refused() {
     }
     let mut fresh = AddressTable::new(AddressLimits::new(200, 400, 10, BLOCK), WAYS);
     assert_eq!((0..1_000).filter(|_| fresh.admit(7, at_s(5)).is_ok()).count(), 400, "the burst passes at once");
+}
+
+/// How many of so many requests are refused that come `per_second` in a second, each up to `late_us` late.
+fn refused_at(per_second: u64, start_us: u64, late_us: u64) -> usize {
+    let mut table = AddressTable::new(AddressLimits::new(200, 400, 10, BLOCK), WAYS);
+    let random = crate::random::Random::seeded(start_us);
+    let refused = |number: &u64| {
+        let late = if late_us == 0 { 0 } else { random.draw_u64() % late_us };
+        table.admit(7, at_us(start_us + number * MICROS_PER_SECOND / per_second + late)).is_err()
+    };
+    (0..8_000).filter(refused).count()
+}
+
+#[test]
+fn a_client_that_paces_itself_within_the_rate_is_never_refused() {
+    for start_us in [0, 1, 33_333, 90_910, 1_234_567, 99_999_999] {
+        for per_second in [100, 185, 190, 195, 198, 199] {
+            assert_eq!(refused_at(per_second, start_us, 0), 0, "{per_second} a second from {start_us} on");
+        }
+        // At the rate itself an even pace leaves no microsecond to spare; an admission may be given back a part late.
+        assert!(refused_at(200, start_us, 0) <= 8_000 / 400, "from {start_us} on");
+        // On a network nothing is even: 20 ms are four requests.
+        assert_eq!(refused_at(190, start_us, 20_000), 0, "from {start_us} on");
+        assert!(refused_at(210, start_us, 0) >= 8_000 / 30, "what is above the rate is refused");
+    }
+}
+
+/// Several small heaps in one bucket look like an even pace, which costs a heap at most.
+#[test]
+fn a_client_that_sends_in_heaps_loses_less_than_a_heap() {
+    for (heap, per_second) in [(2, 199), (5, 197), (10, 195), (20, 199), (40, 199), (100, 199), (400, 199)] {
+        let mut table = AddressTable::new(AddressLimits::new(200, 400, 10, BLOCK), WAYS);
+        for number in 0..8_000 {
+            let now = at_us(12_345 + number / heap * heap * MICROS_PER_SECOND / per_second);
+            assert_eq!(table.admit(7, now), Ok(()), "request {number} in heaps of {heap}");
+        }
+    }
 }
 
 #[test]
@@ -231,9 +307,9 @@ fn who_is_remembered_least_makes_room() {
 
 #[test]
 fn memory_is_as_stated() {
-    assert_eq!(ADDRESS_ENTRY_BYTES, 64);
+    assert_eq!(ADDRESS_ENTRY_BYTES, 128);
     let table = AddressTable::new(limits(), 65_536);
-    assert_eq!(table.entries.capacity() * ADDRESS_ENTRY_BYTES, 4 * 1024 * 1024);
+    assert_eq!(table.entries.capacity() * ADDRESS_ENTRY_BYTES, 8 * 1024 * 1024);
     assert_eq!(AddressTable::new(limits(), 0).entries.len(), WAYS);
     // Every key has a place.
     for key in [0, 1, u64::MAX] {
@@ -253,4 +329,112 @@ fn figures_out_of_range_are_brought_into_it() {
     let mut wide = AddressTable::new(AddressLimits::new(u32::MAX, u32::MAX, u32::MAX, BLOCK), 1);
     assert_eq!((0..100_000).filter(|_| wide.admit(7, at_s(1)).is_ok()).count(), ADDRESS_BURST_MAX as usize);
     assert_eq!((1..=300).find(|_| wide.note_failure(7, at_s(1))), Some(250));
+}
+
+/// Rate, burst: buckets of all kinds of lengths.
+const CHANGES: [(u32, u32); 5] = [(PER_SECOND, BURST), (1, 6), (6, 6), (5, 30), (1, 2)];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whoever_is_admitted_after_a_change_fits_into_the_window_that_holds_then(
+        gaps in trace(),
+        changes in prop::collection::vec(0..300_usize, 1..12),
+    ) {
+        let mut table = one_set();
+        let (mut now_us, mut in_force, mut changed) = (7 * WINDOW_US, 0, 0);
+        // The longest window that was in force since: what was in a shorter one before is forgotten at the lengthening.
+        let mut known_from_us = 0;
+        let mut log: Vec<u64> = Vec::new();
+        for (step, gap_us) in gaps.into_iter().enumerate() {
+            now_us += gap_us;
+            if changes.contains(&step) {
+                changed += 1;
+                let window_us = |(rate, burst): (u32, u32)| u64::from(burst) * MICROS_PER_SECOND / u64::from(rate);
+                let (from, to) = (CHANGES[in_force], CHANGES[changed % CHANGES.len()]);
+                if window_us(to) > window_us(from) {
+                    known_from_us = known_from_us.max(now_us.saturating_sub(window_us(from)));
+                }
+                in_force = changed % CHANGES.len();
+                table.put_in_force(AddressLimits::new(to.0, to.1, 10, BLOCK), at_us(now_us));
+            }
+            let (rate, burst) = CHANGES[in_force];
+            let window_us = u64::from(burst) * MICROS_PER_SECOND / u64::from(rate);
+            match table.admit(7, at_us(now_us)) {
+                Ok(()) => {
+                    log.push(now_us);
+                    let from_us = known_from_us.max((now_us + 1).saturating_sub(window_us));
+                    let inside = log.iter().filter(|at| **at >= from_us).count();
+                    prop_assert!(inside <= burst as usize, "{inside} in the window before {now_us}, at most {burst}");
+                }
+                Err(wait) => {
+                    let wait_us = u64::try_from(wait.as_micros()).unwrap();
+                    let mut patient = table.clone();
+                    prop_assert!(patient.admit(7, at_us(now_us + wait_us)).is_ok(), "who waits as told is admitted");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_limit_below_what_is_used_refuses_until_it_fits_with_the_right_wait() {
+    let mut table = AddressTable::new(AddressLimits::new(10, 60, 10, BLOCK), WAYS);
+    for second in 0..3 {
+        for _ in 0..20 {
+            assert_eq!(table.admit(7, at_s(100 + second)), Ok(()));
+        }
+    }
+    // The same window, for fewer.
+    table.put_in_force(AddressLimits::new(5, 30, 10, BLOCK), at_s(103));
+    let wait = table.admit(7, at_s(103)).unwrap_err();
+    assert!(wait > Duration::from_secs(4), "the first twenty are not enough: {wait:?}");
+    assert!(table.clone().admit(7, at_s(103).plus(wait - Duration::from_micros(1))).is_err());
+    let later = at_s(103).plus(wait);
+    assert_eq!((0..30).filter(|_| table.admit(7, later).is_ok()).count(), 10);
+    // Of nobody else is anything known.
+    assert_eq!((0..50).filter(|_| table.admit(8, later).is_ok()).count(), 30);
+}
+
+#[test]
+fn failures_and_blocks_outlive_changes() {
+    let mut table = one_set();
+    for _ in 0..8 {
+        assert!(!table.note_failure(7, at_s(100)));
+    }
+    block(&mut table, 8, at_s(100));
+    table.put_in_force(AddressLimits::new(1, 100, 5, Duration::from_secs(5)), at_s(101));
+    assert_eq!(table.blocked_for(8, at_s(101)), Some(Duration::from_secs(59)), "as it was told");
+    assert_eq!(table.blocked_for(7, at_s(101)), None, "nothing has failed since");
+    assert!(table.note_failure(7, at_s(101)));
+    assert_eq!(table.blocked_for(7, at_s(101)), Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn any_number_of_changes_keeps_what_is_counted() {
+    let mut table = AddressTable::new(AddressLimits::new(1, 60, 10, BLOCK), WAYS);
+    for key in [7, 8] {
+        assert_eq!((0..60).filter(|_| table.admit(key, at_s(100)).is_ok()).count(), 60);
+    }
+    // More lengths than there are numbers for them; 7 is looked at all the time, 8 never.
+    for change in 0..2_000 {
+        let limits = AddressLimits::new(1, 60 + change % 700, 10, BLOCK);
+        table.put_in_force(limits, at_s(101));
+        if change % 3 == 0 {
+            let _ = table.admit(7, at_s(101));
+        }
+    }
+    assert!(table.layouts.len() <= LAYOUTS_MAX);
+    table.put_in_force(AddressLimits::new(1, 60, 10, BLOCK), at_s(101));
+    for key in [7, 8] {
+        assert!(table.admit(key, at_s(102)).is_err(), "{key}");
+        assert_eq!(table.clone().admit(key, at_s(400)), Ok(()), "{key}");
+    }
+    // Who makes room is found among entries of several lengths.
+    table.put_in_force(AddressLimits::new(1, 120, 10, BLOCK), at_s(103));
+    for key in 10..17 {
+        assert_eq!(table.admit(key, at_s(103)), Ok(()));
+    }
+    assert!([7, 8].iter().all(|key| table.entries.iter().any(|entry| entry.key == *key)));
 }

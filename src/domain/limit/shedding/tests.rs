@@ -80,21 +80,48 @@ fn a_hiccup_sheds_nothing() {
 }
 
 #[test]
-fn slow_up_and_slower_down_with_rest_between() {
+fn slow_up_and_slower_down() {
     let mut controller = Controller::default();
     controller.observe(&waiting(1_000), &TARGETS, LOOK);
     for expected in (25..=1_000).step_by(25) {
         assert_eq!(controller.observe(&waiting(1_000), &TARGETS, LOOK), expected);
     }
-    for delay_ms in [25, 40, 50, 51, 150] {
-        assert_eq!(controller.observe(&waiting(delay_ms), &TARGETS, LOOK), 1_000, "{delay_ms}");
+    let looks_to = |severity: u32, delay_ms: u64| {
+        let mut controller = controller;
+        let mut looks = 0;
+        while controller.severity() > severity {
+            assert!(looks < 10_000, "{delay_ms}: it stays at {}", controller.severity());
+            controller.observe(&waiting(delay_ms), &TARGETS, LOOK);
+            looks += 1;
+        }
+        looks
+    };
+    for delay_ms in [0, 24] {
+        assert_eq!(looks_to(0, delay_ms), 120, "{delay_ms}: a minute");
     }
-    let mut looks = 0;
-    while controller.severity() > 0 {
-        controller.observe(&waiting(24), &TARGETS, LOOK);
-        looks += 1;
+    for delay_ms in [25, 40, 50] {
+        assert_eq!(looks_to(0, delay_ms), 480, "{delay_ms}: four minutes");
     }
-    assert_eq!(looks, 120, "a minute");
+    // As far as the signal lets it: twice the target wants 250.
+    assert_eq!(looks_to(250, 100), 360);
+}
+
+#[test]
+fn after_a_spell_the_same_load_ends_where_it_would_have_without_it() {
+    for delay_ms in [0, 24, 25, 49, 50, 51, 60, 100, 150, 249, 250, 1_000] {
+        let (mut steady, mut stalled) = (Controller::default(), Controller::default());
+        for _ in 0..60 {
+            stalled.observe(&waiting(5_000), &TARGETS, LOOK);
+        }
+        assert_eq!(stalled.severity(), SEVERITY_MAX);
+        // Four minutes: the slowest fall of all.
+        for _ in 0..480 {
+            steady.observe(&waiting(delay_ms), &TARGETS, LOOK);
+            stalled.observe(&waiting(delay_ms), &TARGETS, LOOK);
+        }
+        let wanted = u32::try_from(delay_ms.saturating_sub(50) * 5).unwrap().min(SEVERITY_MAX);
+        assert_eq!((steady.severity(), stalled.severity()), (wanted, wanted), "{delay_ms}");
+    }
 }
 
 #[test]
@@ -213,7 +240,11 @@ proptest! {
             prop_assert!(u64::from(before.saturating_sub(after)) <= counted_ms / fall_s + 1);
             let pressure = signals.pressure(&targets);
             prop_assert!(after <= before || pressure > AT_TARGET);
-            prop_assert!(after >= before || pressure < CALM);
+            let wanted = pressure.saturating_sub(AT_TARGET).saturating_mul(WANTED_PER_PRESSURE).min(LEVEL_MAX) / FINE;
+            prop_assert!(after >= before || u64::from(after) >= wanted, "no further than to what is wanted");
+            if pressure >= CALM {
+                prop_assert!(u64::from(before.saturating_sub(after)) <= counted_ms / (4 * fall_s) + 1);
+            }
         }
     }
 

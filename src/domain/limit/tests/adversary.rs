@@ -55,20 +55,39 @@ enum Step {
     },
     SetClock {
         ahead_ms: i64,
+        /// Whether what is held is written down right after it.
+        saved: bool,
     },
     Tier {
         figures: LimitFigures,
+        saved: bool,
     },
+    /// Put away and loaded again.
+    Reload,
     Restart {
         down_ms: u64,
         cleanly: bool,
-        back_ms: u64,
+        /// What is done to the clock meanwhile.
+        ahead_ms: i64,
+        /// The machine starts again, too. Then nobody knows how long it took but the clock on the wall, which is only set back.
+        reboot: bool,
+        /// The limits are others when it starts.
+        figures: Option<LimitFigures>,
     },
+}
+
+/// An end of the process and the next start.
+struct Restarted {
+    stopped: Now,
+    cleanly: bool,
+    started: Now,
+    reboot: bool,
+    figures: LimitFigures,
 }
 
 impl Step {
     fn is_traffic(&self) -> bool {
-        !matches!(self, Self::SetClock { .. } | Self::Tier { .. } | Self::Restart { .. })
+        !matches!(self, Self::SetClock { .. } | Self::Tier { .. } | Self::Reload | Self::Restart { .. })
     }
 }
 
@@ -77,7 +96,17 @@ trait Candidate {
     fn put_in_force(&mut self, figures: LimitFigures, now: Now);
     /// What is held is written down, as it is every few seconds.
     fn save(&mut self, _now: Now) {}
-    fn restart(&mut self, _stopped: Now, _cleanly: bool, _started: Now) {}
+    fn reload(&mut self, _now: Now) {}
+    fn restart(&mut self, _restarted: &Restarted) {}
+    /// How much longer its windows may be than they are called, once for each and once more for each restart.
+    fn lateness_us(&self, _figures: &LimitFigures) -> Option<[u64; 3]> {
+        None
+    }
+}
+
+/// By a bucket, or by a part of the burst window, and by what is cut to milliseconds.
+fn lateness_of_ours_us(figures: &LimitFigures) -> [u64; 3] {
+    [figures.burst_window_us().div_ceil(40), 1_000_000, 15_000_000].map(|late_us| late_us + 4_000)
 }
 
 fn windows_of(figures: &LimitFigures) -> [(u64, u64); 3] {
@@ -95,12 +124,29 @@ struct Watch<'a> {
     true_us: u64,
     ahead_ms: i64,
     log: Vec<(u64, u64)>,
+    /// What a request after this may be charged for beside the log: whatever happened before it.
+    charged_until_us: Option<u64>,
+    /// By how much less than the truth may seem to have passed over starts of the machine.
+    stood_still_us: u64,
+    restarts: u64,
+    restarted_us: Option<u64>,
     found: Option<String>,
 }
 
 impl<'a> Watch<'a> {
     fn new(candidate: &'a mut dyn Candidate) -> Self {
-        Self { candidate, figures: SMALL, true_us: 0, ahead_ms: 0, log: Vec::new(), found: None }
+        Self {
+            candidate,
+            figures: SMALL,
+            true_us: 0,
+            ahead_ms: 0,
+            log: Vec::new(),
+            charged_until_us: None,
+            stood_still_us: 0,
+            restarts: 0,
+            restarted_us: None,
+            found: None,
+        }
     }
 
     fn now(&self) -> Now {
@@ -113,8 +159,27 @@ impl<'a> Watch<'a> {
         if admitted {
             self.log.push((self.true_us, u64::from(cost)));
             self.look();
+        } else {
+            self.look_at_refusal(u64::from(cost));
         }
         admitted
+    }
+
+    /// Whether the refusal was without need: nothing that was admitted, or that a crash was charged for, is in any window,
+    /// were each as much longer as is promised.
+    fn look_at_refusal(&mut self, cost: u64) {
+        let Some(late_us) = self.candidate.lateness_us(&self.figures) else { return };
+        let is_full = windows_of(&self.figures).into_iter().zip(late_us).any(|((window_us, limit), late_us)| {
+            let longer_us = window_us + late_us * (1 + self.restarts) + self.stood_still_us;
+            let is_inside = |at: u64| self.true_us - at < longer_us;
+            // What was out of the window by less than what is cut off is in it for as long.
+            let is_just_restored = self.restarted_us.is_some_and(|at| self.true_us - at < 2_000);
+            let held: u64 = self.log.iter().filter(|(at, _)| is_inside(*at)).map(|(_, cost)| cost).sum();
+            cost > limit || held + cost > limit || is_just_restored || self.charged_until_us.is_some_and(is_inside)
+        });
+        if !is_full && self.found.is_none() {
+            self.found = Some(format!("a request of {cost} was refused at {} µs without need", self.true_us));
+        }
     }
 
     /// Whether the last admission made a true window hold more than is allowed now.
@@ -141,6 +206,20 @@ impl<'a> Watch<'a> {
         self.burst(asks, 1);
     }
 
+    /// A longer burst window takes what it does not know for as late as can be.
+    fn note_figures(&mut self, figures: LimitFigures) {
+        if (figures.burst, figures.per_second) != (self.figures.burst, self.figures.per_second) {
+            self.charged_until_us = Some(self.true_us);
+        }
+        self.figures = figures;
+    }
+
+    fn save_if(&mut self, saved: bool) {
+        if saved {
+            self.candidate.save(self.now());
+        }
+    }
+
     fn live_through(&mut self, step: &Step) {
         match step {
             Step::Wait { us } => self.true_us += us,
@@ -158,21 +237,30 @@ impl<'a> Watch<'a> {
                 self.ask(1);
                 self.around_edge(window_us - 1, *asks);
             }
-            Step::SetClock { ahead_ms } => {
+            Step::SetClock { ahead_ms, saved } => {
                 self.ahead_ms += ahead_ms;
-                self.candidate.save(self.now());
+                self.save_if(*saved);
             }
-            Step::Tier { figures } => {
-                self.figures = *figures;
+            Step::Tier { figures, saved } => {
+                self.note_figures(*figures);
                 self.candidate.put_in_force(*figures, self.now());
-                self.candidate.save(self.now());
+                self.save_if(*saved);
             }
-            Step::Restart { down_ms, cleanly, back_ms } => {
+            Step::Reload => self.candidate.reload(self.now()),
+            Step::Restart { down_ms, cleanly, ahead_ms, reboot, figures } => {
                 let stopped = self.now();
                 self.true_us += down_ms * 1000;
-                self.ahead_ms -= i64::try_from(*back_ms).unwrap();
-                self.candidate.restart(stopped, *cleanly, self.now());
-                self.candidate.save(self.now());
+                self.ahead_ms += if *reboot { -ahead_ms.abs() } else { *ahead_ms };
+                self.note_figures(figures.unwrap_or(self.figures));
+                self.restarts += 1;
+                self.restarted_us = Some(self.true_us);
+                self.stood_still_us += if *reboot { down_ms * 1000 } else { 0 };
+                if !cleanly {
+                    self.charged_until_us = Some(stopped.true_us + 1_000);
+                }
+                let (started, figures) = (self.now(), self.figures);
+                self.candidate.restart(&Restarted { stopped, cleanly: *cleanly, started, reboot: *reboot, figures });
+                self.candidate.save(started);
             }
         }
     }
@@ -217,10 +305,23 @@ fn story() -> impl Strategy<Value = Vec<Step>> {
         4 => (4_u32..40, 1_u64..700_000).prop_map(|(asks, gap_us)| Step::Paced { asks, gap_us }),
         2 => (window_us(), 1_u32..14).prop_map(|(window_us, asks)| Step::EndOfWindow { window_us, asks }),
         2 => (window_us(), 1_u32..14).prop_map(|(window_us, asks)| Step::AfterFirst { window_us, asks }),
-        1 => (-5_000_000_i64..5_000_000).prop_map(|ahead_ms| Step::SetClock { ahead_ms }),
-        1 => figures().prop_map(|figures| Step::Tier { figures }),
-        2 => (0_u64..9_000, any::<bool>(), prop_oneof![3 => Just(0), 1 => 0_u64..5_000_000])
-            .prop_map(|(down_ms, cleanly, back_ms)| Step::Restart { down_ms, cleanly, back_ms }),
+        1 => (-5_000_000_i64..5_000_000, any::<bool>()).prop_map(|(ahead_ms, saved)| Step::SetClock { ahead_ms, saved }),
+        1 => (figures(), any::<bool>()).prop_map(|(figures, saved)| Step::Tier { figures, saved }),
+        2 => Just(Step::Reload),
+        2 => (
+            0_u64..9_000,
+            any::<bool>(),
+            prop_oneof![3 => Just(0), 1 => -5_000_000_i64..5_000_000],
+            prop::bool::weighted(0.2),
+            prop::option::weighted(0.3, figures()),
+        )
+            .prop_map(|(down_ms, cleanly, ahead_ms, reboot, figures)| Step::Restart {
+                down_ms,
+                cleanly,
+                ahead_ms,
+                reboot,
+                figures,
+            }),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -244,12 +345,39 @@ struct Ours {
     started_us: u64,
     snapshot: Option<LimiterSnapshot>,
     complete_until: Timestamp,
+    /// The limits' own time at the start of the story.
+    origin: Timestamp,
+    /// The highest of the figures that were replaced since the last snapshot.
+    former: Option<LimitFigures>,
+    /// Two faults that it can be given.
+    believes_the_wall: bool,
+    charges_by_present_figures: bool,
 }
 
 impl Ours {
     fn new() -> Self {
         let (limiter, leases) = (Limiter::new(SMALL, at_us(0)), Leases::new(0, LEASE));
-        Self { limiter, leases, figures: SMALL, started_us: 0, snapshot: None, complete_until: WALL }
+        Self {
+            limiter,
+            leases,
+            figures: SMALL,
+            started_us: 0,
+            snapshot: None,
+            complete_until: WALL,
+            origin: WALL,
+            former: None,
+            believes_the_wall: false,
+            charges_by_present_figures: false,
+        }
+    }
+
+    fn limit_time(&self, now: Now) -> Timestamp {
+        if self.believes_the_wall { now.wall } else { self.origin.plus(Duration::from_micros(now.true_us)) }
+    }
+
+    fn replace_figures(&mut self, figures: LimitFigures) {
+        let replaced = std::mem::replace(&mut self.figures, figures);
+        self.former = Some(self.former.map_or(replaced, |former| former.highest(&replaced)));
     }
 }
 
@@ -267,27 +395,55 @@ impl Candidate for Ours {
     }
 
     fn put_in_force(&mut self, figures: LimitFigures, now: Now) {
-        self.figures = figures;
+        self.replace_figures(figures);
         self.limiter.reconfigure(figures, at_us(now.true_us - self.started_us));
     }
 
     fn save(&mut self, now: Now) {
         let at = at_us(now.true_us - self.started_us);
-        self.snapshot = Some(self.limiter.save(&DailyUsage::default(), at, now.wall));
-        self.complete_until = now.wall;
+        let saved_at = self.limit_time(now);
+        self.snapshot = Some(self.limiter.save(&DailyUsage::default(), at, saved_at));
+        self.complete_until = saved_at;
+        self.former = None;
     }
 
-    fn restart(&mut self, stopped: Now, cleanly: bool, started: Now) {
+    fn reload(&mut self, now: Now) {
+        self.save(now);
+        let at = at_us(now.true_us - self.started_us);
+        let limit_time = self.limit_time(now);
+        self.limiter = Limiter::restore(self.figures, self.snapshot.as_ref(), &[], at, limit_time);
+    }
+
+    fn lateness_us(&self, figures: &LimitFigures) -> Option<[u64; 3]> {
+        (!self.believes_the_wall).then(|| lateness_of_ours_us(figures))
+    }
+
+    fn restart(&mut self, restarted: &Restarted) {
+        let Restarted { stopped, cleanly, started, reboot, figures } = *restarted;
         let mut unseen = Vec::new();
+        if figures != self.figures {
+            self.replace_figures(figures);
+        }
         if cleanly {
             self.save(stopped);
         } else {
-            unseen.push(UnseenSpan { since: self.complete_until, until: stopped.wall.plus(Duration::from_millis(1)) });
+            let until = self.limit_time(stopped).plus(Duration::from_millis(1));
+            let former = self.former.filter(|_| !self.charges_by_present_figures);
+            unseen.push(UnseenSpan { since: self.complete_until, until, former });
+        }
+        if reboot {
+            // As long as the clock on the wall says; less than it was, when that was set back.
+            let down_us = started.true_us - stopped.true_us;
+            let passed = started.wall.since(stopped.wall);
+            self.origin = self.origin.minus(Duration::from_micros(down_us).saturating_sub(passed));
         }
         // Another process counts its time from elsewhere.
         self.started_us = started.true_us - started.true_us % 777;
         let at = at_us(started.true_us - self.started_us);
-        self.limiter = Limiter::restore(self.figures, self.snapshot.as_ref(), &unseen, at, started.wall);
+        let limit_time = self.limit_time(started);
+        // As it comes from the file.
+        let stored = self.snapshot.as_ref().map(|snapshot| LimiterSnapshot { saved_tick: None, ..snapshot.clone() });
+        self.limiter = Limiter::restore(self.figures, stored.as_ref(), &unseen, at, limit_time);
         self.leases = Leases::new(0, LEASE);
     }
 }
@@ -325,7 +481,8 @@ impl Candidate for ExactLog {
         }
     }
 
-    fn restart(&mut self, _stopped: Now, _cleanly: bool, _started: Now) {
+    fn restart(&mut self, restarted: &Restarted) {
+        self.figures = Some(restarted.figures);
         if self.forgets_at_restart {
             self.log.clear();
         }
@@ -461,6 +618,36 @@ fn limiters_that_forget_or_believe_the_wall_clock_are_found_out() {
     }
 }
 
+/// What ours would do if it went by the time of day, or charged a crash by the figures of the restart.
+#[test]
+fn a_restart_that_believes_the_wall_clock_or_forgets_what_was_in_force_is_found_out() {
+    let by_the_wall = |is_told| found_out(is_told, || Box::new(Ours { believes_the_wall: true, ..Ours::new() }));
+    let clock_steps: fn(&Step) -> bool = |step| {
+        let restarts_by_itself = matches!(step, Step::Restart { figures: None, reboot: false, .. });
+        step.is_traffic() || restarts_by_itself || matches!(step, Step::SetClock { .. })
+    };
+    assert!(by_the_wall(clock_steps).is_some());
+    // Set back by no more than a moment, just before the crash.
+    let set_back_before_a_crash = [
+        Step::Burst { asks: 9, cost: 1 },
+        Step::Wait { us: 1_000 },
+        Step::SetClock { ahead_ms: -2, saved: false },
+        Step::Restart { down_ms: 1, cleanly: false, ahead_ms: 0, reboot: false, figures: None },
+        Step::Burst { asks: 9, cost: 1 },
+    ];
+    let mut by_the_wall = Ours { believes_the_wall: true, ..Ours::new() };
+    assert!(violation(&mut by_the_wall, &set_back_before_a_crash).is_some());
+    assert_eq!(violation(&mut Ours::new(), &set_back_before_a_crash), None);
+    let changes: fn(&Step) -> bool = |step| {
+        step.is_traffic() || matches!(step, Step::Restart { cleanly: false, ahead_ms: 0, .. } | Step::Tier { .. })
+    };
+    let by_present = || Box::new(Ours { charges_by_present_figures: true, ..Ours::new() }) as Box<dyn Candidate>;
+    assert!(found_out(changes, by_present).is_some());
+    for is_told in [clock_steps, changes] {
+        assert_eq!(found_out(is_told, || Box::new(Ours::new())), None);
+    }
+}
+
 #[test]
 fn who_knocks_while_refused_is_not_kept_out_by_it() {
     let figures = LimitFigures { per_second: 10, burst: 10, per_minute: 20, per_hour: 30, concurrent: 10 };
@@ -503,8 +690,67 @@ fn a_longer_burst_window_after_a_restart_knows_what_was_before_it() {
     for _ in 0..SMALL.burst {
         assert!(ours.admits(1, now(0)));
     }
-    ours.restart(now(2_000_000), true, now(3_000_000));
+    let (stopped, started) = (now(2_000_000), now(3_000_000));
+    ours.restart(&Restarted { stopped, cleanly: true, started, reboot: false, figures: SMALL });
     ours.put_in_force(LimitFigures { per_second: 1, burst: 12, ..SMALL }, now(3_000_000));
     let admitted = (0..20).filter(|_| ours.admits(1, now(3_000_000))).count();
     assert_eq!(admitted, 6, "six of twelve were used 3 s ago");
+}
+
+/// Two hours in which the windows are put away and loaded again every few seconds, or come from a file. What was refused
+/// although nothing is in a window that is longer by what is promised.
+fn refused_without_need(figures: LimitFigures, gap_us: u64, reload_us: u64, from_file: bool) -> Vec<String> {
+    let mut limiter = Limiter::new(figures, at_us(0));
+    let mut leases = Leases::new(0, LEASE);
+    let (mut log, mut found) = (Vec::<u64>::new(), Vec::new());
+    let mut reloaded_us = 0;
+    for now_us in (0..2 * HOUR_US).step_by(usize::try_from(gap_us).unwrap()) {
+        let limit_time = WALL.plus(Duration::from_micros(now_us));
+        if now_us - reloaded_us >= reload_us {
+            reloaded_us = now_us;
+            let mut snapshot = limiter.save(&DailyUsage::default(), at_us(now_us), limit_time);
+            snapshot.saved_tick = snapshot.saved_tick.filter(|_| !from_file);
+            limiter = Limiter::restore(figures, Some(&snapshot), &[], at_us(now_us), limit_time);
+        }
+        let decision = limiter.decide(&mut leases, 1, at_us(now_us));
+        let mut is_needless = true;
+        if let Decision::Admitted { lease, .. } = decision {
+            leases.release(lease);
+            log.push(now_us);
+        }
+        let held = |longer_us: u64| log.iter().rev().take_while(|at| now_us - **at < longer_us).count() as u64;
+        // What comes from a file is cut to milliseconds each time.
+        let cut_us = if from_file { 3 * HOUR_US / reload_us * 1_000 } else { 0 };
+        for ((window_us, limit), late_us) in windows_of(&figures).into_iter().zip(lateness_of_ours_us(&figures)) {
+            match decision {
+                Decision::Admitted { .. } => {
+                    assert!(held(window_us) <= limit, "{window_us} µs hold {limit} at {now_us}")
+                }
+                _ => is_needless &= held(window_us + late_us + cut_us) < limit,
+            }
+        }
+        if is_needless && matches!(decision, Decision::Refused(_)) {
+            found.push(format!("refused at {now_us} µs, requests every {gap_us}, reloads every {reload_us}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn being_put_away_and_loaded_again_makes_no_window_longer_however_often_it_happens() {
+    let wide = LimitFigures { per_second: 1_000, per_minute: 100_000, per_hour: 100_000, burst: 1_000, concurrent: 9 };
+    let cases = [
+        // Each limit, with requests at about what it allows, and at odd times.
+        (LimitFigures { per_minute: 40, ..wide }, 1_600_000),
+        (LimitFigures { per_minute: 40, ..wide }, 1_234_567),
+        (LimitFigures { per_hour: 400, ..wide }, 8_765_432),
+        (LimitFigures { per_second: 1, burst: 600, ..wide }, 997_001),
+        (LimitFigures { per_second: 1, burst: 30, ..wide }, 500_001),
+    ];
+    for (figures, gap_us) in cases {
+        for reload_us in [1, 2_500_000, 7_000_000, 14_999_999, 61_000_000] {
+            assert_eq!(refused_without_need(figures, gap_us, reload_us, false), [""; 0]);
+        }
+        assert_eq!(refused_without_need(figures, gap_us, 60_000_000, true), [""; 0]);
+    }
 }

@@ -360,7 +360,7 @@ impl Fixture {
     /// The same order and key as [`Fixture::pay`], sent with another body.
     pub(super) async fn pay_with_body(&self, order_no: &str, body: &[u8]) -> Result<Answered, GatewayError> {
         let idempotency = IdempotencyKey::new("POST", "/x", order_no, body).unwrap();
-        let origin = Origin { idempotency: Some(idempotency), claim: None, renderer: renderer() };
+        let origin = Origin { idempotency: Some(idempotency), claim: None, permit: None, renderer: renderer() };
         let command = serde_json::from_value(serde_json::json!({
             "order_no": order_no, "amount": 900, "currency": "USD", "channel": "stripe",
         }))
@@ -403,9 +403,9 @@ pub(super) fn told(answered: &Answered) -> (u16, &str) {
     (answered.answer.status, answered.answer.body.split(' ').next().unwrap())
 }
 
-fn origin(key: &str) -> Origin {
+pub(super) fn origin(key: &str) -> Origin {
     let idempotency = IdempotencyKey::new("POST", "/x", key, b"{}").unwrap();
-    Origin { idempotency: Some(idempotency), claim: None, renderer: renderer() }
+    Origin { idempotency: Some(idempotency), claim: None, permit: None, renderer: renderer() }
 }
 
 fn renderer() -> Renderer {

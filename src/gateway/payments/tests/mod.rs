@@ -3,6 +3,7 @@
 mod failing_over;
 mod fixture;
 mod holding;
+mod in_flight;
 mod reconciling;
 mod storing;
 mod teaching;

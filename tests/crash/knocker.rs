@@ -1,0 +1,121 @@
+//! A merchant with limits that bind, which knocks all the time: over all kills no window of what was admitted holds more than
+//! its limit, and it is never told to wait for longer than its window.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tollgate::clock::Clock;
+use tollgate::domain::time::Monotonic;
+
+use crate::client::{self, Client, Key};
+use crate::process::{Serving, try_send};
+
+const BURST: usize = 20;
+const PER_SECOND: usize = 10;
+/// In any two seconds at most the burst.
+const WINDOW: Duration = Duration::from_secs(2);
+/// The window, a part of it, and what a crash adds: the heartbeat on the disk is two intervals of 100 ms old at most.
+const WAIT_MAX_S: u64 = 3;
+const PATH: &str = "/api/v1/payments?limit=1";
+
+/// A request that was admitted: decided between the two.
+#[derive(Clone, Copy)]
+struct Admitted {
+    sent: Monotonic,
+    answered: Monotonic,
+}
+
+#[derive(Default)]
+struct Seen {
+    admitted: Vec<Admitted>,
+    refused: usize,
+    /// Lives of the process in which it was admitted.
+    lives: BTreeSet<usize>,
+}
+
+/// The merchant and what it was answered.
+#[derive(Clone)]
+pub struct Knocker {
+    http: reqwest::Client,
+    shop: Client,
+    clock: Clock,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Knocker {
+    /// Makes the merchant. Only its burst binds: each crash is charged to the minute and the hour as well.
+    pub async fn make(serving: &Serving) -> Self {
+        let limits = json!({
+            "per_second": PER_SECOND, "burst": BURST, "per_minute": 60_000, "per_hour": 3_600_000, "concurrent": 100,
+        });
+        let merchant = json!({ "name": "knocker", "tier": "premium", "limits": limits });
+        let made = serving.admin_data("POST", "/admin/v1/merchants", Some(merchant)).await;
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let key = Key { id: text(&made["key"]["id"]), secret: text(&made["key"]["secret"]) };
+        let shop = Client::new(&serving.url, key, &text(&made["merchant_id"]));
+        Self { http: client::http_client(), shop, clock: Clock::system(), seen: Arc::default() }
+    }
+
+    /// Knocks at the process that was started last until it is gone.
+    pub async fn knock(mut self, url: String, life: usize, is_killed: Arc<AtomicBool>) {
+        self.shop.url = url;
+        while let Some(is_admitted) = self.once(life, &is_killed).await {
+            if !is_admitted {
+                tokio::time::sleep(Duration::from_millis(15)).await;
+            }
+        }
+    }
+
+    /// Whether it was admitted; `None` when nobody is there.
+    async fn once(&self, life: usize, is_killed: &AtomicBool) -> Option<bool> {
+        let headers = self.shop.signed("GET", PATH, "", None, client::unix_s(), &client::nonce());
+        let sent = self.clock.monotonic();
+        let answer = match try_send(&self.http, &self.shop.url, "GET", PATH, None, headers).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                assert!(is_killed.load(Ordering::SeqCst), "not answered, and nobody had killed it: {error}");
+                return None;
+            }
+        };
+        let answered = self.clock.monotonic();
+        let mut seen = self.seen.lock();
+        match answer.status {
+            200 => {
+                seen.admitted.push(Admitted { sent, answered });
+                seen.lives.insert(life);
+            }
+            429 => {
+                let wait_s = answer.body["retry_after"].as_u64().unwrap();
+                assert!(answer.body["limit"] == "second" && wait_s <= WAIT_MAX_S, "{}", answer.text);
+                seen.refused += 1;
+            }
+            503 => {}
+            _ => panic!("{}", answer.text),
+        }
+        Some(answer.status == 200)
+    }
+
+    /// Waits as told until it is admitted, and looks at all windows.
+    pub async fn in_the_end(mut self, url: &str, life: usize) -> String {
+        self.shop.url = url.to_owned();
+        let mut waits = 0;
+        while self.once(life, &AtomicBool::new(false)).await != Some(true) {
+            waits += 1;
+            assert!(waits <= 3, "it waits as told and is not admitted");
+            tokio::time::sleep(Duration::from_secs(WAIT_MAX_S)).await;
+        }
+        let seen = self.seen.lock();
+        for first in &seen.admitted {
+            let surely_inside =
+                |other: &&Admitted| other.sent >= first.sent && other.answered < first.sent.plus(WINDOW);
+            let held = seen.admitted.iter().filter(surely_inside).count();
+            assert!(held <= BURST, "{held} of {BURST} in {WINDOW:?}");
+        }
+        assert!(seen.refused > 0, "its limits did not bind");
+        format!("knocker: {} admitted in {} lives, {} refused", seen.admitted.len(), seen.lives.len(), seen.refused)
+    }
+}
