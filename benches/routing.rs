@@ -49,9 +49,8 @@ struct Case {
 }
 
 fn main() {
-    let from_environment = |name: &str, default: u64| {
-        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-    };
+    let from_environment =
+        |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
     let (decisions, turns) = (from_environment("DECISIONS", 5_000), from_environment("TURNS", 201));
     let mut cases = Vec::new();
     for channels in [4, 16] {

@@ -11,11 +11,11 @@ mod model;
 use model::{Back, CHANNELS, Figures, Incident, Plan, Scenario, run};
 
 fn main() {
-    let from_environment = |name: &str, default: u64| {
-        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-    };
+    let from_environment =
+        |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
     let (seed, rate_per_s) = (from_environment("SEED", 1), from_environment("RATE", 10));
-    for (title, fees) in [("equal fees", ["2.9"; CHANNELS]), ("2.0, 2.4, 2.8 and 3.2 %", ["2.0", "2.4", "2.8", "3.2"])] {
+    for (title, fees) in [("equal fees", ["2.9"; CHANNELS]), ("2.0, 2.4, 2.8 and 3.2 %", ["2.0", "2.4", "2.8", "3.2"])]
+    {
         for failover_max in [0, 2] {
             let scenario = Scenario { seed, rate_per_s, calm_s: 1_800, incident_s: 1_200, failover_max, fees };
             let hours = scenario.seconds() as f64 / 3_600.0;
@@ -44,9 +44,7 @@ fn print(runs: &[(Plan, Figures)]) {
     row("approved while one was dead", &|figures| percent(figures.incidents[dead].approvals()));
     row("approved while one declined", &|figures| percent(figures.incidents[declining].approvals()));
     row("p99, in all", &|figures| format!("{:.1} s", f64::from(figures.all.p99_ms()) / 1_000.0));
-    row("p99 while one was slow", &|figures| {
-        format!("{:.1} s", f64::from(figures.incidents[slow].p99_ms()) / 1_000.0)
-    });
+    row("p99 while one was slow", &|figures| format!("{:.1} s", f64::from(figures.incidents[slow].p99_ms()) / 1_000.0));
     row("traffic back after being dead, median / longest", &|figures| times(&figures.back[dead]));
     row("after being slow", &|figures| times(&figures.back[slow]));
     row("after declining", &|figures| times(&figures.back[declining]));
@@ -62,7 +60,8 @@ fn times(back: &[Back]) -> String {
         })
         .collect();
     sorted.sort_unstable();
-    let in_words = |seconds: u64| if seconds == u64::MAX { String::from("not in time") } else { format!("{seconds} s") };
+    let in_words =
+        |seconds: u64| if seconds == u64::MAX { String::from("not in time") } else { format!("{seconds} s") };
     match (sorted.get(sorted.len() / 2), sorted.last()) {
         (Some(median), Some(longest)) => format!("{} / {}", in_words(*median), in_words(*longest)),
         _ => String::from("–"),

@@ -32,12 +32,12 @@ const SLOWER: f64 = 20.0;
 const DEAD_MS: u32 = 1_000;
 /// A call that takes longer is given up: nobody knows what came of it, so no other channel is asked.
 const TIMEOUT_MS: u32 = 30_000;
-/// A channel has its traffic back from the first moment after which it gets, for a minute, at least half of its usual share.
-const BACK_WINDOW_S: usize = 60;
-/// Its share of the payments in so long before an incident is its usual one.
+/// A channel has traffic back from the first moment after which it gets, for a minute, at least this share of the payments:
+/// more than channels get that are only tried.
+const BACK_SHARE: f64 = 0.05;
+const BACK_WINDOW_S: u64 = 60;
+/// A channel that did not get as much in so long before its incident has none to get back.
 const USUAL_WINDOW_S: u64 = 300;
-/// A channel that usually gets less than this has no traffic to get back.
-const USUAL_MIN: f64 = 0.02;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incident {
@@ -186,7 +186,7 @@ impl Tally {
     }
 }
 
-/// How long a channel was without its traffic after it was well again.
+/// How long a channel was without traffic after it was well again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Back {
     After(u64),
@@ -342,13 +342,13 @@ fn times_back(scenario: &Scenario, first_choices: &[[u32; CHANNELS]]) -> [Vec<Ba
         let begins = number * round + scenario.calm_s;
         let before = USUAL_WINDOW_S.min(scenario.calm_s);
         let usual = sum(begins - before, before) / (before * scenario.rate_per_s) as f64;
-        if usual < USUAL_MIN {
+        if usual < BACK_SHARE {
             continue;
         }
         let ends = begins + scenario.incident_s;
-        let window = BACK_WINDOW_S as u64;
-        let enough = usual / 2.0 * (window * scenario.rate_per_s) as f64;
-        let after = (0..=scenario.calm_s.saturating_sub(window)).find(|after| sum(ends + after, window) >= enough);
+        let enough = BACK_SHARE * (BACK_WINDOW_S * scenario.rate_per_s) as f64;
+        let last = scenario.calm_s.saturating_sub(BACK_WINDOW_S);
+        let after = (0..=last).find(|after| sum(ends + after, BACK_WINDOW_S) >= enough);
         back[incident as usize].push(after.map_or(Back::Never, Back::After));
     }
     back
@@ -436,8 +436,7 @@ impl Router {
             let setup = std::sync::Arc::clone(&self.table.setup);
             let settings = setup.health_at(place);
             let before = self.table.health[place];
-            let outcome =
-                Outcome { class: call.class, latency_ms: Some(call.latency_ms), probe: call.chosen.tries };
+            let outcome = Outcome { class: call.class, latency_ms: Some(call.latency_ms), probe: call.chosen.tries };
             let after = before.after_call(outcome, &settings, now);
             let after = if opened(before.breaker_at(now), after.breaker_at(now)) {
                 after.jittered(self.jitter(), &settings, now)
@@ -465,9 +464,8 @@ impl Router {
         let now = Monotonic::from_micros(now_us);
         for place in 0..CHANNELS {
             let (health, settings) = (self.table.health[place], self.table.setup.health_at(place));
-            let hangs = |began: &&Monotonic| {
-                **began > health.answered_at() && now.since(**began) > settings.breaker.slow
-            };
+            let hangs =
+                |began: &&Monotonic| **began > health.answered_at() && now.since(**began) > settings.breaker.slow;
             let hanging = self.live[place].calling.values().filter(hangs).count();
             if hanging == 0 || health.breaker_at(now) != BreakerView::Closed || self.plan != Plan::Tollgate {
                 continue;
@@ -488,14 +486,8 @@ impl Router {
     }
 
     fn fee(&self, place: usize, money: Money) -> Option<i64> {
-        let request = FeeRequest {
-            money,
-            payer: None,
-            merchant: None,
-            method: Some("card"),
-            at: START,
-            this_month_minor: 0,
-        };
+        let request =
+            FeeRequest { money, payer: None, merchant: None, method: Some("card"), at: START, this_month_minor: 0 };
         fee_on(&self.table.setup, &self.table.setup.channels[place], &request)
     }
 }
