@@ -89,7 +89,16 @@ impl Applier {
         self.turn_resting(is_due, &|_| {})
     }
 
-    /// The same, with a rest of the given length after each chunk of changes.
+    /// The last turn before the end: nobody reads the index afterwards, so that it is written however little room there is.
+    ///
+    /// # Errors
+    /// As for [`Applier::turn`].
+    pub fn last_turn(&mut self) -> Result<(), IndexError> {
+        self.is_ending = true;
+        self.turn(true).map(|_| ())
+    }
+
+    /// A turn with a rest of the given length after each chunk of changes.
     fn turn_resting(&mut self, is_due: bool, rest: &dyn Fn(Duration)) -> Result<bool, IndexError> {
         if self.is_stale {
             self.revive()?;
@@ -315,8 +324,8 @@ pub fn run(
                 signal.rest(length);
             }
         };
-        applier.is_ending = is_last;
-        match applier.turn_resting(is_due, &rest) {
+        let turned = if is_last { applier.last_turn().map(|()| true) } else { applier.turn_resting(is_due, &rest) };
+        match turned {
             Ok(has_checkpoint) => {
                 retry = RETRY_MIN;
                 space.index_has_room();

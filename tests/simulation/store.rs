@@ -314,7 +314,7 @@ impl Store for SimStore {
         while self.waiting.load(Ordering::SeqCst) > 0 && self.status.check().is_ok() {
             self.commit_group(&self.world.dice);
         }
-        let applied = self.applier.lock().turn(true);
+        let applied = self.applier.lock().last_turn();
         let sealed = self.committer.lock().seal();
         self.status.check()?;
         applied.map_err(StoreError::from)?;
