@@ -80,7 +80,7 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     for case in &mut cases {
-        let [decide, write, both, handle] = case.times.each_mut().map(median);
+        let [decide, write, both, handle] = case.times.each_mut().map(|times| median(times));
         let which = match (case.rules, case.last_fits) {
             (0, _) => "",
             (_, true) => "last fits",
@@ -96,7 +96,7 @@ fn main() {
     }
 }
 
-fn median(times: &mut Vec<f64>) -> f64 {
+fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }
