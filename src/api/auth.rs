@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::api::error::ApiError;
 use crate::api::idempotency::IDEMPOTENCY_KEY;
+use crate::domain::ids::KEY_ID_PREFIX;
 use crate::domain::signature::SignedParts;
 use crate::gateway::auth::Credentials;
 use crate::gateway::error::GatewayError;
@@ -119,10 +120,21 @@ impl Presented {
     }
 }
 
-/// Whether a request has anything by which it could be authentic. One that has nothing guesses nothing: somebody may have
-/// been given its URL to fetch.
-pub(crate) fn shows_anything(headers: &HeaderMap) -> bool {
-    begins_to_sign(headers) || headers.contains_key(AUTHORIZATION)
+/// Whether a request could be a try to be taken for a merchant's. One that could not guesses nothing: somebody may have been
+/// given its URL to fetch, and user and password with it (`http://user:password@…`), which every client sends as HTTP
+/// Basic. So that counts only with a user that has the form of a key's id; no other one is ever right.
+pub(crate) fn tries_a_key(headers: &HeaderMap) -> bool {
+    begins_to_sign(headers)
+        || matches!(
+            Presented::read_basic(headers),
+            Some(Presented::Basic { key_id, .. }) if key_id.starts_with(KEY_ID_PREFIX)
+        )
+}
+
+/// The operator's token that a request shows, unless that is empty.
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = only_value(headers, &AUTHORIZATION)?.split_once(' ')?;
+    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
 }
 
 fn begins_to_sign(headers: &HeaderMap) -> bool {

@@ -3,7 +3,7 @@
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::api::auth::{is_forwarded, shows_anything};
+use crate::api::auth::{bearer_token, is_forwarded, tries_a_key};
 use crate::api::context::RequestContext;
 use crate::api::error::ApiError;
 use crate::api::language::Language;
@@ -31,12 +31,14 @@ pub(crate) fn client_of(
 }
 
 /// Counts what was refused for its credentials. A wrong clock, a nonce that was used or a suspended merchant is none of
-/// these: such a request was signed with the right secret. Nor is a request without any credentials, which anybody can have
-/// sent from the address of somebody else, by a link or a URL to fetch.
+/// these: such a request was signed with the right secret. Nor is a request without anything that could be right, which anybody
+/// can have sent from the address of somebody else, by a link or a URL to fetch.
 pub(crate) fn note_failure(addresses: &Addresses, client: Option<&Client>, headers: &HeaderMap, error: &ApiError) {
-    let is_failure =
-        matches!(error, ApiError::Gateway(GatewayError::Unauthenticated) | ApiError::OperatorUnauthenticated)
-            && shows_anything(headers);
+    let is_failure = match error {
+        ApiError::Gateway(GatewayError::Unauthenticated) => tries_a_key(headers),
+        ApiError::OperatorUnauthenticated => bearer_token(headers).is_some(),
+        _ => false,
+    };
     if let Some(client) = client.filter(|_| is_failure) {
         addresses.note_failure(client);
     }

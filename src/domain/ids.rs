@@ -86,6 +86,9 @@ pub fn dated_number(prefix: &str, now: Timestamp, draw: u64) -> String {
     format!("{prefix}{}{}{}", now.compact(), base36(millisecond, 2), base36(draw, 6))
 }
 
+/// What every API key's id begins with.
+pub const KEY_ID_PREFIX: &str = "ak_";
+
 /// An id with `prefix` and 80 random bits written as 16 characters.
 pub fn random_id(prefix: &str, draws: [u64; 2]) -> String {
     format!("{prefix}{}{}", base36(draws[0], 8), base36(draws[1], 8))

@@ -27,9 +27,11 @@ use crate::gateway::view::{ConcurrencyView, WindowView};
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Random bytes of an id: nobody finds another one's.
 const ID_BYTES: usize = 16;
-/// A merchant may have this part of all permits, and always so many.
+/// A merchant may have this part of all permits, and always so many ...
 const SHARE_PART: usize = 8;
 const SHARE_LEAST: usize = 16;
+/// ... and as many as it may have requests in flight, up to this part: where it has more, its own limits say so.
+const SHARE_PART_MOST: usize = 2;
 /// Longest id that is looked up.
 const ID_LEN_MAX: usize = 64;
 
@@ -117,21 +119,27 @@ struct Held {
 #[derive(Clone)]
 struct Shares {
     taken: Arc<Mutex<HashMap<MerchantId, usize>>>,
-    max: usize,
+    permits_max: usize,
 }
 
 impl Shares {
     fn of(permits_max: usize) -> Self {
-        Self { taken: Arc::default(), max: (permits_max / SHARE_PART).max(SHARE_LEAST) }
+        Self { taken: Arc::default(), permits_max }
     }
 
-    fn take(&self, merchant_id: &MerchantId) -> Option<Share> {
+    /// How many a merchant may have that may have so many requests in flight.
+    fn max_of(&self, concurrent: u32) -> usize {
+        let in_flight = usize::try_from(concurrent).unwrap_or(usize::MAX).min(self.permits_max / SHARE_PART_MOST);
+        in_flight.max(self.permits_max / SHARE_PART).max(SHARE_LEAST)
+    }
+
+    fn take(&self, merchant_id: &MerchantId, concurrent: u32) -> Option<Share> {
         let mut shares = self.taken.lock();
-        let taken = shares.entry(merchant_id.clone()).or_default();
-        if *taken >= self.max {
+        let taken = shares.get(merchant_id).copied().unwrap_or_default();
+        if taken >= self.max_of(concurrent) {
             return None;
         }
-        *taken += 1;
+        shares.insert(merchant_id.clone(), taken + 1);
         Some(Share { shares: self.clone(), merchant_id: merchant_id.clone() })
     }
 }
@@ -230,13 +238,14 @@ impl ExternalPermits {
         }
         let merchant_id = &known.merchant.merchant_id;
         if cost == 0 {
-            let usage = self.directory.usage(merchant_id, known.figures, Some(known.revision)).await;
-            return Ok(self.looked(known, &usage.map_err(|refused| admission::error_of(&refused))?.view));
+            return self.look(known).await;
         }
         self.sweep();
-        const OVERLOADED: GatewayError = GatewayError::Overloaded { retry_after_s: 1 };
-        let share = self.shares.take(merchant_id).ok_or(OVERLOADED)?;
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| OVERLOADED)?;
+        let Some((share, place)) = self.room_for(known) else {
+            // Who is over its limits is told so: waiting for room would not help it. Of a dear request it is the least wait.
+            let looked = self.look(known).await?;
+            return if looked.admitted { Err(GatewayError::Overloaded { retry_after_s: 1 }) } else { Ok(looked) };
+        };
         let request = AdmitRequest {
             merchant_id: MerchantId::clone(merchant_id),
             figures: known.figures,
@@ -262,6 +271,18 @@ impl ExternalPermits {
             )),
             Err(refused) => Err(admission::error_of(&refused)),
         }
+    }
+
+    /// Room for one permit more, the merchant's and that of all.
+    fn room_for(&self, known: &KnownMerchant) -> Option<(Share, OwnedSemaphorePermit)> {
+        let share = self.shares.take(&known.merchant.merchant_id, known.figures.concurrent)?;
+        Some((share, Arc::clone(&self.places).try_acquire_owned().ok()?))
+    }
+
+    /// What a request of cost 1 would be told now; nothing is consumed.
+    async fn look(&self, known: &KnownMerchant) -> Result<LimitCheckView, GatewayError> {
+        let usage = self.directory.usage(&known.merchant.merchant_id, known.figures, Some(known.revision)).await;
+        Ok(self.looked(known, &usage.map_err(|refused| admission::error_of(&refused))?.view))
     }
 
     pub(super) fn release(&self, id: &str) -> ReleasedView {
@@ -300,7 +321,7 @@ impl ExternalPermits {
         }
     }
 
-    /// What a request of cost 1 would be told now.
+    /// The same of limits that stand like this.
     fn looked(&self, known: &KnownMerchant, view: &LimitView) -> LimitCheckView {
         let mut violated = PolicySet::default();
         let mut longest: Option<(Policy, u64)> = None;
@@ -366,6 +387,49 @@ mod tests {
         clock.advance(Duration::from_millis(node.gateway.config().limits.lease_ms));
         assert!(check(&merchants[0]).await.unwrap().permit.is_some());
         assert_eq!(node.gateway.0.external_permits.shares.taken.lock().len(), 1);
+        node.gateway.stop().await.unwrap();
+    }
+
+    #[test]
+    fn a_share_is_what_may_be_in_flight_up_to_half_and_an_eighth_at_least() {
+        for (permits_max, concurrent, share) in
+            [(200, 50, 50), (200, 500, 100), (10_000, 50, 1_250), (10_000, 2_000, 2_000), (200, 1, 25), (20, 1_000, 16)]
+        {
+            assert_eq!(Shares::of(permits_max).max_of(concurrent), share, "of {permits_max} with {concurrent}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_its_share_is_told_of_its_limits_first() {
+        let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
+        let node = Node::start(clock.clone(), |config| {
+            config.limits.external_permits_max = 200;
+            for tier in config.tiers.values_mut() {
+                (tier.per_second, tier.burst, tier.concurrent) = (60, 60, 50);
+            }
+        })
+        .await;
+        let merchant_id = node.merchant().await.merchant.merchant_id;
+        let check = |cost: u32| {
+            let command = CheckLimits { merchant_id: merchant_id.clone(), cost };
+            let gateway = &node.gateway;
+            async move { gateway.check_limits(&command).await.unwrap() }
+        };
+        let mut permits = Vec::new();
+        for _ in 0..50 {
+            permits.extend(check(1).await.permit);
+        }
+        assert_eq!(permits.len(), 50, "its limits let in as many");
+        for _ in 0..2 {
+            let refused = check(1).await;
+            assert!(!refused.admitted && refused.permit.is_none(), "{refused:?}");
+            assert_eq!((refused.limit.as_deref(), refused.concurrency.used), (Some("concurrency"), 50), "{refused:?}");
+            assert_eq!(refused.windows[0].used, 50, "nothing is consumed: {refused:?}");
+        }
+        // What was looked at only has taken no room either.
+        assert!(node.gateway.release_permit(&permits[0]).released);
+        assert!(check(1).await.permit.is_some());
+        assert_eq!(node.gateway.0.external_permits.places.available_permits(), 150);
         node.gateway.stop().await.unwrap();
     }
 

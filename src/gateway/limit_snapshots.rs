@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, TierConfig};
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::{DAYS_KEPT, DayUsage, LimitFigures, LimiterSnapshot, PackedSnapshot, UnseenSpan};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Monotonic, Timestamp};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::limit_snapshots::files::{
@@ -68,6 +68,8 @@ pub(super) struct LimitSnapshots {
     /// Until here the next process would know that it does not know what is admitted: what the heartbeat on the disk says,
     /// by the limits' own time in milliseconds.
     admit_until_ms: AtomicI64,
+    /// Whether nothing is admitted any more, whatever the heartbeat says.
+    has_ended: AtomicBool,
     heartbeat_asked: Notify,
     /// Held while the windows are written.
     windows_writing: tokio::sync::Mutex<()>,
@@ -108,6 +110,7 @@ impl LimitSnapshots {
             windows_until_ms: AtomicI64::new(now.unix_ms()),
             has_windows: AtomicBool::new(left.has_windows()),
             admit_until_ms: AtomicI64::new(i64::MIN),
+            has_ended: AtomicBool::new(false),
             heartbeat_asked: Notify::new(),
             windows_writing: tokio::sync::Mutex::new(()),
             finished: tokio::sync::Mutex::new(false),
@@ -136,18 +139,22 @@ impl LimitSnapshots {
         });
         let (snapshots, stopping) = (Arc::clone(self), core.stopping.clone());
         core.tasks.spawn(async move {
-            while stopping.run_until_cancelled(snapshots.until_heartbeat()).await.is_some() {
+            let mut begun = snapshots.time.clock().monotonic();
+            while stopping.run_until_cancelled(snapshots.until_heartbeat(begun)).await.is_some() {
+                begun = snapshots.time.clock().monotonic();
                 snapshots.write_in_time().await;
             }
         });
         Ok(())
     }
 
-    /// Ready when the next heartbeat is due, or one is asked for.
-    async fn until_heartbeat(&self) {
+    /// Ready when the next heartbeat is due after one whose writing began at `begun`, or one is asked for. A disk may take a
+    /// whole interval for each, and the next is there in time all the same.
+    async fn until_heartbeat(&self, begun: Monotonic) {
         // However many ask, and however long it fails.
         tokio::time::sleep(HEARTBEATS_APART.min(self.interval)).await;
-        let due = tokio::time::sleep(self.interval.saturating_sub(HEARTBEATS_APART));
+        let since = self.time.clock().monotonic().since(begun);
+        let due = tokio::time::sleep(self.interval.saturating_sub(since));
         tokio::select! {
             () = due => {}
             () = self.heartbeat_asked.notified() => {}
@@ -163,10 +170,16 @@ impl LimitSnapshots {
         }
     }
 
+    /// From now on nothing is admitted: a request that has waited for a heartbeat meanwhile would be in no snapshot.
+    pub(super) fn admit_no_more(&self) {
+        self.has_ended.store(true, Ordering::SeqCst);
+    }
+
     /// Writes the files for the last time. `complete` says whether every merchant's windows were handed over.
     pub(super) async fn write_final(&self, complete: bool) {
         let mut finished = self.finished.lock().await;
         *finished = true;
+        self.admit_no_more();
         let is_written = self.write_windows().await;
         self.write_heartbeat_file(complete && is_written).await;
     }
@@ -213,8 +226,9 @@ impl LimitSnapshots {
     /// How things stand.
     fn state(&self, complete_until: Timestamp) -> State {
         let mark = Mark::now(&self.time, self.boot_id.clone());
+        let unseen = recent(self.unseen.clone(), mark.limit_time());
         let oldest =
-            self.unseen.iter().map(|span| span.since).min().map_or(complete_until, |oldest| oldest.min(complete_until));
+            unseen.iter().map(|span| span.since).min().map_or(complete_until, |oldest| oldest.min(complete_until));
         let (tiers, former) = &mut *self.figures.lock();
         former.forget_before(oldest);
         let interval_ms = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX);
@@ -261,11 +275,14 @@ impl LimitSnapshots {
         let state = self.state(complete_until);
         let alive_at = state.mark.limit_time();
         let unseen = recent(self.unseen.clone(), alive_at);
+        let noted_until_ms = alive_at.plus(admitted_after_heartbeat(self.interval)).unix_ms();
+        // It may be there for the next process long before this one learns of it.
+        self.admit_until_ms.fetch_min(noted_until_ms, Ordering::AcqRel);
         let heartbeat = Heartbeat { clean, complete_until, alive_at, unseen, state: Some(state) };
         let files = Arc::clone(&self.files);
         let written = self.disk_work.run(move || write_heartbeat(files.as_ref(), &heartbeat)).await;
         let until_ms = match written {
-            Ok(Ok(())) => alive_at.plus(admitted_after_heartbeat(self.interval)).unix_ms(),
+            Ok(Ok(())) => noted_until_ms,
             Ok(Err((error, not_removed))) => {
                 let is_charged = not_removed.is_none() && self.has_windows.load(Ordering::Acquire);
                 let not_removed = not_removed.map(|error| error.to_string());
@@ -316,12 +333,13 @@ impl LimitSnapshots {
 impl LimiterSnapshots for LimitSnapshots {
     fn load(&self, merchant_id: &MerchantId) -> Loaded {
         let snapshot = self.snapshots.get(merchant_id).map(|snapshot| snapshot.unpack());
-        if self.unseen.is_empty() {
-            return Loaded { snapshot, unseen: Vec::new() };
+        let unseen = recent(self.unseen.clone(), self.time.now());
+        if unseen.is_empty() {
+            return Loaded { snapshot, unseen };
         }
         let figures = self.figures.lock();
         let of_merchant = |span: &UnseenSpan| UnseenSpan { former: figures.1.of(merchant_id, span.since), ..*span };
-        Loaded { snapshot, unseen: self.unseen.iter().map(of_merchant).collect() }
+        Loaded { snapshot, unseen: unseen.iter().map(of_merchant).collect() }
     }
 
     fn save(&self, merchant_id: &MerchantId, snapshot: LimiterSnapshot) -> bool {
@@ -344,7 +362,8 @@ impl LimiterSnapshots for LimitSnapshots {
     }
 
     fn is_noted(&self) -> bool {
-        self.time.now().unix_ms() < self.admit_until_ms.load(Ordering::Acquire)
+        let is_told = self.time.now().unix_ms() < self.admit_until_ms.load(Ordering::Acquire);
+        is_told && !self.has_ended.load(Ordering::SeqCst)
     }
 
     fn ask_to_note(&self) {

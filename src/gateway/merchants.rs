@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::config::TierConfig;
 use crate::domain::audit::{Change, Operator};
 use crate::domain::country::is_country;
-use crate::domain::ids::{ChannelName, KeyId, MerchantId, random_id, sortable_id};
+use crate::domain::ids::{ChannelName, KEY_ID_PREFIX, KeyId, MerchantId, random_id, sortable_id};
 use crate::domain::limit::LimitFigures;
 use crate::domain::merchant::{ACTIVE_KEYS_MAX, Merchant, MerchantStatus};
 use crate::domain::time::Timestamp;
@@ -428,7 +428,7 @@ impl Inner {
         mut merchant: Merchant,
         sealing: &Sealing,
     ) -> Result<(Merchant, NewKeyView), GatewayError> {
-        let key_id = KeyId::new(random_id("ak_", self.draws()));
+        let key_id = KeyId::new(random_id(KEY_ID_PREFIX, self.draws()));
         let mut bytes = Zeroizing::new([0_u8; 32]);
         self.core.random.fill(bytes.as_mut_slice());
         let secret = format!("sk_{}", hex::encode(bytes.as_slice()));

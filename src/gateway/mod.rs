@@ -628,6 +628,7 @@ impl Gateway {
             tracing::warn!("payments were still under way when the time to stop ran out; they go on at the next start");
         }
         inner.webhooks.stop(time_left()).await;
+        inner.snapshots.admit_no_more();
         let handed_over = match tokio::time::timeout(ACTORS_STOP_TIMEOUT, inner.directory.stop()).await {
             Ok(unsaved) => unsaved == 0,
             Err(_elapsed) => false,

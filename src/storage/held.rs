@@ -68,10 +68,11 @@ impl HeldFile {
                 self.0.path().display()
             ))
         };
-        match self.0.read().map_err(|error| self.failed("reading", &error))? {
-            Some(content) => serde_json::from_slice(&content).map(Some).map_err(|_| damaged()),
-            None if self.0.path().exists() => Err(damaged()),
-            None => Ok(None),
+        match self.0.read() {
+            Ok(Some(content)) => serde_json::from_slice(&content).map(Some).map_err(|_| damaged()),
+            Ok(None) => Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(damaged()),
+            Err(error) => Err(self.failed("reading", &error)),
         }
     }
 

@@ -77,24 +77,21 @@ impl WholeFile {
         &self.path
     }
 
-    /// What it holds; `None` when it is not there or was damaged.
+    /// What it holds; `None` when it is not there.
     ///
     /// # Errors
-    /// When it is there but can't be read.
+    /// When it is there but can't be read; [`std::io::ErrorKind::InvalidData`] when it is damaged.
     pub fn read(&self) -> std::io::Result<Option<Vec<u8>>> {
         let bytes = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        // Without a first line there is no checksum either, so that it does not fit.
-        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-        let (checksum, content) = (&bytes[..end], bytes.get(end + 1..).unwrap_or_default());
+        let damaged = || std::io::Error::new(std::io::ErrorKind::InvalidData, "it is damaged: its checksum is wrong");
+        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
+        let (checksum, content) = (&bytes[..end], &bytes[end + 1..]);
         let intact = checksum == format!("{:016x}", xxh3_64(content)).as_bytes();
-        if !intact {
-            tracing::warn!(file = %self.path.display(), "a file is damaged and counts as missing");
-        }
-        Ok(intact.then(|| content.to_vec()))
+        if intact { Ok(Some(content.to_vec())) } else { Err(damaged()) }
     }
 
     /// Replaces it. Blocks until it is on disk.
@@ -137,7 +134,9 @@ mod tests {
         assert_eq!(file.read().unwrap(), Some(b"two\nlines".to_vec()));
         let mut bytes = std::fs::read(file.path()).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(file.path(), bytes).unwrap();
-        assert_eq!(file.read().unwrap(), None);
+        for damaged in [bytes.as_slice(), b"", b"no line"] {
+            std::fs::write(file.path(), damaged).unwrap();
+            assert_eq!(file.read().unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+        }
     }
 }

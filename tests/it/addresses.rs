@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -295,6 +297,12 @@ async fn wrong_operators_tokens_count_by_themselves() {
     for path in ["/metrics", "/admin/v1/merchants"].iter().cycle().take(20) {
         house.admin_as("GET", path, None, nothing()).await.expect(401, "UNAUTHENTICATED");
     }
+    // Nor one to whose pictures' URLs somebody has added a user and a password.
+    for authorization in ["Basic YTpi", "Bearer "].iter().cycle().take(20) {
+        let mut headers = nothing();
+        headers.insert("authorization".to_owned(), (*authorization).to_owned());
+        house.admin_as("GET", "/admin/v1/merchants", None, headers).await.expect(401, "UNAUTHENTICATED");
+    }
     // A merchant's wrong keys from the same address are not the operator's.
     for _ in 0..10 {
         wrongly_from(&shop, "203.0.113.9").await.expect(401, "UNAUTHENTICATED");
@@ -327,6 +335,31 @@ async fn switched_off_nobody_is_limited() {
     for _ in 0..70 {
         from(&shop, "203.0.113.9").await.expect(200, "SUCCESS");
     }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_url_with_a_password_in_it_blocks_nobody_and_a_guessed_secret_does() {
+    let house = House::start_with(behind_proxy).await;
+    let shop = house.merchant("premium").await;
+    let with_basic = |user_and_password: &str| {
+        let headers = Headers::from([
+            ("authorization".to_owned(), format!("Basic {}", STANDARD.encode(user_and_password))),
+            ("x-forwarded-for".to_owned(), "203.0.113.9".to_owned()),
+            ("x-forwarded-proto".to_owned(), "https".to_owned()),
+        ]);
+        shop.send("GET", LIMITS, None, headers)
+    };
+    for _ in 0..20 {
+        with_basic("a:b").await.expect(401, "UNAUTHENTICATED");
+    }
+    assert_eq!(metric(&house, "tollgate_address_failed_authentications_total").await, 0);
+    from(&shop, "203.0.113.9").await.expect(200, "SUCCESS");
+    let guess = format!("{}:guess", shop.key.id);
+    for _ in 0..10 {
+        with_basic(&guess).await.expect(401, "UNAUTHENTICATED");
+    }
+    from(&shop, "203.0.113.9").await.expect(429, "RATE_LIMIT_EXCEEDED");
     house.stop().await;
 }
 

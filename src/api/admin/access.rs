@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::header::HOST;
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::api::auth::only_value;
+use crate::api::auth::{bearer_token, only_value};
 use crate::api::error::ApiError;
 use crate::gateway::admin_tokens::AdminToken;
 
@@ -41,10 +41,7 @@ impl AccessCheck {
     /// [`ApiError::HostNotAllowed`], [`ApiError::OperatorUnauthenticated`].
     pub(super) fn check(&self, head: &Parts) -> Result<&str, ApiError> {
         self.check_host(head)?;
-        let token = only_value(&head.headers, &AUTHORIZATION)
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map_or("", |(_, token)| token.trim());
+        let token = bearer_token(&head.headers).unwrap_or_default();
         let hash = Sha256::digest(token.as_bytes());
         // All are compared, so that the time says nothing about which was close.
         let equal: Vec<Choice> = self.token_hashes.iter().map(|(_, known)| known.ct_eq(hash.as_slice())).collect();
@@ -81,6 +78,7 @@ impl AccessCheck {
 #[cfg(test)]
 mod tests {
     use axum::http::Request;
+    use axum::http::header::AUTHORIZATION;
 
     use super::*;
 

@@ -103,3 +103,34 @@ fn basic_is_taken_over_loopback_and_from_a_trusted_proxy_over_tls() {
         assert!(read(&headers(&proxied), peer).is_ok(), "{peer}");
     }
 }
+
+#[test]
+fn only_what_could_be_a_key_is_a_try() {
+    let basic = |user_and_password: &str| {
+        let value = format!("Basic {}", STANDARD.encode(user_and_password));
+        tries_a_key(&headers(&[("authorization", &value)]))
+    };
+    assert!(basic("ak_1:wrong") && basic("ak_1:"));
+    // A URL with user and password in it.
+    for fetched in ["a:b", ":", "a:ak_1", "AK_1:b", "ak_1"] {
+        assert!(!basic(fetched), "{fetched}");
+    }
+    for other in ["Bearer ak_1:b", "Basic ak_1:b", "Basic", "ak_1:b", ""] {
+        assert!(!tries_a_key(&headers(&[("authorization", other)])), "{other}");
+    }
+    assert!(!tries_a_key(&HeaderMap::new()));
+    for signing in SIGNED {
+        assert!(tries_a_key(&headers(&[signing])), "{}", signing.0);
+    }
+}
+
+#[test]
+fn only_a_bearer_token_is_a_try_at_the_operators() {
+    let token = |value: &str| bearer_token(&headers(&[("authorization", value)])).map(String::from);
+    assert_eq!(token("bEARER  tok ").as_deref(), Some("tok"));
+    for other in ["Basic YTpi", "Bearer", "Bearer ", "tok", ""] {
+        assert_eq!(token(other), None, "{other}");
+    }
+    assert_eq!(bearer_token(&appended(&[("authorization", "Bearer a"), ("authorization", "Bearer b")])), None);
+    assert_eq!(bearer_token(&headers(&SIGNED)), None);
+}

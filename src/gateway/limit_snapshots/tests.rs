@@ -481,6 +481,17 @@ async fn what_can_t_be_read_counts_as_used_up() {
         }
         assert_eq!(machine.unseen_at(ended + 540).await, [unseen], "{name} {content:?}");
     }
+    // Both: that is no first start.
+    let machine = Machine::new();
+    machine.open_at(0).await.write_final(true).await;
+    for name in ["heartbeat", "windows"] {
+        let path = machine.dir().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let snapshots = machine.open_at(10).await;
+    assert_eq!(snapshots.load(&id(1)).unseen, [UnseenSpan::all_before(at(10))]);
     // Both, and one that the disk does not give.
     let machine = Machine::new();
     machine.open_at(0).await.write_final(true).await;
@@ -571,6 +582,10 @@ enum Trouble {
     None,
     Hangs,
     Panics,
+    /// Of the heartbeat: it is not written, ...
+    Refuses,
+    /// ... or is, and nobody learns of it.
+    HangsAfterwards,
 }
 
 struct Troubled {
@@ -598,9 +613,14 @@ impl WholeFiles for Troubled {
         match trouble {
             Trouble::Hangs if name == "windows" => drop(self.goes_on.lock().recv()),
             Trouble::Panics if name == "windows" => panic!("told to"),
+            Trouble::Refuses if name == "heartbeat" => return Err(std::io::Error::other("refused")),
             _ => {}
         }
-        self.files.write(name, content)
+        self.files.write(name, content)?;
+        if matches!(trouble, Trouble::HangsAfterwards) && name == "heartbeat" {
+            let _ = self.goes_on.lock().recv();
+        }
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> std::io::Result<()> {
@@ -633,6 +653,66 @@ async fn the_heartbeat_does_not_wait_for_windows_that_take_long() {
     drop(goes_on);
     assert!(writing.await.unwrap());
     assert_eq!(snapshots.windows_until_ms.load(Ordering::SeqCst), at(4).unix_ms());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_that_is_there_before_this_process_knows_bounds_what_is_admitted() {
+    let machine = Machine::new();
+    let (files, goes_on) = Troubled::new(&machine);
+    let snapshots =
+        LimitSnapshots::open(Arc::clone(&files) as _, DiskWork::Threads, &machine.config, &machine.clock).await;
+    *files.trouble.lock() = Trouble::Refuses;
+    machine.until(5);
+    snapshots.write_heartbeat().await;
+    machine.until(1_000);
+    assert!(snapshots.is_noted(), "there is none, so that everything will be charged");
+    *files.trouble.lock() = Trouble::HangsAfterwards;
+    let writing = {
+        let snapshots = Arc::clone(&snapshots);
+        tokio::spawn(async move { snapshots.write_heartbeat().await })
+    };
+    while !machine.dir().join("heartbeat").exists() {
+        tokio::task::yield_now().await;
+    }
+    machine.until(1_009);
+    assert!(snapshots.is_noted());
+    machine.until(1_010);
+    assert!(!snapshots.is_noted(), "the next process would charge for nothing from here on");
+    drop(goes_on);
+    writing.await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_admitted_once_it_ends() {
+    let machine = Machine::new();
+    let snapshots = machine.open_at(0).await;
+    assert!(snapshots.is_noted());
+    snapshots.write_final(true).await;
+    assert!(!snapshots.is_noted());
+}
+
+#[tokio::test]
+async fn a_crash_of_long_ago_concerns_nobody() {
+    let machine = Machine::new();
+    drop(machine.open_at(0).await);
+    let snapshots = machine.open_at(60).await;
+    assert_eq!(snapshots.load(&id(1)).unseen.len(), 1);
+    machine.until(4_000);
+    assert!(snapshots.load(&id(1)).unseen.is_empty());
+}
+
+/// Otherwise a disk that takes more than half an interval for each would leave times without one.
+#[tokio::test(start_paused = true)]
+async fn the_next_heartbeat_is_due_an_interval_after_the_last_began() {
+    let machine = Machine::with_clock();
+    let snapshots = machine.open().await;
+    for (taken_ms, due_ms) in [(0, 5_000), (4_000, 5_000), (4_990, 5_010), (7_000, 7_020)] {
+        let begun = machine.clock.monotonic();
+        tokio::time::sleep(Duration::from_millis(taken_ms)).await;
+        snapshots.until_heartbeat(begun).await;
+        let since_ms = machine.clock.monotonic().since(begun).as_millis();
+        assert!((due_ms..=due_ms + 1).contains(&u64::try_from(since_ms).unwrap()), "{taken_ms}: {since_ms}");
+    }
 }
 
 #[tokio::test]
