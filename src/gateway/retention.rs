@@ -430,6 +430,7 @@ mod tests {
             name: EventName::PaymentSuccess,
             object_no: None,
             amount_minor: 1,
+            currency: None,
             at: now,
             body: body(),
         };
@@ -443,6 +444,7 @@ mod tests {
             order_no: None,
             body: body(),
             amount_minor: 1,
+            class: Default::default(),
             max_attempts: 3,
         };
         let mut notification = Notification::new(new, now);

@@ -7,6 +7,7 @@
 mod endpoints;
 mod events;
 mod notifications;
+mod urgency;
 mod views;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DueEntry, Endpoint, EndpointStatus, NewNotification, Notification};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
+use crate::gateway::webhooks::urgency::class_of;
 use crate::storage::{Batch, StoreError, keys, record};
 
 pub(crate) use endpoints::reseal_endpoint;
@@ -124,6 +126,7 @@ impl Webhooks {
                 order_no: order_no.map(str::to_owned),
                 body: event.body.clone(),
                 amount_minor: event.amount_minor,
+                class: class_of(&self.core.config, event.currency, event.amount_minor),
                 max_attempts: endpoint.max_attempts,
             },
             now,
@@ -176,6 +179,7 @@ impl Webhooks {
             name: EventName::Test,
             object_no: None,
             amount_minor: 0,
+            currency: None,
             at: now,
             body,
         })

@@ -1,7 +1,7 @@
 //! Notifications: what is on its way, what arrived, and beginning or ending one by hand.
 
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
-use crate::domain::webhook::{DueEntry, Ending, NotPossible, Notification, NotificationStatus};
+use crate::domain::webhook::{Anew, DueEntry, Ending, NotPossible, Notification, NotificationStatus};
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::{CHANGES_MAX, ID_MAX_BYTES, NotificationView, Webhooks, unless_overtaken};
@@ -106,7 +106,7 @@ impl Webhooks {
         self.change_notification(merchant_id, notification_id, |notification, batch| {
             let endpoint_id = notification.endpoint_id.clone();
             let max_attempts = self.attempts_of(merchant_id, &endpoint_id)?;
-            let again = notification.begin_anew(max_attempts, self.core.clock.now()).map_err(refused)?;
+            let again = notification.begin_anew(max_attempts, Anew::Manual, self.core.clock.now()).map_err(refused)?;
             if let Some(due_at) = again.due_at {
                 let key = keys::notification_due(&endpoint_id, due_at, &again.id);
                 batch.put(key, record::encode(&DueEntry::of(&again))?);

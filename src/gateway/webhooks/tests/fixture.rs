@@ -14,6 +14,7 @@ use crate::config::{Config, WebhookConfig};
 use crate::delivery::{Answer, Deliver, DeliveryFuture, DeliveryRequest, DeliveryResult};
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::{EndpointId, EventId, MerchantId, NotificationId, sortable_id};
+use crate::domain::money::Currency;
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
 use crate::gateway::page::PageRequest;
@@ -205,6 +206,7 @@ pub(super) fn event(name: EventName, payment_no: &str, at: Timestamp) -> Event {
         name,
         object_no: Some(payment_no.to_owned()),
         amount_minor: 100,
+        currency: Some(Currency::USD),
         at,
         body: serde_json::value::RawValue::from_string(body).unwrap(),
     }
@@ -227,6 +229,7 @@ pub(super) fn webhook_config() -> WebhookConfig {
         restart_spread_ms: 5_000,
         rotation_overlap_s: 86_400,
         allowed_private_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        ..Config::embedded().unwrap().webhook
     }
 }
 
