@@ -22,8 +22,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How webhooks are sent.
 #[derive(Clone, Debug)]
 pub struct DeliverySettings {
-    /// One request ends within this, everything included.
-    pub timeout: Duration,
     /// Bytes of an answer that are kept, after decompression.
     pub response_max_bytes: usize,
     /// Connections to one host that are kept open between requests.
@@ -35,7 +33,6 @@ pub struct DeliverySettings {
 impl From<&WebhookConfig> for DeliverySettings {
     fn from(config: &WebhookConfig) -> Self {
         Self {
-            timeout: Duration::from_secs(config.timeout_s),
             response_max_bytes: config.response_max_bytes,
             idle_connections_per_host_max: config.endpoint_in_flight_max,
             allowed_private_networks: config.allowed_private_networks.clone(),
@@ -75,11 +72,12 @@ impl HttpDelivery {
             builder = builder.header(name, value);
         }
         let sending = builder.body(request.body.as_bytes().to_vec()).send();
-        let deadline = tokio::time::sleep(self.settings.timeout);
+        let timeout = request.timeout;
+        let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
         let mut response = tokio::select! {
             sent = sending => sent.map_err(|error| failure_of(&error))?,
-            () = &mut deadline => return Err(DeliveryError::TimedOut(self.settings.timeout)),
+            () = &mut deadline => return Err(DeliveryError::TimedOut(timeout)),
         };
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -23,6 +23,8 @@ pub struct DeliveryRequest {
     pub headers: Vec<(&'static str, String)>,
     /// The body, JSON.
     pub body: Arc<str>,
+    /// It ends within this, everything included.
+    pub timeout: Duration,
 }
 
 /// What a receiver answered.

@@ -413,7 +413,7 @@ impl Gateway {
         gateway.0.channel_snapshots.start(&gateway.0.core, &gateway.0.router);
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
-        retention::start(&gateway.0.core);
+        retention::start(&gateway.0.core, &gateway.0.webhooks);
         gateway.0.core.countries.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
@@ -685,12 +685,5 @@ fn directory_settings(config: &Config) -> DirectorySettings {
 }
 
 fn sender(config: &Config) -> Result<HttpDelivery, OpenError> {
-    let webhook = &config.webhook;
-    HttpDelivery::new(DeliverySettings {
-        timeout: Duration::from_secs(webhook.timeout_s),
-        response_max_bytes: webhook.response_max_bytes,
-        idle_connections_per_host_max: webhook.endpoint_in_flight_max,
-        allowed_private_networks: webhook.allowed_private_networks.clone(),
-    })
-    .map_err(OpenError::Delivery)
+    HttpDelivery::new(DeliverySettings::from(&config.webhook)).map_err(OpenError::Delivery)
 }

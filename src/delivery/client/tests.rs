@@ -5,9 +5,8 @@ use crate::delivery::testing::{Receiver, Reply, reply};
 
 const CAP_BYTES: usize = 16 * 1024;
 
-fn delivery(timeout: Duration) -> HttpDelivery {
+fn delivery() -> HttpDelivery {
     HttpDelivery::new(DeliverySettings {
-        timeout,
         response_max_bytes: CAP_BYTES,
         idle_connections_per_host_max: 4,
         allowed_private_networks: vec!["127.0.0.0/8".parse().unwrap()],
@@ -20,17 +19,22 @@ fn request(url: &str) -> DeliveryRequest {
         url: url.to_owned(),
         headers: vec![("x-webhook-event", String::from("test")), ("webhook-id", String::from("wn_1"))],
         body: Arc::from(r#"{"event":"test"}"#),
+        timeout: Duration::from_secs(20),
     }
 }
 
+fn within(timeout: Duration, url: &str) -> DeliveryRequest {
+    DeliveryRequest { timeout, ..request(url) }
+}
+
 async fn deliver_to(receiver: &Receiver) -> DeliveryResult {
-    delivery(Duration::from_secs(20)).deliver(request(&receiver.url)).await
+    delivery().deliver(request(&receiver.url)).await
 }
 
 #[tokio::test]
 async fn a_webhook_arrives_as_documented_and_connections_are_used_again() {
     let receiver = Receiver::start(|_, _| reply(200, "", b"thanks")).await;
-    let delivery = delivery(Duration::from_secs(20));
+    let delivery = delivery();
     for _ in 0..3 {
         let answer = delivery.deliver(request(&receiver.url)).await.unwrap();
         assert_eq!(answer, Answer { status: 200, retry_after: None, response: String::from("thanks") });
@@ -86,12 +90,12 @@ async fn an_answer_that_is_not_what_its_headers_say_keeps_its_status() {
 async fn one_deadline_covers_everything() {
     let short = Duration::from_millis(300);
     let hung = Receiver::start(|_, _| Reply::Hang).await;
-    assert_eq!(delivery(short).deliver(request(&hung.url)).await, Err(DeliveryError::TimedOut(short)));
+    assert_eq!(delivery().deliver(within(short, &hung.url)).await, Err(DeliveryError::TimedOut(short)));
     let dripping_head = Receiver::start(|_, _| Reply::ThenDrip(b"HTTP/1.1 200 OK\r\nX-A: ".to_vec())).await;
-    assert_eq!(delivery(short).deliver(request(&dripping_head.url)).await, Err(DeliveryError::TimedOut(short)));
+    assert_eq!(delivery().deliver(within(short, &dripping_head.url)).await, Err(DeliveryError::TimedOut(short)));
     let dripping_body =
         Receiver::start(|_, _| Reply::ThenDrip(b"HTTP/1.1 503 X\r\nContent-Length: 99999\r\n\r\n".to_vec())).await;
-    assert_eq!(delivery(short).deliver(request(&dripping_body.url)).await.unwrap().status, 503);
+    assert_eq!(delivery().deliver(within(short, &dripping_body.url)).await.unwrap().status, 503);
 }
 
 #[tokio::test]
@@ -103,7 +107,7 @@ async fn no_answer_is_said_in_words() {
     let nobody = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}/", nobody.local_addr().unwrap());
     drop(nobody);
-    let refused = delivery(Duration::from_secs(20)).deliver(request(&url)).await;
+    let refused = delivery().deliver(request(&url)).await;
     assert_eq!(refused, Err(DeliveryError::NotConnected(String::from("connection refused"))));
 }
 
@@ -111,7 +115,7 @@ async fn no_answer_is_said_in_words() {
 async fn an_https_url_whose_server_does_not_speak_tls_fails_without_sending() {
     let receiver = Receiver::start(|_, _| reply(200, "", b"")).await;
     let url = receiver.url.replace("http://", "https://");
-    let answer = delivery(Duration::from_millis(500)).deliver(request(&url)).await;
+    let answer = delivery().deliver(within(Duration::from_millis(500), &url)).await;
     assert!(answer.is_err(), "{answer:?}");
     assert!(receiver.received().is_empty());
 }
@@ -119,11 +123,8 @@ async fn an_https_url_whose_server_does_not_speak_tls_fails_without_sending() {
 #[tokio::test]
 async fn urls_that_are_not_allowed_are_never_asked() {
     let receiver = Receiver::start(|_, _| reply(200, "", b"")).await;
-    let strict = HttpDelivery::new(DeliverySettings {
-        allowed_private_networks: Vec::new(),
-        ..delivery(Duration::from_secs(20)).settings
-    })
-    .unwrap();
+    let strict =
+        HttpDelivery::new(DeliverySettings { allowed_private_networks: Vec::new(), ..delivery().settings }).unwrap();
     for url in [receiver.url.clone(), receiver.url.replace("127.0.0.1", "localhost")] {
         let answer = strict.deliver(request(&url)).await;
         assert!(matches!(answer, Err(DeliveryError::NotAllowed(_))), "{answer:?}");
@@ -135,7 +136,7 @@ async fn urls_that_are_not_allowed_are_never_asked() {
 async fn localhost_is_this_machine_where_that_is_allowed() {
     let receiver = Receiver::start(|_, _| reply(204, "", b"")).await;
     let url = receiver.url.replace("127.0.0.1", "localhost");
-    assert_eq!(delivery(Duration::from_secs(20)).deliver(request(&url)).await.unwrap().status, 204);
+    assert_eq!(delivery().deliver(request(&url)).await.unwrap().status, 204);
 }
 
 #[tokio::test]

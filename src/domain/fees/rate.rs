@@ -26,8 +26,7 @@ impl FxRate {
         if money.currency == settlement {
             return Some(money.amount_minor);
         }
-        let numerator =
-            i128::from(money.amount_minor) * i128::from(self.0) * i128::from(settlement.minor_per_unit());
+        let numerator = i128::from(money.amount_minor) * i128::from(self.0) * i128::from(settlement.minor_per_unit());
         let denominator = i128::from(Self::ONE.0) * i128::from(money.currency.minor_per_unit());
         i64::try_from((numerator + denominator - 1).div_euclid(denominator)).ok()
     }

@@ -51,7 +51,7 @@ impl NotificationStatus {
 }
 
 /// Why a notification was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// All tries were in vain. A recovered endpoint may get it again.
