@@ -452,7 +452,7 @@ mod tests {
         let new = NewNotification {
             id: NotificationId::new(format!("wn_{number:05}")),
             merchant_id: merchant_id.clone(),
-            endpoint_id: EndpointId::new("we_1"),
+            endpoint_id: EndpointId::new(format!("we_{merchant_number}")),
             url: "https://shop.example/hook".to_owned(),
             event: EventName::PaymentSuccess,
             object_no: None,

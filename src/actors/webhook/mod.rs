@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -80,6 +81,8 @@ pub struct WebhookParts {
     pub observer: Arc<dyn DeliveryObserver>,
     /// Tells merchants how their endpoints do.
     pub teller: Arc<dyn HealthTeller>,
+    /// Notified after each commit of a new job.
+    pub job_added: Arc<Notify>,
 }
 
 /// Shared by the actors and their tasks.
@@ -125,8 +128,11 @@ pub struct UnderWay {
 }
 
 impl Engine {
-    /// Counts what was committed, and tells the endpoints that have something new.
+    /// Counts what was committed, and tells the endpoints that have something new, and who carries jobs out.
     fn announce(&self, planned: &Planned) {
+        if planned.has_job() {
+            self.parts.job_added.notify_one();
+        }
         for (endpoint_id, changed) in planned.changes() {
             self.parts.observer.changed(changed);
             if changed.lane.is_some() {

@@ -28,11 +28,13 @@ impl Changed {
     }
 }
 
-/// What a batch changes, for after its commit: endpoints, with what became of one of their notifications.
+/// What a batch changes, for after its commit: endpoints, with what became of one of their notifications, and whether there
+/// is a new job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "after the commit it has to be announced"]
 pub struct Planned {
     changes: Vec<(EndpointId, Changed)>,
+    has_job: bool,
 }
 
 impl Planned {
@@ -41,9 +43,14 @@ impl Planned {
         self.changes.push((endpoint_id, changed));
     }
 
-    /// All of them.
+    /// What became of notifications.
     pub fn changes(&self) -> impl Iterator<Item = &(EndpointId, Changed)> {
         self.changes.iter()
+    }
+
+    /// Whether there is a new job.
+    pub const fn has_job(&self) -> bool {
+        self.has_job
     }
 }
 
@@ -178,13 +185,14 @@ impl Removal {
     }
 }
 
-/// Adds a new job to `batch`. Whoever carries jobs out is told after the commit.
+/// Adds a new job to `batch`, and to what is announced after the commit, so that whoever carries jobs out is told.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] when it can't be written.
-pub fn add_job(batch: &mut Batch, job: &WebhookJob) -> Result<(), StoreError> {
+pub fn add_job(batch: &mut Batch, planned: &mut Planned, job: &WebhookJob) -> Result<(), StoreError> {
     batch.insert(keys::webhook_job(&job.merchant_id, &job.id), record::encode(job)?);
     batch.insert(keys::webhook_job_open(&job.id), job.merchant_id.as_str().as_bytes().to_vec());
+    planned.has_job = true;
     Ok(())
 }
 
@@ -366,8 +374,9 @@ mod tests {
         let merchant_id = MerchantId::new("m_1");
         let mut job = WebhookJob::new(JobId::new("wj_1"), merchant_id.clone(), JobKind::Park, START);
         job.cursor = Some(vec![0, 255]);
-        let mut batch = Batch::new();
-        add_job(&mut batch, &job).unwrap();
+        let (mut batch, mut planned) = (Batch::new(), Planned::default());
+        add_job(&mut batch, &mut planned, &job).unwrap();
+        assert!(planned.has_job());
         commit(&store, batch).await;
         let [open] = store.scan(&Scan::prefix(&keys::webhook_jobs_open(), 10)).unwrap().try_into().unwrap();
         let of = merchant_of_open_job(&open.versioned.value).unwrap();

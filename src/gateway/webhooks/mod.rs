@@ -69,6 +69,7 @@ impl Webhooks {
             deliver,
             config: core.config.webhook.clone(),
             observer: Arc::new(Unobserved),
+            job_added: Arc::default(),
             teller: Arc::new(HealthEvents::new(core.clone(), planner.clone())),
         };
         let actors = WebhookActors::start(parts, Arc::clone(&lists))
