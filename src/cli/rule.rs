@@ -412,7 +412,7 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         let findings = json!({ "rules": 1, "errors": 0, "warnings": 1,
-            "findings": [{ "rule": "r", "severity": "warning", "message": "is never reached", "other_rule": null }] });
+            "findings": [{ "rule": "r", "severity": "warning", "message": "is never reached", "other_rules": [] }] });
         assert_eq!(checked_text(&findings), "warning: rule r is never reached\n1 rules: 0 errors, 1 warnings");
     }
 }

@@ -142,7 +142,7 @@ async fn a_check_says_what_saving_would_and_saves_nothing() {
     let all = json!({ "rule": { "name": "all", "channels": ["stripe"] } });
     let shadows = house.admin("POST", &check, Some(all)).await.expect(200, "SUCCESS");
     let finding = &shadows.body["data"]["findings"][0];
-    assert_eq!((&finding["rule"], &finding["other_rule"]), (&json!("of the file"), &json!("all")));
+    assert_eq!((&finding["rule"], &finding["other_rules"]), (&json!("of the file"), &json!(["all"])));
     assert_eq!((&shadows.body["data"]["errors"], &shadows.body["data"]["warnings"]), (&json!(0), &json!(1)));
     let table = json!({ "rules": [
         { "name": "never", "countries": ["DE"], "not_countries": ["DE"], "channels": ["stripe"] },

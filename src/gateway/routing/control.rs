@@ -159,8 +159,8 @@ pub(super) fn setup_of(config: &Config, channels: &ChannelSet) -> Result<Routing
 pub(super) fn findings(core: &Core, config: &Config, setup: &RoutingSetup) -> Vec<Finding> {
     let store = core.store.as_ref();
     let merchant = |id: &str| store.get(&keys::merchant(&MerchantId::new(id))).ok().map(|stored| stored.is_some());
-    let tier = |name: &str| config.tiers.contains_key(name);
-    check_rules(&setup.channels, &setup.rules, &KnownNames { tier: &tier, merchant: &merchant })
+    let tiers: Vec<&str> = config.tiers.keys().map(String::as_str).collect();
+    check_rules(&setup.channels, &setup.rules, &KnownNames { tiers: &tiers, merchant: &merchant })
 }
 
 impl Routing {

@@ -38,8 +38,8 @@ pub struct FindingView {
     pub severity: String,
     /// What is wrong.
     pub message: String,
-    /// The id of the other rule that it is about.
-    pub other_rule: Option<String>,
+    /// The ids of the other rules that it is about.
+    pub other_rules: Vec<String>,
 }
 
 impl FindingView {
@@ -48,7 +48,7 @@ impl FindingView {
             rule: finding.rule.to_string(),
             severity: finding.severity.as_str().to_owned(),
             message: finding.message.clone(),
-            other_rule: finding.other_rule.as_ref().map(ToString::to_string),
+            other_rules: finding.other_rules.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -271,7 +271,7 @@ impl Routing {
                 rule: id.clone(),
                 severity: Severity::Error.as_str().to_owned(),
                 message,
-                other_rule: None,
+                other_rules: Vec::new(),
             };
             findings.extend(wrong.iter().map(|problem| finding(format!("{} {}", problem.path, problem.message))));
             let taken = |other: &&RuleConfig| other.id() == id || other.name == rule.name;
@@ -333,7 +333,7 @@ impl Routing {
             let (in_force, id) = routing.0.change(&by, edit, refuse).await?;
             let findings = routing.0.check(&in_force)?;
             let about = |finding: &&Finding| {
-                *finding.rule == *id.as_str() || finding.other_rule.as_deref() == Some(id.as_str())
+                *finding.rule == *id.as_str() || finding.other_rules.iter().any(|other| **other == *id.as_str())
             };
             Ok(SavedRuleView {
                 rule: view_of(&in_force, &id)?,
