@@ -12,6 +12,7 @@ use crate::domain::audit::{Change, Operator};
 use crate::gateway::countries::{InvalidCountries, Loaded};
 use crate::gateway::error::GatewayError;
 use crate::gateway::routing::control::InForce;
+use crate::gateway::routing::overrides::UnfitView;
 use crate::gateway::{Gateway, Inner, limit_events};
 use crate::storage::StoreError;
 
@@ -22,6 +23,8 @@ pub struct Reloaded {
     pub applied: Vec<String>,
     /// Keys whose new values wait for the next start.
     pub needs_restart: Vec<String>,
+    /// What was changed through the admin API, does not fit the configuration any more, and is not in force.
+    pub unfit: Vec<UnfitView>,
 }
 
 /// Nothing of a new configuration was put in force.
@@ -118,7 +121,8 @@ impl Inner {
         let mut applied = differences(&in_force.file, &next);
         let found = self.routing.find_credentials(&in_force);
         applied.extend(found.iter().map(|channel| format!("channels.{channel}.credentials")));
-        let reloaded = Reloaded { applied, needs_restart: differences(&next, wanted) };
+        let unfit = in_force.unfit.clone();
+        let mut reloaded = Reloaded { applied, needs_restart: differences(&next, wanted), unfit };
         if reloaded.applied.is_empty() {
             return Ok(reloaded);
         }
@@ -138,10 +142,12 @@ impl Inner {
         }
         self.snapshots.before_tiers(&tiers).await;
         self.merchants.change_tiers(&tiers);
+        self.payments.costs().compare_with(in_force.file.routing.baseline_channel());
         self.shedding.configure(limits.adaptive);
         self.addresses.configure(&limits.client_address);
         self.limit_counts.know_thresholds(&limits.near_percent);
         self.directory.change_near(limit_events::near_settings(&limits));
+        reloaded.unfit.clone_from(&in_force.unfit);
         Ok(reloaded)
     }
 }
@@ -164,7 +170,6 @@ fn changeable(in_force: &Config, wanted: &Config) -> Config {
     next.tiers.extend(wanted.tiers.iter().map(|(name, tier)| (name.clone(), *tier)));
     next.routing = wanted.routing.clone();
     next.routing.failover_max = in_force.routing.failover_max;
-    next.routing.baseline_channel.clone_from(&in_force.routing.baseline_channel);
     next.routing.snapshot_interval_ms = in_force.routing.snapshot_interval_ms;
     next.rules.clone_from(&wanted.rules);
     next.fx = wanted.fx.clone();

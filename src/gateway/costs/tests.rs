@@ -191,6 +191,49 @@ async fn a_payment_counts_when_it_is_charged_and_again_as_it_changes() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn another_channel_is_compared_with_once_all_is_counted_again() {
+    let (store, clock) = (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Clock::virtual_from(START));
+    let directory = tempfile::tempdir().unwrap();
+    let costs = opened(&store, &clock, directory.path()).await;
+    let mut stored = Vec::new();
+    for number in 0..2 * PAGE_ROWS + 7 {
+        let before = insert(&store, payment(number)).await;
+        stored.push(change(&costs, &before, paid(number, START)).await);
+    }
+    let count = i64::try_from(stored.len()).unwrap();
+    let row = only(&costs);
+    assert_eq!((row.payments, row.baseline_fees), (count, 320 * count));
+    costs.compare_with("alipay");
+    // A page is counted, then payments of read and unread pages change, and one is added: all count once in both.
+    costs.0.count_page_again().await.unwrap();
+    let mut refunds = 0;
+    for number in (0..stored.len()).step_by(10) {
+        let after = refunded(&stored[number].payment, 100);
+        stored[number] = change(&costs, &stored[number], after).await;
+        refunds += 1;
+    }
+    let added = insert(&store, payment(900)).await;
+    change(&costs, &added, paid(900, START)).await;
+    let view = |costs: &Costs| costs.view(&CostsFilter::default(), &PageRequest::default()).unwrap();
+    let present = view(&costs);
+    assert_eq!((present.baseline_channel.as_str(), present.complete), ("stripe", true), "until all is counted");
+    assert_eq!(present.items[0].baseline_fees, 320 * (count + 1));
+    costs.0.count_again().await;
+    let row = only(&costs);
+    assert_eq!(view(&costs).baseline_channel, "alipay");
+    assert_eq!((row.payments, row.refunds, row.refunded), (count + 1, refunds, 100 * refunds));
+    assert_eq!((row.fees, row.baseline_fees, row.saved), (60 * (count + 1), 60 * (count + 1), 0));
+    assert_eq!(costs.channel_totals(&ChannelName::new("alipay"), START).today_minor, 10_000 * (count + 1));
+    // Changed and taken back at once, nothing is counted.
+    costs.compare_with("stripe");
+    costs.compare_with("alipay");
+    assert!(costs.0.recounted.lock().is_none());
+    // The next start compares with it, too, or counts again.
+    costs.write_final(true).await;
+    assert_eq!(view(&opened(&store, &clock, directory.path()).await).baseline_channel, "stripe");
+}
+
 #[tokio::test]
 async fn totals_are_of_today_and_of_this_month_and_reach_the_router() {
     let (store, clock) = (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Clock::virtual_from(START));
