@@ -131,6 +131,10 @@ impl Admin {
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {
+        // In an address these would stand for something else.
+        if let Some(name) = path.iter().find(|name| ["", ".", ".."].contains(name)) {
+            return Err(Failure::Usage(format!("{name:?} names nothing")));
+        }
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| Failure::Usage(String::from("--admin-url is not an address")))?

@@ -47,6 +47,7 @@ pub mod store;
 pub(crate) mod told;
 pub mod view;
 pub mod webhooks;
+pub(crate) mod wish;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -194,10 +194,10 @@ impl Inner {
         setup_of(config, &self.channels)
     }
 
-    /// The rules of `next` as a check sees them, those of the overrides that do not fit left out.
-    pub(super) fn check(&self, next: &InForce) -> Result<Vec<Finding>, GatewayError> {
-        let setup = self.setup_of(&next.config).map_err(|error| GatewayError::field("rules", error.to_string()))?;
-        Ok(findings(&self.core, &next.config, &setup))
+    /// The rules of a configuration as a check sees them.
+    pub(super) fn check(&self, config: &Config) -> Result<Vec<Finding>, GatewayError> {
+        let setup = self.setup_of(config).map_err(|error| GatewayError::field("rules", error.to_string()))?;
+        Ok(findings(&self.core, config, &setup))
     }
 
     async fn adopt(
@@ -264,7 +264,7 @@ impl Inner {
     }
 
     /// Makes a change through the admin API: `edit` changes the overrides; what then does not fit is refused, unless it
-    /// did not fit before either.
+    /// was the same before and did not fit either.
     pub(super) async fn change<T>(
         &self,
         by: &Operator,
@@ -278,13 +278,16 @@ impl Inner {
             return Ok((in_force.clone(), told));
         }
         let next = InForce::of(in_force.file.clone(), overrides);
-        let new = |unfit: &&UnfitView| !in_force.unfit.iter().any(|before| before.what == unfit.what);
+        let is_new = |unfit: &&UnfitView| {
+            let was_unfit = in_force.unfit.iter().any(|before| before.what == unfit.what);
+            !was_unfit || in_force.overrides.part(&unfit.what) != next.overrides.part(&unfit.what)
+        };
         let wrong: Vec<FieldError> =
-            next.unfit.iter().filter(new).map(|unfit| FieldError::new(&unfit.what, &unfit.problem)).collect();
+            next.unfit.iter().filter(is_new).map(|unfit| FieldError::new(&unfit.what, unfit.told())).collect();
         if !wrong.is_empty() {
             return Err(GatewayError::InvalidRequest(wrong));
         }
-        refuse(&told, &self.check(&in_force)?, &self.check(&next)?)?;
+        refuse(&told, &self.check(&in_force.config)?, &self.check(&next.config)?)?;
         self.adopt(&mut in_force, next, by, &change, "routing.change_failed").await?;
         Ok((in_force.clone(), told))
     }

@@ -8,8 +8,8 @@ use crate::domain::audit::{Change, Operator};
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::routing::control::{InForce, Routing};
-use crate::gateway::routing::overrides::{Overrides, ROUTING_KEYS, UnfitView, merge_patch};
-use crate::gateway::routing::rules::FindingView;
+use crate::gateway::routing::overrides::{Overrides, ROUTING_KEYS, UnfitView, check_shapes, merge_patch};
+use crate::gateway::routing::rules::{FindingView, note_of};
 use crate::gateway::routing::versions::{self, RoutingVersionView, differences};
 
 /// Body of `PUT /admin/v1/routing`. Only what is given changes; `null` goes back to what the configuration file says.
@@ -73,6 +73,8 @@ pub struct RoutingSettingsView {
     pub unfit: Vec<UnfitView>,
     /// What is wrong with the rules.
     pub findings: Vec<FindingView>,
+    /// What there is to know about the rules as a whole, such as that nothing asks them; null when there is nothing.
+    pub note: Option<String>,
 }
 
 impl Routing {
@@ -96,6 +98,7 @@ impl Routing {
             ROUTING_KEYS.into_iter().zip(fields).filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         let work = async move {
             let edit = |before: &InForce, overrides: &mut Overrides| {
+                check_shapes(&patch, &[])?;
                 merge_patch(&mut overrides.routing, &patch);
                 let after = InForce::of(before.file.clone(), overrides.clone());
                 let json = |in_force: &InForce| serde_json::to_value(&in_force.config.routing).unwrap_or(Value::Null);
@@ -141,7 +144,7 @@ impl Routing {
     fn settings_view(&self, in_force: &InForce) -> Result<RoutingSettingsView, GatewayError> {
         let routing = &in_force.config.routing;
         let mode = json!(routing.mode).as_str().map(str::to_owned).unwrap_or_default();
-        let findings = self.0.check(in_force)?;
+        let findings = self.0.check(&in_force.config)?;
         Ok(RoutingSettingsView {
             version: in_force.version,
             mode,
@@ -152,6 +155,7 @@ impl Routing {
             overridden: in_force.overrides.names(),
             unfit: in_force.unfit.clone(),
             findings: findings.iter().map(FindingView::of).collect(),
+            note: note_of(&in_force.config),
         })
     }
 }

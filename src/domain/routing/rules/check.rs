@@ -221,7 +221,8 @@ impl Findings<'_> {
         for (other, of_other) in rules.iter().zip(regions).take(place).filter(|(other, _)| other.enabled) {
             let is_within = atlas.is_within(region, of_other, effort).inspect_err(|_| self.not_compared())?;
             if is_within {
-                let message = format!("is never reached: whatever matches it matches the rule {:?} before it", other.name);
+                let message =
+                    format!("is never reached: whatever matches it matches the rule {:?} before it", other.name);
                 self.add(Severity::Warning, message, vec![Arc::clone(&other.id)]);
                 return Ok(());
             }

@@ -103,10 +103,9 @@ impl Values {
                     }
                 }
             }
-            (
-                Self::Countries { known, unknown },
-                Self::Countries { known: other_known, unknown: other_unknown },
-            ) => Self::Countries { known: known.intersection(other_known), unknown: *unknown && *other_unknown },
+            (Self::Countries { known, unknown }, Self::Countries { known: other_known, unknown: other_unknown }) => {
+                Self::Countries { known: known.intersection(other_known), unknown: *unknown && *other_unknown }
+            }
             (Self::Spans(spans), Self::Spans(others)) => {
                 let mut both = Vec::new();
                 let (mut one, mut other) = (0, 0);
