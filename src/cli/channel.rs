@@ -241,6 +241,13 @@ fn channel_text(value: &Value) -> String {
         }
         Value::Object(fields) if fields.is_empty() => String::new(),
         Value::Array(items) if items.is_empty() => String::new(),
+        Value::Object(fields) if !fields.values().any(|value| value.is_object() || value.is_array()) => {
+            let field = |(key, value): (&String, &Value)| match value {
+                Value::String(text) => format!("{key}={text}"),
+                other => format!("{key}={other}"),
+            };
+            fields.iter().map(field).collect::<Vec<_>>().join(" ")
+        }
         other => other.to_string(),
     };
     let keys = [
@@ -347,6 +354,8 @@ mod tests {
             &json!({ "name": "stripe", "kind": "stripe", "weight": 7, "local_countries": ["DE", "FR"], "overridden": [] }),
         );
         assert!(text.contains("local countries  DE, FR") && text.contains("overridden       -"), "{text}");
+        let fees = json!({ "name": "stripe", "fees": { "percent": "2.9", "fixed_minor": 30 } });
+        assert!(channel_text(&fees).contains("fees             fixed_minor=30 percent=2.9"), "{}", channel_text(&fees));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub enum ReloadError {
 impl Gateway {
     /// Puts in force what of a valid configuration can change while the gateway runs: tiers (but none is taken away),
     /// limits by client address (but how many are remembered), thresholds of `limit.near`, shedding of load, routing, rules,
-    /// rates of exchange, and of the channels that there are whether they are enabled, their fees, countries, currencies,
+    /// rates of exchange (but not to another settlement currency), the channel that costs are compared with, and of the channels that there are whether they are enabled, their fees, countries, currencies,
     /// methods, weights, calls at once, and credentials that were missing. The level of logs is the embedder's to change. What
     /// changes is written into the audit before it is in force; if it could not be put in force after all, so is that.
     ///
@@ -135,7 +135,7 @@ impl Inner {
         };
         let change = change_of(&reloaded.applied, &in_force.file, &next);
         let (tiers, limits) = (next.tiers.clone(), next.limits.clone());
-        let next = InForce::of(next, in_force.overrides.clone());
+        let next = InForce::after(&in_force, next, in_force.overrides.clone());
         self.routing.adopt(&mut in_force, next, by, &change, "config.reload_failed").await?;
         if let Some(countries) = new_countries {
             self.core.countries.put(countries).await;
@@ -172,7 +172,10 @@ fn changeable(in_force: &Config, wanted: &Config) -> Config {
     next.routing.failover_max = in_force.routing.failover_max;
     next.routing.snapshot_interval_ms = in_force.routing.snapshot_interval_ms;
     next.rules.clone_from(&wanted.rules);
-    next.fx = wanted.fx.clone();
+    // Sums of the day are in it, which caps hold.
+    if wanted.fx.settlement_currency == in_force.fx.settlement_currency {
+        next.fx = wanted.fx.clone();
+    }
     next.limits = limits_of(&in_force.limits, &wanted.limits);
     next.telemetry.log.clone_from(&wanted.telemetry.log);
     for (name, channel) in &mut next.channels {
@@ -299,6 +302,8 @@ mod tests {
             client_address.exempt_networks.clear();
             config.routing.smart = false;
             config.routing.failover_max = 7;
+            config.routing.baseline_channel = Some(String::from("alipay"));
+            config.fx.settlement_currency = "EUR".parse().unwrap();
             config.server.body_max_bytes = 2_048;
             config.telemetry.log = String::from("debug");
             let stripe = config.channels.get_mut("stripe").unwrap();
@@ -318,6 +323,7 @@ mod tests {
             "limits.client_address.per_second",
             "limits.near_interval_s",
             "limits.near_percent",
+            "routing.baseline_channel",
             "routing.smart",
             "telemetry.log",
             "tiers.starter.per_hour",
@@ -326,6 +332,7 @@ mod tests {
         let waiting = [
             "channels.alipay",
             "channels.stripe.timeout_ms",
+            "fx.settlement_currency",
             "limits.client_address.addresses_max",
             "limits.external_permits_max",
             "limits.idle_ms",

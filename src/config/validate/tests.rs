@@ -237,9 +237,8 @@ fn rules_name_what_exists() {
     assert_eq!(crossed, ["rules[0].amount_minor_max"]);
     assert_eq!(with(|rule| rule.id = Some(String::from("a b"))), ["rules[0].id"]);
     assert_eq!(with(|rule| rule.id = Some(String::from("check"))), ["rules[0].id"], "an address of its own");
-    for name in ["check", ".", ".."] {
-        assert_eq!(with(|rule| (rule.id, rule.name) = (None, String::from(name))), ["rules[0].name"], "{name}");
-    }
+    assert_eq!(with(|rule| (rule.id, rule.name) = (None, String::from("check"))), ["rules[0].name"]);
+    assert_eq!(with(|rule| (rule.id, rule.name) = (None, String::from(".."))), ["rules[0].name"]);
     assert_eq!(with(|rule| rule.not_card_countries = vec![String::from("us")]), ["rules[0].not_card_countries"]);
     assert_eq!(with(|rule| rule.from = "08:00".parse().ok()), ["rules[0].until"]);
     assert_eq!(with(|rule| (rule.from, rule.until) = ("08:00".parse().ok(), "08:00".parse().ok())), ["rules[0].until"]);

@@ -20,6 +20,9 @@ use crate::gateway::routing::overrides::{Fitted, Overrides, UnfitView};
 use crate::gateway::routing::versions::{self, StoredPart, StoredVersion};
 use crate::storage::keys;
 
+/// What the audit calls going back to a version.
+pub(super) const ROLL_BACK: &str = "routing.rollback";
+
 /// What is in force.
 #[derive(Clone, Debug)]
 pub(crate) struct InForce {
@@ -31,6 +34,9 @@ pub(crate) struct InForce {
     pub(crate) overrides: Overrides,
     /// What of that does not fit the file.
     pub(crate) unfit: Vec<UnfitView>,
+    /// Why what was changed through the admin API could not be read at the start, as long as nobody has said what of it is to
+    /// be in force.
+    pub(crate) lost: Option<String>,
     /// The version that decisions name; 0 when it could not be written down.
     pub(crate) version: u64,
 }
@@ -39,7 +45,25 @@ impl InForce {
     /// A file with overrides on top, as far as they fit.
     pub(crate) fn of(file: Config, overrides: Overrides) -> Self {
         let Fitted { config, unfit } = overrides.fit(&file);
-        Self { file, config, overrides, unfit, version: 0 }
+        Self { file, config, overrides, unfit, lost: None, version: 0 }
+    }
+
+    /// The same in place of `before`, which also has lost what that has.
+    pub(crate) fn after(before: &Self, file: Config, overrides: Overrides) -> Self {
+        let mut next = Self::of(file, overrides);
+        if let Some(problem) = &before.lost {
+            next.lose(problem.clone());
+        }
+        next
+    }
+
+    fn lose(&mut self, problem: String) {
+        let told = format!(
+            "can't be read ({problem}); the configuration file alone is in force; go back to a version that can be read \
+             (tollgate routing versions, tollgate routing rollback N), or to version 0 for none"
+        );
+        self.unfit.push(UnfitView { what: String::from("all"), problem: told });
+        self.lost = Some(problem);
     }
 
     /// How many of the rules are the API's; they stand first.
@@ -75,14 +99,13 @@ pub(crate) async fn at_start(core: &Core, channels: &ChannelSet) -> Result<(InFo
     };
     let overrides = stored.map(|stored| stored.overrides).unwrap_or_default();
     let mut in_force = InForce::of(core.config.as_ref().clone(), overrides);
-    if let Some(problem) = &unreadable {
-        let problem = format!("can't be read ({problem}); the configuration file alone is in force");
-        in_force.unfit.push(UnfitView { what: String::from("all"), problem });
+    if let Some(problem) = unreadable {
+        in_force.lose(problem);
     }
     tell_unfit(&in_force.unfit);
     let mut setup = setup_of(&in_force.config, channels)?;
     tell_findings(core, &in_force.config, &setup);
-    in_force.version = if unreadable.is_some() { 0 } else { note_start(core, &in_force, number).await };
+    in_force.version = if in_force.lost.is_some() { 0 } else { note_start(core, &in_force, number).await };
     setup.version = in_force.version;
     Ok((in_force, setup))
 }
@@ -212,8 +235,9 @@ impl Inner {
         // What the router would refuse is no change, and gets no entry.
         setup.check().map_err(RouterError::from)?;
         let (before, after) = (versions::part_of(&in_force.config), versions::part_of(&next.config));
-        let is_new = before != after || in_force.overrides != next.overrides;
-        if !is_new {
+        let is_new = before != after || in_force.overrides != next.overrides || in_force.lost != next.lost;
+        // As long as it is not known what the API's part is, a version would say that there is none.
+        if !is_new || next.lost.is_some() {
             // Nothing that decisions depend on: no version.
             audit::record(&self.core, by, change).await?;
             next.version = in_force.version;
@@ -274,7 +298,15 @@ impl Inner {
         let mut in_force = self.in_force.lock().await;
         let mut overrides = in_force.overrides.clone();
         let (change, told) = edit(&in_force, &mut overrides)?;
-        if overrides == in_force.overrides {
+        let goes_back = change.action == ROLL_BACK;
+        if let Some(problem) = in_force.lost.as_ref().filter(|_| !goes_back) {
+            let message = format!(
+                "what was changed before can't be read ({problem}); say what is to be in force first: tollgate routing \
+                 rollback N, or 0 for nothing of it"
+            );
+            return Err(GatewayError::field("routing", message));
+        }
+        if overrides == in_force.overrides && in_force.lost.is_none() {
             return Ok((in_force.clone(), told));
         }
         let next = InForce::of(in_force.file.clone(), overrides);

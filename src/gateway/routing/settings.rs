@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::domain::audit::{Change, Operator};
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest};
-use crate::gateway::routing::control::{InForce, Routing};
+use crate::gateway::routing::control::{InForce, ROLL_BACK, Routing};
 use crate::gateway::routing::overrides::{Overrides, ROUTING_KEYS, UnfitView, check_shapes, merge_patch};
 use crate::gateway::routing::rules::{FindingView, note_of};
 use crate::gateway::routing::versions::{self, RoutingVersionView, differences};
@@ -38,7 +38,7 @@ pub struct UpdateRouting {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollBack {
-    /// The version whose changes through the admin API are to be in force again.
+    /// The version whose changes through the admin API are to be in force again; 0 for none, the configuration file alone.
     pub version: u64,
 }
 
@@ -127,12 +127,15 @@ impl Routing {
     pub async fn roll_back(&self, command: RollBack, by: &Operator) -> Result<RoutingSettingsView, GatewayError> {
         let (routing, by) = (self.clone(), by.clone());
         let work = async move {
-            let target = versions::get(routing.0.core.store.as_ref(), command.version)?;
+            let target = match command.version {
+                0 => Overrides::default(),
+                version => versions::get(routing.0.core.store.as_ref(), version)?.overrides,
+            };
             let edit = |before: &InForce, overrides: &mut Overrides| {
-                let after = InForce::of(before.file.clone(), target.overrides.clone());
-                let change = Change::new("routing.rollback", format!("version {}", command.version));
+                let after = InForce::of(before.file.clone(), target.clone());
+                let change = Change::new(ROLL_BACK, format!("version {}", command.version));
                 let parts = (versions::part_of(&before.config), versions::part_of(&after.config));
-                *overrides = target.overrides;
+                *overrides = target;
                 Ok((differences(change, &parts.0, &parts.1), ()))
             };
             let (in_force, ()) = routing.0.change(&by, edit, |(), _, _| Ok(())).await?;
