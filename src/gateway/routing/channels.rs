@@ -11,7 +11,7 @@ use crate::domain::ids::ChannelName;
 use crate::gateway::audit;
 use crate::gateway::error::GatewayError;
 use crate::gateway::routing::channel_views;
-use crate::gateway::routing::control::{InForce, Routing};
+use crate::gateway::routing::control::{InForce, Routing, UNCHECKED};
 use crate::gateway::routing::overrides::{CHANNEL_KEYS, Overrides, TABLE_KEYS, check_shapes, merge_patch};
 use crate::gateway::routing::settings::{given, patch_of, without_prefix};
 use crate::gateway::view::ChannelView;
@@ -129,7 +129,7 @@ impl Routing {
                 Ok((change.difference(&changeable(was), &changeable(is)), ()))
             };
             let prefix = format!("channels.{name}.");
-            let changed = routing.0.change(&by, edit, |(), _, _| Ok(())).await;
+            let changed = routing.0.change(&by, edit, UNCHECKED).await;
             let (in_force, ()) = changed.map_err(|error| without_prefix(error, &prefix))?;
             routing.detail(&in_force, &name)
         };

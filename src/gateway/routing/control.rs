@@ -23,6 +23,10 @@ use crate::storage::keys;
 /// What the audit calls going back to a version.
 pub(super) const ROLL_BACK: &str = "routing.rollback";
 
+/// For changes to which it does not matter what a check finds.
+type Refuse = fn(&(), &[Finding], &[Finding]) -> Result<(), GatewayError>;
+pub(super) const UNCHECKED: Option<Refuse> = None;
+
 /// What is in force.
 #[derive(Clone, Debug)]
 pub(crate) struct InForce {
@@ -217,10 +221,16 @@ impl Inner {
         setup_of(config, &self.channels)
     }
 
-    /// The rules of a configuration as a check sees them.
-    pub(super) fn check(&self, config: &Config) -> Result<Vec<Finding>, GatewayError> {
-        let setup = self.setup_of(config).map_err(|error| GatewayError::field("rules", error.to_string()))?;
-        Ok(findings(&self.core, config, &setup))
+    /// The rules of a configuration as a check sees them. Large tables take a while, in which nobody else waits.
+    pub(super) async fn check(&self, config: &Config) -> Result<Vec<Finding>, GatewayError> {
+        let (core, channels, config) = (self.core.clone(), Arc::clone(&self.channels), config.clone());
+        let work = move || {
+            let setup =
+                setup_of(&config, &channels).map_err(|error| GatewayError::field("rules", error.to_string()))?;
+            Ok(findings(&core, &config, &setup))
+        };
+        let failed = |error| GatewayError::Internal(format!("checking the rules ended: {error}"));
+        tokio::task::spawn_blocking(work).await.map_err(failed)?
     }
 
     async fn adopt(
@@ -287,13 +297,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes a change through the admin API: `edit` changes the overrides; what then does not fit is refused, unless it
+    /// Makes a change through the admin API, unless `refuse` has something against what a check finds before and after:
+    /// `edit` changes the overrides; what then does not fit is refused, unless it
     /// was the same before and did not fit either.
     pub(super) async fn change<T>(
         &self,
         by: &Operator,
         edit: impl FnOnce(&InForce, &mut Overrides) -> Result<(Change, T), GatewayError>,
-        refuse: impl FnOnce(&T, &[Finding], &[Finding]) -> Result<(), GatewayError>,
+        refuse: Option<impl FnOnce(&T, &[Finding], &[Finding]) -> Result<(), GatewayError>>,
     ) -> Result<(InForce, T), GatewayError> {
         let mut in_force = self.in_force.lock().await;
         let mut overrides = in_force.overrides.clone();
@@ -319,7 +330,9 @@ impl Inner {
         if !wrong.is_empty() {
             return Err(GatewayError::InvalidRequest(wrong));
         }
-        refuse(&told, &self.check(&in_force.config)?, &self.check(&next.config)?)?;
+        if let Some(refuse) = refuse {
+            refuse(&told, &self.check(&in_force.config).await?, &self.check(&next.config).await?)?;
+        }
         self.adopt(&mut in_force, next, by, &change, "routing.change_failed").await?;
         Ok((in_force.clone(), told))
     }

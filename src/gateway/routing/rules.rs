@@ -11,7 +11,7 @@ use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::sortable_id;
 use crate::domain::routing::{Finding, Severity};
 use crate::gateway::error::{FieldError, GatewayError};
-use crate::gateway::routing::control::{InForce, Routing};
+use crate::gateway::routing::control::{InForce, Routing, UNCHECKED};
 use crate::gateway::routing::overrides::Overrides;
 use crate::gateway::wish::{named, wish};
 
@@ -304,7 +304,7 @@ impl Routing {
                 let gone = json_of(&overrides.rules.remove(at));
                 Ok((Change::new("rule.delete", id.as_str()).difference(&gone, &Value::Null), ()))
             };
-            routing.0.change(&by, edit, |(), _, _| Ok(())).await.map(|_| ())
+            routing.0.change(&by, edit, UNCHECKED).await.map(|_| ())
         };
         self.0.core.carry(work).await
     }
@@ -340,7 +340,7 @@ impl Routing {
                 config.rules.push(rule.clone());
             }
         }
-        findings.extend(self.0.check(&config)?.iter().map(FindingView::of));
+        findings.extend(self.0.check(&config).await?.iter().map(FindingView::of));
         let place_of = |finding: &FindingView| all().position(|rule| rule.id() == finding.rule);
         findings.sort_by_cached_key(place_of);
         let errors = findings.iter().filter(|finding| finding.severity == Severity::Error.as_str()).count();
@@ -386,8 +386,8 @@ impl Routing {
                     after.iter().filter(new).map(|finding| FieldError::new("rule", finding.message.as_str())).collect();
                 if fields.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(fields)) }
             };
-            let (in_force, id) = routing.0.change(&by, edit, refuse).await?;
-            let findings = routing.0.check(&in_force.config)?;
+            let (in_force, id) = routing.0.change(&by, edit, Some(refuse)).await?;
+            let findings = routing.0.check(&in_force.config).await?;
             let about = |finding: &&Finding| {
                 *finding.rule == *id.as_str() || finding.other_rules.iter().any(|other| **other == *id.as_str())
             };

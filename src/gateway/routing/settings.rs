@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::domain::audit::{Change, Operator};
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest};
-use crate::gateway::routing::control::{InForce, ROLL_BACK, Routing};
+use crate::gateway::routing::control::{InForce, ROLL_BACK, Routing, UNCHECKED};
 use crate::gateway::routing::overrides::{Overrides, ROUTING_KEYS, UnfitView, check_shapes, merge_patch};
 use crate::gateway::routing::rules::{FindingView, note_of};
 use crate::gateway::routing::versions::{self, RoutingVersionView, differences};
@@ -84,7 +84,7 @@ impl Routing {
     /// [`GatewayError::Internal`].
     pub async fn settings(&self) -> Result<RoutingSettingsView, GatewayError> {
         let in_force = self.hold().await.clone();
-        self.settings_view(&in_force)
+        self.settings_view(&in_force).await
     }
 
     /// Changes mode, ladder or default channel.
@@ -104,8 +104,8 @@ impl Routing {
                 let json = |in_force: &InForce| serde_json::to_value(&in_force.config.routing).unwrap_or(Value::Null);
                 Ok((Change::new("routing.update", "routing").difference(&json(before), &json(&after)), ()))
             };
-            let (in_force, ()) = routing.0.change(&by, edit, |(), _, _| Ok(())).await.map_err(unprefixed)?;
-            routing.settings_view(&in_force)
+            let (in_force, ()) = routing.0.change(&by, edit, UNCHECKED).await.map_err(unprefixed)?;
+            routing.settings_view(&in_force).await
         };
         self.0.core.carry(work).await
     }
@@ -138,16 +138,16 @@ impl Routing {
                 *overrides = target;
                 Ok((differences(change, &parts.0, &parts.1), ()))
             };
-            let (in_force, ()) = routing.0.change(&by, edit, |(), _, _| Ok(())).await?;
-            routing.settings_view(&in_force)
+            let (in_force, ()) = routing.0.change(&by, edit, UNCHECKED).await?;
+            routing.settings_view(&in_force).await
         };
         self.0.core.carry(work).await
     }
 
-    fn settings_view(&self, in_force: &InForce) -> Result<RoutingSettingsView, GatewayError> {
+    async fn settings_view(&self, in_force: &InForce) -> Result<RoutingSettingsView, GatewayError> {
         let routing = &in_force.config.routing;
         let mode = json!(routing.mode).as_str().map(str::to_owned).unwrap_or_default();
-        let findings = self.0.check(&in_force.config)?;
+        let findings = self.0.check(&in_force.config).await?;
         Ok(RoutingSettingsView {
             version: in_force.version,
             mode,
