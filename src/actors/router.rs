@@ -493,10 +493,12 @@ impl Actor for RouterActor {
             }
             RouterMessage::Ended { channel, class, segment } => {
                 shared.take_from_queue();
-                change_channel(shared, &channel, |health, learned, setup, settings, now| {
-                    *health = health.after_ending(class, settings, now);
-                    learn_of_segment(learned, &segment, class, setup, now);
-                });
+                if !is_excused(shared, &channel, class) {
+                    change_channel(shared, &channel, |health, learned, setup, settings, now| {
+                        *health = health.after_ending(class, settings, now);
+                        learn_of_segment(learned, &segment, class, setup, now);
+                    });
+                }
             }
             RouterMessage::Configure { setup, reply } => {
                 let _ = reply.send(configure(shared, *setup));
@@ -508,8 +510,8 @@ impl Actor for RouterActor {
                     // What hangs now is what the operator knows of.
                     published.live[place].forgive_calls();
                 }
-                let known = change_channel(shared, &channel, |health, learned, _, _, _| {
-                    *health = health.reset();
+                let known = change_channel(shared, &channel, |health, learned, _, _, now| {
+                    *health = health.reset(now);
                     *learned = Arc::new(learned.forgotten());
                 });
                 note_breakers(shared);
@@ -522,13 +524,15 @@ impl Actor for RouterActor {
     }
 }
 
+/// Whether it was announced that the channel would not answer, and it did not.
+fn is_excused(shared: &Shared, channel: &ChannelName, class: OutcomeClass) -> bool {
+    let published = shared.published.load();
+    let facts = published.table.setup.channels.iter().find(|facts| facts.name == *channel);
+    class.technical() == Some(false) && facts.is_some_and(|facts| facts.maintenance_at(shared.clock.now()).is_some())
+}
+
 fn learn_of_call(shared: &Shared, channel: &ChannelName, outcome: Outcome, ending: Ending) {
-    let published = shared.published.load_full();
-    let Some(place) = published.table.setup.place_of(channel) else { return };
-    let at = shared.clock.now();
-    let is_failure = outcome.class.technical() == Some(false);
-    if is_failure && published.table.setup.channels[place].maintenance_at(at).is_some() {
-        // It was announced that it would not answer.
+    if is_excused(shared, channel, outcome.class) {
         return;
     }
     change_channel(shared, channel, |health, learned, setup, settings, now| {

@@ -519,6 +519,12 @@ async fn failures_while_a_channel_is_being_maintained_do_not_count() {
     let request = RouteRequest { at: now, ..request() };
     let (reservation, record) = bench.router.decide(&request).unwrap();
     assert_eq!((reservation.channel().as_str(), record.channels[0].dropped_by), ("b", Some(DroppedBy::Maintenance)));
+    // Nor do those of which it becomes known later that nothing was done.
+    for class in [OutcomeClass::TechnicalFailure, OutcomeClass::DeclinedByProcessor] {
+        bench.router.learn(&channel("a"), record.segment(), class);
+    }
+    bench.settle().await;
+    assert_eq!(bench.router.channels()[0].samples, 1, "a refusal is an answer");
     bench.clock.advance(Duration::from_secs(60));
     bench.fail_a().await;
     assert_eq!(bench.breaker(), BreakerView::Open);
