@@ -304,7 +304,7 @@ impl Gateway {
     ) -> Result<Self, OpenError> {
         let Own { sandbox, store: own_store, held, missing, last_written_at, countries, custom } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
-        let committed = store.health().committed;
+        let last_change = store.health().last_change;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
         let commits = CommitTimes::new(clock.clone());
@@ -353,7 +353,7 @@ impl Gateway {
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
         // Before anything stores an outcome.
-        payments.costs().open(cost_files, disk_work, committed).await?;
+        payments.costs().open(cost_files, disk_work, last_change).await?;
         // Before anything looks after payments.
         let hold = Hold::open(&payments, held)?;
         let limits_changed = {
