@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-pub use live::{DayCount, Reservation};
+pub use live::{CountedDays, DayCount, Reservation};
 pub use saved::{SavedChannel, SavedRouter};
 pub use setup::{InvalidRouting, rule_from_config, setup_from_config};
 
@@ -128,11 +128,19 @@ pub struct Beginning {
     pub random: Random,
     /// What an earlier router has left, and how long ago.
     pub saved: Option<(SavedRouter, Duration)>,
+    /// What began on channels in the last days, where that was counted again; what was left says less.
+    pub counted: Option<CountedDays>,
 }
 
 impl Default for Beginning {
     fn default() -> Self {
-        Self { custom: CustomStrategies::default(), newcomers: BTreeSet::new(), random: Random::seeded(0), saved: None }
+        Self {
+            custom: CustomStrategies::default(),
+            newcomers: BTreeSet::new(),
+            random: Random::seeded(0),
+            saved: None,
+            counted: None,
+        }
     }
 }
 
@@ -189,16 +197,20 @@ impl RouterHandle {
         supervisor: &Supervisor,
     ) -> Result<Self, RouterError> {
         setup.check()?;
-        let Beginning { custom, newcomers, random, saved } = beginning;
+        let Beginning { custom, newcomers, random, saved, counted } = beginning;
         let mut table = RoutingTable { custom, ..RoutingTable::fresh(1, setup) };
         for (learned, channel) in table.learned.iter_mut().zip(&table.setup.channels) {
             if newcomers.contains(&channel.name) {
                 *learned = Arc::new(Learned::newcomer());
             }
         }
-        let live: Vec<_> = table.setup.channels.iter().map(|_| Arc::default()).collect();
+        let live: Vec<Arc<ChannelLive>> = table.setup.channels.iter().map(|_| Arc::default()).collect();
         if let Some((saved, passed)) = saved {
             saved.restore(&mut table, &live, passed, clock.monotonic());
+        }
+        if let Some(counted) = &counted {
+            let channels = live.iter().zip(&table.setup.channels);
+            channels.for_each(|(live, facts)| live.adopt_days(counted, &facts.name));
         }
         let table = Arc::new(table);
         let shared = Arc::new(Shared {

@@ -19,6 +19,7 @@ pub mod command;
 pub(crate) mod core;
 pub mod costs;
 pub mod countries;
+mod day_counts;
 pub mod erasures;
 pub mod error;
 pub mod explain;
@@ -218,6 +219,8 @@ struct Inner {
     supervisor: Supervisor,
     snapshots: Arc<LimitSnapshots>,
     channel_snapshots: Arc<ChannelSnapshots>,
+    /// Whether what began on channels today is known to the last payment.
+    days_complete: bool,
     channel_figures: ChannelFigures,
     disk_work: DiskWork,
     sandbox: Option<SandboxControl>,
@@ -329,7 +332,15 @@ impl Gateway {
         let channel_snapshots = ChannelSnapshots::new(Arc::clone(&windows), disk_work);
         let newcomers = newcomers::open(&core).await;
         let saved = channel_snapshots.read(clock.now());
-        let beginning = Beginning { custom, newcomers: newcomers.clone(), random, saved };
+        let mut days_complete =
+            last_change == 0 || saved.as_ref().is_some_and(|(saved, _)| saved.is_complete_at(last_change));
+        let counted = if days_complete || !setup.bounds_days() {
+            None
+        } else {
+            days_complete = true;
+            Some(day_counts::count(&core, &setup).await?)
+        };
+        let beginning = Beginning { custom, newcomers: newcomers.clone(), random, saved, counted };
         let router = RouterHandle::resume(setup, beginning, clock.clone(), &supervisor).await?;
         newcomers::start(&core, &router, newcomers);
         let snapshots = LimitSnapshots::open(windows, disk_work, config, &clock).await;
@@ -396,6 +407,7 @@ impl Gateway {
             supervisor,
             snapshots,
             channel_snapshots,
+            days_complete,
             channel_figures: ChannelFigures::new(&core.figures)?,
             sandbox,
             disk_work,
@@ -639,7 +651,8 @@ impl Gateway {
         // Nothing is decided any more, and the windows say that these were told.
         inner.telling.finish(time_left().max(TELLING_STOP_MIN)).await;
         inner.snapshots.write_final(handed_over).await;
-        inner.channel_snapshots.write(&inner.router, &inner.core.clock, true).await;
+        let complete_at = (all_ended && inner.days_complete).then(|| inner.core.store.health().last_change);
+        inner.channel_snapshots.write_final(&inner.router, &inner.core.clock, complete_at).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         inner.payments.costs().write_final(all_ended).await;
         let store = Arc::clone(&inner.core.store);
