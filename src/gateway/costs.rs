@@ -313,7 +313,7 @@ impl Costs {
         }))
     }
 
-    /// Takes over what the process before has left, or has everything counted again. `committed` is the store's last commit
+    /// Takes over what the process before has left, or has everything counted again. `last_change` is the store's last change
     /// before this process has made any. No outcome may be stored before.
     ///
     /// # Errors
@@ -322,7 +322,7 @@ impl Costs {
         &self,
         files: Arc<dyn WholeFiles>,
         disk_work: DiskWork,
-        committed: u64,
+        last_change: u64,
     ) -> Result<(), GatewayError> {
         let inner = &self.0;
         let figures = &inner.core.figures;
@@ -342,7 +342,7 @@ impl Costs {
         *inner.files.lock() = Some(Files { files, disk_work });
         let baseline = inner.sums.lock().baseline.clone();
         let fits =
-            |saved: &Saved| saved.version == VERSION && saved.sequence == committed && saved.baseline == baseline;
+            |saved: &Saved| saved.version == VERSION && saved.sequence == last_change && saved.baseline == baseline;
         if let Some(saved) = saved.filter(fits) {
             let mut sums = inner.sums.lock();
             for Row { day, channel, currency, cell } in saved.rows {
@@ -498,7 +498,7 @@ impl Costs {
                     cell: *cell,
                 })
             });
-            let sequence = self.0.core.store.health().committed;
+            let sequence = self.0.core.store.health().last_change;
             let saved = Saved { version: VERSION, sequence, baseline, rows: rows.collect() };
             serde_json::to_vec(&saved)
         };
