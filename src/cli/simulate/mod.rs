@@ -71,13 +71,13 @@ pub(super) struct Arguments {
 }
 
 const FORMAT: &str = "\
-Columns of the traffic: amount (or amount_minor) in MINOR units such as cents, currency, and if known country, card_country,
+Columns of the traffic: amount (or amount_minor) in MINOR units such as cents, currency, and if known country, card_country, \
 merchant_country, method, tier, and count (so many such payments; 1 when not given). Lines that begin with # are skipped.
 
-Fees are those of payments that go through, and of the whole file in one month: the volume that a channel got earlier in the
-file chooses its tier. --success is what the router knows of a channel (as if its window were full of such outcomes) and gives
-the expected approvals; without it all channels are equally good. Breakers are closed, nothing is in flight, caps do not bite,
-and no channel is being maintained.";
+Fees are those of payments that go through, and of the whole file in one month: the volume that a channel got earlier in the \
+file chooses its tier. --success is what the router knows of a channel (as if its window were full of such outcomes) and gives \
+the expected approvals; without it all channels are equally good. Breakers are closed, nothing is in flight, caps do not \
+bite, and no channel is being maintained.";
 
 /// A mode as it is given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

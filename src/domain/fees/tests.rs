@@ -147,6 +147,8 @@ percent = "2.5"
     assert_eq!(toml::from_str::<FeeSchedule>(&toml::to_string(&read).unwrap()).unwrap(), read);
     let through_json: FeeSchedule = serde_json::from_value(serde_json::to_value(&read).unwrap()).unwrap();
     assert_eq!(through_json, read);
+    let number = serde_json::from_str::<FeeSchedule>("{\"percent\":2.5}").unwrap_err().to_string();
+    assert!(number.contains("expected a percentage in quotes"), "{number}");
     for wrong in ["valid_from = \"2026-02-30\"", "valid_from = \"soon\"", "min = 3"] {
         assert!(toml::from_str::<FeeSchedule>(&format!("percent = \"1\"\n{wrong}")).is_err(), "{wrong}");
     }
