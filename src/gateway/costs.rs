@@ -43,7 +43,7 @@ const PAGE_ROWS: usize = 64;
 const GATE_WAIT: Duration = Duration::from_millis(50);
 /// How long it leaves them alone when that did not do.
 const GATE_PAUSE: Duration = Duration::from_millis(200);
-/// How often a new month is looked for.
+/// How often a new month is looked for, besides when it should begin: clocks are set.
 const MONTH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What the payments of one day, channel and currency come to. Signed, because changes are added, too.
@@ -394,7 +394,11 @@ impl Costs {
                 }
                 loop {
                     inner.tell_months();
-                    tokio::time::sleep(MONTH_INTERVAL).await;
+                    let now = inner.core.clock.now();
+                    let month_ends_in = Day::of(now).next_month().start().since(now);
+                    // At the end of all days no month follows.
+                    let wait = if month_ends_in.is_zero() { MONTH_INTERVAL } else { MONTH_INTERVAL.min(month_ends_in) };
+                    tokio::time::sleep(wait).await;
                 }
             };
             stopping.run_until_cancelled(work).await;
