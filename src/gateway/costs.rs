@@ -210,7 +210,7 @@ struct Doubt<'a> {
 }
 
 impl Doubt<'_> {
-    fn is_over(mut self) {
+    fn dispel(mut self) {
         self.is_certain = true;
     }
 }
@@ -414,9 +414,9 @@ impl Costs {
         after: &Payment,
     ) -> Result<Committed, StoreError> {
         let _changing = self.changing().await;
-        let unless_noted = Doubt { costs: self, is_certain: false };
+        let doubt = Doubt { costs: self, is_certain: false };
         let committed = commit_finish(&self.0.core, batch).await;
-        unless_noted.is_over();
+        doubt.dispel();
         match &committed {
             Ok(_) => self.note(before, after),
             Err(StoreError::Precondition { .. } | StoreError::Overloaded(_) | StoreError::Invalid(_)) => {}
