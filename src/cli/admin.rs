@@ -39,6 +39,12 @@ pub(super) struct AdminArguments {
 }
 
 impl AdminArguments {
+    /// What they would be with these flags, for a command that has others of its own.
+    pub(super) fn of(admin_url: String, admin_token: Option<String>, config: ConfigArguments) -> Self {
+        let ConfigArguments { config, data_dir } = config;
+        Self { admin_url, admin_token, config, data_dir, json: false }
+    }
+
     /// The configuration that the flags name.
     pub(super) fn config(&self, context: &Context) -> Result<Config, Failure> {
         let arguments = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };

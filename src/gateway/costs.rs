@@ -15,9 +15,11 @@ use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use utoipa::ToSchema;
 
 use crate::actors::router::RouterHandle;
+use crate::domain::fees::FxRate;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
 use crate::domain::payment::{Payment, PaymentStatus, RefundStatus};
+use crate::domain::routing::RoutingSetup;
 use crate::domain::time::{Day, Timestamp};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
@@ -41,7 +43,7 @@ const PAGE_ROWS: usize = 64;
 const GATE_WAIT: Duration = Duration::from_millis(50);
 /// How long it leaves them alone when that did not do.
 const GATE_PAUSE: Duration = Duration::from_millis(200);
-/// How often a new month is looked for.
+/// How often a new month is looked for, besides when it should begin: clocks are set.
 const MONTH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What the payments of one day, channel and currency come to. Signed, because changes are added, too.
@@ -227,6 +229,26 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Costs(Arc<Inner>);
 
+/// Held over a commit: whoever is cut off within it may have stored an outcome that nobody notes.
+struct Doubt<'a> {
+    costs: &'a Costs,
+    is_certain: bool,
+}
+
+impl Doubt<'_> {
+    fn dispel(mut self) {
+        self.is_certain = true;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if !self.is_certain {
+            self.costs.0.sums.lock().is_doubtful = true;
+        }
+    }
+}
+
 /// What went through a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelTotals {
@@ -282,6 +304,28 @@ pub struct CostRowView {
     pub refunded: i64,
 }
 
+/// Costs added up over channels, days and currencies, each currency's sum converted once by the configured rates. Amounts are in
+/// minor units.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct CostTotalsView {
+    /// The settlement currency.
+    pub currency: String,
+    /// Payments that were charged.
+    pub payments: i64,
+    /// What they were about.
+    pub amount: i64,
+    /// What the channels took.
+    pub fees: i64,
+    /// What they would have cost on the baseline channel.
+    pub baseline_fees: i64,
+    /// The difference.
+    pub saved: i64,
+    /// The difference as a share of the baseline, in percent with one decimal; null of nothing.
+    pub saved_percent: Option<f64>,
+    /// Currencies that have no rate of exchange; they are in the rows only.
+    pub left_out: Vec<String>,
+}
+
 /// A page of costs.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CostsView {
@@ -289,6 +333,8 @@ pub struct CostsView {
     pub complete: bool,
     /// The channel that is compared with.
     pub baseline_channel: String,
+    /// Everything that was asked for, on this page or not, in one currency.
+    pub totals: CostTotalsView,
     /// The rows, newest day first.
     pub items: Vec<CostRowView>,
     /// Ask for this next; null when there is no more.
@@ -365,7 +411,11 @@ impl Costs {
                 inner.count_all().await;
                 loop {
                     inner.tell_months();
-                    let _ = tokio::time::timeout(MONTH_INTERVAL, inner.recount.notified()).await;
+                    let now = inner.core.clock.now();
+                    let month_ends_in = Day::of(now).next_month().start().since(now);
+                    // At the end of all days no month follows.
+                    let wait = if month_ends_in.is_zero() { MONTH_INTERVAL } else { MONTH_INTERVAL.min(month_ends_in) };
+                    let _ = tokio::time::timeout(wait, inner.recount.notified()).await;
                     inner.count_again().await;
                 }
             };
@@ -382,7 +432,9 @@ impl Costs {
         after: &Payment,
     ) -> Result<Committed, StoreError> {
         let _changing = self.changing().await;
+        let doubt = Doubt { costs: self, is_certain: false };
         let committed = commit_finish(&self.0.core, batch).await;
+        doubt.dispel();
         match &committed {
             Ok(_) => self.note(before, after),
             Err(StoreError::Precondition { .. } | StoreError::Overloaded(_) | StoreError::Invalid(_)) => {}
@@ -439,8 +491,14 @@ impl Costs {
             filter.channel.as_deref().is_none_or(|wanted| wanted == channel.as_str())
         };
         let first = filter.from.unwrap_or(Day::FIRST);
-        let last = filter.to.unwrap_or(Day::LAST).max(first);
-        let days = sums.days.range(first..=last).rev();
+        let last = filter.to.unwrap_or(Day::LAST);
+        // A range that ends before it begins has nothing in it.
+        let in_range = || (first <= last).then(|| sums.days.range(first..=last)).into_iter().flatten();
+        let mut by_currency: BTreeMap<Currency, Cell> = BTreeMap::new();
+        for ((_, currency), cell) in in_range().flat_map(|(_, cells)| cells).filter(|(key, _)| fits(key)) {
+            by_currency.entry(*currency).or_default().add(*cell, 1);
+        }
+        let days = in_range().rev();
         let mut rows: Vec<(Option<Day>, ChannelName, Currency, Cell)> = Vec::new();
         if filter.by_channel {
             let mut totals: BTreeMap<(ChannelName, Currency), Cell> = BTreeMap::new();
@@ -460,6 +518,7 @@ impl Costs {
         }
         let (complete, baseline) = (sums.is_complete(), sums.baseline.clone());
         drop(sums);
+        let totals = totals_view(&inner.router.table().setup, &by_currency);
         let place = |row: &(Option<Day>, ChannelName, Currency, Cell)| {
             let day = row.0.map(|day| day.to_string()).unwrap_or_default();
             format!("{day} {} {}", row.1, row.2).into_bytes()
@@ -478,7 +537,7 @@ impl Costs {
         rows.truncate(rows_max);
         let next_cursor = rows.last().filter(|_| has_more).map(|row| hex::encode(place(row)));
         let items = rows.into_iter().map(|(day, channel, currency, cell)| row_view(day, &channel, currency, cell));
-        Ok(CostsView { complete, baseline_channel: baseline, items: items.collect(), next_cursor })
+        Ok(CostsView { complete, baseline_channel: baseline, totals, items: items.collect(), next_cursor })
     }
 
     /// Leaves the sums for the next start, unless something may be missing. After the last commit.
@@ -662,6 +721,37 @@ fn saved(files: &dyn WholeFiles) -> Option<Saved> {
             None
         }
     }
+}
+
+/// Sums by currency in the settlement currency, each rounded half up once.
+fn totals_view(setup: &RoutingSetup, by_currency: &BTreeMap<Currency, Cell>) -> CostTotalsView {
+    let settlement = setup.settlement_currency;
+    let mut totals = CostTotalsView { currency: settlement.to_string(), ..CostTotalsView::default() };
+    for (currency, cell) in by_currency {
+        let Some(rate) = setup.rate_of(*currency) else {
+            totals.left_out.push(currency.to_string());
+            continue;
+        };
+        let numerator = i128::from(rate.billionths()) * i128::from(settlement.minor_per_unit());
+        let denominator = i128::from(FxRate::ONE.billionths()) * i128::from(currency.minor_per_unit());
+        let settled = |minor: i64| {
+            let doubled = i128::from(minor).saturating_mul(2 * numerator).saturating_add(denominator);
+            i64::try_from(doubled.div_euclid(2 * denominator)).unwrap_or(i64::MAX)
+        };
+        totals.payments = totals.payments.saturating_add(cell.payments);
+        totals.amount = totals.amount.saturating_add(settled(cell.amount_minor));
+        totals.fees = totals.fees.saturating_add(settled(cell.fees_minor));
+        totals.baseline_fees = totals.baseline_fees.saturating_add(settled(cell.baseline_minor));
+    }
+    totals.saved = totals.baseline_fees.saturating_sub(totals.fees);
+    totals.saved_percent = percent_of(totals.saved, totals.baseline_fees);
+    totals
+}
+
+/// A share in percent with one decimal, rounded half up; `None` of nothing.
+fn percent_of(part: i64, whole: i64) -> Option<f64> {
+    let (part, whole) = (i128::from(part), i128::from(whole));
+    (whole > 0).then(|| (2_000 * part + whole).div_euclid(2 * whole) as f64 / 10.0)
 }
 
 fn row_view(day: Option<Day>, channel: &ChannelName, currency: Currency, cell: Cell) -> CostRowView {

@@ -331,6 +331,11 @@ fn tiers_rise_changes_follow_each_other_and_all_of_them_are_checked() {
     assert_eq!(fees(&|fees| fees.changes = vec![wrong.clone()]), path("changes[0].fixed_minor"));
     let own = FeeOverride { percent: "1".parse().unwrap(), fixed_minor: -1 };
     assert_eq!(fees(&|fees| fees.by_method = [(String::from("card"), own)].into()), path("by_method.card.fixed_minor"));
+    let own = FeeOverride { fixed_minor: 0, ..own };
+    assert_eq!(fees(&|fees| fees.by_method = [(String::from("crad"), own)].into()), path("by_method.crad"));
+    for method in ["card", "alipay"] {
+        assert!(fees(&|fees| fees.by_method = [(method.to_owned(), own)].into()).is_empty(), "{method}");
+    }
 }
 
 #[test]
