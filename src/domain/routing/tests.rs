@@ -336,6 +336,64 @@ fn a_channel_that_was_slow_for_a_while_is_asked_again_among_equals() {
 }
 
 #[test]
+fn who_loses_a_channel_to_others_gets_the_next_one_and_the_record_says_so() {
+    let table = with_strategies(setup(RoutingMode::Cost), &[("mine", 95, paypal_only)]);
+    let mut choice = chosen(&table, &request(10_000));
+    let mut places = vec![choice.place];
+    let none = loop {
+        assert!(choice.record.is_reproduced());
+        assert_eq!(choice.record.chosen, Some(choice.place));
+        match choice.lost_to_others() {
+            Ok(next) => choice = next,
+            Err(none) => break none,
+        }
+        places.push(choice.place);
+    };
+    assert_eq!(places, [ALIPAY, CRYPTO, STRIPE, PAYPAL], "by fee");
+    assert!(none.record.is_reproduced());
+    assert_eq!(none.retry_in, Some(Duration::from_secs(1)));
+    assert!(none.record.channels.iter().all(|one| one.dropped_by == Some(DroppedBy::InFlightMax)));
+    // What a registered strategy kept is kept no more when it is gone.
+    let table = with_strategies(setup(RoutingMode::Balanced), &[("mine", 95, paypal_only)]);
+    let choice = chosen(&table, &request(10_000));
+    assert_eq!(choice.place, PAYPAL);
+    let next = choice.lost_to_others().unwrap();
+    assert_eq!((next.place, next.record.is_reproduced()), (ALIPAY, true));
+}
+
+#[test]
+fn nobody_waits_for_a_channel_that_would_not_take_it() {
+    let mut table = table(setup(RoutingMode::Cost));
+    learn(&mut table, STRIPE, OutcomeClass::TechnicalFailure, 5);
+    let crypto = channel("crypto");
+    let retry_in = |table: &RoutingTable, request: &RouteRequest<'_>, readings: &[ChannelReading]| {
+        decide(table, readings, request, NOW).unwrap_err().retry_in
+    };
+    let idle = idle(&table);
+    let card_by_crypto = RouteRequest { requested: Some(&crypto), method: Some("card"), ..request(10_000) };
+    assert_eq!(retry_in(&table, &card_by_crypto, &idle), None, "stripe's breaker is not what it waits for");
+    let setup = Arc::make_mut(&mut table.setup);
+    (setup.smart, setup.default_channel) = (false, crypto.clone());
+    let card = RouteRequest { method: Some("card"), ..request(10_000) };
+    assert_eq!(retry_in(&table, &card, &idle), None, "nobody names stripe");
+    // A day's caps begin anew at midnight, and what is away comes back.
+    let at = "2026-01-31".parse::<crate::domain::time::Day>().unwrap().start().plus(Duration::from_secs(82_800));
+    let by_crypto = RouteRequest { requested: Some(&crypto), at, ..request(10_000) };
+    let with = |change: &dyn Fn(&mut ChannelFacts)| {
+        let mut table = table.clone();
+        change(&mut Arc::make_mut(&mut table.setup).channels[CRYPTO]);
+        let today = ChannelReading { probe_available: true, today: 7, today_minor: 500, ..ChannelReading::default() };
+        retry_in(&table, &by_crypto, &[today; 4])
+    };
+    assert_eq!(with(&|facts| facts.caps.per_day = Some(7)), Some(Duration::from_secs(3_600)));
+    assert_eq!(with(&|facts| facts.caps.amount_per_day_minor = Some(10_000)), Some(Duration::from_secs(3_600)));
+    assert_eq!(with(&|facts| facts.caps.amount_per_day_minor = Some(9_999)), None, "too much for any day");
+    let until = at.plus(Duration::from_secs(90));
+    assert_eq!(with(&|facts| facts.maintenance.push(TimeSpan { from: at, until })), Some(Duration::from_secs(90)));
+    assert_eq!(with(&|facts| facts.enabled = false), None);
+}
+
+#[test]
 fn every_filter_drops_and_says_so() {
     let mut all = setup(RoutingMode::Balanced);
     all.channels[ALIPAY].currencies = vec![Currency::CNY];
@@ -382,6 +440,8 @@ fn a_channel_asked_for_skips_the_choice_but_not_the_filter() {
     let none = decide(&table, &idle(&table), &asked, NOW).unwrap_err();
     assert!(none.record.reason().contains("failing"), "{}", none.record.reason());
     assert_eq!(none.retry_in, Some(Duration::from_secs(30)));
+    let why_stripe = none.record.why_not(&none.record.channels[STRIPE], crate::domain::language::Language::English);
+    assert_eq!(why_stripe, "could take it, but another channel was asked for");
     let unknown = channel("klarna");
     let none = decide(&table, &idle(&table), &RouteRequest { requested: Some(&unknown), ..asked }, NOW).unwrap_err();
     assert!(none.record.reason().contains("there is no channel klarna"), "{}", none.record.reason());
@@ -555,6 +615,14 @@ fn a_clearly_failing_channel_is_dearer_by_what_failures_cost() {
     assert_eq!(dearer.place, STRIPE);
     assert!(matches!(dearer.record.margin(), Some(Margin::Cost { over: PAYPAL, minor: 1.. })));
     assert!(dearer.record.expected_cost_minor(PAYPAL) > dearer.record.expected_cost_minor(STRIPE));
+    let cost = Money::new(dearer.record.expected_cost_minor(STRIPE).unwrap(), Currency::USD);
+    let reason = dearer.record.reason();
+    let expected = format!(
+        "stripe is expected to cost the least of those left, {cost} with what failed payments cost; its fee is 3.20 USD."
+    );
+    assert_eq!(reason, expected, "it is not the one with the lowest fee");
+    let reason = by_cost("10", 2).record.reason();
+    assert_eq!(reason, "paypal is the cheapest of those left, at a fee of 3.10 USD.");
     assert_eq!(by_cost("0", 60).place, PAYPAL, "what fails costs nothing here");
     let record = DecisionRecord { failed_payment_cost_ppm: 0, ..dearer.record };
     assert_eq!(record.replay().0.unwrap().place, PAYPAL, "the record alone says what failures cost");
@@ -571,6 +639,7 @@ fn a_newcomer_gets_its_share_until_enough_is_known() {
     assert!((340..=460).contains(&to_paypal(&table)), "{}", to_paypal(&table));
     let left_out = (0..).map(|step| chosen(&table, &card(step))).find(|choice| choice.place == STRIPE).unwrap();
     assert_eq!(left_out.strategy, Some(Strategy::Newcomers));
+    assert_eq!(left_out.record.strategy_outside(), Some("success_rate"));
     assert_eq!(left_out.record.steps.len(), 1);
     let mut alone = RouteRequest { method: Some("paypal"), ..card(1) };
     alone.draw = left_out.record.draw;
@@ -591,6 +660,7 @@ fn a_few_payments_explore_what_the_success_rate_leaves_out() {
         let choices = (0..10_000).map(|step| chosen(table, &card(step)));
         let explored: Vec<Choice> = choices.filter(|choice| choice.place == PAYPAL).collect();
         assert!(explored.iter().all(|choice| choice.strategy == Some(Strategy::Explore)));
+        assert!(explored.iter().all(|choice| choice.record.strategy_outside() == Some("success_rate")));
         explored.len()
     };
     assert!((140..=260).contains(&explored(&table)), "{}", explored(&table));
@@ -678,6 +748,7 @@ fn registered_strategies_take_their_place_by_priority_in_every_mode() {
 fn a_registered_strategy_decides_abstains_or_is_passed_over_and_the_record_says_so() {
     let choice = chosen(&with_strategies(setup(RoutingMode::Balanced), &[("mine", 60, paypal_only)]), &request(10_000));
     assert_eq!((choice.place, choice.record.strategy_name()), (PAYPAL, Some("mine")));
+    assert_eq!(choice.record.strategy_outside(), Some("mine"));
     assert_eq!(choice.record.reason(), "The strategy mine chose paypal.");
     let stored: DecisionRecord = serde_json::from_str(&serde_json::to_string(&choice.record).unwrap()).unwrap();
     assert_eq!(
@@ -733,6 +804,7 @@ proptest! {
         shares in (0_u8..=100, 0_u8..=20, any::<bool>()),
         strategies in prop::collection::vec((0_usize..4, any::<u8>()), 0..3),
         costs in (0_u32..300_000, 1_i64..10_000_000, any::<u64>()),
+        asked in (0_usize..8, 0_usize..8, 0_usize..8, 0_usize..5, 0_u32..6),
     ) {
         let modes = [RoutingMode::Balanced, RoutingMode::Cost, RoutingMode::Success, RoutingMode::Geographic];
         let mut setup = setup(modes[mode]);
@@ -761,6 +833,9 @@ proptest! {
             .zip(names)
             .map(|((kind, priority), name)| (name, priority, told[kind]))
             .collect();
+        let (wish, tried, allowed, method, per_day) = asked;
+        setup.channels[draw as usize % 4].caps.per_day = Some(per_day);
+        setup.channels[wish % 4].caps.amount_per_day_minor = Some(costs.1);
         let mut table = with_strategies(setup, &strategies);
         let mut readings = Vec::new();
         let classes = [
@@ -774,10 +849,21 @@ proptest! {
                 table.learned[place] = Arc::new(Learned::newcomer());
             }
             learn_of(&mut table, place, &RouteRequest { country: Some(country("US")), ..card(0) }, class % 2 == 0, times);
-            readings.push(ChannelReading { in_flight, probe_available, ..ChannelReading::default() });
+            let today = u32::try_from(place).unwrap();
+            readings.push(ChannelReading { in_flight, probe_available, today, ..ChannelReading::default() });
         }
         let countries = [None, Some(country("US")), Some(country("CN")), Some(country("BR"))];
-        let request = RouteRequest { draw, country: countries[kind], ..request(costs.1) };
+        let one_of = |number: usize| table.setup.channels.get(number).map(|facts| facts.name.clone());
+        // Of eight numbers four name a channel, and the others none.
+        let (wish, tried) = (one_of(wish), one_of(tried).into_iter().collect::<Vec<_>>());
+        let allowed: Vec<ChannelName> = one_of(allowed).into_iter().chain(wish.clone()).collect();
+        let money = if costs.0 % 5 == 0 { Money::new(costs.1, "KRW".parse().unwrap()) } else { request(costs.1).money };
+        let request = RouteRequest {
+            draw, money, country: countries[kind], requested: wish.as_ref(), tried: &tried,
+            allowed: if costs.2 % 2 == 0 { &[] } else { &allowed },
+            method: [Some("card"), Some("crypto"), Some("alipay"), Some("paypal"), None][method],
+            ..request(costs.1)
+        };
         let later = NOW.plus(Duration::from_secs(draw % 60));
         let decision = decide(&table, &readings, &request, later);
         let record = match decision {
@@ -788,10 +874,17 @@ proptest! {
                 let up = choice.record.channels.iter().filter(|one| one.dropped_by.is_none()).count();
                 prop_assert!(!choice.all_down || !table.setup.smart || up == 0);
                 prop_assert_eq!(Some(choice.place), choice.record.chosen);
+                prop_assert!(wish.is_none() || wish.as_ref() == Some(&choice.channel));
+                prop_assert!(!tried.contains(&choice.channel));
+                prop_assert!(request.allowed.is_empty() || allowed.contains(&choice.channel));
+                let again = choice.clone().lost_to_others();
+                prop_assert!(again.as_ref().map_or(true, |next| next.place != choice.place));
+                prop_assert!(again.map_or_else(|none| none.record.is_reproduced(), |next| next.record.is_reproduced()));
                 choice.record
             }
             Err(none) => {
-                prop_assert!(!table.setup.smart || none.record.channels.iter().all(|one| one.dropped_by.is_some()));
+                let nobody = |one: &ChannelVerdict| one.dropped_by.is_some() || wish.as_ref().is_some_and(|wish| one.channel != *wish);
+                prop_assert!(!table.setup.smart || none.record.channels.iter().all(nobody));
                 *none.record
             }
         };
