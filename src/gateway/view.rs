@@ -76,8 +76,8 @@ pub struct NextActionView {
 pub struct RoutingSummary {
     /// `requested`, `smart`, `rules` or `default`.
     pub rung: String,
-    /// `geographic`, `success_rate`, `cost`, `load_balance`, `newcomers`, `explore`, the name of a registered strategy, or
-    /// null.
+    /// `geographic`, `success_rate`, `cost`, `load_balance`, the name of a registered strategy, or null where none had to
+    /// decide.
     pub strategy: Option<String>,
     /// One sentence.
     pub reason: String,
@@ -173,11 +173,8 @@ pub struct AttemptView {
     pub sent_at: String,
     /// Why another channel was asked after it, in one sentence; null when none was.
     pub failed_over: Option<String>,
-    /// The decision that led to it.
+    /// The decision that led to it, with everything that it was made from.
     pub explanation: DecisionView,
-    /// The same as it is stored, with its short names: enough to make it again.
-    #[schema(value_type = Object)]
-    pub decision: serde_json::Value,
 }
 
 /// How a payment was routed: every attempt with its decision.

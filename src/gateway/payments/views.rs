@@ -55,7 +55,7 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
 fn routing_summary(decision: &DecisionRecord) -> RoutingSummary {
     RoutingSummary {
         rung: decision.rung.map_or("default", |rung| rung.as_str()).to_owned(),
-        strategy: decision.strategy_name().map(str::to_owned),
+        strategy: decision.strategy_outside().map(str::to_owned),
         reason: decision.reason(),
     }
 }
@@ -113,25 +113,19 @@ pub(crate) fn created_reply(payment: &Payment, livemode: bool) -> Reply {
 }
 
 /// Every attempt of a payment with its decision.
-pub(crate) fn routing_view(payment: &Payment, language: Language) -> Result<RoutingView, GatewayError> {
-    let attempts = payment.attempts.iter().enumerate().map(|(index, attempt)| {
-        let decision = serde_json::to_value(&attempt.decision)
-            .map_err(|error| GatewayError::Internal(format!("a decision record can't be shown: {error}")))?;
-        Ok(AttemptView {
-            attempt: index + 1,
-            channel: attempt.channel.to_string(),
-            channel_order_no: attempt.refs.channel_order_no.clone(),
-            outcome: attempt.outcome.map_or("open", |outcome| outcome.as_str()).to_owned(),
-            failure: attempt.failure.as_ref().map(failure_view),
-            failover: attempt.failover.map(|failover| failover_view(failover, language)),
-            sent_at: attempt.sent_at.rfc3339(),
-            failed_over: failed_over(attempt, payment.attempts.get(index + 1), language),
-            explanation: decision_view(&attempt.decision, language),
-            decision,
-        })
+pub(crate) fn routing_view(payment: &Payment, language: Language) -> RoutingView {
+    let attempts = payment.attempts.iter().enumerate().map(|(index, attempt)| AttemptView {
+        attempt: index + 1,
+        channel: attempt.channel.to_string(),
+        channel_order_no: attempt.refs.channel_order_no.clone(),
+        outcome: attempt.outcome.map_or("open", |outcome| outcome.as_str()).to_owned(),
+        failure: attempt.failure.as_ref().map(failure_view),
+        failover: attempt.failover.map(|failover| failover_view(failover, language)),
+        sent_at: attempt.sent_at.rfc3339(),
+        failed_over: failed_over(attempt, payment.attempts.get(index + 1), language),
+        explanation: decision_view(&attempt.decision, language),
     });
-    let attempts = attempts.collect::<Result<Vec<_>, GatewayError>>()?;
-    Ok(RoutingView { payment_no: payment.payment_no.to_string(), attempts })
+    RoutingView { payment_no: payment.payment_no.to_string(), attempts: attempts.collect() }
 }
 
 /// The event that tells a payment's new state.
