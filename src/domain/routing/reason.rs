@@ -96,6 +96,10 @@ impl DecisionRecord {
                 format!("{name} is local to the payer's country, as known from the payer's address.")
             }
             Strategy::Geographic => format!("{name} is local to the payer's country."),
+            Strategy::SuccessRate if chosen.samples == 0 => format!(
+                "{name} has clearly the best success rate: {} % is assumed of it, since nothing is known yet.",
+                in_percent(chosen.success_ppm)
+            ),
             Strategy::SuccessRate => format!(
                 "{name} has clearly the best success rate, {} % from {} outcomes.",
                 in_percent(chosen.success_ppm),
@@ -129,6 +133,9 @@ impl DecisionRecord {
                 format!("{name} 是付款人所在国家 (由付款人的地址得知) 的本地渠道。")
             }
             Strategy::Geographic => format!("{name} 是付款人所在国家的本地渠道。"),
+            Strategy::SuccessRate if chosen.samples == 0 => {
+                format!("{name} 的成功率明显最高: 尚无结果, 假定为 {}%。", in_percent(chosen.success_ppm))
+            }
             Strategy::SuccessRate => format!(
                 "{name} 的成功率明显最高, 为 {}%, 依据 {} 个结果。",
                 in_percent(chosen.success_ppm),

@@ -207,6 +207,11 @@ fn a_clear_lead_in_success_decides_and_a_small_one_does_not() {
     let choice = chosen(&near, &card);
     assert_eq!((choice.channel, choice.strategy), (channel("paypal"), Some(Strategy::SuccessRate)));
     assert!(choice.record.reason().contains("99."), "{}", choice.record.reason());
+    near.health[PAYPAL] = ChannelHealth::default();
+    let choice = chosen(&near, &card);
+    assert_eq!((choice.channel.as_str(), choice.strategy), ("paypal", Some(Strategy::SuccessRate)));
+    let reason = choice.record.reason();
+    assert!(reason.contains("95.0 % is assumed of it"), "no outcomes are no reason: {reason}");
 }
 
 #[test]
@@ -740,6 +745,12 @@ fn registered_strategies_take_their_place_by_priority_in_every_mode() {
         let (order, asked) = RoutingMode::Success.order_with([60, 40].into_iter());
         order.into_iter().take(asked).collect()
     };
+    let among_equals = |priority| {
+        let table = with_strategies(twins(RoutingMode::Cost), &[("mine", priority, nothing)]);
+        let record = chosen(&table, &card(1)).record;
+        record.steps.iter().any(|step| record.name_of(step.strategy) == "mine")
+    };
+    assert!(among_equals(31) && !among_equals(30), "load balance leaves nothing to those of 30 or below");
     use Strategy::{Cost, Custom, Geographic, LoadBalance, SuccessRate};
     assert_eq!(two, [SuccessRate, Custom(0), Cost, Custom(1), LoadBalance, Geographic]);
 }
