@@ -356,6 +356,8 @@ fn who_loses_a_channel_to_others_gets_the_next_one_and_the_record_says_so() {
     };
     assert_eq!(places, [ALIPAY, CRYPTO, STRIPE, PAYPAL], "by fee");
     assert!(none.record.is_reproduced());
+    let other = DecisionRecord { chosen: Some(PAYPAL), rung: Some(Rung::Smart), ..(*none.record).clone() };
+    assert!(!other.is_reproduced(), "a record that was made up is found out");
     assert_eq!(none.retry_in, Some(Duration::from_secs(1)));
     assert!(none.record.channels.iter().all(|one| one.dropped_by == Some(DroppedBy::InFlightMax)));
     // What a registered strategy kept is kept no more when it is gone.
