@@ -173,8 +173,12 @@ pub struct AttemptView {
     pub sent_at: String,
     /// Why another channel was asked after it, in one sentence; null when none was.
     pub failed_over: Option<String>,
-    /// The decision that led to it, with everything that it was made from.
+    /// The decision that led to it, for people: whole names, sentences, and the figures that each strategy went by.
     pub explanation: DecisionView,
+    /// The decision record as it is stored, with its short names (docs/routing.md lists them): for programs that keep records
+    /// or make decisions again.
+    #[schema(value_type = Object)]
+    pub decision: serde_json::Value,
 }
 
 /// How a payment was routed: every attempt with its decision.

@@ -27,13 +27,13 @@ fn database(directory: &Path) -> PathBuf {
 async fn pay(shop: &Client, order_no: &str, more: serde_json::Value) -> (String, String, String, bool) {
     let paid = shop.pay(order_no, 900, more).await.expect(201, "SUCCESS");
     let routing = shop.get(&format!("/api/v1/payments/{}/routing", paid.data("payment_no"))).await;
-    let decision = &routing.body["data"]["attempts"][0]["explanation"];
+    let decision = &routing.body["data"]["attempts"][0]["decision"];
     let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
     (
         text(&paid.body["data"]["channel"]),
         text(&paid.body["data"]["routing"]["strategy"]),
-        text(&decision["country"]),
-        decision["country_from_address"].as_bool().unwrap_or(false),
+        text(&decision["co"]),
+        decision["ca"].as_bool().unwrap_or(false),
     )
 }
 

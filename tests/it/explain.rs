@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tollgate::cli::{self, CommandLine};
 use tollgate::clock::Clock;
 use tollgate::domain::ids::ChannelName;
-use tollgate::domain::routing::{Candidates, ChannelSet, RouteRequest, RoutingStrategy};
+use tollgate::domain::routing::{Candidates, ChannelSet, DecisionRecord, RouteRequest, RoutingStrategy};
 use tollgate::gateway::{Environment, Gateway};
 use tollgate::random::Random;
 
@@ -44,7 +44,10 @@ async fn a_decision_is_told_with_every_number_it_went_by() {
         (&first["reproduced"], &first["all_down"], &first["prior_outcomes"]),
         (&json!(true), &json!(false), &json!(20))
     );
-    assert!(attempts[0].get("decision").is_none(), "the decision is told once");
+    // The record as it is stored is enough to make the decision again.
+    let record: DecisionRecord = serde_json::from_value(attempts[0]["decision"].clone()).unwrap();
+    assert!(record.is_reproduced());
+    assert_eq!(record.chosen_channel().unwrap().channel.as_str(), "stripe");
     let step = &first["steps"][0];
     assert_eq!((names(&step["before"]), names(&step["after"])), (vec!["alipay", "stripe"], vec!["stripe"]));
     assert_eq!(step["figures"][1], json!({ "channel": "stripe", "kept": true, "local": true }));

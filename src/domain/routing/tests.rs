@@ -1,7 +1,9 @@
 //! Routing as the operator and the merchant meet it.
 
 mod bounds;
+mod custom;
 mod last_channel;
+mod no_channel;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::{Monotonic, Timestamp};
+use custom::{Narrow, nothing, others_than_given, paypal_only, with_strategies};
 
 const NOW: Monotonic = Monotonic::from_micros(1_000_000);
 const HEALTH: HealthSettings = HealthSettings {
@@ -341,66 +344,6 @@ fn a_channel_that_was_slow_for_a_while_is_asked_again_among_equals() {
 }
 
 #[test]
-fn who_loses_a_channel_to_others_gets_the_next_one_and_the_record_says_so() {
-    let table = with_strategies(setup(RoutingMode::Cost), &[("mine", 95, paypal_only)]);
-    let mut choice = chosen(&table, &request(10_000));
-    let mut places = vec![choice.place];
-    let none = loop {
-        assert!(choice.record.is_reproduced());
-        assert_eq!(choice.record.chosen, Some(choice.place));
-        match choice.lost_to_others() {
-            Ok(next) => choice = next,
-            Err(none) => break none,
-        }
-        places.push(choice.place);
-    };
-    assert_eq!(places, [ALIPAY, CRYPTO, STRIPE, PAYPAL], "by fee");
-    assert!(none.record.is_reproduced());
-    let other = DecisionRecord { chosen: Some(PAYPAL), rung: Some(Rung::Smart), ..(*none.record).clone() };
-    assert!(!other.is_reproduced(), "a record that was made up is found out");
-    assert_eq!(none.retry_in, Some(Duration::from_secs(1)));
-    assert!(none.record.channels.iter().all(|one| one.dropped_by == Some(DroppedBy::InFlightMax)));
-    // What a registered strategy kept is kept no more when it is gone.
-    let table = with_strategies(setup(RoutingMode::Balanced), &[("mine", 95, paypal_only)]);
-    let choice = chosen(&table, &request(10_000));
-    assert_eq!(choice.place, PAYPAL);
-    let next = choice.lost_to_others().unwrap();
-    assert_eq!((next.place, next.record.is_reproduced()), (ALIPAY, true));
-}
-
-#[test]
-fn nobody_waits_for_a_channel_that_would_not_take_it() {
-    let mut table = table(setup(RoutingMode::Cost));
-    learn(&mut table, STRIPE, OutcomeClass::TechnicalFailure, 5);
-    let crypto = channel("crypto");
-    let retry_in = |table: &RoutingTable, request: &RouteRequest<'_>, readings: &[ChannelReading]| {
-        decide(table, readings, request, NOW).unwrap_err().retry_in
-    };
-    let idle = idle(&table);
-    let card_by_crypto = RouteRequest { requested: Some(&crypto), method: Some("card"), ..request(10_000) };
-    assert_eq!(retry_in(&table, &card_by_crypto, &idle), None, "stripe's breaker is not what it waits for");
-    let setup = Arc::make_mut(&mut table.setup);
-    (setup.smart, setup.default_channel) = (false, crypto.clone());
-    let card = RouteRequest { method: Some("card"), ..request(10_000) };
-    assert_eq!(retry_in(&table, &card, &idle), None, "nobody names stripe");
-    // A day's caps begin anew at midnight, and what is away comes back.
-    let at = "2026-01-31".parse::<crate::domain::time::Day>().unwrap().start().plus(Duration::from_secs(82_800));
-    let by_crypto = RouteRequest { requested: Some(&crypto), at, ..request(10_000) };
-    let with = |change: &dyn Fn(&mut ChannelFacts)| {
-        let mut table = table.clone();
-        change(&mut Arc::make_mut(&mut table.setup).channels[CRYPTO]);
-        let today = ChannelReading { probe_available: true, today: 7, today_minor: 500, ..ChannelReading::default() };
-        retry_in(&table, &by_crypto, &[today; 4])
-    };
-    assert_eq!(with(&|facts| facts.caps.per_day = Some(7)), Some(Duration::from_secs(3_600)));
-    assert_eq!(with(&|facts| facts.caps.amount_per_day_minor = Some(10_000)), Some(Duration::from_secs(3_600)));
-    assert_eq!(with(&|facts| facts.caps.amount_per_day_minor = Some(9_999)), None, "too much for any day");
-    let until = at.plus(Duration::from_secs(90));
-    assert_eq!(with(&|facts| facts.maintenance.push(TimeSpan { from: at, until })), Some(Duration::from_secs(90)));
-    assert_eq!(with(&|facts| facts.enabled = false), None);
-}
-
-#[test]
 fn every_filter_drops_and_says_so() {
     let mut all = setup(RoutingMode::Balanced);
     all.channels[ALIPAY].currencies = vec![Currency::CNY];
@@ -688,111 +631,6 @@ fn in_turn_every_round_is_exact_and_spread() {
     let second = choice.in_turn(23);
     assert_eq!((second.record.turn, second.strategy), (Some(23), Some(Strategy::LoadBalance)));
     assert_eq!(second.record.replay().0.unwrap().place, second.place);
-}
-
-type Narrow = fn(&Candidates<'_>) -> ChannelSet;
-
-/// Keeps what a test tells it to, or fails.
-struct Told(&'static str, u8, Narrow);
-
-impl RoutingStrategy for Told {
-    fn name(&self) -> &str {
-        self.0
-    }
-
-    fn priority(&self) -> u8 {
-        self.1
-    }
-
-    fn narrow(&self, _request: &RouteRequest<'_>, candidates: &Candidates<'_>) -> ChannelSet {
-        self.2(candidates)
-    }
-}
-
-fn with_strategies(setup: RoutingSetup, strategies: &[(&'static str, u8, Narrow)]) -> RoutingTable {
-    let strategies = strategies.iter().map(|(name, priority, narrow)| Arc::new(Told(name, *priority, *narrow)) as _);
-    RoutingTable { custom: CustomStrategies::register(strategies.collect()).unwrap(), ..table(setup) }
-}
-
-fn paypal_only(candidates: &Candidates<'_>) -> ChannelSet {
-    candidates.named(&channel("paypal"))
-}
-
-fn nothing(_: &Candidates<'_>) -> ChannelSet {
-    ChannelSet::default()
-}
-
-fn others_than_given(_: &Candidates<'_>) -> ChannelSet {
-    (0..CHANNELS_MAX).collect()
-}
-
-fn failing(_: &Candidates<'_>) -> ChannelSet {
-    panic!("told to fail")
-}
-
-#[test]
-fn registered_strategies_take_their_place_by_priority_in_every_mode() {
-    let order = |mode, priority| {
-        let table = with_strategies(setup(mode), &[("mine", priority, nothing)]);
-        let asked = chosen(&table, &request(10_000));
-        asked.record.steps.iter().map(|step| asked.record.name_of(step.strategy).to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(order(RoutingMode::Balanced, 95), ["mine", "geographic", "success_rate", "cost"]);
-    assert_eq!(order(RoutingMode::Balanced, 90), ["geographic", "mine", "success_rate", "cost"]);
-    assert_eq!(order(RoutingMode::Balanced, 60), ["geographic", "success_rate", "mine", "cost"]);
-    assert_eq!(order(RoutingMode::Geographic, 95), ["geographic", "mine", "success_rate", "cost"]);
-    assert_eq!(order(RoutingMode::Success, 95), ["success_rate", "mine", "cost"]);
-    assert_eq!(order(RoutingMode::Cost, 95), ["cost"]);
-    let two: Vec<Strategy> = {
-        let (order, asked) = RoutingMode::Success.order_with([60, 40].into_iter());
-        order.into_iter().take(asked).collect()
-    };
-    let among_equals = |priority| {
-        let table = with_strategies(twins(RoutingMode::Cost), &[("mine", priority, nothing)]);
-        let record = chosen(&table, &card(1)).record;
-        record.steps.iter().any(|step| record.name_of(step.strategy) == "mine")
-    };
-    assert!(among_equals(31) && !among_equals(30), "load balance leaves nothing to those of 30 or below");
-    use Strategy::{Cost, Custom, Geographic, LoadBalance, SuccessRate};
-    assert_eq!(two, [SuccessRate, Custom(0), Cost, Custom(1), LoadBalance, Geographic]);
-}
-
-#[test]
-fn a_registered_strategy_decides_abstains_or_is_passed_over_and_the_record_says_so() {
-    let choice = chosen(&with_strategies(setup(RoutingMode::Balanced), &[("mine", 60, paypal_only)]), &request(10_000));
-    assert_eq!((choice.place, choice.record.strategy_name()), (PAYPAL, Some("mine")));
-    assert_eq!(choice.record.strategy_outside(), Some("mine"));
-    assert_eq!(choice.record.reason(), "The strategy mine chose paypal.");
-    let stored: DecisionRecord = serde_json::from_str(&serde_json::to_string(&choice.record).unwrap()).unwrap();
-    assert_eq!(
-        stored.replay(),
-        (Some(Verdict { rung: Rung::Smart, strategy: choice.strategy, place: PAYPAL }), choice.record.steps)
-    );
-    for (abstaining, panicked) in [(nothing as Narrow, false), (others_than_given, false), (failing, true)] {
-        let table =
-            with_strategies(setup(RoutingMode::Balanced), &[("first", 70, abstaining), ("mine", 60, paypal_only)]);
-        let choice = chosen(&table, &request(10_000));
-        assert_eq!((choice.place, choice.record.strategy_name()), (PAYPAL, Some("mine")));
-        assert_eq!((choice.record.custom[0].kept, choice.record.custom[0].panicked), (None, panicked));
-        let in_words = choice.record.step_in_words(&choice.record.steps[2], crate::domain::language::Language::English);
-        assert_eq!(in_words.contains("failed"), panicked, "{in_words}");
-    }
-}
-
-#[test]
-fn strategies_that_can_not_be_told_apart_are_refused() {
-    let register = |names: &[&'static str]| {
-        let strategies =
-            names.iter().map(|name| Arc::new(Told(name, 1, nothing)) as Arc<dyn RoutingStrategy>).collect();
-        CustomStrategies::register(strategies).map(|_| ())
-    };
-    assert_eq!(register(&["a", "b_2"]), Ok(()));
-    assert_eq!(register(&["a", "a"]), Err(InvalidStrategy::Taken("a".to_owned())));
-    assert_eq!(register(&["cost"]), Err(InvalidStrategy::Taken("cost".to_owned())));
-    for wrong in ["", "A", "a b", "a-b"] {
-        assert_eq!(register(&[wrong]), Err(InvalidStrategy::Name(wrong.to_owned())));
-    }
-    assert_eq!(register(&["a", "b", "c", "d", "e", "f", "g", "h", "i"]), Err(InvalidStrategy::TooMany));
 }
 
 #[test]

@@ -299,7 +299,7 @@ impl Payments {
     /// [`GatewayError::NotFound`].
     pub fn routing(&self, caller: &Caller, payment_no: &str, language: Language) -> Result<RoutingView, GatewayError> {
         let stored = self.0.read(&caller.merchant.merchant_id, payment_no)?;
-        Ok(views::routing_view(&stored.payment, language))
+        views::routing_view(&stored.payment, language)
     }
 
     /// A page of all merchants' payments, or of one's, newest first.
@@ -335,7 +335,7 @@ impl Payments {
     /// [`GatewayError::NotFound`].
     pub fn find_routing(&self, payment_no: &str, language: Language) -> Result<OperatorRoutingView, GatewayError> {
         let payment = list::find(&self.0.core, &PaymentNo::new(payment_no))?;
-        let routing = views::routing_view(&payment, language);
+        let routing = views::routing_view(&payment, language)?;
         Ok(OperatorRoutingView { merchant_id: payment.merchant_id.to_string(), routing })
     }
 

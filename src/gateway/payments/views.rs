@@ -113,19 +113,25 @@ pub(crate) fn created_reply(payment: &Payment, livemode: bool) -> Reply {
 }
 
 /// Every attempt of a payment with its decision.
-pub(crate) fn routing_view(payment: &Payment, language: Language) -> RoutingView {
-    let attempts = payment.attempts.iter().enumerate().map(|(index, attempt)| AttemptView {
-        attempt: index + 1,
-        channel: attempt.channel.to_string(),
-        channel_order_no: attempt.refs.channel_order_no.clone(),
-        outcome: attempt.outcome.map_or("open", |outcome| outcome.as_str()).to_owned(),
-        failure: attempt.failure.as_ref().map(failure_view),
-        failover: attempt.failover.map(|failover| failover_view(failover, language)),
-        sent_at: attempt.sent_at.rfc3339(),
-        failed_over: failed_over(attempt, payment.attempts.get(index + 1), language),
-        explanation: decision_view(&attempt.decision, language),
+pub(crate) fn routing_view(payment: &Payment, language: Language) -> Result<RoutingView, GatewayError> {
+    let attempts = payment.attempts.iter().enumerate().map(|(index, attempt)| {
+        let decision = serde_json::to_value(&attempt.decision)
+            .map_err(|error| GatewayError::Internal(format!("a decision record can't be shown: {error}")))?;
+        Ok(AttemptView {
+            attempt: index + 1,
+            channel: attempt.channel.to_string(),
+            channel_order_no: attempt.refs.channel_order_no.clone(),
+            outcome: attempt.outcome.map_or("open", |outcome| outcome.as_str()).to_owned(),
+            failure: attempt.failure.as_ref().map(failure_view),
+            failover: attempt.failover.map(|failover| failover_view(failover, language)),
+            sent_at: attempt.sent_at.rfc3339(),
+            failed_over: failed_over(attempt, payment.attempts.get(index + 1), language),
+            explanation: decision_view(&attempt.decision, language),
+            decision,
+        })
     });
-    RoutingView { payment_no: payment.payment_no.to_string(), attempts: attempts.collect() }
+    let attempts = attempts.collect::<Result<Vec<_>, GatewayError>>()?;
+    Ok(RoutingView { payment_no: payment.payment_no.to_string(), attempts })
 }
 
 /// The event that tells a payment's new state.
