@@ -235,7 +235,7 @@ fn verdicts(
             level: known.level,
             newcomer: table.learned.get(place).is_some_and(|learned| learned.is_newcomer()),
             in_flight: reading.in_flight,
-            latency_us: health.latency_us_at(now),
+            latency_us: health.latency_us(),
             weight: facts.weight,
             local: request.country.is_some_and(|country| facts.local_countries.contains(country)),
             breaker,

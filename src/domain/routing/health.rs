@@ -15,9 +15,6 @@ use crate::domain::time::Monotonic;
 
 /// A new latency counts one eighth, so that the average follows within a few dozen calls.
 const LATENCY_SHARE: i64 = 8;
-/// A latency of which there was no news for so long says nothing about the load now. Without this, a channel that was slow
-/// once would be passed over for good among equals: nobody would ever measure it again.
-const LATENCY_KNOWN_FOR: Duration = Duration::from_secs(30);
 
 /// How outcomes become judgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +52,6 @@ pub struct ChannelHealth {
     approvals: Approvals,
     breaker: Breaker,
     latency_us: Option<u32>,
-    /// When that was measured last.
-    measured_at: Monotonic,
 }
 
 impl ChannelHealth {
@@ -69,7 +64,7 @@ impl ChannelHealth {
     /// The state after a call: how it went and how long it took. What came of the payment may become known later.
     #[must_use]
     pub fn after_call(mut self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
-        self.learn_latency(outcome, now);
+        self.learn_latency(outcome);
         let before = self.breaker_at(now);
         let latency = outcome.latency_ms.map(|latency_ms| Duration::from_millis(u64::from(latency_ms)));
         let call = Call { latency, probe: outcome.probe };
@@ -121,7 +116,6 @@ impl ChannelHealth {
             approvals: Approvals::restore(&saved.approvals, passed, &settings.approvals, now),
             breaker: Breaker::restore(&saved.breaker, passed, &settings.breaker, now),
             latency_us: saved.latency_us,
-            measured_at: now,
         }
     }
 
@@ -132,7 +126,7 @@ impl ChannelHealth {
         self
     }
 
-    fn learn_latency(&mut self, outcome: Outcome, now: Monotonic) {
+    fn learn_latency(&mut self, outcome: Outcome) {
         let Some(latency_ms) = outcome.latency_ms else { return };
         let new_us = i64::from(latency_ms) * 1000;
         let is_failure = outcome.class.technical() == Some(false);
@@ -145,13 +139,12 @@ impl ChannelHealth {
             Some(known) => i64::from(known) + (new_us - i64::from(known)) / LATENCY_SHARE,
         };
         self.latency_us = Some(u32::try_from(average_us).unwrap_or(u32::MAX));
-        self.measured_at = now;
     }
 
     /// The state after an operator's reset: closed, and nothing known but the latency.
     #[must_use]
     pub fn reset(self) -> Self {
-        Self { latency_us: self.latency_us, measured_at: self.measured_at, ..Self::default() }
+        Self { latency_us: self.latency_us, ..Self::default() }
     }
 
     /// The breaker as it stands at `now`; nothing has to happen for it to become half-open.
@@ -185,11 +178,6 @@ impl ChannelHealth {
     /// The average latency in microseconds, when any was measured.
     pub const fn latency_us(&self) -> Option<u32> {
         self.latency_us
-    }
-
-    /// The same for a decision at `now`: `None` also when it was measured too long ago to say something about the load.
-    pub fn latency_us_at(&self, now: Monotonic) -> Option<u32> {
-        self.latency_us.filter(|_| now.since(self.measured_at) < LATENCY_KNOWN_FOR)
     }
 }
 
@@ -484,17 +472,6 @@ mod tests {
         assert_eq!(measure(known, OutcomeClass::TechnicalFailure, 1).latency_us(), Some(400_000));
         assert_eq!(measure(known, OutcomeClass::TechnicalFailure, 8_400).latency_us(), Some(1_400_000));
         assert_eq!(measure(known, OutcomeClass::DeclinedByBank, 80).latency_us(), Some(360_000));
-    }
-
-    #[test]
-    fn a_latency_without_news_is_not_known_any_more() {
-        let outcome = Outcome { class: OutcomeClass::Approved, latency_ms: Some(4_000), probe: false };
-        let measured = ChannelHealth::default().after(outcome, &SETTINGS, at(10));
-        assert_eq!(measured.latency_us_at(at(39)), Some(4_000_000));
-        assert_eq!(measured.latency_us_at(at(40)), None);
-        assert_eq!(measured.latency_us(), Some(4_000_000), "the operator still sees it");
-        assert_eq!(measured.after(outcome, &SETTINGS, at(41)).latency_us_at(at(70)), Some(4_000_000));
-        assert_eq!(measured.reset().latency_us_at(at(40)), None);
     }
 
     #[test]

@@ -325,25 +325,6 @@ fn load_goes_by_weight_among_equals_and_away_from_the_loaded() {
 }
 
 #[test]
-fn a_channel_that_was_slow_for_a_while_is_asked_again_among_equals() {
-    let mut table = table(twins(RoutingMode::Balanced));
-    let measure = |table: &mut RoutingTable, place: usize, latency_ms, now: Monotonic| {
-        let outcome = Outcome { class: OutcomeClass::Answered, latency_ms: Some(latency_ms), probe: false };
-        table.health[place] = table.health[place].after(outcome, &HEALTH, now);
-    };
-    let to_paypal = |table: &RoutingTable, now: Monotonic| {
-        let chosen = |step| decide(table, &idle(table), &card(step), now).unwrap().place;
-        (0..1_000).filter(|step| chosen(*step) == PAYPAL).count()
-    };
-    measure(&mut table, PAYPAL, 4_000, NOW);
-    measure(&mut table, STRIPE, 100, NOW);
-    assert_eq!(to_paypal(&table, NOW), 0, "clearly slower");
-    let later = NOW.plus(Duration::from_secs(30));
-    measure(&mut table, STRIPE, 100, later);
-    assert!((400..=600).contains(&to_paypal(&table, later)), "nobody knows how slow it is now");
-}
-
-#[test]
 fn every_filter_drops_and_says_so() {
     let mut all = setup(RoutingMode::Balanced);
     all.channels[ALIPAY].currencies = vec![Currency::CNY];
