@@ -286,7 +286,7 @@ impl Costs {
         }))
     }
 
-    /// Takes over what the process before has left, or has everything counted again. `committed` is the store's last commit
+    /// Takes over what the process before has left, or has everything counted again. `last_change` is the store's last change
     /// before this process has made any. No outcome may be stored before.
     ///
     /// # Errors
@@ -295,7 +295,7 @@ impl Costs {
         &self,
         files: Arc<dyn WholeFiles>,
         disk_work: DiskWork,
-        committed: u64,
+        last_change: u64,
     ) -> Result<(), GatewayError> {
         let inner = &self.0;
         let figures = &inner.core.figures;
@@ -313,8 +313,9 @@ impl Costs {
         *inner.counters.lock() = Some(Counters { fees, baseline });
         let saved = saved(files.as_ref());
         *inner.files.lock() = Some(Files { files, disk_work });
-        let fits =
-            |saved: &Saved| saved.version == VERSION && saved.sequence == committed && saved.baseline == inner.baseline;
+        let fits = |saved: &Saved| {
+            saved.version == VERSION && saved.sequence == last_change && saved.baseline == inner.baseline
+        };
         if let Some(saved) = saved.filter(fits) {
             let mut sums = inner.sums.lock();
             for Row { day, channel, currency, cell } in saved.rows {
@@ -475,7 +476,7 @@ impl Costs {
                     cell: *cell,
                 })
             });
-            let sequence = self.0.core.store.health().committed;
+            let sequence = self.0.core.store.health().last_change;
             let saved = Saved { version: VERSION, sequence, baseline: self.0.baseline.clone(), rows: rows.collect() };
             serde_json::to_vec(&saved)
         };

@@ -143,8 +143,8 @@ impl ChannelHealth {
 
     /// The state after an operator's reset: closed, and nothing known but the latency.
     #[must_use]
-    pub fn reset(self) -> Self {
-        Self { latency_us: self.latency_us, ..Self::default() }
+    pub fn reset(self, now: Monotonic) -> Self {
+        Self { latency_us: self.latency_us, breaker: Breaker::closed_at(now), ..Self::default() }
     }
 
     /// The breaker as it stands at `now`; nothing has to happen for it to become half-open.
@@ -435,7 +435,28 @@ mod tests {
 
     #[test]
     fn an_operators_reset_closes_at_once() {
-        assert_eq!(opened(at(0)).reset().breaker_at(at(0)), BreakerView::Closed);
+        let reset = opened(at(0)).reset(at(20));
+        assert_eq!(reset.breaker_at(at(20)), BreakerView::Closed);
+        let old = (0..1_000).fold(reset, |health, _| taking(health, OutcomeClass::TechnicalFailure, 10_001, at(30)));
+        assert_eq!(old.breaker_at(at(30)), BreakerView::Closed, "they were sent before");
+    }
+
+    #[test]
+    fn calls_from_before_the_breaker_closed_say_nothing_when_they_end() {
+        let fail = |health, count, latency_ms, now| {
+            (0..count).fold(health, |health, _| taking(health, OutcomeClass::TechnicalFailure, latency_ms, now))
+        };
+        let closed = probed(opened(at(0)), OutcomeClass::Approved, at(40));
+        assert_eq!(closed.breaker_at(at(40)), BreakerView::Closed);
+        // Sent at 39 s and lost; as many sent at 40 s and lost are news.
+        assert_eq!(fail(closed, 5, 6_000, at(45)).breaker_at(at(45)), BreakerView::Closed);
+        assert_eq!(fail(closed, 5, 5_000, at(45)).breaker_at(at(45)), BreakerView::Open);
+        // They do not make it look slow either, nor do they count later.
+        let slow = (0..100).fold(closed, |health, _| taking(health, OutcomeClass::Approved, 20_000, at(50)));
+        assert_eq!(slow.breaker_at(at(50)), BreakerView::Closed);
+        let again = fail(fail(closed, 4, 6_000, at(45)), 4, 1_000, at(46));
+        assert_eq!(again.breaker_at(at(46)), BreakerView::Closed);
+        assert_eq!(fail(again, 1, 1_000, at(46)).breaker_at(at(46)), BreakerView::Open);
     }
 
     #[test]

@@ -214,6 +214,12 @@ impl RoutingSetup {
         Ok(())
     }
 
+    /// Whether any channel has a cap for a day.
+    pub fn bounds_days(&self) -> bool {
+        let is_bounded = |caps: &ChannelCaps| caps.per_day.is_some() || caps.amount_per_day_minor.is_some();
+        self.channels.iter().any(|facts| is_bounded(&facts.caps))
+    }
+
     /// The place of a channel in the table.
     pub fn place_of(&self, name: &ChannelName) -> Option<usize> {
         self.channels.iter().position(|channel| channel.name == *name)

@@ -57,7 +57,7 @@ impl Payments {
         let now = inner.core.clock.now();
         let refusing = inner.channels.refusing(terms.payment_token.as_deref());
         let (mut place, decision) =
-            inner.router.decide(&inner.route_request(caller, &terms, &[], &refusing)).map_err(refusal)?;
+            inner.router.decide(&inner.route_request(caller, &terms, &[], &refusing, now)).map_err(refusal)?;
         let payment_no = PaymentNo::new(dated_number("PY", now, inner.core.random.draw_u64()));
         let Some(working) = inner.work_on(&payment_no) else {
             return Err(GatewayError::Internal(format!("payment number {payment_no} was drawn twice")));
@@ -233,7 +233,7 @@ impl Inner {
         may_ask_another(payment, failure, bounds, now)?;
         let tried: Vec<ChannelName> = payment.attempts.iter().map(|attempt| attempt.channel.clone()).collect();
         let refusing = self.channels.refusing(payment.terms.payment_token.as_deref());
-        let request = self.route_request(caller, &payment.terms, &tried, &refusing);
+        let request = self.route_request(caller, &payment.terms, &tried, &refusing, now);
         let (place, decision) = self.router.decide(&request).map_err(|_| Failover::NoChannelLeft)?;
         let attempt = self.attempt(&payment.payment_no, tried.len() + 1, place.channel().clone(), decision, now);
         Ok((place, attempt))
