@@ -246,30 +246,35 @@ impl RouterHandle {
             let choice = decide(&published.table, &readings[..published.live.len()], request, now);
             let choice = choice.inspect_err(|none| self.count_failed(&none.record))?;
             self.count_failed(&choice.record);
-            let choice = self.in_turn(choice, |turn| turn.fetch_add(1, Ordering::Relaxed));
-            let live = &published.live[choice.place];
-            let wanted = Wanted {
-                caps: setup.channels[choice.place].caps,
-                probe: choice.probe,
-                amount_minor: setup.in_settlement_currency(request.money),
-                now,
-                at: request.at,
-            };
+            let mut choice = self.in_turn(choice, |turn| turn.fetch_add(1, Ordering::Relaxed));
             // A probe that has just ended gives its right back after the table says what it found; whoever decided over
             // the table before must look again, or a channel that has failed again would be tried at once.
             let is_outdated = || self.shared.published.load().table.version != published.table.version;
-            let reserved = live.reserve(&wanted);
-            if reserved.is_none() && choice.probe {
-                tried_by_others.insert(choice.place);
-            }
-            if let Some(reserved) = reserved.filter(|_| !(choice.probe && is_outdated())) {
-                let segment = choice.record.segment();
-                let reservation = Reservation::new(choice.channel, segment, reserved, choice.all_down, self.clone());
-                return Ok((reservation, choice.record));
-            }
-            tries_left -= 1;
-            if tries_left == 0 {
-                return Err(NoChannel::lost_to_others(choice));
+            loop {
+                let wanted = Wanted {
+                    caps: setup.channels[choice.place].caps,
+                    probe: choice.probe,
+                    amount_minor: setup.in_settlement_currency(request.money),
+                    now,
+                    at: request.at,
+                };
+                let reserved = published.live[choice.place].reserve(&wanted);
+                if reserved.is_none() && choice.probe {
+                    tried_by_others.insert(choice.place);
+                }
+                if let Some(reserved) = reserved.filter(|_| !(choice.probe && is_outdated())) {
+                    let segment = choice.record.segment();
+                    let reservation =
+                        Reservation::new(choice.channel, segment, reserved, choice.all_down, self.clone());
+                    return Ok((reservation, choice.record));
+                }
+                if tries_left > 1 {
+                    tries_left -= 1;
+                    break;
+                }
+                // Others were quicker again and again: that channel is left to them. This ends, since each turn leaves
+                // one channel less.
+                choice = choice.lost_to_others()?;
             }
         }
     }

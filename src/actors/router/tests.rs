@@ -605,6 +605,8 @@ async fn what_a_router_leaves_is_what_the_next_one_begins_with() {
     bench.pay(&request());
     let (never_began, _) = bench.decide();
     drop(never_began);
+    // How long failures took says nothing about its latency.
+    bench.router.report(&channel("a"), OutcomeClass::Answered, Some(10));
     bench.fail_a().await;
     let saved = bench.router.save();
     let text = serde_json::to_string(&saved).unwrap();

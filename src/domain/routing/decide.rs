@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::Money;
 use crate::domain::routing::breaker::BreakerView;
-use crate::domain::routing::choose::Rung;
+use crate::domain::routing::choose::{Rung, Verdict};
 use crate::domain::routing::country::Country;
 use crate::domain::routing::eligibility::{Dropped, DroppedBy, FeeRequest, dropped_by, fee_on};
 use crate::domain::routing::health::ChannelHealth;
@@ -101,8 +101,8 @@ pub struct Choice {
 pub struct NoChannel {
     /// What it was decided from, with the reason for every channel.
     pub record: Box<DecisionRecord>,
-    /// When the first open breaker among otherwise able channels lets somebody try again; `None` when time alone will
-    /// not help.
+    /// When the first of the channels that may take it is free, tried again, back or below its day's caps; `None` when time
+    /// alone will not help.
     pub retry_in: Option<Duration>,
 }
 
@@ -111,26 +111,34 @@ impl Choice {
     #[must_use]
     pub fn in_turn(mut self, turn: u64) -> Self {
         if let Some(verdict) = self.record.take_turn(turn) {
-            let chosen = &self.record.channels[verdict.place];
-            self.channel = chosen.channel.clone();
-            self.probe = chosen.breaker == BreakerView::HalfOpen;
-            (self.place, self.rung, self.strategy) = (verdict.place, verdict.rung, verdict.strategy);
+            self.adopt(verdict);
         }
         self
     }
-}
 
-impl NoChannel {
-    /// The outcome when others took the last place on the chosen channel again and again.
-    pub fn lost_to_others(choice: Choice) -> Self {
-        let mut record = choice.record;
-        record.channels[choice.place].dropped_by = Some(DroppedBy::InFlightMax);
-        record.channels[choice.place].bound = None;
-        record.channels[choice.place].value = None;
-        record.all_down = false;
-        (record.rung, record.strategy, record.chosen) = (None, None, None);
-        record.steps.clear();
-        Self { record: Box::new(record), retry_in: Some(MOMENT) }
+    /// The next choice where others took the last place on the chosen channel again and again: the ladder climbed once more
+    /// from the same record, in which that channel has no room.
+    ///
+    /// # Errors
+    /// [`NoChannel`] when no other channel can take it.
+    pub fn lost_to_others(mut self) -> Result<Self, NoChannel> {
+        let lost = &mut self.record.channels[self.place];
+        (lost.dropped_by, lost.bound, lost.value) = (Some(DroppedBy::InFlightMax), None, None);
+        match self.record.decide_again() {
+            Some(verdict) => {
+                self.adopt(verdict);
+                Ok(self)
+            }
+            None => Err(NoChannel { record: Box::new(self.record), retry_in: Some(MOMENT) }),
+        }
+    }
+
+    fn adopt(&mut self, verdict: Verdict) {
+        let chosen = &self.record.channels[verdict.place];
+        self.channel = chosen.channel.clone();
+        self.probe = chosen.breaker == BreakerView::HalfOpen;
+        self.all_down = self.record.all_down;
+        (self.place, self.rung, self.strategy) = (verdict.place, verdict.rung, verdict.strategy);
     }
 }
 
@@ -175,7 +183,7 @@ pub fn decide(
         all_down: false,
     };
     let Some(verdict) = record.conclude(&table.custom, request) else {
-        let retry_in = retry_in(table, &record, now);
+        let retry_in = retry_in(table, &record, request.at, now);
         return Err(NoChannel { record: Box::new(record), retry_in });
     };
     let chosen = &record.channels[verdict.place];
@@ -217,6 +225,9 @@ fn verdicts(
                 _ => dropped.and_then(|dropped| dropped.bound),
             },
             value: dropped.and_then(|dropped| dropped.value),
+            bound_currency: dropped
+                .filter(|dropped| dropped.by == DroppedBy::AmountPerDay)
+                .map(|_| setup.settlement_currency),
             fee_minor: fee_on(setup, facts, &FeeRequest::of(request, reading)),
             success_ppm: estimate.success_ppm,
             samples: estimate.samples,
@@ -233,11 +244,26 @@ fn verdicts(
     setup.channels.iter().enumerate().map(verdict).collect()
 }
 
-fn retry_in(table: &RoutingTable, record: &DecisionRecord, now: Monotonic) -> Option<Duration> {
+fn retry_in(table: &RoutingTable, record: &DecisionRecord, at: Timestamp, now: Monotonic) -> Option<Duration> {
+    let inputs = record.inputs();
     let wait = |(place, verdict): (usize, &ChannelVerdict)| match verdict.dropped_by {
+        // Whoever waits for a channel that nobody would name waits in vain.
+        _ if !inputs.may_name(place) => None,
         Some(DroppedBy::BreakerOpen) => table.health.get(place)?.opens_in(now),
         Some(DroppedBy::ProbeTaken | DroppedBy::InFlightMax | DroppedBy::PerSecond) => Some(MOMENT),
+        Some(DroppedBy::Maintenance) => verdict.bound.map(|until| Timestamp::from_unix_ms(until).since(at)),
+        Some(DroppedBy::PerDay) => Some(until_tomorrow(at)),
+        Some(DroppedBy::AmountPerDay) => {
+            let alone = table.setup.in_settlement_currency(Money::new(record.amount_minor, record.currency))?;
+            (alone <= verdict.bound?).then(|| until_tomorrow(at))
+        }
         _ => None,
     };
     record.channels.iter().enumerate().filter_map(wait).min()
+}
+
+/// Until the next day (UTC) begins.
+fn until_tomorrow(at: Timestamp) -> Duration {
+    const DAY_MS: i64 = 86_400_000;
+    Duration::from_millis(u64::try_from(DAY_MS - at.unix_ms().rem_euclid(DAY_MS)).unwrap_or(0))
 }

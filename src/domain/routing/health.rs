@@ -64,7 +64,7 @@ impl ChannelHealth {
     /// The state after a call: how it went and how long it took. What came of the payment may become known later.
     #[must_use]
     pub fn after_call(mut self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
-        self.learn_latency(outcome.latency_ms);
+        self.learn_latency(outcome);
         let before = self.breaker_at(now);
         let latency = outcome.latency_ms.map(|latency_ms| Duration::from_millis(u64::from(latency_ms)));
         let call = Call { latency, probe: outcome.probe };
@@ -126,9 +126,14 @@ impl ChannelHealth {
         self
     }
 
-    fn learn_latency(&mut self, latency_ms: Option<u32>) {
-        let Some(latency_ms) = latency_ms else { return };
+    fn learn_latency(&mut self, outcome: Outcome) {
+        let Some(latency_ms) = outcome.latency_ms else { return };
         let new_us = i64::from(latency_ms) * 1000;
+        let is_failure = outcome.class.technical() == Some(false);
+        if is_failure && self.latency_us.is_none_or(|known_us| new_us < i64::from(known_us)) {
+            // To refuse quickly is not to be quick: a channel that is down would look like the one with the least load.
+            return;
+        }
         let average_us = match self.latency_us {
             None => new_us,
             Some(known) => i64::from(known) + (new_us - i64::from(known)) / LATENCY_SHARE,
@@ -475,6 +480,19 @@ mod tests {
         let class = OutcomeClass::Approved;
         let resized = health.after(Outcome { class, latency_ms: None, probe: false }, &smaller, at(10));
         assert_eq!(resized.estimate(&smaller, at(10)).samples, 50, "a changed window keeps the newest");
+    }
+
+    #[test]
+    fn a_quick_failure_is_not_speed_and_a_slow_one_is_slow() {
+        let measure = |health: ChannelHealth, class, latency_ms| {
+            health.after(Outcome { class, latency_ms: Some(latency_ms), probe: false }, &SETTINGS, at(0))
+        };
+        let refused = measure(ChannelHealth::default(), OutcomeClass::TechnicalFailure, 1);
+        assert_eq!(refused.latency_us(), None);
+        let known = measure(refused, OutcomeClass::Approved, 400);
+        assert_eq!(measure(known, OutcomeClass::TechnicalFailure, 1).latency_us(), Some(400_000));
+        assert_eq!(measure(known, OutcomeClass::TechnicalFailure, 8_400).latency_us(), Some(1_400_000));
+        assert_eq!(measure(known, OutcomeClass::DeclinedByBank, 80).latency_us(), Some(360_000));
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub struct ChannelVerdict {
     /// What it had instead, where that is a number and stands nowhere else in the record.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub value: Option<i64>,
+    /// The currency of both where they are money of another than the payment's: the settlement currency of a day's cap.
+    #[serde(rename = "oc", default, skip_serializing_if = "Option::is_none")]
+    pub bound_currency: Option<Currency>,
     /// What it would take, in minor units of the payment's currency; `None` when that is not known.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub fee_minor: Option<i64>,
@@ -238,6 +241,7 @@ impl DecisionRecord {
                 dropped_by: None,
                 bound: None,
                 value: None,
+                bound_currency: None,
                 fee_minor: None,
                 success_ppm: 0,
                 samples: 0,
@@ -300,8 +304,24 @@ impl DecisionRecord {
     /// Decides again with another turn.
     pub(super) fn take_turn(&mut self, turn: u64) -> Option<Verdict> {
         self.turn = Some(turn);
+        self.decide_again()
+    }
+
+    /// Decides again from what the record holds, and writes the result down.
+    pub(super) fn decide_again(&mut self) -> Option<Verdict> {
         let (verdict, steps) = self.replay();
         self.note(verdict, steps)
+    }
+
+    /// Whether making the decision again from the record alone gives what was decided.
+    pub fn is_reproduced(&self) -> bool {
+        let (verdict, steps) = self.replay();
+        let again = (
+            verdict.map(|verdict| verdict.place),
+            verdict.map(|verdict| verdict.rung),
+            verdict.and_then(|verdict| verdict.strategy),
+        );
+        (again, &steps) == ((self.chosen, self.rung, self.strategy), &self.steps)
     }
 
     fn note(&mut self, verdict: Option<Verdict>, steps: Vec<Step>) -> Option<Verdict> {
@@ -331,6 +351,15 @@ impl DecisionRecord {
     /// The name of the strategy that decided, if one had to.
     pub fn strategy_name(&self) -> Option<&str> {
         self.strategy.map(|strategy| self.name_of(strategy))
+    }
+
+    /// The name by which the strategy that decided is known outside: the few payments of newcomers and those that explore are
+    /// the success rate's doing, and the steps say which of these it was.
+    pub fn strategy_outside(&self) -> Option<&str> {
+        self.strategy.map(|strategy| match strategy {
+            Strategy::Newcomers | Strategy::Explore => Strategy::SuccessRate.as_str(),
+            _ => self.name_of(strategy),
+        })
     }
 
     /// The set among which load was balanced in turn, if that was how it was decided.
@@ -374,6 +403,8 @@ impl AskCustom for Remembered<'_> {
     }
 
     fn ask(&mut self, index: usize, set: ChannelSet, _channels: &[ChannelVerdict]) -> ChannelSet {
-        self.0.get(index).and_then(|verdict| verdict.kept).unwrap_or(set)
+        // A channel that was lost to others since is kept by nobody.
+        let kept = self.0.get(index).and_then(|verdict| verdict.kept).map(|kept| kept.and(set));
+        kept.filter(|kept| !kept.is_empty()).unwrap_or(set)
     }
 }
