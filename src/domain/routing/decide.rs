@@ -13,12 +13,15 @@ use crate::domain::routing::health::ChannelHealth;
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord};
 use crate::domain::routing::rules::matching_rule;
 use crate::domain::routing::segments::Segment;
-use crate::domain::routing::strategies::{LoadBalancing, Strategy};
+use crate::domain::routing::strategies::{DEAD_BAND_PPM, LoadBalancing, Strategy};
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
 use crate::domain::time::{Monotonic, Timestamp};
 
 /// After this a place or a probe may be free again; nobody can say when.
 const MOMENT: Duration = Duration::from_secs(1);
+const PPM: u32 = 1_000_000;
+/// Parts in which is counted how much of a difference is not chance.
+const KEPT_PARTS: i64 = 4096;
 
 /// What has to be routed.
 #[derive(Clone, Copy, Debug)]
@@ -208,11 +211,13 @@ fn verdicts(
     let unknown = ChannelHealth::default();
     let segment = Segment::new(request.method, request.money.currency, request.country);
     let idle = ChannelReading { probe_available: true, ..ChannelReading::default() };
+    let assumed_ppm = table.assumed_ppm(now);
+    let least_us = table.health.iter().filter_map(ChannelHealth::latency_us).min().unwrap_or(0);
     let verdict = |(place, facts): (usize, &ChannelFacts)| {
         let health = table.health.get(place).unwrap_or(&unknown);
         let reading = readings.get(place).copied().unwrap_or(idle);
         let breaker = health.breaker_at(now);
-        let known = table.estimate(place, &segment, now);
+        let known = table.estimate(place, &segment, assumed_ppm, now);
         let estimate = known.estimate;
         let dropped = dropped_by(setup, facts, reading, breaker, request);
         ChannelVerdict {
@@ -233,15 +238,63 @@ fn verdicts(
             samples: estimate.samples,
             effective_samples: (estimate.effective != estimate.samples).then_some(estimate.effective),
             level: known.level,
+            worth_a_look_ppm: known.worth_a_look_ppm,
             newcomer: table.learned.get(place).is_some_and(|learned| learned.is_newcomer()),
             in_flight: reading.in_flight,
-            latency_us: health.latency_us(),
+            latency_us: health.latency_us_at(now, least_us),
             weight: facts.weight,
             local: request.country.is_some_and(|country| facts.local_countries.contains(country)),
             breaker,
         }
     };
-    setup.channels.iter().enumerate().map(verdict).collect()
+    let mut verdicts: Vec<ChannelVerdict> = setup.channels.iter().enumerate().map(verdict).collect();
+    draw_together(&mut verdicts, setup.health.approvals.prior_outcomes);
+    let eligible = verdicts.iter().filter(|verdict| verdict.dropped_by.is_none());
+    let best_ppm = eligible.map(|verdict| verdict.success_ppm).max().unwrap_or(0);
+    // It is noted of those only that may be left out.
+    for verdict in &mut verdicts {
+        if verdict.dropped_by.is_some() || best_ppm.saturating_sub(verdict.success_ppm) <= DEAD_BAND_PPM {
+            verdict.worth_a_look_ppm = 0;
+        }
+    }
+    verdicts
+}
+
+/// Takes out of the success rates of the eligible channels what chance alone makes them differ by. Of several that are
+/// equally good the best estimate is that of one that had luck, and the worst that of one that had none. Where they differ
+/// by no more than their numbers of outcomes let expect they become one, and the more they differ, the less they change.
+fn draw_together(verdicts: &mut [ChannelVerdict], prior: u32) {
+    let is_eligible = |verdict: &&mut ChannelVerdict| verdict.dropped_by.is_none();
+    let weight = |verdict: &ChannelVerdict| i64::from(verdict.effective()) + i64::from(prior.max(1));
+    let (mut channels, mut weights, mut squares, mut sum) = (0, 0, 0, 0);
+    for verdict in verdicts.iter_mut().filter(is_eligible) {
+        let weight = weight(verdict);
+        channels += 1;
+        weights += weight;
+        squares += weight * weight;
+        sum += weight * i64::from(verdict.success_ppm);
+    }
+    if channels < 2 {
+        return;
+    }
+    let mean = sum / weights;
+    let apart = |verdict: &ChannelVerdict| i64::from(verdict.success_ppm) - mean;
+    let spread: i64 =
+        verdicts.iter_mut().filter(is_eligible).map(|verdict| weight(verdict) * apart(verdict).pow(2)).sum();
+    if spread == 0 {
+        return;
+    }
+    // The variance of one outcome. By chance alone the spread is as much for each channel but one.
+    let of_one = (mean * (i64::from(PPM) - mean)).max(0);
+    // The variance of the channels' true rates over that of one outcome is one of these over the other; smaller by a
+    // factor that keeps what follows from overflowing.
+    let beyond_chance = (spread - (channels - 1) * of_one).max(0) / 1024;
+    let by_chance = ((weights - squares / weights).max(1) * of_one / 1024).max(1);
+    for verdict in verdicts.iter_mut().filter(is_eligible) {
+        let real = beyond_chance * weight(verdict);
+        let kept_parts = real / ((real + by_chance) / KEPT_PARTS + 1);
+        verdict.success_ppm = u32::try_from(mean + apart(verdict) * kept_parts / KEPT_PARTS).unwrap_or(0);
+    }
 }
 
 fn retry_in(table: &RoutingTable, record: &DecisionRecord, at: Timestamp, now: Monotonic) -> Option<Duration> {

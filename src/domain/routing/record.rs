@@ -51,6 +51,10 @@ pub struct ChannelVerdict {
     /// How special they are: 0 all of the channel, 1 those of the method, 2 and currency, 3 and payer's country.
     #[serde(rename = "sl", default, skip_serializing_if = "is_zero")]
     pub level: u8,
+    /// How much of `explore_percent` a look at it is worth, in parts per million: of those that may be left out for their
+    /// success rate.
+    #[serde(rename = "lk", default, skip_serializing_if = "is_nothing")]
+    pub worth_a_look_ppm: u32,
     /// Whether too little is known about it to let it take many payments.
     #[serde(rename = "nc", default, skip_serializing_if = "is_false")]
     pub newcomer: bool,
@@ -86,6 +90,11 @@ fn is_zero(value: &u8) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_nothing(value: &u32) -> bool {
+    *value == 0
 }
 
 fn is_closed(breaker: &BreakerView) -> bool {
@@ -247,6 +256,7 @@ impl DecisionRecord {
                 samples: 0,
                 effective_samples: None,
                 level: 0,
+                worth_a_look_ppm: 0,
                 newcomer: false,
                 in_flight: 0,
                 latency_us: None,
