@@ -211,10 +211,12 @@ fn a_clear_lead_in_success_decides_and_a_small_one_does_not() {
     assert_eq!((choice.channel, choice.strategy), (channel("paypal"), Some(Strategy::SuccessRate)));
     assert!(choice.record.reason().contains("99."), "{}", choice.record.reason());
     near.health[PAYPAL] = ChannelHealth::default();
+    assert_eq!(chosen(&near, &card).strategy, Some(Strategy::Cost), "what is only assumed is no clear lead");
+    learn(&mut near, STRIPE, OutcomeClass::DeclinedByProcessor, 100);
     let choice = chosen(&near, &card);
     assert_eq!((choice.channel.as_str(), choice.strategy), ("paypal", Some(Strategy::SuccessRate)));
     let reason = choice.record.reason();
-    assert!(reason.contains("95.0 % is assumed of it"), "no outcomes are no reason: {reason}");
+    assert!(reason.contains(" % is assumed of it, since nothing is known yet"), "no outcomes are no reason: {reason}");
 }
 
 #[test]
