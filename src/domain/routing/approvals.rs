@@ -155,7 +155,7 @@ impl Approvals {
     pub fn worth_a_look_ppm(&self, now: Monotonic) -> u32 {
         let age_us = now.since(self.learned_at).min(WORTH_A_LOOK_AFTER * LOOKS_TIMES_MAX).as_micros();
         let well = self.window.good_in_a_row();
-        let ppm = u64::try_from(age_us).unwrap_or(0) / WORTH_A_LOOK_AFTER.as_secs() << well.min(HALVED_BY_APPROVALS);
+        let ppm = (u64::try_from(age_us).unwrap_or(0) / WORTH_A_LOOK_AFTER.as_secs()) << well.min(HALVED_BY_APPROVALS);
         let most_ppm = if well < SEEMS_WELL_AFTER { PPM } else { u64::from(LOOKS_TIMES_MAX) * PPM };
         u32::try_from(ppm.min(most_ppm)).unwrap_or(0)
     }
@@ -260,7 +260,7 @@ mod tests {
 
     /// So many outcomes of which every `nth` is a decline, the first of them in the middle.
     fn declining(approvals: Approvals, nth: usize, times: usize) -> Approvals {
-        (0..times).fold(approvals, |approvals, index| after(approvals, (index + nth / 2) % nth != 0, 1))
+        (0..times).fold(approvals, |approvals, index| after(approvals, !(index + nth / 2).is_multiple_of(nth), 1))
     }
 
     #[test]
