@@ -8,6 +8,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::api::admin::limits as external_limits;
 use crate::api::admin::payments as all_payments;
+use crate::api::admin::webhooks as all_webhooks;
 use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, merchants, metrics, routing, rules, sandbox, store,
 };
@@ -120,6 +121,9 @@ pub(crate) struct ReasonSchema {
         routing::get, routing::update, routing::versions, routing::roll_back,
         rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload,
         all_payments::list, all_payments::get, all_payments::routing,
+        all_webhooks::list_endpoints, all_webhooks::get_endpoint, all_webhooks::pause_endpoint,
+        all_webhooks::enable_endpoint, all_webhooks::list_notifications, all_webhooks::get_notification,
+        all_webhooks::retry_notification,
         external_limits::check, external_limits::release,
         erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,

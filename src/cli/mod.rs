@@ -27,6 +27,7 @@ mod signer;
 mod simulate;
 mod store;
 mod table;
+mod webhook;
 
 #[cfg(test)]
 mod scripted;
@@ -74,6 +75,8 @@ enum Command {
     Routing(routing::Arguments),
     /// List payments; show one, and where it went and why.
     Payment(payment::Arguments),
+    /// List merchants' webhook endpoints and what is on its way to them; pause, enable, send again.
+    Webhook(webhook::Arguments),
     /// Show who changed what, and check that nobody touched that record.
     Audit(audit::Arguments),
     /// Erase customers' data.
@@ -139,6 +142,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Rule(arguments) => rule::run(arguments, context).await,
         Command::Routing(arguments) => routing::run(arguments, context).await,
         Command::Payment(arguments) => payment::run(arguments, context).await,
+        Command::Webhook(arguments) => webhook::run(arguments, context).await,
         Command::Audit(arguments) => audit::run(arguments, context).await,
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,

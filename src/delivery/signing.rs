@@ -85,8 +85,8 @@ impl fmt::Debug for Secret {
 pub struct SigningSecrets {
     /// Signs everything.
     pub current: Secret,
-    /// Adds a signature of its own during a rotation.
-    pub previous: Option<Secret>,
+    /// Each adds a signature of its own during a rotation.
+    pub former: Vec<Secret>,
 }
 
 /// What the headers of one request say, beside the signatures.
@@ -110,9 +110,9 @@ impl SigningSecrets {
         let timestamp_s = message.at.unix_s();
         let body = message.body.as_bytes();
         let mut signatures = self.current.sign_message(message.id, timestamp_s, body);
-        if let Some(previous) = &self.previous {
+        for former in &self.former {
             signatures.push(' ');
-            signatures.push_str(&previous.sign_message(message.id, timestamp_s, body));
+            signatures.push_str(&former.sign_message(message.id, timestamp_s, body));
         }
         vec![
             ("x-webhook-signature", self.current.sign_body(body)),
@@ -281,7 +281,7 @@ mod tests {
         let previous = Secret::parse(SECRET).unwrap();
         let current = Secret::generate(&Random::seeded(7));
         let current_text = current.as_str().to_owned();
-        let secrets = SigningSecrets { current, previous: Some(previous) };
+        let secrets = SigningSecrets { current, former: vec![previous] };
         let at = Timestamp::from_unix_s(AT_S);
         let headers = secrets.headers(&Message { id: ID, event: "payment.success", attempt: 3, at, body: BODY });
         let received: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{Opts, Registry, TextEncoder};
+use prometheus::{HistogramOpts, Opts, Registry, TextEncoder};
 
-pub(crate) use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+pub(crate) use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::gateway::error::GatewayError;
 use crate::storage::{Health, Store};
@@ -151,6 +151,12 @@ impl Figures {
     /// Whole numbers that go up and down, one for each set of values of the labels, as [`Figures::counters`].
     pub(crate) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, GatewayError> {
         self.add(IntGaugeVec::new(opts(name, help), labels))
+    }
+
+    /// How many of what is measured were no more than each of `bounds`, which rise.
+    pub(crate) fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, GatewayError> {
+        let opts = HistogramOpts::from(opts(name, help)).buckets(bounds.to_vec());
+        self.add(Histogram::with_opts(opts))
     }
 
     /// All figures as text.

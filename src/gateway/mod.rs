@@ -427,6 +427,7 @@ impl Gateway {
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
         retention::start(&gateway.0.core, &gateway.0.webhooks);
+        webhooks::metrics::start(&gateway.0.core, &gateway.0.webhooks);
         gateway.0.core.countries.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
@@ -497,6 +498,7 @@ impl Gateway {
     pub fn metrics(&self) -> &Metrics {
         self.0.channel_figures.read(&self.0.router);
         self.0.routing_figures.read(&self.0.router);
+        self.0.webhooks.read_figures();
         &self.0.metrics
     }
 

@@ -23,4 +23,6 @@ mod routing;
 mod simulate;
 mod support;
 mod tidy;
+mod webhook_admin;
+mod webhook_metrics;
 mod webhooks;

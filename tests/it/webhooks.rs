@@ -1,6 +1,7 @@
 //! Webhooks end to end: endpoints, what goes out, what comes back, and what the merchant can do about it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tollgate::domain::time::Timestamp;
@@ -596,5 +597,53 @@ async fn a_restart_while_the_receiver_is_down_loses_nothing() {
     })
     .await;
     assert_eq!(receiver.deliveries().len(), 5, "each once");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poller_beside_many_writers_misses_nothing_and_sees_nothing_twice() {
+    const WRITERS: usize = 8;
+    const PAYMENTS: usize = 12;
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let shop = shop.clone();
+        writers.spawn(async move {
+            let mut numbers = Vec::new();
+            for index in 0..PAYMENTS {
+                let paid = shop.pay(&format!("O-{writer}-{index}"), 900, json!({})).await.expect(201, "SUCCESS");
+                numbers.push(paid.data("payment_no").to_owned());
+            }
+            numbers
+        });
+    }
+    let writing = tokio::spawn(writers.join_all());
+    let (mut sequences, mut told) = (Vec::new(), Vec::new());
+    let mut path = String::from("/api/v1/events?limit=7");
+    loop {
+        // What was committed before a poll is seen by it.
+        let is_last = writing.is_finished();
+        let page = shop.get(&path).await.expect(200, "SUCCESS");
+        for event in page.items() {
+            sequences.push(event["sequence"].as_u64().unwrap());
+            told.push(event["payment_no"].as_str().unwrap().to_owned());
+        }
+        if let Some(cursor) = page.body["data"]["next_cursor"].as_str() {
+            path = format!("/api/v1/events?limit=7&cursor={cursor}");
+        }
+        if page.items().is_empty() {
+            if is_last {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let mut paid: Vec<String> = writing.await.unwrap().into_iter().flatten().collect();
+    let expected: Vec<u64> = (1..=u64::try_from(WRITERS * PAYMENTS).unwrap()).collect();
+    assert_eq!(sequences, expected, "in order, without gaps");
+    told.sort();
+    paid.sort();
+    assert_eq!(told, paid);
     house.stop().await;
 }

@@ -57,18 +57,15 @@ impl EndpointReader {
     ) -> Result<Option<Arc<LoadedEndpoint>>, ReadError> {
         let Some(stored) = store.get(&keys::endpoint(merchant_id, &self.endpoint_id))? else { return Ok(None) };
         if let Some(last) = &*self.last.lock() {
-            let same_secrets = last.secrets.previous.is_some() == last.endpoint.secrets.previous_at(now).is_some();
+            let same_secrets = last.secrets.former.len() == last.endpoint.secrets.former_at(now).count();
             if last.revision == stored.revision && same_secrets {
                 return Ok(Some(Arc::clone(last)));
             }
         }
         let endpoint: Endpoint = record::decode(&stored.value)?;
         let current = self.unseal(vault, &endpoint.secrets.current)?;
-        let previous = match endpoint.secrets.previous_at(now) {
-            Some(sealed) => Some(self.unseal(vault, sealed)?),
-            None => None,
-        };
-        let secrets = SigningSecrets { current, previous };
+        let former = endpoint.secrets.former_at(now).map(|former| self.unseal(vault, &former.sealed));
+        let secrets = SigningSecrets { current, former: former.collect::<Result<_, _>>()? };
         let loaded = Arc::new(LoadedEndpoint { endpoint, revision: stored.revision, secrets });
         *self.last.lock() = Some(Arc::clone(&loaded));
         Ok(Some(loaded))

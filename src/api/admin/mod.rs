@@ -16,6 +16,7 @@ pub(crate) mod routing;
 pub(crate) mod rules;
 pub(crate) mod sandbox;
 pub(crate) mod store;
+pub(crate) mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -136,6 +137,7 @@ pub(crate) fn routes() -> Routes {
     let routes = channels::add_routes(routes);
     let routes = costs::add_routes(routes);
     let routes = payments::add_routes(routes);
+    let routes = webhooks::add_routes(routes);
     let routes = routing::add_routes(routes);
     let routes = rules::add_routes(routes);
     let routes = config::add_routes(routes);
@@ -163,7 +165,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 23] = [
+    const CHANGES: [(Verb, &str, Audited); 26] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -183,6 +185,9 @@ mod tests {
         (Verb::Post, "/admin/v1/rules/check", Not("a question; nothing is saved")),
         (Verb::Patch, "/admin/v1/channels/{name}", As("channel.update")),
         (Verb::Post, "/admin/v1/channels/{name}/reset-health", As("channel.reset_health")),
+        (Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/pause", As("webhook_endpoint.pause")),
+        (Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/enable", As("webhook_endpoint.enable")),
+        (Verb::Post, "/admin/v1/webhooks/notifications/{notification_id}/retry", As("webhook_notification.retry")),
         (Verb::Post, "/admin/v1/config/reload", As("config.reload")),
         (Verb::Post, "/admin/v1/limits/check", Not("a merchant's request that is counted, not a change of anything")),
         (Verb::Post, "/admin/v1/limits/release", Not("the end of such a request")),

@@ -20,6 +20,14 @@ pub enum EndpointStatus {
 }
 
 impl EndpointStatus {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Enabled, Self::Paused, Self::Disabled];
+
+    /// Reads what the API writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+
     /// The name as the API writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -62,43 +70,77 @@ impl EventPattern {
     }
 }
 
+/// Secrets before the current one that may sign at the same time. Who rotates more often loses the oldest.
+pub const FORMER_SECRETS_MAX: usize = 3;
+
 /// An endpoint's secrets, encrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredSecrets")]
 pub struct SealedSecrets {
     /// The one that signs.
     pub current: String,
-    /// The one before it, which signs too until `previous_valid_until`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<String>,
-    /// End of the rotation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous_valid_until: Option<Timestamp>,
+    /// Those before it, the newest first, which sign too until their time is over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerSecret>,
+}
+
+/// A secret that another one has replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerSecret {
+    /// The secret, encrypted.
+    pub sealed: String,
+    /// Until when it signs too.
+    pub valid_until: Timestamp,
+}
+
+/// Secrets as they are read: once there was only one former secret.
+#[derive(Deserialize)]
+struct StoredSecrets {
+    current: String,
+    #[serde(default)]
+    former: Vec<FormerSecret>,
+    #[serde(default)]
+    previous: Option<String>,
+    #[serde(default)]
+    previous_valid_until: Option<Timestamp>,
+}
+
+impl From<StoredSecrets> for SealedSecrets {
+    fn from(stored: StoredSecrets) -> Self {
+        let StoredSecrets { current, mut former, previous, previous_valid_until } = stored;
+        let previous = previous.zip(previous_valid_until);
+        former.extend(previous.map(|(sealed, valid_until)| FormerSecret { sealed, valid_until }));
+        Self { current, former }
+    }
 }
 
 impl SealedSecrets {
     /// The first secret of an endpoint.
     pub const fn new(current: String) -> Self {
-        Self { current, previous: None, previous_valid_until: None }
+        Self { current, former: Vec::new() }
     }
 
-    /// Makes `new_current` the secret that signs; the one before it signs too until `previous_valid_until`.
-    pub fn rotate(&mut self, new_current: String, previous_valid_until: Timestamp) {
-        self.previous = Some(std::mem::replace(&mut self.current, new_current));
-        self.previous_valid_until = Some(previous_valid_until);
+    /// Makes `new_current` the secret that signs; the one before it signs too until `valid_until`, and those before that as
+    /// long as they would have, so that whoever has one of them loses nothing.
+    pub fn rotate(&mut self, new_current: String, valid_until: Timestamp) {
+        let sealed = std::mem::replace(&mut self.current, new_current);
+        self.former.insert(0, FormerSecret { sealed, valid_until });
+        self.former.truncate(FORMER_SECRETS_MAX);
     }
 
-    /// The secret before the current one, while it still signs.
-    pub fn previous_at(&self, now: Timestamp) -> Option<&str> {
-        let valid_until = self.previous_valid_until?;
-        if now < valid_until { self.previous.as_deref() } else { None }
+    /// The secrets before the current one that still sign, the newest first.
+    pub fn former_at(&self, now: Timestamp) -> impl Iterator<Item = &FormerSecret> {
+        self.former.iter().filter(move |former| now < former.valid_until)
     }
 
-    /// Forgets the secret before the current one when its time is over.
+    /// Whether there is a secret whose time is over.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.former_at(now).count() < self.former.len()
+    }
+
+    /// Forgets the secrets whose time is over.
     pub fn forget_expired(&mut self, now: Timestamp) {
-        if self.previous_at(now).is_none() {
-            self.previous = None;
-            self.previous_valid_until = None;
-        }
+        self.former.retain(|former| now < former.valid_until);
     }
 }
 

@@ -22,7 +22,7 @@ pub use answer::{TryResult, Verdict, parse_retry_after, verdict};
 pub use class::AmountClass;
 pub use dead::DeadEntry;
 pub use due::DueEntry;
-pub use endpoint::{Endpoint, EndpointStatus, EventPattern, SealedSecrets};
+pub use endpoint::{Endpoint, EndpointStatus, EventPattern, FormerSecret, SealedSecrets};
 pub use health::{EndpointHealth, HealthChange, TryOutcome};
 pub use job::{JobFilter, JobKind, JobProgress, JobStatus, WebhookJob};
 pub use lane::{Lane, LaneKind, LaneSet};

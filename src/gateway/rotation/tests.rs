@@ -182,7 +182,7 @@ impl House {
         assert_eq!(*key.secret, secrets.key_secret);
         let sealed = self.endpoint(secrets).secrets;
         assert_eq!(self.open_secret(secrets, &sealed.current), secrets.webhook_secret);
-        assert_eq!(self.open_secret(secrets, &sealed.previous.unwrap()), secrets.webhook_secret_before);
+        assert_eq!(self.open_secret(secrets, &sealed.former[0].sealed), secrets.webhook_secret_before);
         let answered = secrets.ask(&self.core, "another").await;
         assert_eq!((answered.0.as_str(), answered.1), ("whsec_in_an_answer", true));
         let erasures = self.core.store.scan(&Scan::prefix(&keys::erasures(), 10)).unwrap();

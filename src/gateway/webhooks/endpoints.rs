@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
+use crate::actors::webhook::rows::{self, Planned};
 use crate::actors::webhook::secret_identity;
 use crate::delivery::signing::Secret;
 use crate::delivery::url::vet;
+use crate::domain::audit::{Change, Operator};
 use crate::domain::event::EventName;
-use crate::domain::ids::{EndpointId, MerchantId, sortable_id};
+use crate::domain::ids::{EndpointId, JobId, MerchantId, sortable_id};
 use crate::domain::pan::holds_card_number;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{Endpoint, EndpointStatus, EventPattern, LaneSet, Overrides, SealedSecrets};
+use crate::domain::webhook::{
+    Endpoint, EndpointHealth, EndpointStatus, EventPattern, FormerSecret, JobKind, LaneSet, Overrides, SealedSecrets,
+    WebhookJob,
+};
+use crate::gateway::audit;
 use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::{
-    CHANGES_MAX, CreateEndpoint, EndpointView, ID_MAX_BYTES, NewSecretView, UpdateEndpoint, Webhooks, unless_overtaken,
+    CHANGES_MAX, CreateEndpoint, EndpointView, ID_MAX_BYTES, Kept, NewSecretView, SettableStatus, UpdateEndpoint,
+    Webhooks, unless_overtaken,
 };
 use crate::storage::vault::{Sealing, Vault};
 use crate::storage::{ABSENT, Batch, Row, Scan, keys, record};
@@ -24,6 +31,20 @@ const PATTERNS_MAX: usize = 32;
 const DESCRIPTION_MAX_CHARS: usize = 500;
 /// Most tries that a merchant can ask for.
 const MAX_ATTEMPTS_MAX: u32 = 100;
+/// Most waits of an own schedule.
+const WAITS_MAX: usize = 100;
+/// Longest first wait, in seconds.
+const INITIAL_BACKOFF_MAX_S: u64 = 3_600;
+/// Longest wait, in seconds.
+const WAIT_MAX_S: u64 = 7 * 86_400;
+/// Largest share by which waits vary, in percent.
+const JITTER_MAX_PERCENT: u32 = 50;
+
+/// What is committed together with a changed endpoint, and announced then.
+struct Work {
+    batch: Batch,
+    planned: Planned,
+}
 
 impl Webhooks {
     /// Makes an endpoint. Its secret is in the answer and nowhere else.
@@ -40,6 +61,14 @@ impl Webhooks {
         let events = request.events.as_deref();
         refuse_card_numbers(Some(&request.url), request.description.as_deref())?;
         check_fields(events, request.description.as_deref(), request.max_attempts)?;
+        let overrides = Overrides {
+            schedule_s: request.schedule_s,
+            initial_backoff_s: request.initial_backoff_s,
+            max_backoff_s: request.max_backoff_s,
+            jitter_percent: request.jitter_percent,
+            timeout_s: request.timeout_s,
+        };
+        self.check_overrides(&overrides)?;
         let url = self.vetted_url(&request.url)?;
         let now = self.core.clock.now();
         let id = EndpointId::new(sortable_id("we_", now, self.core.random.draw_u64()));
@@ -52,7 +81,7 @@ impl Webhooks {
             description: request.description.filter(|text| !text.is_empty()),
             max_attempts,
             status: EndpointStatus::Enabled,
-            overrides: Overrides::default(),
+            overrides,
             disabled_reason: None,
             disabled_at: None,
             secrets: SealedSecrets::new(seal(&sealing, &id, &secret)?),
@@ -63,7 +92,7 @@ impl Webhooks {
         };
         self.insert_endpoint(&endpoint).await?;
         self.lists.forget(merchant_id);
-        Ok(NewSecretView { endpoint: EndpointView::of(&endpoint), secret: secret.as_str().to_owned() })
+        Ok(NewSecretView { endpoint: self.endpoint_view(&endpoint)?, secret: secret.as_str().to_owned() })
     }
 
     /// A merchant's endpoints.
@@ -87,7 +116,7 @@ impl Webhooks {
         let next_cursor = rows.last().filter(|_| has_more).map(|last| cursor_of(&prefix, &last.key));
         let items = rows
             .iter()
-            .map(|row| Ok(EndpointView::of(&record::decode(&row.versioned.value)?)))
+            .map(|row| self.endpoint_view(&record::decode(&row.versioned.value)?))
             .collect::<Result<_, GatewayError>>()?;
         Ok(Page { items, next_cursor })
     }
@@ -101,10 +130,11 @@ impl Webhooks {
         merchant_id: &MerchantId,
         endpoint_id: &EndpointId,
     ) -> Result<EndpointView, GatewayError> {
-        Ok(EndpointView::of(&self.read_endpoint(merchant_id, endpoint_id)?.0))
+        self.endpoint_view(&self.read_endpoint(merchant_id, endpoint_id)?.0)
     }
 
-    /// Changes an endpoint; what is absent stays. Enabling it sends what was kept meanwhile.
+    /// Changes an endpoint; what is absent stays. Enabling a paused one sends what was kept meanwhile, enabling a disabled
+    /// one only if that is wished.
     ///
     /// # Errors
     /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`], [`GatewayError::PanRefused`] or
@@ -120,7 +150,7 @@ impl Webhooks {
         let url = changes.url.as_deref().map(|url| self.vetted_url(url)).transpose()?;
         let events = changes.events.as_deref().map(patterns).transpose()?;
         let endpoint = self
-            .change_endpoint(merchant_id, endpoint_id, |endpoint, now| {
+            .change_endpoint(merchant_id, endpoint_id, None, |endpoint, work, now| {
                 if let Some(url) = &url {
                     endpoint.set_url(url);
                 }
@@ -133,13 +163,64 @@ impl Webhooks {
                 if let Some(max_attempts) = changes.max_attempts {
                     endpoint.max_attempts = max_attempts;
                 }
-                if let Some(status) = changes.status {
-                    endpoint.set_status(status.into(), now);
+                let overrides = endpoint.overrides.clone();
+                changes.change_overrides(&mut endpoint.overrides);
+                if endpoint.overrides != overrides {
+                    self.check_overrides(&endpoint.overrides)?;
                 }
-                Ok(())
+                self.set_status(endpoint, (changes.status, changes.kept), work, now)
             })
             .await?;
-        Ok(EndpointView::of(&endpoint))
+        self.endpoint_view(&endpoint)
+    }
+
+    /// Sets the status that was asked for, and sees to what was kept for an endpoint that was disabled.
+    fn set_status(
+        &self,
+        endpoint: &mut Endpoint,
+        (status, kept): (Option<SettableStatus>, Option<Kept>),
+        work: &mut Work,
+        now: Timestamp,
+    ) -> Result<(), GatewayError> {
+        let is_enabled_again = status == Some(SettableStatus::Enabled) && endpoint.status == EndpointStatus::Disabled;
+        if kept.is_some() && !is_enabled_again {
+            return Err(GatewayError::field("kept", "is only for an endpoint that is disabled and is set to enabled"));
+        }
+        if status.is_some() && endpoint.status == EndpointStatus::Disabled {
+            // How it did before it was disabled says nothing about it from now on.
+            work.batch.delete(keys::endpoint_health(&endpoint.merchant_id, &endpoint.id));
+        }
+        if kept == Some(Kept::Send) {
+            let id = JobId::new(sortable_id("wj_", now, self.core.random.draw_u64()));
+            let mut job = WebhookJob::new(id, endpoint.merchant_id.clone(), JobKind::Enable, now);
+            job.endpoint_id = Some(endpoint.id.clone());
+            job.since = endpoint.disabled_at;
+            rows::add_job(&mut work.batch, &mut work.planned, &job)?;
+        }
+        if let Some(status) = status {
+            endpoint.set_status(status.into(), now);
+        }
+        Ok(())
+    }
+
+    /// Sets the status of an endpoint that the operator has named.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub(super) async fn set_status_by(
+        &self,
+        (merchant_id, endpoint_id): (&MerchantId, &EndpointId),
+        (status, kept): (SettableStatus, Option<Kept>),
+        by: &Operator,
+    ) -> Result<Endpoint, GatewayError> {
+        let action = match status {
+            SettableStatus::Enabled => "webhook_endpoint.enable",
+            SettableStatus::Paused => "webhook_endpoint.pause",
+        };
+        self.change_endpoint(merchant_id, endpoint_id, Some((by, action)), |endpoint, work, now| {
+            self.set_status(endpoint, (Some(status), kept), work, now)
+        })
+        .await
     }
 
     /// Gives an endpoint a new secret. The one before it signs too for the configured time, so that the receiver can
@@ -156,13 +237,13 @@ impl Webhooks {
         let sealing = self.core.vault.sealing();
         let overlap = Duration::from_secs(self.core.config.webhook.rotation_overlap_s);
         let endpoint = self
-            .change_endpoint(merchant_id, endpoint_id, |endpoint, now| {
+            .change_endpoint(merchant_id, endpoint_id, None, |endpoint, _, now| {
                 let sealed = seal(&sealing, &endpoint.id, &secret)?;
                 endpoint.secrets.rotate(sealed, now.plus(overlap));
                 Ok(())
             })
             .await?;
-        Ok(NewSecretView { endpoint: EndpointView::of(&endpoint), secret: secret.as_str().to_owned() })
+        Ok(NewSecretView { endpoint: self.endpoint_view(&endpoint)?, secret: secret.as_str().to_owned() })
     }
 
     /// Removes an endpoint. What is on its way to it ends as failed.
@@ -180,6 +261,7 @@ impl Webhooks {
             let mut batch = Batch::new();
             batch.expect(key.clone(), revision);
             batch.delete(key);
+            batch.delete(keys::endpoint_health(merchant_id, endpoint_id));
             if unless_overtaken(self.core.store.commit(batch).await)?.is_some() {
                 self.lists.forget(merchant_id);
                 self.actors.directory().poke(endpoint_id, LaneSet::ALL);
@@ -227,27 +309,76 @@ impl Webhooks {
         Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
 
+    /// Changes an endpoint's row, with what else `change` adds; by the operator with an entry in the audit.
     async fn change_endpoint(
         &self,
         merchant_id: &MerchantId,
         endpoint_id: &EndpointId,
-        change: impl Fn(&mut Endpoint, Timestamp) -> Result<(), GatewayError>,
+        by: Option<(&Operator, &'static str)>,
+        change: impl Fn(&mut Endpoint, &mut Work, Timestamp) -> Result<(), GatewayError>,
     ) -> Result<Endpoint, GatewayError> {
         for _ in 0..CHANGES_MAX {
-            let (mut endpoint, revision) = self.read_endpoint(merchant_id, endpoint_id)?;
+            let (before, revision) = self.read_endpoint(merchant_id, endpoint_id)?;
             let now = self.core.clock.now();
-            change(&mut endpoint, now)?;
+            // The operator's changes are possible while there is little room, too.
+            let batch = if by.is_some() { Batch::finishing() } else { Batch::new() };
+            let mut work = Work { batch, planned: Planned::default() };
+            let mut endpoint = before.clone();
+            change(&mut endpoint, &mut work, now)?;
             endpoint.updated_at = now;
             endpoint.secrets.forget_expired(now);
-            let mut batch = Batch::new();
+            let Work { mut batch, planned } = work;
             batch.replace(keys::endpoint(merchant_id, endpoint_id), revision, record::encode(&endpoint)?);
-            if unless_overtaken(self.core.store.commit(batch).await)?.is_some() {
+            let committed = match by {
+                None => self.core.store.commit(batch).await,
+                Some((by, action)) => {
+                    let status = |endpoint: &Endpoint| Some(endpoint.status.as_str().into());
+                    let change = Change::new(action, format!("{merchant_id}/{endpoint_id}"));
+                    let change = change.field("status", status(&before), status(&endpoint));
+                    audit::commit(&self.core, batch, by, &change).await
+                }
+            };
+            if unless_overtaken(committed)?.is_some() {
                 self.lists.forget(merchant_id);
+                self.announce(planned);
                 self.actors.directory().poke(endpoint_id, LaneSet::ALL);
                 return Ok(endpoint);
             }
         }
         Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// The view of an endpoint with how it does.
+    pub(super) fn endpoint_view(&self, endpoint: &Endpoint) -> Result<EndpointView, GatewayError> {
+        Ok(EndpointView::of(endpoint, self.health_of(endpoint)?.as_ref(), self.core.clock.now()))
+    }
+
+    /// What is stored of how an endpoint does. What can't be read is not known.
+    pub(super) fn health_of(&self, endpoint: &Endpoint) -> Result<Option<EndpointHealth>, GatewayError> {
+        let stored = self.core.store.get(&keys::endpoint_health(&endpoint.merchant_id, &endpoint.id))?;
+        Ok(stored.and_then(|stored| record::decode(&stored.value).ok()))
+    }
+
+    /// Refuses what the configuration would not be allowed to say either.
+    fn check_overrides(&self, overrides: &Overrides) -> Result<(), GatewayError> {
+        let config = &self.core.config.webhook;
+        let mut errors = Vec::new();
+        let mut range = |field: &str, value: Option<u64>, least: u64, most: u64| {
+            if value.is_some_and(|value| !(least..=most).contains(&value)) {
+                errors.push(FieldError::new(field, format!("must be from {least} to {most}")));
+            }
+        };
+        range("initial_backoff_s", overrides.initial_backoff_s, 1, INITIAL_BACKOFF_MAX_S);
+        let initial_s = overrides.initial_backoff_s.unwrap_or(config.initial_backoff_s).min(INITIAL_BACKOFF_MAX_S);
+        range("max_backoff_s", overrides.max_backoff_s, initial_s, WAIT_MAX_S);
+        range("jitter_percent", overrides.jitter_percent.map(u64::from), 0, u64::from(JITTER_MAX_PERCENT));
+        range("timeout_s", overrides.timeout_s, 1, config.timeout_s);
+        if overrides.schedule_s.as_ref().is_some_and(|waits| waits.len() > WAITS_MAX) {
+            errors.push(FieldError::new("schedule_s", format!("must have at most {WAITS_MAX} entries")));
+        } else if overrides.schedule_s.iter().flatten().any(|wait_s| *wait_s > WAIT_MAX_S) {
+            errors.push(FieldError::new("schedule_s", format!("must have entries from 0 to {WAIT_MAX_S}")));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(errors)) }
     }
 
     fn vetted_url(&self, text: &str) -> Result<String, GatewayError> {
@@ -270,16 +401,14 @@ pub(crate) fn reseal_endpoint(vault: &Vault, row: &Row) -> Result<Option<Vec<u8>
     let mut endpoint: Endpoint = record::decode(&row.versioned.value)?;
     let identity = secret_identity(&endpoint.id);
     let current = vault.reseal(&identity, &endpoint.secrets.current)?;
-    let previous = match &endpoint.secrets.previous {
-        Some(previous) => vault.reseal(&identity, previous)?,
-        None => None,
-    };
-    if current.is_none() && previous.is_none() {
-        return Ok(None);
-    }
+    let mut is_changed = current.is_some();
     endpoint.secrets.current = current.unwrap_or(endpoint.secrets.current);
-    endpoint.secrets.previous = previous.or(endpoint.secrets.previous);
-    Ok(Some(record::encode(&endpoint)?))
+    for FormerSecret { sealed, .. } in &mut endpoint.secrets.former {
+        if let Some(resealed) = vault.reseal(&identity, sealed)? {
+            (*sealed, is_changed) = (resealed, true);
+        }
+    }
+    Ok(if is_changed { Some(record::encode(&endpoint)?) } else { None })
 }
 
 /// As with payments: no text that is kept may hold a card number.

@@ -7,7 +7,9 @@
 mod endpoints;
 mod events;
 mod health_events;
+pub(in crate::gateway) mod metrics;
 mod notifications;
+mod operator;
 mod planner;
 mod urgency;
 mod views;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::actors::webhook::rows::Changed;
-use crate::actors::webhook::{EndpointLists, Unobserved, WebhookActors, WebhookParts};
+use crate::actors::webhook::{EndpointLists, WebhookActors, WebhookParts};
 use crate::delivery::Deliver;
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::{EndpointId, EventId, MerchantId, sortable_id};
@@ -28,6 +30,7 @@ use crate::domain::webhook::EndpointStatus;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::webhooks::health_events::HealthEvents;
+use crate::gateway::webhooks::metrics::WebhookFigures;
 use crate::gateway::webhooks::planner::Planner;
 use crate::storage::{Batch, StoreError, keys, record};
 
@@ -35,8 +38,10 @@ pub use crate::actors::webhook::rows::Planned;
 
 pub(crate) use endpoints::reseal_endpoint;
 pub use notifications::NotificationFilter;
+pub use operator::{EndpointFilter, OperatorEndpointView, OperatorNotificationView};
 pub use views::{
-    CreateEndpoint, EndpointView, EventView, NewSecretView, NotificationView, SettableStatus, TryView, UpdateEndpoint,
+    CreateEndpoint, EndpointHealthView, EndpointView, EventView, Kept, NewSecretView, NotificationView, SettableStatus,
+    TryView, UpdateEndpoint,
 };
 
 /// Longest id that is looked up; ours are shorter.
@@ -51,6 +56,7 @@ pub struct Webhooks {
     lists: Arc<EndpointLists>,
     planner: Planner,
     actors: WebhookActors,
+    figures: Arc<WebhookFigures>,
 }
 
 impl Webhooks {
@@ -61,6 +67,7 @@ impl Webhooks {
     pub(crate) async fn start(core: Core, deliver: Arc<dyn Deliver>) -> Result<Self, GatewayError> {
         let lists = Arc::new(EndpointLists::new(Arc::clone(&core.store)));
         let planner = Planner::new(core.clone(), Arc::clone(&lists));
+        let figures = Arc::new(WebhookFigures::new(&core.figures)?);
         let parts = WebhookParts {
             store: Arc::clone(&core.store),
             clock: core.clock.clone(),
@@ -68,14 +75,14 @@ impl Webhooks {
             vault: Arc::clone(&core.vault),
             deliver,
             config: core.config.webhook.clone(),
-            observer: Arc::new(Unobserved),
+            observer: Arc::clone(&figures) as _,
             job_added: Arc::default(),
             teller: Arc::new(HealthEvents::new(core.clone(), planner.clone())),
         };
         let actors = WebhookActors::start(parts, Arc::clone(&lists))
             .await
             .map_err(|error| GatewayError::Internal(error.to_string()))?;
-        Ok(Self { core, lists, planner, actors })
+        Ok(Self { core, lists, planner, actors, figures })
     }
 
     /// Starts no more requests, waits for those under way at most `within`, and ends.
@@ -106,6 +113,11 @@ impl Webhooks {
     /// Counts what was committed of notifications that nobody has to be told of.
     pub(crate) fn count(&self, changed: &Changed) {
         self.actors.count(changed);
+    }
+
+    /// Brings the figures for Prometheus up to date.
+    pub(crate) fn read_figures(&self) {
+        self.figures.read(&self.actors);
     }
 
     /// Sends a `test` event to one endpoint, whatever events it wants. Returns its notification.

@@ -126,7 +126,7 @@ impl Webhooks {
         .await
     }
 
-    fn attempts_of(&self, merchant_id: &MerchantId, endpoint_id: &EndpointId) -> Result<u32, GatewayError> {
+    pub(super) fn attempts_of(&self, merchant_id: &MerchantId, endpoint_id: &EndpointId) -> Result<u32, GatewayError> {
         match self.read_endpoint(merchant_id, endpoint_id) {
             Ok((endpoint, _)) => Ok(endpoint.max_attempts),
             Err(GatewayError::NotFound(_)) => {
@@ -158,7 +158,7 @@ impl Webhooks {
         Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
 
-    fn read_notification(
+    pub(super) fn read_notification(
         &self,
         merchant_id: &MerchantId,
         notification_id: &NotificationId,
@@ -172,6 +172,6 @@ impl Webhooks {
     }
 }
 
-fn refused(refused: NotPossible) -> GatewayError {
+pub(super) fn refused(refused: NotPossible) -> GatewayError {
     GatewayError::InvalidState { status: refused.0.as_str().to_owned() }
 }

@@ -5,7 +5,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::domain::event::Event;
-use crate::domain::webhook::{Endpoint, EndpointStatus, EventPattern, Notification, NotificationStatus, Try};
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::{
+    Endpoint, EndpointHealth, EndpointStatus, EventPattern, Notification, NotificationStatus, Overrides, Try,
+};
+use crate::gateway::command::given;
 
 /// A new endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -22,6 +26,21 @@ pub struct CreateEndpoint {
     /// Tries of one notification, the first included: 1 to 100.
     #[serde(default)]
     pub max_attempts: Option<u32>,
+    /// Waits before the second try and those after it, in seconds; the last one repeats. Up to 100, each up to a week.
+    #[serde(default)]
+    pub schedule_s: Option<Vec<u64>>,
+    /// Wait before the second try, in seconds, 1 to 3600; the built-in waits are scaled from it.
+    #[serde(default)]
+    pub initial_backoff_s: Option<u64>,
+    /// Longest wait between tries, in seconds, up to a week.
+    #[serde(default)]
+    pub max_backoff_s: Option<u64>,
+    /// Waits vary at random by up to this share either way, in percent, 0 to 50.
+    #[serde(default)]
+    pub jitter_percent: Option<u32>,
+    /// One request ends within this many seconds; never more than the gateway allows.
+    #[serde(default)]
+    pub timeout_s: Option<u64>,
 }
 
 /// The statuses that a merchant can set.
@@ -43,6 +62,16 @@ impl From<SettableStatus> for EndpointStatus {
     }
 }
 
+/// What becomes of what was kept for an endpoint that was disabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// It is sent.
+    Send,
+    /// It stays with the dead letters until it is too old, or is asked for.
+    Drop,
+}
+
 /// Changes of an endpoint; what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -59,9 +88,49 @@ pub struct UpdateEndpoint {
     /// Whether it is sent to.
     #[serde(default)]
     pub status: Option<SettableStatus>,
+    /// What becomes of what was kept since the endpoint was disabled; `drop` when absent. Only where a disabled endpoint
+    /// is enabled.
+    #[serde(default)]
+    pub kept: Option<Kept>,
     /// Tries of notifications made from now on.
     #[serde(default)]
     pub max_attempts: Option<u32>,
+    /// Waits before the second try and those after it, in seconds; null for those of the gateway.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<u64>>)]
+    pub schedule_s: Option<Option<Vec<u64>>>,
+    /// Wait before the second try, in seconds; null for the gateway's.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u64>)]
+    pub initial_backoff_s: Option<Option<u64>>,
+    /// Longest wait between tries, in seconds; null for the gateway's.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u64>)]
+    pub max_backoff_s: Option<Option<u64>>,
+    /// Share by which waits vary, in percent; null for the gateway's.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub jitter_percent: Option<Option<u32>>,
+    /// One request ends within this many seconds; null for the gateway's.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u64>)]
+    pub timeout_s: Option<Option<u64>>,
+}
+
+impl UpdateEndpoint {
+    /// Changes what an endpoint has otherwise than the configuration.
+    pub(super) fn change_overrides(&self, overrides: &mut Overrides) {
+        fn change<T: Clone>(value: &mut Option<T>, given: Option<&Option<T>>) {
+            if let Some(given) = given {
+                value.clone_from(given);
+            }
+        }
+        change(&mut overrides.schedule_s, self.schedule_s.as_ref());
+        change(&mut overrides.initial_backoff_s, self.initial_backoff_s.as_ref());
+        change(&mut overrides.max_backoff_s, self.max_backoff_s.as_ref());
+        change(&mut overrides.jitter_percent, self.jitter_percent.as_ref());
+        change(&mut overrides.timeout_s, self.timeout_s.as_ref());
+    }
 }
 
 /// An endpoint.
@@ -79,8 +148,22 @@ pub struct EndpointView {
     pub status: String,
     /// Why it is disabled.
     pub disabled_reason: Option<String>,
+    /// Since when.
+    pub disabled_at: Option<String>,
+    /// How it does.
+    pub health: EndpointHealthView,
     /// Tries of one notification.
     pub max_attempts: u32,
+    /// Waits between tries, in seconds; this and the four below are null where the endpoint has those of the gateway.
+    pub schedule_s: Option<Vec<u64>>,
+    /// Wait before the second try, in seconds.
+    pub initial_backoff_s: Option<u64>,
+    /// Longest wait between tries, in seconds.
+    pub max_backoff_s: Option<u64>,
+    /// Share by which waits vary, in percent.
+    pub jitter_percent: Option<u32>,
+    /// One request ends within this many seconds.
+    pub timeout_s: Option<u64>,
     /// Until when the secret before the current one signs too.
     pub previous_secret_valid_until: Option<String>,
     /// When it was made.
@@ -89,9 +172,56 @@ pub struct EndpointView {
     pub updated_at: String,
 }
 
+/// How an endpoint does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EndpointHealthView {
+    /// `healthy`, `failing` (what was last tried failed), `open` (its breaker is open: nothing is sent for the moment), or
+    /// `unknown` (it has taken nothing at this URL yet).
+    pub state: String,
+    /// The first failure since it last took a webhook.
+    pub failing_since: Option<String>,
+    /// When it last took a webhook after failures; null where it never failed.
+    pub last_success_at: Option<String>,
+    /// `closed`, `open`, or `half_open`: one webhook is tried.
+    pub breaker: String,
+    /// Until when the breaker is open.
+    pub opens_until: Option<String>,
+}
+
+impl EndpointHealthView {
+    /// The view of what is stored of an endpoint's health.
+    pub(super) fn of(endpoint: &Endpoint, health: Option<&EndpointHealth>, now: Timestamp) -> Self {
+        let open_until = health.and_then(|health| health.open_until);
+        let failing_since = health.and_then(|health| health.failing_since);
+        let breaker = match open_until {
+            Some(until) if now < until => "open",
+            Some(_) => "half_open",
+            None => "closed",
+        };
+        let state = if breaker == "open" {
+            "open"
+        } else if failing_since.is_some() {
+            "failing"
+        } else if endpoint.proven_at.is_some() {
+            "healthy"
+        } else {
+            "unknown"
+        };
+        Self {
+            state: state.to_owned(),
+            failing_since: failing_since.map(Timestamp::rfc3339),
+            last_success_at: health.and_then(|health| health.last_success_at).map(Timestamp::rfc3339),
+            breaker: breaker.to_owned(),
+            opens_until: open_until.filter(|until| now < *until).map(Timestamp::rfc3339),
+        }
+    }
+}
+
 impl EndpointView {
-    /// The view of an endpoint.
-    pub(super) fn of(endpoint: &Endpoint) -> Self {
+    /// The view of an endpoint, with what is stored of its health.
+    pub(super) fn of(endpoint: &Endpoint, health: Option<&EndpointHealth>, now: Timestamp) -> Self {
+        let overrides = endpoint.overrides.clone();
+        let former = endpoint.secrets.former_at(now).next();
         Self {
             id: endpoint.id.to_string(),
             url: endpoint.url.clone(),
@@ -99,8 +229,15 @@ impl EndpointView {
             description: endpoint.description.clone(),
             status: endpoint.status.as_str().to_owned(),
             disabled_reason: endpoint.disabled_reason.clone(),
+            disabled_at: endpoint.disabled_at.map(Timestamp::rfc3339),
+            health: EndpointHealthView::of(endpoint, health, now),
             max_attempts: endpoint.max_attempts,
-            previous_secret_valid_until: endpoint.secrets.previous_valid_until.map(|until| until.rfc3339()),
+            schedule_s: overrides.schedule_s,
+            initial_backoff_s: overrides.initial_backoff_s,
+            max_backoff_s: overrides.max_backoff_s,
+            jitter_percent: overrides.jitter_percent,
+            timeout_s: overrides.timeout_s,
+            previous_secret_valid_until: former.map(|former| former.valid_until.rfc3339()),
             created_at: endpoint.created_at.rfc3339(),
             updated_at: endpoint.updated_at.rfc3339(),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::NOW;
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId};
+use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Endpoint, EndpointStatus, EventPattern, Overrides, SealedSecrets};
 
 #[test]
@@ -56,16 +57,46 @@ fn only_a_disabled_endpoint_gets_no_new_notifications() {
     assert_eq!((endpoint.disabled_reason, endpoint.disabled_at), (None, None));
 }
 
+fn former(secrets: &SealedSecrets, now: Timestamp) -> Vec<&str> {
+    secrets.former_at(now).map(|former| former.sealed.as_str()).collect()
+}
+
 #[test]
 fn the_secret_before_the_current_one_signs_only_during_the_rotation() {
     let mut secrets = SealedSecrets::new(String::from("first"));
-    assert_eq!(secrets.previous_at(NOW), None);
+    assert!(former(&secrets, NOW).is_empty());
     let end = NOW.plus(Duration::from_secs(60));
     secrets.rotate(String::from("second"), end);
-    assert_eq!((secrets.current.as_str(), secrets.previous_at(NOW)), ("second", Some("first")));
+    assert_eq!((secrets.current.as_str(), former(&secrets, NOW)), ("second", vec!["first"]));
     secrets.forget_expired(NOW);
-    assert_eq!(secrets.previous_at(NOW), Some("first"));
-    assert_eq!(secrets.previous_at(end), None);
+    assert_eq!((former(&secrets, NOW), secrets.has_expired(NOW)), (vec!["first"], false));
+    assert_eq!((former(&secrets, end), secrets.has_expired(end)), (vec![], true));
     secrets.forget_expired(end);
     assert_eq!(secrets, SealedSecrets::new(String::from("second")));
+}
+
+#[test]
+fn a_second_rotation_leaves_the_first_secret_its_time() {
+    let at = |seconds| NOW.plus(Duration::from_secs(seconds));
+    let mut secrets = SealedSecrets::new(String::from("1"));
+    for (number, name) in ["2", "3", "4", "5"].into_iter().enumerate() {
+        secrets.rotate(String::from(name), at(100 + u64::try_from(number).unwrap()));
+    }
+    assert_eq!((secrets.current.as_str(), former(&secrets, NOW)), ("5", vec!["4", "3", "2"]), "three at most");
+    assert_eq!(former(&secrets, at(102)), ["4"], "each has its own end");
+    secrets.forget_expired(at(102));
+    assert_eq!(secrets.former.len(), 1);
+}
+
+#[test]
+fn secrets_as_they_once_were_stored_are_read() {
+    let end = NOW.plus(Duration::from_secs(60));
+    let end_json = serde_json::to_value(end).unwrap();
+    let stored = serde_json::json!({ "current": "b", "previous": "a", "previous_valid_until": end_json });
+    let secrets: SealedSecrets = serde_json::from_value(stored).unwrap();
+    assert_eq!((secrets.current.as_str(), former(&secrets, NOW)), ("b", vec!["a"]));
+    let again: SealedSecrets = serde_json::from_value(serde_json::to_value(&secrets).unwrap()).unwrap();
+    assert_eq!(again, secrets);
+    let alone: SealedSecrets = serde_json::from_value(serde_json::json!({ "current": "b" })).unwrap();
+    assert_eq!(serde_json::to_value(&alone).unwrap(), serde_json::json!({ "current": "b" }));
 }

@@ -1,5 +1,6 @@
 //! Tests of `webhooks`.
 
+mod figures;
 mod fixture;
 mod health;
 mod management;
