@@ -1,7 +1,9 @@
 //! Tests of `webhooks`.
 
+mod dead_letters;
 mod fixture;
 mod health;
+mod jobs;
 mod management;
 mod sending;
 mod sockets;
