@@ -462,6 +462,7 @@ pub fn idempotencies_of(merchant_id: &MerchantId) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::sortable_id;
 
     const EARLY: Timestamp = Timestamp::from_unix_ms(255);
     const LATE: Timestamp = Timestamp::from_unix_ms(256);

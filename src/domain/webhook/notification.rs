@@ -70,14 +70,8 @@ pub enum Failure {
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Exhausted,
-        Self::Refused,
-        Self::Canceled,
-        Self::EndpointDeleted,
-        Self::EndpointDisabled,
-        Self::Expired,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Exhausted, Self::Refused, Self::Canceled, Self::EndpointDeleted, Self::EndpointDisabled, Self::Expired];
 
     /// The name as the API writes it.
     pub const fn as_str(self) -> &'static str {

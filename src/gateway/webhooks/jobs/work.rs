@@ -14,7 +14,7 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::retention::rest_after;
 use crate::gateway::webhooks::Webhooks;
 use crate::gateway::webhooks::jobs::page::{self, Found, JobPage};
-use crate::gateway::webhooks::jobs::upkeep;
+use crate::gateway::webhooks::jobs::{MILLISECOND, upkeep};
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{ABSENT, Batch, Scan, Store, StoreError, keys, record};
 
@@ -172,6 +172,11 @@ impl Worker {
             batch.delete(keys::webhook_job_open(job_id));
             return self.commit_unless_overtaken(batch).await.map(|()| true);
         };
+        if self.webhooks.core.clock.now() == job.created_at {
+            // Times have milliseconds. What the job begins, and what fails again at once, must be later than itself, or it
+            // would be taken for what was there before.
+            tokio::time::sleep(MILLISECOND).await;
+        }
         if job.kind == JobKind::Purge && self.remove_endpoints(merchant_id).await? {
             return Ok(true);
         }
