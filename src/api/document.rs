@@ -12,7 +12,7 @@ use crate::api::admin::webhooks as all_webhooks;
 use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, merchants, metrics, routing, rules, sandbox, store,
 };
-use crate::api::{events, limits, open, payments, quotes, refunds, webhooks};
+use crate::api::{events, limits, open, payments, quotes, refunds, webhook_jobs, webhooks};
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
 
 /// A list, for the document.
@@ -113,6 +113,8 @@ pub(crate) struct ReasonSchema {
         webhooks::delete_endpoint, webhooks::rotate_secret, webhooks::send_test,
         webhooks::list_notifications, webhooks::get_notification, webhooks::retry_notification,
         webhooks::cancel_notification,
+        webhook_jobs::recover, webhook_jobs::retry_many, webhook_jobs::cancel_many, webhook_jobs::list_jobs,
+        webhook_jobs::get_job, webhook_jobs::cancel_job,
         events::list,
         merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
         merchants::fullest,
@@ -123,7 +125,7 @@ pub(crate) struct ReasonSchema {
         all_payments::list, all_payments::get, all_payments::routing,
         all_webhooks::list_endpoints, all_webhooks::get_endpoint, all_webhooks::pause_endpoint,
         all_webhooks::enable_endpoint, all_webhooks::list_notifications, all_webhooks::get_notification,
-        all_webhooks::retry_notification,
+        all_webhooks::retry_notification, all_webhooks::recover, all_webhooks::list_jobs,
         external_limits::check, external_limits::release,
         erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,

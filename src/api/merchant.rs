@@ -20,7 +20,7 @@ use crate::api::limit_headers::{self, LimitedRequest};
 use crate::api::render::renderer;
 use crate::api::routes::Routes;
 use crate::api::worth::worth_of;
-use crate::api::{call, events, idempotency, limits, open, payments, quotes, refunds, webhooks};
+use crate::api::{call, events, idempotency, limits, open, payments, quotes, refunds, webhook_jobs, webhooks};
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
 use crate::gateway::addresses::{Client, Listener};
@@ -248,5 +248,6 @@ pub(crate) fn routes() -> Routes {
     let routes = quotes::add_routes(routes);
     let routes = limits::add_routes(routes);
     let routes = webhooks::add_routes(routes);
+    let routes = webhook_jobs::add_routes(routes);
     events::add_routes(routes)
 }

@@ -34,6 +34,7 @@ mod render;
 mod request_id;
 mod routes;
 mod server;
+mod webhook_jobs;
 mod webhooks;
 mod worth;
 

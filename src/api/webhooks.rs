@@ -3,8 +3,10 @@
 use crate::api::call::{Call, MerchantCall, Named};
 use crate::api::document::Listed;
 use crate::api::envelope::{Envelope, Nothing, Outcome};
-use crate::api::query::Pages;
+use crate::api::error::ApiError;
+use crate::api::query::{Pages, Query};
 use crate::api::routes::{Routes, Verb};
+use crate::api::webhook_jobs::time;
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::gateway::auth::Caller;
 use crate::gateway::webhooks::{
@@ -12,7 +14,7 @@ use crate::gateway::webhooks::{
 };
 
 /// What a list of notifications can be narrowed by.
-const FILTERS: [&str; 4] = ["status", "endpoint_id", "event", "payment_no"];
+pub(crate) const FILTERS: [&str; 7] = ["status", "endpoint_id", "event", "payment_no", "failure", "from", "to"];
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
     routes
@@ -172,6 +174,9 @@ pub(crate) async fn send_test(Named(endpoint_id): Named<EndpointId>, request: Me
         ("endpoint_id" = Option<String>, Query, description = "To this endpoint"),
         ("event" = Option<String>, Query, description = "Of this event"),
         ("payment_no" = Option<String>, Query, description = "About this payment"),
+        ("failure" = Option<String>, Query, description = "Given up for this reason: `exhausted`, `refused`, `canceled`, `endpoint_deleted`, `endpoint_disabled` or `expired`"),
+        ("from" = Option<String>, Query, description = "Made at or after this, RFC 3339"),
+        ("to" = Option<String>, Query, description = "Made before this, RFC 3339"),
         ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
@@ -179,15 +184,27 @@ pub(crate) async fn send_test(Named(endpoint_id): Named<EndpointId>, request: Me
 )]
 pub(crate) async fn list_notifications(MerchantCall { call, caller, .. }: MerchantCall) -> Outcome {
     let query = call.query(&FILTERS, Pages::Yes)?;
-    let filter = NotificationFilter {
+    let filter = filter_of(&query)?;
+    let webhooks = call.gateway.webhooks();
+    let merchant_id = &caller.merchant.merchant_id;
+    call.ok(webhooks.list_notifications(merchant_id, &filter, &query.page()?)?)
+}
+
+/// The filter in a query that may have [`FILTERS`].
+///
+/// # Errors
+/// An invalid request when a time is none.
+pub(crate) fn filter_of(query: &Query<'_>) -> Result<NotificationFilter, ApiError> {
+    let time_in = |name| query.text(name).map(|text| time(name, &text)).transpose();
+    Ok(NotificationFilter {
         status: query.text("status"),
         endpoint_id: query.text("endpoint_id"),
         event: query.text("event"),
         payment_no: query.text("payment_no"),
-    };
-    let webhooks = call.gateway.webhooks();
-    let merchant_id = &caller.merchant.merchant_id;
-    call.ok(webhooks.list_notifications(merchant_id, &filter, &query.page()?)?)
+        failure: query.text("failure"),
+        from: time_in("from")?,
+        to: time_in("to")?,
+    })
 }
 
 /// Read a notification with its tries

@@ -20,11 +20,11 @@ fn stated_worth(method: &Method, path: &str) -> Option<Worth> {
 fn worth_of_reading(segments: [Option<&str>; 5]) -> Option<Worth> {
     match segments {
         [Some("payments" | "refunds"), Some(_), None | Some("routing"), None, _] => Some(Worth::Query),
-        [Some("webhooks"), Some("endpoints" | "notifications"), Some(_), None, _] => Some(Worth::Query),
+        [Some("webhooks"), Some("endpoints" | "notifications" | "jobs"), Some(_), None, _] => Some(Worth::Query),
         [Some("limits"), None, ..] => Some(Worth::Query),
         [Some("payments" | "events"), None, ..] => Some(Worth::List),
         [Some("payments"), Some(_), Some("refunds"), None, _] => Some(Worth::List),
-        [Some("webhooks"), Some("endpoints" | "notifications"), None, ..] => Some(Worth::List),
+        [Some("webhooks"), Some("endpoints" | "notifications" | "jobs"), None, ..] => Some(Worth::List),
         _ => None,
     }
 }
@@ -34,10 +34,12 @@ fn worth_of_changing(segments: [Option<&str>; 5]) -> Option<Worth> {
         [Some("payments"), None, ..] => Some(Worth::Create),
         [Some("payments"), Some(_), Some("cancel" | "refunds"), None, _] => Some(Worth::Finish),
         [Some("webhooks"), Some("endpoints"), None, ..] => Some(Worth::Manage),
-        [Some("webhooks"), Some("endpoints"), Some(_), None | Some("rotate-secret" | "test"), None] => {
+        [Some("webhooks"), Some("endpoints"), Some(_), None | Some("rotate-secret" | "test" | "recover"), None] => {
             Some(Worth::Manage)
         }
         [Some("webhooks"), Some("notifications"), Some(_), Some("retry" | "cancel"), None] => Some(Worth::Manage),
+        [Some("webhooks"), Some("notifications"), Some("retry" | "cancel"), None, _] => Some(Worth::Manage),
+        [Some("webhooks"), Some("jobs"), Some(_), Some("cancel"), None] => Some(Worth::Manage),
         [Some("routing"), Some("quote"), None, ..] => Some(Worth::Query),
         _ => None,
     }

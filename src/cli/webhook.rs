@@ -54,6 +54,23 @@ enum Action {
         #[arg(long)]
         send_kept: bool,
     },
+    /// Send an endpoint again what it has missed
+    Recover {
+        /// Its id, we_…
+        endpoint_id: String,
+        /// From then on, such as 2026-01-02T03:04:05Z
+        #[arg(long, value_name = "TIME")]
+        since: String,
+    },
+    /// List a merchant's jobs, newest first, with how far they are
+    Jobs {
+        /// The merchant, m_…
+        #[arg(long, value_name = "ID")]
+        merchant: String,
+        /// Most rows
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+    },
     /// List a merchant's notifications, newest first
     Notifications {
         /// The merchant, m_…
@@ -119,6 +136,13 @@ async fn carry_out(admin: &Admin, action: Action) -> Result<(Value, Text), Failu
             let path = ["webhooks", "endpoints", endpoint_id.as_str(), "enable"];
             let body = send_kept.then(|| json!({ "kept": "send" }));
             (admin.call(Method::POST, &path, body.as_ref()).await?, fields_text)
+        }
+        Action::Recover { endpoint_id, since } => {
+            let path = ["webhooks", "endpoints", endpoint_id.as_str(), "recover"];
+            (admin.call(Method::POST, &path, Some(&json!({ "since": since }))).await?, fields_text)
+        }
+        Action::Jobs { merchant, limit } => {
+            (rows(admin, "jobs", &[("merchant_id", Some(merchant))], limit).await?, jobs_table)
         }
         Action::Notifications { merchant, status, endpoint, event, payment, limit } => {
             let filter = [
@@ -198,6 +222,34 @@ fn notifications_table(rows: &Value) -> String {
             text_of(row, "next_retry_at"),
             text_of(row, "created_at"),
             text_of(row, "error"),
+        ]
+    };
+    table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
+}
+
+fn jobs_table(rows: &Value) -> String {
+    let columns = [
+        Column::Left("job"),
+        Column::Left("kind"),
+        Column::Left("status"),
+        Column::Left("endpoint"),
+        Column::Right("looked at"),
+        Column::Right("changed"),
+        Column::Right("skipped"),
+        Column::Left("created"),
+        Column::Left("finished"),
+    ];
+    let cells = |row: &Value| {
+        vec![
+            text_of(row, "id"),
+            text_of(row, "kind"),
+            text_of(row, "status"),
+            text_of(row, "endpoint_id"),
+            shown(&row["looked_at"]),
+            shown(&row["changed"]),
+            shown(&row["skipped"]),
+            text_of(row, "created_at"),
+            text_of(row, "finished_at"),
         ]
     };
     table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
@@ -305,6 +357,8 @@ mod tests {
             (200, one),
             (200, page),
             (200, one),
+            (202, one),
+            (200, page),
             (409, r#"{"code":"INVALID_STATE","message":"Not possible"}"#),
         ])
         .await;
@@ -324,6 +378,8 @@ mod tests {
                 limit: 20,
             },
             Action::ShowNotification { notification_id: notification_id.clone() },
+            Action::Recover { endpoint_id: String::from("we_1"), since: String::from("T") },
+            Action::Jobs { merchant: String::from("m_1"), limit: 7 },
         ];
         for action in actions {
             carry_out(&admin, action).await.unwrap();
@@ -339,6 +395,8 @@ mod tests {
                 "POST /admin/v1/webhooks/endpoints/we_1/enable",
                 "GET /admin/v1/webhooks/notifications?limit=20&merchant_id=m_1&status=failed",
                 "GET /admin/v1/webhooks/notifications/wn_1",
+                "POST /admin/v1/webhooks/endpoints/we_1/recover",
+                "GET /admin/v1/webhooks/jobs?limit=7&merchant_id=m_1",
                 "POST /admin/v1/webhooks/notifications/wn_1/retry",
             ]
         );

@@ -24,5 +24,7 @@ mod simulate;
 mod support;
 mod tidy;
 mod webhook_admin;
+mod webhook_ends;
+mod webhook_jobs;
 mod webhook_metrics;
 mod webhooks;

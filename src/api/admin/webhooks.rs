@@ -8,15 +8,19 @@ use crate::api::document::Listed;
 use crate::api::envelope::{Envelope, Outcome};
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
-use crate::domain::ids::{EndpointId, NotificationId};
+use crate::api::webhook_jobs::Recover;
+use crate::api::webhooks::filter_of;
+use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
+use crate::gateway::error::GatewayError;
 use crate::gateway::webhooks::{
-    EndpointFilter, Kept, NotificationFilter, OperatorEndpointView, OperatorNotificationView, SettableStatus,
+    EndpointFilter, JobView, Kept, OperatorEndpointView, OperatorNotificationView, SettableStatus,
 };
 
 /// What a list of endpoints can be narrowed by.
 const ENDPOINT_FILTERS: [&str; 3] = ["merchant_id", "status", "health"];
 /// What a list of notifications can be narrowed by.
-const NOTIFICATION_FILTERS: [&str; 5] = ["merchant_id", "status", "endpoint_id", "event", "payment_no"];
+const NOTIFICATION_FILTERS: [&str; 8] =
+    ["merchant_id", "status", "endpoint_id", "event", "payment_no", "failure", "from", "to"];
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
     routes
@@ -24,6 +28,8 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         .with(Verb::Get, "/admin/v1/webhooks/endpoints/{endpoint_id}", get_endpoint)
         .with(Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/pause", pause_endpoint)
         .with(Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/enable", enable_endpoint)
+        .with(Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/recover", recover)
+        .with(Verb::Get, "/admin/v1/webhooks/jobs", list_jobs)
         .with(Verb::Get, "/admin/v1/webhooks/notifications", list_notifications)
         .with(Verb::Get, "/admin/v1/webhooks/notifications/{notification_id}", get_notification)
         .with(Verb::Post, "/admin/v1/webhooks/notifications/{notification_id}/retry", retry_notification)
@@ -128,6 +134,48 @@ pub(crate) async fn enable_endpoint(
     call.carry(work).await
 }
 
+/// Send again what any merchant's endpoint has missed
+///
+/// Everything that was given up for it since a time. The job goes on over restarts.
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/endpoints/{endpoint_id}/recover", operation_id = "recover_any_endpoint",
+    tag = "Webhooks", request_body = Recover,
+    params(("endpoint_id" = String, Path, description = "The endpoint's id")),
+    responses(
+        (status = 202, description = "The job that does it", body = Envelope<JobView>),
+        (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE` with `status`: the endpoint is disabled, or this or too much is under way"),
+    ),
+)]
+pub(crate) async fn recover(
+    Named(endpoint_id): Named<EndpointId>,
+    OperatorCall { call, operator }: OperatorCall,
+) -> Outcome {
+    let since = call.json::<Recover>()?.since()?;
+    let work = |call: Call| async move {
+        call.accepted(call.gateway.webhooks().recover_any(&endpoint_id, since, &operator).await?)
+    };
+    call.carry(work).await
+}
+
+/// List a merchant's jobs
+///
+/// Newest first, with how far each is.
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/jobs", operation_id = "list_any_webhook_jobs", tag = "Webhooks",
+    params(
+        ("merchant_id" = String, Query, description = "Of this merchant"),
+        ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "One page", body = Envelope<Listed<JobView>>)),
+)]
+pub(crate) async fn list_jobs(OperatorCall { call, .. }: OperatorCall) -> Outcome {
+    let query = call.query(&["merchant_id"], Pages::Yes)?;
+    let merchant_id = query.text("merchant_id").ok_or_else(|| GatewayError::field("merchant_id", "must be given"))?;
+    call.ok(call.gateway.webhooks().list_jobs(&MerchantId::new(merchant_id), &query.page()?)?)
+}
+
 /// List a merchant's notifications
 ///
 /// Newest first. With a filter a page may be short and still have a `next_cursor`.
@@ -139,6 +187,9 @@ pub(crate) async fn enable_endpoint(
         ("endpoint_id" = Option<String>, Query, description = "To this endpoint"),
         ("event" = Option<String>, Query, description = "Of this event"),
         ("payment_no" = Option<String>, Query, description = "About this payment"),
+        ("failure" = Option<String>, Query, description = "Given up for this reason, such as `exhausted`"),
+        ("from" = Option<String>, Query, description = "Made at or after this, RFC 3339"),
+        ("to" = Option<String>, Query, description = "Made before this, RFC 3339"),
         ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
@@ -146,12 +197,7 @@ pub(crate) async fn enable_endpoint(
 )]
 pub(crate) async fn list_notifications(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     let query = call.query(&NOTIFICATION_FILTERS, Pages::Yes)?;
-    let filter = NotificationFilter {
-        status: query.text("status"),
-        endpoint_id: query.text("endpoint_id"),
-        event: query.text("event"),
-        payment_no: query.text("payment_no"),
-    };
+    let filter = filter_of(&query)?;
     let webhooks = call.gateway.webhooks();
     call.ok(webhooks.list_notifications_of(query.text("merchant_id").as_deref(), &filter, &query.page()?)?)
 }

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::gateway::shedding::testing::Node;
 use crate::gateway::view::NewKeyView;
 
-const WORTHS: [(Verb, &str, Worth); 22] = [
+const WORTHS: [(Verb, &str, Worth); 28] = [
     (Verb::Post, "/api/v1/payments", Worth::Create),
     (Verb::Get, "/api/v1/payments", Worth::List),
     (Verb::Get, "/api/v1/payments/{payment_no}", Worth::Query),
@@ -35,6 +35,12 @@ const WORTHS: [(Verb, &str, Worth); 22] = [
     (Verb::Get, "/api/v1/webhooks/notifications/{notification_id}", Worth::Query),
     (Verb::Post, "/api/v1/webhooks/notifications/{notification_id}/retry", Worth::Manage),
     (Verb::Post, "/api/v1/webhooks/notifications/{notification_id}/cancel", Worth::Manage),
+    (Verb::Post, "/api/v1/webhooks/endpoints/{endpoint_id}/recover", Worth::Manage),
+    (Verb::Post, "/api/v1/webhooks/notifications/retry", Worth::Manage),
+    (Verb::Post, "/api/v1/webhooks/notifications/cancel", Worth::Manage),
+    (Verb::Get, "/api/v1/webhooks/jobs", Worth::List),
+    (Verb::Get, "/api/v1/webhooks/jobs/{job_id}", Worth::Query),
+    (Verb::Post, "/api/v1/webhooks/jobs/{job_id}/cancel", Worth::Manage),
     (Verb::Get, "/api/v1/events", Worth::List),
 ];
 

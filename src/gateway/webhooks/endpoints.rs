@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use crate::actors::webhook::rows::{self, Planned};
+use crate::actors::webhook::rows::Planned;
 use crate::actors::webhook::secret_identity;
 use crate::delivery::signing::Secret;
 use crate::delivery::url::vet;
 use crate::domain::audit::{Change, Operator};
 use crate::domain::event::EventName;
-use crate::domain::ids::{EndpointId, JobId, MerchantId, sortable_id};
+use crate::domain::ids::{EndpointId, MerchantId, sortable_id};
 use crate::domain::pan::holds_card_number;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{
-    Endpoint, EndpointHealth, EndpointStatus, EventPattern, FormerSecret, JobKind, LaneSet, Overrides, SealedSecrets,
-    WebhookJob,
+    Endpoint, EndpointHealth, EndpointStatus, EventPattern, FormerSecret, LaneSet, Overrides, SealedSecrets,
 };
 use crate::gateway::audit;
 use crate::gateway::error::{FieldError, GatewayError};
@@ -191,11 +190,7 @@ impl Webhooks {
             work.batch.delete(keys::endpoint_health(&endpoint.merchant_id, &endpoint.id));
         }
         if kept == Some(Kept::Send) {
-            let id = JobId::new(sortable_id("wj_", now, self.core.random.draw_u64()));
-            let mut job = WebhookJob::new(id, endpoint.merchant_id.clone(), JobKind::Enable, now);
-            job.endpoint_id = Some(endpoint.id.clone());
-            job.since = endpoint.disabled_at;
-            rows::add_job(&mut work.batch, &mut work.planned, &job)?;
+            self.add_enable_job(&mut work.batch, &mut work.planned, endpoint)?;
         }
         if let Some(status) = status {
             endpoint.set_status(status.into(), now);

@@ -7,6 +7,7 @@
 mod endpoints;
 mod events;
 mod health_events;
+mod jobs;
 pub(in crate::gateway) mod metrics;
 mod notifications;
 mod operator;
@@ -30,6 +31,7 @@ use crate::domain::webhook::EndpointStatus;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::webhooks::health_events::HealthEvents;
+use crate::gateway::webhooks::jobs::Jobs;
 use crate::gateway::webhooks::metrics::WebhookFigures;
 use crate::gateway::webhooks::planner::Planner;
 use crate::storage::{Batch, StoreError, keys, record};
@@ -37,6 +39,8 @@ use crate::storage::{Batch, StoreError, keys, record};
 pub use crate::actors::webhook::rows::Planned;
 
 pub(crate) use endpoints::reseal_endpoint;
+pub use jobs::JobView;
+pub(crate) use jobs::new_job_id;
 pub use notifications::NotificationFilter;
 pub use operator::{EndpointFilter, OperatorEndpointView, OperatorNotificationView};
 pub use views::{
@@ -57,6 +61,7 @@ pub struct Webhooks {
     planner: Planner,
     actors: WebhookActors,
     figures: Arc<WebhookFigures>,
+    jobs: Jobs,
 }
 
 impl Webhooks {
@@ -68,6 +73,7 @@ impl Webhooks {
         let lists = Arc::new(EndpointLists::new(Arc::clone(&core.store)));
         let planner = Planner::new(core.clone(), Arc::clone(&lists));
         let figures = Arc::new(WebhookFigures::new(&core.figures)?);
+        let jobs = Jobs::new(&core);
         let parts = WebhookParts {
             store: Arc::clone(&core.store),
             clock: core.clock.clone(),
@@ -76,17 +82,20 @@ impl Webhooks {
             deliver,
             config: core.config.webhook.clone(),
             observer: Arc::clone(&figures) as _,
-            job_added: Arc::default(),
+            job_added: jobs.added(),
             teller: Arc::new(HealthEvents::new(core.clone(), planner.clone())),
         };
         let actors = WebhookActors::start(parts, Arc::clone(&lists))
             .await
             .map_err(|error| GatewayError::Internal(error.to_string()))?;
-        Ok(Self { core, lists, planner, actors, figures })
+        let webhooks = Self { core, lists, planner, actors, figures, jobs };
+        webhooks.jobs.start(&webhooks);
+        Ok(webhooks)
     }
 
     /// Starts no more requests, waits for those under way at most `within`, and ends.
     pub async fn stop(&self, within: Duration) {
+        self.jobs.stop().await;
         self.actors.stop(within).await;
     }
 

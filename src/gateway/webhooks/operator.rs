@@ -6,14 +6,15 @@ use utoipa::ToSchema;
 use crate::actors::webhook::rows;
 use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
+use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Anew, Endpoint, EndpointStatus, Notification};
 use crate::gateway::audit;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::notifications::refused;
 use crate::gateway::webhooks::{
-    CHANGES_MAX, EndpointView, ID_MAX_BYTES, Kept, NotificationFilter, NotificationView, Planned, SettableStatus,
-    Webhooks, unless_overtaken,
+    CHANGES_MAX, EndpointView, ID_MAX_BYTES, JobView, Kept, NotificationFilter, NotificationView, Planned,
+    SettableStatus, Webhooks, unless_overtaken,
 };
 use crate::storage::{Batch, Scan, keys, prefix_end, record};
 
@@ -209,6 +210,23 @@ impl Webhooks {
             }
         }
         Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// Sends any merchant's endpoint again what it has missed since a time.
+    ///
+    /// # Errors
+    /// As for [`Webhooks::recover`].
+    pub async fn recover_any(
+        &self,
+        endpoint_id: &EndpointId,
+        since: Timestamp,
+        by: &Operator,
+    ) -> Result<JobView, GatewayError> {
+        let merchant_id = self.merchant_of_endpoint(endpoint_id)?;
+        let change = Change::new("webhook_endpoint.recover", format!("{merchant_id}/{endpoint_id}"));
+        // Before it begins: nothing is begun without its entry.
+        audit::record(&self.core, by, &change.field("since", None, Some(since.rfc3339().into()))).await?;
+        self.recover(&merchant_id, endpoint_id, since).await
     }
 
     fn operator_view(&self, endpoint: &Endpoint) -> Result<OperatorEndpointView, GatewayError> {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod endpoint;
+mod job;
 mod lane;
 mod schedule;
 mod transition;

@@ -1,8 +1,10 @@
 //! Tests of `webhooks`.
 
+mod dead_letters;
 mod figures;
 mod fixture;
 mod health;
+mod jobs;
 mod management;
 mod sending;
 mod sockets;
