@@ -84,6 +84,7 @@ async fn a_job_that_is_cut_off_everywhere_changes_each_row_once() {
     assert_eq!((dead_letters(&store), fixture.due()), (ROWS, 0));
     let job = fixture.webhooks.recover(&fixture.merchant_id, &endpoint_id, START).await.unwrap();
     fixture.webhooks.stop(Duration::from_secs(1)).await;
+    settle().await;
     let indeterminate = || StoreError::Indeterminate(String::from("test"));
     let mut lives = 0_usize;
     let mut progress = Vec::new();
@@ -138,6 +139,7 @@ async fn rows_that_move_while_a_job_pages_are_taken_once_and_none_is_passed_over
         let by_hand: Vec<NotificationId> =
             fixture.notifications().into_iter().take(20).map(|view| NotificationId::new(view.id)).collect();
         let job = fixture.webhooks.recover(&fixture.merchant_id, &endpoint_id, START).await.unwrap();
+        settle().await;
         for (number, id) in by_hand.iter().enumerate() {
             let _ = fixture.webhooks.retry_notification(&fixture.merchant_id, id).await;
             fixture.publish(EventName::PaymentFailed, &format!("NEW{number}")).await;
