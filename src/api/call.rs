@@ -129,7 +129,8 @@ impl MerchantCall {
     {
         let Self { call, caller, origin } = self;
         let gateway = call.gateway.clone();
-        let work = work(call, caller.clone());
+        // On the heap: what is waited for on the way holds it several times.
+        let work = Box::pin(work(call, caller.clone()));
         let answered = gateway.once(&caller, origin, async move { work.await.map(Answer::into_stored) }).await;
         Answer::stored(answered?)
     }
