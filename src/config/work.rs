@@ -59,6 +59,18 @@ pub struct WebhookConfig {
     pub endpoint_in_flight_max: usize,
     /// Requests in flight to all endpoints.
     pub in_flight_max: usize,
+    /// Connections without a request that are kept open, over all hosts.
+    pub idle_connections_max: usize,
+    /// A connection is used no longer than this, so that its host is looked up again.
+    pub connection_age_max_s: u64,
+    /// A name server has so long for an answer.
+    pub dns_timeout_ms: u64,
+    /// Names whose addresses are remembered.
+    pub dns_cache_max: usize,
+    /// Addresses are remembered for their time to live, and no longer than this.
+    pub dns_ttl_max_s: u64,
+    /// That a name has no address is remembered for this long.
+    pub dns_negative_ttl_s: u64,
     /// Due notifications of one endpoint held in memory at once.
     pub horizon_max: usize,
     /// Bytes of an answer that are kept.

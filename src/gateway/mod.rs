@@ -685,12 +685,5 @@ fn directory_settings(config: &Config) -> DirectorySettings {
 }
 
 fn sender(config: &Config) -> Result<HttpDelivery, OpenError> {
-    let webhook = &config.webhook;
-    HttpDelivery::new(DeliverySettings {
-        timeout: Duration::from_secs(webhook.timeout_s),
-        response_max_bytes: webhook.response_max_bytes,
-        idle_connections_per_host_max: webhook.endpoint_in_flight_max,
-        allowed_private_networks: webhook.allowed_private_networks.clone(),
-    })
-    .map_err(OpenError::Delivery)
+    HttpDelivery::new(DeliverySettings::from(&config.webhook)).map_err(OpenError::Delivery)
 }

@@ -165,8 +165,12 @@ async fn ask_receiver(engine: &Engine, loaded: &LoadedEndpoint, notification: &N
         at: clock.now(),
         body: notification.body.get(),
     });
-    let request =
-        DeliveryRequest { url: loaded.endpoint.url.clone(), headers, body: Arc::from(notification.body.get()) };
+    let request = DeliveryRequest {
+        url: loaded.endpoint.url.clone(),
+        headers,
+        body: Arc::from(notification.body.get()),
+        timeout: Duration::from_secs(engine.parts.config.timeout_s),
+    };
     let began = clock.monotonic();
     let result = tokio::select! {
         biased;

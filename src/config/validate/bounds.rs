@@ -194,6 +194,12 @@ fn check_webhook(config: &Config, findings: &mut Findings) {
     findings.range("webhook.endpoint_in_flight_max", webhook.endpoint_in_flight_max, 1..=1000);
     let in_flight_min = webhook.endpoint_in_flight_max.min(100_000);
     findings.range("webhook.in_flight_max", webhook.in_flight_max, in_flight_min..=100_000);
+    findings.range("webhook.idle_connections_max", webhook.idle_connections_max, 0..=100_000);
+    findings.range("webhook.connection_age_max_s", webhook.connection_age_max_s, 1..=DAY_S);
+    findings.range("webhook.dns_timeout_ms", webhook.dns_timeout_ms, 100..=30_000);
+    findings.range("webhook.dns_cache_max", webhook.dns_cache_max, 1..=1_000_000);
+    findings.range("webhook.dns_ttl_max_s", webhook.dns_ttl_max_s, 1..=DAY_S);
+    findings.range("webhook.dns_negative_ttl_s", webhook.dns_negative_ttl_s, 1..=3600);
     findings.range("webhook.horizon_max", webhook.horizon_max, 1..=100_000);
     findings.range("webhook.response_max_bytes", webhook.response_max_bytes, 0..=16_384);
     findings.range("webhook.endpoints_max", webhook.endpoints_max, 1..=1000);

@@ -73,6 +73,12 @@ fn every_number_with_a_range_is_held_to_it() {
         config.webhook.schedule_s = vec![1, u64::MAX];
         config.webhook.jitter_percent = 51;
         config.webhook.in_flight_max = 1;
+        config.webhook.idle_connections_max = 100_001;
+        config.webhook.connection_age_max_s = 0;
+        config.webhook.dns_timeout_ms = 99;
+        config.webhook.dns_cache_max = 0;
+        config.webhook.dns_ttl_max_s = 0;
+        config.webhook.dns_negative_ttl_s = 0;
     });
     let expected = [
         "server.body_max_bytes",
@@ -96,6 +102,12 @@ fn every_number_with_a_range_is_held_to_it() {
         "webhook.schedule_s[1]",
         "webhook.jitter_percent",
         "webhook.in_flight_max",
+        "webhook.idle_connections_max",
+        "webhook.connection_age_max_s",
+        "webhook.dns_timeout_ms",
+        "webhook.dns_cache_max",
+        "webhook.dns_ttl_max_s",
+        "webhook.dns_negative_ttl_s",
     ];
     assert_eq!(paths, expected);
 }
