@@ -96,7 +96,10 @@ fn words_of_certificate(reason: &CertificateError) -> &'static str {
             "the certificate is for another name"
         }
         CertificateError::Revoked => "the certificate has been revoked",
-        CertificateError::UnknownIssuer => "the certificate is not signed by an authority that is trusted here",
+        // The second: the authority goes by a name that is trusted, but has another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the certificate is not signed by an authority that is trusted here"
+        }
         _ => "the certificate is not accepted",
     }
 }

@@ -16,7 +16,8 @@ async fn everywhere() -> NameServer {
 async fn kept_connections_are_bounded_over_all_hosts_and_those_used_last_stay() {
     let receiver = Receiver::start(|_, _| reply(200, "", b"")).await;
     let bounded = DeliverySettings { idle_connections_max: 50, ..settings() };
-    let delivery = asking(&everywhere().await, bounded, manual_clock());
+    let server = everywhere().await;
+    let delivery = asking(&server, bounded, manual_clock());
     // Twice two at once to each host, so that there is more than one connection to it.
     for number in 0..300 {
         let url = named(&receiver, &format!("{number}.internal"));
@@ -107,7 +108,7 @@ async fn a_connection_that_its_receiver_has_closed_is_replaced() {
 
 #[tokio::test]
 async fn a_request_that_was_cut_off_takes_its_connection_with_it() {
-    let receiver = Receiver::start(|_, _| Reply::ThenDrip(Vec::new())).await;
+    let receiver = Receiver::start(|_, _| Reply::ThenDrip(b"HTTP/1.1 200 OK\r\nX-A: ".to_vec())).await;
     let delivery = delivery();
     let short = Duration::from_millis(100);
     let answer = delivery.deliver(DeliveryRequest { timeout: short, ..request(&receiver.url) }).await;
