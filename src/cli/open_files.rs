@@ -42,7 +42,8 @@ fn raise(limit: Rlimit) -> u64 {
 /// What is kept, with a connection for each request to a receiver and those between requests. While connections are
 /// closed others are opened, so the latter count twice.
 fn kept(webhook: &WebhookConfig) -> u64 {
-    let connections = webhook.in_flight_max.saturating_add(webhook.idle_connections_max.saturating_mul(2));
+    let in_flight = webhook.in_flight_max.saturating_add(webhook.slow_in_flight_max);
+    let connections = in_flight.saturating_add(webhook.idle_connections_max.saturating_mul(2));
     KEPT.saturating_add(u64::try_from(connections).unwrap_or(u64::MAX))
 }
 
@@ -71,8 +72,8 @@ mod tests {
     #[test]
     fn requests_to_receivers_and_kept_connections_have_their_files() {
         let mut webhook = Config::embedded().unwrap().webhook;
-        (webhook.in_flight_max, webhook.idle_connections_max) = (100, 7);
-        assert_eq!(kept(&webhook), KEPT + 114);
+        (webhook.in_flight_max, webhook.slow_in_flight_max, webhook.idle_connections_max) = (100, 20, 7);
+        assert_eq!(kept(&webhook), KEPT + 134);
         (webhook.in_flight_max, webhook.idle_connections_max) = (usize::MAX, usize::MAX);
         assert!(kept(&webhook) >= u64::MAX / 2);
     }

@@ -57,8 +57,12 @@ pub struct WebhookConfig {
     pub retry_interval_s: u64,
     /// Requests in flight to one endpoint.
     pub endpoint_in_flight_max: usize,
-    /// Requests in flight to all endpoints.
+    /// Requests in flight to all endpoints that answer, and answer soon.
     pub in_flight_max: usize,
+    /// A request that lasts longer is slow.
+    pub slow_after_ms: u64,
+    /// Requests in flight to all others.
+    pub slow_in_flight_max: usize,
     /// Connections without a request that are kept open, over all hosts.
     pub idle_connections_max: usize,
     /// A connection is used no longer than this, so that its host is looked up again.
@@ -71,6 +75,30 @@ pub struct WebhookConfig {
     pub dns_ttl_max_s: u64,
     /// That a name has no address is remembered for this long.
     pub dns_negative_ttl_s: u64,
+    /// Bounds of the classes in which larger amounts are sent first, in minor units of the settlement currency, falling.
+    pub amount_classes_minor: [i64; 3],
+    /// Tries in the breaker's window before it may open.
+    pub breaker_min: u32,
+    /// Share of them that failed at which it opens, in percent.
+    pub breaker_failure_percent: u32,
+    /// Length of the window.
+    pub breaker_window_s: u64,
+    /// How long it stays open; doubles each time it opens again.
+    pub breaker_open_s: u64,
+    /// How long at most.
+    pub breaker_open_max_s: u64,
+    /// An endpoint that has taken nothing for this long is told about.
+    pub failing_event_after_s: u64,
+    /// An endpoint that has taken nothing for this long is disabled; 0 never.
+    pub disable_after_s: u64,
+    /// Tries that must have failed by then.
+    pub disable_min_tries: u32,
+    /// Requests a second with which a recovered endpoint's backlog begins; 0 for all at once.
+    pub recovery_rate_per_s: u32,
+    /// Jobs of one merchant under way at once.
+    pub jobs_max: usize,
+    /// How often a dead letter is sent again by itself.
+    pub dead_letter_sweeps_max: u32,
     /// Due notifications of one endpoint held in memory at once.
     pub horizon_max: usize,
     /// Bytes of an answer that are kept.

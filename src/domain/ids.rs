@@ -59,6 +59,10 @@ text_id!(
     EndpointId
 );
 text_id!(
+    /// A job on many webhooks, `wj_…`, which sorts by the time it was made.
+    JobId
+);
+text_id!(
     /// One event on its way to one endpoint, `wn_…`; also its `webhook-id` on the wire.
     NotificationId
 );

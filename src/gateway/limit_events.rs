@@ -248,6 +248,7 @@ fn event_of(core: &Core, near: &NearLimit, tier: &str, sequence: u64) -> Result<
         name: EventName::LimitNear,
         object_no: None,
         amount_minor: 0,
+        currency: None,
         at: near.at,
         body,
     })

@@ -413,7 +413,7 @@ impl Gateway {
         gateway.0.channel_snapshots.start(&gateway.0.core, &gateway.0.router);
         gateway.0.shedding.start(&gateway.0.core, gateway.0.directory.clone(), commits);
         gateway.0.external_permits.start();
-        retention::start(&gateway.0.core);
+        retention::start(&gateway.0.core, &gateway.0.webhooks);
         gateway.0.core.countries.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use crate::actors::webhook::rows::{Changed, Removal};
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Notification, NotificationStatus};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::IdempotencyRecord;
+use crate::gateway::webhooks::Webhooks;
 use crate::storage::record::{Record, decode};
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, Row, Scan, StoreError, keys, prefix_end};
@@ -27,8 +29,14 @@ const BATCH_ROWS: usize = 128;
 const DAY_S: u64 = 86_400;
 
 /// Starts it; it ends when the gateway stops.
-pub(super) fn start(core: &Core) {
-    let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default() };
+pub(super) fn start(core: &Core, webhooks: &Webhooks) {
+    let webhooks = webhooks.clone();
+    start_counted(core, move |changed| webhooks.count(changed));
+}
+
+/// Starts it; what becomes of notifications is `counted`.
+fn start_counted(core: &Core, counted: impl Fn(&Changed) + Send + Sync + 'static) {
+    let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default(), counted: Box::new(counted) };
     core.tasks.spawn(async move {
         let stopping = keeper.core.stopping.clone();
         let passes = async {
@@ -84,15 +92,10 @@ enum Age {
     YoungFromHere,
 }
 
-/// A row as it was found.
-struct Found {
-    key: Vec<u8>,
-    revision: u64,
-}
-
 struct Keeper {
     core: Core,
     unreadable: UnreadableRows,
+    counted: Box<dyn Fn(&Changed) + Send + Sync>,
 }
 
 impl Keeper {
@@ -130,14 +133,14 @@ impl Keeper {
 
     /// Adds the old rows of a page to `old`. Returns what the keys of the last merchant begin with of whom nothing more has
     /// to be looked at.
-    fn choose<'a>(&self, kind: Kind, page: &'a [Row], now: Timestamp, old: &mut Vec<Found>) -> Option<&'a [u8]> {
+    fn choose<'a>(&self, kind: Kind, page: &'a [Row], now: Timestamp, old: &mut Vec<Removal>) -> Option<&'a [u8]> {
         let mut done_with: Option<&[u8]> = None;
         for row in page {
             if done_with.is_some_and(|done_with| row.key.starts_with(done_with)) {
                 continue;
             }
             match self.age(kind, row, now) {
-                Age::Old => old.push(found(row)),
+                Age::Old => old.push(self.removal(kind, row)),
                 Age::Young => {}
                 Age::YoungFromHere => done_with = Some(keys::of_one_merchant(&row.key)),
             }
@@ -146,22 +149,35 @@ impl Keeper {
     }
 
     /// Takes rows away, all but those that somebody has used again since they were found.
-    async fn remove(&self, mut old: Vec<Found>) -> Result<usize, GatewayError> {
+    async fn remove(&self, mut old: Vec<Removal>) -> Result<usize, GatewayError> {
         // Each turn has one row less.
         while !old.is_empty() {
             // Also when the disk has little room left: it makes some.
             let mut batch = Batch::finishing();
-            for row in &old {
-                batch.expect(row.key.clone(), row.revision);
-                batch.delete(row.key.clone());
-            }
+            let changes: Vec<Changed> = old.iter().map(|row| row.add_to(&mut batch)).collect();
             match self.core.store.commit(batch).await {
-                Ok(_) => return Ok(old.len()),
+                Ok(_) => {
+                    changes.iter().for_each(|changed| (self.counted)(changed));
+                    return Ok(old.len());
+                }
                 Err(StoreError::Precondition { index }) if index < old.len() => drop(old.swap_remove(index)),
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(0)
+    }
+
+    /// How a row is taken away: a notification with its entries.
+    fn removal(&self, kind: Kind, row: &Row) -> Removal {
+        let revision = row.versioned.revision;
+        let notification = match kind {
+            Kind::Notifications => self.read::<Notification>(row),
+            Kind::Answers | Kind::Events => None,
+        };
+        match notification {
+            Some(notification) => Removal::of(&notification, revision),
+            None => Removal::of_row(row.key.clone(), revision),
+        }
     }
 
     /// Whether a row has been kept long enough. What can't be read is kept.
@@ -220,10 +236,6 @@ fn is_over(since: Option<Timestamp>, days: u64, now: Timestamp) -> bool {
     days > 0 && since.is_some_and(|since| now.since(since).as_secs() >= days.saturating_mul(DAY_S))
 }
 
-fn found(row: &Row) -> Found {
-    Found { key: row.key.clone(), revision: row.versioned.revision }
-}
-
 /// How long a pass rests after a page.
 pub(super) fn rest_after(took: Duration) -> Duration {
     (took * REST_FACTOR).max(REST_MIN)
@@ -237,11 +249,12 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
+    use crate::actors::webhook::rows;
     use crate::clock::Clock;
     use crate::config::{Config, RetentionConfig};
     use crate::domain::event::EventName;
     use crate::domain::ids::{EndpointId, EventId, MerchantId, NotificationId};
-    use crate::domain::webhook::NewNotification;
+    use crate::domain::webhook::{Failure, NewNotification};
     use crate::gateway::answer::StoredAnswer;
     use crate::gateway::idempotency::{IdempotencyKey, Known, look_up, once};
     use crate::random::Random;
@@ -288,7 +301,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn answers_go_after_their_time_and_not_before() {
         let core = core();
-        start(&core);
+        start_counted(&core, |_| {});
         // More than a page, of several merchants.
         for number in 0..PAGE_ROWS * 2 + 10 {
             answer(&core, number).await;
@@ -310,7 +323,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_days_ahead_for_a_while_takes_nothing_away() {
         let core = core();
-        start(&core);
+        start_counted(&core, |_| {});
         for number in 0..10 {
             answer(&core, number).await;
         }
@@ -336,7 +349,7 @@ mod tests {
             answer(&core, number).await;
         }
         assert!(core.clock_guard.is_believed(&core.clock));
-        let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default() };
+        let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default(), counted: Box::new(|_| {}) };
         let pass = tokio::spawn(async move { keeper.pass(Kind::Answers).await.unwrap() });
         tokio::task::yield_now().await;
         core.clock.set_forward(48 * HOUR);
@@ -352,7 +365,7 @@ mod tests {
         tokio::time::sleep(48 * HOUR).await;
         let guard = crate::gateway::clock_check::ClockGuard::begin(&core.clock, Some(last_written_at));
         let core = Core { clock_guard: guard, ..core };
-        start(&core);
+        start_counted(&core, |_| {});
         tokio::time::sleep(5 * HOUR).await;
         assert_eq!(rows(&core), 1);
         tokio::time::sleep(2 * HOUR).await;
@@ -364,7 +377,7 @@ mod tests {
         let core = core();
         answer(&core, 1).await;
         tokio::time::sleep(25 * HOUR).await;
-        let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default() };
+        let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default(), counted: Box::new(|_| {}) };
         let work = async move {
             assert_eq!(keeper.pass(Kind::Answers).await.unwrap(), 1);
             Ok::<_, GatewayError>(StoredAnswer { status: 201, body: "again".to_owned() })
@@ -385,7 +398,7 @@ mod tests {
         let mut batch = Batch::new();
         reservation.begin(&mut batch, "PY1", core.clock.now()).unwrap();
         core.store.commit(batch).await.unwrap();
-        start(&core);
+        start_counted(&core, |_| {});
         tokio::time::sleep(95 * HOUR).await;
         assert_eq!(rows(&core), 1);
         tokio::time::sleep(2 * HOUR).await;
@@ -404,12 +417,14 @@ mod tests {
         batch.put(unreadable.clone(), b"?".to_vec());
         core.store.commit(batch).await.unwrap();
         tokio::time::sleep(25 * HOUR).await;
-        let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default() };
+        let keeper = Keeper { core: core.clone(), unreadable: UnreadableRows::default(), counted: Box::new(|_| {}) };
         let page = core.store.scan(&Scan::prefix(&keys::idempotencies(), 100)).unwrap();
-        let mut old: Vec<Found> = page.iter().filter(|row| row.key != unreadable).take(5).map(found).collect();
-        old[0].revision += 1_000;
-        old[3].revision += 1_000;
-        assert_eq!(keeper.remove(old).await.unwrap(), 3);
+        let readable = page.iter().filter(|row| row.key != unreadable).take(5);
+        let old = (0..).zip(readable).map(|(place, row)| {
+            let revision = row.versioned.revision + if [0, 3].contains(&place) { 1_000 } else { 0 };
+            Removal::of_row(row.key.clone(), revision)
+        });
+        assert_eq!(keeper.remove(old.collect()).await.unwrap(), 3);
         assert_eq!(keeper.pass(Kind::Answers).await.unwrap(), 7);
         assert_eq!(core.store.scan(&Scan::prefix(&keys::idempotencies(), 100)).unwrap()[0].key, unreadable);
         assert_eq!(rows(&core), 1);
@@ -430,30 +445,35 @@ mod tests {
             name: EventName::PaymentSuccess,
             object_no: None,
             amount_minor: 1,
+            currency: None,
             at: now,
             body: body(),
         };
         let new = NewNotification {
             id: NotificationId::new(format!("wn_{number:05}")),
             merchant_id: merchant_id.clone(),
-            endpoint_id: EndpointId::new("we_1"),
+            endpoint_id: EndpointId::new(format!("we_{merchant_number}")),
             url: "https://shop.example/hook".to_owned(),
             event: EventName::PaymentSuccess,
             object_no: None,
             order_no: None,
             body: body(),
             amount_minor: 1,
+            class: Default::default(),
             max_attempts: 3,
         };
         let mut notification = Notification::new(new, now);
         match number % 3 {
             0 => (notification.status, notification.succeeded_at) = (NotificationStatus::Success, Some(now)),
-            1 => (notification.status, notification.failed_at) = (NotificationStatus::Failed, Some(now)),
+            1 => {
+                (notification.status, notification.failed_at) = (NotificationStatus::Failed, Some(now));
+                notification.failure = Some(Failure::Exhausted);
+            }
             _ => {}
         }
         let mut batch = Batch::new();
         batch.append(keys::events_of(&merchant_id), encode(&event).unwrap());
-        batch.put(keys::notification(&merchant_id, &notification.id), encode(&notification).unwrap());
+        let _ = rows::change(&mut batch, None, &notification).unwrap();
         core.store.commit(batch).await.unwrap();
     }
 
@@ -464,7 +484,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn events_and_ended_notifications_go_after_their_days_and_what_is_on_its_way_stays() {
         let core = core_with_days(3, 1, 3);
-        start(&core);
+        start_counted(&core, |_| {});
         // Of one merchant more than a page.
         for number in 0..PAGE_ROWS * 2 {
             tell(&core, 0, number).await;
@@ -483,9 +503,11 @@ mod tests {
         tokio::time::sleep(2 * HOUR).await;
         assert_eq!(count(&core, &keys::events()), all + 3);
         assert_eq!(count(&core, &keys::notifications()), on_its_way + given_up + 3, "what was taken is gone");
+        assert_eq!(count(&core, &keys::dead_letters()), given_up + 1);
         tokio::time::sleep(48 * HOUR).await;
         assert_eq!(count(&core, &keys::events()), 3, "the later ones are left");
         assert_eq!(count(&core, &keys::notifications()), on_its_way + 2, "of the later ones one was taken long ago");
+        assert_eq!(count(&core, &keys::dead_letters()), 1, "they go with their notifications");
         tokio::time::sleep(23 * HOUR).await;
         assert_eq!(count(&core, &keys::events()), 0);
         assert_eq!(count(&core, &keys::notifications()), on_its_way + 1);
@@ -498,7 +520,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn zero_days_are_for_ever() {
         let core = core_with_days(0, 0, 0);
-        start(&core);
+        start_counted(&core, |_| {});
         for number in 0..9 {
             tell(&core, 0, number).await;
         }

@@ -2,8 +2,9 @@
 //!
 //! Texts inside a key end with a zero byte, which no id contains; numbers are big-endian, so that keys sort as numbers.
 
-use crate::domain::ids::{EndpointId, KeyId, MerchantId, NotificationId, PaymentNo, RefundNo};
+use crate::domain::ids::{EndpointId, JobId, KeyId, MerchantId, NotificationId, PaymentNo, RefundNo};
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::Lane;
 
 /// A payment's row: attempts, decision, operations.
 const PAYMENT: u8 = 0x01;
@@ -23,23 +24,33 @@ const NOTIFICATION: u8 = 0x07;
 const MERCHANT: u8 = 0x08;
 /// Changes with every endpoint that a merchant makes.
 const ENDPOINTS_MADE: u8 = 0x09;
+/// How an endpoint has been doing.
+const ENDPOINT_HEALTH: u8 = 0x0A;
+/// A job on many notifications.
+const WEBHOOK_JOB: u8 = 0x0B;
 
 // The keyspaces below are not a merchant's: they are looked up before the merchant is known, or by time.
 
 /// When a payment has to be looked at again.
 const PAYMENT_DUE: u8 = 0x40;
-/// When a notification has to be sent, by endpoint.
-const NOTIFICATION_DUE: u8 = 0x41;
+/// When a notification has to be sent, by endpoint, as it was before there were lanes. It is only read, once.
+const FORMER_NOTIFICATION_DUE: u8 = 0x41;
 /// An API key with its encrypted secret.
 const API_KEY: u8 = 0x42;
 /// What belongs to the installation: its id, its mode, the canary of the master key.
 const INSTALLATION: u8 = 0x43;
+/// When a notification has to be sent, by endpoint and lane.
+const NOTIFICATION_WAITING: u8 = 0x44;
+/// A notification that was given up and may be sent again, by endpoint.
+const DEAD_LETTER: u8 = 0x45;
 /// The record of administrative changes, a numbered stream.
 const AUDIT: u8 = 0x48;
 /// The end of the audit's chain.
 const AUDIT_HEAD: u8 = 0x49;
 /// An erasure of customers' data that was asked for.
 const ERASURE: u8 = 0x4A;
+/// A job on many notifications that is not at its end.
+const WEBHOOK_JOB_OPEN: u8 = 0x4B;
 /// A version of the routing, by its number.
 const ROUTING_VERSION: u8 = 0x50;
 /// What of the routing was in force last.
@@ -201,33 +212,147 @@ pub fn parse_payment_due(key: &[u8]) -> Option<(Timestamp, PaymentNo)> {
 }
 
 /// When a notification has to be sent to an endpoint; the value is a [`crate::domain::webhook::DueEntry`].
-pub fn notification_due(endpoint_id: &EndpointId, due_at: Timestamp, notification_id: &NotificationId) -> Vec<u8> {
-    with_text(with_time(notifications_due_of(endpoint_id), due_at), notification_id.as_str())
+pub fn notification_due(
+    endpoint_id: &EndpointId,
+    lane: Lane,
+    due_at: Timestamp,
+    notification_id: &NotificationId,
+) -> Vec<u8> {
+    with_text(with_time(notifications_due_in(endpoint_id, lane), due_at), notification_id.as_str())
 }
 
-/// Prefix of all entries of [`notification_due`] of an endpoint, the earliest first.
+/// Prefix of all entries of [`notification_due`] of a lane of an endpoint, the earliest first.
+pub fn notifications_due_in(endpoint_id: &EndpointId, lane: Lane) -> Vec<u8> {
+    let mut key = notifications_due_of(endpoint_id);
+    key.push(lane.byte());
+    key
+}
+
+/// Prefix of all entries of [`notification_due`] of an endpoint, lane by lane.
 pub fn notifications_due_of(endpoint_id: &EndpointId) -> Vec<u8> {
     with_text(notifications_due(), endpoint_id.as_str())
 }
 
 /// Prefix of all entries of [`notification_due`].
 pub fn notifications_due() -> Vec<u8> {
-    vec![NOTIFICATION_DUE]
+    vec![NOTIFICATION_WAITING]
 }
 
-/// First key after all entries of [`notification_due`] of an endpoint that are due at `now`.
-pub fn notifications_due_end(endpoint_id: &EndpointId, now: Timestamp) -> Vec<u8> {
-    with_time(notifications_due_of(endpoint_id), now.plus(std::time::Duration::from_millis(1)))
+/// First key after all entries of [`notification_due`] of a lane of an endpoint that are due at `now`.
+pub fn notifications_due_end(endpoint_id: &EndpointId, lane: Lane, now: Timestamp) -> Vec<u8> {
+    with_time(notifications_due_in(endpoint_id, lane), now.plus(std::time::Duration::from_millis(1)))
 }
 
-/// Of which endpoint an entry of [`notification_due`] is, when it is due, and for which notification.
-pub fn parse_notification_due(key: &[u8]) -> Option<(EndpointId, Timestamp, NotificationId)> {
+/// Of which endpoint an entry of [`notification_due`] is, in which lane, when it is due, and for which notification.
+pub fn parse_notification_due(key: &[u8]) -> Option<(EndpointId, Lane, Timestamp, NotificationId)> {
     let endpoint_id = text_after(key, 1)?;
-    let time_start = 1 + endpoint_id.len() + 1;
-    let due_ms = u64::from_be_bytes(key.get(time_start..time_start + 8)?.try_into().ok()?);
-    let notification_id = text_after(key, time_start + 8)?;
-    let due_at = Timestamp::from_unix_ms(i64::try_from(due_ms).ok()?);
-    Some((EndpointId::new(endpoint_id), due_at, NotificationId::new(notification_id)))
+    let lane_place = 1 + endpoint_id.len() + 1;
+    let lane = Lane::from_byte(*key.get(lane_place)?)?;
+    let (due_at, notification_id) = time_and_notification(key, lane_place + 1)?;
+    Some((EndpointId::new(endpoint_id), lane, due_at, notification_id))
+}
+
+/// Prefix of all entries of the due index as it was before there were lanes.
+pub fn former_notifications_due() -> Vec<u8> {
+    vec![FORMER_NOTIFICATION_DUE]
+}
+
+/// An entry of that index.
+#[cfg(test)]
+pub(crate) fn former_notification_due(
+    endpoint_id: &EndpointId,
+    due_at: Timestamp,
+    notification_id: &NotificationId,
+) -> Vec<u8> {
+    let of_endpoint = with_text(former_notifications_due(), endpoint_id.as_str());
+    with_text(with_time(of_endpoint, due_at), notification_id.as_str())
+}
+
+/// Of which endpoint an entry of that index is, when it is due, and for which notification.
+pub fn parse_former_notification_due(key: &[u8]) -> Option<(EndpointId, Timestamp, NotificationId)> {
+    let endpoint_id = text_after(key, 1)?;
+    let (due_at, notification_id) = time_and_notification(key, 1 + endpoint_id.len() + 1)?;
+    Some((EndpointId::new(endpoint_id), due_at, notification_id))
+}
+
+fn time_and_notification(key: &[u8], start: usize) -> Option<(Timestamp, NotificationId)> {
+    let at_ms = u64::from_be_bytes(key.get(start..start + 8)?.try_into().ok()?);
+    let notification_id = text_after(key, start + 8)?;
+    Some((Timestamp::from_unix_ms(i64::try_from(at_ms).ok()?), NotificationId::new(notification_id)))
+}
+
+/// A dead letter, by when it was given up last; the value is a [`crate::domain::webhook::DeadEntry`].
+pub fn dead_letter(endpoint_id: &EndpointId, failed_at: Timestamp, notification_id: &NotificationId) -> Vec<u8> {
+    with_text(dead_letters_since(endpoint_id, failed_at), notification_id.as_str())
+}
+
+/// First key of the entries of [`dead_letter`] of an endpoint that were given up at `since` or later.
+pub fn dead_letters_since(endpoint_id: &EndpointId, since: Timestamp) -> Vec<u8> {
+    with_time(dead_letters_of(endpoint_id), since)
+}
+
+/// Prefix of all entries of [`dead_letter`] of an endpoint, the earliest first.
+pub fn dead_letters_of(endpoint_id: &EndpointId) -> Vec<u8> {
+    with_text(dead_letters(), endpoint_id.as_str())
+}
+
+/// Prefix of all entries of [`dead_letter`].
+pub fn dead_letters() -> Vec<u8> {
+    vec![DEAD_LETTER]
+}
+
+/// Of which endpoint an entry of [`dead_letter`] is, when it was given up, and which notification it is.
+pub fn parse_dead_letter(key: &[u8]) -> Option<(EndpointId, Timestamp, NotificationId)> {
+    let endpoint_id = text_after(key, 1)?;
+    let (failed_at, notification_id) = time_and_notification(key, 1 + endpoint_id.len() + 1)?;
+    Some((EndpointId::new(endpoint_id), failed_at, notification_id))
+}
+
+/// How an endpoint has been doing.
+pub fn endpoint_health(merchant_id: &MerchantId, endpoint_id: &EndpointId) -> Vec<u8> {
+    with_text(of_merchant(ENDPOINT_HEALTH, merchant_id), endpoint_id.as_str())
+}
+
+/// Prefix of all rows of [`endpoint_health`].
+pub fn endpoint_healths() -> Vec<u8> {
+    vec![ENDPOINT_HEALTH]
+}
+
+/// Whose endpoint a row of [`endpoint_health`] is about, and which.
+pub fn parse_endpoint_health(key: &[u8]) -> Option<(MerchantId, EndpointId)> {
+    let merchant_id = text_after(key, 1)?;
+    let endpoint_id = text_after(key, 1 + merchant_id.len() + 1)?;
+    Some((MerchantId::new(merchant_id), EndpointId::new(endpoint_id)))
+}
+
+/// A job on many notifications.
+pub fn webhook_job(merchant_id: &MerchantId, job_id: &JobId) -> Vec<u8> {
+    with_text(webhook_jobs_of(merchant_id), job_id.as_str())
+}
+
+/// Prefix of all jobs of a merchant, in the order they were asked for.
+pub fn webhook_jobs_of(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(WEBHOOK_JOB, merchant_id)
+}
+
+/// Prefix of all jobs of all merchants.
+pub fn webhook_jobs() -> Vec<u8> {
+    vec![WEBHOOK_JOB]
+}
+
+/// A job that is not at its end; the value is the merchant's id.
+pub fn webhook_job_open(job_id: &JobId) -> Vec<u8> {
+    with_text(webhook_jobs_open(), job_id.as_str())
+}
+
+/// Prefix of all entries of [`webhook_job_open`], in the order they were asked for.
+pub fn webhook_jobs_open() -> Vec<u8> {
+    vec![WEBHOOK_JOB_OPEN]
+}
+
+/// Which job an entry of [`webhook_job_open`] is of.
+pub fn parse_webhook_job_open(key: &[u8]) -> Option<JobId> {
+    text_after(key, 1).map(JobId::new)
 }
 
 /// An API key.
@@ -323,22 +448,64 @@ pub fn idempotencies_of(merchant_id: &MerchantId) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    const EARLY: Timestamp = Timestamp::from_unix_ms(255);
+    const LATE: Timestamp = Timestamp::from_unix_ms(256);
+
     #[test]
-    fn due_entries_read_back_and_sort_by_time() {
+    fn due_entries_read_back_and_sort_by_lane_and_time() {
         let endpoint_id = EndpointId::new("we_1");
-        let early = notification_due(&endpoint_id, Timestamp::from_unix_ms(255), &NotificationId::new("wn_b"));
-        let late = notification_due(&endpoint_id, Timestamp::from_unix_ms(256), &NotificationId::new("wn_a"));
-        assert!(early < late);
-        assert_eq!(
-            parse_notification_due(&late),
-            Some((endpoint_id, Timestamp::from_unix_ms(256), NotificationId::new("wn_a")))
-        );
-        assert!(late < notifications_due_end(&EndpointId::new("we_1"), Timestamp::from_unix_ms(256)));
-        assert!(late > notifications_due_end(&EndpointId::new("we_1"), Timestamp::from_unix_ms(255)));
+        let (one, other) = (Lane::from_byte(3).unwrap(), Lane::from_byte(4).unwrap());
+        let early = notification_due(&endpoint_id, one, EARLY, &NotificationId::new("wn_b"));
+        let late = notification_due(&endpoint_id, one, LATE, &NotificationId::new("wn_a"));
+        let in_other = notification_due(&endpoint_id, other, Timestamp::from_unix_ms(0), &NotificationId::new("wn_c"));
+        assert!(early < late && late < in_other);
+        assert_eq!(parse_notification_due(&late), Some((endpoint_id.clone(), one, LATE, NotificationId::new("wn_a"))));
+        assert!(late < notifications_due_end(&endpoint_id, one, LATE));
+        assert!(late > notifications_due_end(&endpoint_id, one, EARLY));
+        assert!(in_other.starts_with(&notifications_due_of(&endpoint_id)));
+        assert!(!in_other.starts_with(&notifications_due_in(&endpoint_id, one)));
+        let mut no_lane = late.clone();
+        no_lane[notifications_due_of(&endpoint_id).len()] = 8;
+        assert_eq!(parse_notification_due(&no_lane), None);
+        assert_eq!(parse_notification_due(&notifications_due_in(&endpoint_id, one)), None);
         let due = payment_due(Timestamp::from_unix_ms(77), &PaymentNo::new("PY1"));
         assert_eq!(parse_payment_due(&due), Some((Timestamp::from_unix_ms(77), PaymentNo::new("PY1"))));
         assert!(due < payments_due_end(Timestamp::from_unix_ms(77)));
         assert!(due > payments_due_end(Timestamp::from_unix_ms(76)));
+    }
+
+    #[test]
+    fn entries_from_before_lanes_read_back() {
+        let (endpoint_id, notification_id) = (EndpointId::new("we_1"), NotificationId::new("wn_a"));
+        let former = former_notification_due(&endpoint_id, LATE, &notification_id);
+        assert!(former.starts_with(&former_notifications_due()));
+        assert_eq!(parse_former_notification_due(&former), Some((endpoint_id, LATE, notification_id)));
+    }
+
+    #[test]
+    fn dead_letters_read_back_and_sort_by_time() {
+        let endpoint_id = EndpointId::new("we_1");
+        let early = dead_letter(&endpoint_id, EARLY, &NotificationId::new("wn_b"));
+        let late = dead_letter(&endpoint_id, LATE, &NotificationId::new("wn_a"));
+        assert!(early < dead_letters_since(&endpoint_id, LATE) && dead_letters_since(&endpoint_id, LATE) < late);
+        assert!(late.starts_with(&dead_letters_of(&endpoint_id)) && late.starts_with(&dead_letters()));
+        assert_eq!(parse_dead_letter(&late), Some((endpoint_id, LATE, NotificationId::new("wn_a"))));
+    }
+
+    #[test]
+    fn health_and_jobs_read_back_and_jobs_sort_by_their_ids() {
+        let (merchant_id, endpoint_id) = (MerchantId::new("m_1"), EndpointId::new("we_1"));
+        let health = endpoint_health(&merchant_id, &endpoint_id);
+        assert!(health.starts_with(&endpoint_healths()));
+        assert_eq!(merchant_of(&health), Some(merchant_id.clone()));
+        assert_eq!(parse_endpoint_health(&health), Some((merchant_id.clone(), endpoint_id)));
+        let (early, late) = (JobId::new("wj_1"), JobId::new("wj_2"));
+        assert!(webhook_job(&merchant_id, &early) < webhook_job(&merchant_id, &late));
+        assert!(webhook_job(&merchant_id, &late).starts_with(&webhook_jobs_of(&merchant_id)));
+        assert!(webhook_jobs_of(&merchant_id).starts_with(&webhook_jobs()));
+        assert!(webhook_job_open(&early) < webhook_job_open(&late));
+        assert!(webhook_job_open(&late).starts_with(&webhook_jobs_open()));
+        assert_eq!(parse_webhook_job_open(&webhook_job_open(&late)), Some(late));
     }
 
     #[test]

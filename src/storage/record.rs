@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::domain::audit::{AuditHead, SealedEntry};
 use crate::domain::event::Event;
 use crate::domain::merchant::Merchant;
-use crate::domain::webhook::{DueEntry, Endpoint, Notification};
+use crate::domain::webhook::{DeadEntry, DueEntry, Endpoint, EndpointHealth, Notification, WebhookJob};
 use crate::storage::StoreError;
 
 /// Something that is kept in the store.
@@ -69,6 +69,18 @@ impl Record for Notification {
 
 impl Record for DueEntry {
     const NAME: &'static str = "due entry";
+}
+
+impl Record for DeadEntry {
+    const NAME: &'static str = "dead letter";
+}
+
+impl Record for EndpointHealth {
+    const NAME: &'static str = "endpoint's health";
+}
+
+impl Record for WebhookJob {
+    const NAME: &'static str = "webhook job";
 }
 
 impl Record for SealedEntry {

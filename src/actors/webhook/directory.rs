@@ -17,6 +17,7 @@ use crate::actors::webhook::supervisor::{START_WITHIN, SupervisorMessage};
 use crate::clock::Clock;
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::domain::time::{Monotonic, Timestamp};
+use crate::domain::webhook::LaneSet;
 
 /// Endpoints with an actor at once. Above, the others wait until one is put away; what is due stays in the store.
 pub(super) const ACTORS_MAX: usize = 50_000;
@@ -38,7 +39,6 @@ struct Inner {
     supervisor: Option<ActorRef<SupervisorMessage>>,
     /// Endpoints were turned away because there were too many; the supervisor looks for them later.
     is_overflowing: bool,
-    in_flight_max: usize,
     actors_max: usize,
     next_place: Place,
 }
@@ -168,13 +168,12 @@ impl Entry {
 }
 
 impl WebhookDirectory {
-    pub(super) fn new(in_flight_max: usize, clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         Self {
             inner: Arc::new(Mutex::new(Inner {
                 entries: HashMap::new(),
                 supervisor: None,
                 is_overflowing: false,
-                in_flight_max: in_flight_max.max(1),
                 actors_max: ACTORS_MAX,
                 next_place: 0,
             })),
@@ -182,8 +181,9 @@ impl WebhookDirectory {
         }
     }
 
-    /// Says that an endpoint has something new due, or was changed. Never waits; any number of pokes is one message.
-    pub fn poke(&self, endpoint_id: &EndpointId) {
+    /// Says that an endpoint has something new due in these lanes, or was changed. Never waits; any number of pokes is one
+    /// message. Every look is at all lanes.
+    pub fn poke(&self, endpoint_id: &EndpointId, _lanes: LaneSet) {
         let mut inner = self.inner.lock();
         if let Some(entry) = inner.entries.get_mut(endpoint_id) {
             entry.poke();
@@ -325,16 +325,17 @@ impl WebhookDirectory {
         is_quiet
     }
 
-    /// Asks to start a request.
+    /// Asks to start a request, of which an endpoint may have `in_flight_max`.
     pub(super) fn reserve(
         &self,
         endpoint_id: &EndpointId,
         notification_id: &NotificationId,
         is_first_try: bool,
         is_proven: bool,
+        in_flight_max: usize,
     ) -> Reservation {
         let mut inner = self.inner.lock();
-        let (in_flight_max, place) = (inner.in_flight_max, inner.next_place);
+        let place = inner.next_place;
         inner.next_place += 1;
         let Some(entry) = inner.entries.get_mut(endpoint_id) else { return Reservation::NotNeeded };
         if entry.in_flight.contains_key(notification_id) {

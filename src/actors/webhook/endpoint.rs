@@ -10,11 +10,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::actors::webhook::Engine;
 use crate::actors::webhook::directory::{Look, Reservation};
+use crate::actors::webhook::health::Gate;
 use crate::actors::webhook::reader::EndpointReader;
 use crate::actors::webhook::send::{self, Due};
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::EndpointStatus;
+use crate::domain::webhook::{EndpointStatus, Lane};
 use crate::storage::{Row, Scan, StoreError, keys, prefix_end, record};
 
 /// Longest sleep. Due times are times of day, so a clock that is set forward is noticed within this.
@@ -46,6 +47,8 @@ pub(super) struct EndpointState {
     window: VecDeque<Waiting>,
     /// The endpoint has taken a webhook before.
     is_proven: bool,
+    /// Requests to it that may be under way.
+    pace: usize,
     sleep: u64,
     sleeper: Option<JoinHandle<Result<(), MessagingErr<EndpointMessage>>>>,
 }
@@ -103,6 +106,7 @@ impl Actor for EndpointActor {
             reader,
             window: VecDeque::new(),
             is_proven: false,
+            pace: 1,
             sleep: 0,
             sleeper: None,
         })
@@ -203,7 +207,13 @@ impl EndpointState {
             }
             let due = &next.due;
             let is_first_try = due.entry.is_first_try();
-            match self.engine.directory.reserve(&self.endpoint_id, &due.notification_id, is_first_try, self.is_proven) {
+            match self.engine.directory.reserve(
+                &self.endpoint_id,
+                &due.notification_id,
+                is_first_try,
+                self.is_proven,
+                self.pace,
+            ) {
                 Reservation::NotNeeded => {}
                 Reservation::Granted(class, place) => {
                     send::start(&self.engine, Arc::clone(&self.reader), next.due, (class, place));
@@ -232,10 +242,7 @@ impl EndpointState {
     fn refill(&mut self, now: Timestamp, known: &Look) -> Result<Option<Refilled>, ActorProcessingErr> {
         let store = self.engine.parts.store.as_ref();
         let limit = self.engine.parts.config.horizon_max.max(1) + known.in_flight.len();
-        let due_end = keys::notifications_due_end(&self.endpoint_id, now);
-        let all_end = prefix_end(&keys::notifications_due_of(&self.endpoint_id));
-        let mut rows = self.due_rows(Some(due_end.clone()), limit)?;
-        let later = store.scan(&Scan { start: due_end, end: all_end.clone(), limit: 1, reverse: false })?;
+        let (mut rows, later) = self.due_rows(now, limit)?;
         let Some(merchant_id) =
             rows.iter().chain(&later).find_map(|row| self.read(row)).map(|due| due.entry.merchant_id)
         else {
@@ -244,8 +251,17 @@ impl EndpointState {
         };
         let endpoint =
             self.reader.load(store, &self.engine.parts.vault, &merchant_id, self.engine.parts.clock.now())?;
-        self.is_proven = endpoint.as_ref().is_some_and(|loaded| loaded.endpoint.proven_at.is_some());
-        let mut next_due_at = later.first().and_then(|row| keys::parse_notification_due(&row.key)).map(|due| due.1);
+        if let Some(loaded) = &endpoint {
+            self.is_proven = loaded.endpoint.proven_at.is_some();
+            self.pace = self.engine.healths.pace(&loaded.endpoint, now);
+            if loaded.endpoint.status == EndpointStatus::Enabled
+                && let Gate::Closed { until } = self.engine.healths.gate(&loaded.endpoint, now)?
+            {
+                self.window.clear();
+                return Ok(Some(Refilled { is_whole: true, next_due_at: Some(until) }));
+            }
+        }
+        let mut next_due_at = later.iter().filter_map(due_at).min();
         let is_deleted = endpoint.is_none();
         match endpoint.map(|loaded| loaded.endpoint.status) {
             Some(EndpointStatus::Enabled) => {}
@@ -255,7 +271,7 @@ impl EndpointState {
             }
             None => {
                 // Of a deleted endpoint everything is ended now, whenever it would have been due.
-                rows = self.due_rows(all_end, limit)?;
+                rows = store.scan(&Scan::prefix(&keys::notifications_due_of(&self.endpoint_id), limit))?;
                 next_due_at = None;
             }
         }
@@ -270,9 +286,33 @@ impl EndpointState {
         Ok(Some(Refilled { is_whole, next_due_at }))
     }
 
-    fn due_rows(&self, end: Option<Vec<u8>>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        let start = keys::notifications_due_of(&self.endpoint_id);
-        self.engine.parts.store.scan(&Scan { start, end, limit, reverse: false })
+    /// What is due by `now` in any lane, the earliest first, and of each lane the first of what is due later.
+    fn due_rows(&self, now: Timestamp, limit: usize) -> Result<(Vec<Row>, Vec<Row>), StoreError> {
+        let store = self.engine.parts.store.as_ref();
+        let of_endpoint = keys::notifications_due_of(&self.endpoint_id);
+        let all_end = prefix_end(&of_endpoint);
+        let (mut due, mut later) = (Vec::new(), Vec::new());
+        let mut start = of_endpoint.clone();
+        loop {
+            // Lanes in which there is nothing cost nothing.
+            let first = store.scan(&Scan { start, end: all_end.clone(), limit: 1, reverse: false })?;
+            let byte = first.first().and_then(|row| row.key.get(of_endpoint.len()).copied());
+            let Some(lane) = byte.and_then(Lane::from_byte) else { break };
+            let lane_start = keys::notifications_due_in(&self.endpoint_id, lane);
+            let due_end = keys::notifications_due_end(&self.endpoint_id, lane, now);
+            let Some(lane_end) = prefix_end(&lane_start) else { break };
+            due.extend(store.scan(&Scan { start: lane_start, end: Some(due_end.clone()), limit, reverse: false })?);
+            later.extend(store.scan(&Scan {
+                start: due_end,
+                end: Some(lane_end.clone()),
+                limit: 1,
+                reverse: false,
+            })?);
+            start = lane_end;
+        }
+        due.sort_by_key(due_at);
+        due.truncate(limit);
+        Ok((due, later))
     }
 
     fn waiting(&self, row: &Row, known: &Look) -> Option<Waiting> {
@@ -284,12 +324,12 @@ impl EndpointState {
 
     /// What a row of the due index says; one that can't be read is passed over.
     fn read(&self, row: &Row) -> Option<Due> {
-        let Some((_, due_at, notification_id)) = keys::parse_notification_due(&row.key) else {
-            self.engine.unreadable.report(&row.key, "its key has no time and notification");
+        let Some((_, lane, due_at, notification_id)) = keys::parse_notification_due(&row.key) else {
+            self.engine.unreadable.report(&row.key, "its key has no lane, time and notification");
             return None;
         };
         match record::decode(&row.versioned.value) {
-            Ok(entry) => Some(Due { endpoint_id: self.endpoint_id.clone(), due_at, notification_id, entry }),
+            Ok(entry) => Some(Due { endpoint_id: self.endpoint_id.clone(), lane, due_at, notification_id, entry }),
             Err(error) => {
                 self.engine.unreadable.report(&row.key, error);
                 None
@@ -307,6 +347,11 @@ impl EndpointState {
         let place_ms = xxh3_64(notification_id.as_str().as_bytes()).checked_rem(spread_ms).unwrap_or(0);
         self.engine.started_at.plus(Duration::from_millis(place_ms))
     }
+}
+
+/// When a row of the due index is due.
+fn due_at(row: &Row) -> Option<Timestamp> {
+    keys::parse_notification_due(&row.key).map(|(_, _, due_at, _)| due_at)
 }
 
 /// What a refill found.

@@ -8,18 +8,23 @@
 
 mod directory;
 mod endpoint;
+mod health;
 mod lists;
+mod observer;
 mod permits;
 mod reader;
+pub mod rows;
 mod send;
 mod supervisor;
 mod sweep;
+mod upgrade;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,17 +33,20 @@ use crate::config::WebhookConfig;
 use crate::delivery::Deliver;
 use crate::domain::ids::EndpointId;
 use crate::domain::time::{Monotonic, Timestamp};
-use crate::domain::webhook::{Schedule, ScheduleSettings};
 use crate::random::Random;
 use crate::storage::Store;
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::vault::Vault;
 
 pub use directory::WebhookDirectory;
+pub use health::HealthTeller;
 pub use lists::EndpointLists;
+pub use observer::{DeliveryObserver, Tried, Unobserved};
 pub use reader::secret_identity;
 
+use health::Healths;
 use permits::Permits;
+use rows::{Changed, Planned};
 use supervisor::{Supervisor, SupervisorMessage};
 
 /// After this, tasks that were told to give up are left to themselves.
@@ -69,13 +77,18 @@ pub struct WebhookParts {
     pub deliver: Arc<dyn Deliver>,
     /// Bounds and the schedule.
     pub config: WebhookConfig,
+    /// Counts.
+    pub observer: Arc<dyn DeliveryObserver>,
+    /// Tells merchants how their endpoints do.
+    pub teller: Arc<dyn HealthTeller>,
+    /// Notified after each commit of a new job.
+    pub job_added: Arc<Notify>,
 }
 
 /// Shared by the actors and their tasks.
 struct Engine {
     parts: WebhookParts,
-    schedule: Schedule,
-    lists: Arc<EndpointLists>,
+    healths: Healths,
     directory: WebhookDirectory,
     permits: Permits,
     sends: TaskTracker,
@@ -85,9 +98,49 @@ struct Engine {
     started: Monotonic,
     unreadable: UnreadableRows,
     reminded_total: AtomicU64,
+    asking: AtomicUsize,
+    recording: AtomicUsize,
+}
+
+/// Counted as long as it is there.
+struct CountedIn<'a>(&'a AtomicUsize);
+
+impl<'a> CountedIn<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for CountedIn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is under way over all endpoints. A crash repeats no more than this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Requests without an answer.
+    pub asking: usize,
+    /// Answers that are not committed.
+    pub recording: usize,
 }
 
 impl Engine {
+    /// Counts what was committed, and tells the endpoints that have something new, and who carries jobs out.
+    fn announce(&self, planned: &Planned) {
+        if planned.has_job() {
+            self.parts.job_added.notify_one();
+        }
+        for (endpoint_id, changed) in planned.changes() {
+            self.parts.observer.changed(changed);
+            if changed.lane.is_some() {
+                self.directory.poke(endpoint_id, changed.lanes());
+            }
+        }
+    }
+
     /// The time by which things are due: the time of day, but never less than our start and the time since, so that a
     /// clock that is set back holds up nothing.
     fn due_now(&self) -> Timestamp {
@@ -110,19 +163,13 @@ impl WebhookActors {
     /// [`StartError`].
     pub async fn start(parts: WebhookParts, lists: Arc<EndpointLists>) -> Result<Self, StartError> {
         let config = &parts.config;
-        let schedule = Schedule::from(ScheduleSettings {
-            initial_backoff_s: config.initial_backoff_s,
-            max_backoff_s: config.max_backoff_s,
-            own_waits_s: config.schedule_s.clone(),
-            jitter_percent: config.jitter_percent,
-        });
-        let directory = WebhookDirectory::new(config.endpoint_in_flight_max, parts.clock.clone());
+        let healths = Healths::new(&parts, &lists);
+        let directory = WebhookDirectory::new(parts.clock.clone());
         let permits = Permits::new(config.in_flight_max);
         let (started_at, started) = (parts.clock.now(), parts.clock.monotonic());
         let engine = Arc::new(Engine {
             parts,
-            schedule,
-            lists,
+            healths,
             directory,
             permits,
             sends: TaskTracker::new(),
@@ -132,10 +179,13 @@ impl WebhookActors {
             started,
             unreadable: UnreadableRows::default(),
             reminded_total: AtomicU64::new(0),
+            asking: AtomicUsize::new(0),
+            recording: AtomicUsize::new(0),
         });
         let (supervisor, _) = Actor::spawn(None, Supervisor, Arc::clone(&engine))
             .await
             .map_err(|error| StartError::Supervisor(error.to_string()))?;
+        upgrade::convert(engine.parts.store.as_ref(), &engine.unreadable).await?;
         engine.directory.open(supervisor.clone());
         supervisor::poke_all_due(&engine).await?;
         Ok(Self { engine, supervisor })
@@ -144,6 +194,24 @@ impl WebhookActors {
     /// Who to tell that an endpoint has something due.
     pub fn directory(&self) -> &WebhookDirectory {
         &self.engine.directory
+    }
+
+    /// Counts what was committed, and tells the endpoints that have something new. Never waits.
+    pub fn announce(&self, planned: &Planned) {
+        self.engine.announce(planned);
+    }
+
+    /// Counts what was committed of notifications that nobody has to be told of.
+    pub fn count(&self, changed: &Changed) {
+        self.engine.parts.observer.changed(changed);
+    }
+
+    /// What is under way.
+    pub fn under_way(&self) -> UnderWay {
+        UnderWay {
+            asking: self.engine.asking.load(Ordering::Relaxed),
+            recording: self.engine.recording.load(Ordering::Relaxed),
+        }
     }
 
     /// Starts no more requests, waits up to `drain` for those under way and their results, and ends the actors. What

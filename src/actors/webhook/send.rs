@@ -4,16 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actors::webhook::Engine;
 use crate::actors::webhook::directory::{self, Finished};
+use crate::actors::webhook::health::{After, Answered, Gate};
+use crate::actors::webhook::observer::Tried;
 use crate::actors::webhook::permits::Class;
 use crate::actors::webhook::reader::{EndpointReader, LoadedEndpoint, ReadError};
+use crate::actors::webhook::rows::{self, Changed, Planned};
+use crate::actors::webhook::{CountedIn, Engine};
 use crate::delivery::signing::Message;
-use crate::delivery::{DeliveryRequest, DeliveryResult};
+use crate::delivery::{DeliveryError, DeliveryRequest, DeliveryResult};
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{
-    DueEntry, Ending, Endpoint, EndpointStatus, Next, Notification, Try, TryResult, Verdict, parse_retry_after, verdict,
+    DueEntry, Ending, EndpointStatus, Lane, Notification, Try, TryOutcome, TryResult, parse_retry_after, verdict,
 };
 use crate::storage::{Batch, StoreError, keys, record};
 
@@ -35,6 +38,7 @@ pub(super) fn ends_within(timeout: Duration) -> Duration {
 #[derive(Clone, Debug)]
 pub(super) struct Due {
     pub(super) endpoint_id: EndpointId,
+    pub(super) lane: Lane,
     pub(super) due_at: Timestamp,
     pub(super) notification_id: NotificationId,
     pub(super) entry: DueEntry,
@@ -42,7 +46,7 @@ pub(super) struct Due {
 
 impl Due {
     fn key(&self) -> Vec<u8> {
-        keys::notification_due(&self.endpoint_id, self.due_at, &self.notification_id)
+        keys::notification_due(&self.endpoint_id, self.lane, self.due_at, &self.notification_id)
     }
 
     fn row_key(&self) -> Vec<u8> {
@@ -51,7 +55,7 @@ impl Due {
 
     /// Whether `notification` still is to be sent because of this entry, and not because of a later one.
     fn is_for(&self, notification: &Notification) -> bool {
-        notification.status.is_open() && notification.due_at == Some(self.due_at)
+        notification.status.is_open() && notification.due_at == Some(self.due_at) && Lane::of(notification) == self.lane
     }
 }
 
@@ -107,9 +111,11 @@ async fn carry_out(
     let hold_until = Some(engine.due_now().plus(HOLD));
     let mut place = Place { engine: Arc::clone(&engine), due, number, hold_until, is_success: None };
     match send(&engine, &reader, &place, class).await {
-        Ok(is_success) => {
+        Ok(Sent::NotAsked) => place.hold_until = None,
+        Ok(Sent::NotBefore(until)) => place.hold_until = Some(until),
+        Ok(Sent::Asked { is_success }) => {
             place.hold_until = None;
-            place.is_success = is_success;
+            place.is_success = Some(is_success);
         }
         Err(trouble) => {
             let Due { endpoint_id, notification_id, .. } = &place.due;
@@ -119,45 +125,69 @@ async fn carry_out(
     }
 }
 
-/// Sends what is due, if it still is. Returns what the receiver said, if it was asked.
-async fn send(engine: &Engine, reader: &EndpointReader, place: &Place, class: Class) -> Result<Option<bool>, Trouble> {
+/// What came of something that was due.
+enum Sent {
+    /// It need not be sent now, or not at all.
+    NotAsked,
+    /// Its endpoint is left alone until then.
+    NotBefore(Timestamp),
+    /// The receiver was asked, and the result is committed.
+    Asked { is_success: bool },
+}
+
+/// A request that has ended.
+struct Asked {
+    result: TryResult,
+    outcome: TryOutcome,
+}
+
+/// Sends what is due, if it still is.
+async fn send(engine: &Engine, reader: &EndpointReader, place: &Place, class: Class) -> Result<Sent, Trouble> {
     let due = &place.due;
     let _permit = tokio::select! {
         biased;
         permit = engine.permits.acquire(class) => permit,
-        () = engine.stopping.cancelled() => return Ok(None),
+        () = engine.stopping.cancelled() => return Ok(Sent::NotAsked),
     };
     engine.directory.began(&due.endpoint_id, &due.notification_id, place.number);
     let parts = &engine.parts;
     let Some((notification, _)) = read(engine, due)?.filter(|(notification, _)| due.is_for(notification)) else {
         remove_entry(engine, due).await?;
-        return Ok(None);
+        return Ok(Sent::NotAsked);
     };
     let now = parts.clock.now();
     let Some(loaded) = reader.load(parts.store.as_ref(), &parts.vault, &due.entry.merchant_id, now)? else {
         end_without_endpoint(engine, due).await?;
-        return Ok(None);
+        return Ok(Sent::NotAsked);
     };
     if loaded.endpoint.status != EndpointStatus::Enabled || engine.stopping.is_cancelled() {
-        return Ok(None);
+        return Ok(Sent::NotAsked);
     }
-    let Some(result) = ask_receiver(engine, &loaded, &notification).await else { return Ok(None) };
-    let is_success = verdict(result.status_code) == Verdict::Success;
-    commit_result(engine, due, &loaded.endpoint, &result).await?;
+    if let Gate::Closed { until } = engine.healths.gate(&loaded.endpoint, engine.due_now())? {
+        return Ok(Sent::NotBefore(until));
+    }
+    let Some(asked) = ask_receiver(engine, due, &loaded, &notification).await else { return Ok(Sent::NotAsked) };
+    commit_result(engine, due, &loaded, &asked).await?;
     tracing::debug!(
         endpoint_id = %due.endpoint_id,
         notification_id = %due.notification_id,
         attempt = notification.next_attempt(),
-        status_code = result.status_code,
-        duration_ms = result.duration_ms,
+        status_code = asked.result.status_code,
+        duration_ms = asked.result.duration_ms,
         "webhook sent"
     );
-    Ok(Some(is_success))
+    Ok(Sent::Asked { is_success: asked.outcome == TryOutcome::Success })
 }
 
 /// Sends one request; `None` when it was cut off because we are stopping.
-async fn ask_receiver(engine: &Engine, loaded: &LoadedEndpoint, notification: &Notification) -> Option<TryResult> {
-    let clock = &engine.parts.clock;
+async fn ask_receiver(
+    engine: &Engine,
+    due: &Due,
+    loaded: &LoadedEndpoint,
+    notification: &Notification,
+) -> Option<Asked> {
+    let parts = &engine.parts;
+    let clock = &parts.clock;
     let headers = loaded.secrets.headers(&Message {
         id: notification.id.as_str(),
         event: notification.event.as_str(),
@@ -169,16 +199,30 @@ async fn ask_receiver(engine: &Engine, loaded: &LoadedEndpoint, notification: &N
         url: loaded.endpoint.url.clone(),
         headers,
         body: Arc::from(notification.body.get()),
-        timeout: Duration::from_secs(engine.parts.config.timeout_s),
+        timeout: loaded.endpoint.overrides.timeout(Duration::from_secs(parts.config.timeout_s)),
     };
+    let _asking = CountedIn::new(&engine.asking);
+    let waited = clock.now().since(due.due_at);
     let began = clock.monotonic();
     let result = tokio::select! {
         biased;
-        result = engine.parts.deliver.deliver(request) => result,
+        result = parts.deliver.deliver(request) => result,
         () = engine.giving_up.cancelled() => return None,
     };
-    let duration_ms = u64::try_from(clock.monotonic().since(began).as_millis()).unwrap_or(u64::MAX);
-    Some(try_result(result, duration_ms, clock.now()))
+    let took = clock.monotonic().since(began);
+    let outcome = outcome_of(&result);
+    let since_made = due.entry.is_first_try().then(|| clock.now().since(notification.created_at));
+    parts.observer.tried(&Tried { outcome, took, waited, since_made });
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    Some(Asked { result: try_result(result, duration_ms, clock.now()), outcome })
+}
+
+fn outcome_of(result: &DeliveryResult) -> TryOutcome {
+    match result {
+        Ok(answer) => TryOutcome::of_answer(verdict(Some(answer.status))),
+        Err(DeliveryError::NotAllowed(_)) => TryOutcome::NotAllowed,
+        Err(_) => TryOutcome::NoAnswer,
+    }
 }
 
 fn try_result(result: DeliveryResult, duration_ms: u64, now: Timestamp) -> TryResult {
@@ -218,25 +262,50 @@ async fn remove_entry(engine: &Engine, due: &Due) -> Result<(), StoreError> {
 
 async fn end_without_endpoint(engine: &Engine, due: &Due) -> Result<(), StoreError> {
     let Some((notification, revision)) = read(engine, due)? else { return Ok(()) };
-    let Ok(ended) = notification.end(Ending::EndpointDeleted, engine.parts.clock.now()) else { return Ok(()) };
+    let ended = notification.clone().end(Ending::EndpointDeleted, engine.parts.clock.now());
+    let Ok(ended) = ended else { return Ok(()) };
     let mut batch = Batch::finishing();
-    batch.replace(due.row_key(), revision, record::encode(&ended)?);
-    batch.delete(due.key());
+    let changed = rows::change(&mut batch, Some((&notification, revision)), &ended)?;
     match engine.parts.store.commit(batch).await {
-        Ok(_) | Err(StoreError::Precondition { .. }) => Ok(()),
+        Ok(_) => {
+            engine.parts.observer.changed(&changed);
+            Ok(())
+        }
+        Err(StoreError::Precondition { .. }) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// What is done once a result is committed.
+struct Pending {
+    changed: Changed,
+    /// What was learned about the endpoint, if anything can be.
+    after: Option<After>,
+}
+
+impl Pending {
+    fn done(self, engine: &Engine, due: &Due) {
+        let mut planned = self.after.map_or_else(Planned::default, |after| engine.healths.committed(after));
+        planned.add(due.endpoint_id.clone(), self.changed);
+        engine.announce(&planned);
     }
 }
 
 /// Commits a result. Without room, for writing or for reading what is to be changed, it is tried again for a while: a
 /// result that is given up is a webhook that is sent once more.
-async fn commit_result(engine: &Engine, due: &Due, sent_to: &Endpoint, result: &TryResult) -> Result<(), Trouble> {
+async fn commit_result(engine: &Engine, due: &Due, sent_to: &LoadedEndpoint, asked: &Asked) -> Result<(), Trouble> {
+    let _recording = CountedIn::new(&engine.recording);
     let drawn = (engine.due_now(), engine.parts.random.draw_u64());
-    let mut last_error = None;
+    let (mut last_error, mut pending) = (None, None);
     // The last wait is followed by a try, too: it is half of all the waiting.
     for commit in 0..=COMMITS_MAX {
-        match commit_result_once(engine, due, sent_to, result, drawn).await {
-            Ok(()) => return Ok(()),
+        match commit_result_once(engine, due, sent_to, asked, drawn, &mut pending).await {
+            Ok(()) => {
+                if let Some(pending) = pending {
+                    pending.done(engine, due);
+                }
+                return Ok(());
+            }
             Err(error @ StoreError::Overloaded(_)) => {
                 last_error = Some(error);
                 if commit < COMMITS_MAX {
@@ -250,96 +319,47 @@ async fn commit_result(engine: &Engine, due: &Due, sent_to: &Endpoint, result: &
     Err(last_error.unwrap_or(StoreError::Overloaded("results")).into())
 }
 
-/// The notification, its old entry, its new one if there is to be one, and the endpoint if it has to be disabled or is
-/// proven now, all at once.
+/// The notification with its entries, and what was learned about the endpoint, all at once. What there is to do after the
+/// commit is in `pending`, also when it is not known whether it was stored.
 async fn commit_result_once(
     engine: &Engine,
     due: &Due,
-    sent_to: &Endpoint,
-    result: &TryResult,
+    sent_to: &LoadedEndpoint,
+    asked: &Asked,
     (now, draw): (Timestamp, u64),
+    pending: &mut Option<Pending>,
 ) -> Result<(), StoreError> {
-    let this_try = Try::of(result, now);
-    let Some((notification, revision)) = read(engine, due)? else { return Ok(()) };
+    let (endpoint, result) = (&sent_to.endpoint, &asked.result);
+    let Some((before, revision)) = read(engine, due)? else {
+        *pending = None;
+        return Ok(());
+    };
     let mut batch = Batch::finishing();
-    let mut is_disabled = false;
-    let changed = if due.is_for(&notification) {
-        let after = after_try(engine, notification, sent_to, result, (now, draw));
-        let Some((changed, next, disable_reason)) = after else { return Ok(()) };
-        batch.delete(due.key());
-        if let Next::RetryAt(at) = next {
-            let key = keys::notification_due(&due.endpoint_id, at, &due.notification_id);
-            batch.put(key, record::encode(&DueEntry::of(&changed))?);
-        }
-        let learned = match (next, disable_reason) {
-            (_, Some(reason)) => Some(Learned::Gone(reason)),
-            (Next::Done, None) if sent_to.proven_at.is_none() => Some(Learned::Proven),
-            _ => None,
+    let (notification, after) = if due.is_for(&before) {
+        let mut sent = before.clone();
+        sent.url.clone_from(&endpoint.url);
+        let schedule = engine.healths.schedule(endpoint, now);
+        let Ok(tried) = sent.after_try(result, &schedule, now, draw) else { return Ok(()) };
+        let notification = tried.notification;
+        let answered = Answered {
+            sent_to: endpoint,
+            outcome: asked.outcome,
+            result,
+            notification: &notification,
+            disable: tried.disable_endpoint,
         };
-        if let Some(learned) = learned {
-            let is_changed = change_endpoint(engine, due, sent_to, &mut batch, (learned, now))?;
-            is_disabled = is_changed && matches!(learned, Learned::Gone(_));
-        }
-        changed
-    } else if notification.last_try() == Some(&this_try) {
+        let after = engine.healths.after(&mut batch, &answered, now)?;
+        (notification, Some(after))
+    } else if before.last_try() == Some(&Try::of(result, now)) {
         // An earlier commit whose outcome was not known was stored after all.
         return Ok(());
     } else {
-        let mut changed = notification;
-        changed.note_late_try(result, now);
-        changed
+        let mut late = before.clone();
+        late.note_late_try(result, now);
+        (late, None)
     };
-    batch.replace(due.row_key(), revision, record::encode(&changed)?);
+    let changed = rows::change(&mut batch, Some((&before, revision)), &notification)?;
+    *pending = Some(Pending { changed, after });
     engine.parts.store.commit(batch).await?;
-    if is_disabled {
-        engine.lists.forget(&due.entry.merchant_id);
-        tracing::warn!(endpoint_id = %due.endpoint_id, "a webhook endpoint is gone and was disabled");
-    }
     Ok(())
-}
-
-fn after_try(
-    engine: &Engine,
-    mut notification: Notification,
-    sent_to: &Endpoint,
-    result: &TryResult,
-    (now, draw): (Timestamp, u64),
-) -> Option<(Notification, Next, Option<&'static str>)> {
-    notification.url.clone_from(&sent_to.url);
-    let after = notification.after_try(result, &engine.schedule, now, draw).ok()?;
-    Some((after.notification, after.next, after.disable_endpoint))
-}
-
-/// What a result says about the endpoint.
-#[derive(Clone, Copy)]
-enum Learned {
-    /// It takes webhooks.
-    Proven,
-    /// It wants no more, for this reason.
-    Gone(&'static str),
-}
-
-/// Adds to `batch` what was learned about the endpoint. Returns whether anything has to change: not when the endpoint is
-/// gone, known as such already, or has another address by now, about which nothing was learned.
-fn change_endpoint(
-    engine: &Engine,
-    due: &Due,
-    sent_to: &Endpoint,
-    batch: &mut Batch,
-    (learned, now): (Learned, Timestamp),
-) -> Result<bool, StoreError> {
-    let key = keys::endpoint(&due.entry.merchant_id, &due.endpoint_id);
-    let Some(stored) = engine.parts.store.get(&key)? else { return Ok(false) };
-    let mut endpoint: Endpoint = record::decode(&stored.value)?;
-    if endpoint.url != sent_to.url {
-        return Ok(false);
-    }
-    match learned {
-        Learned::Proven if endpoint.proven_at.is_some() => return Ok(false),
-        Learned::Proven => endpoint.proven_at = Some(now),
-        Learned::Gone(_) if endpoint.status == EndpointStatus::Disabled => return Ok(false),
-        Learned::Gone(reason) => endpoint.disable(reason, now),
-    }
-    batch.replace(key, stored.revision, record::encode(&endpoint)?);
-    Ok(true)
 }

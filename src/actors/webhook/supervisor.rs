@@ -10,6 +10,7 @@ use crate::actors::webhook::Engine;
 use crate::actors::webhook::endpoint::EndpointActor;
 use crate::actors::webhook::sweep::{SWEEP_INTERVAL, Sweep};
 use crate::domain::ids::EndpointId;
+use crate::domain::webhook::LaneSet;
 use crate::storage::{Scan, StoreError, keys, prefix_end};
 
 /// Wait before a failed actor is started again; doubles with each failure in a row.
@@ -155,7 +156,7 @@ enum Due {
 }
 
 /// Pokes every endpoint that has anything due: first those that have it now, so that they get the room that there is.
-/// One read for each of them and pass, however much it has.
+/// One read for each of its lanes and pass, however much it has.
 pub(super) async fn poke_all_due(engine: &Engine) -> Result<(), StoreError> {
     poke_due(engine, Due::Now).await?;
     poke_due(engine, Due::Later).await
@@ -168,16 +169,16 @@ async fn poke_due(engine: &Engine, wanted: Due) -> Result<(), StoreError> {
     for found in 1_usize.. {
         let scan = Scan { start, end: end.clone(), limit: 1, reverse: false };
         let Some(row) = engine.parts.store.scan(&scan)?.pop() else { break };
-        let Some((endpoint_id, due_at, _)) = keys::parse_notification_due(&row.key) else {
-            engine.unreadable.report(&row.key, "its key has no time and notification");
+        let Some((endpoint_id, lane, due_at, _)) = keys::parse_notification_due(&row.key) else {
+            engine.unreadable.report(&row.key, "its key has no lane, time and notification");
             start = [row.key.as_slice(), &[0]].concat();
             continue;
         };
         let due = if due_at <= now { Due::Now } else { Due::Later };
         if due == wanted {
-            engine.directory.poke(&endpoint_id);
+            engine.directory.poke(&endpoint_id, LaneSet::ALL);
         }
-        let Some(next) = prefix_end(&keys::notifications_due_of(&endpoint_id)) else { break };
+        let Some(next) = prefix_end(&keys::notifications_due_in(&endpoint_id, lane)) else { break };
         start = next;
         if found % FOUND_BEFORE_YIELD == 0 {
             tokio::task::yield_now().await;

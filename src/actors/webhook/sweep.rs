@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use crate::actors::webhook::Engine;
 use crate::actors::webhook::directory::Care;
+use crate::actors::webhook::health::Gate;
 use crate::actors::webhook::send::ends_within;
 use crate::domain::ids::EndpointId;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{DueEntry, Endpoint, EndpointStatus};
+use crate::domain::webhook::{DueEntry, Endpoint, EndpointStatus, Lane, LaneSet};
 use crate::storage::{Row, Scan, StoreError, keys, prefix_end, record};
 
 /// How often it is done.
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// What is due for less than this is nobody's fault yet. Longer than anything is held back after trouble.
 const OVERDUE_AFTER: Duration = Duration::from_secs(10);
-/// Rows looked at in one pass: the first of each endpoint that can be read, and those before it that can't. The next pass
+/// Rows looked at in one pass: the first of each lane that can be read, and those before it that can't. The next pass
 /// goes on from there.
 const ROWS_MAX: usize = 2_000;
 /// Rows looked at before other tasks get their turn.
@@ -47,14 +48,14 @@ impl Sweep {
             let scan = Scan { start, end: end.clone(), limit: 1, reverse: false };
             let Some(row) = engine.parts.store.scan(&scan)?.pop() else { return Ok(()) };
             start = match read(engine, &row) {
-                Some((endpoint_id, due_at, entry)) => {
+                Some((endpoint_id, lane, due_at, entry)) => {
                     if due_at.plus(OVERDUE_AFTER) < now {
                         look_after(engine, &endpoint_id, (&row, &entry), (due_at, now))?;
                     }
-                    let Some(next) = prefix_end(&keys::notifications_due_of(&endpoint_id)) else { return Ok(()) };
+                    let Some(next) = prefix_end(&keys::notifications_due_in(&endpoint_id, lane)) else { return Ok(()) };
                     next
                 }
-                // Whether its endpoint is seen to is told by the next one.
+                // Whether it is seen to is told by the next one.
                 None => [row.key.as_slice(), &[0]].concat(),
             };
             if looked_at % LOOKED_AT_BEFORE_YIELD == 0 {
@@ -67,13 +68,13 @@ impl Sweep {
 }
 
 /// What a row of the due index says; one that can't be read is reported.
-fn read(engine: &Engine, row: &Row) -> Option<(EndpointId, Timestamp, DueEntry)> {
-    let Some((endpoint_id, due_at, _)) = keys::parse_notification_due(&row.key) else {
-        engine.unreadable.report(&row.key, "its key has no time and notification");
+fn read(engine: &Engine, row: &Row) -> Option<(EndpointId, Lane, Timestamp, DueEntry)> {
+    let Some((endpoint_id, lane, due_at, _)) = keys::parse_notification_due(&row.key) else {
+        engine.unreadable.report(&row.key, "its key has no lane, time and notification");
         return None;
     };
     match record::decode(&row.versioned.value) {
-        Ok(entry) => Some((endpoint_id, due_at, entry)),
+        Ok(entry) => Some((endpoint_id, lane, due_at, entry)),
         Err(error) => {
             engine.unreadable.report(&row.key, error);
             None
@@ -103,7 +104,7 @@ fn look_after(
     engine.reminded_total.fetch_add(1, Ordering::Relaxed);
     let overdue_s = now.since(due_at).as_secs();
     tracing::warn!(%endpoint_id, overdue_s, why, "a webhook is overdue; its endpoint is reminded");
-    engine.directory.poke(endpoint_id);
+    engine.directory.poke(endpoint_id, LaneSet::ALL);
     Ok(())
 }
 
@@ -112,7 +113,10 @@ fn is_only_kept(engine: &Engine, endpoint_id: &EndpointId, entry: &DueEntry) -> 
     let key = keys::endpoint(&entry.merchant_id, endpoint_id);
     Ok(match engine.parts.store.get(&key)?.map(|stored| record::decode::<Endpoint>(&stored.value)) {
         None => false,
-        Some(Ok(endpoint)) => endpoint.status != EndpointStatus::Enabled,
+        Some(Ok(endpoint)) => {
+            endpoint.status != EndpointStatus::Enabled
+                || engine.healths.gate(&endpoint, engine.due_now())? != Gate::Open
+        }
         Some(Err(error)) => {
             engine.unreadable.report(&key, error);
             true

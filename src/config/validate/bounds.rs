@@ -194,15 +194,45 @@ fn check_webhook(config: &Config, findings: &mut Findings) {
     findings.range("webhook.endpoint_in_flight_max", webhook.endpoint_in_flight_max, 1..=1000);
     let in_flight_min = webhook.endpoint_in_flight_max.min(100_000);
     findings.range("webhook.in_flight_max", webhook.in_flight_max, in_flight_min..=100_000);
+    findings.range("webhook.slow_after_ms", webhook.slow_after_ms, 50..=30_000);
+    findings.range("webhook.slow_in_flight_max", webhook.slow_in_flight_max, 1..=100_000);
     findings.range("webhook.idle_connections_max", webhook.idle_connections_max, 0..=100_000);
     findings.range("webhook.connection_age_max_s", webhook.connection_age_max_s, 1..=DAY_S);
     findings.range("webhook.dns_timeout_ms", webhook.dns_timeout_ms, 100..=30_000);
     findings.range("webhook.dns_cache_max", webhook.dns_cache_max, 1..=1_000_000);
     findings.range("webhook.dns_ttl_max_s", webhook.dns_ttl_max_s, 1..=DAY_S);
     findings.range("webhook.dns_negative_ttl_s", webhook.dns_negative_ttl_s, 1..=3600);
+    let bounds = &webhook.amount_classes_minor;
+    findings.require(
+        bounds[2] > 0 && bounds.windows(2).all(|two| two[0] > two[1]),
+        "webhook.amount_classes_minor",
+        "must be three falling amounts above 0",
+    );
+    check_webhook_health(config, findings);
+    findings.range("webhook.jobs_max", webhook.jobs_max, 1..=100);
+    findings.range("webhook.dead_letter_sweeps_max", webhook.dead_letter_sweeps_max, 0..=1000);
     findings.range("webhook.horizon_max", webhook.horizon_max, 1..=100_000);
     findings.range("webhook.response_max_bytes", webhook.response_max_bytes, 0..=16_384);
     findings.range("webhook.endpoints_max", webhook.endpoints_max, 1..=1000);
     findings.range("webhook.restart_spread_ms", webhook.restart_spread_ms, 0..=10 * MINUTE_MS);
     findings.range("webhook.rotation_overlap_s", webhook.rotation_overlap_s, 0..=30 * DAY_S);
+}
+
+fn check_webhook_health(config: &Config, findings: &mut Findings) {
+    let webhook = &config.webhook;
+    findings.range("webhook.breaker_min", webhook.breaker_min, 2..=1000);
+    findings.range("webhook.breaker_failure_percent", webhook.breaker_failure_percent, 1..=100);
+    findings.range("webhook.breaker_window_s", webhook.breaker_window_s, 1..=3600);
+    findings.range("webhook.breaker_open_s", webhook.breaker_open_s, 1..=3600);
+    let open_min = webhook.breaker_open_s.min(DAY_S);
+    findings.range("webhook.breaker_open_max_s", webhook.breaker_open_max_s, open_min..=DAY_S);
+    findings.range("webhook.failing_event_after_s", webhook.failing_event_after_s, 60..=30 * DAY_S);
+    let after = webhook.failing_event_after_s;
+    findings.require(
+        webhook.disable_after_s == 0 || (after.saturating_add(1)..=365 * DAY_S).contains(&webhook.disable_after_s),
+        "webhook.disable_after_s",
+        format!("must be 0, or above failing_event_after_s ({after}) and at most {}", 365 * DAY_S),
+    );
+    findings.range("webhook.disable_min_tries", webhook.disable_min_tries, 1..=100_000);
+    findings.range("webhook.recovery_rate_per_s", webhook.recovery_rate_per_s, 0..=10_000);
 }

@@ -73,12 +73,24 @@ fn every_number_with_a_range_is_held_to_it() {
         config.webhook.schedule_s = vec![1, u64::MAX];
         config.webhook.jitter_percent = 51;
         config.webhook.in_flight_max = 1;
+        config.webhook.slow_after_ms = 49;
+        config.webhook.slow_in_flight_max = 0;
         config.webhook.idle_connections_max = 100_001;
         config.webhook.connection_age_max_s = 0;
         config.webhook.dns_timeout_ms = 99;
         config.webhook.dns_cache_max = 0;
         config.webhook.dns_ttl_max_s = 0;
         config.webhook.dns_negative_ttl_s = 0;
+        config.webhook.amount_classes_minor = [3, 3, 1];
+        config.webhook.breaker_min = 1;
+        config.webhook.breaker_failure_percent = 101;
+        config.webhook.breaker_window_s = 0;
+        config.webhook.breaker_open_max_s = 9;
+        config.webhook.failing_event_after_s = u64::MAX;
+        config.webhook.disable_min_tries = 0;
+        config.webhook.recovery_rate_per_s = 10_001;
+        config.webhook.jobs_max = 0;
+        config.webhook.dead_letter_sweeps_max = 1001;
     });
     let expected = [
         "server.body_max_bytes",
@@ -102,12 +114,25 @@ fn every_number_with_a_range_is_held_to_it() {
         "webhook.schedule_s[1]",
         "webhook.jitter_percent",
         "webhook.in_flight_max",
+        "webhook.slow_after_ms",
+        "webhook.slow_in_flight_max",
         "webhook.idle_connections_max",
         "webhook.connection_age_max_s",
         "webhook.dns_timeout_ms",
         "webhook.dns_cache_max",
         "webhook.dns_ttl_max_s",
         "webhook.dns_negative_ttl_s",
+        "webhook.amount_classes_minor",
+        "webhook.breaker_min",
+        "webhook.breaker_failure_percent",
+        "webhook.breaker_window_s",
+        "webhook.breaker_open_max_s",
+        "webhook.failing_event_after_s",
+        "webhook.disable_after_s",
+        "webhook.disable_min_tries",
+        "webhook.recovery_rate_per_s",
+        "webhook.jobs_max",
+        "webhook.dead_letter_sweeps_max",
     ];
     assert_eq!(paths, expected);
 }
@@ -122,6 +147,18 @@ fn shares_at_which_a_merchant_is_near_rise_and_are_few() {
         assert_eq!(with(wrong), ["limits.near_percent"], "{wrong:?}");
     }
     assert_eq!(paths_after(|config| config.limits.near_interval_s = 59), ["limits.near_interval_s"]);
+}
+
+#[test]
+fn amount_classes_fall_and_an_endpoint_is_told_about_before_it_is_disabled() {
+    let classes = |bounds| paths_after(|config| config.webhook.amount_classes_minor = bounds);
+    assert!(classes([3, 2, 1]).is_empty());
+    for wrong in [[3, 2, 0], [1, 2, 3], [3, 1, 1]] {
+        assert_eq!(classes(wrong), ["webhook.amount_classes_minor"], "{wrong:?}");
+    }
+    let disable_after = |seconds| paths_after(|config| config.webhook.disable_after_s = seconds);
+    assert!(disable_after(0).is_empty() && disable_after(86_401).is_empty());
+    assert_eq!(disable_after(86_400), ["webhook.disable_after_s"]);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::domain::money::{Currency, Money};
+
 /// A rate of exchange: how many units of the settlement currency one whole unit of a currency is worth, in billionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FxRate(u64);
@@ -16,6 +18,17 @@ impl FxRate {
     /// Billionths of a unit of the settlement currency.
     pub const fn billionths(self) -> u64 {
         self.0
+    }
+
+    /// What `money` is worth in minor units of `settlement`, rounded up, at this rate for its currency; `None` when that is
+    /// more than fits.
+    pub fn settled(self, money: Money, settlement: Currency) -> Option<i64> {
+        if money.currency == settlement {
+            return Some(money.amount_minor);
+        }
+        let numerator = i128::from(money.amount_minor) * i128::from(self.0) * i128::from(settlement.minor_per_unit());
+        let denominator = i128::from(Self::ONE.0) * i128::from(money.currency.minor_per_unit());
+        i64::try_from((numerator + denominator - 1).div_euclid(denominator)).ok()
     }
 }
 

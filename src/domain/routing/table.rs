@@ -240,13 +240,7 @@ impl RoutingSetup {
 impl RoutingSetup {
     /// An amount in minor units of the settlement currency, rounded up; `None` without a rate.
     pub fn in_settlement_currency(&self, money: Money) -> Option<i64> {
-        if money.currency == self.settlement_currency {
-            return Some(money.amount_minor);
-        }
-        let rate = i128::from(self.rate_of(money.currency)?.billionths());
-        let numerator = i128::from(money.amount_minor) * rate * i128::from(self.settlement_currency.minor_per_unit());
-        let denominator = i128::from(FxRate::ONE.billionths()) * i128::from(money.currency.minor_per_unit());
-        i64::try_from((numerator + denominator - 1).div_euclid(denominator)).ok()
+        self.rate_of(money.currency)?.settled(money, self.settlement_currency)
     }
 }
 

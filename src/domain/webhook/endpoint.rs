@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId};
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::Overrides;
 
 /// Whether an endpoint is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,11 +118,17 @@ pub struct Endpoint {
     pub description: Option<String>,
     /// Tries of one notification, the first included.
     pub max_attempts: u32,
+    /// What it has otherwise than the configuration.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
     /// Whether it is sent to.
     pub status: EndpointStatus,
     /// Why it is disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_reason: Option<String>,
+    /// When it was disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_at: Option<Timestamp>,
     /// Its secrets.
     pub secrets: SealedSecrets,
     /// When it first took a webhook at this URL; `None` while nothing is known of it.
@@ -144,6 +151,7 @@ impl Endpoint {
     pub fn disable(&mut self, reason: &str, now: Timestamp) {
         self.status = EndpointStatus::Disabled;
         self.disabled_reason = Some(reason.to_owned());
+        self.disabled_at = Some(now);
         self.updated_at = now;
     }
 
@@ -155,10 +163,11 @@ impl Endpoint {
         }
     }
 
-    /// Sets the status that the merchant asks for; a reason why it was disabled is forgotten.
+    /// Sets the status that the merchant asks for; when and why it was disabled is forgotten.
     pub fn set_status(&mut self, status: EndpointStatus, now: Timestamp) {
         self.status = status;
         self.disabled_reason = None;
+        self.disabled_at = None;
         self.updated_at = now;
     }
 }

@@ -1,10 +1,17 @@
-//! Webhooks: who is told ([`Endpoint`]), what is on its way ([`Notification`]), when it is tried again ([`Schedule`])
-//! and what an answer means ([`verdict`]).
+//! Webhooks: who is told ([`Endpoint`]), what is on its way ([`Notification`]), in which [`Lane`] it waits, when it is
+//! tried again ([`Schedule`]), what an answer means ([`verdict`]), how an endpoint does ([`EndpointHealth`]), and work on
+//! many notifications at once ([`WebhookJob`]).
 
 mod answer;
+mod class;
+mod dead;
 mod due;
 mod endpoint;
+mod health;
+mod job;
+mod lane;
 mod notification;
+mod overrides;
 mod schedule;
 mod transition;
 
@@ -12,10 +19,16 @@ mod transition;
 mod tests;
 
 pub use answer::{TryResult, Verdict, parse_retry_after, verdict};
+pub use class::AmountClass;
+pub use dead::DeadEntry;
 pub use due::DueEntry;
 pub use endpoint::{Endpoint, EndpointStatus, EventPattern, SealedSecrets};
+pub use health::{EndpointHealth, HealthChange, TryOutcome};
+pub use job::{JobFilter, JobKind, JobProgress, JobStatus, WebhookJob};
+pub use lane::{Lane, LaneKind, LaneSet};
 pub use notification::{
     EXCERPT_OF_OLDER_TRIES_MAX_BYTES, Failure, NewNotification, Notification, NotificationStatus, TRIES_KEPT_MAX, Try,
 };
+pub use overrides::Overrides;
 pub use schedule::{Schedule, ScheduleSettings};
-pub use transition::{AfterTry, Ending, Next, NotPossible};
+pub use transition::{AfterTry, Anew, Ending, Next, NotPossible};

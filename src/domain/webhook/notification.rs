@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::TryResult;
+use crate::domain::webhook::{AmountClass, TryResult};
 
 /// Tries remembered of one notification; the oldest are forgotten first. The schedule's own fit with room for manual
 /// ones.
@@ -51,7 +51,7 @@ impl NotificationStatus {
 }
 
 /// Why a notification was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
     /// All tries were in vain. A recovered endpoint may get it again.
@@ -62,6 +62,17 @@ pub enum Failure {
     Canceled,
     /// Its endpoint is no longer there.
     EndpointDeleted,
+    /// Its endpoint was disabled before it could be sent.
+    EndpointDisabled,
+    /// It waited for too long, for an endpoint that was paused.
+    Expired,
+}
+
+impl Failure {
+    /// Whether what was given up so is kept as a dead letter, which may be sent again without anybody naming it.
+    pub const fn is_dead_letter(self) -> bool {
+        matches!(self, Self::Exhausted | Self::Refused | Self::EndpointDisabled)
+    }
 }
 
 /// One try.
@@ -114,8 +125,10 @@ pub struct NewNotification {
     pub order_no: Option<String>,
     /// The body exactly as it goes over the wire.
     pub body: Box<RawValue>,
-    /// The amount that decides how urgent it is, in minor units.
+    /// The amount that it is about, in minor units.
     pub amount_minor: i64,
+    /// How much that is worth; decides how urgent it is.
+    pub class: AmountClass,
     /// Tries before it is given up.
     pub max_attempts: u32,
 }
@@ -141,8 +154,11 @@ pub struct Notification {
     pub order_no: Option<String>,
     /// The body exactly as it goes over the wire, the same at every try.
     pub body: Box<RawValue>,
-    /// The amount that decides how urgent it is, in minor units.
+    /// The amount that it is about, in minor units.
     pub amount_minor: i64,
+    /// How much that is worth; decides how urgent it is.
+    #[serde(default)]
+    pub class: AmountClass,
     /// Where it stands.
     pub status: NotificationStatus,
     /// Why it was given up.
@@ -167,6 +183,13 @@ pub struct Notification {
     /// When it was given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_at: Option<Timestamp>,
+    /// When it became a dead letter first, since somebody last asked for it to be sent again: from then on it is kept for
+    /// its days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_since: Option<Timestamp>,
+    /// How often it was sent again by itself since then.
+    #[serde(default)]
+    pub sweeps: u32,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -186,6 +209,7 @@ impl Notification {
             order_no: new.order_no,
             body: new.body,
             amount_minor: new.amount_minor,
+            class: new.class,
             status: NotificationStatus::Pending,
             failure: None,
             attempts: 0,
@@ -195,6 +219,8 @@ impl Notification {
             due_at: Some(now),
             succeeded_at: None,
             failed_at: None,
+            dead_since: None,
+            sweeps: 0,
             created_at: now,
             updated_at: now,
         }

@@ -38,6 +38,19 @@ pub struct AfterTry {
     pub disable_endpoint: Option<&'static str>,
 }
 
+/// Why a notification is begun anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anew {
+    /// The merchant named it.
+    Manual,
+    /// The merchant asked for what its endpoint has missed.
+    Recover,
+    /// By itself: its endpoint has recovered.
+    Sweep,
+    /// Its endpoint was disabled and is enabled again.
+    Enabled,
+}
+
 /// Why a notification ends without a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -45,6 +58,10 @@ pub enum Ending {
     Canceled,
     /// Its endpoint is no longer there.
     EndpointDeleted,
+    /// Its endpoint is disabled.
+    EndpointDisabled,
+    /// It waited for too long.
+    Expired,
 }
 
 impl Notification {
@@ -90,9 +107,13 @@ impl Notification {
     ///
     /// # Errors
     /// [`NotPossible`] when it has not failed.
-    pub fn begin_anew(mut self, max_attempts: u32, now: Timestamp) -> Result<Self, NotPossible> {
+    pub fn begin_anew(mut self, max_attempts: u32, why: Anew, now: Timestamp) -> Result<Self, NotPossible> {
         if self.status != NotificationStatus::Failed {
             return Err(NotPossible(self.status));
+        }
+        match why {
+            Anew::Sweep => self.sweeps = self.sweeps.saturating_add(1),
+            Anew::Manual | Anew::Recover | Anew::Enabled => (self.dead_since, self.sweeps) = (None, 0),
         }
         self.status = NotificationStatus::Pending;
         self.failure = None;
@@ -118,6 +139,8 @@ impl Notification {
             match ending {
                 Ending::Canceled => Failure::Canceled,
                 Ending::EndpointDeleted => Failure::EndpointDeleted,
+                Ending::EndpointDisabled => Failure::EndpointDisabled,
+                Ending::Expired => Failure::Expired,
             },
             now,
         );
@@ -129,6 +152,8 @@ impl Notification {
         match self.failure {
             Some(Failure::Canceled) => return Some(String::from("canceled")),
             Some(Failure::EndpointDeleted) => return Some(String::from("the endpoint was deleted")),
+            Some(Failure::EndpointDisabled) => return Some(String::from("the endpoint is disabled")),
+            Some(Failure::Expired) => return Some(String::from("it waited for too long")),
             Some(Failure::Exhausted | Failure::Refused) | None => {}
         }
         if self.status == NotificationStatus::Success {
@@ -141,6 +166,7 @@ impl Notification {
     fn succeed(&mut self, now: Timestamp) -> Next {
         self.status = NotificationStatus::Success;
         self.succeeded_at = Some(now);
+        (self.dead_since, self.sweeps) = (None, 0);
         Next::Done
     }
 
@@ -148,6 +174,9 @@ impl Notification {
         self.status = NotificationStatus::Failed;
         self.failure = Some(failure);
         self.failed_at = Some(now);
+        if failure.is_dead_letter() {
+            self.dead_since.get_or_insert(now);
+        }
         Next::Failed
     }
 

@@ -159,6 +159,7 @@ async fn put_notification(core: &Core, payment: &Payment, id: &str, status: Noti
         order_no: None,
         body: RawValue::from_string("{}".to_owned()).unwrap(),
         amount_minor: 1,
+        class: Default::default(),
         max_attempts: 13,
     };
     let mut notification = Notification::new(new, START);

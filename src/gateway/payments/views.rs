@@ -198,5 +198,6 @@ fn event_of(
     let body = RawValue::from_string(body.to_string())
         .map_err(|error| GatewayError::Internal(format!("an event's body can't be written: {error}")))?;
     let object_no = Some(payment.payment_no.to_string());
-    Ok(Event { id, name, object_no, amount_minor, at: payment.updated_at, body })
+    let currency = Some(payment.terms.money.currency);
+    Ok(Event { id, name, object_no, amount_minor, currency, at: payment.updated_at, body })
 }

@@ -9,7 +9,7 @@ use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId, sortable_id};
 use crate::domain::pan::holds_card_number;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{Endpoint, EndpointStatus, EventPattern, SealedSecrets};
+use crate::domain::webhook::{Endpoint, EndpointStatus, EventPattern, LaneSet, Overrides, SealedSecrets};
 use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::{
@@ -52,7 +52,9 @@ impl Webhooks {
             description: request.description.filter(|text| !text.is_empty()),
             max_attempts,
             status: EndpointStatus::Enabled,
+            overrides: Overrides::default(),
             disabled_reason: None,
+            disabled_at: None,
             secrets: SealedSecrets::new(seal(&sealing, &id, &secret)?),
             proven_at: None,
             created_at: now,
@@ -180,7 +182,7 @@ impl Webhooks {
             batch.delete(key);
             if unless_overtaken(self.core.store.commit(batch).await)?.is_some() {
                 self.lists.forget(merchant_id);
-                self.actors.directory().poke(endpoint_id);
+                self.actors.directory().poke(endpoint_id, LaneSet::ALL);
                 return Ok(());
             }
         }
@@ -241,7 +243,7 @@ impl Webhooks {
             batch.replace(keys::endpoint(merchant_id, endpoint_id), revision, record::encode(&endpoint)?);
             if unless_overtaken(self.core.store.commit(batch).await)?.is_some() {
                 self.lists.forget(merchant_id);
-                self.actors.directory().poke(endpoint_id);
+                self.actors.directory().poke(endpoint_id, LaneSet::ALL);
                 return Ok(endpoint);
             }
         }

@@ -6,7 +6,10 @@
 
 mod endpoints;
 mod events;
+mod health_events;
 mod notifications;
+mod planner;
+mod urgency;
 mod views;
 
 #[cfg(test)]
@@ -15,15 +18,20 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actors::webhook::{EndpointLists, WebhookActors, WebhookParts};
+use crate::actors::webhook::rows::Changed;
+use crate::actors::webhook::{EndpointLists, Unobserved, WebhookActors, WebhookParts};
 use crate::delivery::Deliver;
 use crate::domain::event::{Event, EventName};
-use crate::domain::ids::{EndpointId, EventId, MerchantId, NotificationId, sortable_id};
+use crate::domain::ids::{EndpointId, EventId, MerchantId, sortable_id};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{DueEntry, Endpoint, EndpointStatus, NewNotification, Notification};
+use crate::domain::webhook::EndpointStatus;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
+use crate::gateway::webhooks::health_events::HealthEvents;
+use crate::gateway::webhooks::planner::Planner;
 use crate::storage::{Batch, StoreError, keys, record};
+
+pub use crate::actors::webhook::rows::Planned;
 
 pub(crate) use endpoints::reseal_endpoint;
 pub use notifications::NotificationFilter;
@@ -41,14 +49,8 @@ const CHANGES_MAX: usize = 8;
 pub struct Webhooks {
     core: Core,
     lists: Arc<EndpointLists>,
+    planner: Planner,
     actors: WebhookActors,
-}
-
-/// Endpoints that will have something due once a batch is committed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use = "after the commit it has to be announced"]
-pub struct Planned {
-    endpoints: Vec<EndpointId>,
 }
 
 impl Webhooks {
@@ -58,6 +60,7 @@ impl Webhooks {
     /// [`GatewayError::Internal`] when the actors can't be started or what is due can't be read.
     pub(crate) async fn start(core: Core, deliver: Arc<dyn Deliver>) -> Result<Self, GatewayError> {
         let lists = Arc::new(EndpointLists::new(Arc::clone(&core.store)));
+        let planner = Planner::new(core.clone(), Arc::clone(&lists));
         let parts = WebhookParts {
             store: Arc::clone(&core.store),
             clock: core.clock.clone(),
@@ -65,11 +68,14 @@ impl Webhooks {
             vault: Arc::clone(&core.vault),
             deliver,
             config: core.config.webhook.clone(),
+            observer: Arc::new(Unobserved),
+            job_added: Arc::default(),
+            teller: Arc::new(HealthEvents::new(core.clone(), planner.clone())),
         };
         let actors = WebhookActors::start(parts, Arc::clone(&lists))
             .await
             .map_err(|error| GatewayError::Internal(error.to_string()))?;
-        Ok(Self { core, lists, actors })
+        Ok(Self { core, lists, planner, actors })
     }
 
     /// Starts no more requests, waits for those under way at most `within`, and ends.
@@ -89,51 +95,17 @@ impl Webhooks {
         event: &Event,
         order_no: Option<&str>,
     ) -> Result<Planned, GatewayError> {
-        batch.append(keys::events_of(merchant_id), record::encode(event)?);
-        let mut planned = Planned::default();
-        for endpoint in self.lists.of(merchant_id)?.iter().filter(|endpoint| endpoint.wants(event.name)) {
-            self.add_notification(batch, endpoint, event, order_no)?;
-            planned.endpoints.push(endpoint.id.clone());
-        }
-        Ok(planned)
+        Ok(self.planner.plan(batch, merchant_id, event, order_no, None)?)
     }
 
     /// Tells the endpoints of committed batches that something is due. Never waits.
     pub fn announce(&self, planned: Planned) {
-        for endpoint_id in &planned.endpoints {
-            self.actors.directory().poke(endpoint_id);
-        }
+        self.actors.announce(&planned);
     }
 
-    fn add_notification(
-        &self,
-        batch: &mut Batch,
-        endpoint: &Endpoint,
-        event: &Event,
-        order_no: Option<&str>,
-    ) -> Result<Notification, GatewayError> {
-        let now = self.core.clock.now();
-        let notification = Notification::new(
-            NewNotification {
-                id: NotificationId::new(sortable_id("wn_", now, self.core.random.draw_u64())),
-                merchant_id: endpoint.merchant_id.clone(),
-                endpoint_id: endpoint.id.clone(),
-                url: endpoint.url.clone(),
-                event: event.name,
-                object_no: event.object_no.clone(),
-                order_no: order_no.map(str::to_owned),
-                body: event.body.clone(),
-                amount_minor: event.amount_minor,
-                max_attempts: endpoint.max_attempts,
-            },
-            now,
-        );
-        let row_key = keys::notification(&endpoint.merchant_id, &notification.id);
-        batch.put(row_key, record::encode(&notification)?);
-        let due_key = keys::notification_due(&endpoint.id, now, &notification.id);
-        // Known to be new, an entry that is soon deleted again never reaches the index.
-        batch.insert(due_key, record::encode(&DueEntry::of(&notification))?);
-        Ok(notification)
+    /// Counts what was committed of notifications that nobody has to be told of.
+    pub(crate) fn count(&self, changed: &Changed) {
+        self.actors.count(changed);
     }
 
     /// Sends a `test` event to one endpoint, whatever events it wants. Returns its notification.
@@ -152,9 +124,11 @@ impl Webhooks {
         let event = self.test_event(self.core.clock.now())?;
         let mut batch = Batch::new();
         batch.append(keys::events_of(merchant_id), record::encode(&event)?);
-        let notification = self.add_notification(&mut batch, &endpoint, &event, None)?;
+        let (notification, changed) = self.planner.notify(&mut batch, &endpoint, &event, None)?;
         self.core.store.commit(batch).await?;
-        self.actors.directory().poke(endpoint_id);
+        let mut planned = Planned::default();
+        planned.add(endpoint.id, changed);
+        self.announce(planned);
         Ok(NotificationView::of(&notification))
     }
 
@@ -176,6 +150,7 @@ impl Webhooks {
             name: EventName::Test,
             object_no: None,
             amount_minor: 0,
+            currency: None,
             at: now,
             body,
         })

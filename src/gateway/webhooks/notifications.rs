@@ -1,10 +1,11 @@
 //! Notifications: what is on its way, what arrived, and beginning or ending one by hand.
 
+use crate::actors::webhook::rows;
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
-use crate::domain::webhook::{DueEntry, Ending, NotPossible, Notification, NotificationStatus};
+use crate::domain::webhook::{Anew, Ending, NotPossible, Notification, NotificationStatus};
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
-use crate::gateway::webhooks::{CHANGES_MAX, ID_MAX_BYTES, NotificationView, Webhooks, unless_overtaken};
+use crate::gateway::webhooks::{CHANGES_MAX, ID_MAX_BYTES, NotificationView, Planned, Webhooks, unless_overtaken};
 use crate::storage::{Batch, Scan, keys, record};
 
 /// Rows looked at for one page. A page may be shorter than asked for, even empty, and still have a `next_cursor`.
@@ -103,15 +104,9 @@ impl Webhooks {
         merchant_id: &MerchantId,
         notification_id: &NotificationId,
     ) -> Result<NotificationView, GatewayError> {
-        self.change_notification(merchant_id, notification_id, |notification, batch| {
-            let endpoint_id = notification.endpoint_id.clone();
-            let max_attempts = self.attempts_of(merchant_id, &endpoint_id)?;
-            let again = notification.begin_anew(max_attempts, self.core.clock.now()).map_err(refused)?;
-            if let Some(due_at) = again.due_at {
-                let key = keys::notification_due(&endpoint_id, due_at, &again.id);
-                batch.put(key, record::encode(&DueEntry::of(&again))?);
-            }
-            Ok(again)
+        self.change_notification(merchant_id, notification_id, |notification| {
+            let max_attempts = self.attempts_of(merchant_id, &notification.endpoint_id)?;
+            notification.begin_anew(max_attempts, Anew::Manual, self.core.clock.now()).map_err(refused)
         })
         .await
     }
@@ -125,10 +120,7 @@ impl Webhooks {
         merchant_id: &MerchantId,
         notification_id: &NotificationId,
     ) -> Result<NotificationView, GatewayError> {
-        self.change_notification(merchant_id, notification_id, |notification, batch| {
-            if let Some(due_at) = notification.due_at {
-                batch.delete(keys::notification_due(&notification.endpoint_id, due_at, &notification.id));
-            }
+        self.change_notification(merchant_id, notification_id, |notification| {
             notification.end(Ending::Canceled, self.core.clock.now()).map_err(refused)
         })
         .await
@@ -148,16 +140,19 @@ impl Webhooks {
         &self,
         merchant_id: &MerchantId,
         notification_id: &NotificationId,
-        change: impl Fn(Notification, &mut Batch) -> Result<Notification, GatewayError>,
+        change: impl Fn(Notification) -> Result<Notification, GatewayError>,
     ) -> Result<NotificationView, GatewayError> {
         for _ in 0..CHANGES_MAX {
-            let (notification, revision) = self.read_notification(merchant_id, notification_id)?;
+            let (before, revision) = self.read_notification(merchant_id, notification_id)?;
+            let after = change(before.clone())?;
             let mut batch = Batch::new();
-            let changed = change(notification, &mut batch)?;
-            batch.replace(keys::notification(merchant_id, notification_id), revision, record::encode(&changed)?);
+            let changed = rows::change(&mut batch, Some((&before, revision)), &after)?;
             if unless_overtaken(self.core.store.commit(batch).await)?.is_some() {
-                self.actors.directory().poke(&changed.endpoint_id);
-                return Ok(NotificationView::with_tries(&changed));
+                let view = NotificationView::with_tries(&after);
+                let mut planned = Planned::default();
+                planned.add(after.endpoint_id, changed);
+                self.announce(planned);
+                return Ok(view);
             }
         }
         Err(GatewayError::Overloaded { retry_after_s: 1 })

@@ -14,6 +14,7 @@ use crate::config::{Config, WebhookConfig};
 use crate::delivery::{Answer, Deliver, DeliveryFuture, DeliveryRequest, DeliveryResult};
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::{EndpointId, EventId, MerchantId, NotificationId, sortable_id};
+use crate::domain::money::Currency;
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
 use crate::gateway::page::PageRequest;
@@ -205,6 +206,7 @@ pub(super) fn event(name: EventName, payment_no: &str, at: Timestamp) -> Event {
         name,
         object_no: Some(payment_no.to_owned()),
         amount_minor: 100,
+        currency: Some(Currency::USD),
         at,
         body: serde_json::value::RawValue::from_string(body).unwrap(),
     }
@@ -221,18 +223,13 @@ pub(super) fn webhook_config() -> WebhookConfig {
         retry_interval_s: 300,
         endpoint_in_flight_max: 8,
         in_flight_max: 64,
-        idle_connections_max: 512,
-        connection_age_max_s: 300,
-        dns_timeout_ms: 5_000,
-        dns_cache_max: 10_000,
-        dns_ttl_max_s: 300,
-        dns_negative_ttl_s: 30,
         horizon_max: 32,
         response_max_bytes: 16 * 1024,
         endpoints_max: 16,
         restart_spread_ms: 5_000,
         rotation_overlap_s: 86_400,
         allowed_private_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        ..Config::embedded().unwrap().webhook
     }
 }
 

@@ -12,10 +12,13 @@ use crate::delivery::testing::eventually;
 use crate::delivery::{Answer, DeliveryError};
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, NotificationId};
+use crate::domain::webhook::{AmountClass, Lane, LaneKind};
 use crate::gateway::error::GatewayError;
 use crate::gateway::webhooks::{SettableStatus, UpdateEndpoint};
 use crate::storage::{Batch, Store, StoreError, keys};
 
+/// Where first tries wait of what these tests tell.
+const SMALLEST_FIRST: Lane = Lane::new(AmountClass::SMALLEST, LaneKind::First);
 const URL: &str = "https://example.com/hook";
 
 /// Time that is more than any schedule takes.
@@ -267,7 +270,7 @@ async fn due_entries_that_cant_be_read_hold_up_nothing() {
     let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
     let endpoint_id = fixture.endpoint(URL).await;
     let mut batch = Batch::new();
-    batch.put(keys::notification_due(&endpoint_id, START, &NotificationId::new("wn_0")), b"?".to_vec());
+    batch.put(keys::notification_due(&endpoint_id, SMALLEST_FIRST, START, &NotificationId::new("wn_0")), b"?".to_vec());
     batch.put([keys::notifications_due_of(&endpoint_id).as_slice(), &[0]].concat(), Vec::new());
     store.commit(batch).await.unwrap();
     fixture.publish(EventName::PaymentSuccess, "PY1").await;
@@ -283,7 +286,7 @@ async fn what_was_forgotten_behind_entries_that_cant_be_read_is_found() {
     let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
     let endpoint_id = fixture.endpoint(URL).await;
     let mut batch = Batch::new();
-    batch.put(keys::notification_due(&endpoint_id, START, &NotificationId::new("wn_0")), b"?".to_vec());
+    batch.put(keys::notification_due(&endpoint_id, SMALLEST_FIRST, START, &NotificationId::new("wn_0")), b"?".to_vec());
     batch.put([keys::notifications_due_of(&endpoint_id).as_slice(), &[0]].concat(), Vec::new());
     let event = event(EventName::PaymentSuccess, "PY1", clock.now());
     let planned = fixture.webhooks.plan(&mut batch, &fixture.merchant_id, &event, None).unwrap();
