@@ -109,7 +109,7 @@ impl CommandLine {
 /// configuration.
 pub async fn run(command_line: CommandLine, environment: Vec<(String, String)>) -> u8 {
     let context = Context::new(environment);
-    match dispatch(command_line.command.unwrap_or(Command::Serve(command_line.serve)), &context).await {
+    match Box::pin(dispatch(command_line.command.unwrap_or(Command::Serve(command_line.serve)), &context)).await {
         Ok(Outcome::Fine) => 0,
         Ok(Outcome::Failed) => EXIT_FAILED,
         Err(failure) => {

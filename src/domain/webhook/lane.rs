@@ -55,7 +55,7 @@ impl Lane {
 
     /// The lane at a place.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        let kind = if byte % 2 == 0 { LaneKind::First } else { LaneKind::Again };
+        let kind = if byte.is_multiple_of(2) { LaneKind::First } else { LaneKind::Again };
         Some(Self { class: AmountClass::try_from(byte / 2).ok()?, kind })
     }
 }
