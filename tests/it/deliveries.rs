@@ -45,12 +45,12 @@ async fn the_official_library_accepts_what_arrives_with_either_secret_of_a_rotat
     let verify = |secret: &str, number: usize, bytes: &[u8]| {
         Webhook::new(secret).unwrap().verify(bytes, &deliveries[number].headers)
     };
-    verify(&first, 0, &deliveries[0].bytes).unwrap();
-    verify(&second, 0, &deliveries[0].bytes).unwrap_err();
-    verify(&first, 1, &deliveries[1].bytes).unwrap();
-    verify(&second, 1, &deliveries[1].bytes).unwrap();
+    verify(first, 0, &deliveries[0].bytes).unwrap();
+    verify(second, 0, &deliveries[0].bytes).unwrap_err();
+    verify(first, 1, &deliveries[1].bytes).unwrap();
+    verify(second, 1, &deliveries[1].bytes).unwrap();
     let changed = [&deliveries[1].bytes[..], b" "].concat();
-    verify(&second, 1, &changed).unwrap_err();
+    verify(second, 1, &changed).unwrap_err();
 }
 
 #[derive(Clone, Default)]
