@@ -3,9 +3,10 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Config, WebhookConfig};
+use crate::delivery::LOOK_UP_SOCKETS_MAX;
 
 /// Files kept for everything but connections of merchants, of the operator and to webhooks' receivers: journal, index,
-/// providers, name servers.
+/// providers.
 const KEPT: u64 = 512;
 
 /// Raises the soft limit of open files to the hard one, and lowers `connections_max` where even that is too little for
@@ -39,12 +40,13 @@ fn raise(limit: Rlimit) -> u64 {
     }
 }
 
-/// What is kept, with a connection for each request to a receiver and those between requests. While connections are
+/// What is kept, with look-ups of names, a connection for each request to a receiver and those between requests. While connections are
 /// closed others are opened, so the latter count twice.
 fn kept(webhook: &WebhookConfig) -> u64 {
     let in_flight = webhook.in_flight_max.saturating_add(webhook.slow_in_flight_max);
     let connections = in_flight.saturating_add(webhook.idle_connections_max.saturating_mul(2));
-    KEPT.saturating_add(u64::try_from(connections).unwrap_or(u64::MAX))
+    let sockets = connections.saturating_add(LOOK_UP_SOCKETS_MAX);
+    KEPT.saturating_add(u64::try_from(sockets).unwrap_or(u64::MAX))
 }
 
 /// At most `wanted` connections on each of the two listeners, which leave `kept` files, or half of all if that is less.
@@ -73,7 +75,7 @@ mod tests {
     fn requests_to_receivers_and_kept_connections_have_their_files() {
         let mut webhook = Config::embedded().unwrap().webhook;
         (webhook.in_flight_max, webhook.slow_in_flight_max, webhook.idle_connections_max) = (100, 20, 7);
-        assert_eq!(kept(&webhook), KEPT + 134);
+        assert_eq!(kept(&webhook), KEPT + 1_536 + 134);
         (webhook.in_flight_max, webhook.idle_connections_max) = (usize::MAX, usize::MAX);
         assert!(kept(&webhook) >= u64::MAX / 2);
     }

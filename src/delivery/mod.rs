@@ -17,6 +17,8 @@ pub(crate) mod testing;
 mod tls;
 pub mod url;
 
+pub use resolver::LOOK_UP_SOCKETS_MAX;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -147,6 +147,8 @@ fn build(config: ResolverConfig, options: ResolverOpts, timeout: Duration) -> Re
     // What is remembered is remembered by us, and the list of hosts has been looked at.
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
+    // One server after the other, those that answer first: the sockets of look-ups are counted.
+    options.num_concurrent_reqs = 1;
     // There are never so many look-ups at once.
     options.max_active_requests = 8_192;
     builder.build()

@@ -17,9 +17,12 @@ use crate::delivery::hosts::HostsFile;
 use crate::delivery::name_servers::{Found, LookUpError, NameServers};
 use crate::domain::time::Monotonic;
 
-/// Look-ups at once; each takes up to two sockets. A silent name takes its place for the time that name servers have, and then
-/// none until that is forgotten.
-const UNDER_WAY_MAX: usize = 1_024;
+/// Look-ups at once. A silent name takes its place for the time that name servers have, and then none until that is
+/// forgotten.
+const UNDER_WAY_MAX: usize = 256;
+/// Sockets that look-ups have open at once: each asks for two kinds of address, and up to three times, each from a socket of
+/// its own, so that answers are hard to forge.
+pub const LOOK_UP_SOCKETS_MAX: usize = UNDER_WAY_MAX * 6;
 /// Answers are remembered for at least this, or one that says "never" would be asked for with every connection.
 const TTL_MIN: Duration = Duration::from_secs(1);
 
