@@ -48,6 +48,8 @@ fn print(runs: &[(Plan, Figures)]) {
     row("traffic back after being dead, median / longest", &|figures| times(&figures.back[dead]));
     row("after being slow", &|figures| times(&figures.back[slow]));
     row("after declining", &|figures| times(&figures.back[declining]));
+    row("had it back too early, after declining", &|figures| figures.too_early[declining].to_string());
+    row("lost it again while all were well", &|figures| figures.lost_again.to_string());
     row("fees, of what was charged", &|figures| format!("{:.3} %", figures.fees_percent()));
 }
 

@@ -32,12 +32,14 @@ const SLOWER: f64 = 20.0;
 const DEAD_MS: u32 = 1_000;
 /// A call that takes longer is given up: nobody knows what came of it, so no other channel is asked.
 const TIMEOUT_MS: u32 = 30_000;
-/// A channel has traffic back from the first moment after which it gets, for a minute, at least this share of the payments:
-/// more than channels get that are only tried.
-const BACK_SHARE: f64 = 0.05;
+/// A channel has its traffic when it gets, for a minute, at least half of its usual share of the payments ...
+const HAS_TRAFFIC: f64 = 0.5;
+/// ... and has lost it when it gets less than this part of it.
+const HAS_LOST_IT: f64 = 0.2;
 const BACK_WINDOW_S: u64 = 60;
-/// A channel that did not get as much in so long before its incident has none to get back.
+/// Its usual share is that of so long before its incident. With less than this one it has none to get back.
 const USUAL_WINDOW_S: u64 = 300;
+const USUAL_SHARE: f64 = 0.05;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incident {
@@ -201,6 +203,10 @@ pub struct Figures {
     pub incidents: [Tally; Incident::ALL.len()],
     /// One for each incident of a channel that had traffic to get back.
     pub back: [Vec<Back>; Incident::ALL.len()],
+    /// By [`Incident::ALL`]: times that a channel which had lost its traffic had it again before its incident was over.
+    pub too_early: [u64; Incident::ALL.len()],
+    /// Times that a channel which had its traffic back lost it again while all were well.
+    pub lost_again: u64,
     pub charged_minor: i64,
     pub fees_minor: i64,
 }
@@ -254,7 +260,7 @@ pub fn run(scenario: &Scenario, plan: Plan) -> Figures {
         run.send(Payment { number, began_us: now_us, tried: Vec::new() }, now_us);
     }
     run.answers_until(u64::MAX);
-    run.figures.back = times_back(scenario, &run.first_choices);
+    note_returns(&mut run.figures, scenario, &run.first_choices);
     run.figures
 }
 
@@ -330,28 +336,44 @@ impl Run<'_> {
     }
 }
 
-fn times_back(scenario: &Scenario, first_choices: &[[u32; CHANNELS]]) -> [Vec<Back>; Incident::ALL.len()] {
-    let mut back: [Vec<Back>; Incident::ALL.len()] = Default::default();
+/// When channels had their traffic back, and how steadily.
+fn note_returns(figures: &mut Figures, scenario: &Scenario, first_choices: &[[u32; CHANNELS]]) {
     let round = scenario.calm_s + scenario.incident_s;
     for number in 0..Scenario::incidents() {
         let (place, incident) = Scenario::numbered(number);
-        let sum = |from: u64, seconds: u64| -> f64 {
+        // The channel's share in some seconds.
+        let share = |from: u64, seconds: u64| -> f64 {
             let range = first_choices.iter().skip(from as usize).take(seconds as usize);
-            range.map(|second| f64::from(second[place])).sum()
+            let sum: f64 = range.map(|second| f64::from(second[place])).sum();
+            sum / (seconds * scenario.rate_per_s) as f64
         };
         let begins = number * round + scenario.calm_s;
         let before = USUAL_WINDOW_S.min(scenario.calm_s);
-        let usual = sum(begins - before, before) / (before * scenario.rate_per_s) as f64;
-        if usual < BACK_SHARE {
+        let usual = share(begins - before, before);
+        if usual < USUAL_SHARE {
             continue;
         }
+        // How often it has its traffic and loses it, minute by minute, and when it has it for the first time.
+        let turns = |from: u64, until: u64, mut has: bool| {
+            let (mut gains, mut losses, mut first) = (0, 0, None);
+            for second in from..=until.saturating_sub(BACK_WINDOW_S) {
+                let share = share(second, BACK_WINDOW_S);
+                if !has && share >= usual * HAS_TRAFFIC {
+                    (has, gains) = (true, gains + 1);
+                    first = first.or(Some(second - from));
+                } else if has && share < usual * HAS_LOST_IT {
+                    (has, losses) = (false, losses + 1);
+                }
+            }
+            (gains, losses, first)
+        };
         let ends = begins + scenario.incident_s;
-        let enough = BACK_SHARE * (BACK_WINDOW_S * scenario.rate_per_s) as f64;
-        let last = scenario.calm_s.saturating_sub(BACK_WINDOW_S);
-        let after = (0..=last).find(|after| sum(ends + after, BACK_WINDOW_S) >= enough);
-        back[incident as usize].push(after.map_or(Back::Never, Back::After));
+        let (gains, _, _) = turns(begins, ends, true);
+        figures.too_early[incident as usize] += gains;
+        let (_, losses, first) = turns(ends, ends + scenario.calm_s, false);
+        figures.lost_again += losses;
+        figures.back[incident as usize].push(first.map_or(Back::Never, Back::After));
     }
-    back
 }
 
 /// What the router of a running gateway knows, in place of its actor and its counters.

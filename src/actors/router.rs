@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-pub use live::{DayCount, Reservation};
+pub use live::{CountedDays, DayCount, Reservation};
 pub use saved::{SavedChannel, SavedRouter};
 pub use setup::{InvalidRouting, rule_from_config, setup_from_config};
 
@@ -128,11 +128,19 @@ pub struct Beginning {
     pub random: Random,
     /// What an earlier router has left, and how long ago.
     pub saved: Option<(SavedRouter, Duration)>,
+    /// What began on channels in the last days, where that was counted again; what was left says less.
+    pub counted: Option<CountedDays>,
 }
 
 impl Default for Beginning {
     fn default() -> Self {
-        Self { custom: CustomStrategies::default(), newcomers: BTreeSet::new(), random: Random::seeded(0), saved: None }
+        Self {
+            custom: CustomStrategies::default(),
+            newcomers: BTreeSet::new(),
+            random: Random::seeded(0),
+            saved: None,
+            counted: None,
+        }
     }
 }
 
@@ -189,16 +197,20 @@ impl RouterHandle {
         supervisor: &Supervisor,
     ) -> Result<Self, RouterError> {
         setup.check()?;
-        let Beginning { custom, newcomers, random, saved } = beginning;
+        let Beginning { custom, newcomers, random, saved, counted } = beginning;
         let mut table = RoutingTable { custom, ..RoutingTable::fresh(1, setup) };
         for (learned, channel) in table.learned.iter_mut().zip(&table.setup.channels) {
             if newcomers.contains(&channel.name) {
                 *learned = Arc::new(Learned::newcomer());
             }
         }
-        let live: Vec<_> = table.setup.channels.iter().map(|_| Arc::default()).collect();
+        let live: Vec<Arc<ChannelLive>> = table.setup.channels.iter().map(|_| Arc::default()).collect();
         if let Some((saved, passed)) = saved {
             saved.restore(&mut table, &live, passed, clock.monotonic());
+        }
+        if let Some(counted) = &counted {
+            let channels = live.iter().zip(&table.setup.channels);
+            channels.for_each(|(live, facts)| live.adopt_days(counted, &facts.name));
         }
         let table = Arc::new(table);
         let shared = Arc::new(Shared {
@@ -234,30 +246,35 @@ impl RouterHandle {
             let choice = decide(&published.table, &readings[..published.live.len()], request, now);
             let choice = choice.inspect_err(|none| self.count_failed(&none.record))?;
             self.count_failed(&choice.record);
-            let choice = self.in_turn(choice, |turn| turn.fetch_add(1, Ordering::Relaxed));
-            let live = &published.live[choice.place];
-            let wanted = Wanted {
-                caps: setup.channels[choice.place].caps,
-                probe: choice.probe,
-                amount_minor: setup.in_settlement_currency(request.money),
-                now,
-                at: request.at,
-            };
+            let mut choice = self.in_turn(choice, |turn| turn.fetch_add(1, Ordering::Relaxed));
             // A probe that has just ended gives its right back after the table says what it found; whoever decided over
             // the table before must look again, or a channel that has failed again would be tried at once.
             let is_outdated = || self.shared.published.load().table.version != published.table.version;
-            let reserved = live.reserve(&wanted);
-            if reserved.is_none() && choice.probe {
-                tried_by_others.insert(choice.place);
-            }
-            if let Some(reserved) = reserved.filter(|_| !(choice.probe && is_outdated())) {
-                let segment = choice.record.segment();
-                let reservation = Reservation::new(choice.channel, segment, reserved, choice.all_down, self.clone());
-                return Ok((reservation, choice.record));
-            }
-            tries_left -= 1;
-            if tries_left == 0 {
-                return Err(NoChannel::lost_to_others(choice));
+            loop {
+                let wanted = Wanted {
+                    caps: setup.channels[choice.place].caps,
+                    probe: choice.probe,
+                    amount_minor: setup.in_settlement_currency(request.money),
+                    now,
+                    at: request.at,
+                };
+                let reserved = published.live[choice.place].reserve(&wanted);
+                if reserved.is_none() && choice.probe {
+                    tried_by_others.insert(choice.place);
+                }
+                if let Some(reserved) = reserved.filter(|_| !(choice.probe && is_outdated())) {
+                    let segment = choice.record.segment();
+                    let reservation =
+                        Reservation::new(choice.channel, segment, reserved, choice.all_down, self.clone());
+                    return Ok((reservation, choice.record));
+                }
+                if tries_left > 1 {
+                    tries_left -= 1;
+                    break;
+                }
+                // Others were quicker again and again: that channel is left to them. This ends, since each turn leaves
+                // one channel less.
+                choice = choice.lost_to_others()?;
             }
         }
     }
@@ -493,10 +510,12 @@ impl Actor for RouterActor {
             }
             RouterMessage::Ended { channel, class, segment } => {
                 shared.take_from_queue();
-                change_channel(shared, &channel, |health, learned, setup, settings, now| {
-                    *health = health.after_ending(class, settings, now);
-                    learn_of_segment(learned, &segment, class, setup, now);
-                });
+                if !is_excused(shared, &channel, class) {
+                    change_channel(shared, &channel, |health, learned, setup, settings, now| {
+                        *health = health.after_ending(class, settings, now);
+                        learn_of_segment(learned, &segment, class, setup, now);
+                    });
+                }
             }
             RouterMessage::Configure { setup, reply } => {
                 let _ = reply.send(configure(shared, *setup));
@@ -508,8 +527,8 @@ impl Actor for RouterActor {
                     // What hangs now is what the operator knows of.
                     published.live[place].forgive_calls();
                 }
-                let known = change_channel(shared, &channel, |health, learned, _, _, _| {
-                    *health = health.reset();
+                let known = change_channel(shared, &channel, |health, learned, _, _, now| {
+                    *health = health.reset(now);
                     *learned = Arc::new(learned.forgotten());
                 });
                 note_breakers(shared);
@@ -522,13 +541,15 @@ impl Actor for RouterActor {
     }
 }
 
+/// Whether it was announced that the channel would not answer, and it did not.
+fn is_excused(shared: &Shared, channel: &ChannelName, class: OutcomeClass) -> bool {
+    let published = shared.published.load();
+    let facts = published.table.setup.channels.iter().find(|facts| facts.name == *channel);
+    class.technical() == Some(false) && facts.is_some_and(|facts| facts.maintenance_at(shared.clock.now()).is_some())
+}
+
 fn learn_of_call(shared: &Shared, channel: &ChannelName, outcome: Outcome, ending: Ending) {
-    let published = shared.published.load_full();
-    let Some(place) = published.table.setup.place_of(channel) else { return };
-    let at = shared.clock.now();
-    let is_failure = outcome.class.technical() == Some(false);
-    if is_failure && published.table.setup.channels[place].maintenance_at(at).is_some() {
-        // It was announced that it would not answer.
+    if is_excused(shared, channel, outcome.class) {
         return;
     }
     change_channel(shared, channel, |health, learned, setup, settings, now| {

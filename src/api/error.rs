@@ -1,5 +1,7 @@
 //! The one place that says what an error is over HTTP: its code and status, its fields, its headers and its message.
 
+use std::time::Duration;
+
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -13,13 +15,15 @@ use crate::api::limit_headers::LimitedRequest;
 use crate::api::messages::message_of;
 use crate::gateway::addresses::AddressRefusal;
 use crate::gateway::error::{FieldError, GatewayError};
+use crate::gateway::explain::unavailable_views;
 
 /// When to come back after being told that the process stops: by then another one listens.
 const STOPPING_RETRY_AFTER_S: u64 = 5;
 /// When to come back after being told that the store is held.
 const HELD_RETRY_AFTER_S: u64 = 30;
-/// When to come back after being told that no channel is available: breakers probe in this order of time.
-const NO_CHANNEL_RETRY_AFTER_S: u64 = 5;
+/// When to come back after being told that no channel is available, where time alone will not help: somebody has to change
+/// something.
+const NO_CHANNEL_RETRY_AFTER_S: u64 = 60;
 /// When to come back after the disk had little room left.
 const STORAGE_LOW_RETRY_AFTER_S: u64 = 30;
 /// When to come back while a request with the same idempotency key runs.
@@ -105,7 +109,7 @@ impl ApiError {
     pub(crate) fn body(&self, language: Language, request_id: &str) -> Bytes {
         let mut fields =
             vec![("code", Value::from(self.code().as_str())), ("message", Value::from(message_of(self, language)))];
-        self.add_fields(&mut fields);
+        self.add_fields(&mut fields, language);
         fields.push(("request_id", Value::from(request_id)));
         // Maps of plain values with text for names can always be written.
         Bytes::from(serde_json::to_vec(&InOrder(fields)).unwrap_or_default())
@@ -139,13 +143,16 @@ impl ApiError {
             Self::Gateway(GatewayError::StorageLow) => Some(STORAGE_LOW_RETRY_AFTER_S),
             Self::Gateway(GatewayError::ShuttingDown) => Some(STOPPING_RETRY_AFTER_S),
             Self::Gateway(GatewayError::Held) => Some(HELD_RETRY_AFTER_S),
-            Self::Gateway(GatewayError::NoChannelAvailable { .. }) => Some(NO_CHANNEL_RETRY_AFTER_S),
+            Self::Gateway(GatewayError::NoChannelAvailable(none)) => {
+                let seconds = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                Some(none.retry_in.map_or(NO_CHANNEL_RETRY_AFTER_S, |wait| seconds(wait).max(1)))
+            }
             Self::Gateway(GatewayError::IdempotencyInProgress) => Some(IN_PROGRESS_RETRY_AFTER_S),
             _ => None,
         }
     }
 
-    fn add_fields(&self, fields: &mut Vec<(&'static str, Value)>) {
+    fn add_fields(&self, fields: &mut Vec<(&'static str, Value)>, language: Language) {
         let mut add = |name, value| fields.push((name, value));
         match self {
             Self::Limited(limited) => limited.add_fields(fields),
@@ -159,8 +166,9 @@ impl ApiError {
                 GatewayError::InvalidState { status } => add("status", Value::from(status.as_str())),
                 GatewayError::AmountTooLarge { max_minor } => add("max_amount", Value::from(*max_minor)),
                 GatewayError::PanRefused(field) => add("field", Value::from(field.as_str())),
-                GatewayError::NoChannelAvailable { reasons } => {
-                    add("reasons", reasons.iter().map(reason_value).collect());
+                GatewayError::NoChannelAvailable(none) => {
+                    let reasons = serde_json::to_value(unavailable_views(none, language));
+                    add("reasons", reasons.unwrap_or(Value::Null));
                 }
                 _ => {}
             },
@@ -182,10 +190,6 @@ fn field_value(error: &FieldError) -> Value {
     json!({"field": error.field, "message": error.message})
 }
 
-fn reason_value(reason: &FieldError) -> Value {
-    json!({"channel": reason.field, "reason": reason.message})
-}
-
 fn gateway_code(error: &GatewayError) -> Code {
     match error {
         GatewayError::InvalidRequest(_) => Code::InvalidRequest,
@@ -202,7 +206,7 @@ fn gateway_code(error: &GatewayError) -> Code {
         GatewayError::CurrencyNotSupported(_) => Code::CurrencyNotSupported,
         GatewayError::PanRefused(_) => Code::PanRefused,
         GatewayError::UrlNotAllowed(_) => Code::UrlNotAllowed,
-        GatewayError::NoChannelAvailable { .. } => Code::NoChannelAvailable,
+        GatewayError::NoChannelAvailable(_) => Code::NoChannelAvailable,
         GatewayError::Overloaded { .. } => Code::Overloaded,
         GatewayError::Held => Code::Held,
         GatewayError::StorageLow => Code::StorageLow,

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::auth::only_value;
 use crate::api::error::ApiError;
+use crate::gateway::wish::{named, wish};
 
 /// Whether a body that is there is declared as plain JSON.
 ///
@@ -55,7 +56,7 @@ fn describe(path: &str, error: &serde_json::Error) -> ApiError {
         ("unknown field `", "is not a field of this request"),
         ("duplicate field `", "is there twice"),
     ] {
-        if let Some(name) = text.strip_prefix(start).and_then(|rest| rest.split('`').next()) {
+        if let Some(name) = named(text, start) {
             return ApiError::field(joined(parent, name), message);
         }
     }
@@ -73,28 +74,6 @@ fn joined(parent: &str, name: &str) -> String {
     } else {
         format!("{parent}.{name}")
     }
-}
-
-/// What the field must be, from a message of the form `invalid type: …, expected …`. The part in front repeats what
-/// was sent and is left out.
-fn wish(text: &str) -> String {
-    let wished = match text.rfind(", expected ") {
-        Some(start) => text[start + ", expected ".len()..].trim(),
-        // A check of ours that says it in its own words.
-        None => return String::from(text),
-    };
-    let words = match wished {
-        "i8" | "i16" | "i32" | "i64" => "a whole number",
-        "u8" | "u16" => "a small whole number, not negative",
-        "u32" => "a whole number from 0 to 4294967295",
-        "u64" | "usize" => "a whole number, not negative",
-        "f32" | "f64" => "a number",
-        "a sequence" => "a list",
-        "a map" => "an object",
-        other if other.starts_with("struct ") => "an object",
-        other => other,
-    };
-    format!("must be {words}")
 }
 
 #[cfg(test)]

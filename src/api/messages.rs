@@ -110,7 +110,7 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
                 Language::Chinese => format!("不允许向此 URL 发送 Webhook: {reason}"),
             };
         }
-        GatewayError::NoChannelAvailable { .. } => ("No channel can take this payment now", "当前没有可用的支付渠道"),
+        GatewayError::NoChannelAvailable(_) => ("No channel can take this payment now", "当前没有可用的支付渠道"),
         GatewayError::Overloaded { .. } => return String::from(wording::overloaded(language)),
         GatewayError::Held => (
             "The gateway was restored from a backup; no money moves until its payment providers were asked what happened \

@@ -31,7 +31,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         (status = 409, description = "`ORDER_EXISTS` with `payment_no`; `IDEMPOTENCY_IN_PROGRESS`"),
         (status = 422, description = "`IDEMPOTENCY_MISMATCH`, `AMOUNT_TOO_LARGE`, `CURRENCY_NOT_SUPPORTED`, `PAN_REFUSED`"),
         (status = 502, description = "`CHANNEL_ERROR` with `payment_no`: certainly not charged, the payment is `failed`"),
-        (status = 503, description = "`NO_CHANNEL_AVAILABLE` with `reasons`; `OVERLOADED`; `STORAGE_LOW`; `SHUTTING_DOWN`"),
+        (status = 503, description = "`NO_CHANNEL_AVAILABLE` with `reasons`, for every channel `{channel, reason, dropped_by, value, demanded}`; `OVERLOADED`; `STORAGE_LOW`; `SHUTTING_DOWN`"),
     ),
 )]
 pub(crate) async fn create(MerchantCall { call, caller, origin }: MerchantCall) -> Outcome {

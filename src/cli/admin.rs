@@ -39,6 +39,12 @@ pub(super) struct AdminArguments {
 }
 
 impl AdminArguments {
+    /// What they would be with these flags, for a command that has others of its own.
+    pub(super) fn of(admin_url: String, admin_token: Option<String>, config: ConfigArguments) -> Self {
+        let ConfigArguments { config, data_dir } = config;
+        Self { admin_url, admin_token, config, data_dir, json: false }
+    }
+
     /// The configuration that the flags name.
     pub(super) fn config(&self, context: &Context) -> Result<Config, Failure> {
         let arguments = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };
@@ -131,6 +137,10 @@ impl Admin {
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {
+        // In an address these would stand for something else.
+        if let Some(name) = path.iter().find(|name| ["", ".", ".."].contains(name)) {
+            return Err(Failure::Usage(format!("{name:?} names nothing")));
+        }
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| Failure::Usage(String::from("--admin-url is not an address")))?

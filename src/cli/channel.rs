@@ -241,9 +241,23 @@ fn channel_text(value: &Value) -> String {
         }
         Value::Object(fields) if fields.is_empty() => String::new(),
         Value::Array(items) if items.is_empty() => String::new(),
+        Value::Object(fields) if !fields.values().any(|value| value.is_object() || value.is_array()) => {
+            let field = |(key, value): (&String, &Value)| match value {
+                Value::String(text) => format!("{key}={text}"),
+                other => format!("{key}={other}"),
+            };
+            fields.iter().map(field).collect::<Vec<_>>().join(" ")
+        }
         other => other.to_string(),
     };
+    let payments = value.get("payments_today").map(Value::to_string);
+    let amount = value.get("amount_today_minor").map(|minor| format!("{minor} minor units"));
+    let today = [("payments today", payments), ("amount today", amount)];
+    let today = today.map(|(title, text)| (String::from(title), or_dash(text.as_deref())));
     let keys = [
+        "opened_by",
+        "failed_probes",
+        "lacks",
         "weight",
         "fees",
         "local_countries",
@@ -259,7 +273,12 @@ fn channel_text(value: &Value) -> String {
         let text = value.get(key).filter(|value| !value.is_null()).map(shown);
         (key.replace('_', " "), or_dash(text.as_deref()))
     });
-    health.chain(configured).map(|(title, text)| format!("{title:<17}{text}")).collect::<Vec<_>>().join("\n")
+    health
+        .chain(today)
+        .chain(configured)
+        .map(|(title, text)| format!("{title:<17}{text}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The rows of a list that comes as one page.
@@ -344,9 +363,14 @@ mod tests {
         assert!(SettingFlags::default().body().is_err());
         assert!(SettingFlags { caps: Some(String::from("{")), ..SettingFlags::default() }.body().is_err());
         let text = channel_text(
-            &json!({ "name": "stripe", "kind": "stripe", "weight": 7, "local_countries": ["DE", "FR"], "overridden": [] }),
+            &json!({ "name": "stripe", "kind": "stripe", "weight": 7, "local_countries": ["DE", "FR"], "overridden": [],
+                "payments_today": 12, "amount_today_minor": 3450, "opened_by": "hanging" }),
         );
+        assert!(text.contains("payments today   12\namount today     3450 minor units\n"), "{text}");
+        assert!(text.contains("opened by        hanging\n"), "{text}");
         assert!(text.contains("local countries  DE, FR") && text.contains("overridden       -"), "{text}");
+        let fees = json!({ "name": "stripe", "fees": { "percent": "2.9", "fixed_minor": 30 } });
+        assert!(channel_text(&fees).contains("fees             fixed_minor=30 percent=2.9"), "{}", channel_text(&fees));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
+use super::simulate::share;
 use super::table::{Column, or_dash, table};
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Day;
@@ -59,7 +60,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             break page;
         }
     };
-    let all = json!({ "complete": page["complete"], "baseline_channel": page["baseline_channel"], "items": items });
+    let all = json!({ "complete": page["complete"], "baseline_channel": page["baseline_channel"],
+        "totals": page["totals"], "items": items });
     if arguments.admin.json {
         output::json(&all)?
     } else {
@@ -80,13 +82,49 @@ fn text_of(all: &Value) -> String {
         Column::Right("reported"),
         Column::Right("baseline"),
         Column::Right("saved"),
+        Column::Right("share"),
         Column::Right("refunded"),
     ];
-    let rows: Vec<Vec<String>> = all["items"].as_array().into_iter().flatten().map(cells).collect();
+    let items = || all["items"].as_array().into_iter().flatten();
+    let rows: Vec<Vec<String>> = items().map(cells).collect();
+    if rows.is_empty() {
+        return String::from("no payments were charged");
+    }
     let mut text = table(&columns, &rows);
-    text.push_str(&format!("\n(baseline: what they would have cost on {baseline}; days are UTC)"));
+    text.push_str(&totals_text(&all["totals"], baseline));
+    text.push_str(&format!(
+        "\n(reported: payments whose fee the provider has told; baseline: what they would have cost on {baseline}; days are UTC)"
+    ));
+    let unknown: i64 = items().filter_map(|row| row["baseline_unknown"].as_i64()).sum();
+    if unknown > 0 {
+        text.push_str(&format!(
+            "\nOf {unknown} payments it is not known what they would have cost on {baseline}; they count there with what they did cost."
+        ));
+    }
     if all["complete"] == json!(false) {
         text.push_str("\nNot all stored payments are counted yet; ask again later.");
+    }
+    text
+}
+
+/// A sentence about all rows together.
+fn totals_text(totals: &Value, baseline: &str) -> String {
+    let Some(currency) = totals["currency"].as_str().and_then(|code| code.parse::<Currency>().ok()) else {
+        return String::new();
+    };
+    let money = |key: &str| Money::new(totals[key].as_i64().unwrap_or(0), currency);
+    let share = totals["saved_percent"].as_f64().map(|percent| format!(" ({percent:.1} %)")).unwrap_or_default();
+    let mut text = format!(
+        "\nall: {} payments, {}; fees {}, on {baseline} {}; saved {}{share}",
+        totals["payments"].as_i64().unwrap_or(0),
+        money("amount"),
+        money("fees"),
+        money("baseline_fees"),
+        money("saved"),
+    );
+    let left_out: Vec<&str> = totals["left_out"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !left_out.is_empty() {
+        text.push_str(&format!("\n(without {}: no rate of exchange)", left_out.join(", ")));
     }
     text
 }
@@ -105,6 +143,7 @@ fn cells(row: &Value) -> Vec<String> {
         count("fees_reported"),
         money("baseline_fees"),
         money("saved"),
+        share(row["saved"].as_i64().unwrap_or(0), row["baseline_fees"].as_i64().unwrap_or(0)),
         money("refunded"),
     ]
 }
@@ -116,9 +155,19 @@ mod tests {
     #[test]
     fn amounts_are_shown_in_their_currency_and_what_is_missing_is_said() {
         let row = json!({ "day": null, "channel": "alipay", "currency": "JPY", "payments": 2, "amount": 5000, "fees": 30,
-            "fees_reported": 1, "baseline_fees": 200, "saved": 170, "refunded": 0 });
-        assert_eq!(cells(&row), ["-", "alipay", "JPY", "2", "5000", "30", "1", "200", "170", "0"]);
-        let all = |complete: bool| json!({ "complete": complete, "baseline_channel": "stripe", "items": [row] });
+            "fees_reported": 1, "baseline_unknown": 1, "baseline_fees": 200, "saved": 170, "refunded": 0 });
+        assert_eq!(cells(&row), ["-", "alipay", "JPY", "2", "5000", "30", "1", "200", "170", "85.0 %", "0"]);
+        let totals = json!({ "currency": "USD", "payments": 2, "amount": 3200, "fees": 19, "baseline_fees": 128,
+            "saved": 109, "saved_percent": 85.2, "left_out": ["BRL"] });
+        let all = |complete: bool| json!({ "complete": complete, "baseline_channel": "stripe", "totals": totals, "items": [row] });
         assert!(text_of(&all(false)).contains("Not all") && !text_of(&all(true)).contains("Not all"));
+        let text = text_of(&all(true));
+        for part in [
+            "all: 2 payments, 32.00 USD; fees 0.19 USD, on stripe 1.28 USD; saved 1.09 USD (85.2 %)",
+            "without BRL",
+            "Of 1 payments",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
     }
 }

@@ -143,7 +143,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,
         Command::Costs(arguments) => costs::run(arguments, context).await,
-        Command::Simulate(arguments) => simulate::run(&arguments, context),
+        Command::Simulate(arguments) => simulate::run(&arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
         Command::Openapi => openapi::run(),
     }

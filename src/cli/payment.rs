@@ -9,6 +9,7 @@ use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
 use super::table::{Column, or_dash, table};
+use crate::domain::money::{Currency, Money};
 
 /// Flags of `payment`.
 #[derive(Debug, Args)]
@@ -79,10 +80,14 @@ fn text_of(row: &Value, key: &str) -> String {
     or_dash(row.get(key).and_then(Value::as_str))
 }
 
-/// Minor units with their currency, such as `320 USD`.
-fn minor(money: &Value) -> String {
-    match (money["amount"].as_i64(), money["currency"].as_str()) {
-        (Some(amount), Some(currency)) => format!("{amount} {currency}"),
+/// An amount in its currency's whole units, such as `3.20 USD`.
+fn money(amount: &Value) -> String {
+    money_of(amount["amount"].as_i64(), amount["currency"].as_str())
+}
+
+fn money_of(minor: Option<i64>, code: Option<&str>) -> String {
+    match (minor, code.and_then(|code| code.parse::<Currency>().ok())) {
+        (Some(minor), Some(currency)) => Money::new(minor, currency).to_string(),
         _ => String::from("-"),
     }
 }
@@ -92,7 +97,7 @@ fn payments_table(rows: &Value) -> String {
         Column::Left("payment"),
         Column::Left("merchant"),
         Column::Left("order"),
-        Column::Right("minor units"),
+        Column::Right("amount"),
         Column::Left("status"),
         Column::Left("channel"),
         Column::Left("strategy"),
@@ -100,16 +105,15 @@ fn payments_table(rows: &Value) -> String {
         Column::Left("created"),
     ];
     let cells = |row: &Value| {
-        let strategy = or_dash(row["routing"]["strategy"].as_str().or_else(|| row["routing"]["rung"].as_str()));
         vec![
             text_of(row, "payment_no"),
             text_of(row, "merchant_id"),
             text_of(row, "order_no"),
-            minor(row),
+            money(row),
             text_of(row, "status"),
             text_of(row, "channel"),
-            strategy,
-            minor(&row["fee"]),
+            decided_by(&row["routing"]),
+            money(&row["fee"]),
             text_of(row, "created_at"),
         ]
     };
@@ -118,16 +122,32 @@ fn payments_table(rows: &Value) -> String {
 
 /// One payment, a line for each field that it has.
 fn payment_text(payment: &Value) -> String {
+    let currency = payment["currency"].as_str().filter(|code| code.parse::<Currency>().is_ok());
     let line = |(name, value): (&String, &Value)| {
-        let text = match value {
-            Value::Null => return None,
-            Value::String(text) => text.clone(),
-            Value::Object(fields) if fields.is_empty() => return None,
-            other => other.to_string(),
+        let text = match (name.as_str(), value) {
+            (_, Value::Null) => return None,
+            // Each amount says what it is of.
+            ("currency", _) if currency.is_some() => return None,
+            ("amount" | "refunded_amount", _) if currency.is_some() => money_of(value.as_i64(), currency),
+            ("fee", _) => money(value),
+            ("routing", _) => format!("{}: {}", decided_by(value), text_of(value, "reason")),
+            ("failure", _) => {
+                let [code, message, scope] = ["code", "message", "decline_scope"].map(|key| text_of(value, key));
+                format!("{code} ({scope}): {message}")
+            }
+            ("next_action", _) => format!("{} to {}", text_of(value, "type"), text_of(value, "url")),
+            (_, Value::String(text)) => text.clone(),
+            (_, Value::Object(fields)) if fields.is_empty() => return None,
+            (_, other) => other.to_string(),
         };
         Some(format!("{name:<18}{text}"))
     };
     payment.as_object().into_iter().flatten().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The strategy that decided, or else the rung.
+fn decided_by(routing: &Value) -> String {
+    or_dash(routing["strategy"].as_str().or_else(|| routing["rung"].as_str()))
 }
 
 /// Every attempt with its decision.
@@ -192,7 +212,13 @@ fn margin_text(margin: &Value) -> Option<String> {
     if let Some(points) = margin["percentage_points"].as_f64() {
         return Some(format!("{points:.2} percentage points ahead of {over}"));
     }
-    Some(format!("expected cost {} below that of {over}", minor(&margin["saved"])))
+    // What is saved is rounded down, so that nothing may stand for less than one minor unit.
+    let (saved, currency) = (margin["saved"]["amount"].as_i64(), margin["saved"]["currency"].as_str());
+    let saved = match saved {
+        Some(0) => format!("less than {}", money_of(Some(1), currency)),
+        _ => money_of(saved, currency),
+    };
+    Some(format!("expected cost {saved} below that of {over}"))
 }
 
 fn channels_table(decision: &Value) -> String {
@@ -218,8 +244,8 @@ fn channels_table(decision: &Value) -> String {
             or_dash(channel["success_rate"].as_f64().map(|rate| format!("{:.1} %", rate * 100.0)).as_deref()),
             text_of(channel, "success_level"),
             channel["samples"].to_string(),
-            minor(&channel["fee"]),
-            minor(&channel["expected_cost"]),
+            money(&channel["fee"]),
+            money(&channel["expected_cost"]),
             channel["in_flight"].to_string(),
             or_dash(channel["latency_ms"].as_f64().map(|latency| format!("{latency:.1} ms")).as_deref()),
             text_of(channel, "breaker"),
@@ -233,10 +259,11 @@ fn channels_table(decision: &Value) -> String {
 fn eligibility_text(channel: &Value) -> String {
     let dropped = &channel["dropped"];
     let Some(filter) = dropped["filter"].as_str() else { return String::from("yes") };
+    let demanded = if matches!(filter, "breaker_open" | "maintenance") { "until" } else { "demanded" };
     match (dropped["value"].as_str(), dropped["demanded"].as_str()) {
-        (Some(value), Some(demanded)) => format!("{filter}: {value}, demanded {demanded}"),
+        (Some(value), Some(bound)) => format!("{filter}: {value}, {demanded} {bound}"),
         (Some(value), None) => format!("{filter}: {value}"),
-        (None, Some(demanded)) => format!("{filter}: {demanded}"),
+        (None, Some(bound)) => format!("{filter}: {demanded} {bound}"),
         (None, None) => String::from(filter),
     }
 }
@@ -271,7 +298,8 @@ mod tests {
             "PY1 of m_1",
             "attempt 1 on stripe: not_done",
             "Because.",
-            "expected cost 7 USD below that of alipay",
+            "expected cost 0.07 USD below that of alipay",
+            "3.20 USD",
             "the rule \"big\" fits",
             "per_day: 100, demanded 90",
             "1. cost kept stripe of 2.",
@@ -280,6 +308,46 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn money_is_shown_in_whole_units_of_its_currency() {
+        for (currency, amount, fee) in
+            [("USD", "100.00 USD", "0.60 USD"), ("JPY", "10000 JPY", "60 JPY"), ("KWD", "10.000 KWD", "0.060 KWD")]
+        {
+            let payment = json!({ "amount": 10_000, "currency": currency, "refunded_amount": 0,
+                "fee": { "amount": 60, "currency": currency } });
+            let listed = payments_table(&json!([payment]));
+            let shown = payment_text(&payment);
+            for text in [&listed, &shown] {
+                assert!(text.contains(amount) && text.contains(fee), "{text}");
+            }
+            assert!(!shown.contains('{') && !shown.contains("currency"), "{shown}");
+            let fractional = amount.contains('.');
+            assert_eq!(shown.contains("refunded_amount   0."), fractional, "{shown}");
+            let saved = |minor| json!({ "over": "stripe", "saved": { "amount": minor, "currency": currency } });
+            let margin = margin_text(&saved(60)).unwrap();
+            assert!(margin.contains(fee), "{margin}");
+            assert!(margin_text(&saved(0)).unwrap().contains("less than "));
+        }
+    }
+
+    #[test]
+    fn a_payment_is_shown_without_json() {
+        let payment = json!({ "failure": { "code": "lost_card", "message": "The card is lost.", "decline_scope": "bank" },
+            "routing": { "rung": "smart", "strategy": null, "reason": "Because." },
+            "next_action": { "type": "redirect", "url": "http://pay" } });
+        let expected = "failure           lost_card (bank): The card is lost.\nnext_action       redirect to http://pay\n\
+            routing           smart: Because.";
+        assert_eq!(payment_text(&payment), expected);
+    }
+
+    #[test]
+    fn a_channel_that_is_away_says_until_when() {
+        let dropped =
+            |filter: &str, value: Value| json!({ "dropped": { "filter": filter, "value": value, "demanded": "T" } });
+        assert_eq!(eligibility_text(&dropped("breaker_open", json!("open"))), "breaker_open: open, until T");
+        assert_eq!(eligibility_text(&dropped("maintenance", Value::Null)), "maintenance: until T");
     }
 
     #[test]

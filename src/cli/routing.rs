@@ -51,7 +51,7 @@ enum Action {
     },
     /// Put in force again what a version had
     Rollback {
-        /// The version's number
+        /// The version's number; 0 for nothing but the configuration file
         version: u64,
     },
 }

@@ -359,14 +359,15 @@ fn checked_text(value: &Value) -> String {
     if findings.is_empty() { summary } else { format!("{findings}\n{summary}") }
 }
 
-/// Findings, a line each; empty without any.
+/// Findings, a line each, and what is to be known about the rules as a whole; empty without any.
 pub(super) fn findings_text(value: &Value) -> String {
     let findings = value.get("findings").and_then(Value::as_array).into_iter().flatten();
     let line = |finding: &Value| {
         let text = |key: &str| finding.get(key).and_then(Value::as_str).unwrap_or_default();
         format!("{}: rule {} {}", text("severity"), text("rule"), text("message"))
     };
-    findings.map(line).collect::<Vec<_>>().join("\n")
+    let note = value.get("note").and_then(Value::as_str).map(|note| format!("note: {note}"));
+    findings.map(line).chain(note).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -412,7 +413,9 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         let findings = json!({ "rules": 1, "errors": 0, "warnings": 1,
-            "findings": [{ "rule": "r", "severity": "warning", "message": "is never reached", "other_rule": null }] });
+            "findings": [{ "rule": "r", "severity": "warning", "message": "is never reached", "other_rules": [] }] });
         assert_eq!(checked_text(&findings), "warning: rule r is never reached\n1 rules: 0 errors, 1 warnings");
+        let noted = json!({ "findings": [], "note": "no rule is asked" });
+        assert_eq!(findings_text(&noted), "note: no rule is asked");
     }
 }

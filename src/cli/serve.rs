@@ -98,7 +98,7 @@ impl ConfigSource for Layers {
         Ok(config)
     }
 
-    fn has_changed(&self, config: &Config, Reloaded { applied, needs_restart }: &Reloaded) {
+    fn has_changed(&self, config: &Config, Reloaded { applied, needs_restart, .. }: &Reloaded) {
         if applied.is_empty() && needs_restart.is_empty() {
             tracing::info!("the configuration has not changed");
         }

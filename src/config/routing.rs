@@ -199,6 +199,17 @@ pub enum ChannelKind {
     Instant,
 }
 
+impl ChannelKind {
+    /// The payment methods that its adapter takes where the configuration does not narrow them; empty for any.
+    pub const fn methods(self) -> &'static [&'static str] {
+        match self {
+            Self::Stripe => &["card"],
+            Self::Alipay => &["alipay"],
+            Self::Instant => &[],
+        }
+    }
+}
+
 /// A time in which a channel is known to be away; no payment goes there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -267,6 +278,16 @@ pub struct ChannelConfig {
     /// Calls that take longer are slow; what `[routing]` says where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_call_ms: Option<u64>,
+}
+
+impl ChannelConfig {
+    /// The payment methods that it serves; empty for any.
+    pub fn methods_served(&self) -> Vec<&str> {
+        if self.methods.is_empty() {
+            return self.kind.methods().to_vec();
+        }
+        self.methods.iter().map(String::as_str).collect()
+    }
 }
 
 // The embedded file can't hold defaults for channels that an operator adds, so these stand here.

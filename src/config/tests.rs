@@ -229,7 +229,7 @@ fn numbers_and_dates_serve_as_text() {
 #[test]
 fn fee_tables_are_read_and_shown_whole() {
     let text = "[[channels.stripe.fees.tiers]]\nfrom_minor = 100\npercent = 2.7\n\
-        [channels.stripe.fees.by_method.wallet]\npercent = \"1\"\n[[channels.stripe.fees.changes]]\n\
+        [channels.stripe.fees.by_method.card]\npercent = \"1\"\n[[channels.stripe.fees.changes]]\n\
         valid_from = 2026-01-01\npercent = \"2.4\"\n[[channels.stripe.fees.changes.tiers]]\nfrom_minor = 5\npercent = \"2\"";
     let config = with_file(text).unwrap();
     let fees = &config.channels["stripe"].fees;

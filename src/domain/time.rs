@@ -115,6 +115,13 @@ impl Day {
         Self(self.0.saturating_sub(i32::from(day_of_month) - 1))
     }
 
+    /// The first day of the month after its own.
+    #[must_use]
+    pub fn next_month(self) -> Self {
+        // From a first day on, 31 days lie in the next month whatever the lengths of both.
+        Self(self.month().0.saturating_add(31)).month()
+    }
+
     fn date(self) -> Option<jiff::civil::Date> {
         jiff::Timestamp::from_millisecond(self.start().unix_ms())
             .ok()
@@ -198,6 +205,9 @@ mod tests {
         assert_eq!(Day::of(Timestamp::from_unix_ms(last)), day.before());
         assert_eq!(Day::of(Timestamp::from_unix_ms(first)), day);
         assert_eq!(Day::of(Timestamp::from_unix_ms(-1)).to_string(), "1969-12-31");
+        for (day, next) in [("2024-01-31", "2024-02-01"), ("2023-02-01", "2023-03-01"), ("2024-12-31", "2025-01-01")] {
+            assert_eq!(day.parse::<Day>().unwrap().next_month().to_string(), next);
+        }
         for wrong in ["2023-02-29", "2024-2-29", "20240229", "", "2024-02-29T00"] {
             assert_eq!(wrong.parse::<Day>(), Err(InvalidDay), "{wrong}");
         }

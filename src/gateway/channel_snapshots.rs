@@ -93,14 +93,23 @@ impl ChannelSnapshots {
         });
     }
 
+    /// Writes the file for the last time. `complete_at`: the store's last commit, if the days' counts have all that is stored.
+    pub(super) async fn write_final(&self, router: &RouterHandle, clock: &Clock, complete_at: Option<u64>) {
+        self.write_down(router, clock, true, complete_at).await;
+    }
+
     /// Writes the file if something has changed; `last`: for the last time.
-    pub(super) async fn write(&self, router: &RouterHandle, clock: &Clock, last: bool) {
+    async fn write(&self, router: &RouterHandle, clock: &Clock, last: bool) {
+        self.write_down(router, clock, last, None).await;
+    }
+
+    async fn write_down(&self, router: &RouterHandle, clock: &Clock, last: bool, complete_at: Option<u64>) {
         let mut written = self.written.lock().await;
         if written.finished {
             return;
         }
         written.finished = last;
-        let saved = router.save();
+        let saved = router.save().complete_at(complete_at);
         if !last && written.saved.as_ref().is_some_and(|before| before.says_the_same_as(&saved)) {
             return;
         }

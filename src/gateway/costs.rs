@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use utoipa::ToSchema;
 
 use crate::actors::router::RouterHandle;
+use crate::domain::fees::FxRate;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
 use crate::domain::payment::{Payment, PaymentStatus, RefundStatus};
+use crate::domain::routing::RoutingSetup;
 use crate::domain::time::{Day, Timestamp};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
@@ -29,7 +31,7 @@ use crate::gateway::retention::rest_after;
 use crate::storage::record::decode;
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::whole_file::WholeFiles;
-use crate::storage::{Batch, Committed, Scan, StoreError, keys, prefix_end};
+use crate::storage::{Batch, Committed, Row as StoredRow, Scan, StoreError, keys, prefix_end};
 
 /// The file with the sums.
 const FILE: &str = "costs";
@@ -41,7 +43,7 @@ const PAGE_ROWS: usize = 64;
 const GATE_WAIT: Duration = Duration::from_millis(50);
 /// How long it leaves them alone when that did not do.
 const GATE_PAUSE: Duration = Duration::from_millis(200);
-/// How often a new month is looked for.
+/// How often a new month is looked for, besides when it should begin: clocks are set.
 const MONTH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What the payments of one day, channel and currency come to. Signed, because changes are added, too.
@@ -133,6 +135,8 @@ type Days = BTreeMap<Day, BTreeMap<(ChannelName, Currency), Cell>>;
 
 #[derive(Default)]
 struct Sums {
+    /// The channel that is compared with.
+    baseline: String,
     days: Days,
     /// Amounts charged by month, as far as they are asked for.
     months: HashMap<(Day, ChannelName), BTreeMap<Currency, i64>>,
@@ -143,6 +147,27 @@ struct Sums {
 }
 
 impl Sums {
+    /// None yet, with all rows to be counted.
+    fn to_count(baseline: &str) -> Self {
+        Self { baseline: baseline.to_owned(), counted_to: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// Takes over what became of a payment: what it was and what it is. `None` when that makes no difference, or when its
+    /// row will be read.
+    fn note(&mut self, key: &[u8], before: Option<&Payment>, after: &Payment) -> Option<(Option<Part>, Part)> {
+        let was = before.and_then(|payment| Part::of(payment, &self.baseline));
+        let is = Part::of(after, &self.baseline)?;
+        let is_unread = self.counted_to.as_ref().is_some_and(|counted_to| key > counted_to.as_slice());
+        if was.as_ref() == Some(&is) || is_unread {
+            return None;
+        }
+        if let Some(was) = &was {
+            self.add(was, -1);
+        }
+        self.add(&is, 1);
+        Some((was, is))
+    }
+
     fn add(&mut self, part: &Part, sign: i64) {
         let key = (part.channel.clone(), part.currency);
         self.days.entry(part.day).or_default().entry(key).or_default().add(part.cell, sign);
@@ -186,9 +211,12 @@ struct Files {
 struct Inner {
     core: Core,
     router: RouterHandle,
-    baseline: String,
     sums: Mutex<Sums>,
+    /// The sums with another channel to compare with, while they are counted; then they take the place of the others.
+    recounted: Mutex<Option<Sums>>,
     is_counting: AtomicBool,
+    /// Told when there is something to count again.
+    recount: Notify,
     /// Held shared by whoever stores an outcome and notes it, alone by whoever reads rows to count them: what is read has
     /// either been noted before, or will be noted after.
     gate: RwLock<()>,
@@ -200,6 +228,26 @@ struct Inner {
 /// What payments cost. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Costs(Arc<Inner>);
+
+/// Held over a commit: whoever is cut off within it may have stored an outcome that nobody notes.
+struct Doubt<'a> {
+    costs: &'a Costs,
+    is_certain: bool,
+}
+
+impl Doubt<'_> {
+    fn dispel(mut self) {
+        self.is_certain = true;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if !self.is_certain {
+            self.costs.0.sums.lock().is_doubtful = true;
+        }
+    }
+}
 
 /// What went through a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -256,6 +304,28 @@ pub struct CostRowView {
     pub refunded: i64,
 }
 
+/// Costs added up over channels, days and currencies, each currency's sum converted once by the configured rates. Amounts are in
+/// minor units.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct CostTotalsView {
+    /// The settlement currency.
+    pub currency: String,
+    /// Payments that were charged.
+    pub payments: i64,
+    /// What they were about.
+    pub amount: i64,
+    /// What the channels took.
+    pub fees: i64,
+    /// What they would have cost on the baseline channel.
+    pub baseline_fees: i64,
+    /// The difference.
+    pub saved: i64,
+    /// The difference as a share of the baseline, in percent with one decimal; null of nothing.
+    pub saved_percent: Option<f64>,
+    /// Currencies that have no rate of exchange; they are in the rows only.
+    pub left_out: Vec<String>,
+}
+
 /// A page of costs.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CostsView {
@@ -263,6 +333,8 @@ pub struct CostsView {
     pub complete: bool,
     /// The channel that is compared with.
     pub baseline_channel: String,
+    /// Everything that was asked for, on this page or not, in one currency.
+    pub totals: CostTotalsView,
     /// The rows, newest day first.
     pub items: Vec<CostRowView>,
     /// Ask for this next; null when there is no more.
@@ -276,8 +348,9 @@ impl Costs {
         Self(Arc::new(Inner {
             core,
             router,
-            baseline,
-            sums: Mutex::default(),
+            sums: Mutex::new(Sums { baseline, ..Sums::default() }),
+            recounted: Mutex::default(),
+            recount: Notify::new(),
             is_counting: AtomicBool::new(false),
             gate: RwLock::default(),
             counters: Mutex::default(),
@@ -286,7 +359,7 @@ impl Costs {
         }))
     }
 
-    /// Takes over what the process before has left, or has everything counted again. `committed` is the store's last commit
+    /// Takes over what the process before has left, or has everything counted again. `last_change` is the store's last change
     /// before this process has made any. No outcome may be stored before.
     ///
     /// # Errors
@@ -295,7 +368,7 @@ impl Costs {
         &self,
         files: Arc<dyn WholeFiles>,
         disk_work: DiskWork,
-        committed: u64,
+        last_change: u64,
     ) -> Result<(), GatewayError> {
         let inner = &self.0;
         let figures = &inner.core.figures;
@@ -313,8 +386,9 @@ impl Costs {
         *inner.counters.lock() = Some(Counters { fees, baseline });
         let saved = saved(files.as_ref());
         *inner.files.lock() = Some(Files { files, disk_work });
+        let baseline = inner.sums.lock().baseline.clone();
         let fits =
-            |saved: &Saved| saved.version == VERSION && saved.sequence == committed && saved.baseline == inner.baseline;
+            |saved: &Saved| saved.version == VERSION && saved.sequence == last_change && saved.baseline == baseline;
         if let Some(saved) = saved.filter(fits) {
             let mut sums = inner.sums.lock();
             for Row { day, channel, currency, cell } in saved.rows {
@@ -334,21 +408,15 @@ impl Costs {
         let stopping = inner.core.stopping.clone();
         self.0.core.tasks.spawn(async move {
             let work = async {
-                while inner.is_counting.load(Ordering::SeqCst) {
-                    let began = inner.core.clock.monotonic();
-                    let rest = match inner.count_page().await {
-                        Ok(true) => rest_after(inner.core.clock.monotonic().since(began)),
-                        Ok(false) => GATE_PAUSE,
-                        Err(error) => {
-                            tracing::warn!(%error, "costs could not be counted; tried again");
-                            MONTH_INTERVAL
-                        }
-                    };
-                    tokio::time::sleep(rest).await;
-                }
+                inner.count_all().await;
                 loop {
                     inner.tell_months();
-                    tokio::time::sleep(MONTH_INTERVAL).await;
+                    let now = inner.core.clock.now();
+                    let month_ends_in = Day::of(now).next_month().start().since(now);
+                    // At the end of all days no month follows.
+                    let wait = if month_ends_in.is_zero() { MONTH_INTERVAL } else { MONTH_INTERVAL.min(month_ends_in) };
+                    let _ = tokio::time::timeout(wait, inner.recount.notified()).await;
+                    inner.count_again().await;
                 }
             };
             stopping.run_until_cancelled(work).await;
@@ -364,7 +432,9 @@ impl Costs {
         after: &Payment,
     ) -> Result<Committed, StoreError> {
         let _changing = self.changing().await;
+        let doubt = Doubt { costs: self, is_certain: false };
         let committed = commit_finish(&self.0.core, batch).await;
+        doubt.dispel();
         match &committed {
             Ok(_) => self.note(before, after),
             Err(StoreError::Precondition { .. } | StoreError::Overloaded(_) | StoreError::Invalid(_)) => {}
@@ -375,31 +445,35 @@ impl Costs {
     }
 
     /// To be held over the commit of an outcome and its note.
-    async fn changing(&self) -> Option<RwLockReadGuard<'_, ()>> {
-        if self.0.is_counting.load(Ordering::SeqCst) { Some(self.0.gate.read().await) } else { None }
+    async fn changing(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.gate.read().await
     }
 
     fn note(&self, before: Option<&Payment>, after: &Payment) {
         let inner = &self.0;
-        let was = before.and_then(|payment| Part::of(payment, &inner.baseline));
-        let Some(is) = Part::of(after, &inner.baseline) else { return };
-        if was.as_ref() == Some(&is) {
-            return;
-        }
         let key = keys::payment(&after.merchant_id, &after.payment_no);
-        {
-            let mut sums = inner.sums.lock();
-            if sums.counted_to.as_ref().is_some_and(|counted_to| key > *counted_to) {
-                // Its row will be read.
-                return;
-            }
-            if let Some(was) = &was {
-                sums.add(was, -1);
-            }
-            sums.add(&is, 1);
+        let noted = inner.sums.lock().note(&key, before, after);
+        if let Some(recounted) = inner.recounted.lock().as_mut() {
+            let _ = recounted.note(&key, before, after);
         }
-        inner.count_figures(was.as_ref(), &is);
-        inner.tell_month(&is.channel);
+        if let Some((was, is)) = noted {
+            inner.count_figures(was.as_ref(), &is);
+            inner.tell_month(&is.channel);
+        }
+    }
+
+    /// Compares with another channel from now on. All rows are counted again for that, in the background; until then
+    /// everything is compared with the channel before.
+    pub(crate) fn compare_with(&self, baseline: &str) {
+        let inner = &self.0;
+        let mut recounted = inner.recounted.lock();
+        if inner.sums.lock().baseline == baseline {
+            *recounted = None;
+        } else if recounted.as_ref().is_none_or(|sums| sums.baseline != baseline) {
+            *recounted = Some(Sums::to_count(baseline));
+        }
+        drop(recounted);
+        inner.recount.notify_one();
     }
 
     /// What went through a channel today and this month.
@@ -417,8 +491,14 @@ impl Costs {
             filter.channel.as_deref().is_none_or(|wanted| wanted == channel.as_str())
         };
         let first = filter.from.unwrap_or(Day::FIRST);
-        let last = filter.to.unwrap_or(Day::LAST).max(first);
-        let days = sums.days.range(first..=last).rev();
+        let last = filter.to.unwrap_or(Day::LAST);
+        // A range that ends before it begins has nothing in it.
+        let in_range = || (first <= last).then(|| sums.days.range(first..=last)).into_iter().flatten();
+        let mut by_currency: BTreeMap<Currency, Cell> = BTreeMap::new();
+        for ((_, currency), cell) in in_range().flat_map(|(_, cells)| cells).filter(|(key, _)| fits(key)) {
+            by_currency.entry(*currency).or_default().add(*cell, 1);
+        }
+        let days = in_range().rev();
         let mut rows: Vec<(Option<Day>, ChannelName, Currency, Cell)> = Vec::new();
         if filter.by_channel {
             let mut totals: BTreeMap<(ChannelName, Currency), Cell> = BTreeMap::new();
@@ -436,8 +516,9 @@ impl Costs {
                 }
             }
         }
-        let complete = sums.is_complete();
+        let (complete, baseline) = (sums.is_complete(), sums.baseline.clone());
         drop(sums);
+        let totals = totals_view(&inner.router.table().setup, &by_currency);
         let place = |row: &(Option<Day>, ChannelName, Currency, Cell)| {
             let day = row.0.map(|day| day.to_string()).unwrap_or_default();
             format!("{day} {} {}", row.1, row.2).into_bytes()
@@ -456,7 +537,7 @@ impl Costs {
         rows.truncate(rows_max);
         let next_cursor = rows.last().filter(|_| has_more).map(|row| hex::encode(place(row)));
         let items = rows.into_iter().map(|(day, channel, currency, cell)| row_view(day, &channel, currency, cell));
-        Ok(CostsView { complete, baseline_channel: inner.baseline.clone(), items: items.collect(), next_cursor })
+        Ok(CostsView { complete, baseline_channel: baseline, totals, items: items.collect(), next_cursor })
     }
 
     /// Leaves the sums for the next start, unless something may be missing. After the last commit.
@@ -464,6 +545,7 @@ impl Costs {
         let Some(Files { files, disk_work }) = self.0.files.lock().take() else { return };
         let content = {
             let sums = self.0.sums.lock();
+            let baseline = sums.baseline.clone();
             if !all_work_ended || !sums.is_complete() {
                 return;
             }
@@ -475,8 +557,8 @@ impl Costs {
                     cell: *cell,
                 })
             });
-            let sequence = self.0.core.store.health().committed;
-            let saved = Saved { version: VERSION, sequence, baseline: self.0.baseline.clone(), rows: rows.collect() };
+            let sequence = self.0.core.store.health().last_change;
+            let saved = Saved { version: VERSION, sequence, baseline, rows: rows.collect() };
             serde_json::to_vec(&saved)
         };
         let written = disk_work.run(move || files.write(FILE, &content.map_err(std::io::Error::other)?)).await;
@@ -487,35 +569,102 @@ impl Costs {
 }
 
 impl Inner {
+    /// Counts what there is to count since the start.
+    async fn count_all(&self) {
+        while self.is_counting.load(Ordering::SeqCst) {
+            self.rest_between(|| self.count_page()).await;
+        }
+    }
+
+    /// Counts all rows again, as long as somebody wants them compared with another channel.
+    async fn count_again(&self) {
+        while self.recounted.lock().is_some() {
+            self.rest_between(|| self.count_page_again()).await;
+        }
+    }
+
+    /// Counts a page and rests as long as that took.
+    async fn rest_between<F: Future<Output = Result<bool, GatewayError>>>(&self, count: impl FnOnce() -> F) {
+        let began = self.core.clock.monotonic();
+        let rest = match count().await {
+            Ok(true) => rest_after(self.core.clock.monotonic().since(began)),
+            Ok(false) => GATE_PAUSE,
+            Err(error) => {
+                tracing::warn!(%error, "costs could not be counted; tried again");
+                MONTH_INTERVAL
+            }
+        };
+        tokio::time::sleep(rest).await;
+    }
+
     /// Counts a page of rows; `false` when outcomes were being stored all the time.
     async fn count_page(&self) -> Result<bool, GatewayError> {
         let Ok(gate) = tokio::time::timeout(GATE_WAIT, self.gate.write()).await else { return Ok(false) };
-        let prefix = keys::payments();
-        let end = prefix_end(&prefix);
         let counted_to = self.sums.lock().counted_to.clone();
         let Some(counted_to) = counted_to else { return Ok(true) };
-        let start = if counted_to.is_empty() { prefix } else { [counted_to.as_slice(), &[0]].concat() };
-        let page = self.core.store.scan(&Scan { start, end: end.clone(), limit: PAGE_ROWS, reverse: false })?;
-        let last = page.last().filter(|_| page.len() == PAGE_ROWS).map(|row| row.key.clone());
-        let is_last = last.is_none();
-        self.sums.lock().counted_to = Some(last.or(end).unwrap_or_default());
+        let (page, end) = self.read_page(&counted_to)?;
+        self.sums.lock().counted_to = Some(end.clone().unwrap_or_default());
         drop(gate);
-        for row in &page {
-            match decode::<Payment>(&row.versioned.value) {
-                Ok(payment) => {
-                    if let Some(part) = Part::of(&payment, &self.baseline) {
-                        self.sums.lock().add(&part, 1);
-                    }
-                }
-                Err(error) => drop(self.unreadable.report(&row.key, error)),
+        for payment in self.payments_of(&page) {
+            let mut sums = self.sums.lock();
+            if let Some(part) = Part::of(&payment, &sums.baseline) {
+                sums.add(&part, 1);
             }
         }
-        if is_last {
+        if page.len() < PAGE_ROWS {
             self.sums.lock().counted_to = None;
             self.is_counting.store(false, Ordering::SeqCst);
             self.tell_months();
         }
         Ok(true)
+    }
+
+    /// The same for the sums that are to take the place of the others, which they do with the last page.
+    async fn count_page_again(&self) -> Result<bool, GatewayError> {
+        // To the end of the page: sums take places only between outcomes.
+        let Ok(_gate) = tokio::time::timeout(GATE_WAIT, self.gate.write()).await else { return Ok(false) };
+        let counted_to = self.recounted.lock().as_ref().and_then(|sums| sums.counted_to.clone());
+        let Some(counted_to) = counted_to else { return Ok(true) };
+        let (page, end) = self.read_page(&counted_to)?;
+        let payments = self.payments_of(&page);
+        let mut recounted = self.recounted.lock();
+        // Nobody is asked for this one any more when it has begun anew meanwhile.
+        let Some(sums) = recounted.as_mut().filter(|sums| sums.counted_to.as_ref() == Some(&counted_to)) else {
+            return Ok(true);
+        };
+        let parts: Vec<Part> = payments.iter().filter_map(|payment| Part::of(payment, &sums.baseline)).collect();
+        parts.iter().for_each(|part| sums.add(part, 1));
+        sums.counted_to = end;
+        if page.len() < PAGE_ROWS {
+            sums.counted_to = None;
+            let mut present = self.sums.lock();
+            sums.is_doubtful = present.is_doubtful;
+            if let Some(sums) = recounted.take() {
+                *present = sums;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The rows after a key, and the last one's, or the end of all where there are no more.
+    fn read_page(&self, counted_to: &[u8]) -> Result<(Vec<StoredRow>, Option<Vec<u8>>), GatewayError> {
+        let prefix = keys::payments();
+        let end = prefix_end(&prefix);
+        let start = if counted_to.is_empty() { prefix } else { [counted_to, &[0]].concat() };
+        let page = self.core.store.scan(&Scan { start, end: end.clone(), limit: PAGE_ROWS, reverse: false })?;
+        let last = page.last().filter(|_| page.len() == PAGE_ROWS).map(|row| row.key.clone());
+        Ok((page, last.or(end)))
+    }
+
+    fn payments_of(&self, page: &[StoredRow]) -> Vec<Payment> {
+        let read = |row: &StoredRow| match decode::<Payment>(&row.versioned.value) {
+            Ok(payment) => Some(payment),
+            Err(error) => {
+                let _ = self.unreadable.report(&row.key, error);
+                None
+            }
+        };
+        page.iter().filter_map(read).collect()
     }
 
     fn count_figures(&self, was: Option<&Part>, is: &Part) {
@@ -572,6 +721,37 @@ fn saved(files: &dyn WholeFiles) -> Option<Saved> {
             None
         }
     }
+}
+
+/// Sums by currency in the settlement currency, each rounded half up once.
+fn totals_view(setup: &RoutingSetup, by_currency: &BTreeMap<Currency, Cell>) -> CostTotalsView {
+    let settlement = setup.settlement_currency;
+    let mut totals = CostTotalsView { currency: settlement.to_string(), ..CostTotalsView::default() };
+    for (currency, cell) in by_currency {
+        let Some(rate) = setup.rate_of(*currency) else {
+            totals.left_out.push(currency.to_string());
+            continue;
+        };
+        let numerator = i128::from(rate.billionths()) * i128::from(settlement.minor_per_unit());
+        let denominator = i128::from(FxRate::ONE.billionths()) * i128::from(currency.minor_per_unit());
+        let settled = |minor: i64| {
+            let doubled = i128::from(minor).saturating_mul(2 * numerator).saturating_add(denominator);
+            i64::try_from(doubled.div_euclid(2 * denominator)).unwrap_or(i64::MAX)
+        };
+        totals.payments = totals.payments.saturating_add(cell.payments);
+        totals.amount = totals.amount.saturating_add(settled(cell.amount_minor));
+        totals.fees = totals.fees.saturating_add(settled(cell.fees_minor));
+        totals.baseline_fees = totals.baseline_fees.saturating_add(settled(cell.baseline_minor));
+    }
+    totals.saved = totals.baseline_fees.saturating_sub(totals.fees);
+    totals.saved_percent = percent_of(totals.saved, totals.baseline_fees);
+    totals
+}
+
+/// A share in percent with one decimal, rounded half up; `None` of nothing.
+fn percent_of(part: i64, whole: i64) -> Option<f64> {
+    let (part, whole) = (i128::from(part), i128::from(whole));
+    (whole > 0).then(|| (2_000 * part + whole).div_euclid(2 * whole) as f64 / 10.0)
 }
 
 fn row_view(day: Option<Day>, channel: &ChannelName, currency: Currency, cell: Cell) -> CostRowView {

@@ -160,6 +160,10 @@ fn read_now(path: PathBuf) -> Result<Loaded, InvalidCountries> {
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("can't be read ({error})");
+    // A pipe would be waited for, and a device need not end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(String::from("is not a regular file"));
+    }
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;

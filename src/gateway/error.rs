@@ -1,5 +1,6 @@
 //! Why the gateway did not do what it was asked. One place (`api::error`) turns these into HTTP.
 
+use crate::domain::routing::NoChannel;
 use crate::domain::time::Timestamp;
 use crate::storage::vault::VaultError;
 use crate::storage::{DISK_SPACE_IS_LOW, StoreError};
@@ -82,12 +83,9 @@ pub enum GatewayError {
     /// Webhooks may not be sent to this URL.
     #[error("webhooks can't be sent to this URL: {0}")]
     UrlNotAllowed(String),
-    /// No channel can take the payment.
-    #[error("no channel is available")]
-    NoChannelAvailable {
-        /// Why not, by channel.
-        reasons: Vec<FieldError>,
-    },
+    /// No channel can take the payment; says why for each, and when to come back.
+    #[error("no channel is available: {0}")]
+    NoChannelAvailable(Box<NoChannel>),
     /// No room for more work now.
     #[error("too much work at the moment")]
     Overloaded {

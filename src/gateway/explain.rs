@@ -9,7 +9,9 @@ use crate::domain::language::Language;
 use crate::domain::money::Money;
 use crate::domain::outcome::DeclineScope;
 use crate::domain::payment::{Attempt, AttemptOutcome};
-use crate::domain::routing::{ChannelSet, ChannelVerdict, DecisionRecord, DroppedBy, Margin, Step, Strategy};
+use crate::domain::routing::{
+    ChannelSet, ChannelVerdict, DecisionRecord, DroppedBy, Margin, NoChannel, Step, Strategy,
+};
 use crate::domain::time::Timestamp;
 use crate::gateway::view::FeeView;
 
@@ -26,8 +28,8 @@ pub struct DecisionView {
     pub channel: Option<String>,
     /// `requested`, `smart`, `rules` or `default`.
     pub rung: Option<String>,
-    /// The strategy that decided: `geographic`, `success_rate`, `cost`, `load_balance`, `newcomers`, `explore`, or the name
-    /// of a registered one; null where none had to.
+    /// The strategy that decided: `geographic`, `success_rate`, `cost`, `load_balance`, or the name of a registered one; null
+    /// where none had to. What keeps newcomers back and what explores belongs to `success_rate`; `steps` says which it was.
     pub strategy: Option<String>,
     /// One sentence, in the language of `Accept-Language`.
     pub reason: String,
@@ -57,6 +59,8 @@ pub struct DecisionView {
     pub smart: bool,
     /// Whether the rules were asked before the strategies.
     pub rules_first: bool,
+    /// Outcomes that the assumption about a channel weighs as much as.
+    pub prior_outcomes: u32,
     /// What a payment that does not go through was taken to cost, in percent of its amount.
     pub failed_payment_cost_percent: String,
     /// Share of payments for newcomers, in percent.
@@ -75,6 +79,11 @@ pub struct DecisionView {
     pub method: Option<String>,
     /// Whether the decision itself is lost and the payment was made again from what its provider has on record.
     pub adopted: bool,
+    /// Whether all channels that could take it were being left alone after failures, so that the one that was due first took
+    /// it.
+    pub all_down: bool,
+    /// Whether making the decision again, just now, from its record alone gave the same.
+    pub reproduced: bool,
 }
 
 /// By how much a channel led.
@@ -103,6 +112,8 @@ pub struct RuleMatchView {
     pub name: String,
     /// The channels that it names, in order of preference.
     pub channels: Vec<String>,
+    /// Where the payment stands among those of a rule that splits, in percent; null where it does not split.
+    pub split_percent: Option<f64>,
 }
 
 /// What one strategy did.
@@ -213,7 +224,7 @@ pub struct DroppedView {
     pub filter: String,
     /// What the payment or the channel has; null where it is said by the filter's name.
     pub value: Option<String>,
-    /// What the filter demands, where that is a number or a time.
+    /// What the filter demands, where that is a number; until when it drops the channel, where that is known.
     pub demanded: Option<String>,
     /// The same in words, to follow the channel's name.
     pub in_words: String,
@@ -226,7 +237,7 @@ pub(crate) fn decision_view(record: &DecisionRecord, language: Language) -> Deci
     DecisionView {
         channel: record.chosen_channel().map(|verdict| verdict.channel.to_string()),
         rung: record.rung.map(|rung| rung.as_str().to_owned()),
-        strategy: record.strategy_name().map(str::to_owned),
+        strategy: record.strategy_outside().map(str::to_owned),
         reason: record.reason_in(language),
         margin: record.margin().and_then(|margin| match margin {
             Margin::Success { over, ppm } => {
@@ -243,6 +254,7 @@ pub(crate) fn decision_view(record: &DecisionRecord, language: Language) -> Deci
             id: rule.id.to_string(),
             name: rule.name.to_string(),
             channels: rule.places.iter().filter_map(|place| name(*place)).collect(),
+            split_percent: rule.point.map(|point| f64::from(point) / 100.0),
         }),
         default_channel: record.default_place.and_then(name),
         requested_channel: record.requested.as_ref().map(ToString::to_string),
@@ -253,6 +265,7 @@ pub(crate) fn decision_view(record: &DecisionRecord, language: Language) -> Deci
         mode: record.mode.as_str().to_owned(),
         smart: record.smart,
         rules_first: record.rules_first,
+        prior_outcomes: record.prior_outcomes,
         failed_payment_cost_percent: Percent::from_ppm(record.failed_payment_cost_ppm).to_string(),
         newcomer_share_percent: record.newcomer_share_percent,
         explore_percent: record.explore_percent,
@@ -262,6 +275,8 @@ pub(crate) fn decision_view(record: &DecisionRecord, language: Language) -> Deci
         country_from_address: record.country_from_address,
         method: record.method.clone(),
         adopted: record.adopted,
+        all_down: record.all_down,
+        reproduced: record.is_reproduced(),
     }
 }
 
@@ -303,15 +318,20 @@ fn dropped_view(
     filter: DroppedBy,
     language: Language,
 ) -> DroppedView {
-    let money = |minor: i64| Money::new(minor, record.currency).to_string();
+    let money = |minor: i64| Money::new(minor, verdict.bound_currency.unwrap_or(record.currency)).to_string();
     let number = |value: Option<i64>| value.map(|value| value.to_string());
+    let time = |unix_ms: Option<i64>| unix_ms.map(|unix_ms| Timestamp::from_unix_ms(unix_ms).rfc3339());
     let (value, demanded) = match filter {
         DroppedBy::AmountMin | DroppedBy::AmountMax => (Some(money(record.amount_minor)), verdict.bound.map(money)),
         DroppedBy::Currency => (Some(record.currency.to_string()), None),
         DroppedBy::Country => (record.country.map(|country| country.to_string()), None),
         DroppedBy::Method => (record.method.clone(), None),
-        DroppedBy::BreakerOpen | DroppedBy::ProbeTaken => (Some(verdict.breaker.as_str().to_owned()), None),
-        DroppedBy::Maintenance => (None, verdict.bound.map(|until| Timestamp::from_unix_ms(until).rfc3339())),
+        DroppedBy::BreakerOpen => (Some(verdict.breaker.as_str().to_owned()), time(verdict.bound)),
+        DroppedBy::ProbeTaken => (Some(verdict.breaker.as_str().to_owned()), None),
+        DroppedBy::Maintenance => (None, time(verdict.bound)),
+        DroppedBy::AmountPerDay if verdict.bound_currency.is_some() => {
+            (verdict.value.map(money), verdict.bound.map(money))
+        }
         DroppedBy::InFlightMax => (Some(verdict.in_flight.to_string()), number(verdict.bound)),
         _ => (number(verdict.value), number(verdict.bound)),
     };
@@ -355,6 +375,39 @@ fn figure_view(record: &DecisionRecord, step: &Step, place: usize) -> FigureView
         Strategy::Newcomers => FigureView { newcomer: Some(verdict.newcomer), ..figure },
         Strategy::Custom(_) => figure,
     }
+}
+
+/// Why a channel did not get a payment that no channel took.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = UnavailableChannel)]
+pub struct UnavailableView {
+    /// The channel.
+    pub channel: String,
+    /// In words that follow its name.
+    pub reason: String,
+    /// The filter that dropped it; null for one that could have taken the payment but was not asked.
+    pub dropped_by: Option<String>,
+    /// What the payment or the channel has.
+    pub value: Option<String>,
+    /// What the filter demands, or until when it drops the channel.
+    pub demanded: Option<String>,
+}
+
+/// Every channel with the reason why it did not get the payment.
+pub(crate) fn unavailable_views(none: &NoChannel, language: Language) -> Vec<UnavailableView> {
+    let record = &*none.record;
+    let view = |verdict: &ChannelVerdict| {
+        let dropped = verdict.dropped_by.map(|filter| dropped_view(record, verdict, filter, language));
+        let (value, demanded) = dropped.map_or((None, None), |dropped| (dropped.value, dropped.demanded));
+        UnavailableView {
+            channel: verdict.channel.to_string(),
+            reason: record.why_not(verdict, language).to_owned(),
+            dropped_by: verdict.dropped_by.map(|filter| filter.as_str().to_owned()),
+            value,
+            demanded,
+        }
+    };
+    record.channels.iter().map(view).collect()
 }
 
 /// Why another channel was asked after this attempt, in one sentence.

@@ -19,6 +19,7 @@ pub mod command;
 pub(crate) mod core;
 pub mod costs;
 pub mod countries;
+mod day_counts;
 pub mod erasures;
 pub mod error;
 pub mod explain;
@@ -47,6 +48,7 @@ pub mod store;
 pub(crate) mod told;
 pub mod view;
 pub mod webhooks;
+pub(crate) mod wish;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -218,6 +220,8 @@ struct Inner {
     supervisor: Supervisor,
     snapshots: Arc<LimitSnapshots>,
     channel_snapshots: Arc<ChannelSnapshots>,
+    /// Whether what began on channels today is known to the last payment.
+    days_complete: bool,
     channel_figures: ChannelFigures,
     disk_work: DiskWork,
     sandbox: Option<SandboxControl>,
@@ -304,7 +308,7 @@ impl Gateway {
     ) -> Result<Self, OpenError> {
         let Own { sandbox, store: own_store, held, missing, last_written_at, countries, custom } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
-        let committed = store.health().committed;
+        let last_change = store.health().last_change;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
         let commits = CommitTimes::new(clock.clone());
@@ -329,7 +333,15 @@ impl Gateway {
         let channel_snapshots = ChannelSnapshots::new(Arc::clone(&windows), disk_work);
         let newcomers = newcomers::open(&core).await;
         let saved = channel_snapshots.read(clock.now());
-        let beginning = Beginning { custom, newcomers: newcomers.clone(), random, saved };
+        let mut days_complete =
+            last_change == 0 || saved.as_ref().is_some_and(|(saved, _)| saved.is_complete_at(last_change));
+        let counted = if days_complete || !setup.bounds_days() {
+            None
+        } else {
+            days_complete = true;
+            Some(day_counts::count(&core, &setup).await?)
+        };
+        let beginning = Beginning { custom, newcomers: newcomers.clone(), random, saved, counted };
         let router = RouterHandle::resume(setup, beginning, clock.clone(), &supervisor).await?;
         newcomers::start(&core, &router, newcomers);
         let snapshots = LimitSnapshots::open(windows, disk_work, config, &clock).await;
@@ -353,7 +365,7 @@ impl Gateway {
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
         // Before anything stores an outcome.
-        payments.costs().open(cost_files, disk_work, committed).await?;
+        payments.costs().open(cost_files, disk_work, last_change).await?;
         // Before anything looks after payments.
         let hold = Hold::open(&payments, held)?;
         let limits_changed = {
@@ -396,6 +408,7 @@ impl Gateway {
             supervisor,
             snapshots,
             channel_snapshots,
+            days_complete,
             channel_figures: ChannelFigures::new(&core.figures)?,
             sandbox,
             disk_work,
@@ -639,7 +652,8 @@ impl Gateway {
         // Nothing is decided any more, and the windows say that these were told.
         inner.telling.finish(time_left().max(TELLING_STOP_MIN)).await;
         inner.snapshots.write_final(handed_over).await;
-        inner.channel_snapshots.write(&inner.router, &inner.core.clock, true).await;
+        let complete_at = (all_ended && inner.days_complete).then(|| inner.core.store.health().last_change);
+        inner.channel_snapshots.write_final(&inner.router, &inner.core.clock, complete_at).await;
         inner.supervisor.stop(ACTORS_STOP_TIMEOUT).await;
         inner.payments.costs().write_final(all_ended).await;
         let store = Arc::clone(&inner.core.store);

@@ -12,6 +12,7 @@ use crate::domain::audit::{Change, Operator};
 use crate::gateway::countries::{InvalidCountries, Loaded};
 use crate::gateway::error::GatewayError;
 use crate::gateway::routing::control::InForce;
+use crate::gateway::routing::overrides::UnfitView;
 use crate::gateway::{Gateway, Inner, limit_events};
 use crate::storage::StoreError;
 
@@ -22,6 +23,8 @@ pub struct Reloaded {
     pub applied: Vec<String>,
     /// Keys whose new values wait for the next start.
     pub needs_restart: Vec<String>,
+    /// What was changed through the admin API, does not fit the configuration any more, and is not in force.
+    pub unfit: Vec<UnfitView>,
 }
 
 /// Nothing of a new configuration was put in force.
@@ -53,7 +56,7 @@ pub enum ReloadError {
 impl Gateway {
     /// Puts in force what of a valid configuration can change while the gateway runs: tiers (but none is taken away),
     /// limits by client address (but how many are remembered), thresholds of `limit.near`, shedding of load, routing, rules,
-    /// rates of exchange, and of the channels that there are whether they are enabled, their fees, countries, currencies,
+    /// rates of exchange (but not to another settlement currency), the channel that costs are compared with, and of the channels that there are whether they are enabled, their fees, countries, currencies,
     /// methods, weights, calls at once, and credentials that were missing. The level of logs is the embedder's to change. What
     /// changes is written into the audit before it is in force; if it could not be put in force after all, so is that.
     ///
@@ -118,7 +121,8 @@ impl Inner {
         let mut applied = differences(&in_force.file, &next);
         let found = self.routing.find_credentials(&in_force);
         applied.extend(found.iter().map(|channel| format!("channels.{channel}.credentials")));
-        let reloaded = Reloaded { applied, needs_restart: differences(&next, wanted) };
+        let unfit = in_force.unfit.clone();
+        let mut reloaded = Reloaded { applied, needs_restart: differences(&next, wanted), unfit };
         if reloaded.applied.is_empty() {
             return Ok(reloaded);
         }
@@ -131,17 +135,19 @@ impl Inner {
         };
         let change = change_of(&reloaded.applied, &in_force.file, &next);
         let (tiers, limits) = (next.tiers.clone(), next.limits.clone());
-        let next = InForce::of(next, in_force.overrides.clone());
+        let next = InForce::after(&in_force, next, in_force.overrides.clone());
         self.routing.adopt(&mut in_force, next, by, &change, "config.reload_failed").await?;
         if let Some(countries) = new_countries {
             self.core.countries.put(countries).await;
         }
         self.snapshots.before_tiers(&tiers).await;
         self.merchants.change_tiers(&tiers);
+        self.payments.costs().compare_with(in_force.file.routing.baseline_channel());
         self.shedding.configure(limits.adaptive);
         self.addresses.configure(&limits.client_address);
         self.limit_counts.know_thresholds(&limits.near_percent);
         self.directory.change_near(limit_events::near_settings(&limits));
+        reloaded.unfit.clone_from(&in_force.unfit);
         Ok(reloaded)
     }
 }
@@ -164,10 +170,12 @@ fn changeable(in_force: &Config, wanted: &Config) -> Config {
     next.tiers.extend(wanted.tiers.iter().map(|(name, tier)| (name.clone(), *tier)));
     next.routing = wanted.routing.clone();
     next.routing.failover_max = in_force.routing.failover_max;
-    next.routing.baseline_channel.clone_from(&in_force.routing.baseline_channel);
     next.routing.snapshot_interval_ms = in_force.routing.snapshot_interval_ms;
     next.rules.clone_from(&wanted.rules);
-    next.fx = wanted.fx.clone();
+    // Sums of the day are in it, which caps hold.
+    if wanted.fx.settlement_currency == in_force.fx.settlement_currency {
+        next.fx = wanted.fx.clone();
+    }
     next.limits = limits_of(&in_force.limits, &wanted.limits);
     next.telemetry.log.clone_from(&wanted.telemetry.log);
     for (name, channel) in &mut next.channels {
@@ -294,6 +302,8 @@ mod tests {
             client_address.exempt_networks.clear();
             config.routing.smart = false;
             config.routing.failover_max = 7;
+            config.routing.baseline_channel = Some(String::from("alipay"));
+            config.fx.settlement_currency = "EUR".parse().unwrap();
             config.server.body_max_bytes = 2_048;
             config.telemetry.log = String::from("debug");
             let stripe = config.channels.get_mut("stripe").unwrap();
@@ -313,6 +323,7 @@ mod tests {
             "limits.client_address.per_second",
             "limits.near_interval_s",
             "limits.near_percent",
+            "routing.baseline_channel",
             "routing.smart",
             "telemetry.log",
             "tiers.starter.per_hour",
@@ -321,6 +332,7 @@ mod tests {
         let waiting = [
             "channels.alipay",
             "channels.stripe.timeout_ms",
+            "fx.settlement_currency",
             "limits.client_address.addresses_max",
             "limits.external_permits_max",
             "limits.idle_ms",

@@ -76,8 +76,8 @@ pub struct NextActionView {
 pub struct RoutingSummary {
     /// `requested`, `smart`, `rules` or `default`.
     pub rung: String,
-    /// `geographic`, `success_rate`, `cost`, `load_balance`, `newcomers`, `explore`, the name of a registered strategy, or
-    /// null.
+    /// `geographic`, `success_rate`, `cost`, `load_balance`, the name of a registered strategy, or null where none had to
+    /// decide.
     pub strategy: Option<String>,
     /// One sentence.
     pub reason: String,
@@ -173,9 +173,10 @@ pub struct AttemptView {
     pub sent_at: String,
     /// Why another channel was asked after it, in one sentence; null when none was.
     pub failed_over: Option<String>,
-    /// The decision that led to it.
+    /// The decision that led to it, for people: whole names, sentences, and the figures that each strategy went by.
     pub explanation: DecisionView,
-    /// The same as it is stored, with its short names: enough to make it again.
+    /// The decision record as it is stored, with its short names (docs/routing.md lists them): for programs that keep records
+    /// or make decisions again.
     #[schema(value_type = Object)]
     pub decision: serde_json::Value,
 }

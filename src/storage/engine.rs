@@ -166,7 +166,7 @@ impl Parts {
             SegmentsBy::Thread => SegmentSupply::threaded(supply_files, supply_space, random, options.segment_bytes)
                 .map_err(|error| io_error("starting a thread", &error))?,
         };
-        let status = Arc::new(Status::new(recovered.end.last_sequence));
+        let status = Arc::new(Status::new(&recovered.end));
         let last_written_at = recovered.end.at;
         let journal =
             Journal::new(supply, recovered.end, recovered.reached).with_segment_age_max(options.growth.keep.period());
@@ -425,6 +425,7 @@ impl Store for Engine {
                 && self.queue.has_room(overlay_bytes),
             poisoned,
             committed: self.status.committed(),
+            last_change: self.status.last_change(),
             applied: self.view.index().applied(),
             overlay_bytes,
             journal_bytes_written: self.status.journal_bytes_written(),

@@ -112,6 +112,7 @@ impl Store for MemoryStore {
             poisoned: None,
             accepts_new: !state.is_closed,
             committed: state.sequence,
+            last_change: state.sequence,
             applied: state.sequence,
             overlay_bytes: 0,
             journal_bytes_written: 0,

@@ -273,6 +273,9 @@ pub struct Health {
     pub accepts_new: bool,
     /// Sequence of the last commit that is on disk.
     pub committed: u64,
+    /// Sequence of the last one that changed something: the mark that a stop in order leaves has a sequence, too. The same
+    /// at a stop and at the start after it, unless something was lost or came between.
+    pub last_change: u64,
     /// Sequence up to which the index holds everything.
     pub applied: u64,
     /// Bytes held in memory that the index does not have yet.

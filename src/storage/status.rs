@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::storage::journal::Journal;
+use crate::storage::journal::{Journal, JournalEnd};
 use crate::storage::{BaseHealth, StoreError};
 
 /// Shared by all threads of an engine.
 #[derive(Debug)]
 pub struct Status {
     committed: AtomicU64,
+    last_change: AtomicU64,
     journal_bytes_written: AtomicU64,
     journal_frames_written: AtomicU64,
     /// Bytes and number of the journal's files.
@@ -23,10 +24,13 @@ pub struct Status {
 }
 
 impl Status {
-    /// Everything up to `committed` is durable.
-    pub fn new(committed: u64) -> Self {
+    /// Everything up to the journal's end is durable.
+    pub fn new(end: &JournalEnd) -> Self {
+        // The mark of a stop in order is the last thing that was written, and is no change.
+        let last_change = end.last_sequence.saturating_sub(u64::from(end.sealed));
         Self {
-            committed: AtomicU64::new(committed),
+            committed: AtomicU64::new(end.last_sequence),
+            last_change: AtomicU64::new(last_change),
             journal_bytes_written: AtomicU64::new(0),
             journal_frames_written: AtomicU64::new(0),
             journal_on_disk: Mutex::new((0, 0)),
@@ -37,6 +41,7 @@ impl Status {
 
     /// Notes what was made durable.
     pub fn advance(&self, journal: &Journal) {
+        self.last_change.store(journal.end().last_sequence, Ordering::Release);
         self.committed.store(journal.end().last_sequence, Ordering::Release);
         self.journal_bytes_written.store(journal.written_bytes(), Ordering::Release);
         self.journal_frames_written.store(journal.written_frames(), Ordering::Release);
@@ -45,6 +50,11 @@ impl Status {
     /// Sequence of the last commit that is durable.
     pub fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
+    }
+
+    /// Sequence of the last commit that changed something.
+    pub fn last_change(&self) -> u64 {
+        self.last_change.load(Ordering::Acquire)
     }
 
     /// Bytes written to the journal since opening.

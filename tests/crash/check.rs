@@ -43,6 +43,8 @@ pub struct Found {
     pub pairs: [usize; 3],
     /// Changes of the endpoint.
     pub endpoint_changes: usize,
+    /// Changes of the routing that were answered, and those that were not and are in force all the same.
+    pub routing_changes: [usize; 2],
     /// Webhooks that were refused.
     pub refused: usize,
     /// Outcomes that were not known at the last start.
@@ -73,6 +75,7 @@ impl Found {
             ("pairs with one key", self.pairs[2], 10),
             ("merchants", self.merchants, 50),
             ("changes of the endpoint", self.endpoint_changes, 100),
+            ("changes of the routing", self.routing_changes[0], 100),
             ("refused webhooks", self.refused, 20),
         ];
         for (what, count, least) in of_each {
@@ -163,6 +166,8 @@ pub async fn after_a_start(run: &Run, serving: &Serving, read: &mut Read) {
         no_more_than_paid(run, payment_no, refunded.amount).await;
     }
     managed_merchants(run, serving, &record, 3).await;
+    let mut record = record;
+    record.routing.is_in_force(run, serving).await;
     let endpoint = run.shop.get(&run.endpoint).await;
     assert_eq!(endpoint.status, 200, "{}", endpoint.text);
     let description = endpoint.data("description");
@@ -208,6 +213,7 @@ async fn audit_has_all(serving: &Serving, record: &Record) {
             None => break,
         }
     }
+    record.routing.stands_in_audit(&entries);
     for ((action, object), is_answered) in record.managed.values().flat_map(|managed| &managed.changes) {
         let count = entries.get(&((*action).to_owned(), object.clone())).copied().unwrap_or(0);
         assert!(count <= 1 && (count == 1 || !is_answered), "{action} of {object} stands {count} times in the audit");
@@ -330,6 +336,7 @@ pub async fn in_the_end(
         not_done: record.payments_not_done.len() + record.refunds_not_done.len(),
         pairs: record.pairs,
         endpoint_changes: record.endpoint_changes,
+        routing_changes: record.routing.changes(),
         refused: receiver.deliveries().iter().filter(|delivery| !delivery.is_taken).count(),
         unknown,
         events: events.len(),

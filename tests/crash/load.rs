@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::client::{self, Answer, Client};
 use crate::process::{operate, try_send};
 use crate::report::Report;
+use crate::routing::{self, Routing};
 
 /// Every way in which a payment can go, those that succeed more often.
 const TOKENS: [&str; 11] = [
@@ -166,6 +167,8 @@ pub struct Record {
     pub managed_order: Vec<String>,
     /// Descriptions of the endpoint that it may have: answered last, or asked for without an answer.
     pub descriptions: Vec<String>,
+    /// How payments are routed.
+    pub routing: Routing,
 }
 
 impl Record {
@@ -228,6 +231,7 @@ impl Load {
             .collect();
         tasks.push(tokio::spawn(manage_merchants(run.clone())));
         tasks.push(tokio::spawn(change_endpoint(run.clone())));
+        tasks.push(tokio::spawn(routing::change_routing(run.clone())));
         Self { tasks, is_killed: Arc::clone(&run.is_killed) }
     }
 
@@ -417,7 +421,7 @@ async fn manage_merchants(run: Run) {
 
 impl Run {
     /// An operator's change; `None` when the process is gone.
-    async fn change(&self, method: &str, path: String, body: Option<Value>) -> Option<Value> {
+    pub async fn change(&self, method: &str, path: String, body: Option<Value>) -> Option<Value> {
         for _ in 0..TRIES {
             match operate(&self.http, &self.admin_url, method, &path, body.clone()).await {
                 Ok(answer) if answer.status == 503 => tokio::time::sleep(TRY_AGAIN_IN).await,

@@ -26,6 +26,7 @@ mod load;
 mod process;
 mod receiver;
 mod report;
+mod routing;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ use parking_lot::Mutex;
 use process::{BINARY, Process, Serving, serve_arguments, set_stopped, start_sandbox};
 use receiver::Receiver;
 use report::{Report, say};
+use routing::Routing;
 use serde_json::json;
 use tollgate::clock::Clock;
 use tollgate::random::Random;
@@ -132,13 +134,14 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     // How long opening takes when there is a directory already; the first time there is none.
     let mut opening = Duration::from_millis(200);
     let (shop, endpoint) = prepare(&serving, &receiver).await;
+    let routing = Routing::begin(&serving).await;
     let knocker = Knocker::make(&serving).await;
     let mut run = Run {
         http: client::http_client(),
         shop,
         admin_url: serving.admin_url.clone(),
         endpoint,
-        record: Arc::new(Mutex::new(Record::default())),
+        record: Arc::new(Mutex::new(Record { routing, ..Record::default() })),
         report: Arc::clone(&report),
         life: 0,
         is_killed: Arc::default(),

@@ -31,12 +31,22 @@ async fn fees_are_shown_beside_the_baseline_and_survive_restarts() {
     };
     assert_eq!(json!(row(0)), json!(["alipay", 1, 10_000, 60, 0, 320, 260, 0, 0]));
     assert_eq!(json!(row(1)), json!(["stripe", 1, 10_000, 320, 1, 320, 0, 1, 300]));
+    // A row a page; the totals are of all rows, each currency converted once.
+    shop.pay("O-4", 10_000, json!({ "country": "CN", "method": "alipay", "currency": "CNY" }))
+        .await
+        .expect(201, "SUCCESS");
+    let page = house.admin("GET", &format!("{COSTS}?limit=1"), None).await.expect(200, "SUCCESS");
+    // 100 yuan are 13.80 USD: 0.6 % of them are 0.60 yuan, 8 US cents; on Stripe 5.4 % and 0.30 USD, 7.57 yuan, 1.04 USD.
+    let totals = json!({ "currency": "USD", "payments": 3, "amount": 21_380, "fees": 388, "baseline_fees": 744,
+        "saved": 356, "saved_percent": 47.8, "left_out": [] });
+    assert_eq!((page.items().len(), &page.body["data"]["totals"]), (1, &totals));
+    let items = by_channel(&house).await;
     let metrics = house.admin("GET", "/admin/v1/metrics", None).await.text;
     assert!(
         metrics.contains("tollgate_fees_baseline_minor_total{channel=\"alipay\",currency=\"USD\"} 320"),
         "{metrics}"
     );
-    for wrong in ["from=yesterday", "group=week", "limit=0", "x=1"] {
+    for wrong in ["from=yesterday", "from=2026-01-02&to=2026-01-01", "group=week", "limit=0", "x=1"] {
         house.admin("GET", &format!("{COSTS}?{wrong}"), None).await.expect(400, "INVALID_REQUEST");
     }
     let none = house.admin("GET", &format!("{COSTS}?to=2020-01-01"), None).await.expect(200, "SUCCESS");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tollgate::cli::{self, CommandLine};
 use tollgate::clock::Clock;
 use tollgate::domain::ids::ChannelName;
-use tollgate::domain::routing::{Candidates, ChannelSet, RouteRequest, RoutingStrategy};
+use tollgate::domain::routing::{Candidates, ChannelSet, DecisionRecord, RouteRequest, RoutingStrategy};
 use tollgate::gateway::{Environment, Gateway};
 use tollgate::random::Random;
 
@@ -40,6 +40,14 @@ async fn a_decision_is_told_with_every_number_it_went_by() {
         (&json!("balanced"), &json!(10_000), &json!("US"))
     );
     assert!(first["draw"].as_str().unwrap().parse::<u64>().is_ok());
+    assert_eq!(
+        (&first["reproduced"], &first["all_down"], &first["prior_outcomes"]),
+        (&json!(true), &json!(false), &json!(20))
+    );
+    // The record as it is stored is enough to make the decision again.
+    let record: DecisionRecord = serde_json::from_value(attempts[0]["decision"].clone()).unwrap();
+    assert!(record.is_reproduced());
+    assert_eq!(record.chosen_channel().unwrap().channel.as_str(), "stripe");
     let step = &first["steps"][0];
     assert_eq!((names(&step["before"]), names(&step["after"])), (vec!["alipay", "stripe"], vec!["stripe"]));
     assert_eq!(step["figures"][1], json!({ "channel": "stripe", "kept": true, "local": true }));
@@ -115,6 +123,41 @@ async fn a_quote_tells_as_much_and_in_the_readers_language() {
     assert_eq!((&stripe["eligible"], &stripe["dropped_by"]), (&json!(false), &json!("amount_min")));
     let expected = json!({ "filter": "amount_min", "value": "9.00 USD", "demanded": "10.00 USD", "in_words": "不接受这么小的金额" });
     assert_eq!(stripe["dropped"], expected);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_finds_no_channel_is_told_why_for_each_and_when_to_come_back() {
+    let house = House::start_with(|config| {
+        config.channels.get_mut("alipay").unwrap().caps.amount_per_day_minor = Some(15_000);
+    })
+    .await;
+    let shop = house.merchant("business").await;
+    let alipay = |amount: u64| json!({ "order_no": "O", "amount": amount, "currency": "USD", "method": "alipay" });
+    shop.pay("O-1", 10_000, json!({ "method": "alipay" })).await.expect(201, "SUCCESS");
+    let refused = shop.post(PAYMENTS, alipay(10_000)).await.expect(503, "NO_CHANNEL_AVAILABLE");
+    let at_capacity = json!({ "channel": "alipay", "reason": "would get more money today than it may",
+        "dropped_by": "amount_per_day", "value": "200.00 USD", "demanded": "150.00 USD" });
+    let by_method = json!({ "channel": "stripe", "reason": "does not take this payment method",
+        "dropped_by": "method", "value": "alipay", "demanded": null });
+    assert_eq!(refused.body["reasons"], json!([at_capacity, by_method]));
+    let seconds = refused.headers["retry-after"].parse::<i64>().unwrap();
+    let until_midnight = 86_400 - (crate::support::unix_s() % 86_400).cast_signed();
+    assert!((seconds - until_midnight).rem_euclid(86_400) <= 60, "{seconds} s, midnight in {until_midnight} s");
+    // Nothing but another configuration would help.
+    let too_much = shop.post(PAYMENTS, alipay(15_001)).await.expect(503, "NO_CHANNEL_AVAILABLE");
+    assert_eq!(too_much.headers["retry-after"], "60");
+    // The channel asked for is the one that counts.
+    let mut named = alipay(100);
+    named["channel"] = json!("stripe");
+    let refused = shop.post(PAYMENTS, named).await.expect(503, "NO_CHANNEL_AVAILABLE");
+    assert_eq!(refused.body["reasons"][0]["reason"], "could take it, but another channel was asked for");
+    assert_eq!(refused.body["reasons"][0]["dropped_by"], Value::Null);
+    // A currency that nobody serves is not a matter of time.
+    let nobodys = json!({ "order_no": "O", "amount": 100, "currency": "KPW" });
+    shop.post(PAYMENTS, nobodys.clone()).await.expect(422, "CURRENCY_NOT_SUPPORTED");
+    let quote = shop.post("/api/v1/routing/quote", nobodys).await.expect(200, "SUCCESS");
+    assert_eq!((&quote.body["data"]["channel"], &quote.body["data"]["reproduced"]), (&Value::Null, &json!(true)));
     house.stop().await;
 }
 

@@ -52,6 +52,41 @@ async fn limits_and_channels_change_at_once_and_the_rest_is_named() {
     house.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_channel_that_costs_are_compared_with_changes_at_once() {
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    assert_eq!(shop.pay("O-1", 10_000, json!({ "country": "CN" })).await.data("channel"), "alipay");
+    let compared = async |wanted: &str| {
+        eventually("another channel to compare with", || async {
+            let costs = house.admin("GET", "/admin/v1/costs", None).await.expect(200, "SUCCESS");
+            let is_wanted = costs.data("baseline_channel") == wanted && costs.body["data"]["complete"] == true;
+            is_wanted.then(|| costs.items()[0]["baseline_fees"].as_i64().unwrap())
+        })
+        .await
+    };
+    let before = compared("stripe").await;
+    let config = changed(&house, |config| config.routing.baseline_channel = Some(String::from("alipay")));
+    let reloaded = house.gateway.reload(&config, &by()).await.unwrap();
+    assert_eq!((reloaded.applied, reloaded.needs_restart), (vec![String::from("routing.baseline_channel")], vec![]));
+    let after = compared("alipay").await;
+    assert!(after < before, "{after} of {before}");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_longer_fits_a_new_file_is_told_with_it() {
+    let house = House::start().await;
+    let default = json!({ "default_channel": "alipay" });
+    house.admin("PUT", "/admin/v1/routing", Some(default)).await.expect(200, "SUCCESS");
+    let config = changed(&house, |config| config.channels.get_mut("alipay").unwrap().enabled = false);
+    let reloaded = house.gateway.reload(&config, &by()).await.unwrap();
+    let unfit: Vec<&str> = reloaded.unfit.iter().map(|unfit| unfit.what.as_str()).collect();
+    assert_eq!(unfit, ["routing.default_channel"]);
+    assert!(house.gateway.reload(&changed(&house, |_| {}), &by()).await.unwrap().unfit.is_empty());
+    house.stop().await;
+}
+
 #[tokio::test]
 async fn a_change_that_is_cut_off_is_made_whole() {
     let house = House::start().await;

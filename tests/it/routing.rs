@@ -60,6 +60,12 @@ async fn mode_and_ladder_change_at_once_and_null_goes_back() {
         assert_eq!(refused.wrong_fields(), [field], "{}", refused.text);
     }
     assert_eq!(house.admin("GET", ROUTING, None).await.body["data"]["version"], 3);
+    house.admin("PUT", ROUTING, Some(json!({ "mode": "cost" }))).await.expect(200, "SUCCESS");
+    for wrong in [json!({}), json!({ "cost": null })] {
+        let refused = house.admin("PUT", ROUTING, Some(json!({ "mode": wrong }))).await.expect(400, "INVALID_REQUEST");
+        assert_eq!(refused.wrong_fields(), ["mode"], "{}", refused.text);
+    }
+    assert_eq!(house.admin("GET", ROUTING, None).await.data("mode"), "cost");
     house.stop().await;
 }
 
@@ -122,6 +128,8 @@ async fn rules_are_added_moved_changed_and_removed_and_decisions_follow() {
         (json!({ "name": "of the file", "channels": ["stripe"] }), "name"),
         (json!({ "name": "x", "channels": ["stripe"], "before": "nobody" }), "before"),
         (json!({ "name": "x", "channels": ["stripe"], "position": 9 }), "position"),
+        (json!({ "name": "x", "channels": ["stripe"], "position": -1 }), "position"),
+        (json!({ "name": "x", "channels": ["stripe"], "id": "check" }), "id"),
         (json!({ "name": "x", "split": [{ "channel": "stripe", "percent": 99 }] }), "split"),
     ];
     for (body, field) in wrong {
@@ -142,7 +150,7 @@ async fn a_check_says_what_saving_would_and_saves_nothing() {
     let all = json!({ "rule": { "name": "all", "channels": ["stripe"] } });
     let shadows = house.admin("POST", &check, Some(all)).await.expect(200, "SUCCESS");
     let finding = &shadows.body["data"]["findings"][0];
-    assert_eq!((&finding["rule"], &finding["other_rule"]), (&json!("of the file"), &json!("all")));
+    assert_eq!((&finding["rule"], &finding["other_rules"]), (&json!("of the file"), &json!(["all"])));
     assert_eq!((&shadows.body["data"]["errors"], &shadows.body["data"]["warnings"]), (&json!(0), &json!(1)));
     let table = json!({ "rules": [
         { "name": "never", "countries": ["DE"], "not_countries": ["DE"], "channels": ["stripe"] },
@@ -152,6 +160,91 @@ async fn a_check_says_what_saving_would_and_saves_nothing() {
     assert!(wrong.body["data"]["errors"].as_u64().unwrap() >= 2, "{}", wrong.text);
     assert_eq!(house.admin("GET", RULES, None).await.items().len(), 1);
     assert_eq!(house.admin("GET", ROUTING, None).await.body["data"]["version"], 1);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_finds_what_saving_would_refuse_and_looks_where_the_rule_would_stand() {
+    let house = House::start_with(with_file_rule).await;
+    let check = format!("{RULES}/check");
+    let cards = json!({ "methods": ["card"], "channels": ["stripe"] });
+    house.admin("POST", RULES, Some(rule("cards", cards))).await.expect(201, "SUCCESS");
+    let errors = async |body: Value| {
+        let found = house.admin("POST", &check, Some(body)).await.expect(200, "SUCCESS");
+        found.body["data"]["errors"].as_u64().unwrap()
+    };
+    for taken in ["cards", "of the file"] {
+        let body = json!({ "id": "new", "name": taken, "channels": ["stripe"], "countries": ["BR"] });
+        house.admin("POST", RULES, Some(body.clone())).await.expect(400, "INVALID_REQUEST");
+        assert_eq!(errors(json!({ "rule": body })).await, 1, "{taken}");
+    }
+    let named = |id: Option<&str>, countries: &str| {
+        let mut rule = json!({ "name": "same", "channels": ["stripe"], "countries": [countries] });
+        if let Some(id) = id {
+            rule["id"] = json!(id);
+        }
+        rule
+    };
+    assert_eq!(errors(json!({ "rules": [named(None, "DE"), named(None, "AT")] })).await, 1);
+    let twice =
+        house.admin("POST", &check, Some(json!({ "rules": [named(Some("a"), "DE"), named(Some("b"), "BR")] }))).await;
+    let data = &twice.body["data"];
+    assert_eq!((&data["rules"], &data["errors"]), (&json!(3), &json!(1)), "{}", twice.text);
+    assert_eq!((&data["findings"][0]["rule"], &data["findings"][0]["other_rules"]), (&json!("b"), &json!(["a"])));
+
+    // Behind the other it is never reached; before it, it is.
+    let visa = |more: Value| {
+        let mut rule = json!({ "name": "visa", "methods": ["card"], "countries": ["US"], "channels": ["stripe"] });
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "rule": rule })
+    };
+    let warnings = async |body: Value| {
+        let found = house.admin("POST", &check, Some(body)).await.expect(200, "SUCCESS");
+        found.body["data"]["warnings"].as_u64().unwrap()
+    };
+    assert_eq!(warnings(visa(json!({}))).await, 1);
+    assert_eq!(warnings(visa(json!({ "position": 1 }))).await, 0);
+    assert_eq!(warnings(visa(json!({ "before": "cards" }))).await, 0);
+    for (wrong, field) in [(json!({ "before": "nobody" }), "rule.before"), (json!({ "nam": 1 }), "rule.nam")] {
+        let refused = house.admin("POST", &check, Some(visa(wrong))).await.expect(400, "INVALID_REQUEST");
+        assert_eq!(refused.wrong_fields(), [field], "{}", refused.text);
+    }
+    // In place of the one with its id it stands where that stands.
+    let instead = json!({ "rule": rule("cards", json!({ "methods": ["alipay"], "channels": ["alipay"] })) });
+    assert_eq!(errors(instead).await, 0);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_no_rule_is_asked_is_said() {
+    let house = House::start().await;
+    let note = |answer: &Answer| answer.body["data"]["note"].as_str().map(str::to_owned);
+    assert_eq!(note(&house.admin("GET", ROUTING, None).await), None, "there is none");
+    let made = house.admin("POST", RULES, Some(rule("r", json!({ "channels": ["alipay"] })))).await;
+    assert!(note(&made.expect(201, "SUCCESS")).is_some_and(|note| note.contains("rules_first = true")));
+    assert!(note(&house.admin("POST", &format!("{RULES}/check"), None).await).is_some());
+    for change in [json!({ "rules_first": true }), json!({ "rules_first": false, "smart": false })] {
+        let changed = house.admin("PUT", ROUTING, Some(change)).await.expect(200, "SUCCESS");
+        assert_eq!(note(&changed), None, "{}", changed.text);
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_s_rule_is_read_by_any_name() {
+    const NAMES: [&str; 4] = ["EU/cards", "50% off?#x", "a b", "..."];
+    let house = House::start_with(|config| {
+        let rule = |(place, name): (usize, &&str)| {
+            let country = ["DE", "FR", "IT", "ES"][place];
+            serde_json::from_value(json!({ "name": name, "countries": [country], "channels": ["stripe"] })).unwrap()
+        };
+        config.rules = NAMES.iter().enumerate().map(rule).collect();
+    })
+    .await;
+    for (name, escaped) in NAMES.iter().zip(["EU%2Fcards", "50%25%20off%3F%23x", "a%20b", "..."]) {
+        let read = house.admin("GET", &format!("{RULES}/{escaped}"), None).await.expect(200, "SUCCESS");
+        assert_eq!(read.data("id"), *name);
+    }
     house.stop().await;
 }
 
@@ -215,6 +308,31 @@ async fn channels_change_and_what_is_not_given_stays() {
     let default = json!({ "enabled": false });
     let refused = house.admin("PATCH", "/admin/v1/channels/stripe", Some(default)).await;
     refused.expect(400, "INVALID_REQUEST");
+    // What is no table is not merged with nothing, and so takes nothing away.
+    house.admin("PATCH", path, Some(json!({ "weight": 7, "fees": { "percent": "0.7" } }))).await.expect(200, "SUCCESS");
+    for (wrong, field) in [
+        (json!({ "weight": {} }), "weight"),
+        (json!({ "weight": { "x": null } }), "weight"),
+        (json!({ "fees": "2" }), "fees"),
+        (json!({ "fees": [] }), "fees"),
+        (json!({ "fees": { "percent": {} } }), "fees"),
+    ] {
+        let refused = house.admin("PATCH", path, Some(wrong)).await.expect(400, "INVALID_REQUEST");
+        assert_eq!(refused.wrong_fields(), [field], "{}", refused.text);
+    }
+    let same = house.admin("PATCH", path, Some(json!({ "fees": {} }))).await.expect(200, "SUCCESS");
+    assert_eq!((&same.body["data"]["weight"], &same.body["data"]["fees"]["percent"]), (&json!(7), &json!("0.7")));
+    for (wrong, message) in [
+        (json!({ "weight": -1 }), "must be a whole number from 0 to 4294967295"),
+        (json!({ "weight": 0 }), "must be from 1 to 1000, not 0"),
+        (json!({ "fees": { "percent": 2.5 } }), "percent: must be a string"),
+        (json!({ "caps": { "per_day": 0 } }), "caps.per_day must be at least 1; to stop payments set enabled = false"),
+        (json!({ "caps": { "a_day": 1 } }), "has `a_day`, which is not one of its fields"),
+    ] {
+        let refused = house.admin("PATCH", path, Some(wrong)).await.expect(400, "INVALID_REQUEST");
+        let told = refused.body["errors"][0]["message"].as_str().unwrap();
+        assert_eq!(told, message.strip_prefix("caps.").unwrap_or(message));
+    }
     house.admin("PATCH", "/admin/v1/channels/klarna", Some(json!({ "weight": 1 }))).await.expect(404, "NOT_FOUND");
     house.admin("POST", "/admin/v1/channels/klarna/reset-health", None).await.expect(404, "NOT_FOUND");
     house.stop().await;
@@ -301,6 +419,11 @@ async fn a_start_with_another_file_is_a_version_and_names_what_does_not_fit_it()
     let version = &house.admin("GET", VERSIONS, None).await.items()[0];
     assert_eq!((&version["by"], &version["action"]), (&json!("start"), &json!("config.start")));
     assert_eq!(version["changes"]["channels.stripe.weight"], json!({ "before": 100, "after": 55 }));
+    // What is put there now must fit, or it is refused.
+    let gone = json!({ "default_channel": "klarna" });
+    let refused = house.admin("PUT", ROUTING, Some(gone)).await.expect(400, "INVALID_REQUEST");
+    assert_eq!(refused.wrong_fields(), ["default_channel"], "{}", refused.text);
+    assert_eq!(house.admin("GET", ROUTING, None).await.body["data"]["version"], 6);
     // What does not fit is in nobody's way, and comes back with the file.
     house.admin("PUT", ROUTING, Some(json!({ "mode": "success" }))).await.expect(200, "SUCCESS");
     let directory = house.stop().await;

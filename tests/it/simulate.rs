@@ -104,11 +104,24 @@ fn the_chart_is_written_and_json_lines_come_from_standard_input() {
 }
 
 #[test]
+fn what_goes_nowhere_is_counted_apart_and_hides_nothing_else() {
+    let input = "amount,currency,country,method,count\n10000,USD,US,card,10\n10000,USD,US,barter,1200\n";
+    let output = simulate(&["--traffic", "-", "--mode", "cost", "--success", "stripe=0.9"], input);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("90.0 %") && text.contains("cost: 1,200 payments left out: no channel (line 3: "), "{text}");
+    let nothing = "amount,currency,method\n10000,USD,barter\n";
+    let output = simulate(&["--traffic", "-", "--mode", "cost", "--json"], nothing);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["modes"][0]["unrouted"], &report["modes"][0]["expected_approvals"]), (&json!(1), &Value::Null));
+}
+
+#[test]
 fn what_is_wrong_is_named_with_file_and_line_and_ends_with_2() {
     for (arguments, input, part) in [
         (&["--traffic", "-"][..], "amount,currency\n100,USD\n1.5,USD\n", "-, line 3: amount"),
         (&["--traffic", "-"], "amount,currency\n100,KRW\n", "line 2: currency: KRW has no rate"),
         (&["--traffic", "-"], "amount,currency\n", "no payments"),
+        (&["--traffic", "-"], "amount,currency,count\n999999999999,USD,1000000000\n", "line 2: with it the sums"),
         (&["--traffic", "/nonexistent/x.csv"], "", "/nonexistent/x.csv"),
         (&["--traffic", SHOP, "--against", "bank"], "", "\"bank\"; there are alipay, stripe"),
         (&["--traffic", SHOP, "--success", "stripe=2"], "", "0 to 1"),
@@ -120,6 +133,34 @@ fn what_is_wrong_is_named_with_file_and_line_and_ends_with_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(part), "{arguments:?}: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_force_in_a_running_gateway_can_take_the_place_of_the_file() {
+    let house = crate::support::House::start().await;
+    let fees = json!({ "fees": { "percent": "1", "fixed_minor": 0 }, "maintenance": [] });
+    house.admin("PATCH", "/admin/v1/channels/stripe", Some(fees)).await.expect(200, "SUCCESS");
+    let rule = json!({ "name": "by card", "methods": ["alipay"], "channels": ["alipay"] });
+    house.admin("POST", "/admin/v1/rules", Some(rule)).await.expect(201, "SUCCESS");
+    let routing = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
+    let (url, token) = (house.admin_url.clone(), house.admin_token.clone());
+    let run = move |token: &str| {
+        simulate(
+            &["--traffic", SHOP, "--mode", "cost", "--json", "--in-force", "--admin-url", &url, "--admin-token", token],
+            "",
+        )
+    };
+    let (output, refused) = tokio::task::spawn_blocking(move || (run(&token), run("wrong"))).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["routing_version"], routing.body["data"]["version"]);
+    // 3,540 at 1.00 on Stripe, 6,460 at 0.60 on Alipay; all at 1.00 on Stripe.
+    assert_eq!(
+        (&report["modes"][0]["fees_minor"], &report["compared_fees_minor"]),
+        (&json!(741_600), &json!(1_000_000))
+    );
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("token"));
+    house.stop().await;
 }
 
 #[test]

@@ -287,6 +287,7 @@ impl Store for SimStore {
                 && self.queue.has_room(overlay_bytes),
             poisoned,
             committed: self.status.committed(),
+            last_change: self.status.last_change(),
             applied: self.view.index().applied(),
             overlay_bytes,
             journal_bytes_written: self.status.journal_bytes_written(),

@@ -37,12 +37,52 @@ struct Counted {
     changes: u64,
     /// When each call under way began.
     calling: BTreeMap<u64, Monotonic>,
-    /// When the payments of the last second began, oldest first; kept only where a second is bounded.
-    second: VecDeque<Monotonic>,
+    /// When a call was last declined. That weighs nothing in judging the channel, but whoever declines is not hanging.
+    declined_at: Monotonic,
+    second: Second,
     /// Oldest first.
     days: Vec<DayCount>,
     /// Days up to this one were forgotten; payments of theirs count for the oldest that is kept.
     forgotten_until: Option<i64>,
+}
+
+/// When the payments of the last second began; kept only where a second is bounded.
+#[derive(Debug, Default)]
+struct Second {
+    /// Oldest first.
+    began: VecDeque<Monotonic>,
+    /// The latest moment at which anybody looked: what is older than a second then is gone.
+    seen: Monotonic,
+}
+
+impl Second {
+    /// Lets go of what is older than a second, and says what time it is: not earlier than it was.
+    fn moved_to(&mut self, now: Monotonic) -> Monotonic {
+        self.seen = self.seen.max(now);
+        while self.began.front().is_some_and(|began| self.seen.since(*began) >= Duration::from_secs(1)) {
+            self.began.pop_front();
+        }
+        self.seen
+    }
+
+    /// How many began in the second that ends at `now`, or when somebody last looked, if that was later.
+    fn payments(&mut self, now: Monotonic) -> u32 {
+        self.moved_to(now);
+        u32::try_from(self.began.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Counts one and says as when.
+    fn count(&mut self, now: Monotonic) -> Monotonic {
+        let began = self.moved_to(now);
+        self.began.push_back(began);
+        began
+    }
+
+    fn give_back(&mut self, began: Monotonic) {
+        if let Some(place) = self.began.iter().rposition(|kept| *kept == began) {
+            self.began.remove(place);
+        }
+    }
 }
 
 /// What began on a channel in one day.
@@ -54,6 +94,37 @@ pub struct DayCount {
     pub payments: u32,
     /// Their amounts, in minor units of the settlement currency.
     pub amount_minor: i64,
+}
+
+/// What began on channels from a day on, as others have counted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountedDays {
+    first_day: i64,
+    channels: BTreeMap<ChannelName, BTreeMap<i64, DayCount>>,
+}
+
+impl CountedDays {
+    /// Nothing counted yet; what began before the day of `first` will not be.
+    pub const fn since(first: Timestamp) -> Self {
+        Self { first_day: day_of(first), channels: BTreeMap::new() }
+    }
+
+    /// Counts a payment that began on a channel, with its amount in minor units of the settlement currency.
+    pub fn add(&mut self, channel: &ChannelName, began_at: Timestamp, amount_minor: i64) {
+        let day = day_of(began_at);
+        if day < self.first_day {
+            return;
+        }
+        let days = self.channels.entry(channel.clone()).or_default();
+        let count = days.entry(day).or_insert(DayCount { day, ..DayCount::default() });
+        count.payments = count.payments.saturating_add(1);
+        count.amount_minor = count.amount_minor.saturating_add(amount_minor);
+    }
+
+    /// A channel's days, the oldest first.
+    pub fn of(&self, channel: &ChannelName) -> impl Iterator<Item = &DayCount> {
+        self.channels.get(channel).into_iter().flat_map(BTreeMap::values)
+    }
 }
 
 /// A payment for which a place is wanted.
@@ -93,12 +164,12 @@ impl ChannelLive {
 
     /// What stands on all counters.
     pub fn read_all(&self, now: Monotonic, at: Timestamp) -> ChannelReading {
-        let counted = self.counted.lock();
+        let mut counted = self.counted.lock();
         let day = counted.day(day_of(at));
         ChannelReading {
             in_flight: self.in_flight.load(Ordering::Acquire),
             probe_available: !self.probe_taken.load(Ordering::Acquire),
-            this_second: counted.this_second(now),
+            this_second: counted.second.payments(now),
             today: day.payments,
             today_minor: day.amount_minor,
             this_month_minor: self.this_month_minor.load(Ordering::Acquire),
@@ -111,12 +182,11 @@ impl ChannelLive {
         let Wanted { caps, probe, amount_minor, now, at } = *wanted;
         // Places are taken under this lock only, so that what is found free stays so until it is taken.
         let mut counted = self.counted.lock();
-        let now = counted.second.back().map_or(now, |latest| now.max(*latest));
         let day = day_of(at);
         let today = counted.day(day);
         let amount = amount_minor.unwrap_or(0);
         let fits = self.in_flight.load(Ordering::Acquire) < caps.concurrent
-            && caps.per_second.is_none_or(|most| counted.this_second(now) < most)
+            && caps.per_second.is_none_or(|most| counted.second.payments(now) < most)
             && caps.per_day.is_none_or(|most| today.payments < most)
             && caps.amount_per_day_minor.is_none_or(|most| {
                 amount_minor.is_some_and(|amount| today.amount_minor.saturating_add(amount) <= most)
@@ -130,7 +200,7 @@ impl ChannelLive {
         }
         let token = if probe { Some(took_probe()?) } else { None };
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        let second = caps.per_second.is_some().then(|| counted.count_second(now));
+        let second = caps.per_second.is_some().then(|| counted.second.count(now));
         let day = counted.count_day(day, 1, amount);
         let id = counted.next_id;
         counted.next_id += 1;
@@ -156,9 +226,16 @@ impl ChannelLive {
         })
     }
 
-    /// Calls that began after `answered_at` and have been under way for longer than `slow`.
+    /// Notes that a call was answered with a decline.
+    fn note_decline(&self, now: Monotonic) {
+        let mut counted = self.counted.lock();
+        counted.declined_at = counted.declined_at.max(now);
+    }
+
+    /// Calls that began after `answered_at`, and after the last decline, and have been under way for longer than `slow`.
     pub fn hanging(&self, slow: Duration, answered_at: Monotonic, now: Monotonic) -> u32 {
         let counted = self.counted.lock();
+        let answered_at = answered_at.max(counted.declined_at);
         let hangs = |began: &Monotonic| *began > answered_at && now.since(*began) > slow;
         u32::try_from(counted.calling.values().filter(|began| hangs(began)).count()).unwrap_or(u32::MAX)
     }
@@ -178,6 +255,15 @@ impl ChannelLive {
         self.counted.lock().changes
     }
 
+    /// Goes on counting from what was counted of this channel, which is all that began on it since its first day.
+    pub fn adopt_days(&self, counted: &CountedDays, channel: &ChannelName) {
+        let mut known = self.counted.lock();
+        known.days.retain(|count| count.day < counted.first_day);
+        for count in counted.of(channel).take(DAYS_MAX) {
+            known.count_day(count.day, i64::from(count.payments), count.amount_minor);
+        }
+    }
+
     /// Goes on counting from these, where they are more.
     pub fn resume_days(&self, days: &[DayCount]) {
         let mut counted = self.counted.lock();
@@ -190,19 +276,6 @@ impl ChannelLive {
 }
 
 impl Counted {
-    fn this_second(&self, now: Monotonic) -> u32 {
-        let is_within = |began: &&Monotonic| now.since(**began) < Duration::from_secs(1);
-        u32::try_from(self.second.iter().rev().take_while(is_within).count()).unwrap_or(u32::MAX)
-    }
-
-    fn count_second(&mut self, now: Monotonic) -> Monotonic {
-        while self.second.front().is_some_and(|began| now.since(*began) >= Duration::from_secs(1)) {
-            self.second.pop_front();
-        }
-        self.second.push_back(now);
-        now
-    }
-
     /// The day that counts for `day`: itself, or the oldest that is kept when it was forgotten.
     fn kept(&self, day: i64) -> i64 {
         let is_forgotten = self.forgotten_until.is_some_and(|until| day <= until);
@@ -235,8 +308,8 @@ impl Counted {
     }
 
     fn give_back(&mut self, second: Option<Monotonic>, day: i64, amount_minor: i64) {
-        if let Some(place) = second.and_then(|began| self.second.iter().rposition(|kept| *kept == began)) {
-            self.second.remove(place);
+        if let Some(began) = second {
+            self.second.give_back(began);
         }
         self.count_day(day, -1, -amount_minor);
     }
@@ -264,7 +337,7 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    fn begin(&mut self, now: Monotonic) {
+    pub(super) fn begin(&mut self, now: Monotonic) {
         self.begun = true;
         self.live.counted.lock().calling.insert(self.id, now);
     }
@@ -334,6 +407,9 @@ impl Reservation {
 
     fn send(&mut self, class: OutcomeClass, latency_ms: Option<u32>, ending: Ending) {
         self.reserved.live.count_call(class);
+        if class.technical().is_none() {
+            self.reserved.live.note_decline(self.router.monotonic());
+        }
         let token = self.reserved.token.take();
         let probe = token.is_some() || std::mem::take(&mut self.tries_open);
         self.router.send_outcome(&self.channel, Outcome { class, latency_ms, probe }, ending, token);

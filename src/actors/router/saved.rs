@@ -17,6 +17,9 @@ pub struct SavedRouter {
     /// The table that it was taken from, and how many payments had begun then.
     #[serde(skip)]
     as_of: (u64, u64),
+    /// The store's last commit when the days' counts had everything that was stored, and nothing could follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    complete_at: Option<u64>,
     channels: BTreeMap<ChannelName, SavedChannel>,
 }
 
@@ -38,7 +41,19 @@ impl SavedRouter {
             (facts.name.clone(), SavedChannel { health, learned, days: live[place].days() })
         };
         let begun = live.iter().map(|live| live.counted_total()).sum();
-        Self { as_of: (table.version, begun), channels: table.setup.channels.iter().enumerate().map(saved).collect() }
+        let channels = table.setup.channels.iter().enumerate().map(saved).collect();
+        Self { as_of: (table.version, begun), complete_at: None, channels }
+    }
+
+    /// Says that the days' counts have everything that was stored up to this commit, the last one.
+    #[must_use]
+    pub fn complete_at(self, commit: Option<u64>) -> Self {
+        Self { complete_at: commit, ..self }
+    }
+
+    /// Whether the days' counts have everything that is in a store whose last commit is this.
+    pub fn is_complete_at(&self, commit: u64) -> bool {
+        self.complete_at == Some(commit)
     }
 
     /// Whether nothing happened between the two, of the same router, but that time passed.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::channels::Capabilities;
-use crate::config::{self, ChannelConfig, ChannelKind, Config, MaintenanceConfig, RuleConfig, ShareConfig};
+use crate::config::{self, ChannelConfig, Config, MaintenanceConfig, RuleConfig, ShareConfig};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
     ApprovalSettings, BreakerSettings, ChannelFacts, ChoiceSettings, Conditions, Country, CountrySet, HealthSettings,
@@ -116,7 +116,7 @@ fn facts_of(
     can: Option<Capabilities>,
 ) -> Result<ChannelFacts, InvalidRouting> {
     let place = |key: &str| format!("[channels.{name}] {key}");
-    let methods = if channel.methods.is_empty() { methods_of(channel.kind) } else { channel.methods.clone() };
+    let methods = channel.methods_served().into_iter().map(String::from).collect();
     Ok(ChannelFacts {
         enabled: channel.enabled,
         weight: channel.weight,
@@ -134,16 +134,6 @@ fn facts_of(
         slow: channel.slow_call_ms.map(Duration::from_millis),
         name,
     })
-}
-
-/// What an adapter takes where the configuration does not narrow it; empty for anything.
-fn methods_of(kind: ChannelKind) -> Vec<String> {
-    let methods: &[&str] = match kind {
-        ChannelKind::Stripe => &["card"],
-        ChannelKind::Alipay => &["alipay"],
-        ChannelKind::Instant => &[],
-    };
-    methods.iter().map(|method| String::from(*method)).collect()
 }
 
 /// A rule as the domain has it.
@@ -208,6 +198,7 @@ fn countries_of(codes: &[String], place: impl Fn() -> String) -> Result<CountryS
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ChannelKind;
     use crate::domain::fees::FeeSchedule;
     use crate::domain::routing::ChannelCaps;
 

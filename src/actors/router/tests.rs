@@ -317,6 +317,24 @@ async fn no_second_that_slides_has_more_payments_than_it_may() {
 }
 
 #[tokio::test]
+async fn who_looks_with_an_older_clock_reading_finds_no_more_room() {
+    let caps = ChannelCaps { per_second: Some(1), ..ChannelCaps::default() };
+    let (live, at) = (Arc::new(ChannelLive::default()), Timestamp::from_unix_s(1_750_000_000));
+    let reserve = |now_ms: u64| {
+        let now = Monotonic::from_micros(now_ms * 1_000);
+        live.reserve(&Wanted { caps, probe: false, amount_minor: None, now, at })
+            .map(|mut reserved| reserved.begin(now))
+    };
+    assert!(reserve(1_000).is_some());
+    assert_eq!(live.read(&caps, Monotonic::from_micros(1_999_000), at).this_second, 1);
+    // One thread reads its clock, another one looks a moment later, and then the first one comes to reserve.
+    assert_eq!(live.read(&caps, Monotonic::from_micros(2_000_000), at).this_second, 0);
+    assert!(reserve(1_999).is_some(), "it counts as of the later moment");
+    assert!(reserve(2_999).is_none(), "or there were two within a second");
+    assert!(reserve(3_000).is_some());
+}
+
+#[tokio::test]
 async fn what_never_began_is_given_back_and_what_began_is_not() {
     let bench = Bench::start().await;
     let caps = ChannelCaps {
@@ -504,6 +522,33 @@ async fn calls_that_hang_open_a_channel_before_they_time_out() {
 }
 
 #[tokio::test]
+async fn a_channel_that_declines_is_not_hanging() {
+    let bench = Bench::start().await;
+    let mut setup = setup();
+    setup.channels[0].caps.concurrent = 100;
+    setup.channels[0].slow = Some(Duration::from_secs(2));
+    bench.router.configure(setup).await.unwrap();
+    let look = async || {
+        bench.router.look_after();
+        bench.settle().await;
+        bench.breaker()
+    };
+    for class in OutcomeClass::ALL {
+        bench.router.reset_health(&channel("a")).await.unwrap();
+        bench.clock.advance(Duration::from_millis(1));
+        let mut calls: Vec<_> = (0..6).map(|_| bench.decide().0).collect();
+        calls.iter_mut().for_each(Reservation::begin);
+        bench.clock.advance(Duration::from_millis(2_001));
+        let mut declined = calls.pop().unwrap();
+        declined.report_call(class, Some(2_001));
+        drop(declined);
+        let is_answer = class != OutcomeClass::TechnicalFailure;
+        let expected = if is_answer { BreakerView::Closed } else { BreakerView::Open };
+        assert_eq!(look().await, expected, "{class:?}");
+    }
+}
+
+#[tokio::test]
 async fn failures_while_a_channel_is_being_maintained_do_not_count() {
     let bench = Bench::start().await;
     let now = bench.clock.now();
@@ -519,6 +564,12 @@ async fn failures_while_a_channel_is_being_maintained_do_not_count() {
     let request = RouteRequest { at: now, ..request() };
     let (reservation, record) = bench.router.decide(&request).unwrap();
     assert_eq!((reservation.channel().as_str(), record.channels[0].dropped_by), ("b", Some(DroppedBy::Maintenance)));
+    // Nor do those of which it becomes known later that nothing was done.
+    for class in [OutcomeClass::TechnicalFailure, OutcomeClass::DeclinedByProcessor] {
+        bench.router.learn(&channel("a"), record.segment(), class);
+    }
+    bench.settle().await;
+    assert_eq!(bench.router.channels()[0].samples, 1, "a refusal is an answer");
     bench.clock.advance(Duration::from_secs(60));
     bench.fail_a().await;
     assert_eq!(bench.breaker(), BreakerView::Open);
@@ -554,6 +605,8 @@ async fn what_a_router_leaves_is_what_the_next_one_begins_with() {
     bench.pay(&request());
     let (never_began, _) = bench.decide();
     drop(never_began);
+    // How long failures took says nothing about its latency.
+    bench.router.report(&channel("a"), OutcomeClass::Answered, Some(10));
     bench.fail_a().await;
     let saved = bench.router.save();
     let text = serde_json::to_string(&saved).unwrap();

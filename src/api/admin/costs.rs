@@ -39,5 +39,8 @@ pub(crate) async fn list(OperatorCall { call, .. }: OperatorCall) -> Outcome {
         Some(_) => return Err(ApiError::field("group", "must be day or channel")),
     };
     let filter = CostsFilter { from: day("from")?, to: day("to")?, channel: query.text("channel"), by_channel };
+    if filter.from.zip(filter.to).is_some_and(|(from, to)| to < from) {
+        return Err(ApiError::field("to", "must not be before `from`"));
+    }
     call.ok(call.gateway.costs(&filter, &query.page()?)?)
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::domain::ids::ChannelName;
+use crate::domain::money::Currency;
+use crate::domain::routing::{DecisionRecord, DroppedBy, NoChannel};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::AddressReason;
 
@@ -24,7 +27,7 @@ fn every_error() -> Vec<ApiError> {
         GatewayError::CurrencyNotSupported(String::from("JPY")),
         GatewayError::PanRefused(String::from("description")),
         GatewayError::UrlNotAllowed(String::from("it is private")),
-        GatewayError::NoChannelAvailable { reasons: vec![FieldError::new("stripe", "breaker open")] },
+        no_channel(None),
         GatewayError::Overloaded { retry_after_s: 0 },
         GatewayError::StorageLow,
         GatewayError::Held,
@@ -46,6 +49,15 @@ fn every_error() -> Vec<ApiError> {
         ApiError::UnsupportedMediaType,
     ];
     gateway.into_iter().map(ApiError::from).chain(http).collect()
+}
+
+/// Stripe was asked for and takes a hundred dollars at most.
+fn no_channel(retry_in: Option<Duration>) -> GatewayError {
+    let mut record = DecisionRecord::adopted(ChannelName::new("stripe"), Currency::USD);
+    record.amount_minor = 12_345;
+    (record.rung, record.chosen) = (None, None);
+    (record.channels[0].dropped_by, record.channels[0].bound) = (Some(DroppedBy::AmountMax), Some(10_000));
+    GatewayError::NoChannelAvailable(Box::new(NoChannel { record: Box::new(record), retry_in }))
 }
 
 fn body_of(error: &ApiError, language: Language) -> Value {
@@ -84,10 +96,26 @@ fn errors_carry_fields_of_their_own() {
     assert_eq!(with(exists)["pre_auth_no"], "PA1");
     assert_eq!(with(GatewayError::InvalidState { status: String::from("failed") })["status"], "failed");
     assert_eq!(with(GatewayError::AmountTooLarge { max_minor: 7 })["max_amount"], 7);
-    let none = GatewayError::NoChannelAvailable { reasons: vec![FieldError::new("stripe", "breaker open")] };
-    assert_eq!(with(none)["reasons"], json!([{"channel": "stripe", "reason": "breaker open"}]));
+    let reason = json!({ "channel": "stripe", "reason": "does not take amounts as large", "dropped_by": "amount_max",
+        "value": "123.45 USD", "demanded": "100.00 USD" });
+    assert_eq!(with(no_channel(None))["reasons"], json!([reason]));
+    let chinese = body_of(&no_channel(None).into(), Language::Chinese);
+    assert_eq!(chinese["reasons"][0]["reason"], "不接受这么大的金额");
     let failed = ApiError::ChannelFailed { field: "refund_no", number: String::from("RF1") };
     assert_eq!(body_of(&failed, Language::English)["refund_no"], "RF1");
+}
+
+#[test]
+fn who_finds_no_channel_is_told_when_the_first_one_is_back() {
+    let told = |wait| {
+        let mut headers = HeaderMap::new();
+        ApiError::from(no_channel(wait)).add_headers(&mut headers);
+        headers[RETRY_AFTER].to_str().unwrap().to_owned()
+    };
+    assert_eq!(told(Some(Duration::from_millis(12_001))), "13");
+    assert_eq!(told(Some(Duration::from_secs(30))), "30");
+    assert_eq!(told(Some(Duration::ZERO)), "1");
+    assert_eq!(told(None), "60", "time alone will not help");
 }
 
 #[test]

@@ -118,8 +118,28 @@ const NETWORK_ADVICE: &[(&str, RetryAdvice)] = &[
     ("42", Never),
 ];
 
-/// Codes of requests that lie in the payment's amount or currency.
-const AMOUNTS: &[&str] = &["amount_too_large", "amount_too_small", "invalid_charge_amount", "invalid_currency"];
+/// Codes of requests that lie in the payment's amount or currency, or in what the account may take of such amounts.
+const AMOUNTS: &[&str] = &[
+    "amount_too_large",
+    "amount_too_small",
+    "charge_exceeds_source_limit",
+    "charge_exceeds_transaction_limit",
+    "invalid_charge_amount",
+    "invalid_currency",
+];
+
+/// Codes of requests that are refused for the account behind the channel, whatever the payment is: it is not activated, or not
+/// for this, or is not signed in to rightly.
+const ACCOUNTS: &[&str] = &[
+    "account_invalid",
+    "api_key_expired",
+    "payment_method_unactivated",
+    "platform_account_required",
+    "platform_api_key_expired",
+    "secret_key_required",
+    "testmode_charges_only",
+    "tls_version_unsupported",
+];
 
 /// What a decline's code means.
 pub(super) fn meaning_of(code: &str) -> Meaning {
@@ -150,11 +170,11 @@ pub(super) fn is_about_amount(code: &str) -> bool {
     AMOUNTS.contains(&code)
 }
 
-/// Who is the reason for a request that was refused with this HTTP status: what Stripe finds wrong is its sender's
-/// matter; refused credentials, a limit reached or trouble at Stripe are the channel's.
-pub(super) const fn scope_of_status(status: u16) -> DeclineScope {
+/// Who is the reason for a request that was refused with this code and HTTP status: what Stripe finds wrong is its sender's
+/// matter; the account, refused credentials, a limit reached or trouble at Stripe are the channel's.
+pub(super) fn scope_of_request(code: &str, status: u16) -> DeclineScope {
     match status {
-        400 | 404 => Customer,
+        400 | 404 if !ACCOUNTS.contains(&code) => Customer,
         _ => Processor,
     }
 }

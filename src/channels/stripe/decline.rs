@@ -76,12 +76,15 @@ pub(super) fn refusal(reply: &ErrorReply) -> Failure {
         401 | 403 => "Stripe does not accept this gateway's credentials.",
         429 => "Stripe's rate limit is reached.",
         404 => "Stripe does not know what the request names.",
+        400 if codes::scope_of_request(code, 400) == DeclineScope::Processor => {
+            "Stripe does not let this gateway's account do that."
+        }
         _ => "Stripe refused the request as wrong.",
     };
     if codes::is_about_amount(code) {
         return amount_not_supported();
     }
-    Failure::new(code, message, codes::scope_of_status(reply.status))
+    Failure::new(code, message, codes::scope_of_request(code, reply.status))
 }
 
 #[cfg(test)]
@@ -165,8 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_the_account_is_the_channel_s_matter() {
+        let scope =
+            |code| refusal(&ErrorReply { status: 400, replayed: false, error: error(code, None, None) }).decline_scope;
+        for code in ["testmode_charges_only", "payment_method_unactivated", "api_key_expired", "account_invalid"] {
+            assert_eq!(scope(code), DeclineScope::Processor, "{code}");
+        }
+        for code in ["resource_missing", "parameter_invalid_empty", "a_code_of_next_year"] {
+            assert_eq!(scope(code), DeclineScope::Customer, "{code}");
+        }
+    }
+
+    #[test]
     fn an_amount_that_stripe_refuses_is_another_channels_chance() {
-        for code in ["amount_too_small", "amount_too_large", "invalid_currency"] {
+        for code in ["amount_too_small", "amount_too_large", "invalid_currency", "charge_exceeds_transaction_limit"] {
             let reply = ErrorReply { status: 400, replayed: false, error: error(code, None, None) };
             assert_eq!(refusal(&reply), amount_not_supported(), "{code}");
         }

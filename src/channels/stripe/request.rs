@@ -26,6 +26,8 @@ pub(super) fn charge_parameters(charge: &ChargeRequest, amount: i64, token: Opti
         pair("amount", amount.to_string()),
         pair("currency", charge.money.currency.code().to_ascii_lowercase()),
         pair("payment_method_types[]", "card"),
+        // Captured before the answer. By default Stripe captures behind it, and the answer lacks the fee.
+        pair("capture_method", "automatic"),
         pair(format!("metadata[{REFERENCE_KEY}]"), charge.reference.clone()),
         pair(format!("metadata[{ATTEMPT_KEY}]"), charge.provider_key.clone()),
         pair(format!("metadata[{MERCHANT_KEY}]"), charge.merchant_id.clone()),

@@ -76,6 +76,9 @@ pub(super) struct Charge {
 pub(super) struct BalanceTransaction {
     pub(super) fee: i64,
     pub(super) currency: String,
+    /// What the charge is worth in `currency`, before fees.
+    #[serde(default)]
+    pub(super) amount: i64,
 }
 
 /// What the payer has to do.
@@ -207,12 +210,17 @@ impl PaymentIntent {
         self.metadata.contains_key(super::CLOSED_KEY)
     }
 
-    /// Stripe's own fee in minor units of the payment's currency, where it says so in that currency.
+    /// Stripe's own fee in minor units of the payment's currency. Where it takes the fee in another currency, that in which
+    /// it settles, it is the share of the payment that it is there, rounded half up.
     pub(super) fn fee_minor(&self, money: Money) -> Option<i64> {
         let transaction = self.latest_charge.as_ref()?.object()?.balance_transaction.as_ref()?.object()?;
-        if !transaction.currency.eq_ignore_ascii_case(money.currency.code()) {
+        if transaction.currency.eq_ignore_ascii_case(money.currency.code()) {
+            return amount::from_stripe(transaction.fee, money.currency).map(|fee| fee.amount_minor);
+        }
+        let (fee, whole) = (i128::from(transaction.fee), i128::from(transaction.amount));
+        if whole <= 0 {
             return None;
         }
-        amount::from_stripe(transaction.fee, money.currency).map(|fee| fee.amount_minor)
+        i64::try_from((2 * fee * i128::from(money.amount_minor) + whole).div_euclid(2 * whole)).ok()
     }
 }

@@ -34,6 +34,25 @@ async fn an_approved_charge_is_in_the_ledger_once_with_its_fee() {
     }
 }
 
+#[test]
+fn a_fee_taken_in_another_currency_is_the_same_share_of_the_payment() {
+    let fee = |amount_minor, code: &str, transaction: serde_json::Value| {
+        let intent: super::response::PaymentIntent = serde_json::from_value(serde_json::json!({
+            "id": "pi_1", "status": "succeeded", "amount": amount_minor, "currency": code,
+            "latest_charge": { "id": "ch_1", "balance_transaction": transaction },
+        }))
+        .unwrap();
+        intent.fee_minor(Money::new(amount_minor, code.to_ascii_uppercase().parse().unwrap()))
+    };
+    let transaction = |amount: i64, fee: i64| serde_json::json!({ "amount": amount, "fee": fee, "currency": "usd" });
+    // 100.00 EUR are 105.00 USD; 3.35 USD of it are 3.19 EUR. 5,000 yen are 32.00 USD; 2.03 USD of it are 317 yen.
+    assert_eq!(fee(10_000, "eur", transaction(10_500, 335)), Some(319));
+    assert_eq!(fee(5_000, "jpy", transaction(3_200, 203)), Some(317));
+    assert_eq!(fee(10_000, "usd", transaction(10_000, 320)), Some(320));
+    assert_eq!(fee(10_000, "eur", transaction(0, 335)), None);
+    assert_eq!(fee(10_000, "eur", serde_json::Value::Null), None);
+}
+
 #[tokio::test]
 async fn currencies_with_exceptions_come_out_as_our_own_minor_units() {
     for (amount_minor, code) in [(500, "JPY"), (5, "ISK"), (5, "UGX"), (500, "MGA"), (1250, "KWD")] {

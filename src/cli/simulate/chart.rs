@@ -5,10 +5,15 @@ use std::fmt::Write;
 use super::report::{Report, grouped};
 
 const WIDTH: i128 = 900;
+/// Least width of the bars' labels; longer ones take it from the bars.
 const LABEL_WIDTH: i128 = 170;
 const VALUE_WIDTH: i128 = 190;
+/// A letter and the gap behind a text, in the font that browsers take; somewhat too wide rather than too narrow.
+const LETTER: i128 = 8;
+const GAP: i128 = 24;
 const ROW: i128 = 44;
-const TOP: i128 = 84;
+const LEGEND_TOP: i128 = 46;
+const LEGEND_ROW: i128 = 24;
 /// Tell apart on both grounds, also for those who see few colours.
 const COLOURS: [&str; 8] = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb7733", "#888888"];
 
@@ -28,11 +33,18 @@ fn draw(title: &str, bars: &[(String, Vec<(String, i128)>)], money: impl Fn(i128
     channels.sort_unstable();
     let colour_of = |channel: &str| {
         let place = channels.iter().position(|known| *known == channel).unwrap_or(0);
-        COLOURS[place % COLOURS.len()]
+        // Behind the last colour they begin again, paler.
+        let opacity = ["1", "0.5", "0.25", "0.75"][place / COLOURS.len() % 4];
+        format!("fill=\"{}\" fill-opacity=\"{opacity}\"", COLOURS[place % COLOURS.len()])
     };
+    let label_width = bars.iter().map(|(label, _)| 12 + width_of(label)).max().unwrap_or(0).max(LABEL_WIDTH);
+    let bar_width = WIDTH - label_width - VALUE_WIDTH;
+    let legend = legend_places(&channels);
+    let legend_rows = legend.last().map_or(1, |(_, row)| row + 1);
+    let top = LEGEND_TOP + LEGEND_ROW * legend_rows + 14;
     let total = |parts: &[(String, i128)]| parts.iter().map(|(_, minor)| *minor).sum::<i128>();
     let most = bars.iter().map(|(_, parts)| total(parts)).max().unwrap_or(0).max(1);
-    let height = TOP + ROW * bars.len() as i128 + 12;
+    let height = top + ROW * bars.len() as i128 + 12;
     let mut out = String::new();
     // Writing into a string does not fail.
     let _ = writeln!(
@@ -44,25 +56,26 @@ fn draw(title: &str, bars: &[(String, Vec<(String, i128)>)], money: impl Fn(i128
          <rect class=\"ground\" width=\"{WIDTH}\" height=\"{height}\"/>\n<text x=\"12\" y=\"28\">{0}</text>",
         escaped(title)
     );
-    for (place, channel) in channels.iter().enumerate() {
-        let x = 12 + 140 * place as i128;
+    for (channel, (x, row)) in channels.iter().zip(&legend) {
         let (colour, channel) = (colour_of(channel), escaped(channel));
+        let y = LEGEND_TOP + LEGEND_ROW * row;
         let _ = writeln!(
             out,
-            "<rect x=\"{x}\" y=\"46\" width=\"14\" height=\"14\" fill=\"{colour}\"/><text x=\"{}\" y=\"58\">{channel}</text>",
-            x + 20
+            "<rect x=\"{x}\" y=\"{y}\" width=\"14\" height=\"14\" {colour}/><text x=\"{}\" y=\"{}\">{channel}</text>",
+            x + 20,
+            y + 12
         );
     }
     for (row, (label, parts)) in bars.iter().enumerate() {
-        let y = TOP + ROW * row as i128;
+        let y = top + ROW * row as i128;
         let _ = writeln!(out, "<text x=\"12\" y=\"{}\">{}</text>", y + 21, escaped(label));
         let mut before = 0;
         for (channel, minor) in parts {
-            let at = |minor: i128| LABEL_WIDTH + minor * (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / most;
+            let at = |minor: i128| label_width + minor * bar_width / most;
             let (x, end) = (at(before), at(before + minor));
             let _ = writeln!(
                 out,
-                "<rect x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"30\" fill=\"{}\"><title>{}: {}</title></rect>",
+                "<rect x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"30\" {}><title>{}: {}</title></rect>",
                 end - x,
                 colour_of(channel),
                 escaped(channel),
@@ -70,11 +83,30 @@ fn draw(title: &str, bars: &[(String, Vec<(String, i128)>)], money: impl Fn(i128
             );
             before += minor;
         }
-        let x = LABEL_WIDTH + total(parts) * (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / most + 8;
+        let x = label_width + total(parts) * bar_width / most + 8;
         let _ = writeln!(out, "<text x=\"{x}\" y=\"{}\">{}</text>", y + 21, escaped(&money(total(parts))));
     }
     out.push_str("</svg>\n");
     out
+}
+
+fn width_of(text: &str) -> i128 {
+    LETTER * text.chars().count() as i128 + GAP
+}
+
+/// Where each channel stands in the legend: from the left, and in which row.
+fn legend_places(channels: &[&str]) -> Vec<(i128, i128)> {
+    let (mut x, mut row) = (12, 0);
+    let place = |channel: &&str| {
+        let width = 20 + width_of(channel);
+        if x > 12 && x + width > WIDTH {
+            (x, row) = (12, row + 1);
+        }
+        let place = (x, row);
+        x += width;
+        place
+    };
+    channels.iter().map(place).collect()
 }
 
 fn escaped(text: &str) -> String {
@@ -124,5 +156,29 @@ mod tests {
         }
         assert!(open.is_empty(), "{open:?}");
         assert!(!draw("", &[], |minor| minor.to_string()).is_empty());
+    }
+
+    #[test]
+    fn many_channels_with_long_names_have_room_and_colours_of_their_own() {
+        let names: Vec<String> = (0..16).map(|number| format!("{:a<30}{number:02}", "")).collect();
+        let parts: Vec<(String, i128)> = names.iter().map(|name| (name.clone(), 10)).collect();
+        let text = draw("", &[(format!("all on {}", names[0]), parts)], |minor| minor.to_string());
+        let number_after = |text: &str, before: &str| -> i128 {
+            text.split(before).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+        };
+        let mut ends = std::collections::BTreeMap::new();
+        for line in text.lines().filter(|line| line.contains("height=\"14\"")) {
+            let (x, y) = (number_after(line, "<text x=\""), number_after(line, "y=\""));
+            assert!(ends.insert(y, x + 32 * LETTER).is_none_or(|end| end < x - 20), "{line}");
+            assert!(x + 32 * LETTER <= WIDTH, "{line}");
+        }
+        assert!(ends.len() > 1, "in rows");
+        let bars: Vec<&str> = text.lines().filter(|line| line.contains("height=\"30\"")).collect();
+        let first = number_after(bars[0], "<rect x=\"");
+        assert!(first >= 12 + 39 * LETTER, "behind its label: {first}");
+        let fills: std::collections::BTreeSet<&str> =
+            bars.iter().map(|bar| bar.split(" fill=").nth(1).unwrap().split('>').next().unwrap()).collect();
+        assert_eq!((bars.len(), fills.len()), (16, 16));
+        assert!(number_after(bars[0], " y=\"") > *ends.keys().last().unwrap() + 14, "below the legend");
     }
 }

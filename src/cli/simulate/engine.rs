@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::Currency;
 use crate::domain::routing::{
-    ChannelReading, FeeRequest, NoChannel, Outcome, OutcomeClass, RouteRequest, RoutingMode, RoutingSetup,
-    RoutingTable, Rung, Strategy, decide, fee_on,
+    ChannelFacts, ChannelReading, Choice, FeeRequest, NoChannel, Outcome, OutcomeClass, RouteRequest, RoutingMode,
+    RoutingSetup, RoutingTable, Rung, Strategy, decide, fee_on,
 };
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::random::Random;
@@ -31,6 +31,8 @@ pub(super) struct Settings {
     pub(super) modes: Vec<RoutingMode>,
     pub(super) against: String,
     pub(super) success: Vec<SuccessRate>,
+    /// The version of the routing in force that the configuration was made from, if it was.
+    pub(super) version: Option<u64>,
     pub(super) at: Timestamp,
     pub(super) seed: u64,
     pub(super) keeps_lines: bool,
@@ -64,9 +66,9 @@ pub(super) struct Simulation {
     against: usize,
     against_month_minor: i64,
     settlement: Currency,
+    version: Option<u64>,
     at: Timestamp,
     seed: u64,
-    has_tiers: bool,
     /// Expected approvals by place, in parts per million; empty when nothing was said about any.
     success_ppm: Vec<u32>,
     lines: Option<Vec<LineReport>>,
@@ -80,6 +82,8 @@ struct Run {
     table: RoutingTable,
     readings: Vec<ChannelReading>,
     random: Random,
+    /// Whose turn it is among channels that take payments in turn, by the set that they are.
+    turns: BTreeMap<u32, u64>,
     channels: Vec<Sums>,
     unrouted: u64,
     unrouted_why: Option<String>,
@@ -119,6 +123,7 @@ impl Simulation {
                 channels: vec![Sums::default(); setup.channels.len()],
                 table,
                 random: Random::seeded(settings.seed),
+                turns: BTreeMap::new(),
                 unrouted: 0,
                 unrouted_why: None,
             }
@@ -128,9 +133,9 @@ impl Simulation {
             against,
             against_month_minor: 0,
             settlement: setup.settlement_currency,
+            version: settings.version,
             at: settings.at,
             seed: settings.seed,
-            has_tiers: setup.channels.iter().any(|channel| channel.fees.has_tiers()),
             success_ppm,
             lines: settings.keeps_lines.then(Vec::new),
             lines_seen: 0,
@@ -160,9 +165,10 @@ impl Simulation {
         let keeps = self.lines.is_some() && self.lines_seen < LINES_MAX;
         self.lines_seen += 1;
         let mut kept: Vec<LineReport> = Vec::new();
-        // With tiers the price changes within a line.
-        let groups = if self.has_tiers { groups_of(line.count) } else { Groups { left: line.count, groups: 1 } };
-        for (group, count) in groups.enumerate() {
+        let against = &setup.channels[self.against];
+        let (mut left, mut part) = (line.count, 0);
+        // The price on the channel compared with changes within a line where that one's next tier is reached.
+        while left > 0 {
             let asked = FeeRequest {
                 money: line.money,
                 payer: line.country,
@@ -171,12 +177,13 @@ impl Simulation {
                 at: self.at,
                 this_month_minor: self.against_month_minor,
             };
-            let against_fee = fee_on(&setup, &setup.channels[self.against], &asked).ok_or_else(no_rate)?;
+            let against_fee = fee_on(&setup, against, &asked).ok_or_else(no_rate)?;
+            let count = left.min(until_next_tier(against, self.at, self.against_month_minor, worth_minor));
             self.against_month_minor = later(self.against_month_minor, worth_minor, count);
             self.all.add(line.money, count, 0, against_fee);
             for (place, run) in self.runs.iter_mut().enumerate() {
                 let mut sums = LineReport::new(line, run.mode);
-                run.take(line, group, count, worth_minor, against_fee, self.at, &mut sums).ok_or_else(no_rate)?;
+                run.take(line, part, count, worth_minor, against_fee, self.at, &mut sums).ok_or_else(no_rate)?;
                 if keeps {
                     match kept.get_mut(place) {
                         Some(known) => known.add(&sums),
@@ -184,6 +191,11 @@ impl Simulation {
                     }
                 }
             }
+            left -= count;
+            part += 1;
+        }
+        if !self.all.is_countable() || self.runs.iter().flat_map(|run| &run.channels).any(|sums| !sums.is_countable()) {
+            return Err(String::from("with it the sums are larger than can be counted; check amount and count"));
         }
         if let Some(lines) = &mut self.lines {
             lines.append(&mut kept);
@@ -192,7 +204,10 @@ impl Simulation {
     }
 
     /// What it came to.
-    pub(super) fn report(self) -> Report {
+    ///
+    /// # Errors
+    /// When sums are too large for the numbers that reports have.
+    pub(super) fn report(self) -> Result<Report, String> {
         let rates = self.runs.first().map(|run| std::sync::Arc::clone(&run.table.setup));
         let success = |place: usize, payments: u64| {
             self.success_ppm.get(place).map(|ppm| payments as f64 * f64::from(*ppm) / PPM as f64)
@@ -213,17 +228,19 @@ impl Simulation {
         });
         let modes = modes.collect();
         let against = rates.as_ref().map_or_else(String::new, |setup| setup.channels[self.against].name.to_string());
-        Report {
+        let report = Report {
             settlement: self.settlement,
             rates: rates.map(|setup| setup.rates.clone()).unwrap_or_default(),
             against,
+            version: self.version,
             at: self.at,
             seed: self.seed,
             modes,
             all: self.all,
             lines: self.lines,
             lines_left_out: self.lines_seen.saturating_sub(LINES_MAX),
-        }
+        };
+        if report.is_countable() { Ok(report) } else { Err(format!("its sums are too large in {}", report.settlement)) }
     }
 }
 
@@ -240,14 +257,15 @@ impl Run {
         at: Timestamp,
         line_sums: &mut LineReport,
     ) -> Option<()> {
+        let setup = std::sync::Arc::clone(&self.table.setup);
         let mut left = count;
-        let mut each = count;
+        let mut is_spread = false;
         let mut part = 0_usize;
         while left > 0 {
             let order_no = format!("{}-{group}-{part}", line.number);
             let decided = decide(&self.table, &self.readings, &self.request(line, &order_no, at), NOW);
             let choice = match decided {
-                Ok(choice) => choice,
+                Ok(choice) => self.in_turn(choice),
                 Err(NoChannel { record, .. }) => {
                     self.unrouted += left;
                     line_sums.unrouted += left;
@@ -256,19 +274,29 @@ impl Run {
                 }
             };
             // Where the draw or the payment's number decides, one decision does not speak for all of them.
-            if part == 0 && (choice.strategy == Some(Strategy::LoadBalance) || choice.rung == Rung::Rules) {
-                each = count.div_ceil(GROUPS_MAX);
-            }
-            let these = each.min(left);
+            is_spread |= choice.strategy == Some(Strategy::LoadBalance) || choice.rung == Rung::Rules;
+            let alike = if is_spread { count.div_ceil(GROUPS_MAX) } else { left };
             let fee = choice.record.channels[choice.place].fee_minor?;
-            let reading = &mut self.readings[choice.place];
-            reading.this_month_minor = later(reading.this_month_minor, worth_minor, these);
+            let month_minor = &mut self.readings[choice.place].this_month_minor;
+            // Nor where the channel's next tier is reached.
+            let same_fee = until_next_tier(&setup.channels[choice.place], at, *month_minor, worth_minor);
+            let these = left.min(alike).min(same_fee);
+            *month_minor = later(*month_minor, worth_minor, these);
             self.channels[choice.place].add(line.money, these, fee, against_fee);
             line_sums.note(choice.channel.as_str(), these, fee, against_fee);
             left -= these;
             part += 1;
         }
         Some(())
+    }
+
+    /// The choice with the next turn, where load is balanced in turn, as the router takes it.
+    fn in_turn(&mut self, choice: Choice) -> Choice {
+        let Some(set) = choice.record.taken_in_turn() else { return choice };
+        let turn = self.turns.entry(set.bits()).or_default();
+        let choice = choice.in_turn(*turn);
+        *turn += 1;
+        choice
     }
 
     fn request<'a>(&self, line: &'a Line, order_no: &'a str, at: Timestamp) -> RouteRequest<'a> {
@@ -295,27 +323,11 @@ impl Run {
     }
 }
 
-/// `count` split into groups that differ by one at most.
-struct Groups {
-    left: u64,
-    groups: u64,
-}
-
-fn groups_of(count: u64) -> Groups {
-    Groups { left: count, groups: count.min(GROUPS_MAX) }
-}
-
-impl Iterator for Groups {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        if self.groups == 0 {
-            return None;
-        }
-        let size = self.left.div_ceil(self.groups);
-        (self.left, self.groups) = (self.left - size, self.groups - 1);
-        Some(size)
-    }
+/// How many payments of this worth have the same fee, until what is charged in the month reaches the channel's next tier.
+fn until_next_tier(channel: &ChannelFacts, at: Timestamp, month_minor: i64, worth_minor: i64) -> u64 {
+    let Some(from_minor) = channel.fees.next_tier_minor(at, month_minor) else { return u64::MAX };
+    let missing = u64::try_from(from_minor.saturating_sub(month_minor)).unwrap_or(0);
+    missing.div_ceil(u64::try_from(worth_minor).unwrap_or(0).max(1)).max(1)
 }
 
 fn later(month_minor: i64, worth_minor: i64, count: u64) -> i64 {
@@ -332,6 +344,8 @@ fn setup_of(config: &Config) -> Result<RoutingSetup, Failure> {
     setup.choice.explore_percent = 0;
     for facts in &mut setup.channels {
         facts.has_credentials = true;
+        // The traffic is a month's; what is away for an hour of it does not change where all of it goes.
+        facts.maintenance.clear();
         let Some(channel) = config.channels.get(facts.name.as_str()) else { continue };
         let supported = currencies_of(channel.kind);
         match supported {
@@ -367,6 +381,7 @@ mod tests {
             modes: modes.to_vec(),
             against: "stripe".to_owned(),
             success: Vec::new(),
+            version: None,
             at: Timestamp::from_unix_s(1_790_000_000),
             seed: 1,
             keeps_lines: false,
@@ -396,18 +411,7 @@ mod tests {
     fn simulated(config: &Config, settings: &Settings, lines: &[Line]) -> Report {
         let mut simulation = Simulation::new(config, settings).unwrap();
         lines.iter().for_each(|line| simulation.take(line).unwrap());
-        simulation.report()
-    }
-
-    #[test]
-    fn groups_add_up_and_are_few() {
-        for count in [1, 2, 999, 1_000, 1_001, 123_456_789] {
-            let groups: Vec<u64> = groups_of(count).collect();
-            assert_eq!(groups.iter().sum::<u64>(), count);
-            assert!(
-                groups.len() as u64 <= GROUPS_MAX && groups.iter().max().unwrap() - groups.iter().min().unwrap() <= 1
-            );
-        }
+        simulation.report().unwrap()
     }
 
     #[test]
@@ -420,6 +424,52 @@ mod tests {
         // Fifty at 3.20 until 5,000 are full, and fifty at 1.00.
         assert_eq!(fees(&report, 0), [("stripe".to_owned(), 100, 50 * 320 + 50 * 100)]);
         assert_eq!(report.settled(&report.all).against, 50 * 320 + 50 * 100);
+        // To the payment, however many a line has: of 21.00 each, 239 make more than 5,000.
+        for (amount, count, dear, dear_fee) in [(10_000, 20_050, 50, 320), (2_100, 1_000_000_000, 239, 91)] {
+            let report = simulated(&config, &settings(&[RoutingMode::Cost]), &[line(amount, Some("card"), count)]);
+            let expected = i128::from(dear) * dear_fee + i128::from(count - dear) * i128::from(amount) / 100;
+            assert_eq!(fees(&report, 0), [("stripe".to_owned(), count, expected)]);
+            assert_eq!(report.settled(&report.all).against, expected);
+        }
+    }
+
+    #[test]
+    fn channels_take_payments_in_turn_where_that_is_configured() {
+        let mut config = Config::embedded().unwrap();
+        config.routing.load_balance = crate::domain::routing::LoadBalancing::RoundRobin;
+        let alipay = config.channels["alipay"].clone();
+        for (name, weight) in [("alipay", 300), ("alipay2", 100)] {
+            config.channels.insert(name.to_owned(), crate::config::ChannelConfig { weight, ..alipay.clone() });
+        }
+        let lines: Vec<Line> = (0..100).map(|_| line(10_000, Some("alipay"), 1)).collect();
+        let report = simulated(&config, &settings(&[RoutingMode::Cost]), &lines);
+        assert_eq!(fees(&report, 0), [("alipay".to_owned(), 75, 75 * 60), ("alipay2".to_owned(), 25, 25 * 60)]);
+        let report = simulated(&config, &settings(&[RoutingMode::Cost]), &[line(10_000, Some("alipay"), 8_000)]);
+        assert_eq!(report.modes[0].channels[0].sums.payments, 6_000);
+    }
+
+    #[test]
+    fn a_channel_that_is_away_for_a_while_is_not_away_for_a_month() {
+        let mut config = Config::embedded().unwrap();
+        let at = settings(&[]).at;
+        let (from, until) = (at.rfc3339(), at.plus(std::time::Duration::from_secs(60)).rfc3339());
+        config.channels.get_mut("stripe").unwrap().maintenance = vec![crate::config::MaintenanceConfig { from, until }];
+        let report = simulated(&config, &settings(&[RoutingMode::Cost]), &[line(10_000, Some("card"), 5)]);
+        assert_eq!((report.modes[0].unrouted, fees(&report, 0)), (0, vec![("stripe".to_owned(), 5, 5 * 320)]));
+    }
+
+    #[test]
+    fn sums_that_no_report_can_show_are_refused() {
+        let mut config = Config::embedded().unwrap();
+        let mut simulation = Simulation::new(&config, &settings(&[RoutingMode::Cost])).unwrap();
+        let most = crate::domain::money::AMOUNT_MINOR_MAX;
+        simulation.take(&line(most, None, 1_000_000)).unwrap();
+        assert!(simulation.take(&line(most, None, 1)).unwrap_err().contains("larger than can be counted"));
+        config.fx.rates.insert("EUR".parse().unwrap(), "999999".parse().unwrap());
+        let mut simulation = Simulation::new(&config, &settings(&[RoutingMode::Cost])).unwrap();
+        let euros = Line { money: Money::new(most, "EUR".parse().unwrap()), ..line(1, None, 1_000_000) };
+        simulation.take(&euros).unwrap();
+        assert!(simulation.report().is_err_and(|what| what.contains("too large in USD")));
     }
 
     #[test]

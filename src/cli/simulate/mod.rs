@@ -1,8 +1,9 @@
 //! `tollgate simulate`: what traffic would have cost, by mode and channel. Every line goes through the same pure decision as a
-//! payment, over a table made from the configuration; nothing is sent and no server is asked.
+//! payment, over a table made from the configuration, or from what is in force in a running gateway; nothing is sent.
 
 mod chart;
 mod engine;
+mod in_force;
 mod report;
 mod traffic;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::admin::{Admin, AdminArguments};
 use super::context::{ConfigArguments, Context};
 use super::failure::{Failure, Outcome};
 use super::output;
@@ -21,6 +23,7 @@ use crate::domain::time::{Day, Timestamp};
 
 use engine::{Settings, Simulation, SuccessRate};
 use report::Report;
+pub(super) use report::share;
 use traffic::Traffic;
 
 /// Flags of `simulate`.
@@ -54,17 +57,27 @@ pub(super) struct Arguments {
     /// Print JSON for scripts in place of tables
     #[arg(long)]
     json: bool,
+    /// Rules, channels with their fees, and routing as they are in force in a running gateway, in place of the file's
+    #[arg(long)]
+    in_force: bool,
+    /// Address of that gateway's admin API
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", requires = "in_force")]
+    admin_url: String,
+    /// Its admin token; TOLLGATE_ADMIN_TOKEN or <data dir>/admin.token when not given
+    #[arg(long, value_name = "TOKEN", requires = "in_force")]
+    admin_token: Option<String>,
     #[command(flatten)]
     config: ConfigArguments,
 }
 
 const FORMAT: &str = "\
-Columns of the traffic: amount (or amount_minor) in MINOR units such as cents, currency, and if known country, card_country,
+Columns of the traffic: amount (or amount_minor) in MINOR units such as cents, currency, and if known country, card_country, \
 merchant_country, method, tier, and count (so many such payments; 1 when not given). Lines that begin with # are skipped.
 
-Fees are those of payments that go through, and of the whole file in one month: the volume that a channel got earlier in the
-file chooses its tier. --success is what the router knows of a channel (as if its window were full of such outcomes) and gives
-the expected approvals; without it all channels are equally good. Breakers are closed, nothing is in flight, caps do not bite.";
+Fees are those of payments that go through, and of the whole file in one month: the volume that a channel got earlier in the \
+file chooses its tier. --success is what the router knows of a channel (as if its window were full of such outcomes) and gives \
+the expected approvals; without it all channels are equally good. Breakers are closed, nothing is in flight, caps do not \
+bite, and no channel is being maintained.";
 
 /// A mode as it is given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -87,9 +100,17 @@ impl From<ModeName> for RoutingMode {
 }
 
 /// Routes the traffic and says what it costs.
-pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<Outcome, Failure> {
-    let config = arguments.config.load(context, Vec::new())?;
-    let simulation = Simulation::new(&config, &settings(arguments, &config, context.clock.now()))?;
+pub(super) async fn run(arguments: &Arguments, context: &Context) -> Result<Outcome, Failure> {
+    let mut config = arguments.config.load(context, Vec::new())?;
+    let mut version = None;
+    if arguments.in_force {
+        let (url, token) = (arguments.admin_url.clone(), arguments.admin_token.clone());
+        let admin = Admin::new(&AdminArguments::of(url, token, arguments.config.clone()), context)?;
+        let (in_force, its_version) = in_force::put_on(&config, &admin).await?;
+        (config, version) = (in_force, Some(its_version));
+    }
+    let settings = Settings { version, ..settings(arguments, &config, context.clock.now()) };
+    let simulation = Simulation::new(&config, &settings)?;
     let report = read(arguments, simulation)?;
     if let Some(path) = &arguments.svg {
         std::fs::write(path, chart::svg(&report)).map_err(|error| {
@@ -118,6 +139,7 @@ fn settings(arguments: &Arguments, config: &Config, now: Timestamp) -> Settings 
         modes,
         against: arguments.against.clone().unwrap_or_else(|| config.routing.baseline_channel().to_owned()),
         success: arguments.success.clone(),
+        version: None,
         at: arguments.at.map_or(now, Day::start),
         seed: arguments.seed,
         keeps_lines: arguments.lines,
@@ -147,5 +169,5 @@ fn read(arguments: &Arguments, mut simulation: Simulation) -> Result<Report, Fai
     if simulation.is_empty() {
         return Err(unreadable(&"there are no payments in it"));
     }
-    Ok(simulation.report())
+    simulation.report().map_err(|what| unreadable(&what))
 }

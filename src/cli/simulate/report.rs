@@ -11,6 +11,9 @@ use crate::domain::money::{Currency, Money};
 use crate::domain::routing::RoutingMode;
 use crate::domain::time::{Day, Timestamp};
 
+/// Largest sum, in minor units: far more than there is of any currency, and far from what numbers can hold, also converted.
+const SUM_MINOR_MAX: i128 = 1_000_000_000_000_000_000;
+
 /// Exact sums by currency, in minor units.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sums {
@@ -26,6 +29,12 @@ pub(super) struct Figures {
     pub(super) against: i128,
 }
 
+impl Figures {
+    fn is_countable(&self) -> bool {
+        [self.volume, self.fees, self.against].iter().all(|sum| *sum <= SUM_MINOR_MAX)
+    }
+}
+
 impl Sums {
     /// Adds `count` payments of an amount, each with these fees in its currency.
     pub(super) fn add(&mut self, money: Money, count: u64, fee_minor: i64, against_minor: i64) {
@@ -35,6 +44,11 @@ impl Sums {
         figures.volume += times(money.amount_minor);
         figures.fees += times(fee_minor);
         figures.against += times(against_minor);
+    }
+
+    /// Whether no sum is larger than [`SUM_MINOR_MAX`].
+    pub(super) fn is_countable(&self) -> bool {
+        self.by_currency.values().all(Figures::is_countable)
     }
 
     fn join(&mut self, other: &Self) {
@@ -71,6 +85,8 @@ impl ModeReport {
     }
 
     fn expected_approvals(&self) -> Option<f64> {
+        // A sum of nothing is no expectation.
+        self.channels.first()?;
         self.channels.iter().map(|channel| channel.expected_approvals).sum()
     }
 }
@@ -122,6 +138,7 @@ pub(super) struct Report {
     pub(super) settlement: Currency,
     pub(super) rates: BTreeMap<Currency, FxRate>,
     pub(super) against: String,
+    pub(super) version: Option<u64>,
     pub(super) at: Timestamp,
     pub(super) seed: u64,
     pub(super) modes: Vec<ModeReport>,
@@ -147,6 +164,12 @@ impl Report {
             total.against += settled(figures.against);
         }
         total
+    }
+
+    /// Whether all sums can be shown in the settlement currency, too.
+    pub(super) fn is_countable(&self) -> bool {
+        let modes = self.modes.iter().map(ModeReport::all);
+        modes.chain([self.all.clone()]).all(|sums| self.settled(&sums).is_countable())
     }
 
     /// The bars of a chart: what everything costs on the one channel, then by mode and channel.
@@ -180,7 +203,7 @@ impl Report {
 
     /// The tables.
     pub(super) fn text(&self) -> String {
-        let has_success = self.modes.iter().any(|mode| mode.expected_approvals().is_some() && mode.unrouted == 0);
+        let has_success = self.modes.iter().any(|mode| mode.expected_approvals().is_some());
         let mut columns = vec![
             Column::Left("mode"),
             Column::Left("channel"),
@@ -210,7 +233,9 @@ impl Report {
                     share(figures.against - figures.fees, figures.against),
                 ];
                 let percent = |approvals: f64| format!("{:.1} %", approvals * 100.0 / sums.payments.max(1) as f64);
-                cells.push(approvals.map_or_else(|| "-".to_owned(), percent));
+                if has_success {
+                    cells.push(approvals.map_or_else(|| "-".to_owned(), percent));
+                }
                 rows.push(cells);
             };
             for channel in &mode.channels {
@@ -219,15 +244,18 @@ impl Report {
             row("all", &all, mode.expected_approvals());
         }
         let mut parts = vec![self.title(), table(&columns, &rows)];
+        let routing = self.version.map(|version| format!(" and version {version} of the routing, which is in force"));
         parts.push(format!(
-            "(in {}, with the fees of {}; compared: what the same payments cost on {}, whatever their method)",
+            "(in {}, with the fees of {}{}; compared: what the same payments cost on {}, whatever their method)",
             self.settlement,
             Day::of(self.at),
+            routing.unwrap_or_default(),
             self.against
         ));
         for mode in self.modes.iter().filter(|mode| mode.unrouted > 0) {
             let why = mode.unrouted_why.as_deref().unwrap_or("no channel takes them");
-            parts.push(format!("{}: {} payments go nowhere ({why})", mode.mode.as_str(), mode.unrouted));
+            let (count, s) = (grouped(i128::from(mode.unrouted), 0), if mode.unrouted == 1 { "" } else { "s" });
+            parts.push(format!("{}: {count} payment{s} left out: no channel ({why})", mode.mode.as_str()));
         }
         parts.extend(self.lines_text());
         parts.join("\n")
@@ -296,7 +324,7 @@ impl Report {
         });
         let all = self.settled(&self.all);
         let object = json!({ "settlement_currency": self.settlement, "compared_with": self.against,
-            "fees_of": Day::of(self.at), "seed": self.seed, "payments": self.all.payments,
+            "fees_of": Day::of(self.at), "routing_version": self.version, "seed": self.seed, "payments": self.all.payments,
             "volume_minor": number(all.volume), "compared_fees_minor": number(all.against),
             "modes": modes.collect::<Vec<_>>() });
         let Some(lines) = &self.lines else { return object };
@@ -312,7 +340,7 @@ impl Report {
     }
 }
 
-/// JSON has no larger numbers; sums that large are no money.
+/// A sum as JSON has it; none is larger.
 fn number(minor: i128) -> i64 {
     i64::try_from(minor).unwrap_or(if minor < 0 { i64::MIN } else { i64::MAX })
 }
@@ -326,8 +354,9 @@ fn tenths(part: i128, whole: i128) -> Option<f64> {
     permille(part, whole).map(|permille| permille as f64 / 10.0)
 }
 
-fn share(part: i128, whole: i128) -> String {
-    let Some(permille) = permille(part, whole) else { return "-".to_owned() };
+/// `81.3 %`
+pub(in crate::cli) fn share(part: impl Into<i128>, whole: impl Into<i128>) -> String {
+    let Some(permille) = permille(part.into(), whole.into()) else { return "-".to_owned() };
     let sign = if permille < 0 { "-" } else { "" };
     format!("{sign}{}.{} %", permille.abs() / 10, permille.abs() % 10)
 }

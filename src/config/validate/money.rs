@@ -1,7 +1,7 @@
 //! Fees and rates of exchange.
 
 use super::Findings;
-use crate::config::Config;
+use crate::config::{ChannelConfig, Config};
 use crate::domain::fees::{FeeSchedule, FxRate, Percent};
 use crate::domain::money::AMOUNT_MINOR_MAX;
 
@@ -91,12 +91,27 @@ fn check_schedule(config: &Config, path: &str, fees: &FeeSchedule, findings: &mu
         check_sum(&path, tier.percent, fees, findings);
         before = Some(tier.from_minor);
     }
+    for method in fees.by_method.keys().filter(|method| !is_served(config, method)) {
+        findings.add(
+            format!("{path}.by_method.{method}"),
+            "names a method that no channel serves; check its spelling, or add it to a channel's methods",
+        );
+    }
     let by_method = fees.by_method.iter().map(|(method, own)| (format!("{path}.by_method.{method}"), own));
     let by_currency = fees.by_currency.iter().map(|(currency, own)| (format!("{path}.by_currency.{currency}"), own));
     for (path, own) in by_method.chain(by_currency) {
         findings.range(format!("{path}.fixed_minor"), own.fixed_minor, 0..=FIXED_MINOR_MAX);
         check_sum(&path, own.percent, fees, findings);
     }
+}
+
+/// Whether some channel serves a method. What a channel would take for a method of others counts where costs are compared.
+fn is_served(config: &Config, method: &str) -> bool {
+    config
+        .channels
+        .values()
+        .map(ChannelConfig::methods_served)
+        .any(|served| served.is_empty() || served.contains(&method))
 }
 
 /// With both surcharges a percentage must leave something of the payment.

@@ -9,6 +9,8 @@ use crate::config::{Config, RuleConfig};
 
 /// Most rules of a table.
 const RULES_MAX: usize = 1000;
+/// No rule could be read, changed or removed by these.
+const RESERVED_IDS: [&str; 3] = ["check", ".", ".."];
 /// Most entries of one condition.
 const ENTRIES_MAX: usize = 300;
 
@@ -35,6 +37,14 @@ pub(super) fn check_rule(config: &Config, rule: &RuleConfig, path: &str, finding
         (1..=64).contains(&id.len()) && id.bytes().all(allowed)
     };
     findings.require(rule.id.as_ref().is_none_or(is_id), key("id"), "must be 1 to 64 characters from A-Za-z0-9_-");
+    // These are addresses of the rules' API, or none at all.
+    let is_reserved = RESERVED_IDS.contains(&rule.id());
+    let place = if rule.id.is_some() { "id" } else { "name" };
+    findings.require(
+        !is_reserved,
+        key(place),
+        format!("can't be {:?} as an id; give the rule another `id`", rule.id()),
+    );
     for (name, countries) in [
         ("countries", &rule.countries),
         ("not_countries", &rule.not_countries),

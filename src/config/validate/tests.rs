@@ -285,6 +285,9 @@ fn rules_name_what_exists() {
     });
     assert_eq!(crossed, ["rules[0].amount_minor_max"]);
     assert_eq!(with(|rule| rule.id = Some(String::from("a b"))), ["rules[0].id"]);
+    assert_eq!(with(|rule| rule.id = Some(String::from("check"))), ["rules[0].id"], "an address of its own");
+    assert_eq!(with(|rule| (rule.id, rule.name) = (None, String::from("check"))), ["rules[0].name"]);
+    assert_eq!(with(|rule| (rule.id, rule.name) = (None, String::from(".."))), ["rules[0].name"]);
     assert_eq!(with(|rule| rule.not_card_countries = vec![String::from("us")]), ["rules[0].not_card_countries"]);
     assert_eq!(with(|rule| rule.from = "08:00".parse().ok()), ["rules[0].until"]);
     assert_eq!(with(|rule| (rule.from, rule.until) = ("08:00".parse().ok(), "08:00".parse().ok())), ["rules[0].until"]);
@@ -377,6 +380,11 @@ fn tiers_rise_changes_follow_each_other_and_all_of_them_are_checked() {
     assert_eq!(fees(&|fees| fees.changes = vec![wrong.clone()]), path("changes[0].fixed_minor"));
     let own = FeeOverride { percent: "1".parse().unwrap(), fixed_minor: -1 };
     assert_eq!(fees(&|fees| fees.by_method = [(String::from("card"), own)].into()), path("by_method.card.fixed_minor"));
+    let own = FeeOverride { fixed_minor: 0, ..own };
+    assert_eq!(fees(&|fees| fees.by_method = [(String::from("crad"), own)].into()), path("by_method.crad"));
+    for method in ["card", "alipay"] {
+        assert!(fees(&|fees| fees.by_method = [(method.to_owned(), own)].into()).is_empty(), "{method}");
+    }
 }
 
 #[test]

@@ -55,6 +55,21 @@ impl Serialize for Percent {
 
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        /// Says what is wanted when it is no text.
+        struct Text;
+
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Percent;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a percentage in quotes, so that it stays exact, such as \"2.9\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Percent, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }

@@ -152,9 +152,10 @@ impl FeeSchedule {
         std::iter::once(self).chain(&self.changes)
     }
 
-    /// Whether what it takes depends on what was charged before.
-    pub fn has_tiers(&self) -> bool {
-        self.versions().any(|schedule| !schedule.tiers.is_empty())
+    /// The next volume of the month, above this one, at which what it takes changes.
+    pub fn next_tier_minor(&self, at: Timestamp, this_month_minor: i64) -> Option<i64> {
+        let volumes = self.in_force(at).tiers.iter().map(|tier| tier.from_minor);
+        volumes.filter(|from_minor| *from_minor > this_month_minor).min()
     }
 
     fn in_force(&self, at: Timestamp) -> &Self {

@@ -82,6 +82,9 @@ fn the_month_s_volume_chooses_the_tier() {
         let found = schedule.charges(&by(None, "2026-01-01", volume));
         assert_eq!((found.percent, found.fixed_minor), (percent(expected), fixed), "{volume}");
     }
+    let next = |volume| schedule.next_tier_minor(at("2026-01-01"), volume);
+    assert_eq!([0, 99_999, 100_000].map(next), [Some(100_000), Some(100_000), Some(1_000_000)]);
+    assert_eq!(next(1_000_000), None);
 }
 
 #[test]
@@ -140,10 +143,12 @@ percent = "2.5"
 "#;
     let read: FeeSchedule = toml::from_str(text).unwrap();
     assert_eq!(read.changes[0].valid_from.map(|day| day.to_string()).as_deref(), Some("2026-01-01"));
-    assert!(read.has_tiers() && read.tiers[0].fixed_minor.is_none());
+    assert!(read.tiers.len() == 1 && read.tiers[0].fixed_minor.is_none());
     assert_eq!(toml::from_str::<FeeSchedule>(&toml::to_string(&read).unwrap()).unwrap(), read);
     let through_json: FeeSchedule = serde_json::from_value(serde_json::to_value(&read).unwrap()).unwrap();
     assert_eq!(through_json, read);
+    let number = serde_json::from_str::<FeeSchedule>("{\"percent\":2.5}").unwrap_err().to_string();
+    assert!(number.contains("expected a percentage in quotes"), "{number}");
     for wrong in ["valid_from = \"2026-02-30\"", "valid_from = \"soon\"", "min = 3"] {
         assert!(toml::from_str::<FeeSchedule>(&format!("percent = \"1\"\n{wrong}")).is_err(), "{wrong}");
     }

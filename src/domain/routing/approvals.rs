@@ -12,6 +12,21 @@ const PPM: u64 = 1_000_000;
 /// The window is weighed in this many equal parts: the newest counts this many times as much as the oldest, those between
 /// in equal steps.
 const PARTS: usize = 8;
+/// So many of the newest outcomes are compared with those before them ...
+const COMPARED: [usize; 10] = [8, 10, 12, 16, 20, 24, 32, 48, 64, 96];
+/// ... and replace them when they are better by more standard deviations than this has squared: two and a half. To be
+/// wrong costs few payments, since the next ones tell.
+const BETTER_BY_SQUARED: u64 = 6;
+/// The same when they are worse: four, since a channel that is well goes without payments when it is wrong.
+const WORSE_BY_SQUARED: u64 = 16;
+/// A look at a channel is worth the whole share of payments for looks once the last one is so long ago ...
+const WORTH_A_LOOK_AFTER: Duration = Duration::from_secs(45);
+/// ... or half of that for each approval in a row that came last, up to so many, ...
+const HALVED_BY_APPROVALS: u32 = 6;
+/// ... and from so many on more than it ...
+const SEEMS_WELL_AFTER: u32 = 4;
+/// ... up to so many times, so that a channel which seems to be well need not wait long to be known to be.
+const LOOKS_TIMES_MAX: u32 = 5;
 
 /// How a success rate is estimated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +94,9 @@ impl Approvals {
     pub fn after(mut self, approved: bool, settings: &ApprovalSettings, now: Monotonic) -> Self {
         self.window.keep(self.window.len() >> self.half_lives(settings, now));
         self.window.push(approved, settings.window_outcomes);
+        if let Some(newest) = since_it_changed(&self.window) {
+            self.window.keep(newest);
+        }
         self.learned_at = now;
         self.weigh(settings)
     }
@@ -121,19 +139,77 @@ impl Approvals {
 
     /// What was learned, less the longer it is ago, on top of the configured prior.
     pub fn estimate(&self, settings: &ApprovalSettings, now: Monotonic) -> WindowEstimate {
-        self.estimate_upon(settings.prior_success_ppm, settings, now)
+        self.evidence(settings, now).estimate_upon(settings.prior_success_ppm, settings)
     }
 
-    /// What was learned, less the longer it is ago, on top of what is expected without it.
-    pub fn estimate_upon(&self, prior_ppm: u32, settings: &ApprovalSettings, now: Monotonic) -> WindowEstimate {
+    /// What was learned, less the longer it is ago.
+    pub fn evidence(&self, settings: &ApprovalSettings, now: Monotonic) -> Evidence {
         let half_lives = self.half_lives(settings, now);
         let samples = u32::try_from(self.window.len()).unwrap_or(u32::MAX) >> half_lives;
-        let effective = self.effective >> half_lives;
-        let (learned, prior) = (u64::from(samples), u64::from(settings.prior_outcomes.max(1)));
-        let expected = u64::from(self.rate_ppm) * learned + u64::from(prior_ppm) * prior;
-        let success_ppm = u32::try_from(expected / (learned + prior)).unwrap_or(0);
-        WindowEstimate { success_ppm, samples, effective }
+        let good = u64::from(self.rate_ppm) * u64::from(samples);
+        Evidence { good, samples, effective: self.effective >> half_lives }
     }
+
+    /// How much of the share of payments for looks a look is worth, in parts per million: the more, the longer ago the last
+    /// one was and the more approvals in a row came last.
+    pub fn worth_a_look_ppm(&self, now: Monotonic) -> u32 {
+        let age_us = now.since(self.learned_at).min(WORTH_A_LOOK_AFTER * LOOKS_TIMES_MAX).as_micros();
+        let well = self.window.good_in_a_row();
+        let ppm = (u64::try_from(age_us).unwrap_or(0) / WORTH_A_LOOK_AFTER.as_secs()) << well.min(HALVED_BY_APPROVALS);
+        let most_ppm = if well < SEEMS_WELL_AFTER { PPM } else { u64::from(LOOKS_TIMES_MAX) * PPM };
+        u32::try_from(ppm.min(most_ppm)).unwrap_or(0)
+    }
+}
+
+/// Outcomes that count at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Evidence {
+    /// Approvals among them, in millionths of one.
+    pub good: u64,
+    /// How many there are.
+    pub samples: u32,
+    /// See [`WindowEstimate::effective`].
+    pub effective: u32,
+}
+
+impl Evidence {
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.samples == 0
+    }
+
+    /// What remains without the outcomes of a part of it.
+    #[must_use]
+    pub fn without(&self, part: &Self) -> Self {
+        let samples = self.samples.saturating_sub(part.samples);
+        let good = self.good.saturating_sub(part.good).min(u64::from(samples) * PPM);
+        Self { good, samples, effective: samples }
+    }
+
+    /// The estimate on top of what is expected without it.
+    pub fn estimate_upon(&self, prior_ppm: u32, settings: &ApprovalSettings) -> WindowEstimate {
+        let prior = u64::from(settings.prior_outcomes.max(1));
+        let expected = self.good + u64::from(prior_ppm) * prior;
+        let success_ppm = u32::try_from(expected / (u64::from(self.samples) + prior)).unwrap_or(0);
+        WindowEstimate { success_ppm, samples: self.samples, effective: self.effective }
+    }
+}
+
+/// How many of the newest outcomes, the last among them, differ from those before by more than chance explains; what was
+/// before them says nothing any more.
+fn since_it_changed(window: &OutcomeWindow) -> Option<usize> {
+    let (all, good, got_better) = (window.len() as u64, window.good(), window.good_in_a_row() > 0);
+    let deviations_squared = if got_better { BETTER_BY_SQUARED } else { WORSE_BY_SQUARED };
+    let has_changed = |newest: &usize| {
+        let (new, new_good) = (*newest as u64, window.good_between(0, *newest));
+        let old = all - new;
+        let (of_new, of_old) = (new_good * old, (good - new_good) * new);
+        // The difference of both shares and its deviation were they one, each times both numbers of outcomes.
+        let difference = of_new.abs_diff(of_old);
+        let variance_by_all = new * old * good * (all - good);
+        (of_new > of_old) == got_better && difference * difference * all > deviations_squared * variance_by_all
+    };
+    COMPARED.into_iter().take_while(|newest| *newest < window.len()).find(has_changed)
 }
 
 #[cfg(test)]
@@ -155,10 +231,18 @@ mod tests {
         approvals.estimate(&SETTINGS, Monotonic::from_micros(0))
     }
 
+    /// What a window of these outcomes weighs, whatever they say about a change.
+    fn weighed(older: bool, newer: bool) -> Approvals {
+        let mut approvals = Approvals::default();
+        for approved in [[older; 100], [newer; 100]].as_flattened() {
+            approvals.window.push(*approved, SETTINGS.window_outcomes);
+        }
+        approvals.weigh(&SETTINGS)
+    }
+
     #[test]
     fn newer_outcomes_count_more() {
-        let falling = after(after(Approvals::default(), true, 100), false, 100);
-        let rising = after(after(Approvals::default(), false, 100), true, 100);
+        let (falling, rising) = (weighed(true, false), weighed(false, true));
         assert_eq!((falling.rate_ppm, rising.rate_ppm), (277_777, 722_222), "10 of 36 parts and 26 of 36");
         assert_eq!((estimate(&rising).samples, estimate(&rising).effective), (200, 158));
         assert_eq!(estimate(&after(Approvals::default(), true, 25)).effective, 25, "one part, one weight");
@@ -167,10 +251,44 @@ mod tests {
     #[test]
     fn another_size_of_the_window_keeps_the_newest() {
         let smaller = ApprovalSettings { window_outcomes: 80, ..SETTINGS };
-        let rising = after(after(Approvals::default(), false, 100), true, 100);
+        let rising = weighed(false, true);
         let kept = rising.resized(&smaller);
         assert_eq!((kept.window.len(), kept.rate_ppm), (80, 1_000_000));
         let larger = kept.resized(&SETTINGS);
         assert_eq!((larger.window.len(), larger.rate_ppm), (80, 1_000_000), "nothing comes back and nothing is lost");
+    }
+
+    /// So many outcomes of which every `nth` is a decline, the first of them in the middle.
+    fn declining(approvals: Approvals, nth: usize, times: usize) -> Approvals {
+        (0..times).fold(approvals, |approvals, index| after(approvals, !(index + nth / 2).is_multiple_of(nth), 1))
+    }
+
+    #[test]
+    fn what_was_before_a_change_is_forgotten_and_chance_is_no_change() {
+        let well = declining(Approvals::default(), 20, 400);
+        assert_eq!(well.window.len(), 200, "one in twenty, again and again");
+        let ill = declining(well, 2, 30);
+        assert!(ill.window.len() <= 30 && ill.rate_ppm < 600_000, "{} of {}", ill.rate_ppm, ill.window.len());
+        let still = declining(ill, 2, 60);
+        assert!(still.window.len() >= 60, "no news");
+        let well_again = after(still, true, 8);
+        assert_eq!((well_again.window.len(), well_again.rate_ppm), (8, 1_000_000));
+        // The same eight approvals are nothing new of a channel that declines one in twenty, ...
+        assert_eq!(after(well, true, 8).window.len(), 200);
+        // ... nor are two declines, or three.
+        assert_eq!(after(well, false, 3).window.len(), 200);
+    }
+
+    #[test]
+    fn a_look_is_worth_more_with_its_age_and_with_approvals_in_a_row_up_to_a_bound() {
+        let at = |seconds: u64| Monotonic::from_micros(seconds * 1_000_000);
+        let declined = after(Approvals::default(), false, 10);
+        let worth = [0, 9, 45, 10_000].map(|age| declined.worth_a_look_ppm(at(age)));
+        assert_eq!(worth, [0, 200_000, 1_000_000, 1_000_000]);
+        let in_a_row = |approvals: usize| after(declined, true, approvals);
+        let after_9_s = [1, 2, 3, 4].map(|approvals| in_a_row(approvals).worth_a_look_ppm(at(9)));
+        assert_eq!(after_9_s, [400_000, 800_000, 1_000_000, 3_200_000]);
+        assert_eq!(in_a_row(7).worth_a_look_ppm(at(10_000)), 5_000_000);
+        assert_eq!(in_a_row(7).worth_a_look_ppm(at(0)), 0);
     }
 }

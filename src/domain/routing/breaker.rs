@@ -114,6 +114,8 @@ pub(super) struct Breaker {
     failures_in_a_row: u32,
     /// When the channel last answered a call.
     answered_at: Monotonic,
+    /// When it was last closed, if it was. Calls that began before that were sent into the trouble that is over.
+    closed_at: Option<Monotonic>,
     state: State,
 }
 
@@ -141,6 +143,7 @@ impl Default for Breaker {
             in_time: OutcomeWindow::default(),
             failures_in_a_row: 0,
             answered_at: Monotonic::default(),
+            closed_at: None,
             state: State::Closed,
         }
     }
@@ -152,6 +155,7 @@ impl Breaker {
     pub fn after(mut self, class: OutcomeClass, call: Call, settings: &BreakerSettings, now: Monotonic) -> Self {
         let is_slow = settings.slow_percent > 0 && call.latency.is_some_and(|latency| latency > settings.slow);
         match self.view_at(now) {
+            BreakerView::Closed if self.is_of_before(call, now) => {}
             BreakerView::Closed => self.judge(class, is_slow, settings, now),
             BreakerView::HalfOpen if call.probe => self.judge_probe(class, is_slow, settings, now),
             // It went there because all were down. That it is still down is no news.
@@ -160,6 +164,12 @@ impl Breaker {
             BreakerView::Open | BreakerView::HalfOpen => {}
         }
         self
+    }
+
+    /// Whether a call began before the breaker was closed: how it ends says nothing about the channel now.
+    fn is_of_before(&self, call: Call, now: Monotonic) -> bool {
+        let since_closed = self.closed_at.map(|closed_at| now.since(closed_at));
+        since_closed.zip(call.latency).is_some_and(|(since_closed, latency)| latency > since_closed)
     }
 
     fn judge(&mut self, class: OutcomeClass, is_slow: bool, settings: &BreakerSettings, now: Monotonic) {
@@ -210,7 +220,12 @@ impl Breaker {
 
     fn close(&mut self, now: Monotonic) {
         // Even a decline is an answer.
-        *self = Self { answered_at: now, ..Self::default() };
+        *self = Self::closed_at(now);
+    }
+
+    /// One that was closed at `now`, whatever calls from before that still bring.
+    pub fn closed_at(now: Monotonic) -> Self {
+        Self { answered_at: now, closed_at: Some(now), ..Self::default() }
     }
 
     fn open(&mut self, failed_probes: u32, by: OpenedBy, settings: &BreakerSettings, now: Monotonic) {
@@ -282,6 +297,7 @@ impl Breaker {
             in_time: OutcomeWindow::restore(&saved.in_time),
             failures_in_a_row: saved.failures_in_a_row,
             answered_at: now,
+            closed_at: None,
             state,
         }
     }

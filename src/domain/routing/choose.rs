@@ -65,6 +65,17 @@ pub(super) struct Inputs<'a> {
     pub channels: &'a [ChannelVerdict],
 }
 
+impl Inputs<'_> {
+    /// Whether a rung of the ladder can name the channel at a place at all, be it eligible or not.
+    pub(super) fn may_name(&self, place: usize) -> bool {
+        if let Some(requested) = self.requested {
+            return requested == Some(place);
+        }
+        let by_rule = || self.rule.is_some_and(|rule| rule.places.contains(&place));
+        self.smart || by_rule() || self.default == Some(place)
+    }
+}
+
 /// Asks the strategies of whoever embeds the gateway, or looks up what they said.
 pub(super) trait AskCustom {
     /// Their priorities, highest first.
@@ -118,7 +129,7 @@ fn last_resort(inputs: &Inputs<'_>, ladder: [Rung; 3]) -> Option<Verdict> {
         if verdict.dropped_by == Some(Tried) {
             return None;
         }
-        if !inputs.smart && !named_by_rule.contains(&place) && inputs.default != Some(place) {
+        if !inputs.may_name(place) {
             continue;
         }
         match verdict.dropped_by {

@@ -28,7 +28,7 @@ pub trait RoutingStrategy: Send + Sync {
     fn name(&self) -> &str;
 
     /// Its place: geographic has 90, success rate 80, cost 50, load balance 30. The strategy that a mode puts first stays
-    /// first, and load balance always leaves one channel, so that one below 30 is never asked. Among equals the built-in
+    /// first, and load balance always leaves one channel, so that one of 30 or below is never asked. Among equals the built-in
     /// one is asked first, then in the order of registration.
     fn priority(&self) -> u8;
 

@@ -6,19 +6,22 @@ use std::time::Duration;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::Money;
 use crate::domain::routing::breaker::BreakerView;
-use crate::domain::routing::choose::Rung;
+use crate::domain::routing::choose::{Rung, Verdict};
 use crate::domain::routing::country::Country;
 use crate::domain::routing::eligibility::{Dropped, DroppedBy, FeeRequest, dropped_by, fee_on};
 use crate::domain::routing::health::ChannelHealth;
 use crate::domain::routing::record::{ChannelVerdict, DecisionRecord};
 use crate::domain::routing::rules::matching_rule;
 use crate::domain::routing::segments::Segment;
-use crate::domain::routing::strategies::{LoadBalancing, Strategy};
+use crate::domain::routing::strategies::{DEAD_BAND_PPM, LoadBalancing, Strategy};
 use crate::domain::routing::table::{ChannelFacts, RoutingTable};
 use crate::domain::time::{Monotonic, Timestamp};
 
 /// After this a place or a probe may be free again; nobody can say when.
 const MOMENT: Duration = Duration::from_secs(1);
+const PPM: u32 = 1_000_000;
+/// Parts in which is counted how much of a difference is not chance.
+const KEPT_PARTS: i64 = 4096;
 
 /// What has to be routed.
 #[derive(Clone, Copy, Debug)]
@@ -101,8 +104,8 @@ pub struct Choice {
 pub struct NoChannel {
     /// What it was decided from, with the reason for every channel.
     pub record: Box<DecisionRecord>,
-    /// When the first open breaker among otherwise able channels lets somebody try again; `None` when time alone will
-    /// not help.
+    /// When the first of the channels that may take it is free, tried again, back or below its day's caps; `None` when time
+    /// alone will not help.
     pub retry_in: Option<Duration>,
 }
 
@@ -111,26 +114,34 @@ impl Choice {
     #[must_use]
     pub fn in_turn(mut self, turn: u64) -> Self {
         if let Some(verdict) = self.record.take_turn(turn) {
-            let chosen = &self.record.channels[verdict.place];
-            self.channel = chosen.channel.clone();
-            self.probe = chosen.breaker == BreakerView::HalfOpen;
-            (self.place, self.rung, self.strategy) = (verdict.place, verdict.rung, verdict.strategy);
+            self.adopt(verdict);
         }
         self
     }
-}
 
-impl NoChannel {
-    /// The outcome when others took the last place on the chosen channel again and again.
-    pub fn lost_to_others(choice: Choice) -> Self {
-        let mut record = choice.record;
-        record.channels[choice.place].dropped_by = Some(DroppedBy::InFlightMax);
-        record.channels[choice.place].bound = None;
-        record.channels[choice.place].value = None;
-        record.all_down = false;
-        (record.rung, record.strategy, record.chosen) = (None, None, None);
-        record.steps.clear();
-        Self { record: Box::new(record), retry_in: Some(MOMENT) }
+    /// The next choice where others took the last place on the chosen channel again and again: the ladder climbed once more
+    /// from the same record, in which that channel has no room.
+    ///
+    /// # Errors
+    /// [`NoChannel`] when no other channel can take it.
+    pub fn lost_to_others(mut self) -> Result<Self, NoChannel> {
+        let lost = &mut self.record.channels[self.place];
+        (lost.dropped_by, lost.bound, lost.value) = (Some(DroppedBy::InFlightMax), None, None);
+        match self.record.decide_again() {
+            Some(verdict) => {
+                self.adopt(verdict);
+                Ok(self)
+            }
+            None => Err(NoChannel { record: Box::new(self.record), retry_in: Some(MOMENT) }),
+        }
+    }
+
+    fn adopt(&mut self, verdict: Verdict) {
+        let chosen = &self.record.channels[verdict.place];
+        self.channel = chosen.channel.clone();
+        self.probe = chosen.breaker == BreakerView::HalfOpen;
+        self.all_down = self.record.all_down;
+        (self.place, self.rung, self.strategy) = (verdict.place, verdict.rung, verdict.strategy);
     }
 }
 
@@ -175,7 +186,7 @@ pub fn decide(
         all_down: false,
     };
     let Some(verdict) = record.conclude(&table.custom, request) else {
-        let retry_in = retry_in(table, &record, now);
+        let retry_in = retry_in(table, &record, request.at, now);
         return Err(NoChannel { record: Box::new(record), retry_in });
     };
     let chosen = &record.channels[verdict.place];
@@ -200,11 +211,13 @@ fn verdicts(
     let unknown = ChannelHealth::default();
     let segment = Segment::new(request.method, request.money.currency, request.country);
     let idle = ChannelReading { probe_available: true, ..ChannelReading::default() };
+    let assumed_ppm = table.assumed_ppm(now);
+    let least_us = table.health.iter().filter_map(ChannelHealth::latency_us).min().unwrap_or(0);
     let verdict = |(place, facts): (usize, &ChannelFacts)| {
         let health = table.health.get(place).unwrap_or(&unknown);
         let reading = readings.get(place).copied().unwrap_or(idle);
         let breaker = health.breaker_at(now);
-        let known = table.estimate(place, &segment, now);
+        let known = table.estimate(place, &segment, assumed_ppm, now);
         let estimate = known.estimate;
         let dropped = dropped_by(setup, facts, reading, breaker, request);
         ChannelVerdict {
@@ -217,27 +230,93 @@ fn verdicts(
                 _ => dropped.and_then(|dropped| dropped.bound),
             },
             value: dropped.and_then(|dropped| dropped.value),
+            bound_currency: dropped
+                .filter(|dropped| dropped.by == DroppedBy::AmountPerDay)
+                .map(|_| setup.settlement_currency),
             fee_minor: fee_on(setup, facts, &FeeRequest::of(request, reading)),
             success_ppm: estimate.success_ppm,
             samples: estimate.samples,
             effective_samples: (estimate.effective != estimate.samples).then_some(estimate.effective),
             level: known.level,
+            worth_a_look_ppm: known.worth_a_look_ppm,
             newcomer: table.learned.get(place).is_some_and(|learned| learned.is_newcomer()),
             in_flight: reading.in_flight,
-            latency_us: health.latency_us(),
+            latency_us: health.latency_us_at(now, least_us),
             weight: facts.weight,
             local: request.country.is_some_and(|country| facts.local_countries.contains(country)),
             breaker,
         }
     };
-    setup.channels.iter().enumerate().map(verdict).collect()
+    let mut verdicts: Vec<ChannelVerdict> = setup.channels.iter().enumerate().map(verdict).collect();
+    draw_together(&mut verdicts, setup.health.approvals.prior_outcomes);
+    let eligible = verdicts.iter().filter(|verdict| verdict.dropped_by.is_none());
+    let best_ppm = eligible.map(|verdict| verdict.success_ppm).max().unwrap_or(0);
+    // It is noted of those only that may be left out.
+    for verdict in &mut verdicts {
+        if verdict.dropped_by.is_some() || best_ppm.saturating_sub(verdict.success_ppm) <= DEAD_BAND_PPM {
+            verdict.worth_a_look_ppm = 0;
+        }
+    }
+    verdicts
 }
 
-fn retry_in(table: &RoutingTable, record: &DecisionRecord, now: Monotonic) -> Option<Duration> {
+/// Takes out of the success rates of the eligible channels what chance alone makes them differ by. Of several that are
+/// equally good the best estimate is that of one that had luck, and the worst that of one that had none. Where they differ
+/// by no more than their numbers of outcomes let expect they become one, and the more they differ, the less they change.
+fn draw_together(verdicts: &mut [ChannelVerdict], prior: u32) {
+    let is_eligible = |verdict: &&mut ChannelVerdict| verdict.dropped_by.is_none();
+    let weight = |verdict: &ChannelVerdict| i64::from(verdict.effective()) + i64::from(prior.max(1));
+    let (mut channels, mut weights, mut squares, mut sum) = (0, 0, 0, 0);
+    for verdict in verdicts.iter_mut().filter(is_eligible) {
+        let weight = weight(verdict);
+        channels += 1;
+        weights += weight;
+        squares += weight * weight;
+        sum += weight * i64::from(verdict.success_ppm);
+    }
+    if channels < 2 {
+        return;
+    }
+    let mean = sum / weights;
+    let apart = |verdict: &ChannelVerdict| i64::from(verdict.success_ppm) - mean;
+    let spread: i64 =
+        verdicts.iter_mut().filter(is_eligible).map(|verdict| weight(verdict) * apart(verdict).pow(2)).sum();
+    if spread == 0 {
+        return;
+    }
+    // The variance of one outcome. By chance alone the spread is as much for each channel but one.
+    let of_one = (mean * (i64::from(PPM) - mean)).max(0);
+    // The variance of the channels' true rates over that of one outcome is one of these over the other; smaller by a
+    // factor that keeps what follows from overflowing.
+    let beyond_chance = (spread - (channels - 1) * of_one).max(0) / 1024;
+    let by_chance = ((weights - squares / weights).max(1) * of_one / 1024).max(1);
+    for verdict in verdicts.iter_mut().filter(is_eligible) {
+        let real = beyond_chance * weight(verdict);
+        let kept_parts = real / ((real + by_chance) / KEPT_PARTS + 1);
+        verdict.success_ppm = u32::try_from(mean + apart(verdict) * kept_parts / KEPT_PARTS).unwrap_or(0);
+    }
+}
+
+fn retry_in(table: &RoutingTable, record: &DecisionRecord, at: Timestamp, now: Monotonic) -> Option<Duration> {
+    let inputs = record.inputs();
     let wait = |(place, verdict): (usize, &ChannelVerdict)| match verdict.dropped_by {
+        // Whoever waits for a channel that nobody would name waits in vain.
+        _ if !inputs.may_name(place) => None,
         Some(DroppedBy::BreakerOpen) => table.health.get(place)?.opens_in(now),
         Some(DroppedBy::ProbeTaken | DroppedBy::InFlightMax | DroppedBy::PerSecond) => Some(MOMENT),
+        Some(DroppedBy::Maintenance) => verdict.bound.map(|until| Timestamp::from_unix_ms(until).since(at)),
+        Some(DroppedBy::PerDay) => Some(until_tomorrow(at)),
+        Some(DroppedBy::AmountPerDay) => {
+            let alone = table.setup.in_settlement_currency(Money::new(record.amount_minor, record.currency))?;
+            (alone <= verdict.bound?).then(|| until_tomorrow(at))
+        }
         _ => None,
     };
     record.channels.iter().enumerate().filter_map(wait).min()
+}
+
+/// Until the next day (UTC) begins.
+fn until_tomorrow(at: Timestamp) -> Duration {
+    const DAY_MS: i64 = 86_400_000;
+    Duration::from_millis(u64::try_from(DAY_MS - at.unix_ms().rem_euclid(DAY_MS)).unwrap_or(0))
 }

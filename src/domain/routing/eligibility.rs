@@ -101,7 +101,7 @@ impl DroppedBy {
             Self::InFlightMax => "has as many payments in flight as it may",
             Self::PerSecond => "got as many payments within a second as it may",
             Self::PerDay => "got as many payments today as it may",
-            Self::AmountPerDay => "got as much money today as it may",
+            Self::AmountPerDay => "would get more money today than it may",
         }
     }
 }
@@ -114,7 +114,7 @@ pub(super) struct Dropped {
     /// The number that it was held against, where there is one: minor units, payments, or the moment at which it ends
     /// in Unix milliseconds.
     pub bound: Option<i64>,
-    /// What was found instead, where that is a number and stands nowhere else.
+    /// What was found instead, where that is a number and stands nowhere else; of an amount a day with this payment.
     pub value: Option<i64>,
 }
 
@@ -220,10 +220,9 @@ fn by_caps(
     }
     let most = caps.amount_per_day_minor?;
     // An amount that can't be converted is not known to fit.
-    let fits = setup
-        .in_settlement_currency(request.money)
-        .is_some_and(|minor| reading.today_minor.saturating_add(minor) <= most);
-    (!fits).then_some(Dropped { by: DroppedBy::AmountPerDay, bound: Some(most), value: Some(reading.today_minor) })
+    let with_this = setup.in_settlement_currency(request.money).map(|minor| reading.today_minor.saturating_add(minor));
+    let fits = with_this.is_some_and(|sum| sum <= most);
+    (!fits).then_some(Dropped { by: DroppedBy::AmountPerDay, bound: Some(most), value: with_this })
 }
 
 /// Whether the payer is foreign to a channel: outside all of its local countries, or, for a channel that has none,

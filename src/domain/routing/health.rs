@@ -11,10 +11,14 @@ use serde::{Deserialize, Serialize};
 use crate::domain::routing::approvals::{ApprovalSettings, Approvals, SavedApprovals, WindowEstimate};
 use crate::domain::routing::breaker::{Breaker, BreakerSettings, BreakerView, Call, OpenBreaker, SavedBreaker};
 use crate::domain::routing::outcome_class::OutcomeClass;
+use crate::domain::routing::segments::WholeChannel;
 use crate::domain::time::Monotonic;
 
-/// A new latency counts one eighth, so that the average follows within a few dozen calls.
-const LATENCY_SHARE: i64 = 8;
+/// A new latency counts one eighth, so that the average follows within a few dozen calls ...
+const LATENCY_SHARE: u64 = 8;
+/// ... or more after a while without any: what was measured counts half after this long. So load comes back to a channel
+/// that was slow.
+const LATENCY_HALF_MS: u64 = 30_000;
 
 /// How outcomes become judgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,8 @@ pub struct ChannelHealth {
     approvals: Approvals,
     breaker: Breaker,
     latency_us: Option<u32>,
+    /// When that was last measured.
+    measured_at: Monotonic,
 }
 
 impl ChannelHealth {
@@ -64,7 +70,7 @@ impl ChannelHealth {
     /// The state after a call: how it went and how long it took. What came of the payment may become known later.
     #[must_use]
     pub fn after_call(mut self, outcome: Outcome, settings: &HealthSettings, now: Monotonic) -> Self {
-        self.learn_latency(outcome.latency_ms);
+        self.learn_latency(outcome, now);
         let before = self.breaker_at(now);
         let latency = outcome.latency_ms.map(|latency_ms| Duration::from_millis(u64::from(latency_ms)));
         let call = Call { latency, probe: outcome.probe };
@@ -116,6 +122,7 @@ impl ChannelHealth {
             approvals: Approvals::restore(&saved.approvals, passed, &settings.approvals, now),
             breaker: Breaker::restore(&saved.breaker, passed, &settings.breaker, now),
             latency_us: saved.latency_us,
+            measured_at: now,
         }
     }
 
@@ -126,20 +133,30 @@ impl ChannelHealth {
         self
     }
 
-    fn learn_latency(&mut self, latency_ms: Option<u32>) {
-        let Some(latency_ms) = latency_ms else { return };
-        let new_us = i64::from(latency_ms) * 1000;
+    fn learn_latency(&mut self, outcome: Outcome, now: Monotonic) {
+        let Some(latency_ms) = outcome.latency_ms else { return };
+        let new_us = u64::from(latency_ms) * 1000;
+        let is_failure = outcome.class.technical() == Some(false);
+        if is_failure && self.latency_us.is_none_or(|known_us| new_us < u64::from(known_us)) {
+            // To refuse quickly is not to be quick: a channel that is down would look like the one with the least load.
+            return;
+        }
         let average_us = match self.latency_us {
             None => new_us,
-            Some(known) => i64::from(known) + (new_us - i64::from(known)) / LATENCY_SHARE,
+            Some(known_us) => {
+                let weight = faded(LATENCY_SHARE - 1, now.since(self.measured_at));
+                (u64::from(known_us) * weight + new_us * (LATENCY_SHARE - weight)) / LATENCY_SHARE
+            }
         };
         self.latency_us = Some(u32::try_from(average_us).unwrap_or(u32::MAX));
+        self.measured_at = now;
     }
 
     /// The state after an operator's reset: closed, and nothing known but the latency.
     #[must_use]
-    pub fn reset(self) -> Self {
-        Self { latency_us: self.latency_us, ..Self::default() }
+    pub fn reset(self, now: Monotonic) -> Self {
+        let (latency_us, measured_at) = (self.latency_us, self.measured_at);
+        Self { latency_us, measured_at, breaker: Breaker::closed_at(now), ..Self::default() }
     }
 
     /// The breaker as it stands at `now`; nothing has to happen for it to become half-open.
@@ -170,10 +187,34 @@ impl ChannelHealth {
         }
     }
 
+    /// What kinds of payments on it are estimated upon. Of a half-open channel nothing is taken to be known.
+    pub(super) fn whole(&self, assumed_ppm: u32, settings: &HealthSettings, now: Monotonic) -> WholeChannel {
+        if self.breaker_at(now) == BreakerView::HalfOpen {
+            return WholeChannel { assumed_ppm, ..WholeChannel::default() };
+        }
+        let evidence = self.approvals.evidence(&settings.approvals, now);
+        WholeChannel { assumed_ppm, evidence, worth_a_look_ppm: self.approvals.worth_a_look_ppm(now) }
+    }
+
     /// The average latency in microseconds, when any was measured.
     pub const fn latency_us(&self) -> Option<u32> {
         self.latency_us
     }
+
+    /// The same to go by at `now`: the longer ago it was measured, the nearer to the least of the channels, so that one that
+    /// was slow is tried again.
+    pub fn latency_us_at(&self, now: Monotonic, least_us: u32) -> Option<u32> {
+        let latency_us = self.latency_us?;
+        let left_us = faded(u64::from(latency_us), now.since(self.measured_at));
+        Some(u32::try_from(left_us).unwrap_or(u32::MAX).max(least_us.min(latency_us)))
+    }
+}
+
+/// What is left of something after a while: half after each [`LATENCY_HALF_MS`], in a straight line between.
+fn faded(value: u64, age: Duration) -> u64 {
+    let (age_ms, half_ms) = (u64::try_from(age.as_millis()).unwrap_or(u64::MAX), LATENCY_HALF_MS);
+    let left = value.checked_shr(u32::try_from(age_ms / half_ms).unwrap_or(u32::MAX)).unwrap_or(0);
+    left - left * (age_ms % half_ms) / (2 * half_ms)
 }
 
 #[cfg(test)]
@@ -430,7 +471,28 @@ mod tests {
 
     #[test]
     fn an_operators_reset_closes_at_once() {
-        assert_eq!(opened(at(0)).reset().breaker_at(at(0)), BreakerView::Closed);
+        let reset = opened(at(0)).reset(at(20));
+        assert_eq!(reset.breaker_at(at(20)), BreakerView::Closed);
+        let old = (0..1_000).fold(reset, |health, _| taking(health, OutcomeClass::TechnicalFailure, 10_001, at(30)));
+        assert_eq!(old.breaker_at(at(30)), BreakerView::Closed, "they were sent before");
+    }
+
+    #[test]
+    fn calls_from_before_the_breaker_closed_say_nothing_when_they_end() {
+        let fail = |health, count, latency_ms, now| {
+            (0..count).fold(health, |health, _| taking(health, OutcomeClass::TechnicalFailure, latency_ms, now))
+        };
+        let closed = probed(opened(at(0)), OutcomeClass::Approved, at(40));
+        assert_eq!(closed.breaker_at(at(40)), BreakerView::Closed);
+        // Sent at 39 s and lost; as many sent at 40 s and lost are news.
+        assert_eq!(fail(closed, 5, 6_000, at(45)).breaker_at(at(45)), BreakerView::Closed);
+        assert_eq!(fail(closed, 5, 5_000, at(45)).breaker_at(at(45)), BreakerView::Open);
+        // They do not make it look slow either, nor do they count later.
+        let slow = (0..100).fold(closed, |health, _| taking(health, OutcomeClass::Approved, 20_000, at(50)));
+        assert_eq!(slow.breaker_at(at(50)), BreakerView::Closed);
+        let again = fail(fail(closed, 4, 6_000, at(45)), 4, 1_000, at(46));
+        assert_eq!(again.breaker_at(at(46)), BreakerView::Closed);
+        assert_eq!(fail(again, 1, 1_000, at(46)).breaker_at(at(46)), BreakerView::Open);
     }
 
     #[test]
@@ -457,6 +519,19 @@ mod tests {
     }
 
     #[test]
+    fn a_quick_failure_is_not_speed_and_a_slow_one_is_slow() {
+        let measure = |health: ChannelHealth, class, latency_ms| {
+            health.after(Outcome { class, latency_ms: Some(latency_ms), probe: false }, &SETTINGS, at(0))
+        };
+        let refused = measure(ChannelHealth::default(), OutcomeClass::TechnicalFailure, 1);
+        assert_eq!(refused.latency_us(), None);
+        let known = measure(refused, OutcomeClass::Approved, 400);
+        assert_eq!(measure(known, OutcomeClass::TechnicalFailure, 1).latency_us(), Some(400_000));
+        assert_eq!(measure(known, OutcomeClass::TechnicalFailure, 8_400).latency_us(), Some(1_400_000));
+        assert_eq!(measure(known, OutcomeClass::DeclinedByBank, 80).latency_us(), Some(360_000));
+    }
+
+    #[test]
     fn latency_follows_what_is_measured() {
         let measure = |health: ChannelHealth, latency_ms| {
             let outcome = Outcome { class: OutcomeClass::Answered, latency_ms: Some(latency_ms), probe: false };
@@ -466,5 +541,26 @@ mod tests {
         assert_eq!(first.latency_us(), Some(100_000));
         let settled = (0..100).fold(first, |health, _| measure(health, 300));
         assert!(settled.latency_us().is_some_and(|micros| (299_000..=300_000).contains(&micros)));
+    }
+
+    #[test]
+    fn a_latency_that_was_measured_long_ago_holds_little_against_a_channel() {
+        let measure = |health: ChannelHealth, latency_ms, now| {
+            let outcome = Outcome { class: OutcomeClass::Answered, latency_ms: Some(latency_ms), probe: false };
+            health.after(outcome, &SETTINGS, now)
+        };
+        let slow = (0..50).fold(ChannelHealth::default(), |health, _| measure(health, 8_000, at(1)));
+        let by_then = |seconds: u64| slow.latency_us_at(at(1 + seconds), 600_000);
+        assert_eq!(
+            [0, 30, 60, 120, 9_999].map(by_then).map(Option::unwrap),
+            [8_000_000, 4_000_000, 2_000_000, 600_000, 600_000]
+        );
+        assert_eq!(
+            slow.latency_us_at(at(9_999), 9_000_000),
+            Some(8_000_000),
+            "nobody is taken to be slower than he was"
+        );
+        assert_eq!(measure(slow, 600, at(1)).latency_us(), Some(7_075_000));
+        assert_eq!(measure(slow, 600, at(121)).latency_us(), Some(600_000), "the new one is all that is known");
     }
 }

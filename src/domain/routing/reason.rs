@@ -96,14 +96,22 @@ impl DecisionRecord {
                 format!("{name} is local to the payer's country, as known from the payer's address.")
             }
             Strategy::Geographic => format!("{name} is local to the payer's country."),
+            Strategy::SuccessRate if chosen.samples == 0 => format!(
+                "{name} has clearly the best success rate: {} % is assumed of it, since nothing is known yet.",
+                in_percent(chosen.success_ppm)
+            ),
             Strategy::SuccessRate => format!(
                 "{name} has clearly the best success rate, {} % from {} outcomes.",
                 in_percent(chosen.success_ppm),
                 chosen.samples
             ),
-            Strategy::Cost => {
-                format!("{name} is the cheapest of those left, at a fee of {}.", self.fee_of(chosen))
-            }
+            Strategy::Cost => match self.cost_beside_lower_fee() {
+                None => format!("{name} is the cheapest of those left, at a fee of {}.", self.fee_of(chosen)),
+                Some(cost) => format!(
+                    "{name} is expected to cost the least of those left, {cost} with what failed payments cost; its fee is {}.",
+                    self.fee_of(chosen)
+                ),
+            },
             Strategy::LoadBalance if self.turn.is_some() => {
                 format!("It was {name}'s turn by weight among channels that are as good.")
             }
@@ -125,12 +133,21 @@ impl DecisionRecord {
                 format!("{name} 是付款人所在国家 (由付款人的地址得知) 的本地渠道。")
             }
             Strategy::Geographic => format!("{name} 是付款人所在国家的本地渠道。"),
+            Strategy::SuccessRate if chosen.samples == 0 => {
+                format!("{name} 的成功率明显最高: 尚无结果, 假定为 {}%。", in_percent(chosen.success_ppm))
+            }
             Strategy::SuccessRate => format!(
                 "{name} 的成功率明显最高, 为 {}%, 依据 {} 个结果。",
                 in_percent(chosen.success_ppm),
                 chosen.samples
             ),
-            Strategy::Cost => format!("在剩余渠道中 {name} 最便宜, 手续费为 {}。", self.fee_of(chosen)),
+            Strategy::Cost => match self.cost_beside_lower_fee() {
+                None => format!("在剩余渠道中 {name} 最便宜, 手续费为 {}。", self.fee_of(chosen)),
+                Some(cost) => format!(
+                    "在剩余渠道中 {name} 的预期成本最低, 计入失败支付的损失为 {cost}; 手续费为 {}。",
+                    self.fee_of(chosen)
+                ),
+            },
             Strategy::LoadBalance if self.turn.is_some() => format!("在同样好的渠道中, 按权重轮到 {name}。"),
             Strategy::LoadBalance => format!("在同样好的渠道中, 按权重和负载抽中了 {name}。"),
             Strategy::Newcomers => format!("只有 {name} 已积累足够的结果; 新渠道只得到一部分支付。"),
@@ -139,17 +156,23 @@ impl DecisionRecord {
         }
     }
 
+    /// The winner's expected cost where it was not won by the fee: another candidate would have taken no more.
+    fn cost_beside_lower_fee(&self) -> Option<Money> {
+        let place = self.chosen?;
+        let own = self.channels.get(place)?.fee_minor?;
+        let step = self.steps.iter().rfind(|step| step.strategy == Strategy::Cost)?;
+        let fees = step.before.without(step.after).iter().filter_map(|other| self.channels.get(other)?.fee_minor);
+        let is_lower = fees.min().is_some_and(|least| least <= own);
+        is_lower.then(|| self.expected_cost_minor(place)).flatten().map(|cost| Money::new(cost, self.currency))
+    }
+
     fn fee_of(&self, channel: &ChannelVerdict) -> Money {
         Money::new(channel.fee_minor.unwrap_or(0), self.currency)
     }
 
     fn reason_for_none(&self, language: Language) -> String {
         let is_chinese = language == Language::Chinese;
-        let dropped = |verdict: &ChannelVerdict| {
-            let unnamed = language.choose("was not named by any rule or default", "没有被任何规则或默认设置指定");
-            let why = verdict.dropped_by.map_or(unnamed, |filter| filter.in_words_of(language));
-            format!("{} {why}", verdict.channel)
-        };
+        let dropped = |verdict: &ChannelVerdict| format!("{} {}", verdict.channel, self.why_not(verdict, language));
         if let Some(requested) = &self.requested {
             let asked_for = self.channels.iter().find(|verdict| verdict.channel == *requested);
             return if is_chinese {
@@ -166,6 +189,20 @@ impl DecisionRecord {
             format!("没有渠道可以处理: {reasons}。")
         } else {
             format!("No channel can take it: {reasons}.")
+        }
+    }
+
+    /// Why a channel did not get the payment that nobody got, in words that follow its name.
+    pub fn why_not(&self, verdict: &ChannelVerdict, language: Language) -> &'static str {
+        match verdict.dropped_by {
+            Some(filter) => filter.in_words_of(language),
+            None if self.requested.is_some() => {
+                language.choose("could take it, but another channel was asked for", "可以处理, 但请求指定了其他渠道")
+            }
+            None => language.choose(
+                "could take it, but no rule and no default names it",
+                "可以处理, 但没有被任何规则或默认设置指定",
+            ),
         }
     }
 
@@ -273,7 +310,7 @@ impl DroppedBy {
             Self::InFlightMax => "进行中的支付已达上限",
             Self::PerSecond => "每秒支付数已达上限",
             Self::PerDay => "当天支付数已达上限",
-            Self::AmountPerDay => "当天金额已达上限",
+            Self::AmountPerDay => "当天金额将超过上限",
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct ChannelVerdict {
     /// What it had instead, where that is a number and stands nowhere else in the record.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub value: Option<i64>,
+    /// The currency of both where they are money of another than the payment's: the settlement currency of a day's cap.
+    #[serde(rename = "oc", default, skip_serializing_if = "Option::is_none")]
+    pub bound_currency: Option<Currency>,
     /// What it would take, in minor units of the payment's currency; `None` when that is not known.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub fee_minor: Option<i64>,
@@ -48,6 +51,10 @@ pub struct ChannelVerdict {
     /// How special they are: 0 all of the channel, 1 those of the method, 2 and currency, 3 and payer's country.
     #[serde(rename = "sl", default, skip_serializing_if = "is_zero")]
     pub level: u8,
+    /// How much of `explore_percent` a look at it is worth, in parts per million: of those that may be left out for their
+    /// success rate.
+    #[serde(rename = "lk", default, skip_serializing_if = "is_nothing")]
+    pub worth_a_look_ppm: u32,
     /// Whether too little is known about it to let it take many payments.
     #[serde(rename = "nc", default, skip_serializing_if = "is_false")]
     pub newcomer: bool,
@@ -83,6 +90,11 @@ fn is_zero(value: &u8) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_nothing(value: &u32) -> bool {
+    *value == 0
 }
 
 fn is_closed(breaker: &BreakerView) -> bool {
@@ -238,11 +250,13 @@ impl DecisionRecord {
                 dropped_by: None,
                 bound: None,
                 value: None,
+                bound_currency: None,
                 fee_minor: None,
                 success_ppm: 0,
                 samples: 0,
                 effective_samples: None,
                 level: 0,
+                worth_a_look_ppm: 0,
                 newcomer: false,
                 in_flight: 0,
                 latency_us: None,
@@ -300,8 +314,24 @@ impl DecisionRecord {
     /// Decides again with another turn.
     pub(super) fn take_turn(&mut self, turn: u64) -> Option<Verdict> {
         self.turn = Some(turn);
+        self.decide_again()
+    }
+
+    /// Decides again from what the record holds, and writes the result down.
+    pub(super) fn decide_again(&mut self) -> Option<Verdict> {
         let (verdict, steps) = self.replay();
         self.note(verdict, steps)
+    }
+
+    /// Whether making the decision again from the record alone gives what was decided.
+    pub fn is_reproduced(&self) -> bool {
+        let (verdict, steps) = self.replay();
+        let again = (
+            verdict.map(|verdict| verdict.place),
+            verdict.map(|verdict| verdict.rung),
+            verdict.and_then(|verdict| verdict.strategy),
+        );
+        (again, &steps) == ((self.chosen, self.rung, self.strategy), &self.steps)
     }
 
     fn note(&mut self, verdict: Option<Verdict>, steps: Vec<Step>) -> Option<Verdict> {
@@ -331,6 +361,15 @@ impl DecisionRecord {
     /// The name of the strategy that decided, if one had to.
     pub fn strategy_name(&self) -> Option<&str> {
         self.strategy.map(|strategy| self.name_of(strategy))
+    }
+
+    /// The name by which the strategy that decided is known outside: the few payments of newcomers and those that explore are
+    /// the success rate's doing, and the steps say which of these it was.
+    pub fn strategy_outside(&self) -> Option<&str> {
+        self.strategy.map(|strategy| match strategy {
+            Strategy::Newcomers | Strategy::Explore => Strategy::SuccessRate.as_str(),
+            _ => self.name_of(strategy),
+        })
     }
 
     /// The set among which load was balanced in turn, if that was how it was decided.
@@ -374,6 +413,8 @@ impl AskCustom for Remembered<'_> {
     }
 
     fn ask(&mut self, index: usize, set: ChannelSet, _channels: &[ChannelVerdict]) -> ChannelSet {
-        self.0.get(index).and_then(|verdict| verdict.kept).unwrap_or(set)
+        // A channel that was lost to others since is kept by nobody.
+        let kept = self.0.get(index).and_then(|verdict| verdict.kept).map(|kept| kept.and(set));
+        kept.filter(|kept| !kept.is_empty()).unwrap_or(set)
     }
 }

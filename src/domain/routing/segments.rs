@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::money::Currency;
-use crate::domain::routing::approvals::{ApprovalSettings, Approvals, SavedApprovals, WindowEstimate};
+use crate::domain::routing::approvals::{ApprovalSettings, Approvals, Evidence, SavedApprovals, WindowEstimate};
 use crate::domain::routing::country::Country;
 use crate::domain::time::Monotonic;
 
@@ -16,6 +16,8 @@ use crate::domain::time::Monotonic;
 const SHARDS: usize = 32;
 /// Levels below the channel.
 const LEVELS: usize = 3;
+/// A channel that is further behind the best than this is far behind.
+const FAR_BEHIND_PPM: u32 = 100_000;
 /// Outcomes until a channel is no newcomer any more.
 pub const NEWCOMER_OUTCOMES: u32 = 50;
 
@@ -66,6 +68,19 @@ pub struct SegmentEstimate {
     pub estimate: WindowEstimate,
     /// 0 the channel, 1 with the method, 2 with the currency, 3 with the payer's country.
     pub level: u8,
+    /// How much of the share of payments for looks a payment of this kind is worth, in parts per million.
+    pub worth_a_look_ppm: u32,
+}
+
+/// What is known of a channel as a whole, for kinds of payments on it to stand on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WholeChannel {
+    /// What is assumed of it without its own outcomes, in parts per million.
+    pub assumed_ppm: u32,
+    /// Its own outcomes.
+    pub evidence: Evidence,
+    /// See [`SegmentEstimate::worth_a_look_ppm`].
+    pub worth_a_look_ppm: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -211,29 +226,46 @@ impl Learned {
         next
     }
 
-    /// What to expect of a payment of this kind, on top of what is expected of the channel.
-    pub fn estimate(
+    /// What to expect of a payment of this kind, on top of what is expected of the channel. An outcome counts on one level
+    /// only: what is expected without a level's outcomes follows from those of the level above that are not among them.
+    pub(super) fn estimate(
         &self,
         segment: &Segment,
-        channel: WindowEstimate,
+        channel: &WholeChannel,
         settings: &ApprovalSettings,
         now: Monotonic,
     ) -> SegmentEstimate {
-        let mut deepest = SegmentEstimate { estimate: channel, level: 0 };
+        let (mut assumed_ppm, mut above) = (channel.assumed_ppm, channel.evidence);
+        let estimate = above.estimate_upon(assumed_ppm, settings);
+        let mut deepest = SegmentEstimate { estimate, level: 0, worth_a_look_ppm: channel.worth_a_look_ppm };
         if self.segments == 0 {
             return deepest;
         }
         for (key, level) in segment.keys().iter().zip(1..) {
             let shard = &self.shards[shard_of(*key)];
             let Ok(place) = shard.keys.binary_search(key) else { continue };
-            let expected = deepest.estimate.success_ppm;
-            let estimate = shard.known[place].approvals.estimate_upon(expected, settings, now);
-            if estimate.samples > 0 {
-                deepest = SegmentEstimate { estimate, level };
+            let approvals = &shard.known[place].approvals;
+            let own = approvals.evidence(settings, now);
+            if own.is_empty() {
+                continue;
             }
+            assumed_ppm = above.without(&own).estimate_upon(assumed_ppm, settings).success_ppm;
+            let worth_a_look_ppm = if is_far_behind(channel.assumed_ppm, deepest.estimate.success_ppm) {
+                // What is wrong is wrong with more than this kind of payments, and any of them is a look at it.
+                deepest.worth_a_look_ppm
+            } else {
+                approvals.worth_a_look_ppm(now)
+            };
+            let estimate = own.estimate_upon(assumed_ppm, settings);
+            (deepest, above) = (SegmentEstimate { estimate, level, worth_a_look_ppm }, own);
         }
         deepest
     }
+}
+
+/// Whether a success rate is so far behind another that a look at the channel is worth a payment only now and then.
+pub(super) const fn is_far_behind(best_ppm: u32, success_ppm: u32) -> bool {
+    best_ppm.saturating_sub(success_ppm) > FAR_BEHIND_PPM
 }
 
 const fn shard_of(key: u64) -> usize {
@@ -253,7 +285,12 @@ mod tests {
         prior_success_ppm: 900_000,
         forget_half_after: Duration::from_secs(300),
     };
-    const CHANNEL: WindowEstimate = WindowEstimate { success_ppm: 900_000, samples: 0, effective: 0 };
+    const NOTHING: WindowEstimate = WindowEstimate { success_ppm: 900_000, samples: 0, effective: 0 };
+    const CHANNEL: WholeChannel = WholeChannel {
+        assumed_ppm: 900_000,
+        evidence: Evidence { good: 0, samples: 0, effective: 0 },
+        worth_a_look_ppm: 0,
+    };
 
     fn segment(method: &str, currency: &str, country: &str) -> Segment {
         Segment::new(Some(method), currency.parse().unwrap(), country.parse().ok())
@@ -264,7 +301,11 @@ mod tests {
     }
 
     fn estimate(learned: &Learned, segment: &Segment) -> SegmentEstimate {
-        learned.estimate(segment, CHANNEL, &SETTINGS, NOW)
+        learned.estimate(segment, &CHANNEL, &SETTINGS, NOW)
+    }
+
+    fn learned_ppm(learned: &Learned, segment: &Segment) -> u32 {
+        estimate(learned, segment).estimate.success_ppm
     }
 
     #[test]
@@ -281,29 +322,38 @@ mod tests {
     }
 
     #[test]
-    fn each_level_is_estimated_on_top_of_the_one_before() {
+    fn each_level_is_estimated_on_top_of_the_one_before_and_no_outcome_counts_twice() {
         let failing = after(&Learned::default(), &segment("card", "USD", "DE"), false, 20);
         let known = estimate(&failing, &segment("card", "USD", "DE"));
-        // Half of the distance to 0 on each of three levels.
-        assert_eq!((known.estimate.success_ppm, known.level, known.estimate.samples), (112_500, 3, 20));
+        // The same outcomes on three levels are half of what the estimate stands on, once.
+        assert_eq!((known.estimate.success_ppm, known.level, known.estimate.samples), (450_000, 3, 20));
         let other_country = estimate(&failing, &segment("card", "USD", "US"));
-        assert_eq!((other_country.estimate.success_ppm, other_country.level), (225_000, 2));
+        assert_eq!((other_country.estimate.success_ppm, other_country.level), (450_000, 2));
         let other_currency = estimate(&failing, &segment("card", "EUR", "DE"));
         assert_eq!((other_currency.estimate.success_ppm, other_currency.level), (450_000, 1));
         let other_method = estimate(&failing, &segment("wallet", "USD", "DE"));
-        assert_eq!((other_method.estimate, other_method.level), (CHANNEL, 0));
+        assert_eq!((other_method.estimate, other_method.level), (NOTHING, 0));
         let unknown_country = Segment::new(Some("card"), "USD".parse().unwrap(), None);
         assert_eq!(estimate(&failing, &unknown_country).level, 2);
+        // Those of other countries are what a country's own stand on, and those of the country itself are not.
+        let (german, american) = (segment("card", "USD", "DE"), segment("card", "USD", "US"));
+        let both =
+            (0..20).fold(Learned::default(), |both, _| after(&after(&both, &german, false, 1), &american, true, 3));
+        // (20 × 0 + 20 × (60 × 1 + 20 × 0.9) / 80) / 40, and (60 × 1 + 20 × (20 × 0 + 20 × 0.9) / 40) / 80, but that newer
+        // outcomes count more.
+        let of = |segment| learned_ppm(&both, segment);
+        assert!((480_000..=487_500).contains(&of(&german)), "{}", of(&german));
+        assert!((862_500..=870_000).contains(&of(&american)), "{}", of(&american));
     }
 
     #[test]
     fn thin_data_moves_an_estimate_little_and_time_takes_it_back() {
         let thin = after(&Learned::default(), &segment("card", "USD", "DE"), false, 1);
         let known = estimate(&thin, &segment("card", "USD", "DE"));
-        assert!(known.estimate.success_ppm > 770_000 && known.level == 3, "{known:?}");
+        assert!(known.estimate.success_ppm > 850_000 && known.level == 3, "{known:?}");
         let later = NOW.plus(Duration::from_secs(300));
-        let faded = thin.estimate(&segment("card", "USD", "DE"), CHANNEL, &SETTINGS, later);
-        assert_eq!((faded.estimate, faded.level), (CHANNEL, 0));
+        let faded = thin.estimate(&segment("card", "USD", "DE"), &CHANNEL, &SETTINGS, later);
+        assert_eq!((faded.estimate, faded.level), (NOTHING, 0));
     }
 
     #[test]

@@ -8,19 +8,18 @@ use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::choose::Inputs;
 use crate::domain::routing::custom::CUSTOM_STRATEGIES_MAX;
 use crate::domain::routing::record::ChannelVerdict;
-use crate::domain::routing::segments::mixed;
+use crate::domain::routing::segments::{is_far_behind, mixed};
 use crate::domain::routing::set::ChannelSet;
 
 /// A lead below one percentage point is noise.
-const DEAD_BAND_PPM: u64 = 10_000;
+pub(super) const DEAD_BAND_PPM: u32 = 10_000;
 const PPM: u64 = 1_000_000;
 /// Loads that differ by less than a quarter are equal; then weight decides.
 const LOAD_TOLERANCE_DIVISOR: u128 = 4;
-/// Channels further behind the best than this are not worth a payment to know them better.
-const EXPLORED_WITHIN_PPM: u32 = 100_000;
 /// What is drawn for different purposes from one draw must not depend on each other.
 const DRAW_FOR_NEWCOMERS: u64 = 0x6e65_7763_6f6d_6572;
 const DRAW_FOR_EXPLORING: u64 = 0x6578_706c_6f72_6521;
+const DRAW_FOR_A_LOOK: u64 = 0x6c6f_6f6b_2061_7420;
 /// Most strategies that one decision asks.
 pub(super) const ASKED_MAX: usize = 4 + CUSTOM_STRATEGIES_MAX;
 
@@ -178,21 +177,35 @@ pub(super) fn without_newcomers(set: ChannelSet, inputs: &Inputs<'_>) -> Option<
     known.iter().any(|place| inputs.channels[place].breaker == BreakerView::Closed).then_some(known)
 }
 
-/// For few payments: one of those that the success rate has left out although they are not far behind and not failing.
+/// For few payments: one of those that the success rate has left out although they are not failing. Those that are near
+/// take `explore_percent` among them, however much is known. Any may take as much of that, or some times as much, as a look
+/// at it is worth by now.
 pub(super) fn explored(before: ChannelSet, kept: ChannelSet, inputs: &Inputs<'_>) -> Option<ChannelSet> {
-    let draw = mixed(inputs.draw ^ DRAW_FOR_EXPLORING);
-    if before == kept || !falls_into(inputs.explore_percent, draw) {
+    if before == kept || inputs.explore_percent == 0 {
         return None;
     }
     let channels = inputs.channels;
+    let left_out = before.without(kept);
+    let left_out: ChannelSet =
+        left_out.iter().filter(|place| channels[*place].breaker == BreakerView::Closed).collect();
     let best_ppm = kept.iter().map(|place| channels[place].success_ppm).max()?;
-    let is_worth_it = |place: &usize| {
-        let channel = &channels[*place];
-        channel.breaker == BreakerView::Closed && best_ppm.saturating_sub(channel.success_ppm) <= EXPLORED_WITHIN_PPM
-    };
-    let left_out: ChannelSet = before.without(kept).iter().filter(is_worth_it).collect();
-    let nth = (((draw & 0xffff_ffff) * left_out.len() as u64) >> 32) as usize;
-    left_out.iter().nth(nth).map(|place| ChannelSet::from_iter([place]))
+    let near_draw = mixed(inputs.draw ^ DRAW_FOR_EXPLORING);
+    if falls_into(inputs.explore_percent, near_draw) {
+        let near = left_out.iter().filter(|place| !is_far_behind(best_ppm, channels[*place].success_ppm));
+        if let Some(one) = drawn(near.collect(), near_draw) {
+            return Some(ChannelSet::from_iter([one]));
+        }
+    }
+    let look_draw = mixed(inputs.draw ^ DRAW_FOR_A_LOOK);
+    let one = drawn(left_out.iter().filter(|place| channels[*place].worth_a_look_ppm > 0).collect(), look_draw)?;
+    let share = u64::from(channels[one].worth_a_look_ppm) * u64::from(inputs.explore_percent);
+    (((look_draw >> 32) * 100 * PPM) >> 32 < share).then(|| ChannelSet::from_iter([one]))
+}
+
+/// One of a set, each as likely, by the lower 32 bits of a draw.
+fn drawn(set: ChannelSet, draw: u64) -> Option<usize> {
+    let nth = (((draw & 0xffff_ffff) * set.len() as u64) >> 32) as usize;
+    set.iter().nth(nth)
 }
 
 /// Variance of a success rate in parts per million squared.
@@ -215,13 +228,13 @@ fn best_of(set: ChannelSet, channels: &[ChannelVerdict]) -> Option<&ChannelVerdi
 
 fn is_near(best: &ChannelVerdict, verdict: &ChannelVerdict, prior: u32) -> bool {
     let lead = u64::from(best.success_ppm.saturating_sub(verdict.success_ppm));
-    lead <= DEAD_BAND_PPM || lead <= dead_band_ppm(best, verdict, prior)
+    lead <= u64::from(DEAD_BAND_PPM) || lead <= dead_band_ppm(best, verdict, prior)
 }
 
 /// The lead in parts per million below which a channel's success rate is as good as the best one's.
 pub(super) fn dead_band_ppm(best: &ChannelVerdict, verdict: &ChannelVerdict, prior: u32) -> u64 {
     let deviation = (variance(best, prior) + variance(verdict, prior)).isqrt();
-    deviation.max(DEAD_BAND_PPM)
+    deviation.max(u64::from(DEAD_BAND_PPM))
 }
 
 /// Those with the lowest expected cost; a channel whose fee is not known is never the cheaper one.

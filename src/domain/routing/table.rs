@@ -14,7 +14,7 @@ use crate::domain::routing::country::CountrySet;
 use crate::domain::routing::custom::CustomStrategies;
 use crate::domain::routing::health::{ChannelHealth, HealthSettings};
 use crate::domain::routing::rules::Rule;
-use crate::domain::routing::segments::{Learned, Segment, SegmentEstimate};
+use crate::domain::routing::segments::{Learned, Segment, SegmentEstimate, is_far_behind};
 use crate::domain::routing::set::CHANNELS_MAX;
 use crate::domain::routing::strategies::{LoadBalancing, RoutingMode};
 use crate::domain::time::{Monotonic, Timestamp};
@@ -214,6 +214,12 @@ impl RoutingSetup {
         Ok(())
     }
 
+    /// Whether any channel has a cap for a day.
+    pub fn bounds_days(&self) -> bool {
+        let is_bounded = |caps: &ChannelCaps| caps.per_day.is_some() || caps.amount_per_day_minor.is_some();
+        self.channels.iter().any(|facts| is_bounded(&facts.caps))
+    }
+
     /// The place of a channel in the table.
     pub fn place_of(&self, name: &ChannelName) -> Option<usize> {
         self.channels.iter().position(|channel| channel.name == *name)
@@ -272,17 +278,42 @@ impl RoutingTable {
         }
     }
 
-    /// What to expect of a payment of this kind on the channel at a place. A half-open channel ranks by the prior alone,
-    /// or it would never be tried again.
-    pub fn estimate(&self, place: usize, segment: &Segment, now: Monotonic) -> SegmentEstimate {
+    /// What is assumed of a channel without outcomes of its own, in parts per million: the average of those that are not
+    /// far behind the best, with the configured prior.
+    pub(super) fn assumed_ppm(&self, now: Monotonic) -> u32 {
         let settings = &self.setup.health;
-        let health = self.health.get(place);
-        let channel = health
-            .map_or_else(|| ChannelHealth::default().estimate(settings, now), |health| health.estimate(settings, now));
-        let is_half_open = health.is_some_and(|health| health.breaker_at(now) == BreakerView::HalfOpen);
+        let (prior, outcomes) = (settings.approvals.prior_success_ppm, settings.approvals.prior_outcomes.max(1));
+        let closed = || self.health.iter().filter(|health| health.breaker_at(now) == BreakerView::Closed);
+        let best_ppm = closed().map(|health| health.estimate(settings, now).success_ppm).max().unwrap_or(prior);
+        let (mut good, mut all) = (u64::from(prior) * u64::from(outcomes), u64::from(outcomes));
+        for health in closed() {
+            let own = health.whole(prior, settings, now).evidence;
+            if !is_far_behind(best_ppm, own.estimate_upon(prior, &settings.approvals).success_ppm) {
+                good += own.good;
+                all += u64::from(own.samples);
+            }
+        }
+        u32::try_from(good / all).unwrap_or(prior)
+    }
+
+    /// What to expect of a payment of this kind on the channel at a place, of which `assumed_ppm` is expected before its
+    /// own outcomes count. A half-open channel ranks by that alone, or it would never be tried again.
+    pub(super) fn estimate(
+        &self,
+        place: usize,
+        segment: &Segment,
+        assumed_ppm: u32,
+        now: Monotonic,
+    ) -> SegmentEstimate {
+        let settings = &self.setup.health;
+        let unknown = ChannelHealth::default();
+        let health = self.health.get(place).unwrap_or(&unknown);
+        let channel = health.whole(assumed_ppm, settings, now);
         match self.learned.get(place) {
-            Some(learned) if !is_half_open => learned.estimate(segment, channel, &settings.approvals, now),
-            _ => SegmentEstimate { estimate: channel, level: 0 },
+            Some(learned) if health.breaker_at(now) != BreakerView::HalfOpen => {
+                learned.estimate(segment, &channel, &settings.approvals, now)
+            }
+            _ => Learned::default().estimate(segment, &channel, &settings.approvals, now),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Routing as the operator and the merchant meet it.
 
 mod bounds;
+mod custom;
 mod last_channel;
+mod no_channel;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::domain::fees::{FeeSchedule, Percent};
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::{Monotonic, Timestamp};
+use custom::{Narrow, nothing, others_than_given, paypal_only, with_strategies};
 
 const NOW: Monotonic = Monotonic::from_micros(1_000_000);
 const HEALTH: HealthSettings = HealthSettings {
@@ -207,6 +210,13 @@ fn a_clear_lead_in_success_decides_and_a_small_one_does_not() {
     let choice = chosen(&near, &card);
     assert_eq!((choice.channel, choice.strategy), (channel("paypal"), Some(Strategy::SuccessRate)));
     assert!(choice.record.reason().contains("99."), "{}", choice.record.reason());
+    near.health[PAYPAL] = ChannelHealth::default();
+    assert_eq!(chosen(&near, &card).strategy, Some(Strategy::Cost), "what is only assumed is no clear lead");
+    learn(&mut near, STRIPE, OutcomeClass::DeclinedByProcessor, 100);
+    let choice = chosen(&near, &card);
+    assert_eq!((choice.channel.as_str(), choice.strategy), ("paypal", Some(Strategy::SuccessRate)));
+    let reason = choice.record.reason();
+    assert!(reason.contains(" % is assumed of it, since nothing is known yet"), "no outcomes are no reason: {reason}");
 }
 
 #[test]
@@ -363,6 +373,8 @@ fn a_channel_asked_for_skips_the_choice_but_not_the_filter() {
     let none = decide(&table, &idle(&table), &asked, NOW).unwrap_err();
     assert!(none.record.reason().contains("failing"), "{}", none.record.reason());
     assert_eq!(none.retry_in, Some(Duration::from_secs(30)));
+    let why_stripe = none.record.why_not(&none.record.channels[STRIPE], crate::domain::language::Language::English);
+    assert_eq!(why_stripe, "could take it, but another channel was asked for");
     let unknown = channel("klarna");
     let none = decide(&table, &idle(&table), &RouteRequest { requested: Some(&unknown), ..asked }, NOW).unwrap_err();
     assert!(none.record.reason().contains("there is no channel klarna"), "{}", none.record.reason());
@@ -525,8 +537,12 @@ fn a_clearly_failing_channel_is_dearer_by_what_failures_cost() {
     let by_cost = |failed: &str, declined: usize| {
         let mut table = table(RoutingSetup { failed_payment_cost: percent(failed), ..cheap.clone() });
         learn(&mut table, STRIPE, OutcomeClass::Approved, 200);
-        learn(&mut table, PAYPAL, OutcomeClass::DeclinedByProcessor, declined);
-        learn(&mut table, PAYPAL, OutcomeClass::Approved, 200 - declined);
+        // Spread evenly: declines that were all before the approvals would be of the past.
+        for index in 0..200 {
+            let is_declined = (index + 1) * declined / 200 > index * declined / 200;
+            let class = if is_declined { OutcomeClass::DeclinedByProcessor } else { OutcomeClass::Approved };
+            learn(&mut table, PAYPAL, class, 1);
+        }
         let choice = chosen(&table, &card(1));
         assert_eq!(choice.strategy, Some(Strategy::Cost));
         choice
@@ -536,6 +552,14 @@ fn a_clearly_failing_channel_is_dearer_by_what_failures_cost() {
     assert_eq!(dearer.place, STRIPE);
     assert!(matches!(dearer.record.margin(), Some(Margin::Cost { over: PAYPAL, minor: 1.. })));
     assert!(dearer.record.expected_cost_minor(PAYPAL) > dearer.record.expected_cost_minor(STRIPE));
+    let cost = Money::new(dearer.record.expected_cost_minor(STRIPE).unwrap(), Currency::USD);
+    let reason = dearer.record.reason();
+    let expected = format!(
+        "stripe is expected to cost the least of those left, {cost} with what failed payments cost; its fee is 3.20 USD."
+    );
+    assert_eq!(reason, expected, "it is not the one with the lowest fee");
+    let reason = by_cost("10", 2).record.reason();
+    assert_eq!(reason, "paypal is the cheapest of those left, at a fee of 3.10 USD.");
     assert_eq!(by_cost("0", 60).place, PAYPAL, "what fails costs nothing here");
     let record = DecisionRecord { failed_payment_cost_ppm: 0, ..dearer.record };
     assert_eq!(record.replay().0.unwrap().place, PAYPAL, "the record alone says what failures cost");
@@ -552,6 +576,7 @@ fn a_newcomer_gets_its_share_until_enough_is_known() {
     assert!((340..=460).contains(&to_paypal(&table)), "{}", to_paypal(&table));
     let left_out = (0..).map(|step| chosen(&table, &card(step))).find(|choice| choice.place == STRIPE).unwrap();
     assert_eq!(left_out.strategy, Some(Strategy::Newcomers));
+    assert_eq!(left_out.record.strategy_outside(), Some("success_rate"));
     assert_eq!(left_out.record.steps.len(), 1);
     let mut alone = RouteRequest { method: Some("paypal"), ..card(1) };
     alone.draw = left_out.record.draw;
@@ -572,11 +597,90 @@ fn a_few_payments_explore_what_the_success_rate_leaves_out() {
         let choices = (0..10_000).map(|step| chosen(table, &card(step)));
         let explored: Vec<Choice> = choices.filter(|choice| choice.place == PAYPAL).collect();
         assert!(explored.iter().all(|choice| choice.strategy == Some(Strategy::Explore)));
+        assert!(explored.iter().all(|choice| choice.record.strategy_outside() == Some("success_rate")));
         explored.len()
     };
     assert!((140..=260).contains(&explored(&table)), "{}", explored(&table));
     learn(&mut table, PAYPAL, OutcomeClass::DeclinedByProcessor, 30);
     assert_eq!(explored(&table), 0, "more than ten points behind");
+}
+
+#[test]
+fn a_channel_far_behind_is_looked_at_the_more_the_longer_ago_that_was_and_the_better_it_went() {
+    let mut table = table(twins(RoutingMode::Success));
+    learn(&mut table, STRIPE, OutcomeClass::Approved, 200);
+    for _ in 0..20 {
+        learn(&mut table, PAYPAL, OutcomeClass::Approved, 3);
+        learn(&mut table, PAYPAL, OutcomeClass::DeclinedByProcessor, 2);
+    }
+    let looks = |table: &RoutingTable, after_s: u64| {
+        let now = NOW.plus(Duration::from_secs(after_s));
+        let choices = (0..10_000).map(|step| decide(table, &idle(table), &card(step), now).unwrap());
+        let looks: Vec<Choice> = choices.filter(|choice| choice.place == PAYPAL).collect();
+        for look in &looks {
+            assert_eq!(look.strategy, Some(Strategy::Explore));
+            let stored: DecisionRecord = serde_json::from_str(&serde_json::to_string(&look.record).unwrap()).unwrap();
+            assert_eq!(stored.replay().0.map(|verdict| verdict.place), Some(PAYPAL));
+        }
+        looks.len()
+    };
+    assert_eq!(looks(&table, 0), 0);
+    let (soon, late) = (looks(&table, 9), looks(&table, 45));
+    assert!((20..=65).contains(&soon), "a fifth of two percent: {soon}");
+    assert!((150..=250).contains(&late), "two percent: {late}");
+    assert!((150..=250).contains(&looks(&table, 200)), "and no more");
+    learn(&mut table, PAYPAL, OutcomeClass::Approved, 4);
+    let well = looks(&table, 45);
+    assert!((850..=1_150).contains(&well), "ten percent: {well}");
+    Arc::make_mut(&mut table.setup).choice.explore_percent = 0;
+    assert_eq!(looks(&table, 45), 0, "who wants none has none");
+}
+
+#[test]
+fn a_channel_of_which_nothing_is_known_is_taken_to_be_as_good_as_the_others() {
+    let mut table = table(twins(RoutingMode::Success));
+    for _ in 0..200 {
+        learn(&mut table, STRIPE, OutcomeClass::Approved, 1);
+    }
+    let verdict = |table: &RoutingTable, place: usize| chosen(table, &card(1)).record.channels[place].success_ppm;
+    assert!(verdict(&table, PAYPAL) >= 990_000, "{}", verdict(&table, PAYPAL));
+    let (paypal, stripe) = (verdict(&table, PAYPAL), verdict(&table, STRIPE));
+    assert!(paypal.abs_diff(stripe) < 1_000, "{paypal} and {stripe}");
+    learn(&mut table, PAYPAL, OutcomeClass::DeclinedByProcessor, 1);
+    assert_ne!(chosen(&table, &card(1)).strategy, Some(Strategy::SuccessRate), "one decline is no outage");
+    // Those that are far behind say nothing about the others.
+    learn(&mut table, CRYPTO, OutcomeClass::DeclinedByNetwork, 200);
+    learn(&mut table, PAYPAL, OutcomeClass::TechnicalFailure, 5);
+    let later = NOW.plus(Duration::from_secs(30));
+    let half_open = decide(&table, &idle(&table), &card(1), later).unwrap().record.channels[PAYPAL].success_ppm;
+    assert!(half_open >= 980_000, "{half_open}");
+}
+
+#[test]
+fn differences_that_chance_explains_leave_nobody_out_and_others_do() {
+    // So many declines of 200 each.
+    let left_out = |declines: [usize; 4]| {
+        let mut setup = twins(RoutingMode::Success);
+        for channel in &mut setup.channels {
+            channel.methods = vec![String::from("card")];
+        }
+        let mut table = table(setup);
+        for (place, declined) in declines.into_iter().enumerate() {
+            for index in 0..200 {
+                let is_declined = (index + 1) * declined / 200 > index * declined / 200;
+                let class = if is_declined { OutcomeClass::DeclinedByProcessor } else { OutcomeClass::Approved };
+                learn(&mut table, place, class, 1);
+            }
+        }
+        Arc::make_mut(&mut table.setup).choice.explore_percent = 0;
+        let step = chosen(&table, &card(1)).record.steps[0];
+        assert_eq!(step.strategy, Strategy::SuccessRate);
+        4 - step.after.len()
+    };
+    assert_eq!(left_out([10, 10, 10, 10]), 0);
+    assert_eq!(left_out([6, 9, 11, 14]), 0, "one in twenty each, and luck: four points between the first and the last");
+    assert_eq!(left_out([10, 10, 10, 40]), 1);
+    assert_eq!(left_out([8, 12, 40, 60]), 2);
 }
 
 #[test]
@@ -592,104 +696,6 @@ fn in_turn_every_round_is_exact_and_spread() {
     let second = choice.in_turn(23);
     assert_eq!((second.record.turn, second.strategy), (Some(23), Some(Strategy::LoadBalance)));
     assert_eq!(second.record.replay().0.unwrap().place, second.place);
-}
-
-type Narrow = fn(&Candidates<'_>) -> ChannelSet;
-
-/// Keeps what a test tells it to, or fails.
-struct Told(&'static str, u8, Narrow);
-
-impl RoutingStrategy for Told {
-    fn name(&self) -> &str {
-        self.0
-    }
-
-    fn priority(&self) -> u8 {
-        self.1
-    }
-
-    fn narrow(&self, _request: &RouteRequest<'_>, candidates: &Candidates<'_>) -> ChannelSet {
-        self.2(candidates)
-    }
-}
-
-fn with_strategies(setup: RoutingSetup, strategies: &[(&'static str, u8, Narrow)]) -> RoutingTable {
-    let strategies = strategies.iter().map(|(name, priority, narrow)| Arc::new(Told(name, *priority, *narrow)) as _);
-    RoutingTable { custom: CustomStrategies::register(strategies.collect()).unwrap(), ..table(setup) }
-}
-
-fn paypal_only(candidates: &Candidates<'_>) -> ChannelSet {
-    candidates.named(&channel("paypal"))
-}
-
-fn nothing(_: &Candidates<'_>) -> ChannelSet {
-    ChannelSet::default()
-}
-
-fn others_than_given(_: &Candidates<'_>) -> ChannelSet {
-    (0..CHANNELS_MAX).collect()
-}
-
-fn failing(_: &Candidates<'_>) -> ChannelSet {
-    panic!("told to fail")
-}
-
-#[test]
-fn registered_strategies_take_their_place_by_priority_in_every_mode() {
-    let order = |mode, priority| {
-        let table = with_strategies(setup(mode), &[("mine", priority, nothing)]);
-        let asked = chosen(&table, &request(10_000));
-        asked.record.steps.iter().map(|step| asked.record.name_of(step.strategy).to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(order(RoutingMode::Balanced, 95), ["mine", "geographic", "success_rate", "cost"]);
-    assert_eq!(order(RoutingMode::Balanced, 90), ["geographic", "mine", "success_rate", "cost"]);
-    assert_eq!(order(RoutingMode::Balanced, 60), ["geographic", "success_rate", "mine", "cost"]);
-    assert_eq!(order(RoutingMode::Geographic, 95), ["geographic", "mine", "success_rate", "cost"]);
-    assert_eq!(order(RoutingMode::Success, 95), ["success_rate", "mine", "cost"]);
-    assert_eq!(order(RoutingMode::Cost, 95), ["cost"]);
-    let two: Vec<Strategy> = {
-        let (order, asked) = RoutingMode::Success.order_with([60, 40].into_iter());
-        order.into_iter().take(asked).collect()
-    };
-    use Strategy::{Cost, Custom, Geographic, LoadBalance, SuccessRate};
-    assert_eq!(two, [SuccessRate, Custom(0), Cost, Custom(1), LoadBalance, Geographic]);
-}
-
-#[test]
-fn a_registered_strategy_decides_abstains_or_is_passed_over_and_the_record_says_so() {
-    let choice = chosen(&with_strategies(setup(RoutingMode::Balanced), &[("mine", 60, paypal_only)]), &request(10_000));
-    assert_eq!((choice.place, choice.record.strategy_name()), (PAYPAL, Some("mine")));
-    assert_eq!(choice.record.reason(), "The strategy mine chose paypal.");
-    let stored: DecisionRecord = serde_json::from_str(&serde_json::to_string(&choice.record).unwrap()).unwrap();
-    assert_eq!(
-        stored.replay(),
-        (Some(Verdict { rung: Rung::Smart, strategy: choice.strategy, place: PAYPAL }), choice.record.steps)
-    );
-    for (abstaining, panicked) in [(nothing as Narrow, false), (others_than_given, false), (failing, true)] {
-        let table =
-            with_strategies(setup(RoutingMode::Balanced), &[("first", 70, abstaining), ("mine", 60, paypal_only)]);
-        let choice = chosen(&table, &request(10_000));
-        assert_eq!((choice.place, choice.record.strategy_name()), (PAYPAL, Some("mine")));
-        assert_eq!((choice.record.custom[0].kept, choice.record.custom[0].panicked), (None, panicked));
-        let in_words = choice.record.step_in_words(&choice.record.steps[2], crate::domain::language::Language::English);
-        assert_eq!(in_words.contains("failed"), panicked, "{in_words}");
-    }
-}
-
-#[test]
-fn strategies_that_can_not_be_told_apart_are_refused() {
-    let register = |names: &[&'static str]| {
-        let strategies =
-            names.iter().map(|name| Arc::new(Told(name, 1, nothing)) as Arc<dyn RoutingStrategy>).collect();
-        CustomStrategies::register(strategies).map(|_| ())
-    };
-    assert_eq!(register(&["a", "b_2"]), Ok(()));
-    assert_eq!(register(&["a", "a"]), Err(InvalidStrategy::Taken("a".to_owned())));
-    assert_eq!(register(&["cost"]), Err(InvalidStrategy::Taken("cost".to_owned())));
-    for wrong in ["", "A", "a b", "a-b"] {
-        assert_eq!(register(&[wrong]), Err(InvalidStrategy::Name(wrong.to_owned())));
-    }
-    assert_eq!(register(&["a", "b", "c", "d", "e", "f", "g", "h", "i"]), Err(InvalidStrategy::TooMany));
 }
 
 #[test]
@@ -714,6 +720,7 @@ proptest! {
         shares in (0_u8..=100, 0_u8..=20, any::<bool>()),
         strategies in prop::collection::vec((0_usize..4, any::<u8>()), 0..3),
         costs in (0_u32..300_000, 1_i64..10_000_000, any::<u64>()),
+        asked in (0_usize..8, 0_usize..8, 0_usize..8, 0_usize..5, 0_u32..6),
     ) {
         let modes = [RoutingMode::Balanced, RoutingMode::Cost, RoutingMode::Success, RoutingMode::Geographic];
         let mut setup = setup(modes[mode]);
@@ -742,6 +749,9 @@ proptest! {
             .zip(names)
             .map(|((kind, priority), name)| (name, priority, told[kind]))
             .collect();
+        let (wish, tried, allowed, method, per_day) = asked;
+        setup.channels[draw as usize % 4].caps.per_day = Some(per_day);
+        setup.channels[wish % 4].caps.amount_per_day_minor = Some(costs.1);
         let mut table = with_strategies(setup, &strategies);
         let mut readings = Vec::new();
         let classes = [
@@ -755,10 +765,21 @@ proptest! {
                 table.learned[place] = Arc::new(Learned::newcomer());
             }
             learn_of(&mut table, place, &RouteRequest { country: Some(country("US")), ..card(0) }, class % 2 == 0, times);
-            readings.push(ChannelReading { in_flight, probe_available, ..ChannelReading::default() });
+            let today = u32::try_from(place).unwrap();
+            readings.push(ChannelReading { in_flight, probe_available, today, ..ChannelReading::default() });
         }
         let countries = [None, Some(country("US")), Some(country("CN")), Some(country("BR"))];
-        let request = RouteRequest { draw, country: countries[kind], ..request(costs.1) };
+        let one_of = |number: usize| table.setup.channels.get(number).map(|facts| facts.name.clone());
+        // Of eight numbers four name a channel, and the others none.
+        let (wish, tried) = (one_of(wish), one_of(tried).into_iter().collect::<Vec<_>>());
+        let allowed: Vec<ChannelName> = one_of(allowed).into_iter().chain(wish.clone()).collect();
+        let money = if costs.0 % 5 == 0 { Money::new(costs.1, "KRW".parse().unwrap()) } else { request(costs.1).money };
+        let request = RouteRequest {
+            draw, money, country: countries[kind], requested: wish.as_ref(), tried: &tried,
+            allowed: if costs.2 % 2 == 0 { &[] } else { &allowed },
+            method: [Some("card"), Some("crypto"), Some("alipay"), Some("paypal"), None][method],
+            ..request(costs.1)
+        };
         let later = NOW.plus(Duration::from_secs(draw % 60));
         let decision = decide(&table, &readings, &request, later);
         let record = match decision {
@@ -769,10 +790,17 @@ proptest! {
                 let up = choice.record.channels.iter().filter(|one| one.dropped_by.is_none()).count();
                 prop_assert!(!choice.all_down || !table.setup.smart || up == 0);
                 prop_assert_eq!(Some(choice.place), choice.record.chosen);
+                prop_assert!(wish.is_none() || wish.as_ref() == Some(&choice.channel));
+                prop_assert!(!tried.contains(&choice.channel));
+                prop_assert!(request.allowed.is_empty() || allowed.contains(&choice.channel));
+                let again = choice.clone().lost_to_others();
+                prop_assert!(again.as_ref().map_or(true, |next| next.place != choice.place));
+                prop_assert!(again.map_or_else(|none| none.record.is_reproduced(), |next| next.record.is_reproduced()));
                 choice.record
             }
             Err(none) => {
-                prop_assert!(!table.setup.smart || none.record.channels.iter().all(|one| one.dropped_by.is_some()));
+                let nobody = |one: &ChannelVerdict| one.dropped_by.is_some() || wish.as_ref().is_some_and(|wish| one.channel != *wish);
+                prop_assert!(!table.setup.smart || none.record.channels.iter().all(nobody));
                 *none.record
             }
         };

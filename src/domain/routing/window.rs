@@ -80,6 +80,11 @@ impl OutcomeWindow {
         self.words.iter().enumerate().map(of_word).sum()
     }
 
+    /// How many of the newest were good, one after another.
+    pub fn good_in_a_row(&self) -> u32 {
+        self.words[0].trailing_ones()
+    }
+
     /// How many there are.
     pub const fn len(&self) -> usize {
         self.len

@@ -12,13 +12,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::ids::{MerchantId, PaymentNo, RefundNo};
 use crate::domain::payment::{Attempt, PaymentTerms, Refund};
-use crate::domain::routing::DecisionRecord;
+use crate::domain::routing::{DecisionRecord, RouteRequest};
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::random::Random;
-use crate::storage::Store;
 use crate::storage::memory::MemoryStore;
 use crate::storage::vault::Vault;
 use crate::storage::whole_file::DirectoryFiles;
+use crate::storage::{CommitFuture, Health, Store, Versioned};
 
 /// 2026-09-21T14:13:20Z
 const START: Timestamp = Timestamp::from_unix_s(1_790_000_000);
@@ -41,7 +41,13 @@ fn core(store: &Arc<dyn Store>, clock: &Clock) -> Core {
 }
 
 async fn costs(store: &Arc<dyn Store>, clock: &Clock) -> Costs {
-    let core = core(store, clock);
+    costs_with(store, clock, |_| {}).await
+}
+
+async fn costs_with(store: &Arc<dyn Store>, clock: &Clock, change: impl FnOnce(&mut Config)) -> Costs {
+    let mut config = Config::embedded().unwrap();
+    change(&mut config);
+    let core = Core { config: Arc::new(config), ..core(store, clock) };
     let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await.unwrap();
     let setup = setup_from_config(&core.config, &BTreeMap::new()).unwrap();
     let router = RouterHandle::start(setup, clock.clone(), &supervisor).await.unwrap();
@@ -191,6 +197,49 @@ async fn a_payment_counts_when_it_is_charged_and_again_as_it_changes() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn another_channel_is_compared_with_once_all_is_counted_again() {
+    let (store, clock) = (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Clock::virtual_from(START));
+    let directory = tempfile::tempdir().unwrap();
+    let costs = opened(&store, &clock, directory.path()).await;
+    let mut stored = Vec::new();
+    for number in 0..2 * PAGE_ROWS + 7 {
+        let before = insert(&store, payment(number)).await;
+        stored.push(change(&costs, &before, paid(number, START)).await);
+    }
+    let count = i64::try_from(stored.len()).unwrap();
+    let row = only(&costs);
+    assert_eq!((row.payments, row.baseline_fees), (count, 320 * count));
+    costs.compare_with("alipay");
+    // A page is counted, then payments of read and unread pages change, and one is added: all count once in both.
+    costs.0.count_page_again().await.unwrap();
+    let mut refunds = 0;
+    for number in (0..stored.len()).step_by(10) {
+        let after = refunded(&stored[number].payment, 100);
+        stored[number] = change(&costs, &stored[number], after).await;
+        refunds += 1;
+    }
+    let added = insert(&store, payment(900)).await;
+    change(&costs, &added, paid(900, START)).await;
+    let view = |costs: &Costs| costs.view(&CostsFilter::default(), &PageRequest::default()).unwrap();
+    let present = view(&costs);
+    assert_eq!((present.baseline_channel.as_str(), present.complete), ("stripe", true), "until all is counted");
+    assert_eq!(present.items[0].baseline_fees, 320 * (count + 1));
+    costs.0.count_again().await;
+    let row = only(&costs);
+    assert_eq!(view(&costs).baseline_channel, "alipay");
+    assert_eq!((row.payments, row.refunds, row.refunded), (count + 1, refunds, 100 * refunds));
+    assert_eq!((row.fees, row.baseline_fees, row.saved), (60 * (count + 1), 60 * (count + 1), 0));
+    assert_eq!(costs.channel_totals(&ChannelName::new("alipay"), START).today_minor, 10_000 * (count + 1));
+    // Changed and taken back at once, nothing is counted.
+    costs.compare_with("stripe");
+    costs.compare_with("alipay");
+    assert!(costs.0.recounted.lock().is_none());
+    // The next start compares with it, too, or counts again.
+    costs.write_final(true).await;
+    assert_eq!(view(&opened(&store, &clock, directory.path()).await).baseline_channel, "stripe");
+}
+
 #[tokio::test]
 async fn totals_are_of_today_and_of_this_month_and_reach_the_router() {
     let (store, clock) = (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Clock::virtual_from(START));
@@ -238,6 +287,105 @@ async fn a_clean_stop_leaves_the_sums_and_anything_else_has_them_counted_again()
     assert!(!directory.path().join(FILE).exists(), "what may be wrong is not left");
 }
 
+/// What Alipay would take for 100.00 USD now.
+fn quoted(costs: &Costs) -> Option<i64> {
+    let request = RouteRequest {
+        money: Money::new(10_000, Currency::USD),
+        country: None,
+        country_from_address: false,
+        card_country: None,
+        merchant_country: None,
+        method: Some("alipay"),
+        requested: None,
+        allowed: &[],
+        merchant_id: "m_1",
+        tier: "",
+        order_no: "O-1",
+        metadata: &BTreeMap::new(),
+        at: costs.0.core.clock.now(),
+        tried: &[],
+        refusing_token: &[],
+        needs_pre_auth: false,
+        draw: 0,
+    };
+    let record = costs.0.router.quote(&request).unwrap_or_else(|none| *none.record);
+    record.channels.iter().find(|verdict| verdict.channel.as_str() == "alipay")?.fee_minor
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_month_begins_with_no_volume_when_it_begins() {
+    let turn = Timestamp::parse_rfc3339("2026-10-01T00:00:00Z").unwrap();
+    let (store, clock) =
+        (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Clock::virtual_from(turn.minus(Duration::from_secs(5))));
+    let costs = costs_with(&store, &clock, |config| {
+        let tier = serde_json::from_value(serde_json::json!({ "from_minor": 10_000, "percent": "0.1" })).unwrap();
+        config.channels.get_mut("alipay").unwrap().fees.tiers = vec![tier];
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    costs.open(Arc::new(DirectoryFiles::new(directory.path())), DiskWork::InPlace, 0).await.unwrap();
+    costs.start();
+    let stored = insert(&store, payment(1)).await;
+    assert_eq!(quoted(&costs), Some(60));
+    change(&costs, &stored, paid(1, clock.now())).await;
+    tokio::time::sleep(Duration::from_millis(4_990)).await;
+    assert_eq!(quoted(&costs), Some(10), "the tier is reached");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(quoted(&costs), Some(60), "and left with the month");
+    costs.0.core.stopping.cancel();
+}
+
+/// Stores what is committed and never answers.
+struct Silent(Arc<dyn Store>);
+
+impl Store for Silent {
+    fn commit(&self, batch: Batch) -> CommitFuture {
+        let stored = self.0.commit(batch);
+        Box::pin(async {
+            stored.await.unwrap();
+            std::future::pending().await
+        })
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Vec<crate::storage::Row>, StoreError> {
+        self.0.scan(scan)
+    }
+
+    fn health(&self) -> Health {
+        self.0.health()
+    }
+
+    fn failed(&self) -> std::pin::Pin<Box<dyn Future<Output = String> + Send>> {
+        self.0.failed()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.0.close()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_cut_off_between_commit_and_note_leaves_a_doubt() {
+    let (store, clock) = (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Clock::virtual_from(START));
+    let directory = tempfile::tempdir().unwrap();
+    let costs = opened(&(Arc::new(Silent(Arc::clone(&store))) as Arc<dyn Store>), &clock, directory.path()).await;
+    let first = insert(&store, payment(1)).await;
+    let after = paid(1, START);
+    let mut batch = Batch::finishing();
+    rows::replace(&mut batch, &first, &after).unwrap();
+    assert!(costs.view(&CostsFilter::default(), &PageRequest::default()).unwrap().complete);
+    let commit = costs.commit(batch, Some(&first.payment), &after);
+    assert!(tokio::time::timeout(Duration::from_secs(1), commit).await.is_err());
+    assert!(!costs.view(&CostsFilter::default(), &PageRequest::default()).unwrap().complete);
+    costs.write_final(true).await;
+    assert!(!directory.path().join(FILE).exists(), "the next start counts it");
+    assert_eq!(only(&opened(&store, &clock, directory.path()).await).payments, 1);
+}
+
 #[tokio::test]
 async fn lists_page_by_day_and_add_up_by_channel() {
     let (store, clock) = (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Clock::virtual_from(START));
@@ -276,7 +424,8 @@ async fn lists_page_by_day_and_add_up_by_channel() {
     let filter = CostsFilter { from: yesterday, to: yesterday, channel: Some("stripe".to_owned()), by_channel: false };
     assert_eq!(costs.view(&filter, &PageRequest::default()).unwrap().items.len(), 1);
     let backwards = CostsFilter { from: yesterday, to: yesterday.map(Day::before), ..CostsFilter::default() };
-    assert!(costs.view(&backwards, &PageRequest::default()).is_ok());
+    let nothing = costs.view(&backwards, &PageRequest::default()).unwrap();
+    assert!(nothing.items.is_empty() && nothing.totals.payments == 0);
 }
 
 /// Payments change, come and are paid while the rows of an earlier process are counted: each counts once.

@@ -244,6 +244,11 @@ async fn a_file_that_is_none_is_refused_with_what_to_do() {
     }
     let missing = Countries::open(Some(Path::new("/nowhere/country.mmdb"))).await.unwrap_err();
     assert!(missing.to_string().contains("can't be read"), "{missing}");
+    // Neither ends: one has nothing to say, the other too much.
+    for endless in ["/dev/tty", "/dev/zero", "/"] {
+        let refused = Countries::open(Some(Path::new(endless))).await.unwrap_err();
+        assert!(refused.to_string().contains("is not a regular file"), "{refused}");
+    }
 }
 
 /// Every single byte of a file may be wrong: that is an error or an unknown country, never a panic.

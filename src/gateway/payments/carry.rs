@@ -15,7 +15,7 @@ use crate::domain::routing::{ChannelVerdict, DroppedBy, NoChannel};
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Answered, Renderer, StoredAnswer};
 use crate::gateway::auth::Caller;
-use crate::gateway::error::{FieldError, GatewayError};
+use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{self, Origin, Slot};
 use crate::gateway::patience::Patience;
 use crate::gateway::payments::rows::{self, StoredPayment};
@@ -56,10 +56,8 @@ impl Payments {
         let Origin { claim, renderer, .. } = origin;
         let now = inner.core.clock.now();
         let refusing = inner.channels.refusing(terms.payment_token.as_deref());
-        let (mut place, decision) = inner
-            .router
-            .decide(&inner.route_request(caller, &terms, &[], &refusing))
-            .map_err(|none| GatewayError::NoChannelAvailable { reasons: reasons(&none) })?;
+        let (mut place, decision) =
+            inner.router.decide(&inner.route_request(caller, &terms, &[], &refusing, now)).map_err(refusal)?;
         let payment_no = PaymentNo::new(dated_number("PY", now, inner.core.random.draw_u64()));
         let Some(working) = inner.work_on(&payment_no) else {
             return Err(GatewayError::Internal(format!("payment number {payment_no} was drawn twice")));
@@ -235,7 +233,7 @@ impl Inner {
         may_ask_another(payment, failure, bounds, now)?;
         let tried: Vec<ChannelName> = payment.attempts.iter().map(|attempt| attempt.channel.clone()).collect();
         let refusing = self.channels.refusing(payment.terms.payment_token.as_deref());
-        let request = self.route_request(caller, &payment.terms, &tried, &refusing);
+        let request = self.route_request(caller, &payment.terms, &tried, &refusing, now);
         let (place, decision) = self.router.decide(&request).map_err(|_| Failover::NoChannelLeft)?;
         let attempt = self.attempt(&payment.payment_no, tried.len() + 1, place.channel().clone(), decision, now);
         Ok((place, attempt))
@@ -351,8 +349,17 @@ fn chosen_fee_minor(attempt: &Attempt) -> Option<i64> {
     attempt.decision.chosen_channel().and_then(|verdict| verdict.fee_minor)
 }
 
-fn reasons(none: &NoChannel) -> Vec<FieldError> {
-    let in_words = |verdict: &ChannelVerdict| verdict.dropped_by.map_or("was not named", DroppedBy::in_words);
-    let channels = none.record.channels.iter();
-    channels.map(|verdict| FieldError::new(verdict.channel.as_str(), in_words(verdict))).collect()
+/// What is said when no channel can take a payment. A currency that none of the merchant's channels serves is no matter of
+/// which of them are available.
+fn refusal(none: NoChannel) -> GatewayError {
+    let record = &none.record;
+    let is_asked = |verdict: &&ChannelVerdict| match &record.requested {
+        Some(requested) => verdict.channel == *requested,
+        None => verdict.dropped_by != Some(DroppedBy::Merchant),
+    };
+    let mut asked = record.channels.iter().filter(is_asked).peekable();
+    if asked.peek().is_some() && asked.all(|verdict| verdict.dropped_by == Some(DroppedBy::Currency)) {
+        return GatewayError::CurrencyNotSupported(record.currency.to_string());
+    }
+    GatewayError::NoChannelAvailable(Box::new(none))
 }

@@ -351,7 +351,7 @@ impl Payments {
     ) -> Result<DecisionView, GatewayError> {
         let terms = self.0.check_terms(caller, command)?;
         let refusing = self.0.channels.refusing(terms.payment_token.as_deref());
-        let request = self.0.route_request(caller, &terms, &[], &refusing);
+        let request = self.0.route_request(caller, &terms, &[], &refusing, self.0.core.clock.now());
         Ok(crate::gateway::routing::quote(&self.0.router, &request, language))
     }
 
@@ -450,6 +450,7 @@ impl Inner {
         terms: &'a PaymentTerms,
         tried: &'a [ChannelName],
         refusing_token: &'a [ChannelName],
+        now: Timestamp,
     ) -> RouteRequest<'a> {
         let country = |code: Option<&str>| code.and_then(|code| code.parse().ok());
         let given = country(terms.country.as_deref());
@@ -471,7 +472,7 @@ impl Inner {
             tier: &caller.merchant.tier,
             order_no: &terms.order_no,
             metadata: &terms.metadata,
-            at: self.core.clock.now(),
+            at: now,
             tried,
             refusing_token,
             needs_pre_auth: false,

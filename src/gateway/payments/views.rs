@@ -55,7 +55,7 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
 fn routing_summary(decision: &DecisionRecord) -> RoutingSummary {
     RoutingSummary {
         rung: decision.rung.map_or("default", |rung| rung.as_str()).to_owned(),
-        strategy: decision.strategy_name().map(str::to_owned),
+        strategy: decision.strategy_outside().map(str::to_owned),
         reason: decision.reason(),
     }
 }

@@ -11,8 +11,8 @@ use crate::domain::ids::ChannelName;
 use crate::gateway::audit;
 use crate::gateway::error::GatewayError;
 use crate::gateway::routing::channel_views;
-use crate::gateway::routing::control::{InForce, Routing};
-use crate::gateway::routing::overrides::{CHANNEL_KEYS, Overrides, merge_patch};
+use crate::gateway::routing::control::{InForce, Routing, UNCHECKED};
+use crate::gateway::routing::overrides::{CHANNEL_KEYS, Overrides, TABLE_KEYS, check_shapes, merge_patch};
 use crate::gateway::routing::settings::{given, patch_of, without_prefix};
 use crate::gateway::view::ChannelView;
 
@@ -103,7 +103,7 @@ impl Routing {
     ) -> Result<ChannelDetailView, GatewayError> {
         let (routing, name, by) = (self.clone(), name.to_owned(), by.clone());
         let [enabled, weight, fees, local_countries, caps, maintenance] = CHANNEL_KEYS;
-        let patch = patch_of([
+        let mut patch = patch_of([
             (enabled, command.enabled),
             (weight, command.weight),
             (fees, command.fees),
@@ -111,9 +111,12 @@ impl Routing {
             (caps, command.caps),
             (maintenance, command.maintenance),
         ]);
+        // Nothing of a table is nothing.
+        patch.retain(|key, value| !TABLE_KEYS.contains(&key.as_str()) || !value.as_object().is_some_and(Map::is_empty));
         let work = async move {
             let edit = |before: &InForce, overrides: &mut Overrides| {
                 let present = before.file.channels.get(&name).ok_or(GatewayError::NotFound("channel"))?;
+                check_shapes(&patch, &TABLE_KEYS)?;
                 let mut own = overrides.channels.remove(&name).unwrap_or_default();
                 merge_patch(&mut own, &patch);
                 if !own.is_empty() {
@@ -126,7 +129,7 @@ impl Routing {
                 Ok((change.difference(&changeable(was), &changeable(is)), ()))
             };
             let prefix = format!("channels.{name}.");
-            let changed = routing.0.change(&by, edit, |(), _, _| Ok(())).await;
+            let changed = routing.0.change(&by, edit, UNCHECKED).await;
             let (in_force, ()) = changed.map_err(|error| without_prefix(error, &prefix))?;
             routing.detail(&in_force, &name)
         };

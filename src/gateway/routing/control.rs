@@ -20,6 +20,13 @@ use crate::gateway::routing::overrides::{Fitted, Overrides, UnfitView};
 use crate::gateway::routing::versions::{self, StoredPart, StoredVersion};
 use crate::storage::keys;
 
+/// What the audit calls going back to a version.
+pub(super) const ROLL_BACK: &str = "routing.rollback";
+
+/// For changes to which it does not matter what a check finds.
+type Refuse = fn(&(), &[Finding], &[Finding]) -> Result<(), GatewayError>;
+pub(super) const UNCHECKED: Option<Refuse> = None;
+
 /// What is in force.
 #[derive(Clone, Debug)]
 pub(crate) struct InForce {
@@ -31,6 +38,9 @@ pub(crate) struct InForce {
     pub(crate) overrides: Overrides,
     /// What of that does not fit the file.
     pub(crate) unfit: Vec<UnfitView>,
+    /// Why what was changed through the admin API could not be read at the start, as long as nobody has said what of it is to
+    /// be in force.
+    pub(crate) lost: Option<String>,
     /// The version that decisions name; 0 when it could not be written down.
     pub(crate) version: u64,
 }
@@ -39,7 +49,25 @@ impl InForce {
     /// A file with overrides on top, as far as they fit.
     pub(crate) fn of(file: Config, overrides: Overrides) -> Self {
         let Fitted { config, unfit } = overrides.fit(&file);
-        Self { file, config, overrides, unfit, version: 0 }
+        Self { file, config, overrides, unfit, lost: None, version: 0 }
+    }
+
+    /// The same in place of `before`, which also has lost what that has.
+    pub(crate) fn after(before: &Self, file: Config, overrides: Overrides) -> Self {
+        let mut next = Self::of(file, overrides);
+        if let Some(problem) = &before.lost {
+            next.lose(problem.clone());
+        }
+        next
+    }
+
+    fn lose(&mut self, problem: String) {
+        let told = format!(
+            "can't be read ({problem}); the configuration file alone is in force; go back to a version that can be read \
+             (tollgate routing versions, tollgate routing rollback N), or to version 0 for none"
+        );
+        self.unfit.push(UnfitView { what: String::from("all"), problem: told });
+        self.lost = Some(problem);
     }
 
     /// How many of the rules are the API's; they stand first.
@@ -75,14 +103,13 @@ pub(crate) async fn at_start(core: &Core, channels: &ChannelSet) -> Result<(InFo
     };
     let overrides = stored.map(|stored| stored.overrides).unwrap_or_default();
     let mut in_force = InForce::of(core.config.as_ref().clone(), overrides);
-    if let Some(problem) = &unreadable {
-        let problem = format!("can't be read ({problem}); the configuration file alone is in force");
-        in_force.unfit.push(UnfitView { what: String::from("all"), problem });
+    if let Some(problem) = unreadable {
+        in_force.lose(problem);
     }
     tell_unfit(&in_force.unfit);
     let mut setup = setup_of(&in_force.config, channels)?;
     tell_findings(core, &in_force.config, &setup);
-    in_force.version = if unreadable.is_some() { 0 } else { note_start(core, &in_force, number).await };
+    in_force.version = if in_force.lost.is_some() { 0 } else { note_start(core, &in_force, number).await };
     setup.version = in_force.version;
     Ok((in_force, setup))
 }
@@ -159,8 +186,8 @@ pub(super) fn setup_of(config: &Config, channels: &ChannelSet) -> Result<Routing
 pub(super) fn findings(core: &Core, config: &Config, setup: &RoutingSetup) -> Vec<Finding> {
     let store = core.store.as_ref();
     let merchant = |id: &str| store.get(&keys::merchant(&MerchantId::new(id))).ok().map(|stored| stored.is_some());
-    let tier = |name: &str| config.tiers.contains_key(name);
-    check_rules(&setup.channels, &setup.rules, &KnownNames { tier: &tier, merchant: &merchant })
+    let tiers: Vec<&str> = config.tiers.keys().map(String::as_str).collect();
+    check_rules(&setup.channels, &setup.rules, &KnownNames { tiers: &tiers, merchant: &merchant })
 }
 
 impl Routing {
@@ -194,10 +221,16 @@ impl Inner {
         setup_of(config, &self.channels)
     }
 
-    /// The rules of `next` as a check sees them, those of the overrides that do not fit left out.
-    pub(super) fn check(&self, next: &InForce) -> Result<Vec<Finding>, GatewayError> {
-        let setup = self.setup_of(&next.config).map_err(|error| GatewayError::field("rules", error.to_string()))?;
-        Ok(findings(&self.core, &next.config, &setup))
+    /// The rules of a configuration as a check sees them. Large tables take a while, in which nobody else waits.
+    pub(super) async fn check(&self, config: &Config) -> Result<Vec<Finding>, GatewayError> {
+        let (core, channels, config) = (self.core.clone(), Arc::clone(&self.channels), config.clone());
+        let work = move || {
+            let setup =
+                setup_of(&config, &channels).map_err(|error| GatewayError::field("rules", error.to_string()))?;
+            Ok(findings(&core, &config, &setup))
+        };
+        let failed = |error| GatewayError::Internal(format!("checking the rules ended: {error}"));
+        tokio::task::spawn_blocking(work).await.map_err(failed)?
     }
 
     async fn adopt(
@@ -212,8 +245,9 @@ impl Inner {
         // What the router would refuse is no change, and gets no entry.
         setup.check().map_err(RouterError::from)?;
         let (before, after) = (versions::part_of(&in_force.config), versions::part_of(&next.config));
-        let is_new = before != after || in_force.overrides != next.overrides;
-        if !is_new {
+        let is_new = before != after || in_force.overrides != next.overrides || in_force.lost != next.lost;
+        // As long as it is not known what the API's part is, a version would say that there is none.
+        if !is_new || next.lost.is_some() {
             // Nothing that decisions depend on: no version.
             audit::record(&self.core, by, change).await?;
             next.version = in_force.version;
@@ -263,28 +297,42 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes a change through the admin API: `edit` changes the overrides; what then does not fit is refused, unless it
-    /// did not fit before either.
+    /// Makes a change through the admin API, unless `refuse` has something against what a check finds before and after:
+    /// `edit` changes the overrides; what then does not fit is refused, unless it
+    /// was the same before and did not fit either.
     pub(super) async fn change<T>(
         &self,
         by: &Operator,
         edit: impl FnOnce(&InForce, &mut Overrides) -> Result<(Change, T), GatewayError>,
-        refuse: impl FnOnce(&T, &[Finding], &[Finding]) -> Result<(), GatewayError>,
+        refuse: Option<impl FnOnce(&T, &[Finding], &[Finding]) -> Result<(), GatewayError>>,
     ) -> Result<(InForce, T), GatewayError> {
         let mut in_force = self.in_force.lock().await;
         let mut overrides = in_force.overrides.clone();
         let (change, told) = edit(&in_force, &mut overrides)?;
-        if overrides == in_force.overrides {
+        let goes_back = change.action == ROLL_BACK;
+        if let Some(problem) = in_force.lost.as_ref().filter(|_| !goes_back) {
+            let message = format!(
+                "what was changed before can't be read ({problem}); say what is to be in force first: tollgate routing \
+                 rollback N, or 0 for nothing of it"
+            );
+            return Err(GatewayError::field("routing", message));
+        }
+        if overrides == in_force.overrides && in_force.lost.is_none() {
             return Ok((in_force.clone(), told));
         }
         let next = InForce::of(in_force.file.clone(), overrides);
-        let new = |unfit: &&UnfitView| !in_force.unfit.iter().any(|before| before.what == unfit.what);
+        let is_new = |unfit: &&UnfitView| {
+            let was_unfit = in_force.unfit.iter().any(|before| before.what == unfit.what);
+            !was_unfit || in_force.overrides.part(&unfit.what) != next.overrides.part(&unfit.what)
+        };
         let wrong: Vec<FieldError> =
-            next.unfit.iter().filter(new).map(|unfit| FieldError::new(&unfit.what, &unfit.problem)).collect();
+            next.unfit.iter().filter(is_new).map(|unfit| FieldError::new(&unfit.what, unfit.told())).collect();
         if !wrong.is_empty() {
             return Err(GatewayError::InvalidRequest(wrong));
         }
-        refuse(&told, &self.check(&in_force)?, &self.check(&next)?)?;
+        if let Some(refuse) = refuse {
+            refuse(&told, &self.check(&in_force.config).await?, &self.check(&next.config).await?)?;
+        }
         self.adopt(&mut in_force, next, by, &change, "routing.change_failed").await?;
         Ok((in_force.clone(), told))
     }

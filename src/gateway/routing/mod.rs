@@ -114,6 +114,8 @@ pub(crate) fn outcome_class(state: &ChargeState) -> OutcomeClass {
 
 #[cfg(test)]
 mod concurrency_tests;
+#[cfg(test)]
+mod lost_tests;
 
 #[cfg(test)]
 mod tests {

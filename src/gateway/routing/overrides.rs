@@ -9,11 +9,16 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::config::{Config, ConfigError, RuleConfig, rule_problems};
+use crate::gateway::error::GatewayError;
+use crate::gateway::wish::{named, wish};
 
 /// Keys of `[routing]` that the admin API changes.
 pub(super) const ROUTING_KEYS: [&str; 4] = ["mode", "smart", "rules_first", "default_channel"];
 /// Keys of a channel that the admin API changes.
 pub(super) const CHANNEL_KEYS: [&str; 6] = ["enabled", "weight", "fees", "local_countries", "caps", "maintenance"];
+
+/// Those of them that are tables.
+pub(super) const TABLE_KEYS: [&str; 2] = ["fees", "caps"];
 
 /// What was changed through the admin API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +44,14 @@ pub struct UnfitView {
     pub problem: String,
 }
 
+impl UnfitView {
+    /// The problem without the part's name, which some begin with.
+    pub(super) fn told(&self) -> &str {
+        let rest = self.problem.strip_prefix(&self.what).and_then(|rest| rest.strip_prefix(['.', ' ']));
+        rest.unwrap_or(&self.problem)
+    }
+}
+
 /// A file's configuration with the overrides on top.
 pub(super) struct Fitted {
     /// What is in force; the overrides' rules stand before the file's.
@@ -54,6 +67,20 @@ impl Overrides {
         let keys = channels.flat_map(|(name, keys)| keys.keys().map(move |key| format!("channels.{name}.{key}")));
         let rules = self.rules.iter().map(|rule| format!("rules.{}", rule.id()));
         self.routing.keys().map(|key| format!("routing.{key}")).chain(keys).chain(rules).collect()
+    }
+
+    /// A part by its name, as [`UnfitView`] names it.
+    pub(super) fn part(&self, what: &str) -> Option<Value> {
+        let (section, rest) = what.split_once('.')?;
+        match section {
+            "routing" => self.routing.get(rest).cloned(),
+            "channels" => {
+                let (channel, key) = rest.split_once('.')?;
+                self.channels.get(channel)?.get(key).cloned()
+            }
+            "rules" => serde_json::to_value(self.rules.iter().find(|rule| rule.id() == rest)?).ok(),
+            _ => None,
+        }
     }
 
     /// Puts the overrides on top of `file`. All of them, where that makes a valid configuration; otherwise as many as fit
@@ -152,7 +179,15 @@ fn with<T: Serialize + DeserializeOwned>(section: &T, key: &str, value: &Value) 
     let mut json = serde_json::to_value(section).map_err(|error| error.to_string())?;
     let fields = json.as_object_mut().ok_or("is no table")?;
     lay_over(fields.entry(key).or_insert(Value::Null), value);
-    serde_json::from_value(json).map_err(|error| error.to_string())
+    serde_path_to_error::deserialize(json).map_err(|error| {
+        let (path, text) = (error.path().to_string(), error.inner().to_string());
+        if let Some(name) = named(&text, "unknown field `") {
+            return format!("has `{name}`, which is not one of its fields");
+        }
+        let told = named(&text, "missing field `").map_or_else(|| wish(&text), |name| format!("lacks `{name}`"));
+        let inner = path.strip_prefix(key).and_then(|rest| rest.strip_prefix('.'));
+        inner.map_or_else(|| told.clone(), |inner| format!("{inner}: {told}"))
+    })
 }
 
 /// Tables are merged key by key, everything else is replaced.
@@ -167,12 +202,28 @@ fn lay_over(below: &mut Value, above: &Value) {
     }
 }
 
+/// Whether each key of a patch has the shape that it must have: a table for those in `tables`, and none for the others. What
+/// a table in the wrong place holds would be merged with what is not there, and mean that nothing was said.
+pub(super) fn check_shapes(patch: &Map<String, Value>, tables: &[&str]) -> Result<(), GatewayError> {
+    for (key, value) in patch.iter().filter(|(_, value)| !value.is_null()) {
+        if value.is_object() != tables.contains(&key.as_str()) {
+            let message = if value.is_object() { "must not be an object" } else { "must be an object" };
+            return Err(GatewayError::field(key.as_str(), message));
+        }
+    }
+    Ok(())
+}
+
 /// Merges a patch into what was patched before: `null` takes a key away, tables are merged, everything else is replaced.
 pub(super) fn merge_patch(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
     for (key, value) in patch {
         match value {
             Value::Null => {
                 target.remove(key);
+            }
+            // Of something that is no table: it is for the whole to say that it can't be one.
+            Value::Object(inner) if inner.is_empty() && !target.get(key).is_some_and(Value::is_object) => {
+                target.insert(key.clone(), value.clone());
             }
             Value::Object(inner) => {
                 let below = target.entry(key.as_str()).or_insert(Value::Null);
@@ -276,6 +327,18 @@ mod tests {
             "channels": { "alipay": { "enabled": true }, "stripe": { "weight": 0 } },
         }));
         assert_eq!(unfit(&overrides, &file), ["channels.stripe.weight"]);
+    }
+
+    #[test]
+    fn a_table_in_the_place_of_something_else_takes_nothing_away() {
+        let patch = |value: Value| value.as_object().unwrap().clone();
+        for (wrong, tables) in [(json!({ "weight": {} }), &[][..]), (json!({ "fees": 1 }), &["fees"])] {
+            assert!(check_shapes(&patch(wrong), tables).is_err());
+        }
+        assert!(check_shapes(&patch(json!({ "weight": 1, "fees": {}, "caps": null })), &["fees", "caps"]).is_ok());
+        let mut target = patch(json!({ "fees": { "percent": "1" } }));
+        merge_patch(&mut target, &patch(json!({ "fees": { "percent": {}, "by_method": {} } })));
+        assert_eq!(Value::Object(target), json!({ "fees": { "percent": {}, "by_method": {} } }));
     }
 
     #[test]

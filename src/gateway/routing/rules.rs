@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::config::{RuleConfig, rule_problems};
+use crate::config::{Config, RuleConfig, rule_problems};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::sortable_id;
 use crate::domain::routing::{Finding, Severity};
 use crate::gateway::error::{FieldError, GatewayError};
-use crate::gateway::routing::control::{InForce, Routing};
+use crate::gateway::routing::control::{InForce, Routing, UNCHECKED};
 use crate::gateway::routing::overrides::Overrides;
+use crate::gateway::wish::{named, wish};
 
 /// Most rules of the API; the file may have more beside them.
 const OWN_RULES_MAX: usize = 500;
@@ -38,19 +39,35 @@ pub struct FindingView {
     pub severity: String,
     /// What is wrong.
     pub message: String,
-    /// The id of the other rule that it is about.
-    pub other_rule: Option<String>,
+    /// The ids of the other rules that it is about.
+    pub other_rules: Vec<String>,
 }
 
 impl FindingView {
+    fn error(rule: &str, message: String, other_rules: Vec<String>) -> Self {
+        Self { rule: rule.to_owned(), severity: Severity::Error.as_str().to_owned(), message, other_rules }
+    }
+
     pub(super) fn of(finding: &Finding) -> Self {
         Self {
             rule: finding.rule.to_string(),
             severity: finding.severity.as_str().to_owned(),
             message: finding.message.clone(),
-            other_rule: finding.other_rule.as_ref().map(ToString::to_string),
+            other_rules: finding.other_rules.iter().map(ToString::to_string).collect(),
         }
     }
+}
+
+/// What an operator would not expect of the rules in force as a whole.
+pub(super) fn note_of(config: &Config) -> Option<String> {
+    let routing = &config.routing;
+    let is_asked = !routing.smart || routing.rules_first || config.rules.iter().all(|rule| !rule.enabled);
+    (!is_asked).then(|| {
+        String::from(
+            "no rule is asked: the strategies stand before the rules and name a channel whenever one can take the payment; \
+             set rules_first = true (tollgate routing set --rules-first true) to ask the rules first",
+        )
+    })
 }
 
 /// A rule that was saved, and what is to be said about it.
@@ -63,15 +80,19 @@ pub struct SavedRuleView {
     pub version: u64,
     /// Warnings about it, and about others because of it.
     pub findings: Vec<FindingView>,
+    /// What there is to know about the rules as a whole, such as that nothing asks them; null when there is nothing.
+    pub note: Option<String>,
 }
 
 /// Body of `POST /admin/v1/rules/check`: a rule or a table as it would be saved; without either, the rules in force.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckRules {
-    /// A rule that would be added, or saved in place of the one with its id.
+    /// A rule that would be added, or saved in place of the one with its id; with `before` or `position`, as when it is
+    /// saved.
     #[serde(default)]
-    pub rule: Option<RuleConfig>,
+    #[schema(value_type = Option<RuleConfig>)]
+    pub rule: Option<Map<String, Value>>,
     /// All of the API's rules, in place of those that there are.
     #[serde(default)]
     pub rules: Option<Vec<RuleConfig>>,
@@ -88,6 +109,8 @@ pub struct CheckedRulesView {
     pub warnings: usize,
     /// All of them, in the order of the rules.
     pub findings: Vec<FindingView>,
+    /// What there is to know about the rules as a whole, such as that nothing asks them; null when there is nothing.
+    pub note: Option<String>,
 }
 
 /// Where a rule is put.
@@ -137,18 +160,60 @@ impl Place {
 fn read<T: DeserializeOwned>(fields: &Map<String, Value>) -> Result<T, GatewayError> {
     serde_path_to_error::deserialize(Value::Object(fields.clone())).map_err(|error| {
         let (path, text) = (error.path().to_string(), error.inner().to_string());
-        let named = |start: &str| text.strip_prefix(start).and_then(|rest| rest.split('`').next()).map(str::to_owned);
-        let inner = |name: String| if path == "." || path == name { name } else { format!("{path}.{name}") };
-        if let Some(name) = named("unknown field `") {
-            let field = if path.ends_with(&name) { path.clone() } else { inner(name) };
+        let inner = |name: &str| if path == "." || path == name { name.to_owned() } else { format!("{path}.{name}") };
+        if let Some(name) = named(&text, "unknown field `") {
+            let field = if path.ends_with(name) { path.clone() } else { inner(name) };
             return GatewayError::field(field, "is not a field of this request");
         }
-        if let Some(name) = named("missing field `") {
+        if let Some(name) = named(&text, "missing field `") {
             return GatewayError::field(inner(name), "is missing");
         }
-        let wish = text.split_once("expected ").map_or(text.as_str(), |(_, wish)| wish);
-        GatewayError::field(path, format!("must be {wish}"))
+        GatewayError::field(path, wish(&text))
     })
+}
+
+/// The API's rules as they would be with what is to be checked.
+fn proposed(in_force: &InForce, command: CheckRules) -> Result<Vec<RuleConfig>, GatewayError> {
+    let mut rules = in_force.overrides.rules.clone();
+    match (command.rule, command.rules) {
+        (Some(_), Some(_)) => return Err(GatewayError::field("rule", "can't stand beside `rules`")),
+        (None, None) => {}
+        (None, Some(table)) => {
+            rules = table;
+            for rule in &mut rules {
+                rule.id.get_or_insert_with(|| rule.name.clone());
+            }
+        }
+        (Some(mut fields), None) => {
+            let place = Place::taken_from(&mut fields).map_err(|error| within(error, "rule."))?;
+            let mut rule: RuleConfig = read(&fields).map_err(|error| within(error, "rule."))?;
+            let replaced = rule.id.as_ref().and_then(|id| rules.iter().position(|other| other.id() == id));
+            // One that is to be added gets an id of its own then.
+            let is_taken = |id: &str| rules.iter().chain(&in_force.file.rules).any(|other| other.id() == id);
+            let made_id = || if is_taken(&rule.name) { format!("{} (new)", rule.name) } else { rule.name.clone() };
+            let id = rule.id.clone().unwrap_or_else(made_id);
+            rule.id = Some(id);
+            if let Some(at) = replaced {
+                rules.remove(at);
+            }
+            match replaced {
+                Some(at) if !place.is_given() => rules.insert(at, rule),
+                _ => place.put(&mut rules, rule).map_err(|error| within(error, "rule."))?,
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// An error about fields of something that stands within the request.
+fn within(error: GatewayError, prefix: &str) -> GatewayError {
+    match error {
+        GatewayError::InvalidRequest(mut fields) => {
+            fields.iter_mut().for_each(|field| field.field.insert_str(0, prefix));
+            GatewayError::InvalidRequest(fields)
+        }
+        other => other,
+    }
 }
 
 impl Routing {
@@ -239,7 +304,7 @@ impl Routing {
                 let gone = json_of(&overrides.rules.remove(at));
                 Ok((Change::new("rule.delete", id.as_str()).difference(&gone, &Value::Null), ()))
             };
-            routing.0.change(&by, edit, |(), _, _| Ok(())).await.map(|_| ())
+            routing.0.change(&by, edit, UNCHECKED).await.map(|_| ())
         };
         self.0.core.carry(work).await
     }
@@ -247,49 +312,40 @@ impl Routing {
     /// Looks what is wrong with a rule or a table, without saving it.
     ///
     /// # Errors
-    /// [`GatewayError::InvalidRequest`] for both at once.
+    /// [`GatewayError::InvalidRequest`] for both at once, and for fields that are none of a rule.
     pub async fn check_rules(&self, command: CheckRules) -> Result<CheckedRulesView, GatewayError> {
         let in_force = self.hold().await.clone();
-        let mut rules = in_force.overrides.rules.clone();
-        let proposed = match (command.rule, command.rules) {
-            (Some(_), Some(_)) => return Err(GatewayError::field("rule", "can't stand beside `rules`")),
-            (Some(rule), None) => vec![rule],
-            (None, Some(table)) => {
-                rules.clear();
-                table
-            }
-            (None, None) => Vec::new(),
-        };
-        if proposed.len() > OWN_RULES_MAX {
+        let own = proposed(&in_force, command)?;
+        if own.len() > OWN_RULES_MAX {
             return Err(GatewayError::field("rules", format!("must be at most {OWN_RULES_MAX}")));
         }
+        let all = || own.iter().chain(&in_force.file.rules);
+        let mut config = in_force.config.clone();
+        config.rules.clear();
         let mut findings = Vec::new();
-        for mut rule in proposed {
-            let id = rule.id.get_or_insert_with(|| rule.name.clone()).clone();
-            let wrong = rule_problems(&in_force.config, &rule);
-            let finding = |message: String| FindingView {
-                rule: id.clone(),
-                severity: Severity::Error.as_str().to_owned(),
-                message,
-                other_rule: None,
-            };
-            findings.extend(wrong.iter().map(|problem| finding(format!("{} {}", problem.path, problem.message))));
-            let taken = |other: &&RuleConfig| other.id() == id || other.name == rule.name;
-            let replaced = rules.iter().position(|other| other.id() == id);
-            if in_force.file.rules.iter().any(|other| taken(&other)) {
-                findings.push(finding(String::from("has the name or id of a rule of the configuration file")));
+        for (place, rule) in all().enumerate() {
+            let problems = rule_problems(&in_force.config, rule);
+            let told = problems.iter().map(|problem| format!("{} {}", problem.path, problem.message));
+            findings.extend(told.map(|message| FindingView::error(rule.id(), message, Vec::new())));
+            // The file's rules are told apart when it is read.
+            let others = own.iter().take(place).chain(&in_force.file.rules).filter(|_| place < own.len());
+            let is_taken = |other: &&RuleConfig| other.id() == rule.id() || other.name == rule.name;
+            let others: Vec<String> = others.filter(is_taken).map(|other| other.id().to_owned()).collect();
+            if !others.is_empty() {
+                let message = String::from("has the name or id of another rule; give it its own");
+                findings.push(FindingView::error(rule.id(), message, others));
             }
-            match replaced {
-                Some(place) => rules[place] = rule,
-                None => rules.push(rule),
+            // What can't be understood is told; the others are looked at together.
+            if problems.is_empty() {
+                config.rules.push(rule.clone());
             }
         }
-        // What can't be understood is told above; the check is about the others.
-        let next = InForce::of(in_force.file.clone(), Overrides { rules, ..in_force.overrides.clone() });
-        let checked = next.overrides.rules.len() + next.file.rules.len();
-        findings.extend(self.0.check(&next)?.iter().map(FindingView::of));
+        findings.extend(self.0.check(&config).await?.iter().map(FindingView::of));
+        let place_of = |finding: &FindingView| all().position(|rule| rule.id() == finding.rule);
+        findings.sort_by_cached_key(place_of);
         let errors = findings.iter().filter(|finding| finding.severity == Severity::Error.as_str()).count();
-        Ok(CheckedRulesView { rules: checked, errors, warnings: findings.len() - errors, findings })
+        let (rules, warnings) = (all().count(), findings.len() - errors);
+        Ok(CheckedRulesView { rules, errors, warnings, findings, note: note_of(&config) })
     }
 
     /// Saves one rule as `edit` makes it, which answers its id.
@@ -308,7 +364,7 @@ impl Routing {
                 let rule = rules.clone().find(|rule| rule.id() == id).cloned().unwrap_or_default();
                 let is_taken = |other: &&RuleConfig| other.id() == id || other.name == rule.name;
                 if rules.chain(&before.file.rules).filter(is_taken).count() > 1 {
-                    return Err(GatewayError::field("name", "or id is another rule's; give it its own"));
+                    return Err(GatewayError::field("name", "or `id` is that of another rule; give it its own"));
                 }
                 let mut wrong = rule_problems(&before.config, &rule).into_iter().peekable();
                 if wrong.peek().is_some() {
@@ -330,15 +386,16 @@ impl Routing {
                     after.iter().filter(new).map(|finding| FieldError::new("rule", finding.message.as_str())).collect();
                 if fields.is_empty() { Ok(()) } else { Err(GatewayError::InvalidRequest(fields)) }
             };
-            let (in_force, id) = routing.0.change(&by, edit, refuse).await?;
-            let findings = routing.0.check(&in_force)?;
+            let (in_force, id) = routing.0.change(&by, edit, Some(refuse)).await?;
+            let findings = routing.0.check(&in_force.config).await?;
             let about = |finding: &&Finding| {
-                *finding.rule == *id.as_str() || finding.other_rule.as_deref() == Some(id.as_str())
+                *finding.rule == *id.as_str() || finding.other_rules.iter().any(|other| **other == *id.as_str())
             };
             Ok(SavedRuleView {
                 rule: view_of(&in_force, &id)?,
                 version: in_force.version,
                 findings: findings.iter().filter(about).map(FindingView::of).collect(),
+                note: note_of(&in_force.config),
             })
         };
         self.0.core.carry(work).await

@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 use crate::domain::audit::{Change, Operator};
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest};
-use crate::gateway::routing::control::{InForce, Routing};
-use crate::gateway::routing::overrides::{Overrides, ROUTING_KEYS, UnfitView, merge_patch};
-use crate::gateway::routing::rules::FindingView;
+use crate::gateway::routing::control::{InForce, ROLL_BACK, Routing, UNCHECKED};
+use crate::gateway::routing::overrides::{Overrides, ROUTING_KEYS, UnfitView, check_shapes, merge_patch};
+use crate::gateway::routing::rules::{FindingView, note_of};
 use crate::gateway::routing::versions::{self, RoutingVersionView, differences};
 
 /// Body of `PUT /admin/v1/routing`. Only what is given changes; `null` goes back to what the configuration file says.
@@ -38,7 +38,7 @@ pub struct UpdateRouting {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollBack {
-    /// The version whose changes through the admin API are to be in force again.
+    /// The version whose changes through the admin API are to be in force again; 0 for none, the configuration file alone.
     pub version: u64,
 }
 
@@ -73,6 +73,8 @@ pub struct RoutingSettingsView {
     pub unfit: Vec<UnfitView>,
     /// What is wrong with the rules.
     pub findings: Vec<FindingView>,
+    /// What there is to know about the rules as a whole, such as that nothing asks them; null when there is nothing.
+    pub note: Option<String>,
 }
 
 impl Routing {
@@ -82,7 +84,7 @@ impl Routing {
     /// [`GatewayError::Internal`].
     pub async fn settings(&self) -> Result<RoutingSettingsView, GatewayError> {
         let in_force = self.hold().await.clone();
-        self.settings_view(&in_force)
+        self.settings_view(&in_force).await
     }
 
     /// Changes mode, ladder or default channel.
@@ -96,13 +98,14 @@ impl Routing {
             ROUTING_KEYS.into_iter().zip(fields).filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         let work = async move {
             let edit = |before: &InForce, overrides: &mut Overrides| {
+                check_shapes(&patch, &[])?;
                 merge_patch(&mut overrides.routing, &patch);
                 let after = InForce::of(before.file.clone(), overrides.clone());
                 let json = |in_force: &InForce| serde_json::to_value(&in_force.config.routing).unwrap_or(Value::Null);
                 Ok((Change::new("routing.update", "routing").difference(&json(before), &json(&after)), ()))
             };
-            let (in_force, ()) = routing.0.change(&by, edit, |(), _, _| Ok(())).await.map_err(unprefixed)?;
-            routing.settings_view(&in_force)
+            let (in_force, ()) = routing.0.change(&by, edit, UNCHECKED).await.map_err(unprefixed)?;
+            routing.settings_view(&in_force).await
         };
         self.0.core.carry(work).await
     }
@@ -124,24 +127,27 @@ impl Routing {
     pub async fn roll_back(&self, command: RollBack, by: &Operator) -> Result<RoutingSettingsView, GatewayError> {
         let (routing, by) = (self.clone(), by.clone());
         let work = async move {
-            let target = versions::get(routing.0.core.store.as_ref(), command.version)?;
+            let target = match command.version {
+                0 => Overrides::default(),
+                version => versions::get(routing.0.core.store.as_ref(), version)?.overrides,
+            };
             let edit = |before: &InForce, overrides: &mut Overrides| {
-                let after = InForce::of(before.file.clone(), target.overrides.clone());
-                let change = Change::new("routing.rollback", format!("version {}", command.version));
+                let after = InForce::of(before.file.clone(), target.clone());
+                let change = Change::new(ROLL_BACK, format!("version {}", command.version));
                 let parts = (versions::part_of(&before.config), versions::part_of(&after.config));
-                *overrides = target.overrides;
+                *overrides = target;
                 Ok((differences(change, &parts.0, &parts.1), ()))
             };
-            let (in_force, ()) = routing.0.change(&by, edit, |(), _, _| Ok(())).await?;
-            routing.settings_view(&in_force)
+            let (in_force, ()) = routing.0.change(&by, edit, UNCHECKED).await?;
+            routing.settings_view(&in_force).await
         };
         self.0.core.carry(work).await
     }
 
-    fn settings_view(&self, in_force: &InForce) -> Result<RoutingSettingsView, GatewayError> {
+    async fn settings_view(&self, in_force: &InForce) -> Result<RoutingSettingsView, GatewayError> {
         let routing = &in_force.config.routing;
         let mode = json!(routing.mode).as_str().map(str::to_owned).unwrap_or_default();
-        let findings = self.0.check(in_force)?;
+        let findings = self.0.check(&in_force.config).await?;
         Ok(RoutingSettingsView {
             version: in_force.version,
             mode,
@@ -152,6 +158,7 @@ impl Routing {
             overridden: in_force.overrides.names(),
             unfit: in_force.unfit.clone(),
             findings: findings.iter().map(FindingView::of).collect(),
+            note: note_of(&in_force.config),
         })
     }
 }

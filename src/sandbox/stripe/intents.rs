@@ -89,6 +89,7 @@ impl State {
             amount,
             currency,
             status: if card.is_some() { "requires_confirmation" } else { "requires_payment_method" },
+            captured_later: context.get("capture_method") != Some("automatic"),
             card,
             metadata: context.map("metadata"),
             description: context.get("description").map(str::to_owned),

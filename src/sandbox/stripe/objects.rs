@@ -18,6 +18,8 @@ pub(super) struct Intent {
     pub(super) amount: i64,
     pub(super) currency: Currency,
     pub(super) status: &'static str,
+    /// Captured behind the answer, so that what was charged has no fee yet.
+    pub(super) captured_later: bool,
     pub(super) card: Option<Card>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) description: Option<String>,
@@ -117,7 +119,7 @@ impl Intent {
             "amount_received": if paid { self.amount } else { 0 },
             "canceled_at": self.canceled_at.map(Timestamp::unix_s),
             "cancellation_reason": self.cancellation_reason,
-            "capture_method": "automatic_async",
+            "capture_method": if self.captured_later { "automatic_async" } else { "automatic" },
             "client_secret": self.client_secret,
             "confirmation_method": "automatic",
             "created": self.created.unix_s(),
@@ -139,7 +141,7 @@ impl Intent {
             return json!(charge.id);
         }
         let transaction_id = charge.id.replacen("ch_", "txn_", 1);
-        let fee = fee_of(self).filter(|_| charge.paid);
+        let fee = fee_of(self).filter(|_| charge.paid && !self.captured_later);
         let transaction = fee.map(|fee| {
             if !expansion.balance_transaction {
                 return json!(transaction_id);

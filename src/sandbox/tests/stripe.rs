@@ -149,15 +149,22 @@ async fn what_is_over_stays_over() {
 #[tokio::test]
 async fn an_intent_can_be_confirmed_later_and_after_a_decline() {
     let (client, _) = client();
-    let id = client.made("amount=2000&currency=usd&metadata[gateway_payment_id]=PY2").await;
+    let id = client.made("amount=2000&currency=usd&capture_method=automatic&metadata[gateway_payment_id]=PY2").await;
     let path = format!("payment_intents/{id}/confirm");
     assert_eq!(client.post(&path, "", "payment_method=pm_card_chargeDeclined").await.status, 402);
     let paid =
         client.post(&path, "", "payment_method=pm_card_visa&expand[]=latest_charge.balance_transaction").await.json();
     assert_eq!((&paid["status"], &paid["amount_received"]), (&json!("succeeded"), &json!(2000)));
     assert_eq!(paid["latest_charge"]["balance_transaction"]["fee"], 88);
+    // Captured behind the answer, as without `capture_method`, a charge has no fee yet.
+    let later = client
+        .post("payment_intents", "", "amount=2000&currency=usd&confirm=true&payment_method=pm_card_visa&expand[]=latest_charge.balance_transaction")
+        .await
+        .json();
+    assert_eq!((&later["status"], &later["capture_method"]), (&json!("succeeded"), &json!("automatic_async")));
+    assert_eq!(later["latest_charge"]["balance_transaction"], Value::Null);
     let ledger = client.0.ledger("stripe").unwrap();
-    assert_eq!((ledger.len(), ledger[0].reference.as_str()), (1, "PY2"));
+    assert_eq!((ledger.len(), ledger[0].reference.as_str()), (2, "PY2"));
     assert_eq!(ledger[0].at, "2026-09-21T14:13:20Z");
 }
 

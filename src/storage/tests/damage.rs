@@ -232,6 +232,7 @@ fn a_seal_is_written_once_and_takes_a_sequence() {
     for _ in 0..3 {
         let mut parts = machine.open(2).unwrap();
         assert_eq!(parts.status.committed(), FRAMES as u64 + 1);
+        assert_eq!(parts.status.last_change(), FRAMES as u64, "a seal changes nothing");
         parts.committer.seal().unwrap();
     }
     assert_eq!(segments::list(&machine.files).unwrap(), [1]);
@@ -240,6 +241,7 @@ fn a_seal_is_written_once_and_takes_a_sequence() {
     assert_eq!(next.sequence, FRAMES as u64 + 2);
     drop(parts);
     let parts = machine.open(3).unwrap();
+    assert_eq!(parts.status.last_change(), next.sequence);
     assert!(parts.view.get(b"key/0").unwrap().is_some() && parts.view.get(b"next").unwrap().is_some());
 }
 

@@ -1,19 +1,23 @@
 //! What is wrong with a rule table: rules that can never match, that an earlier one always precedes, that name what is
 //! not there, or that send payments where they can't be taken. Only what is certain is said.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::ids::ChannelName;
-use crate::domain::money::Currency;
+use crate::domain::money::{AMOUNT_MINOR_MAX, Currency};
 use crate::domain::routing::country::CountrySet;
 use crate::domain::routing::rules::conditions::Conditions;
+use crate::domain::routing::rules::region::{Atlas, Effort, Exhausted, Region};
 use crate::domain::routing::rules::split::check_split;
 use crate::domain::routing::rules::{Rule, RuleResult};
 use crate::domain::routing::table::{AmountRange, ChannelFacts};
 
-/// Most of one payment, in minor units.
-const AMOUNT_MINOR_MAX: i64 = 999_999_999_999;
+/// Steps of comparing rules with each other, in all and for what several rules take together of one. Some tens of
+/// milliseconds: a table that takes more is answered all the same, and says so.
+const STEPS_MAX: u64 = 20_000_000;
+const STEPS_OF_RULE_MAX: u64 = 400_000;
+/// Rules that a finding names; of more their number is said.
+const NAMED_MAX: usize = 5;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,14 +47,14 @@ pub struct Finding {
     pub severity: Severity,
     /// What is wrong, in one sentence.
     pub message: String,
-    /// The other rule that it is about.
-    pub other_rule: Option<Arc<str>>,
+    /// The other rules that it is about.
+    pub other_rules: Vec<Arc<str>>,
 }
 
 /// What there is beside channels.
 pub struct KnownNames<'a> {
-    /// Whether there is a tier of this name.
-    pub tier: &'a dyn Fn(&str) -> bool,
+    /// The tiers.
+    pub tiers: &'a [&'a str],
     /// Whether there is a merchant with this id; `None` when that can't be said.
     pub merchant: &'a dyn Fn(&str) -> Option<bool>,
 }
@@ -59,12 +63,16 @@ pub struct KnownNames<'a> {
 /// when it is switched on; it stands in nobody's way.
 pub fn check_rules(channels: &[ChannelFacts], rules: &[Rule], known: &KnownNames<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut atlas = Atlas::new(known.tiers);
+    let regions: Vec<Region> = rules.iter().map(|rule| atlas.region(&rule.when)).collect();
+    let mut effort = Effort::of(STEPS_MAX);
+    let mut is_compared = true;
     for (place, rule) in rules.iter().enumerate() {
         let mut of_rule = Findings { rule, found: &mut findings };
         let is_possible = of_rule.conditions() & of_rule.names(channels, known);
         of_rule.result(channels);
-        if is_possible {
-            of_rule.shadow(&rules[..place]);
+        if is_possible && is_compared && !regions[place].is_empty() {
+            is_compared = of_rule.shadow(rules, &regions, place, &atlas, &mut effort).is_ok();
         }
     }
     findings
@@ -76,17 +84,16 @@ struct Findings<'a> {
 }
 
 impl Findings<'_> {
-    fn add(&mut self, severity: Severity, message: String, other_rule: Option<&Arc<str>>) {
-        let (rule, other_rule) = (Arc::clone(&self.rule.id), other_rule.cloned());
-        self.found.push(Finding { rule, severity, message, other_rule });
+    fn add(&mut self, severity: Severity, message: String, other_rules: Vec<Arc<str>>) {
+        self.found.push(Finding { rule: Arc::clone(&self.rule.id), severity, message, other_rules });
     }
 
     fn error(&mut self, message: impl Into<String>) {
-        self.add(Severity::Error, message.into(), None);
+        self.add(Severity::Error, message.into(), Vec::new());
     }
 
     fn warning(&mut self, message: impl Into<String>) {
-        self.add(Severity::Warning, message.into(), None);
+        self.add(Severity::Warning, message.into(), Vec::new());
     }
 
     /// Contradictions within the rule. Whether there is none.
@@ -131,10 +138,11 @@ impl Findings<'_> {
     fn names(&mut self, channels: &[ChannelFacts], known: &KnownNames<'_>) -> bool {
         let when = &self.rule.when;
         let mut is_possible = true;
-        for tier in when.tiers.iter().filter(|tier| !(known.tier)(tier)) {
+        let is_tier = |tier: &String| known.tiers.contains(&tier.as_str());
+        for tier in when.tiers.iter().filter(|tier| !is_tier(tier)) {
             self.error(format!("names the tier {tier:?}, which is not there"));
         }
-        is_possible &= when.tiers.is_empty() || when.tiers.iter().any(|tier| (known.tier)(tier));
+        is_possible &= when.tiers.is_empty() || when.tiers.iter().any(is_tier);
         let is_unknown = |merchant: &&String| (known.merchant)(merchant) == Some(false);
         for merchant in when.merchants.iter().chain(&when.not_merchants).filter(is_unknown) {
             self.error(format!("names the merchant {merchant:?}, which is not there"));
@@ -198,14 +206,72 @@ impl Findings<'_> {
         }
     }
 
-    /// Whether an earlier rule takes everything that this one would.
-    fn shadow(&mut self, earlier: &[Rule]) {
-        let shadow = earlier.iter().find(|other| other.enabled && is_within(&self.rule.when, &other.when));
-        if let Some(other) = shadow {
-            let message = format!("is never reached: whatever matches it matches the rule {:?} before it", other.name);
-            self.add(Severity::Warning, message, Some(&other.id));
+    /// Whether an earlier rule, or several of them together, takes everything that this one would. `Err` when the table is
+    /// too large to say more about it, which is said.
+    fn shadow(
+        &mut self,
+        rules: &[Rule],
+        regions: &[Region],
+        place: usize,
+        atlas: &Atlas<'_>,
+        effort: &mut Effort,
+    ) -> Result<(), Exhausted> {
+        let region = &regions[place];
+        let (mut earlier, mut earlier_regions) = (Vec::new(), Vec::new());
+        for (other, of_other) in rules.iter().zip(regions).take(place).filter(|(other, _)| other.enabled) {
+            let is_within = atlas.is_within(region, of_other, effort).inspect_err(|_| self.not_compared())?;
+            if is_within {
+                let message =
+                    format!("is never reached: whatever matches it matches the rule {:?} before it", other.name);
+                self.add(Severity::Warning, message, vec![Arc::clone(&other.id)]);
+                return Ok(());
+            }
+            earlier.push(other);
+            earlier_regions.push(of_other);
+        }
+        let mut part = effort.part(STEPS_OF_RULE_MAX);
+        // What takes too many steps for one rule is not said of it.
+        let covering = fewest_covering(atlas, region, &earlier_regions, &mut part).unwrap_or(None);
+        effort.give_back(&part);
+        if let Some(places) = covering {
+            let others: Vec<&Rule> = places.into_iter().map(|place| earlier[place]).collect();
+            let names: Vec<String> = others.iter().take(NAMED_MAX).map(|other| format!("{:?}", other.name)).collect();
+            let more = others.len().saturating_sub(NAMED_MAX);
+            let names = names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() };
+            let message = format!("is never reached: whatever matches it matches one of the rules {names} before it");
+            self.add(Severity::Warning, message, others.iter().map(|other| Arc::clone(&other.id)).collect());
+        }
+        Ok(())
+    }
+
+    fn not_compared(&mut self) {
+        self.warning(
+            "and those after it are not compared with all rules before them: the table is too large for that; whether \
+             one is never reached is not known",
+        );
+    }
+}
+
+/// The places of regions that together take all of `region`, without those that are not needed for it.
+fn fewest_covering(
+    atlas: &Atlas<'_>,
+    region: &Region,
+    others: &[&Region],
+    effort: &mut Effort,
+) -> Result<Option<Vec<usize>>, Exhausted> {
+    let Some(mut places) = atlas.covering(region, others, effort)? else { return Ok(None) };
+    let mut at = 0;
+    while at < places.len() {
+        let fewer: Vec<usize> = places.iter().copied().filter(|place| *place != places[at]).collect();
+        let regions: Vec<&Region> = fewer.iter().map(|place| others[*place]).collect();
+        // One too many is named rather than nothing said.
+        match atlas.covering(region, &regions, effort) {
+            Ok(Some(_)) => places = fewer,
+            Ok(None) => at += 1,
+            Err(Exhausted) => break,
         }
     }
+    Ok(Some(places))
 }
 
 /// Why a channel can take nothing of what matches, if that is certain and follows from what it serves.
@@ -255,62 +321,4 @@ fn admitted_countries(wanted: &CountrySet, unwanted: &CountrySet) -> CountrySet 
 
 fn excludes_all(wanted: &[String], unwanted: &[String]) -> bool {
     !wanted.is_empty() && wanted.iter().all(|text| unwanted.contains(text))
-}
-
-/// Whether it is certain that whatever matches `inner` matches `outer`. A condition at a time: they are independent of
-/// each other but for amounts, whose bounds stand with the currencies that they are for.
-fn is_within(inner: &Conditions, outer: &Conditions) -> bool {
-    currencies_within(&inner.currencies, &outer.currencies)
-        && outer.amount_minor_min.is_none_or(|least| inner.amount_minor_min.unwrap_or(1) >= least)
-        && outer.amount_minor_max.is_none_or(|most| inner.amount_minor_max.unwrap_or(AMOUNT_MINOR_MAX) <= most)
-        && texts_within((&inner.methods, &inner.not_methods), (&outer.methods, &outer.not_methods))
-        && texts_within((&inner.tiers, &[]), (&outer.tiers, &[]))
-        && texts_within((&inner.merchants, &inner.not_merchants), (&outer.merchants, &outer.not_merchants))
-        && countries_within((&inner.countries, &inner.not_countries), (&outer.countries, &outer.not_countries))
-        && countries_within(
-            (&inner.card_countries, &inner.not_card_countries),
-            (&outer.card_countries, &outer.not_card_countries),
-        )
-        && metadata_within(inner, outer)
-        && inner.hours.is_within(&outer.hours)
-}
-
-fn currencies_within(inner: &[Currency], outer: &[Currency]) -> bool {
-    outer.is_empty() || (!inner.is_empty() && inner.iter().all(|currency| outer.contains(currency)))
-}
-
-/// Wanted and unwanted texts of the one and the other.
-fn texts_within(inner: (&[String], &[String]), outer: (&[String], &[String])) -> bool {
-    let ((wanted, unwanted), (outer_wanted, outer_unwanted)) = (inner, outer);
-    if outer_wanted.is_empty() && outer_unwanted.is_empty() {
-        return true;
-    }
-    if wanted.is_empty() {
-        // Everything but a few is only within everything but some of these; what is not given matches neither.
-        return outer_wanted.is_empty() && outer_unwanted.iter().all(|text| unwanted.contains(text));
-    }
-    let fits =
-        |text: &String| (outer_wanted.is_empty() || outer_wanted.contains(text)) && !outer_unwanted.contains(text);
-    wanted.iter().filter(|text| !unwanted.contains(text)).all(fits)
-}
-
-/// Wanted and unwanted countries of the one and the other.
-fn countries_within(inner: (&CountrySet, &CountrySet), outer: (&CountrySet, &CountrySet)) -> bool {
-    let asks = |(wanted, unwanted): (&CountrySet, &CountrySet)| !wanted.is_empty() || !unwanted.is_empty();
-    if !asks(outer) {
-        return true;
-    }
-    let outside = admitted_countries(outer.0, outer.1).complement();
-    asks(inner) && admitted_countries(inner.0, inner.1).intersection(&outside).is_empty()
-}
-
-fn metadata_within(inner: &Conditions, outer: &Conditions) -> bool {
-    let by_key: BTreeMap<&str, &Vec<String>> =
-        inner.metadata.iter().map(|condition| (condition.key.as_str(), &condition.values)).collect();
-    outer.metadata.iter().all(|condition| {
-        by_key.get(condition.key.as_str()).is_some_and(|values| {
-            condition.values.is_empty()
-                || (!values.is_empty() && values.iter().all(|value| condition.values.contains(value)))
-        })
-    })
 }

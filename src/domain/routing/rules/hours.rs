@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::domain::time::Timestamp;
 
 const DAY_MINUTES: u16 = 24 * 60;
+/// Minutes of a week.
+pub(super) const WEEK_MINUTES: i64 = 7 * 24 * 60;
 
 /// A time of day in whole minutes, `00:00` to `24:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,14 +93,6 @@ impl Weekdays {
     const fn is_empty(self) -> bool {
         self.0 == 0
     }
-
-    /// Whether every day that this stands for is one that `other` stands for.
-    const fn is_within(self, other: Self) -> bool {
-        const ALL: u8 = 0b0111_1111;
-        let days = if self.0 == 0 { ALL } else { self.0 };
-        let others = if other.0 == 0 { ALL } else { other.0 };
-        days & !others == 0
-    }
 }
 
 impl FromIterator<Weekday> for Weekdays {
@@ -144,30 +138,33 @@ impl Hours {
         in_day && (self.weekdays.is_empty() || self.weekdays.contains(weekday))
     }
 
-    /// Whether it is certain that every moment in it is one of `other`. Times of different zones are not compared.
-    pub(super) fn is_within(&self, other: &Self) -> bool {
-        if other.is_always() {
-            return true;
-        }
-        if self.is_always() || !same_zone(self.zone.as_ref(), other.zone.as_ref()) {
-            return false;
-        }
-        let in_day = match (self.between, other.between) {
-            (_, None) => true,
-            (None, Some(_)) => false,
-            (Some(inner), Some(outer)) => {
-                let length = |(from, until): (DayTime, DayTime)| (until.0 + DAY_MINUTES - from.0) % DAY_MINUTES;
-                // 00:00 until 24:00 is the whole day, not nothing.
-                let whole = |times: (DayTime, DayTime)| if length(times) == 0 { DAY_MINUTES } else { length(times) };
-                let late = (inner.0.0 + DAY_MINUTES - outer.0.0 % DAY_MINUTES) % DAY_MINUTES;
-                late + whole(inner) <= whole(outer) || whole(outer) == DAY_MINUTES
-            }
+    /// The minutes of a week, counted from Monday's first, that are in it: from each first until before the second, in
+    /// order and apart.
+    pub(super) fn week_spans(&self) -> Vec<(i64, i64)> {
+        let day_minutes = i64::from(DAY_MINUTES);
+        let of_day: Vec<(i64, i64)> = match self.between {
+            None => vec![(0, day_minutes)],
+            Some((from, until)) if from < until => vec![(i64::from(from.0), i64::from(until.0))],
+            Some((from, until)) => vec![(0, i64::from(until.0)), (i64::from(from.0), day_minutes)],
         };
-        in_day && self.weekdays.is_within(other.weekdays)
+        let days = (0_i8..7).filter(|day| self.weekdays.is_empty() || self.weekdays.contains(*day));
+        let spans = days.flat_map(|day| {
+            let midnight = i64::from(day) * day_minutes;
+            of_day.iter().map(move |(first, end)| (midnight + first, midnight + end))
+        });
+        let mut joined: Vec<(i64, i64)> = Vec::new();
+        for (first, end) in spans.filter(|(first, end)| first < end) {
+            match joined.last_mut() {
+                Some(last) if last.1 == first => last.1 = end,
+                _ => joined.push((first, end)),
+            }
+        }
+        joined
     }
 }
 
-fn same_zone(one: Option<&TimeZone>, other: Option<&TimeZone>) -> bool {
+/// Whether two zones are certainly the same.
+pub(super) fn same_zone(one: Option<&TimeZone>, other: Option<&TimeZone>) -> bool {
     let utc = |zone: Option<&TimeZone>| zone.is_none_or(|zone| *zone == TimeZone::UTC);
     (utc(one) && utc(other)) || (one.is_some() && one == other)
 }

@@ -3,6 +3,7 @@
 mod check;
 mod conditions;
 mod hours;
+mod region;
 mod split;
 
 use std::sync::Arc;

@@ -204,7 +204,7 @@ fn a_split_is_stable_keeps_its_shares_and_correlates_with_no_other() {
 const PINNED: (u32, u32) = (2_763, 5_005);
 
 fn known<'a>() -> KnownNames<'a> {
-    KnownNames { tier: &|tier| TIERS.contains(&tier), merchant: &|merchant| Some(MERCHANTS.contains(&merchant)) }
+    KnownNames { tiers: &TIERS, merchant: &|merchant| Some(MERCHANTS.contains(&merchant)) }
 }
 
 fn messages(channels: &[ChannelFacts], rules: &[Rule]) -> Vec<(Severity, String)> {
@@ -278,12 +278,130 @@ fn a_rule_behind_one_that_takes_all_of_it_is_never_reached() {
     let rules = [rule("all", Conditions::default()), rule("cards", cards.clone())];
     let found = check_rules(&channels, &rules, &known());
     assert_eq!((found.len(), found[0].severity, &*found[0].rule), (1, Severity::Warning, "cards"));
-    assert_eq!(found[0].other_rule.as_deref(), Some("all"));
+    assert_eq!(ids(&found[0].other_rules), ["all"]);
     let mut off = rules.clone();
     off[0].enabled = false;
     assert!(check_rules(&channels, &off, &known()).is_empty(), "a rule that is off stands in nobody's way");
     let other_way = [rule("cards", cards), rule("all", Conditions::default())];
     assert!(check_rules(&channels, &other_way, &known()).is_empty());
+}
+
+fn ids(of: &[Arc<str>]) -> Vec<&str> {
+    of.iter().map(|id| &**id).collect()
+}
+
+/// What is said of the last rule, when nothing is said of the others.
+fn said_of_last(whens: &[Conditions]) -> Option<Finding> {
+    let rule = |(place, when): (usize, &Conditions)| {
+        let id = format!("r{place}");
+        Rule { id: Arc::from(id.as_str()), name: Arc::from(id), ..to(&["x"], when.clone()) }
+    };
+    let rules: Vec<Rule> = whens.iter().enumerate().map(rule).collect();
+    let mut found = check_rules(&[facts("x")], &rules, &known());
+    let of_last = format!("r{}", rules.len() - 1);
+    assert!(found.iter().all(|finding| *finding.rule == *of_last), "{found:?}");
+    found.pop()
+}
+
+#[test]
+fn rules_that_together_take_all_of_another_are_named_and_no_others() {
+    let any = Conditions::default;
+    let countries = |codes: &[&str]| codes.iter().map(|code| country(code)).collect::<CountrySet>();
+    let from = |codes: &[&str]| Conditions { countries: countries(codes), ..any() };
+    let tier = |tier: &str| Conditions { tiers: texts(&[tier]), ..any() };
+    let by = |methods: &[&str]| Conditions { methods: texts(methods), ..any() };
+    let not_by = |methods: &[&str]| Conditions { not_methods: texts(methods), ..any() };
+    let amount = |least, most| Conditions {
+        amount_minor_min: least,
+        amount_minor_max: most,
+        currencies: vec![Currency::USD],
+        ..any()
+    };
+    let days = |days: &[Weekday]| Hours { weekdays: days.iter().copied().collect(), ..Hours::default() };
+    let at = |from: &str, until: &str| Hours { between: Some((time(from), time(until))), ..Hours::default() };
+    let when = |hours: Hours| Conditions { hours, ..any() };
+    let noted = |values: &[&str]| Conditions {
+        metadata: vec![MetadataCondition { key: String::from("k"), values: texts(values) }],
+        ..any()
+    };
+    use Weekday::{Fri, Mon, Sat, Sun, Thu, Tue, Wed};
+    let berlin = |between: (&str, &str)| Hours {
+        zone: jiff::tz::TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").ok(),
+        ..at(between.0, between.1)
+    };
+    let covered: &[(&str, Vec<Conditions>, &[&str])] = &[
+        ("countries", vec![from(&["DE"]), from(&["FR", "IT"]), from(&["BR"]), from(&["DE", "IT"])], &["r0", "r1"]),
+        ("tiers", vec![tier("premium"), tier("starter"), any()], &["r0", "r1"]),
+        ("methods", vec![not_by(&["card"]), by(&["card"]), by(&["card", "alipay"])], &["r0", "r1"]),
+        ("amounts", vec![amount(None, Some(100)), amount(Some(101), None), amount(Some(5), None)], &["r0", "r1"]),
+        ("days", vec![when(days(&[Mon, Tue, Wed, Thu, Fri])), when(days(&[Sat, Sun])), by(&["card"])], &["r0", "r1"]),
+        ("hours", vec![when(at("22:00", "06:00")), when(at("06:00", "22:00")), any()], &["r0", "r1"]),
+        (
+            "nights",
+            vec![when(at("20:00", "24:00")), when(at("00:00", "08:00")), when(at("22:00", "06:00"))],
+            &["r0", "r1"],
+        ),
+        ("a zone", vec![when(berlin(("08:00", "20:00"))), when(berlin(("20:00", "08:00"))), any()], &["r0", "r1"]),
+        ("the whole day", vec![when(at("00:00", "24:00")), from(&["DE"])], &["r0"]),
+        ("every day", vec![when(days(&[Mon, Tue, Wed, Thu, Fri, Sat, Sun])), any()], &["r0"]),
+        ("notes", vec![noted(&["a"]), noted(&["b", "c"]), noted(&["a", "b"])], &["r0", "r1"]),
+        (
+            "two things at once",
+            vec![
+                Conditions { tiers: texts(&["premium"]), ..from(&["DE"]) },
+                Conditions { tiers: texts(&["premium"]), ..from(&["FR"]) },
+                tier("starter"),
+                Conditions { methods: texts(&["card"]), ..from(&["DE", "FR"]) },
+            ],
+            &["r0", "r1", "r2"],
+        ),
+    ];
+    for (what, whens, expected) in covered {
+        let said = said_of_last(whens).unwrap_or_else(|| panic!("{what}: nothing is said"));
+        assert!(said.message.contains("is never reached"), "{what}: {}", said.message);
+        assert_eq!(ids(&said.other_rules), *expected, "{what}: {}", said.message);
+        // Without one of them something is left.
+        for gone in 0..expected.len() {
+            let mut fewer = whens.clone();
+            fewer.remove(expected[gone][1..].parse().unwrap());
+            assert_eq!(said_of_last(&fewer), None, "{what} without {}", expected[gone]);
+        }
+    }
+    let not_covered: &[(&str, Vec<Conditions>)] = &[
+        ("a payment without a method", vec![by(&["card"]), not_by(&["card"]), any()]),
+        (
+            "a payer of unknown country",
+            vec![from(&["DE"]), Conditions { not_countries: countries(&["DE"]), ..any() }, any()],
+        ),
+        ("another note", vec![noted(&["a"]), noted(&["b"]), noted(&[])]),
+        ("no note", vec![noted(&[]), any()]),
+        ("other currencies", vec![amount(None, Some(100)), amount(Some(101), None), any()]),
+        ("an amount between", vec![amount(None, Some(99)), amount(Some(101), None), amount(Some(5), None)]),
+        ("a minute between", vec![when(at("22:00", "06:00")), when(at("06:01", "22:00")), any()]),
+        ("zones apart", vec![when(at("08:00", "20:00")), when(berlin(("20:00", "08:00"))), any()]),
+    ];
+    for (what, whens) in not_covered {
+        assert_eq!(said_of_last(whens), None, "{what}");
+    }
+}
+
+#[test]
+fn a_table_that_is_too_large_to_compare_is_answered_and_says_so() {
+    let values: Vec<String> = (0..300).map(|number| format!("v{number}")).collect();
+    let rule = |place: usize| {
+        let id: Arc<str> = Arc::from(format!("r{place}"));
+        // All but one of the same values, so that the sets differ, and one that nobody else asks for.
+        let mut values = values.clone();
+        values.remove(place % 300);
+        let noted = |key: String, values: Vec<String>| MetadataCondition { key, values };
+        let metadata = vec![noted(String::from("k"), values), noted(format!("z{place}"), Vec::new())];
+        Rule { id: Arc::clone(&id), name: id, ..to(&["x"], Conditions { metadata, ..Conditions::default() }) }
+    };
+    let rules: Vec<Rule> = (0..1_500).map(rule).collect();
+    let found = check_rules(&[facts("x")], &rules, &known());
+    let told: Vec<&Finding> = found.iter().filter(|finding| finding.message.contains("too large")).collect();
+    assert_eq!((found.len(), told.len()), (1, 1), "{found:?}");
+    assert!(check_rules(&[facts("x")], &rules[..100], &known()).is_empty());
 }
 
 fn some(of: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
@@ -481,6 +599,71 @@ proptest! {
                 prop_assert!(decided.is_err(), "{:?} goes to {:?}", payment, table.setup.channels[0]);
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(500))]
+    #[test]
+    fn what_several_rules_are_said_to_take_together_they_take(
+        whole in conditions(),
+        halved in any::<u8>(),
+        left_out in prop::option::of(0_usize..8),
+    ) {
+        let mut parts = vec![whole.clone()];
+        let mut halve = |bit: u8, halves: &dyn Fn(&Conditions) -> [Conditions; 2]| {
+            if halved & (1 << bit) != 0 && parts.len() < 8 {
+                parts = parts.iter().flat_map(halves).collect();
+            }
+        };
+        halve(0, &|part| [(None, Some(99)), (Some(100), None)].map(|(least, most)| Conditions {
+            amount_minor_min: part.amount_minor_min.max(least),
+            amount_minor_max: part.amount_minor_max.or(most).min(most.or(part.amount_minor_max)),
+            ..part.clone()
+        }));
+        if whole.tiers.is_empty() {
+            halve(1, &|part| TIERS.map(|tier| Conditions { tiers: texts(&[tier]), ..part.clone() }));
+        }
+        if whole.hours.weekdays == Weekdays::default() {
+            let days = |days: &[Weekday]| days.iter().copied().collect::<Weekdays>();
+            use Weekday::{Fri, Mon, Sat, Sun, Thu, Tue, Wed};
+            halve(2, &|part| [days(&[Thu, Sat]), days(&[Mon, Tue, Wed, Fri, Sun])].map(|weekdays| Conditions {
+                hours: Hours { weekdays, ..part.hours.clone() }, ..part.clone()
+            }));
+        }
+        if !whole.countries.is_empty() || !whole.not_countries.is_empty() {
+            halve(3, &|part| {
+                let mut two = [part.clone(), part.clone()];
+                two[0].not_countries = [country("CN")].into_iter().chain(
+                    COUNTRIES.map(country).into_iter().filter(|country| part.not_countries.contains(*country))
+                ).collect();
+                two[1].countries = [country("CN")].into_iter().filter(|country| {
+                    part.countries.is_empty() || part.countries.contains(*country)
+                }).collect();
+                // Nothing of it is from there: an empty list would ask for nothing.
+                if two[1].countries.is_empty() { two[1].countries = [country("BR")].into_iter().collect(); }
+                two
+            });
+        }
+        let is_whole = left_out.is_none_or(|place| place >= parts.len() || parts.len() < 2);
+        if let Some(place) = left_out.filter(|_| !is_whole) {
+            parts.remove(place);
+        }
+        let rule = |id: &str, when: &Conditions| Rule { id: Arc::from(id), ..to(&["x"], when.clone()) };
+        let mut rules: Vec<Rule> = parts.iter().enumerate().map(|(place, part)| rule(&format!("p{place}"), part)).collect();
+        rules.push(rule("whole", &whole));
+        let found = check_rules(&[facts("x")], &rules, &known());
+        let says = |part: &str| {
+            found.iter().any(|finding| &*finding.rule == "whole" && finding.message.contains(part))
+        };
+        if says("is never reached") {
+            for payment in matching(&whole) {
+                for payment in rest(&payment).into_iter().filter(|payment| holds(&whole, payment)) {
+                    prop_assert!(parts.iter().any(|part| holds(part, &payment)), "{:?} is left: {:?}", payment, parts);
+                }
+            }
+        }
+        prop_assert!(!is_whole || says("is never reached") || says("can never match"), "{:?} of {:?}", parts, whole);
     }
 }
 

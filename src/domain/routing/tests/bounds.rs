@@ -19,7 +19,11 @@ fn amounts_caps_maintenance_and_credentials_are_filters_with_the_number_that_was
             Ok(choice) => choice.record,
             Err(none) => *none.record,
         };
-        (record.channels[ALIPAY].dropped_by, record.channels[ALIPAY].bound)
+        let alipay = &record.channels[ALIPAY];
+        let of_a_day = alipay.dropped_by == Some(DroppedBy::AmountPerDay);
+        assert_eq!(alipay.bound_currency, of_a_day.then_some(Currency::USD));
+        assert!(!of_a_day || alipay.value.is_none_or(|with_this| with_this > 50_000), "{:?}", alipay.value);
+        (alipay.dropped_by, alipay.bound)
     };
     use DroppedBy::{AmountMax, AmountMin, AmountPerDay, Credentials, Maintenance, PerDay, PerSecond};
     let amount = |amount_minor| Money::new(amount_minor, Currency::USD);

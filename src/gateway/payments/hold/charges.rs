@@ -8,7 +8,7 @@ use crate::domain::outcome::ProviderRefs;
 use crate::domain::payment::{
     Attempt, AttemptOutcome, Effect, Outcome, Payment, PaymentStatus, PaymentTerms, on_answer, on_cancel_request,
 };
-use crate::domain::routing::DecisionRecord;
+use crate::domain::routing::{DecisionRecord, FeeRequest, fee_on};
 use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
 use crate::gateway::payments::hold::report::HeldItemView;
@@ -255,6 +255,7 @@ impl Hold {
             }
             attempt.outcome = Some(AttemptOutcome::NotDone);
         }
+        let estimate = attempts.last().and_then(|attempt| attempt.decision.chosen_channel()?.fee_minor);
         let payment = Payment {
             payment_no: payment_no.clone(),
             merchant_id: merchant_id.clone(),
@@ -265,7 +266,7 @@ impl Hold {
             attempts,
             refunds: Vec::new(),
             next_action: None,
-            fee_minor: None,
+            fee_minor: estimate,
             fee_reported: false,
             resolve_tries: 0,
             known_at: None,
@@ -330,13 +331,28 @@ impl Hold {
         Ok(Verdict::Later)
     }
 
+    /// What the channel takes for a charge by its fee table, as far as the provider's list says what it depends on.
+    fn fee_of(&self, proven: &Proven<'_>) -> Option<i64> {
+        let inner = self.inner();
+        let setup = &inner.router.table().setup;
+        let facts = setup.channels.get(setup.place_of(proven.channel)?)?;
+        let at = proven.charge.created_at;
+        let this_month_minor = inner.costs.channel_totals(proven.channel, at).this_month_minor;
+        let money = proven.charge.money?;
+        fee_on(setup, facts, &FeeRequest { money, payer: None, merchant: None, method: None, at, this_month_minor })
+    }
+
     fn attempt_of(&self, proven: &Proven<'_>) -> Attempt {
         let charge = proven.charge;
         let currency = charge.money.map_or(crate::domain::money::Currency::USD, |money| money.currency);
+        let mut decision = DecisionRecord::adopted(proven.channel.clone(), currency);
+        if let Some(verdict) = decision.channels.first_mut() {
+            verdict.fee_minor = self.fee_of(proven);
+        }
         Attempt {
             channel: proven.channel.clone(),
             provider_key: charge.provider_key.clone().unwrap_or_default(),
-            decision: DecisionRecord::adopted(proven.channel.clone(), currency),
+            decision,
             sent_at: charge.created_at,
             refs: ProviderRefs { channel_order_no: Some(charge.provider_no.clone()), client_secret: None },
             unanswered_at: None,

@@ -161,6 +161,9 @@ async fn an_order_that_was_paid_after_the_point_is_held_by_the_payment_that_was_
     found.sort();
     assert_eq!(found.len(), 2);
     assert!(found.contains(&(String::from("PY20260921141320aaaaaaaa"), String::from("success"))), "{found:?}");
+    let made_again = house.all().into_iter().find(|payment| payment.payment_no == "PY20260921141320aaaaaaaa").unwrap();
+    // The provider does not say what it took: 2.9 % of 9.00 and 0.30.
+    assert_eq!(made_again.fee.map(|fee| fee.amount), Some(56));
     let again = house.pay_with("O-1", |_| {}).await;
     assert!(again.is_err() || house.stripe.charges.load(Ordering::SeqCst) == 0, "the order was paid for already");
     assert_eq!(house.stripe.charges.load(Ordering::SeqCst), 0);

@@ -161,6 +161,7 @@ impl Store for TestStore {
             poisoned: None,
             accepts_new: true,
             committed,
+            last_change: committed,
             applied: committed,
             overlay_bytes: 0,
             journal_bytes_written: 0,
