@@ -18,8 +18,9 @@ use tollgate::gateway::webhooks::{EventView, NotificationFilter, NotificationVie
 use crate::provider::State;
 use crate::world::World;
 
-/// Requests of one endpoint in flight at once: what `[webhook] endpoint_in_flight_max` is by default.
-const WEBHOOKS_IN_FLIGHT_MAX: usize = 16;
+/// Webhooks of one endpoint under way at once: so many requests without an answer as `[webhook] endpoint_in_flight_max` is by
+/// default, and twice as many answers whose commit is under way, with those that come in meanwhile.
+const WEBHOOKS_IN_FLIGHT_MAX: usize = 16 + 2 * 16;
 
 /// What a request asks for.
 #[derive(Clone, Debug)]

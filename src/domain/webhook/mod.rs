@@ -12,6 +12,7 @@ mod job;
 mod lane;
 mod notification;
 mod overrides;
+mod pick;
 mod schedule;
 mod transition;
 
@@ -30,5 +31,6 @@ pub use notification::{
     EXCERPT_OF_OLDER_TRIES_MAX_BYTES, Failure, NewNotification, Notification, NotificationStatus, TRIES_KEPT_MAX, Try,
 };
 pub use overrides::Overrides;
+pub use pick::{Heads, Picker, Room};
 pub use schedule::{Schedule, ScheduleSettings};
 pub use transition::{AfterTry, Anew, Ending, Next, NotPossible};

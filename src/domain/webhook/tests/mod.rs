@@ -3,6 +3,7 @@
 mod answer;
 mod endpoint;
 mod lane;
+mod pick;
 mod schedule;
 mod transition;
 

@@ -1,8 +1,10 @@
 //! Tests of `webhooks`.
 
+mod fairness;
 mod fixture;
 mod health;
 mod management;
+mod priority;
 mod sending;
 mod sockets;
 mod store;
