@@ -13,7 +13,7 @@ use crate::actors::webhook::directory::{Look, Reservation};
 use crate::actors::webhook::health::Gate;
 use crate::actors::webhook::reader::EndpointReader;
 use crate::actors::webhook::send::{self, Due};
-use crate::domain::ids::{EndpointId, NotificationId};
+use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{EndpointStatus, Lane};
 use crate::storage::{Row, Scan, StoreError, keys, prefix_end, record};
@@ -43,6 +43,8 @@ pub(super) struct EndpointState {
     engine: Arc<Engine>,
     endpoint_id: EndpointId,
     reader: Arc<EndpointReader>,
+    /// Whose it is, as soon as that is known.
+    merchant_id: Option<MerchantId>,
     /// Due by now and not started, in the order of their due times; at most `horizon_max`.
     window: VecDeque<Waiting>,
     /// The endpoint has taken a webhook before.
@@ -104,6 +106,7 @@ impl Actor for EndpointActor {
             engine,
             endpoint_id,
             reader,
+            merchant_id: None,
             window: VecDeque::new(),
             is_proven: false,
             pace: 1,
@@ -171,6 +174,10 @@ impl EndpointState {
         let now = self.engine.due_now();
         for _ in 0..REFILLS_MAX {
             let known = self.engine.directory.begin_look(&self.endpoint_id, now);
+            if let Some(until) = self.closed_until(now)? {
+                self.window.clear();
+                return Ok(Left::Later(until));
+            }
             if self.start_ready(now) == Room::None {
                 return Ok(Left::NoRoom);
             }
@@ -240,7 +247,7 @@ impl EndpointState {
 
     /// Reads what is due from the store. `None` when nothing may be sent.
     fn refill(&mut self, now: Timestamp, known: &Look) -> Result<Option<Refilled>, ActorProcessingErr> {
-        let store = self.engine.parts.store.as_ref();
+        let store = Arc::clone(&self.engine.parts.store);
         let limit = self.engine.parts.config.horizon_max.max(1) + known.in_flight.len();
         let (mut rows, later) = self.due_rows(now, limit)?;
         let Some(merchant_id) =
@@ -250,14 +257,13 @@ impl EndpointState {
             return Ok(None);
         };
         let endpoint =
-            self.reader.load(store, &self.engine.parts.vault, &merchant_id, self.engine.parts.clock.now())?;
+            self.reader.load(store.as_ref(), &self.engine.parts.vault, &merchant_id, self.engine.parts.clock.now())?;
         if let Some(loaded) = &endpoint {
             self.is_proven = loaded.endpoint.proven_at.is_some();
-            self.pace = self.engine.healths.pace(&loaded.endpoint, now);
-            if loaded.endpoint.status == EndpointStatus::Enabled
-                && let Gate::Closed { until } = self.engine.healths.gate(&loaded.endpoint, now)?
-            {
-                self.window.clear();
+        }
+        if self.merchant_id.is_none() {
+            self.merchant_id = Some(merchant_id);
+            if let Some(until) = self.closed_until(now)? {
                 return Ok(Some(Refilled { is_whole: true, next_due_at: Some(until) }));
             }
         }
@@ -284,6 +290,23 @@ impl EndpointState {
             }
         }
         Ok(Some(Refilled { is_whole, next_due_at }))
+    }
+
+    /// Until when nothing may be sent to the endpoint because of how it does. If something may, how much is asked as well:
+    /// that changes with each answer.
+    fn closed_until(&mut self, now: Timestamp) -> Result<Option<Timestamp>, ActorProcessingErr> {
+        let Some(merchant_id) = &self.merchant_id else { return Ok(None) };
+        let Engine { parts, healths, .. } = self.engine.as_ref();
+        let loaded = self.reader.load(parts.store.as_ref(), &parts.vault, merchant_id, parts.clock.now())?;
+        let Some(endpoint) = loaded.as_ref().map(|loaded| &loaded.endpoint) else { return Ok(None) };
+        if endpoint.status != EndpointStatus::Enabled {
+            return Ok(None);
+        }
+        self.pace = healths.pace(endpoint, now);
+        Ok(match healths.gate(endpoint, now)? {
+            Gate::Open => None,
+            Gate::Closed { until } => Some(until),
+        })
     }
 
     /// What is due by `now` in any lane, the earliest first, and of each lane the first of what is due later.
