@@ -18,6 +18,7 @@ mod send;
 mod supervisor;
 mod sweep;
 mod upgrade;
+mod watched;
 mod window;
 
 use std::sync::Arc;
@@ -230,6 +231,11 @@ impl WebhookActors {
     /// Counts what was committed of notifications that nobody has to be told of.
     pub fn count(&self, changed: &Changed) {
         self.engine.parts.observer.changed(changed);
+    }
+
+    /// Reads again next time how an endpoint does. Called after every commit of others that changes or removes its health.
+    pub fn forget_health(&self, endpoint_id: &EndpointId) {
+        self.engine.healths.forget(endpoint_id);
     }
 
     /// What is under way.

@@ -114,8 +114,9 @@ fn is_only_kept(engine: &Engine, endpoint_id: &EndpointId, entry: &DueEntry) -> 
     Ok(match engine.parts.store.get(&key)?.map(|stored| record::decode::<Endpoint>(&stored.value)) {
         None => false,
         Some(Ok(endpoint)) => {
+            // Also when it is left alone no longer, but its actor has just begun to send again what was due meanwhile.
             endpoint.status != EndpointStatus::Enabled
-                || engine.healths.gate(&endpoint, engine.due_now())? != Gate::Open
+                || engine.healths.gate(&endpoint, engine.due_now().minus(OVERDUE_AFTER))? != Gate::Open
         }
         Some(Err(error)) => {
             engine.unreadable.report(&key, error);

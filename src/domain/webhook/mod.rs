@@ -1,6 +1,6 @@
 //! Webhooks: who is told ([`Endpoint`]), what is on its way ([`Notification`]), in which [`Lane`] it waits, when it is
-//! tried again ([`Schedule`]), what an answer means ([`verdict`]), how an endpoint does ([`EndpointHealth`]), and work on
-//! many notifications at once ([`WebhookJob`]).
+//! tried again ([`Schedule`]), what an answer means ([`verdict`]), how an endpoint does and what follows from it
+//! ([`EndpointWatch`]), and work on many notifications at once ([`WebhookJob`]).
 
 mod answer;
 mod class;
@@ -13,8 +13,10 @@ mod lane;
 mod notification;
 mod overrides;
 mod pick;
+mod recent;
 mod schedule;
 mod transition;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ pub use class::AmountClass;
 pub use dead::DeadEntry;
 pub use due::DueEntry;
 pub use endpoint::{Endpoint, EndpointStatus, EventPattern, SealedSecrets};
-pub use health::{EndpointHealth, HealthChange, TryOutcome};
+pub use health::{Breaker, EndpointHealth, EndpointTrouble, EndpointTry, HealthChange, TryOutcome};
 pub use job::{JobFilter, JobKind, JobProgress, JobStatus, WebhookJob};
 pub use lane::{Lane, LaneKind, LaneSet};
 pub use notification::{
@@ -34,3 +36,4 @@ pub use overrides::Overrides;
 pub use pick::{Heads, Picker, Room};
 pub use schedule::{Schedule, ScheduleSettings};
 pub use transition::{AfterTry, Anew, Ending, Next, NotPossible};
+pub use watch::{EndpointWatch, HealthSettings, Judged};

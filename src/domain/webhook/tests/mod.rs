@@ -2,6 +2,7 @@
 
 mod answer;
 mod endpoint;
+mod health;
 mod lane;
 mod pick;
 mod schedule;

@@ -342,7 +342,8 @@ async fn retries_that_hang_leave_room_for_first_tries_of_the_same_endpoint_and_o
             (true, _) => Act::Hang,
         }
     });
-    let config = crate::config::WebhookConfig { in_flight_max: 8, ..webhook_config() };
+    // It is about places, so the breaker stays out of the way.
+    let config = crate::config::WebhookConfig { in_flight_max: 8, breaker_min: 1_000, ..webhook_config() };
     let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
     fixture.endpoint("https://hung.example/").await;
     for number in 0..40 {
