@@ -184,6 +184,7 @@ pub(crate) async fn list_notifications(MerchantCall { call, caller, .. }: Mercha
         endpoint_id: query.text("endpoint_id"),
         event: query.text("event"),
         payment_no: query.text("payment_no"),
+        ..NotificationFilter::default()
     };
     let webhooks = call.gateway.webhooks();
     let merchant_id = &caller.merchant.merchant_id;

@@ -104,6 +104,12 @@ pub fn sortable_id(prefix: &str, now: Timestamp, draw: u64) -> String {
     format!("{prefix}{}{}", base36(millisecond, 9), base36(draw, 10))
 }
 
+/// What no id of [`sortable_id`] that was made at `from` or later sorts before, and every earlier one does.
+pub fn first_sortable_id(prefix: &str, from: Timestamp) -> String {
+    let millisecond = u64::try_from(from.unix_ms()).unwrap_or(0);
+    format!("{prefix}{}", base36(millisecond, 9))
+}
+
 /// Longest id of a request that is taken from a client.
 const REQUEST_ID_LEN_MAX: usize = 64;
 
@@ -117,6 +123,15 @@ pub fn is_request_id(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_id_of_a_time_stands_between_those_before_and_those_after() {
+        let at = Timestamp::from_unix_ms(1_737_715_200_035);
+        let before = sortable_id("wn_", Timestamp::from_unix_ms(1_737_715_200_034), u64::MAX);
+        assert!(before < first_sortable_id("wn_", at));
+        assert!(first_sortable_id("wn_", at) < sortable_id("wn_", at, 0));
+        assert!(first_sortable_id("wn_", Timestamp::from_unix_ms(-1)) < sortable_id("wn_", at, 0));
+    }
 
     #[test]
     fn dated_numbers_have_the_documented_form_and_sort_by_time() {

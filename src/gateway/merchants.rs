@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::actors::webhook::rows::{self, Planned};
 use crate::config::TierConfig;
 use crate::domain::audit::{Change, Operator};
 use crate::domain::country::is_country;
@@ -18,12 +19,14 @@ use crate::domain::ids::{ChannelName, KEY_ID_PREFIX, KeyId, MerchantId, random_i
 use crate::domain::limit::LimitFigures;
 use crate::domain::merchant::{ACTIVE_KEYS_MAX, Merchant, MerchantStatus};
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::{JobKind, WebhookJob};
 use crate::gateway::audit;
 use crate::gateway::command::{CreateMerchant, UpdateMerchant};
 use crate::gateway::core::Core;
 use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::view::{MerchantView, NewKeyView, NewMerchantView};
+use crate::gateway::webhooks::new_job_id;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::vault::{Sealing, Vault};
 use crate::storage::{Batch, Row, Scan, StoreError, Versioned, keys};
@@ -75,6 +78,9 @@ pub(crate) type LimitsChanging = Box<dyn Fn(&MerchantId, LimitFigures) -> BoxFut
 /// Called with a merchant's new limits and their revision after they were stored.
 pub(crate) type LimitsChanged = Box<dyn Fn(&MerchantId, LimitFigures, u64) + Send + Sync>;
 
+/// Called with the jobs that follow from the removal of a merchant, after its commit.
+pub(crate) type Deleted = Box<dyn Fn(Planned) + Send + Sync>;
+
 /// The merchants of a gateway. Cheap to clone. A change that has begun goes on when its future is dropped.
 #[derive(Clone)]
 pub struct Merchants(Arc<Inner>);
@@ -86,6 +92,8 @@ struct Inner {
     tiers: ArcSwap<Tiers>,
     /// Told before there is a new merchant.
     creating: OnceLock<Creating>,
+    /// Told after there is one less.
+    deleted: OnceLock<Deleted>,
     limits_changing: LimitsChanging,
     limits_changed: LimitsChanged,
 }
@@ -136,9 +144,15 @@ impl Merchants {
             merchants,
             tiers,
             creating: OnceLock::new(),
+            deleted: OnceLock::new(),
             limits_changing,
             limits_changed,
         }))
+    }
+
+    /// Has `deleted` told of what is left to do after a merchant was removed.
+    pub(crate) fn tell_deleted(&self, deleted: Deleted) {
+        let _ = self.0.deleted.set(deleted);
     }
 
     /// Has `creating` told of each new merchant before it is there.
@@ -333,6 +347,11 @@ impl Inner {
         for key_id in &merchant.keys {
             batch.delete(keys::api_key(key_id));
         }
+        // Its webhooks end with it; it may have any number of them.
+        let mut planned = Planned::default();
+        let now = self.core.clock.now();
+        let purge = WebhookJob::new(new_job_id(&self.core, now), merchant_id.clone(), JobKind::Purge, now);
+        rows::add_job(&mut batch, &mut planned, &purge)?;
         let change = Change::new("merchant.delete", merchant_id.as_str());
         let change = change.difference(&audited(&merchant)?, &Value::Null);
         audit::commit(&self.core, batch, by, &change).await?;
@@ -340,6 +359,9 @@ impl Inner {
             self.keys.forget(key_id);
         }
         self.merchants.forget(merchant_id);
+        if let Some(deleted) = self.deleted.get() {
+            deleted(planned);
+        }
         Ok(())
     }
 

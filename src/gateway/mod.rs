@@ -384,6 +384,8 @@ impl Gateway {
         {
             let snapshots = Arc::clone(&snapshots);
             merchants.tell_creating(Box::new(move |merchant_id| snapshots.created(merchant_id)));
+            let webhooks = webhooks.clone();
+            merchants.tell_deleted(Box::new(move |planned| webhooks.announce(planned)));
         }
         let inner = Inner {
             telling: Telling::start(Teller::new(&core, &merchants, &webhooks, &limit_counts), near_limits),

@@ -210,14 +210,14 @@ impl Keeper {
         if is_old { Age::Old } else { Age::YoungFromHere }
     }
 
-    /// A merchant's notifications stand in the order in which they were made, which is before they ended. What is still on
-    /// its way is never old.
+    /// A merchant's notifications stand in the order in which they were made, which is before they ended. Those that were
+    /// sent again by themselves are no younger for that. What is still on its way is never old.
     fn age_of_notification(&self, notification: &Notification, now: Timestamp) -> Age {
         let retention = &self.core.config.retention;
         let (days, dead_days) = (retention.notifications_days, retention.dead_letters_days);
         let is_old = match notification.status {
             NotificationStatus::Success => is_over(notification.succeeded_at, days, now),
-            NotificationStatus::Failed => is_over(notification.failed_at, dead_days, now),
+            NotificationStatus::Failed => is_over(notification.given_up_since(), dead_days, now),
             NotificationStatus::Pending | NotificationStatus::Retrying => false,
         };
         let created_at = Some(notification.created_at);
@@ -254,7 +254,7 @@ mod tests {
     use crate::config::{Config, RetentionConfig};
     use crate::domain::event::EventName;
     use crate::domain::ids::{EndpointId, EventId, MerchantId, NotificationId};
-    use crate::domain::webhook::{Failure, NewNotification};
+    use crate::domain::webhook::{Anew, Ending, Failure, NewNotification};
     use crate::gateway::answer::StoredAnswer;
     use crate::gateway::idempotency::{IdempotencyKey, Known, look_up, once};
     use crate::random::Random;
@@ -515,6 +515,43 @@ mod tests {
         tell(&core, 0, 2_000).await;
         let event = core.store.scan(&Scan::prefix(&keys::events(), 1)).unwrap().remove(0);
         assert_eq!(keys::event_number(&event.key), Some(PAGE_ROWS as u64 * 2 + 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_letter_that_was_sent_again_by_itself_is_no_younger_for_that() {
+        let core = core_with_days(3, 30, 7);
+        start_counted(&core, |_| {});
+        tell(&core, 0, 2).await;
+        let row = || core.store.scan(&Scan::prefix(&keys::notifications(), 1)).unwrap().pop();
+        let step = async |change: fn(Notification, Timestamp) -> Notification| {
+            let row = row().unwrap();
+            let before: Notification = decode(&row.versioned.value).unwrap();
+            let mut batch = Batch::new();
+            let after = change(before.clone(), core.clock.now());
+            let _ = rows::change(&mut batch, Some((&before, row.versioned.revision)), &after).unwrap();
+            core.store.commit(batch).await.unwrap();
+        };
+        let end: fn(Notification, Timestamp) -> Notification =
+            |row, now| row.end(Ending::EndpointDisabled, now).unwrap();
+        step(end).await;
+        for _ in 0..6 {
+            tokio::time::sleep(24 * HOUR).await;
+            step(|row, now| row.begin_anew(3, Anew::Sweep, now).unwrap()).await;
+            step(end).await;
+        }
+        tokio::time::sleep(22 * HOUR).await;
+        assert!(row().is_some());
+        // Asked for, it is.
+        step(|row, now| row.begin_anew(3, Anew::Recover, now).unwrap()).await;
+        step(end).await;
+        tokio::time::sleep(6 * 24 * HOUR).await;
+        step(|row, now| row.begin_anew(3, Anew::Sweep, now).unwrap()).await;
+        step(end).await;
+        tokio::time::sleep(23 * HOUR).await;
+        assert!(row().is_some());
+        tokio::time::sleep(2 * HOUR).await;
+        assert!(row().is_none());
+        assert_eq!(count(&core, &keys::dead_letters()), 0);
     }
 
     #[tokio::test(start_paused = true)]

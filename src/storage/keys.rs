@@ -2,7 +2,9 @@
 //!
 //! Texts inside a key end with a zero byte, which no id contains; numbers are big-endian, so that keys sort as numbers.
 
-use crate::domain::ids::{EndpointId, JobId, KeyId, MerchantId, NotificationId, PaymentNo, RefundNo};
+use crate::domain::ids::{
+    EndpointId, JobId, KeyId, MerchantId, NotificationId, PaymentNo, RefundNo, first_sortable_id,
+};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Lane;
 
@@ -144,6 +146,12 @@ pub fn endpoint(merchant_id: &MerchantId, endpoint_id: &EndpointId) -> Vec<u8> {
     with_text(endpoints_of(merchant_id), endpoint_id.as_str())
 }
 
+/// Which endpoint a row of [`endpoint`] is.
+pub fn parse_endpoint(key: &[u8]) -> Option<EndpointId> {
+    let merchant_id = text_after(key, 1)?;
+    text_after(key, 1 + merchant_id.len() + 1).map(EndpointId::new)
+}
+
 /// Prefix of all endpoints of a merchant.
 pub fn endpoints_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(ENDPOINT, merchant_id)
@@ -162,6 +170,13 @@ pub fn notification(merchant_id: &MerchantId, notification_id: &NotificationId) 
 /// Prefix of all notifications of a merchant, in the order they were made.
 pub fn notifications_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(NOTIFICATION, merchant_id)
+}
+
+/// First key of the notifications of a merchant that were made at `from` or later.
+pub fn notifications_from(merchant_id: &MerchantId, from: Timestamp) -> Vec<u8> {
+    let mut key = notifications_of(merchant_id);
+    key.extend_from_slice(first_sortable_id("wn_", from).as_bytes());
+    key
 }
 
 /// Prefix of all notifications of all merchants.
@@ -447,9 +462,20 @@ pub fn idempotencies_of(merchant_id: &MerchantId) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::sortable_id;
 
     const EARLY: Timestamp = Timestamp::from_unix_ms(255);
     const LATE: Timestamp = Timestamp::from_unix_ms(256);
+
+    #[test]
+    fn endpoints_read_back_and_notifications_begin_at_a_time() {
+        let (merchant_id, endpoint_id) = (MerchantId::new("m_1"), EndpointId::new("we_1"));
+        assert_eq!(parse_endpoint(&endpoint(&merchant_id, &endpoint_id)), Some(endpoint_id));
+        let made = |at| notification(&merchant_id, &NotificationId::new(sortable_id("wn_", at, 0)));
+        assert!(made(EARLY) < notifications_from(&merchant_id, LATE));
+        assert!(notifications_from(&merchant_id, LATE) < made(LATE));
+        assert!(notifications_from(&merchant_id, EARLY).starts_with(&notifications_of(&merchant_id)));
+    }
 
     #[test]
     fn due_entries_read_back_and_sort_by_lane_and_time() {

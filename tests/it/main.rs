@@ -24,4 +24,5 @@ mod routing;
 mod simulate;
 mod support;
 mod tidy;
+mod webhook_ends;
 mod webhooks;

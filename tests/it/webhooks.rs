@@ -315,7 +315,9 @@ async fn answers_that_will_not_change_end_the_notification() {
     let unheard = shop.pay("O-unheard", 900, json!({})).await.expect(201, "SUCCESS");
     shop.post(&format!("{path}/test"), json!({})).await.expect(409, "INVALID_STATE");
     let about = format!("{NOTIFICATIONS}?payment_no={}", unheard.data("payment_no"));
-    assert!(shop.get(&about).await.items().is_empty(), "a disabled endpoint is not told");
+    let kept = shop.get(&about).await.items();
+    assert_eq!((kept.len(), &kept[0]["status"], &kept[0]["attempts"]), (1, &json!("failed"), &json!(0)));
+    assert!(receiver.about(unheard.data("payment_no")).is_empty(), "a disabled endpoint is not told");
     let enabled = patch(&shop, &path, json!({ "status": "enabled" })).await.expect(200, "SUCCESS");
     assert_eq!(enabled.body["data"]["disabled_reason"], Value::Null);
     let heard = shop.pay("O-heard", 900, json!({})).await.expect(201, "SUCCESS");

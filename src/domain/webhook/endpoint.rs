@@ -15,7 +15,7 @@ pub enum EndpointStatus {
     Enabled,
     /// Not now; what happens meanwhile is kept and sent later.
     Paused,
-    /// It answered that it is gone. Nothing is sent, and new events are not kept for it.
+    /// It is gone, or takes nothing. Nothing is sent; what happens meanwhile is kept as dead letters are.
     Disabled,
 }
 
@@ -141,10 +141,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Whether a notification is made for an event of this name. Paused endpoints get them too: they are sent when the
-    /// endpoint is enabled again.
-    pub fn wants(&self, name: EventName) -> bool {
-        self.status != EndpointStatus::Disabled && self.events.iter().any(|pattern| pattern.matches(name))
+    /// Whether a notification is made for an event of this name. Paused endpoints get them too, and they are sent when the
+    /// endpoint is enabled again; those of disabled ones are dead letters from the beginning.
+    pub fn subscribes(&self, name: EventName) -> bool {
+        self.events.iter().any(|pattern| pattern.matches(name))
     }
 
     /// Switches it off for `reason`.

@@ -27,7 +27,7 @@ pub use dead::DeadEntry;
 pub use due::DueEntry;
 pub use endpoint::{Endpoint, EndpointStatus, EventPattern, SealedSecrets};
 pub use health::{Breaker, EndpointHealth, EndpointTrouble, EndpointTry, HealthChange, TryOutcome};
-pub use job::{JobFilter, JobKind, JobProgress, JobStatus, WebhookJob};
+pub use job::{JobAct, JobFilter, JobKind, JobProgress, JobSource, JobStatus, WebhookJob};
 pub use lane::{Lane, LaneKind, LaneSet};
 pub use notification::{
     EXCERPT_OF_OLDER_TRIES_MAX_BYTES, Failure, NewNotification, Notification, NotificationStatus, TRIES_KEPT_MAX, Try,

@@ -69,6 +69,27 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Exhausted, Self::Refused, Self::Canceled, Self::EndpointDeleted, Self::EndpointDisabled, Self::Expired];
+
+    /// The name as the API writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::Refused => "refused",
+            Self::Canceled => "canceled",
+            Self::EndpointDeleted => "endpoint_deleted",
+            Self::EndpointDisabled => "endpoint_disabled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Reads what the API writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|failure| failure.as_str() == text)
+    }
+
     /// Whether what was given up so is kept as a dead letter, which may be sent again without anybody naming it.
     pub const fn is_dead_letter(self) -> bool {
         matches!(self, Self::Exhausted | Self::Refused | Self::EndpointDisabled)
@@ -229,6 +250,12 @@ impl Notification {
     /// Number of the next try, from 1, as the receiver sees it.
     pub const fn next_attempt(&self) -> u32 {
         self.attempts.saturating_add(1)
+    }
+
+    /// Since when it is kept as something that was given up; `None` when it was not.
+    pub fn given_up_since(&self) -> Option<Timestamp> {
+        let is_dead_letter = self.failure.is_some_and(Failure::is_dead_letter);
+        self.dead_since.filter(|_| is_dead_letter).or(self.failed_at)
     }
 
     /// The last try, if there was one.

@@ -97,10 +97,14 @@ impl Notification {
     }
 
     /// Notes a try whose notification was ended or begun anew while it was under way. It does not count against the
-    /// new round, and the status stays.
+    /// new round, and the status stays; but what was only kept for an endpoint that was disabled has arrived, if it has.
     pub fn note_late_try(&mut self, result: &TryResult, now: Timestamp) {
         self.record(Try::of(result, now), now);
         self.attempts_before_round = self.attempts_before_round.saturating_add(1);
+        if self.failure == Some(Failure::EndpointDisabled) && verdict(result.status_code) == Verdict::Success {
+            (self.failure, self.failed_at) = (None, None);
+            let _ = self.succeed(now);
+        }
     }
 
     /// Begins a failed notification anew, with the whole schedule and `max_attempts` tries before it.

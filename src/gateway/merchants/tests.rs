@@ -146,6 +146,25 @@ async fn a_merchant_is_gone_although_the_operator_hung_up() {
 }
 
 #[tokio::test]
+async fn a_merchant_that_is_removed_leaves_its_webhooks_to_a_job() {
+    let bench = Bench::new();
+    let made = bench.merchant().await;
+    let told = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let noted = Arc::clone(&told);
+    bench.merchants.tell_deleted(Box::new(move |planned| {
+        noted.fetch_add(usize::from(planned.has_job()), std::sync::atomic::Ordering::SeqCst);
+    }));
+    bench.acknowledgements.add_permits(1);
+    bench.merchants.delete(&made.merchant.merchant_id, &by()).await.unwrap();
+    assert_eq!(told.load(std::sync::atomic::Ordering::SeqCst), 1);
+    let jobs = bench.core.store.scan(&Scan::prefix(&keys::webhook_jobs(), 10)).unwrap();
+    let [job] = jobs.as_slice() else { panic!("{jobs:?}") };
+    let job: WebhookJob = decode(&job.versioned.value).unwrap();
+    assert_eq!((job.kind, job.merchant_id.as_str()), (JobKind::Purge, made.merchant.merchant_id.as_str()));
+    assert!(bench.core.store.get(&keys::webhook_job_open(&job.id)).unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_key_that_its_merchant_does_not_list_opens_nothing() {
     let bench = Bench::new();
     let made = bench.merchant().await;

@@ -7,6 +7,7 @@
 mod endpoints;
 mod events;
 mod health_events;
+mod jobs;
 mod notifications;
 mod planner;
 mod urgency;
@@ -28,12 +29,15 @@ use crate::domain::webhook::EndpointStatus;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::webhooks::health_events::HealthEvents;
+use crate::gateway::webhooks::jobs::Jobs;
 use crate::gateway::webhooks::planner::Planner;
 use crate::storage::{Batch, StoreError, keys, record};
 
 pub use crate::actors::webhook::rows::Planned;
 
 pub(crate) use endpoints::reseal_endpoint;
+pub use jobs::JobView;
+pub(crate) use jobs::new_job_id;
 pub use notifications::NotificationFilter;
 pub use views::{
     CreateEndpoint, EndpointView, EventView, NewSecretView, NotificationView, SettableStatus, TryView, UpdateEndpoint,
@@ -51,6 +55,7 @@ pub struct Webhooks {
     lists: Arc<EndpointLists>,
     planner: Planner,
     actors: WebhookActors,
+    jobs: Jobs,
 }
 
 impl Webhooks {
@@ -61,6 +66,7 @@ impl Webhooks {
     pub(crate) async fn start(core: Core, deliver: Arc<dyn Deliver>) -> Result<Self, GatewayError> {
         let lists = Arc::new(EndpointLists::new(Arc::clone(&core.store)));
         let planner = Planner::new(core.clone(), Arc::clone(&lists));
+        let jobs = Jobs::new(&core);
         let parts = WebhookParts {
             store: Arc::clone(&core.store),
             clock: core.clock.clone(),
@@ -69,17 +75,20 @@ impl Webhooks {
             deliver,
             config: core.config.webhook.clone(),
             observer: Arc::new(Unobserved),
-            job_added: Arc::default(),
+            job_added: jobs.added(),
             teller: Arc::new(HealthEvents::new(core.clone(), planner.clone())),
         };
         let actors = WebhookActors::start(parts, Arc::clone(&lists))
             .await
             .map_err(|error| GatewayError::Internal(error.to_string()))?;
-        Ok(Self { core, lists, planner, actors })
+        let webhooks = Self { core, lists, planner, actors, jobs };
+        webhooks.jobs.start(&webhooks);
+        Ok(webhooks)
     }
 
     /// Starts no more requests, waits for those under way at most `within`, and ends.
     pub async fn stop(&self, within: Duration) {
+        self.jobs.stop().await;
         self.actors.stop(within).await;
     }
 

@@ -1,12 +1,16 @@
 //! Notifications: what is on its way, what arrived, and beginning or ending one by hand.
 
 use crate::actors::webhook::rows;
+use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
-use crate::domain::webhook::{Anew, Ending, NotPossible, Notification, NotificationStatus};
-use crate::gateway::error::GatewayError;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::{
+    Anew, Ending, EndpointStatus, Failure, JobFilter, NotPossible, Notification, NotificationStatus,
+};
+use crate::gateway::error::{FieldError, GatewayError};
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::{CHANGES_MAX, ID_MAX_BYTES, NotificationView, Planned, Webhooks, unless_overtaken};
-use crate::storage::{Batch, Scan, keys, record};
+use crate::storage::{Batch, Row, Scan, keys, record};
 
 /// Rows looked at for one page. A page may be shorter than asked for, even empty, and still have a `next_cursor`.
 const ROWS_LOOKED_AT_MAX: usize = 2_000;
@@ -24,29 +28,70 @@ pub struct NotificationFilter {
     pub event: Option<String>,
     /// The payment (or pre-auth) that they are about.
     pub payment_no: Option<String>,
+    /// Why they were given up: `exhausted`, `refused`, `canceled`, `endpoint_deleted`, `endpoint_disabled` or `expired`.
+    pub failure: Option<String>,
+    /// Those that were made at this time or later.
+    pub from: Option<Timestamp>,
+    /// Those that were made before this time.
+    pub to: Option<Timestamp>,
 }
 
 impl NotificationFilter {
-    fn check(&self) -> Result<(), GatewayError> {
-        match &self.status {
-            Some(status) if NotificationStatus::parse(status).is_none() => {
-                Err(GatewayError::field("status", "must be pending, retrying, success or failed"))
-            }
-            _ => Ok(()),
+    /// What it says about notifications, but for where they go and when they were made.
+    pub(super) fn parsed(&self) -> Result<JobFilter, GatewayError> {
+        let mut errors = Vec::new();
+        let status = one_of(&mut errors, "status", self.status.as_deref(), NotificationStatus::parse, || {
+            String::from("must be pending, retrying, success or failed")
+        });
+        let event_named = |name: &str| EventName::ALL.into_iter().find(|event| event.as_str() == name);
+        let event = one_of(&mut errors, "event", self.event.as_deref(), event_named, || {
+            let names: Vec<&str> = EventName::ALL.iter().map(|name| name.as_str()).collect();
+            format!("must be one of {}", names.join(", "))
+        });
+        let failure = one_of(&mut errors, "failure", self.failure.as_deref(), Failure::parse, || {
+            let names: Vec<&str> = Failure::ALL.iter().map(|failure| failure.as_str()).collect();
+            format!("must be one of {}", names.join(", "))
+        });
+        if !errors.is_empty() {
+            return Err(GatewayError::InvalidRequest(errors));
         }
+        Ok(JobFilter { status, event, failure, payment_no: self.payment_no.clone() })
     }
 
-    fn takes(&self, notification: &Notification) -> bool {
-        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
-        is(&self.status, notification.status.as_str())
-            && is(&self.endpoint_id, notification.endpoint_id.as_str())
-            && is(&self.event, notification.event.as_str())
-            && is(&self.payment_no, notification.object_no.as_deref().unwrap_or_default())
+    fn takes(&self, parsed: &JobFilter, notification: &Notification) -> bool {
+        parsed.takes(notification)
+            && self.endpoint_id.as_deref().is_none_or(|wanted| wanted == notification.endpoint_id.as_str())
+            && self.from.is_none_or(|from| notification.created_at >= from)
+            && self.to.is_none_or(|to| notification.created_at < to)
+    }
+
+    /// The endpoint among whose dead letters all that it takes are.
+    fn endpoint_of_dead_letters(&self, parsed: &JobFilter) -> Option<EndpointId> {
+        let is_dead_letter = parsed.failure.is_some_and(Failure::is_dead_letter);
+        let endpoint_id = self.endpoint_id.as_deref().filter(|id| is_dead_letter && id.len() <= ID_MAX_BYTES);
+        endpoint_id.map(EndpointId::new)
     }
 }
 
+/// Reads a name, or adds to `errors` what would be right.
+fn one_of<T>(
+    errors: &mut Vec<FieldError>,
+    field: &str,
+    given: Option<&str>,
+    parse: impl Fn(&str) -> Option<T>,
+    right: impl Fn() -> String,
+) -> Option<T> {
+    let given = given?;
+    let parsed = parse(given);
+    if parsed.is_none() {
+        errors.push(FieldError::new(field, right()));
+    }
+    parsed
+}
+
 impl Webhooks {
-    /// A merchant's notifications, newest first.
+    /// A merchant's notifications, newest first; those that an endpoint was given up on for one reason, which are found by
+    /// an index of their own, by when they were given up.
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] when the filter or the page asked for is none.
@@ -56,31 +101,61 @@ impl Webhooks {
         filter: &NotificationFilter,
         page: &PageRequest,
     ) -> Result<Page<NotificationView>, GatewayError> {
-        filter.check()?;
-        let rows_max = page.rows()?;
+        let parsed = filter.parsed()?;
+        if let Some(endpoint_id) = filter.endpoint_of_dead_letters(&parsed) {
+            let prefix = keys::dead_letters_of(&endpoint_id);
+            let scan = Scan::prefix_reverse(&prefix, ROWS_READ_MAX);
+            return self.page_of(&prefix, scan, page, |row| {
+                let Some((_, _, notification_id)) = keys::parse_dead_letter(&row.key) else { return Ok(None) };
+                let stored = self.core.store.get(&keys::notification(merchant_id, &notification_id))?;
+                let notification = stored.map(|stored| record::decode::<Notification>(&stored.value)).transpose()?;
+                Ok(notification.filter(|notification| filter.takes(&parsed, notification)))
+            });
+        }
         let prefix = keys::notifications_of(merchant_id);
         let mut scan = Scan::prefix_reverse(&prefix, ROWS_READ_MAX);
-        if let Some(after) = page.key_after(&prefix)? {
-            scan.end = Some(after);
+        if let Some(from) = filter.from {
+            scan.start = keys::notifications_from(merchant_id, from);
+        }
+        if let Some(to) = filter.to {
+            scan.end = Some(keys::notifications_from(merchant_id, to));
+        }
+        self.page_of(&prefix, scan, page, |row| {
+            let notification: Notification = record::decode(&row.versioned.value)?;
+            Ok(Some(notification).filter(|notification| filter.takes(&parsed, notification)))
+        })
+    }
+
+    /// One page of what `read` finds in the rows of `scan`, which goes backwards.
+    fn page_of(
+        &self,
+        prefix: &[u8],
+        mut scan: Scan,
+        page: &PageRequest,
+        read: impl Fn(&Row) -> Result<Option<Notification>, GatewayError>,
+    ) -> Result<Page<NotificationView>, GatewayError> {
+        let rows_max = page.rows()?;
+        if let Some(after) = page.key_after(prefix)? {
+            scan.end = Some(scan.end.map_or(after.clone(), |end| end.min(after)));
         }
         let mut items = Vec::new();
         for _ in 0..ROWS_LOOKED_AT_MAX / ROWS_READ_MAX {
+            if scan.end.as_ref().is_some_and(|end| *end <= scan.start) {
+                return Ok(Page { items, next_cursor: None });
+            }
             let rows = self.core.store.scan(&scan)?;
             for row in &rows {
                 if items.len() == rows_max {
-                    return Ok(Page { items, next_cursor: scan.end.map(|end| cursor_of(&prefix, &end)) });
+                    return Ok(Page { items, next_cursor: scan.end.map(|end| cursor_of(prefix, &end)) });
                 }
-                let notification: Notification = record::decode(&row.versioned.value)?;
-                if filter.takes(&notification) {
-                    items.push(NotificationView::of(&notification));
-                }
+                items.extend(read(row)?.as_ref().map(NotificationView::of));
                 scan.end = Some(row.key.clone());
             }
             if rows.len() < ROWS_READ_MAX {
                 return Ok(Page { items, next_cursor: None });
             }
         }
-        Ok(Page { items, next_cursor: scan.end.map(|end| cursor_of(&prefix, &end)) })
+        Ok(Page { items, next_cursor: scan.end.map(|end| cursor_of(prefix, &end)) })
     }
 
     /// One notification with its tries.
@@ -98,7 +173,8 @@ impl Webhooks {
     /// Sends a failed notification again, with the whole schedule before it.
     ///
     /// # Errors
-    /// [`GatewayError::NotFound`]; [`GatewayError::InvalidState`] when it has not failed, or its endpoint is gone.
+    /// [`GatewayError::NotFound`]; [`GatewayError::InvalidState`] when it has not failed, or its endpoint is gone or
+    /// disabled.
     pub async fn retry_notification(
         &self,
         merchant_id: &MerchantId,
@@ -128,6 +204,9 @@ impl Webhooks {
 
     fn attempts_of(&self, merchant_id: &MerchantId, endpoint_id: &EndpointId) -> Result<u32, GatewayError> {
         match self.read_endpoint(merchant_id, endpoint_id) {
+            Ok((endpoint, _)) if endpoint.status == EndpointStatus::Disabled => {
+                Err(GatewayError::InvalidState { status: endpoint.status.as_str().to_owned() })
+            }
             Ok((endpoint, _)) => Ok(endpoint.max_attempts),
             Err(GatewayError::NotFound(_)) => {
                 Err(GatewayError::InvalidState { status: String::from("endpoint_deleted") })

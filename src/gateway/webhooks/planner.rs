@@ -7,7 +7,7 @@ use crate::actors::webhook::EndpointLists;
 use crate::actors::webhook::rows::{self, Changed, Planned};
 use crate::domain::event::Event;
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId, sortable_id};
-use crate::domain::webhook::{Endpoint, NewNotification, Notification};
+use crate::domain::webhook::{Ending, Endpoint, EndpointStatus, NewNotification, Notification};
 use crate::gateway::core::Core;
 use crate::gateway::webhooks::urgency::class_of;
 use crate::storage::{Batch, StoreError, keys, record};
@@ -39,7 +39,7 @@ impl Planner {
         batch.append(keys::events_of(merchant_id), record::encode(event)?);
         let mut planned = Planned::default();
         let endpoints = self.lists.of(merchant_id)?;
-        let wanting = |endpoint: &&Endpoint| left_out != Some(&endpoint.id) && endpoint.wants(event.name);
+        let wanting = |endpoint: &&Endpoint| left_out != Some(&endpoint.id) && endpoint.subscribes(event.name);
         for endpoint in endpoints.iter().filter(wanting) {
             let (_, changed) = self.notify(batch, endpoint, event, order_no)?;
             planned.add(endpoint.id.clone(), changed);
@@ -47,7 +47,8 @@ impl Planner {
         Ok(planned)
     }
 
-    /// Adds a notification of an event for one endpoint.
+    /// Adds a notification of an event for one endpoint. That for a disabled one is a dead letter, which may be sent when
+    /// it is enabled again.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] when it can't be written.
@@ -75,6 +76,12 @@ impl Planner {
             },
             now,
         );
+        let notification = match endpoint.status {
+            EndpointStatus::Enabled | EndpointStatus::Paused => notification,
+            EndpointStatus::Disabled => notification
+                .end(Ending::EndpointDisabled, now)
+                .map_err(|error| StoreError::Invalid(format!("a new notification can't be kept: {error}")))?,
+        };
         let changed = rows::change(batch, None, &notification)?;
         Ok((notification, changed))
     }

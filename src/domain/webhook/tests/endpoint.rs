@@ -29,7 +29,7 @@ fn patterns_match_names_groups_and_everything() {
 }
 
 #[test]
-fn only_a_disabled_endpoint_gets_no_new_notifications() {
+fn events_are_made_for_endpoints_whatever_their_status() {
     let mut endpoint = Endpoint {
         proven_at: None,
         id: EndpointId::new("we_1"),
@@ -46,12 +46,12 @@ fn only_a_disabled_endpoint_gets_no_new_notifications() {
         created_at: NOW,
         updated_at: NOW,
     };
-    assert!(endpoint.wants(EventName::PaymentSuccess));
+    assert!(endpoint.subscribes(EventName::PaymentSuccess));
     endpoint.set_status(EndpointStatus::Paused, NOW);
-    assert!(endpoint.wants(EventName::PaymentSuccess));
+    assert!(endpoint.subscribes(EventName::PaymentSuccess));
     endpoint.disable("gone", NOW);
     assert_eq!((endpoint.disabled_reason.as_deref(), endpoint.disabled_at), (Some("gone"), Some(NOW)));
-    assert!(!endpoint.wants(EventName::PaymentSuccess));
+    assert!(endpoint.subscribes(EventName::PaymentSuccess));
     endpoint.set_status(EndpointStatus::Enabled, NOW);
     assert_eq!((endpoint.disabled_reason, endpoint.disabled_at), (None, None));
 }

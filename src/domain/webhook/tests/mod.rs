@@ -3,6 +3,7 @@
 mod answer;
 mod endpoint;
 mod health;
+mod job;
 mod lane;
 mod pick;
 mod schedule;

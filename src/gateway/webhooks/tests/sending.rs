@@ -93,7 +93,7 @@ async fn a_retry_that_succeeds_ends_it_and_shows_its_steps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gone_disables_the_endpoint_and_what_else_was_due_stays() {
+async fn gone_disables_the_endpoint_and_what_else_was_due_is_kept() {
     let (store, clock) = (store(), Clock::virtual_from(START));
     let is_gone = Arc::new(AtomicBool::new(false));
     let gone = Arc::clone(&is_gone);
@@ -110,12 +110,12 @@ async fn gone_disables_the_endpoint_and_what_else_was_due_stays() {
     assert_eq!(view.disabled_reason.as_deref(), Some("the receiver answered 410 Gone"));
     let requests = receiver.seen().len();
     let statuses: Vec<String> = fixture.notifications().into_iter().map(|view| view.status).collect();
-    assert_eq!(statuses, ["failed", "retrying"]);
-    // Nothing new is kept for it, and nothing is sent.
+    assert_eq!(statuses, ["failed", "failed"]);
+    // What happens now is kept with it, and nothing is sent.
     fixture.publish(EventName::PaymentSuccess, "PY3").await;
     fixture.pass(LONG).await;
-    assert_eq!((fixture.notifications().len(), receiver.seen().len(), fixture.due()), (2, requests, 1));
-    // Enabled again, it gets what stayed.
+    assert_eq!((fixture.notifications().len(), receiver.seen().len(), fixture.due()), (3, requests, 0));
+    // Enabled again, it gets that when it is asked for.
     is_gone.store(false, Ordering::SeqCst);
     fixture
         .webhooks
@@ -123,7 +123,10 @@ async fn gone_disables_the_endpoint_and_what_else_was_due_stays() {
         .await
         .unwrap();
     settle().await;
-    assert_eq!(receiver.seen().len(), requests + 1);
+    assert_eq!(receiver.seen().len(), requests);
+    fixture.webhooks.recover(&fixture.merchant_id, &endpoint_id, START).await.unwrap();
+    fixture.pass(Duration::from_millis(100)).await;
+    assert_eq!(receiver.seen().len(), requests + 3);
 }
 
 #[tokio::test(start_paused = true)]
