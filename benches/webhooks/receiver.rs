@@ -38,7 +38,7 @@ pub enum Mode {
     TakeAfter(Duration),
     /// 200, but for each of so many, which is answered 500.
     RefuseOneOf(usize),
-    /// Not at all, until the mode changes.
+    /// Not at all, until the mode changes; then 200.
     Hang,
 }
 
@@ -49,7 +49,7 @@ pub enum Fate {
     Taken,
     /// It was answered 500.
     Refused,
-    /// It came while there were no answers.
+    /// It came while there were no answers. When there are again and its sender waits still, it is taken then.
     Unanswered,
 }
 
@@ -151,7 +151,10 @@ impl Receiver {
         match mode {
             Mode::TakeAfter(wait) => tokio::time::sleep(wait).await,
             Mode::Hang => {
+                // A sender that is gone, or has lost its patience, ends this here.
                 let _ = group.mode.subscribe().wait_for(|mode| *mode != Mode::Hang).await;
+                let arrival = Arrival { number, at_us: self.clock.steady().micros(), fate: Fate::Taken };
+                group.arrivals.lock().push(arrival);
             }
             Mode::Take | Mode::RefuseOneOf(_) => {}
         }

@@ -109,8 +109,7 @@ fn config(directory: &Path) -> Config {
     config.webhook.restart_spread_ms = 100;
     config.webhook.max_backoff_s = 1;
     config.webhook.max_attempts = 100;
-    // An endpoint that does not answer is asked again soon, for else this would take longer than it need.
-    config.webhook.timeout_s = 5;
+    // The one that was silent is asked again soon, for else this would take longer than it need.
     config.webhook.breaker_open_s = 1;
     config.webhook.breaker_open_max_s = 1;
     config.webhook.recovery_rate_per_s = 0;
