@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde_json::value::RawValue;
-use tollgate::channels::{Channel, Credentials, build};
+use tollgate::channels::{Credentials, build};
 use tollgate::clock::Clock;
 use tollgate::config::{ChannelKind, Config};
 use tollgate::delivery::client::{DeliverySettings, HttpDelivery};
@@ -96,7 +96,7 @@ impl House {
             let name = ChannelName::new(name.as_str());
             let credentials = Credentials::new([("unused", "unused")]);
             let built = build(&name, channel, "", &credentials, clock.clone()).expect("a channel");
-            (name, built as Arc<dyn Channel>)
+            (name, built)
         });
         let outside = Outside {
             store: Arc::clone(&engine) as Arc<dyn Store>,

@@ -101,24 +101,21 @@ pub async fn beside_hung(options: &Options, station: &Station) {
         beginnings.push(times.max_ms());
 
         // Each of them gets something new every second.
-        let feeding = tokio::spawn({
-            let (house, hooks, from) = (Arc::clone(&house), hooks.clone(), next_hung);
-            let seconds = options.seconds.ceil() as u64;
-            next_hung += seconds * hung as u64;
-            async move {
-                for second in 0..seconds {
-                    let from = from + second * hooks.len() as u64;
-                    let whose = |number: u64| &hooks[usize::try_from(number).unwrap_or(0) % hooks.len()];
-                    house.publish_all(from..from + hooks.len() as u64, whose).await;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+        let seconds = options.seconds.ceil() as u64;
+        let from = next_hung;
+        next_hung += seconds * hung as u64;
+        let feeding = async {
+            for second in 0..seconds {
+                let from = from + second * hung as u64;
+                house.publish_all(from..from + hung as u64, whose).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
-        });
-        let times = open_loop(&house, station, &hook, first, RATE, options.seconds).await;
+        };
+        let measuring = open_loop(&house, station, &hook, first, RATE, options.seconds);
+        let (times, ()) = tokio::join!(measuring, feeding);
         first += 1_000_000;
         println!("  {turn}: beside those that hang:   {}", times.line());
         beside.push(times.p99_ms());
-        feeding.await.expect("a task");
         station.set(HUNG, "take").await;
         station.until_quiet(HUNG, Duration::from_secs(2), Duration::from_secs(15)).await;
     }
@@ -131,6 +128,6 @@ pub async fn beside_hung(options: &Options, station: &Station) {
         median(beginnings),
         load()
     );
-    // Those that hang still are not waited for.
-    drop(house);
+    // What hangs still is not waited for.
+    let _ = house.gateway.stop().await;
 }

@@ -50,7 +50,8 @@ pub async fn measure(options: &Options, station: &Station, endpoints: usize) {
     let (mut ours, mut bares) = (Vec::new(), Vec::new());
     for turn in 0..options.turns {
         // Whoever is second finds the machine as the first has left it, so they take turns in that, too.
-        for is_bare in if turn % 2 == 0 { [true, false] } else { [false, true] } {
+        let order = if turn % 2 == 0 { [true, false] } else { [false, true] };
+        for is_bare in order {
             if is_bare {
                 let cpu = clock.processor_time();
                 bare.send(&urls, options.count, in_flight).await;

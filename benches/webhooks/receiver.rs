@@ -182,7 +182,10 @@ impl Receiver {
     pub async fn quiet(&self, port: u16, hosts: usize) {
         for number in 0..hosts {
             let mut probe = TcpStream::connect((host(number), port)).await.expect("a connection");
-            probe.write_all(b"GET /control/0/count HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("a probe");
+            probe
+                .write_all(b"GET /control/0/count HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                .await
+                .expect("a probe");
             probe.read_to_end(&mut Vec::new()).await.expect("an answer");
         }
         for _ in 0..QUIET_STEPS {

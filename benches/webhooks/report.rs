@@ -23,7 +23,6 @@ pub fn load() -> String {
 }
 
 /// Times from commit to arrival, in microseconds.
-#[derive(Default)]
 pub struct Times(Vec<u64>);
 
 impl Times {

@@ -113,7 +113,6 @@ fn config(directory: &Path) -> Config {
     config.webhook.breaker_open_s = 1;
     config.webhook.breaker_open_max_s = 1;
     config.webhook.recovery_rate_per_s = 0;
-    config.telemetry.log = "warn".to_owned();
     config
 }
 
@@ -154,7 +153,9 @@ async fn live(arguments: &[String]) {
 /// What the store says once everything has arrived: how many wait, how many were taken, and how many are there.
 async fn left(house: &House) -> String {
     let until_us = house.now_us() + u64::try_from(RECORDED_WITHIN.as_micros()).unwrap();
-    while !house.engine.scan(&Scan::prefix(&keys::notifications_due(), 1)).unwrap().is_empty() && house.now_us() < until_us {
+    while !house.engine.scan(&Scan::prefix(&keys::notifications_due(), 1)).unwrap().is_empty()
+        && house.now_us() < until_us
+    {
         tokio::time::sleep(LOOK).await;
     }
     let waiting = rows(house, keys::notifications_due(), |_| true);
@@ -162,7 +163,7 @@ async fn left(house: &House) -> String {
         let notification: Notification = record::decode(value).unwrap();
         notification.status == NotificationStatus::Success
     });
-    let enabled = hooks(house).await;
+    let enabled = hooks(house);
     format!("left {} waiting, {} taken of {}, {enabled} endpoints enabled", waiting.0, taken.0, taken.1)
 }
 
@@ -180,7 +181,7 @@ fn rows(house: &House, prefix: Vec<u8>, is_meant: impl Fn(&[u8]) -> bool) -> (us
 }
 
 /// How many endpoints are enabled.
-async fn hooks(house: &House) -> usize {
+fn hooks(house: &House) -> usize {
     let page = PageRequest { limit: Some(100), cursor: None };
     let merchants = house.gateway.merchants().list(&page).unwrap().items;
     let endpoints = merchants.iter().flat_map(|merchant| {
@@ -297,7 +298,8 @@ async fn kill_and_count() {
     assert_eq!(living.line(), format!("left 0 waiting, {count} taken of {count}, {GROUPS} endpoints enabled"));
     assert!(living.child.wait().unwrap().success(), "it stops in order");
 
-    let duplicates: Vec<Vec<usize>> = (0..GROUPS).map(|group| duplicates(&receiver.arrivals(group), group, &ends)).collect();
+    let duplicates: Vec<Vec<usize>> =
+        (0..GROUPS).map(|group| duplicates(&receiver.arrivals(group), group, &ends)).collect();
     println!(
         "{count} webhooks, {KILLS} kills after {:?} had come; came again, by endpoint and kill: {duplicates:?}; memory {empty_mib} MiB \
          without them, then {memory:?}",
@@ -306,14 +308,20 @@ async fn kill_and_count() {
     for (group, of_kills) in duplicates.iter().enumerate() {
         for (kill, again) in of_kills.iter().enumerate() {
             let most = ASKING_MAX + RECORDING_MAX;
-            assert!(*again <= most, "{again} webhooks of endpoint {group} came again after kill {kill}: more than {most}");
+            assert!(
+                *again <= most,
+                "{again} webhooks of endpoint {group} came again after kill {kill}: more than {most}"
+            );
         }
     }
     // Else it says nothing: with so many in flight at any moment a kill that finds none is rare.
     let of_all: usize = duplicates.iter().flatten().sum();
     assert!(of_all > 0, "no kill found anything in flight: is it killed in the middle?");
     let most = memory.iter().copied().max().unwrap();
-    assert!(most <= empty_mib + MEMORY_MORE_MAX_MIB, "memory follows what waits: {empty_mib} MiB, and {most} MiB with it");
+    assert!(
+        most <= empty_mib + MEMORY_MORE_MAX_MIB,
+        "memory follows what waits: {empty_mib} MiB, and {most} MiB with it"
+    );
 }
 
 fn all(receiver: &Arc<Receiver>) -> usize {
@@ -338,7 +346,8 @@ async fn everything_arrives(receiver: &Arc<Receiver>, count: u64) {
     let (mut last, mut stalled) = (0, Duration::ZERO);
     loop {
         let mut is_taken = vec![false; expected];
-        let taken = (0..GROUPS).flat_map(|group| receiver.arrivals(group)).filter(|arrival| arrival.fate == Fate::Taken);
+        let taken =
+            (0..GROUPS).flat_map(|group| receiver.arrivals(group)).filter(|arrival| arrival.fate == Fate::Taken);
         taken.for_each(|arrival| is_taken[usize::try_from(arrival.number).unwrap()] = true);
         let now = is_taken.iter().filter(|is_taken| **is_taken).count();
         if now == expected {

@@ -436,7 +436,8 @@ async fn every_webhook_arrives(receiver: &Receiver, events: &[Value]) {
             arrived[one.endpoint].insert(one.body.to_string());
         }
         let bodies: Vec<String> = events.iter().map(|event| event["body"].to_string()).collect();
-        missing = std::array::from_fn(|endpoint| bodies.iter().filter(|body| !arrived[endpoint].contains(*body)).count());
+        missing =
+            std::array::from_fn(|endpoint| bodies.iter().filter(|body| !arrived[endpoint].contains(*body)).count());
         if missing == [0; ENDPOINTS] {
             return;
         }

@@ -416,7 +416,7 @@ async fn make_hook(world: &World, gateway: &Gateway, merchant: usize) -> Result<
     let made = gateway.webhooks().create_endpoint(&shop.merchant_id, request).await?;
     world.trace(&format!("operator: endpoint {}", made.endpoint.id));
     let known = Some(serde_json::to_value(&made.endpoint).unwrap());
-    world.model.lock().hooks.insert(made.endpoint.id, Hook { merchant, url, known, deleted: false, is_gone: false });
+    world.model.lock().hooks.insert(made.endpoint.id, Hook { merchant, url, known, deleted: false });
     Ok(())
 }
 

@@ -62,8 +62,6 @@ pub struct Hook {
     pub url: String,
     pub known: Option<Value>,
     pub deleted: bool,
-    /// Its receiver has said that it is gone for good, so that it may be disabled by itself.
-    pub is_gone: bool,
 }
 
 /// An endpoint as it is told, but for what changes by itself once its receiver is gone.
@@ -246,12 +244,13 @@ pub fn check_known(world: &World, gateway: &Gateway) {
         check_events(world, gateway, shop);
     }
     for (id, hook) in &hooks {
+        let is_gone = world.received.gone.lock().contains(&hook.url);
         let merchant_id = &shops[hook.merchant].merchant_id;
         let found = gateway.webhooks().get_endpoint(merchant_id, &EndpointId::new(id.as_str()));
         match (found, &hook.known) {
             (Ok(_), _) if hook.deleted => world.violate(format!("endpoint {id} was deleted and is there")),
             (Ok(view), Some(known))
-                if told(serde_json::to_value(&view).unwrap(), hook.is_gone) != told(known.clone(), hook.is_gone) =>
+                if told(serde_json::to_value(&view).unwrap(), is_gone) != told(known.clone(), is_gone) =>
             {
                 world.violate(format!("endpoint {id} is {view:?} and was told to be {known}"));
             }

@@ -32,12 +32,20 @@ pub struct Received {
     pub in_flight: Mutex<BTreeSet<String>>,
     /// Receivers that answer nobody until then, in microseconds.
     silent: Mutex<BTreeMap<String, u64>>,
+    /// Receivers that have said that they are gone for good: their endpoints are disabled by themselves, sooner or later.
+    pub gone: Mutex<BTreeSet<String>>,
     dice: Dice,
 }
 
 impl Received {
     pub fn new(dice: Dice) -> Self {
-        Self { taken: Mutex::default(), in_flight: Mutex::default(), silent: Mutex::default(), dice }
+        Self {
+            taken: Mutex::default(),
+            in_flight: Mutex::default(),
+            silent: Mutex::default(),
+            gone: Mutex::default(),
+            dice,
+        }
     }
 }
 
@@ -89,8 +97,7 @@ impl SimReceiver {
         let is_gone = fault == 31 && !self.world.model.lock().shops.iter().any(|shop| shop.stable_url == url);
         if is_gone {
             self.world.count("receivers gone");
-            // From now on the endpoint is disabled as soon as that is on disk, whatever else is done to it.
-            self.world.model.lock().hooks.values_mut().for_each(|hook| hook.is_gone |= hook.url == url);
+            self.world.received.gone.lock().insert(url.to_owned());
         }
         is_gone
     }
