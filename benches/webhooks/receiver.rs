@@ -117,7 +117,8 @@ impl Receiver {
             let open = Open(Arc::clone(&self));
             tokio::spawn(async move {
                 let answering = service_fn(|request| open.0.answer(request));
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answering).await;
+                let mut server = http1::Builder::new();
+                let _ = server.header_read_timeout(None).serve_connection(TokioIo::new(stream), answering).await;
             });
         }
     }

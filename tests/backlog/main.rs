@@ -57,7 +57,7 @@ const ASKING_MAX: usize = 8;
 const RECORDING_MAX: usize = 2 * ASKING_MAX;
 
 const CACHE_BYTES: u64 = 16 << 20;
-const OVERLAY_BYTES: usize = 16 << 20;
+const OVERLAY_BYTES: u64 = 16 << 20;
 /// What a process may take more with the backlog than with nothing: cache, overlay, the journal's segments while they are
 /// read, and what the allocator keeps. A quarter of a million webhooks in memory would be more, wherever they were held.
 const MEMORY_MORE_MAX_MIB: u64 = 192;
