@@ -325,7 +325,10 @@ async fn channels_change_and_what_is_not_given_stays() {
     for (wrong, message) in [
         (json!({ "weight": -1 }), "must be a whole number from 0 to 4294967295"),
         (json!({ "weight": 0 }), "must be from 1 to 1000, not 0"),
-        (json!({ "fees": { "percent": 2.5 } }), "percent: must be a string"),
+        (
+            json!({ "fees": { "percent": 2.5 } }),
+            "percent: must be a percentage in quotes, so that it stays exact, such as \"2.9\"",
+        ),
         (json!({ "caps": { "per_day": 0 } }), "caps.per_day must be at least 1; to stop payments set enabled = false"),
         (json!({ "caps": { "a_day": 1 } }), "has `a_day`, which is not one of its fields"),
     ] {

@@ -226,7 +226,7 @@ async fn each_endpoint_gets_the_events_that_it_wants() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_taken_is_sent_again_by_the_schedule() {
-    let house = House::start().await;
+    let house = House::start_with(|config| config.webhook.schedule_s = vec![1, 1]).await;
     let shop = house.merchant("premium").await;
     let receiver = Receiver::start().await;
     let made = endpoint(&shop, &receiver.url).await;

@@ -220,10 +220,14 @@ async fn without_any_channel_the_caller_learns_why_and_when() {
     bench.clock.advance(Duration::from_secs(20));
     let (_probe, record) = bench.decide();
     assert!(!record.all_down);
-    let none = bench.router.decide(&request()).unwrap_err();
+    let none = bench.router.decide(&asked_for).unwrap_err();
     assert_eq!(none.retry_in, Some(Duration::from_secs(1)));
-    let why = "No channel can take it: a is being tried by another payment after failing, b is switched off.";
+    let why = "The channel that was asked for can't take it: a is being tried by another payment after failing.";
     assert_eq!(none.to_string(), why);
+    // Nor does anybody else's wait for the one that tries it.
+    let (beside, record) = bench.decide();
+    assert!(record.all_down && !beside.is_probe());
+    drop(beside);
     bench.router.reset_health(&channel("a")).await.unwrap();
     assert_eq!(bench.decide().0.channel().as_str(), "a");
     let unknown = bench.router.reset_health(&channel("c")).await;

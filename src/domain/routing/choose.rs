@@ -117,10 +117,10 @@ pub(super) fn choose(inputs: &Inputs<'_>, custom: &mut impl AskCustom, steps: &m
     last_resort(inputs, ladder)
 }
 
-/// Where all channels that the ladder could name and that could take it are dropped by an open breaker and by nothing else,
-/// the one that is due first takes it: the last channel is never left out. A channel that is up and has no room at this
-/// moment, or that is being tried, is worth coming back for; so is none when the payment was elsewhere already. Channels
-/// that will not take it today, such as one being maintained, count for nothing.
+/// Where all channels that the ladder could name and that could take it are dropped by a breaker that is open, or that lets
+/// another payment try, and by nothing else, the one that is due first takes it: the last channel is never left out. A
+/// channel that is up and has no room at this moment is worth coming back for; so is none when the payment was elsewhere
+/// already. Channels that will not take it today, such as one being maintained, count for nothing.
 fn last_resort(inputs: &Inputs<'_>, ladder: [Rung; 3]) -> Option<Verdict> {
     use DroppedBy::{BreakerOpen, InFlightMax, PerSecond, ProbeTaken, Tried};
     let named_by_rule = inputs.rule.map_or(&[][..], |rule| rule.places.as_slice());
@@ -133,8 +133,8 @@ fn last_resort(inputs: &Inputs<'_>, ladder: [Rung; 3]) -> Option<Verdict> {
             continue;
         }
         match verdict.dropped_by {
-            Some(BreakerOpen) => open.insert(place),
-            None | Some(ProbeTaken | InFlightMax | PerSecond) => return None,
+            Some(BreakerOpen | ProbeTaken) => open.insert(place),
+            None | Some(InFlightMax | PerSecond) => return None,
             Some(_) => {}
         }
     }

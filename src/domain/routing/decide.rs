@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::domain::ids::ChannelName;
 use crate::domain::money::Money;
-use crate::domain::routing::breaker::BreakerView;
 use crate::domain::routing::choose::{Rung, Verdict};
 use crate::domain::routing::country::Country;
 use crate::domain::routing::eligibility::{Dropped, DroppedBy, FeeRequest, dropped_by, fee_on};
@@ -139,7 +138,7 @@ impl Choice {
     fn adopt(&mut self, verdict: Verdict) {
         let chosen = &self.record.channels[verdict.place];
         self.channel = chosen.channel.clone();
-        self.probe = chosen.breaker == BreakerView::HalfOpen;
+        self.probe = chosen.is_probe();
         self.all_down = self.record.all_down;
         (self.place, self.rung, self.strategy) = (verdict.place, verdict.rung, verdict.strategy);
     }
@@ -195,7 +194,7 @@ pub fn decide(
         place: verdict.place,
         rung: verdict.rung,
         strategy: verdict.strategy,
-        probe: chosen.breaker == BreakerView::HalfOpen,
+        probe: chosen.is_probe(),
         all_down: record.all_down,
         record,
     })

@@ -80,6 +80,11 @@ impl ChannelVerdict {
     pub fn effective(&self) -> u32 {
         self.effective_samples.unwrap_or(self.samples)
     }
+
+    /// Whether a payment that goes here is the one that tries whether the channel is well again.
+    pub(super) fn is_probe(&self) -> bool {
+        self.breaker == BreakerView::HalfOpen && self.dropped_by.is_none()
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]

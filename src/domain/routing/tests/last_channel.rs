@@ -32,7 +32,7 @@ fn the_last_channel_is_never_left_out() {
     assert_eq!(record.channels[STRIPE].dropped_by, Some(DroppedBy::BreakerOpen));
     assert_eq!(record.channels[STRIPE].bound, Some(due_at));
 
-    // A channel that is up and has no room, or is being tried, is worth coming back for.
+    // A channel that is up and has no room is worth coming back for.
     let mut full = table.clone();
     full.health[PAYPAL] = ChannelHealth::default();
     let mut busy = readings.clone();
@@ -44,7 +44,11 @@ fn the_last_channel_is_never_left_out() {
     let mut tried = readings.clone();
     tried[PAYPAL].probe_available = false;
     let later = NOW.plus(Duration::from_millis(29_500));
-    assert!(decide(&due, &tried, &card, later).is_err());
+    // While it is being tried nobody waits for that: it would have taken them all before its breaker let one try.
+    let beside = decide(&due, &tried, &card, later).unwrap();
+    assert_eq!((beside.place, beside.all_down, beside.probe), (PAYPAL, true, false), "due before the other");
+    assert_eq!(beside.record.channels[PAYPAL].dropped_by, Some(DroppedBy::ProbeTaken));
+    assert_eq!(beside.record.replay().0.map(|verdict| verdict.place), Some(PAYPAL));
     assert!(!decide(&due, &readings, &card, later).unwrap().all_down);
     // One that will not take it today is not, and one with its cap used up is not the one that takes it.
     let mut spent = table.clone();
