@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tollgate::clock::Clock;
 use tollgate::gateway::webhooks::SettableStatus;
+use tollgate::storage::Store;
 
 use crate::bare::Bare;
 use crate::house::{House, config};

@@ -43,13 +43,13 @@ const COUNT_DEFAULT: u64 = 30_000;
 const COUNT_LEAST: u64 = 2_000;
 const KILLS: u64 = 5;
 /// Of a thousand webhooks, how many go to each endpoint.
-const SHARES: [u64; GROUPS] = [860, 60, 70, 10];
+const SHARES: [u64; GROUPS] = [790, 100, 100, 10];
 const AT_ONCE: usize = 0;
 const TAKES_TIME: usize = 1;
 const REFUSES_SOME: usize = 2;
 const SILENT: usize = 3;
 /// What the second one takes for an answer.
-const ITS_TIME: Duration = Duration::from_millis(20);
+const ITS_TIME: Duration = Duration::from_millis(50);
 
 /// Requests of one endpoint that may have no answer: `[webhook] endpoint_in_flight_max`.
 const ASKING_MAX: usize = 8;

@@ -292,6 +292,15 @@ fn check_events(world: &World, gateway: &Gateway, shop: &Shop) -> Vec<EventView>
             near_before = number;
             continue;
         }
+        if event.event.starts_with("webhook.") {
+            // About an endpoint: one whose receiver is gone, or that has gone with it.
+            let url = body["extra"]["url"].as_str().unwrap_or_default();
+            if !world.received.gone.lock().contains(url) {
+                world.violate(format!("{} of an endpoint that has done nothing: {body}", event.event));
+            }
+            world.count("endpoints disabled by themselves");
+            continue;
+        }
         if !told.insert((event.event.clone(), no.clone(), field(&body, "refund_no").to_owned())) {
             world.violate(format!("{} of {no} was told twice", event.event));
         }
@@ -425,6 +434,7 @@ pub fn check_books(world: &World, gateway: &Gateway) {
         let told: BTreeSet<(String, String, String)> = events
             .iter()
             .filter(|event| !["payment.requires_action", "limit.near"].contains(&event.event.as_str()))
+            .filter(|event| !event.event.starts_with("webhook."))
             .map(|event| {
                 let body: Value = serde_json::from_str(event.body.get()).unwrap();
                 (event.event.clone(), field(&body, "payment_no").to_owned(), field(&body, "refund_no").to_owned())
