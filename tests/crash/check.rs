@@ -13,8 +13,7 @@ use crate::process::Serving;
 use crate::receiver::{ENDPOINTS, Receiver};
 use crate::report::say;
 
-/// Webhooks of one endpoint that a kill may find without an answer that is on disk: what `[webhook] endpoint_in_flight_max` is
-/// by default.
+/// Requests of one endpoint in flight at once: what `[webhook] endpoint_in_flight_max` is by default.
 const WEBHOOKS_IN_FLIGHT_MAX: usize = 16;
 /// Answers of each kind that are asked for once more after each start.
 const ASKED_AGAIN: usize = 20;

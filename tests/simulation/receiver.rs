@@ -94,7 +94,8 @@ impl SimReceiver {
 
     /// The receiver says that it is gone for good; that of the endpoint that is never changed does not.
     fn is_gone(&self, url: &str, fault: u64) -> bool {
-        let is_gone = (31..=32).contains(&fault) && !self.world.model.lock().shops.iter().any(|shop| shop.stable_url == url);
+        let is_gone =
+            (31..=32).contains(&fault) && !self.world.model.lock().shops.iter().any(|shop| shop.stable_url == url);
         if is_gone {
             self.world.count("receivers gone");
             self.world.received.gone.lock().insert(url.to_owned());
