@@ -41,6 +41,8 @@ mod receiver;
 mod store;
 #[path = "simulation/watchdog.rs"]
 mod watchdog;
+#[path = "simulation/webhooks.rs"]
+mod webhooks;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -56,7 +58,7 @@ const SEEDS: u64 = 500;
 
 /// What has to be done, and has to go wrong, in so many of a hundred seeds on average at least. Most of it is so more
 /// often than once in each.
-const FLOORS: [(&str, u64); 24] = [
+const FLOORS: [(&str, u64); 26] = [
     ("payments", 300),
     ("refunds", 50),
     ("cancellations", 30),
@@ -71,6 +73,8 @@ const FLOORS: [(&str, u64); 24] = [
     ("webhooks refused", 100),
     ("webhooks without an answer", 20),
     ("webhooks whose answer is lost", 20),
+    ("receivers silent for minutes", 10),
+    ("receivers gone", 4),
     ("power cuts", 50),
     ("kills", 50),
     ("stops", 20),
