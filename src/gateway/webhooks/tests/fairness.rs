@@ -57,8 +57,8 @@ async fn worst_latency_beside(hung: usize) -> Duration {
             fixture.publish_of(&hung_id, &format!("PY-hung-{number}"), 100).await;
         }
         if number >= 16 {
-            // More than go out one at a time.
-            for one in 0..50 {
+            // More than go out in time with the two places that there are while the others hold theirs.
+            for one in 0..100 {
                 let payment_no = format!("PY-good-{number}-{one}");
                 published.push((payment_no.clone(), clock.now()));
                 fixture.publish_of(&good_id, &payment_no, 100).await;
