@@ -31,6 +31,7 @@ enum Action {
         id: String,
     },
     /// Add a rule
+    #[command(visible_alias = "create")]
     Add(Box<RuleFlags>),
     /// Change what is given of a rule
     Update {
@@ -271,8 +272,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
 
 /// A rule's conditions in one line.
 fn conditions_of(rule: &Value) -> String {
-    const NOT_CONDITIONS: [&str; 12] = [
-        "id", "name", "enabled", "channels", "split", "source", "position", "version", "findings", "metadata",
+    const NOT_CONDITIONS: [&str; 13] = [
+        "id", "name", "enabled", "channels", "split", "source", "position", "version", "findings", "note", "metadata",
         "before", "code",
     ];
     let shown = |value: &Value| match value {
@@ -417,5 +418,7 @@ mod tests {
         assert_eq!(checked_text(&findings), "warning: rule r is never reached\n1 rules: 0 errors, 1 warnings");
         let noted = json!({ "findings": [], "note": "no rule is asked" });
         assert_eq!(findings_text(&noted), "note: no rule is asked");
+        let saved = json!({ "id": "r", "countries": ["DE"], "channels": ["stripe"], "note": "no rule is asked" });
+        assert_eq!(conditions_of(&saved), "countries=DE", "only what is asked of a payment");
     }
 }

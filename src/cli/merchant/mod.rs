@@ -25,6 +25,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Add a merchant; prints its first key, whose secret is shown this once
+    #[command(visible_alias = "add")]
     Create {
         /// What people call it
         name: String,
