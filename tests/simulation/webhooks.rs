@@ -58,6 +58,6 @@ fn same(world: &World, what: &str, expected: &BTreeSet<Vec<u8>>, found: &[Row]) 
     let found: BTreeSet<Vec<u8>> = found.iter().map(|row| row.key.clone()).collect();
     if let Some(key) = expected.symmetric_difference(&found).next() {
         let side = if found.contains(key) { "only the index has" } else { "the index lacks" };
-        world.violate(format!("webhooks that {what}: {side} {}", String::from_utf8_lossy(key)));
+        world.violate(format!("webhooks that {what}: {side} {}", String::from_utf8_lossy(key).escape_debug()));
     }
 }
