@@ -53,10 +53,8 @@ const SILENT: usize = 3;
 /// What the second one takes for an answer.
 const ITS_TIME: Duration = Duration::from_millis(50);
 
-/// Requests of one endpoint that may have no answer: `[webhook] endpoint_in_flight_max`.
-const ASKING_MAX: usize = 8;
-/// Answers of one endpoint that may not be on disk yet: twice as many.
-const RECORDING_MAX: usize = 2 * ASKING_MAX;
+/// Requests of one endpoint that may have no answer, or one that is not on disk yet: `[webhook] endpoint_in_flight_max`.
+const IN_FLIGHT_MAX: usize = 8;
 
 const CACHE_BYTES: u64 = 16 << 20;
 const OVERLAY_BYTES: u64 = 16 << 20;
@@ -107,7 +105,7 @@ fn config(directory: &Path) -> Config {
     config.storage.ballast_bytes = 0;
     config.storage.low_space_bytes = 0;
     config.storage.checkpoint_interval_ms = 2_000;
-    config.webhook.endpoint_in_flight_max = ASKING_MAX;
+    config.webhook.endpoint_in_flight_max = IN_FLIGHT_MAX;
     config.webhook.restart_spread_ms = 100;
     config.webhook.max_backoff_s = 1;
     config.webhook.max_attempts = 100;
@@ -309,7 +307,7 @@ async fn kill_and_count() {
     );
     for (group, of_kills) in duplicates.iter().enumerate() {
         for (kill, again) in of_kills.iter().enumerate() {
-            let most = ASKING_MAX + RECORDING_MAX;
+            let most = IN_FLIGHT_MAX;
             assert!(
                 *again <= most,
                 "{again} webhooks of endpoint {group} came again after kill {kill}: more than {most}"

@@ -13,9 +13,9 @@ use crate::process::Serving;
 use crate::receiver::{ENDPOINTS, Receiver};
 use crate::report::say;
 
-/// Webhooks of one endpoint under way at once: so many requests without an answer as `[webhook] endpoint_in_flight_max` is by
-/// default, and twice as many answers whose commit is under way, with those that come in meanwhile.
-const WEBHOOKS_IN_FLIGHT_MAX: usize = 16 + 2 * 16;
+/// `[webhook] endpoint_in_flight_max` by default: requests of one endpoint without an answer, and answers whose commit is
+/// under way.
+const WEBHOOKS_IN_FLIGHT_MAX: usize = 16;
 /// Answers of each kind that are asked for once more after each start.
 const ASKED_AGAIN: usize = 20;
 /// How long an outcome that is not known yet may go unasked: channels are asked about each some times a second, and

@@ -18,9 +18,9 @@ use tollgate::gateway::webhooks::{EventView, NotificationFilter, NotificationVie
 use crate::provider::State;
 use crate::world::World;
 
-/// Webhooks of one endpoint under way at once: so many requests without an answer as `[webhook] endpoint_in_flight_max` is by
-/// default, and twice as many answers whose commit is under way, with those that come in meanwhile.
-const WEBHOOKS_IN_FLIGHT_MAX: usize = 16 + 2 * 16;
+/// `[webhook] endpoint_in_flight_max` by default: requests of one endpoint without an answer, and answers whose commit is
+/// under way.
+const WEBHOOKS_IN_FLIGHT_MAX: usize = 16;
 
 /// What a request asks for.
 #[derive(Clone, Debug)]

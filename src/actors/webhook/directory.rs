@@ -27,9 +27,6 @@ pub(super) const ACTORS_MAX: usize = 50_000;
 const UNPROVEN_FIRST_TRIES_MAX: usize = 2;
 /// One in so many requests to an endpoint is kept for first tries, so that retries that hang can't stop what is new.
 const KEPT_FOR_FIRST: usize = 4;
-/// Answers of one endpoint that wait for their commit, for each request that may be under way to it. Above, nothing more is
-/// asked.
-const RECORDING_PER_PLACE: usize = 2;
 /// How much of an endpoint's average time a request makes up: one part in so many.
 const AVERAGE_OVER: u32 = 8;
 /// After trouble on our side, such as a store without room, a notification is left alone for this long.
@@ -105,10 +102,6 @@ impl Asking {
             LaneKind::First => &mut self.first,
             LaneKind::Again => &mut self.again,
         }
-    }
-
-    const fn all(self) -> usize {
-        self.first + self.again
     }
 }
 
@@ -292,8 +285,9 @@ impl Entry {
 
     /// Why no request can be started now, if none can.
     fn refusal(&self, kind: LaneKind, allowed: Allowed) -> Option<Reservation> {
-        let recording = self.in_flight.len().saturating_sub(self.asking.all());
-        if self.asking.all() >= allowed.asking || recording >= allowed.asking.saturating_mul(RECORDING_PER_PLACE) {
+        // An answer whose commit is under way counts too: it is what would be sent again after a crash, and until it is
+        // known what it says, a probe is not over.
+        if self.in_flight.len() >= allowed.asking {
             return Some(Reservation::NoRoom);
         }
         match kind {

@@ -107,7 +107,7 @@ async fn what_is_new_does_not_wait_for_the_endpoints_own_retries() {
         "1" => answer(500),
         _ => Act::AnswerAfterWith(Duration::from_secs(30), 500),
     });
-    let config = WebhookConfig { schedule_s: vec![1], max_attempts: 100, ..default_config() };
+    let config = WebhookConfig { schedule_s: vec![1], max_attempts: 100, breaker_min: 1_000, ..default_config() };
     let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
     fixture.endpoint("https://hung.example/").await;
     for number in 0..600 {

@@ -1,7 +1,7 @@
 //! Tests of `webhooks`.
 
-mod fairness;
 mod dead_letters;
+mod fairness;
 mod fixture;
 mod health;
 mod jobs;
