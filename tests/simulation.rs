@@ -18,6 +18,7 @@
 //! | skip a checksum (`storage/frame.rs`, `parse` takes any) | 7 | the store does not open: a frame's payload can't be read |
 //! | drop the notification's row (`gateway/webhooks/mod.rs`, no put of it) | 1 | an event has arrived under no id |
 //! | drop its due entry instead | 1 | still under way, until patience ends |
+//! | leave the due entry when the notification has ended (`actors/webhook/rows.rs`, no delete of it) | 1, 3 | only the index has a webhook that waits |
 //! | retry under a new key on an unknown outcome: when asking (`gateway/payments/reconcile.rs`, `ask`) | 1, 4 | a payment was charged 2 times |
 //! | the same: when charging (`gateway/payments/carry.rs`, `charge`) | 1, 8 | canceled, but open at the provider; an order was charged twice |
 //! | evaluate a precondition without the group (`storage/committer.rs`, `in_frame` finds nothing) | 17 | an order was charged twice |
@@ -41,6 +42,8 @@ mod receiver;
 mod store;
 #[path = "simulation/watchdog.rs"]
 mod watchdog;
+#[path = "simulation/webhooks.rs"]
+mod webhooks;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -56,7 +59,7 @@ const SEEDS: u64 = 500;
 
 /// What has to be done, and has to go wrong, in so many of a hundred seeds on average at least. Most of it is so more
 /// often than once in each.
-const FLOORS: [(&str, u64); 24] = [
+const FLOORS: [(&str, u64); 26] = [
     ("payments", 300),
     ("refunds", 50),
     ("cancellations", 30),
@@ -71,6 +74,8 @@ const FLOORS: [(&str, u64); 24] = [
     ("webhooks refused", 100),
     ("webhooks without an answer", 20),
     ("webhooks whose answer is lost", 20),
+    ("receivers silent for minutes", 10),
+    ("receivers gone", 4),
     ("power cuts", 50),
     ("kills", 50),
     ("stops", 20),

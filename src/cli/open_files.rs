@@ -2,16 +2,18 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Config;
+use crate::config::{Config, WebhookConfig};
+use crate::delivery::LOOK_UP_SOCKETS_MAX;
 
-/// Files kept for everything but the merchants' and the operator's connections: journal, index, providers, webhooks.
-const KEPT: u64 = 1024;
+/// Files kept for everything but connections of merchants, of the operator and to webhooks' receivers: journal, index,
+/// providers.
+const KEPT: u64 = 512;
 
 /// Raises the soft limit of open files to the hard one, and lowers `connections_max` where even that is too little for
 /// so many connections: those that are accepted are not to take the files that the store needs.
 pub(super) fn prepare(config: &mut Config) {
     let open_max = raise(getrlimit(Resource::Nofile));
-    let fitting = connections_that_fit(open_max, config.server.connections_max);
+    let fitting = connections_that_fit(open_max, kept(&config.webhook), config.server.connections_max);
     if fitting < config.server.connections_max {
         tracing::warn!(
             open_files_max = open_max,
@@ -38,9 +40,18 @@ fn raise(limit: Rlimit) -> u64 {
     }
 }
 
-/// At most `wanted` connections on each of the two listeners.
-fn connections_that_fit(open_max: u64, wanted: usize) -> usize {
-    let kept = KEPT.min(open_max / 2);
+/// What is kept, with look-ups of names, a connection for each request to a receiver and those between requests. While connections are
+/// closed others are opened, so the latter count twice.
+fn kept(webhook: &WebhookConfig) -> u64 {
+    let in_flight = webhook.in_flight_max.saturating_add(webhook.slow_in_flight_max);
+    let connections = in_flight.saturating_add(webhook.idle_connections_max.saturating_mul(2));
+    let sockets = connections.saturating_add(LOOK_UP_SOCKETS_MAX);
+    KEPT.saturating_add(u64::try_from(sockets).unwrap_or(u64::MAX))
+}
+
+/// At most `wanted` connections on each of the two listeners, which leave `kept` files, or half of all if that is less.
+fn connections_that_fit(open_max: u64, kept: u64, wanted: usize) -> usize {
+    let kept = kept.min(open_max / 2);
     let each = usize::try_from((open_max - kept) / 2).unwrap_or(usize::MAX);
     wanted.min(each.max(1))
 }
@@ -51,12 +62,22 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_the_rest() {
-        assert_eq!(connections_that_fit(u64::MAX, 10_000), 10_000);
-        assert_eq!(connections_that_fit(1_048_576, 10_000), 10_000);
-        assert_eq!(connections_that_fit(4096, 10_000), 1536);
-        assert_eq!(connections_that_fit(4096, 100), 100);
-        assert_eq!(connections_that_fit(256, 10_000), 64);
-        assert_eq!(connections_that_fit(0, 10_000), 1);
+        assert_eq!(connections_that_fit(u64::MAX, 1024, 10_000), 10_000);
+        assert_eq!(connections_that_fit(1_048_576, 1024, 10_000), 10_000);
+        assert_eq!(connections_that_fit(4096, 1024, 10_000), 1536);
+        assert_eq!(connections_that_fit(4096, 1024, 100), 100);
+        assert_eq!(connections_that_fit(256, 1024, 10_000), 64);
+        assert_eq!(connections_that_fit(0, 1024, 10_000), 1);
+        assert_eq!(connections_that_fit(4096, u64::MAX, 10_000), 1024);
+    }
+
+    #[test]
+    fn requests_to_receivers_and_kept_connections_have_their_files() {
+        let mut webhook = Config::embedded().unwrap().webhook;
+        (webhook.in_flight_max, webhook.slow_in_flight_max, webhook.idle_connections_max) = (100, 20, 7);
+        assert_eq!(kept(&webhook), KEPT + 1_536 + 134);
+        (webhook.in_flight_max, webhook.idle_connections_max) = (usize::MAX, usize::MAX);
+        assert!(kept(&webhook) >= u64::MAX / 2);
     }
 
     #[test]

@@ -1,23 +1,38 @@
 //! The HTTP client under every webhook. One for all endpoints, so that connections are used again; every address is
-//! vetted at the moment of connecting, so that a name that changes its address in between (DNS rebinding) gains
-//! nothing; no redirect is followed, no proxy is asked, and one deadline covers everything.
+//! vetted at the moment of connecting, no redirect is followed, no proxy is asked, and one deadline covers everything.
 
-use std::error::Error;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use hyper::{Method, Request, Response, Uri};
 use ipnet::IpNet;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use url::{Host, Position, Url};
 
+use crate::clock::Clock;
 use crate::config::WebhookConfig;
-use crate::delivery::lookups::Lookups;
-use crate::delivery::url::{Scope, allowed_loopback, is_localhost, vet};
-use crate::delivery::{Answer, Deliver, DeliveryError, DeliveryFuture, DeliveryRequest, DeliveryResult};
+use crate::delivery::body::Excerpt;
+use crate::delivery::connector::Connector;
+use crate::delivery::hosts::HostsFile;
+use crate::delivery::name_servers::{NameServers, SystemNameServers};
+use crate::delivery::pool::{Connection, Pool, PoolSettings, Target};
+use crate::delivery::resolver::{Resolver, ResolverSettings};
+use crate::delivery::tls::{self, Authorities};
+use crate::delivery::url::{VettedUrl, vet};
+use crate::delivery::{
+    Answer, Deliver, DeliveryError, DeliveryFigures, DeliveryFuture, DeliveryRequest, DeliveryResult,
+};
 
 /// Connections without a request are closed after this; the next one is vetted anew.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The machine's own list of names.
+const HOSTS_FILE: &str = "/etc/hosts";
 
 /// How webhooks are sent.
 #[derive(Clone, Debug)]
@@ -26,6 +41,18 @@ pub struct DeliverySettings {
     pub response_max_bytes: usize,
     /// Connections to one host that are kept open between requests.
     pub idle_connections_per_host_max: usize,
+    /// Connections to all hosts that are kept open between requests.
+    pub idle_connections_max: usize,
+    /// A connection is used no longer than this; then its host is looked up again.
+    pub connection_age_max: Duration,
+    /// A name server has so long for an answer.
+    pub dns_timeout: Duration,
+    /// Names whose addresses are remembered.
+    pub dns_cache_max: usize,
+    /// Addresses are remembered for their time to live, and no longer than this.
+    pub dns_ttl_max: Duration,
+    /// That a name has no address is remembered for this long.
+    pub dns_negative_ttl: Duration,
     /// Private networks to which webhooks may go.
     pub allowed_private_networks: Vec<IpNet>,
 }
@@ -35,7 +62,32 @@ impl From<&WebhookConfig> for DeliverySettings {
         Self {
             response_max_bytes: config.response_max_bytes,
             idle_connections_per_host_max: config.endpoint_in_flight_max,
+            idle_connections_max: config.idle_connections_max,
+            connection_age_max: Duration::from_secs(config.connection_age_max_s),
+            dns_timeout: Duration::from_millis(config.dns_timeout_ms),
+            dns_cache_max: config.dns_cache_max,
+            dns_ttl_max: Duration::from_secs(config.dns_ttl_max_s),
+            dns_negative_ttl: Duration::from_secs(config.dns_negative_ttl_s),
             allowed_private_networks: config.allowed_private_networks.clone(),
+        }
+    }
+}
+
+/// What of the world a sender uses.
+struct World {
+    clock: Clock,
+    hosts: HostsFile,
+    name_servers: Box<dyn NameServers>,
+    authorities: Authorities,
+}
+
+impl World {
+    fn machine(settings: &DeliverySettings) -> Self {
+        Self {
+            clock: Clock::system(),
+            hosts: HostsFile::new(HOSTS_FILE),
+            name_servers: Box::new(SystemNameServers::new(settings.dns_timeout)),
+            authorities: Authorities::Machine,
         }
     }
 }
@@ -43,10 +95,8 @@ impl From<&WebhookConfig> for DeliverySettings {
 /// Sends webhooks over HTTP.
 pub struct HttpDelivery {
     settings: DeliverySettings,
-    /// For URLs that may lead to public addresses.
-    public: reqwest::Client,
-    /// For URLs that may lead only to allowed private networks.
-    private: reqwest::Client,
+    connector: Connector,
+    pool: Arc<Pool>,
 }
 
 impl HttpDelivery {
@@ -55,50 +105,106 @@ impl HttpDelivery {
     /// # Errors
     /// Why no HTTP client can be made, for the operator.
     pub fn new(settings: DeliverySettings) -> Result<Self, String> {
-        let lookups = Lookups::new();
-        let public = client(&settings, Scope::PublicOrAllowed, &lookups)?;
-        let private = client(&settings, Scope::AllowedOnly, &lookups)?;
-        Ok(Self { settings, public, private })
+        let world = World::machine(&settings);
+        Self::within(settings, world)
+    }
+
+    fn within(settings: DeliverySettings, world: World) -> Result<Self, String> {
+        let World { clock, hosts, name_servers, authorities } = world;
+        let names = ResolverSettings {
+            timeout: settings.dns_timeout,
+            names_max: settings.dns_cache_max,
+            ttl_max: settings.dns_ttl_max,
+            negative_ttl: settings.dns_negative_ttl,
+        };
+        let kept = PoolSettings {
+            idle_max: settings.idle_connections_max,
+            idle_of_one_max: settings.idle_connections_per_host_max,
+            idle_timeout: IDLE_TIMEOUT,
+            age_max: settings.connection_age_max,
+        };
+        let connector = Connector {
+            resolver: Resolver::new(names, clock.clone(), hosts, name_servers),
+            allowed_private_networks: settings.allowed_private_networks.clone(),
+            tls: tls::connector(authorities)?,
+            clock: clock.clone(),
+        };
+        Ok(Self { settings, connector, pool: Pool::new(kept, clock) })
     }
 
     async fn exchange(&self, request: DeliveryRequest) -> DeliveryResult {
-        let vetted = vet(&request.url, &self.settings.allowed_private_networks).map_err(DeliveryError::NotAllowed)?;
-        let client = match vetted.scope {
-            Scope::PublicOrAllowed => &self.public,
-            Scope::AllowedOnly => &self.private,
+        let VettedUrl { url, scope } =
+            vet(&request.url, &self.settings.allowed_private_networks).map_err(DeliveryError::NotAllowed)?;
+        let target = Target {
+            host: url.host().ok_or(DeliveryError::Broken)?.to_owned(),
+            port: url.port_or_known_default().ok_or(DeliveryError::Broken)?,
+            is_tls: url.scheme() == "https",
+            scope,
         };
-        let mut builder = client.post(vetted.url).header(CONTENT_TYPE, "application/json");
-        for (name, value) in request.headers {
-            builder = builder.header(name, value);
-        }
-        let sending = builder.body(request.body.as_bytes().to_vec()).send();
         let timeout = request.timeout;
+        let message = message_of(&url, request)?;
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
-        let mut response = tokio::select! {
-            sent = sending => sent.map_err(|error| failure_of(&error))?,
+        let (response, connection) = tokio::select! {
+            asked = self.ask(&target, message) => asked?,
             () = &mut deadline => return Err(DeliveryError::TimedOut(timeout)),
         };
-        let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let mut body = Vec::new();
+        let (head, mut body) = response.into_parts();
+        let mut excerpt = Excerpt::new(&head.headers, self.settings.response_max_bytes);
         // The status is the answer. A body that breaks, never ends or comes drop by drop does not change it.
-        while body.len() < self.settings.response_max_bytes {
-            let chunk = tokio::select! {
-                chunk = response.chunk() => chunk,
-                () = &mut deadline => break,
-            };
-            let Ok(Some(chunk)) = chunk else { break };
-            let room = self.settings.response_max_bytes - body.len();
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        tokio::select! {
+            () = read(&mut body, &mut excerpt) => {}
+            () = &mut deadline => {}
         }
-        Ok(Answer { status, retry_after, response: text_of(&body) })
+        if body.is_end_stream() {
+            self.pool.give_back(target, connection);
+        }
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Answer { status: head.status.as_u16(), retry_after, response: excerpt.into_text() })
+    }
+
+    /// Sends `message` and waits for the head of the answer. A kept connection that its receiver has closed meanwhile is
+    /// replaced if nothing of the message was sent over it; otherwise the receiver may have it.
+    async fn ask(
+        &self,
+        target: &Target,
+        mut message: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Connection), DeliveryError> {
+        while let Some(mut kept) = self.pool.take(target) {
+            if kept.sender.ready().await.is_err() {
+                continue;
+            }
+            match kept.sender.try_send_request(message).await {
+                Ok(response) => return Ok((response, kept)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => message = unsent,
+                    None => return Err(broken(error.error())),
+                },
+            }
+        }
+        let mut connection = self.connector.connect(target).await?;
+        match connection.sender.send_request(message).await {
+            Ok(response) => Ok((response, connection)),
+            Err(error) => Err(broken(&error)),
+        }
     }
 }
 
 impl Deliver for HttpDelivery {
     fn deliver(&self, request: DeliveryRequest) -> DeliveryFuture<'_> {
         Box::pin(self.exchange(request))
+    }
+
+    fn figures(&self) -> DeliveryFigures {
+        let look_ups = self.connector.resolver.figures();
+        DeliveryFigures {
+            idle_connections: self.pool.idle(),
+            look_ups_ok: look_ups.ok.load(Ordering::Relaxed),
+            look_ups_cached: look_ups.cached.load(Ordering::Relaxed),
+            look_ups_failed: look_ups.failed.load(Ordering::Relaxed),
+            look_ups_timed_out: look_ups.timed_out.load(Ordering::Relaxed),
+            look_ups_refused: look_ups.refused.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -108,150 +214,50 @@ impl std::fmt::Debug for HttpDelivery {
     }
 }
 
-fn client(settings: &DeliverySettings, scope: Scope, lookups: &Arc<Lookups>) -> Result<reqwest::Client, String> {
-    // Whoever embeds the crate may have chosen a provider already; theirs is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let resolver = VettingResolver {
-        scope,
-        allowed_private_networks: settings.allowed_private_networks.clone().into(),
-        lookups: Arc::clone(lookups),
-    };
-    let builder = || {
-        reqwest::Client::builder()
-            .user_agent(concat!("Tollgate/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(resolver.clone())
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .http1_title_case_headers()
-            .tcp_nodelay(true)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(settings.idle_connections_per_host_max)
-    };
-    let with_the_machines_authorities = builder().build();
-    let first_error = match with_the_machines_authorities {
-        Ok(client) => return Ok(client),
-        Err(error) => error,
-    };
-    // A machine without certificate authorities can still serve everything but https webhooks.
-    tracing::warn!(
-        error = %innermost(&first_error),
-        "no certificate authorities found: webhooks over https will fail until they are installed (ca-certificates)"
-    );
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS can't be set up for webhooks: {error}"))?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    builder()
-        .tls_backend_preconfigured(tls)
-        .build()
-        .map_err(|error| format!("the HTTP client for webhooks can't be set up: {}", innermost(&error)))
+fn message_of(url: &Url, request: DeliveryRequest) -> Result<Request<Full<Bytes>>, DeliveryError> {
+    let unfit = |what| DeliveryError::NotAllowed(format!("its {what} can't be sent"));
+    let path: Uri = url[Position::BeforePath..].parse().map_err(|_| unfit("path"))?;
+    let mut headers = HeaderMap::with_capacity(request.headers.len() + 5);
+    headers.insert(HOST, HeaderValue::from_str(&host_header(url)).map_err(|_| unfit("host"))?);
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Tollgate/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in request.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit("headers"))?;
+        headers.insert(name, HeaderValue::from_str(&value).map_err(|_| unfit("headers"))?);
+    }
+    let mut message = Request::new(Full::new(Bytes::copy_from_slice(request.body.as_bytes())));
+    *message.method_mut() = Method::POST;
+    *message.uri_mut() = path;
+    *message.headers_mut() = headers;
+    Ok(message)
 }
 
-/// Resolves names and refuses them as a whole when any address is outside the scope: answers that mix public and
-/// private addresses are attacks or mistakes.
-#[derive(Clone)]
-struct VettingResolver {
-    scope: Scope,
-    allowed_private_networks: Arc<[IpNet]>,
-    lookups: Arc<Lookups>,
-}
-
-/// An address behind the name is outside the scope.
-#[derive(Debug, thiserror::Error)]
-#[error("an address of its host is not on the public internet")]
-struct AddressRefused;
-
-/// The name has no address, or can't be looked up.
-#[derive(Debug, thiserror::Error)]
-#[error("the host name can't be resolved")]
-struct NameNotResolved;
-
-impl Resolve for VettingResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let resolver = self.clone();
-        Box::pin(async move {
-            let addresses = resolver.addresses_of(name.as_str()).await?;
-            Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
-        })
+/// The host as the URL has it, with its port if that is not the scheme's own.
+fn host_header(url: &Url) -> String {
+    let host = url.host().map(|host: Host<&str>| host.to_string()).unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
     }
 }
 
-impl VettingResolver {
-    async fn addresses_of(&self, name: &str) -> Result<Vec<IpAddr>, Box<dyn Error + Send + Sync>> {
-        let addresses = if is_localhost(name) {
-            allowed_loopback(&self.allowed_private_networks)
-        } else {
-            look_up(name, &self.lookups).await?
-        };
-        if addresses.is_empty() {
-            return Err(Box::new(NameNotResolved));
+/// Reads until the body ends or breaks, or enough of it is there.
+async fn read(body: &mut Incoming, excerpt: &mut Excerpt) {
+    while !body.is_end_stream() {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        if let Some(chunk) = frame.data_ref()
+            && !excerpt.take(chunk)
+        {
+            return;
         }
-        if !addresses.iter().all(|address| self.scope.holds(*address, &self.allowed_private_networks)) {
-            tracing::warn!(host = name, ?addresses, "a webhook's host leads to an address that is not allowed");
-            return Err(Box::new(AddressRefused));
-        }
-        Ok(addresses)
     }
 }
 
-async fn look_up(name: &str, lookups: &Arc<Lookups>) -> Result<Vec<IpAddr>, NameNotResolved> {
-    // A full name, so that the machine's search domains are not tried; names without a dot need them.
-    let full_name = if name.contains('.') { format!("{name}.") } else { name.to_owned() };
-    // The turn goes with the thread: a lookup whose request has timed out still counts until it ends.
-    let turn = lookups.turn(name).await.ok_or(NameNotResolved)?;
-    let looking_up = tokio::task::spawn_blocking(move || {
-        let found = (full_name.as_str(), 0).to_socket_addrs();
-        drop(turn);
-        found.map(|addresses| addresses.map(|address| address.ip()).collect())
-    });
-    match looking_up.await {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(_)) | Err(_) => Err(NameNotResolved),
-    }
-}
-
-fn failure_of(error: &reqwest::Error) -> DeliveryError {
-    tracing::debug!(error = ?error, "a webhook was not answered");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(refused) = cause.downcast_ref::<AddressRefused>() {
-            return DeliveryError::NotAllowed(refused.to_string());
-        }
-        if cause.is::<NameNotResolved>() {
-            return DeliveryError::NotResolved;
-        }
-        if let Some(failure) = cause.downcast_ref::<std::io::Error>() {
-            if let Some(tls) = failure.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return DeliveryError::Tls(tls.to_string());
-            }
-            if error.is_connect() {
-                return DeliveryError::NotConnected(failure.kind().to_string());
-            }
-        }
-        source = cause.source();
-    }
-    if error.is_connect() { DeliveryError::NotConnected(innermost(error)) } else { DeliveryError::Broken }
-}
-
-fn innermost(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
-/// The text of a body that may have been cut inside a character.
-fn text_of(body: &[u8]) -> String {
-    match std::str::from_utf8(body) {
-        Ok(text) => text.to_owned(),
-        Err(error) if error.error_len().is_none() => String::from_utf8_lossy(&body[..error.valid_up_to()]).into_owned(),
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
-    }
+fn broken(error: &hyper::Error) -> DeliveryError {
+    tracing::debug!(%error, "a webhook was not answered");
+    DeliveryError::Broken
 }
 
 #[cfg(test)]

@@ -2,12 +2,22 @@
 //! [`client`]. What follows from an answer is decided in [`crate::domain::webhook`].
 
 pub mod address;
+mod body;
 pub mod client;
-mod lookups;
+mod connector;
+mod hosts;
+mod name_servers;
+mod pool;
+mod resolver;
 pub mod signing;
 #[cfg(test)]
+mod test_name_server;
+#[cfg(test)]
 pub(crate) mod testing;
+mod tls;
 pub mod url;
+
+pub use resolver::LOOK_UP_SOCKETS_MAX;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,6 +57,9 @@ pub enum DeliveryError {
     /// The host has no address.
     #[error("the host name can't be resolved")]
     NotResolved,
+    /// No name server has said in time which addresses the host has.
+    #[error("the host name could not be resolved in time")]
+    NotResolvedInTime,
     /// No connection.
     #[error("the connection failed: {0}")]
     NotConnected(String),
@@ -67,8 +80,30 @@ pub type DeliveryResult = Result<Answer, DeliveryError>;
 /// A delivery under way.
 pub type DeliveryFuture<'a> = Pin<Box<dyn Future<Output = DeliveryResult> + Send + 'a>>;
 
+/// What a sender has done since its start, and what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryFigures {
+    /// Connections that are kept open without a request.
+    pub idle_connections: usize,
+    /// Host names whose addresses were found by asking.
+    pub look_ups_ok: u64,
+    /// Host names about which enough was remembered.
+    pub look_ups_cached: u64,
+    /// Host names without an address.
+    pub look_ups_failed: u64,
+    /// Host names about which no name server answered in time.
+    pub look_ups_timed_out: u64,
+    /// Host names with an address that webhooks must not go to, counted with each new answer.
+    pub look_ups_refused: u64,
+}
+
 /// Sends one request. [`client::HttpDelivery`] is the real one; tests and simulations have their own.
 pub trait Deliver: Send + Sync + 'static {
     /// Sends `request` once and waits for its answer, for a bounded time.
     fn deliver(&self, request: DeliveryRequest) -> DeliveryFuture<'_>;
+
+    /// Its figures; all zero when it keeps none.
+    fn figures(&self) -> DeliveryFigures {
+        DeliveryFigures::default()
+    }
 }

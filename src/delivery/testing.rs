@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 /// One request as it came.
 #[derive(Clone, Debug)]
@@ -37,6 +38,10 @@ pub(crate) enum Reply {
     Bytes(Vec<u8>),
     /// Answer this, then byte after byte of nothing useful without end.
     ThenDrip(Vec<u8>),
+    /// Answer this, then the same nothing as fast as it is taken, without end.
+    ThenFlood(Vec<u8>),
+    /// Answer this and close the connection.
+    ThenClose(Vec<u8>),
     /// Never answer.
     Hang,
     /// Close the connection.
@@ -57,27 +62,63 @@ pub(crate) struct Receiver {
     pub(crate) url: String,
     received: Arc<Mutex<Vec<Received>>>,
     connections: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
     _accepting: JoinSet<()>,
 }
 
 impl Receiver {
     /// Starts it. `script` says how to answer a request, given its number from 0.
     pub(crate) async fn start(script: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(None, script).await
+    }
+
+    /// Starts one that speaks TLS.
+    pub(crate) async fn start_tls(
+        config: rustls::ServerConfig,
+        script: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(Some(TlsAcceptor::from(Arc::new(config))), script).await
+    }
+
+    async fn start_with(
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/hook", listener.local_addr().unwrap());
         let received = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
+        let open = Arc::new(AtomicUsize::new(0));
         let script: Script = Arc::new(script);
         let mut accepting = JoinSet::new();
-        let (log, count) = (Arc::clone(&received), Arc::clone(&connections));
+        let (log, count, now_open) = (Arc::clone(&received), Arc::clone(&connections), Arc::clone(&open));
         accepting.spawn(async move {
-            let mut open = JoinSet::new();
+            let mut serving = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                open.spawn(serve(stream, Arc::clone(&log), Arc::clone(&script)));
+                now_open.fetch_add(1, Ordering::SeqCst);
+                let (log, script, now_open) = (Arc::clone(&log), Arc::clone(&script), Arc::clone(&now_open));
+                let tls = tls.clone();
+                serving.spawn(async move {
+                    match tls {
+                        None => serve(stream, log, script).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, log, script).await;
+                            }
+                        }
+                    }
+                    now_open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { url, received, connections, _accepting: accepting }
+        Self { url, received, connections, open, _accepting: accepting }
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// All requests so far.
@@ -107,7 +148,7 @@ pub(crate) async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
     panic!("it did not happen");
 }
 
-async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Received>>>, script: Script) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, log: Arc<Mutex<Vec<Received>>>, script: Script) {
     while let Some(request) = read_request(&mut stream).await {
         let number = {
             let mut log = log.lock();
@@ -126,13 +167,23 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Received>>>, script: Sc
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
+            Reply::ThenFlood(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+                return;
+            }
+            Reply::ThenClose(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
             Reply::Hang => std::future::pending().await,
             Reply::Close => return,
         }
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> Option<Received> {
+async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Received> {
     let mut bytes = Vec::new();
     loop {
         if let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

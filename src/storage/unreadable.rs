@@ -25,6 +25,11 @@ impl UnreadableRows {
         tracing::error!(key = %hex::encode(key), %why, "a row can't be read and is passed over");
         true
     }
+
+    /// How many were reported; at most 1,000.
+    pub fn count(&self) -> usize {
+        self.reported.lock().len()
+    }
 }
 
 #[cfg(test)]
@@ -40,5 +45,6 @@ mod tests {
             assert!(rows.report(&number.to_be_bytes(), "no time"));
         }
         assert!(!rows.report(b"b", "no time"), "one too many");
+        assert_eq!(rows.count(), ROWS_MAX);
     }
 }

@@ -10,10 +10,11 @@ use crate::books;
 use crate::client::Client;
 use crate::load::{Kept, Record, Run, each_once};
 use crate::process::Serving;
-use crate::receiver::Receiver;
+use crate::receiver::{ENDPOINTS, Receiver};
 use crate::report::say;
 
-/// Requests of one endpoint in flight at once: what `[webhook] endpoint_in_flight_max` is by default.
+/// `[webhook] endpoint_in_flight_max` by default: requests of one endpoint without an answer, and answers whose commit is
+/// under way.
 const WEBHOOKS_IN_FLIGHT_MAX: usize = 16;
 /// Answers of each kind that are asked for once more after each start.
 const ASKED_AGAIN: usize = 20;
@@ -57,7 +58,7 @@ pub struct Found {
     pub webhooks: usize,
     /// Those that came once more in a later life of the process.
     pub duplicates: usize,
-    /// Most duplicates that one kill has led to.
+    /// Most duplicates that one kill has led to, over all endpoints.
     pub duplicates_of_a_kill_max: usize,
 }
 
@@ -76,7 +77,8 @@ impl Found {
             ("merchants", self.merchants, 50),
             ("changes of the endpoint", self.endpoint_changes, 100),
             ("changes of the routing", self.routing_changes[0], 100),
-            ("refused webhooks", self.refused, 20),
+            ("refused webhooks", self.refused, 60),
+            ("webhooks that came again", self.duplicates, 20),
         ];
         for (what, count, least) in of_each {
             assert!(count >= least * kills / 100, "too few {what} to say anything: {self:?}");
@@ -424,44 +426,54 @@ async fn list_all(shop: &Client, first: &str) -> Vec<Value> {
     }
 }
 
-/// Each event comes, with its own bytes.
+/// Each event comes to each endpoint, with its own bytes.
 async fn every_webhook_arrives(receiver: &Receiver, events: &[Value]) {
-    let mut missing = 0;
+    let mut missing = [0; ENDPOINTS];
     for _ in 0..300 {
         let deliveries = receiver.deliveries();
-        let arrived = deliveries.iter().filter(|one| one.is_taken);
-        let arrived: HashSet<String> = arrived.map(|one| one.body.to_string()).collect();
-        missing = events.iter().filter(|event| !arrived.contains(&event["body"].to_string())).count();
-        if missing == 0 {
+        let mut arrived: Vec<HashSet<String>> = vec![HashSet::new(); ENDPOINTS];
+        for one in deliveries.iter().filter(|one| one.is_taken) {
+            arrived[one.endpoint].insert(one.body.to_string());
+        }
+        let bodies: Vec<String> = events.iter().map(|event| event["body"].to_string()).collect();
+        missing =
+            std::array::from_fn(|endpoint| bodies.iter().filter(|body| !arrived[endpoint].contains(*body)).count());
+        if missing == [0; ENDPOINTS] {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("{missing} webhooks are missing after 30 seconds");
+    panic!("{missing:?} webhooks are missing after 30 seconds");
 }
 
-/// How many webhooks came, and how many of each life came once more in a later one: at most what was in flight when it
-/// ended. What was taken does not come again within a life.
+/// How many webhooks came, and how many of each life came once more in a later one: to each endpoint at most what was in
+/// flight when it ended. What was taken does not come again within a life.
 fn count_duplicates(receiver: &Receiver, lives: &Lives, events: &[Value]) -> (usize, Vec<usize>) {
     let deliveries = receiver.deliveries();
     let mut last_taken: HashMap<String, usize> = HashMap::new();
-    let mut duplicates = vec![0; lives.0.len() + 1];
-    let mut bodies: HashMap<String, Vec<u8>> = HashMap::new();
+    let mut duplicates = vec![[0; ENDPOINTS]; lives.0.len() + 1];
+    let mut firsts: HashMap<String, (usize, Vec<u8>)> = HashMap::new();
     for (number, delivery) in deliveries.iter().enumerate() {
         let id = delivery.header("webhook-id").to_owned();
         let life = lives.of(number);
         if let Some(before) = last_taken.get(&id) {
             assert!(*before < life, "{id} came again in the life of the process in which it was taken");
-            duplicates[*before] += 1;
+            duplicates[*before][delivery.endpoint] += 1;
         }
         if delivery.is_taken {
             last_taken.insert(id.clone(), life);
         }
-        let first = bodies.entry(id.clone()).or_insert_with(|| delivery.bytes.clone());
-        assert_eq!(*first, delivery.bytes, "{id} came with other bytes");
+        let first = firsts.entry(id.clone()).or_insert_with(|| (delivery.endpoint, delivery.bytes.clone()));
+        assert_eq!(first.0, delivery.endpoint, "{id} came to another endpoint");
+        assert_eq!(first.1, delivery.bytes, "{id} came with other bytes");
     }
-    assert_eq!(bodies.len(), events.len(), "one webhook for each event");
-    let worst = duplicates.iter().copied().max().unwrap_or(0);
-    assert!(worst <= WEBHOOKS_IN_FLIGHT_MAX, "{worst} webhooks of one life came again: more than were in flight");
-    (deliveries.len(), duplicates)
+    for endpoint in 0..ENDPOINTS {
+        let ids = firsts.values().filter(|(of, _)| *of == endpoint).count();
+        assert_eq!(ids, events.len(), "one webhook of endpoint {endpoint} for each event");
+    }
+    for of_endpoints in &duplicates {
+        let worst = of_endpoints.iter().copied().max().unwrap_or(0);
+        assert!(worst <= WEBHOOKS_IN_FLIGHT_MAX, "{worst} webhooks of one life came again: more than were in flight");
+    }
+    (deliveries.len(), duplicates.iter().map(|of_endpoints| of_endpoints.iter().sum()).collect())
 }

@@ -39,7 +39,7 @@ use knocker::Knocker;
 use load::{Load, Record, Run};
 use parking_lot::Mutex;
 use process::{BINARY, Process, Serving, serve_arguments, set_stopped, start_sandbox};
-use receiver::Receiver;
+use receiver::{ENDPOINTS, Receiver};
 use report::{Report, say};
 use routing::Routing;
 use serde_json::json;
@@ -252,7 +252,7 @@ async fn go_on(run: &mut Run, serving: &Serving, life: usize) {
     admitted(&run.shop).await;
 }
 
-/// Makes the merchant, and its endpoint. Returns the endpoint's path, too.
+/// Makes the merchant, and its endpoints. Returns the path of the first, which is the one that is changed, too.
 async fn prepare(serving: &Serving, receiver: &Receiver) -> (Client, String) {
     let limits = json!({
         "per_second": 10_000, "per_minute": 600_000, "per_hour": 36_000_000, "burst": 10_000, "concurrent": 10_000,
@@ -262,10 +262,13 @@ async fn prepare(serving: &Serving, receiver: &Receiver) -> (Client, String) {
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let key = Key { id: text(&made["key"]["id"]), secret: text(&made["key"]["secret"]) };
     let shop = Client::new(&serving.url, key, &text(&made["merchant_id"]));
-    let endpoint = shop.post("/api/v1/webhooks/endpoints", json!({ "url": receiver.url })).await;
-    assert_eq!(endpoint.status, 201, "{}", endpoint.text);
-    let path = format!("/api/v1/webhooks/endpoints/{}", endpoint.data("id"));
-    (shop, path)
+    let mut paths = Vec::new();
+    for endpoint in 0..ENDPOINTS {
+        let made = shop.post("/api/v1/webhooks/endpoints", json!({ "url": receiver.url(endpoint) })).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        paths.push(format!("/api/v1/webhooks/endpoints/{}", made.data("id")));
+    }
+    (shop, paths.swap_remove(0))
 }
 
 /// Waits until the merchant is let through again: after a crash it counts as having used its burst.

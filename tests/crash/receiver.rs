@@ -1,4 +1,5 @@
-//! A merchant's webhook receiver that refuses some, and knows when nothing is on its way through it any more.
+//! A merchant's webhook receivers, one for each endpoint: they refuse some, or take their time for an answer when they have
+//! taken it. They know when nothing is on its way through them any more.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::serve::Listener;
@@ -20,8 +21,16 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::client;
 
-/// One of so many is answered 500.
-const REFUSED_ONE_OF: usize = 10;
+/// What each endpoint does: one of so many is answered 500, and the answer comes so long after it was taken. The last one is
+/// where most kills find something that was taken and whose answer nobody gets.
+const MANNERS: [(usize, Duration); ENDPOINTS] = [
+    (10, Duration::ZERO),
+    (3, Duration::ZERO),
+    (50, Duration::from_millis(50)),
+    (usize::MAX, Duration::from_millis(100)),
+];
+/// Endpoints of the merchant.
+pub const ENDPOINTS: usize = 4;
 /// Steps in which it is waited until nothing is on its way.
 const QUIET_STEPS: usize = 5_000;
 const QUIET_STEP: Duration = Duration::from_millis(1);
@@ -29,6 +38,8 @@ const QUIET_STEP: Duration = Duration::from_millis(1);
 /// One delivery as it arrived.
 #[derive(Clone, Debug)]
 pub struct Delivery {
+    /// To which endpoint.
+    pub endpoint: usize,
     /// Its headers.
     pub headers: HeaderMap,
     /// The body's bytes.
@@ -49,8 +60,6 @@ impl Delivery {
 /// A running receiver.
 #[derive(Clone)]
 pub struct Receiver {
-    /// Where webhooks go.
-    pub url: String,
     base_url: String,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
     open: Arc<AtomicUsize>,
@@ -64,12 +73,17 @@ impl Receiver {
         let open = Arc::<AtomicUsize>::default();
         let deliveries = Arc::<Mutex<Vec<Delivery>>>::default();
         let router = Router::new()
-            .route("/hook", post(receive))
+            .route("/hook/{endpoint}", post(receive))
             .route("/probe", get(|| async { "{}" }))
             .with_state(Arc::clone(&deliveries));
         let counting = Counting { listener, open: Arc::clone(&open) };
         tokio::spawn(async move { axum::serve(counting, router).await });
-        Self { url: format!("{base_url}/hook"), base_url, deliveries, open }
+        Self { base_url, deliveries, open }
+    }
+
+    /// Where webhooks of an endpoint go.
+    pub fn url(&self, endpoint: usize) -> String {
+        format!("{}/hook/{endpoint}", self.base_url)
     }
 
     /// What has arrived.
@@ -93,11 +107,22 @@ impl Receiver {
     }
 }
 
-async fn receive(State(deliveries): State<Arc<Mutex<Vec<Delivery>>>>, headers: HeaderMap, bytes: Bytes) -> StatusCode {
+async fn receive(
+    State(deliveries): State<Arc<Mutex<Vec<Delivery>>>>,
+    Path(endpoint): Path<usize>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> StatusCode {
+    let (refused_one_of, its_time) = MANNERS[endpoint];
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    let mut deliveries = deliveries.lock();
-    let is_taken = deliveries.len() % REFUSED_ONE_OF != REFUSED_ONE_OF - 1;
-    deliveries.push(Delivery { headers, bytes: bytes.to_vec(), body, is_taken });
+    let is_taken = {
+        let mut deliveries = deliveries.lock();
+        let before = deliveries.iter().filter(|delivery| delivery.endpoint == endpoint).count();
+        let is_taken = before % refused_one_of != refused_one_of - 1;
+        deliveries.push(Delivery { endpoint, headers, bytes: bytes.to_vec(), body, is_taken });
+        is_taken
+    };
+    tokio::time::sleep(its_time).await;
     if is_taken { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
 }
 

@@ -9,6 +9,7 @@ mod auth;
 mod channels;
 mod costs;
 mod countries;
+mod deliveries;
 mod explain;
 mod failover;
 mod fixture;

@@ -26,7 +26,7 @@ const CRATES: [(&str, &[&str]); 7] = [
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
-    ("reqwest", &["channels", "delivery", "cli", "gateway/external_sandbox.rs"]),
+    ("reqwest", &["channels", "cli", "gateway/external_sandbox.rs"]),
     ("clap", &["cli", "main.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
     ("maxminddb", &["gateway/countries.rs"]),

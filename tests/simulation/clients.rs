@@ -412,11 +412,11 @@ async fn make_hook(world: &World, gateway: &Gateway, merchant: usize) -> Result<
         return Ok(());
     }
     let url = format!("https://hooks.example.com/{}/{number}", merchant + 1);
-    let request = CreateEndpoint { url, ..CreateEndpoint::default() };
+    let request = CreateEndpoint { url: url.clone(), ..CreateEndpoint::default() };
     let made = gateway.webhooks().create_endpoint(&shop.merchant_id, request).await?;
     world.trace(&format!("operator: endpoint {}", made.endpoint.id));
     let known = Some(serde_json::to_value(&made.endpoint).unwrap());
-    world.model.lock().hooks.insert(made.endpoint.id, Hook { merchant, known, deleted: false });
+    world.model.lock().hooks.insert(made.endpoint.id, Hook { merchant, url, known, deleted: false });
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use crate::model::{check_books, check_known, excuse_repetitions, unrest};
 use crate::provider::SimChannel;
 use crate::receiver::SimReceiver;
 use crate::store::{BALLAST_BYTES, SimStore};
+use crate::webhooks::check_webhooks;
 use crate::world::{Dice, World};
 
 /// Most time, in true seconds, until everything is quiet.
@@ -286,6 +287,7 @@ async fn recovered(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice
     excuse_repetitions(world, gateway);
     check_known(world, gateway);
     check_audit(world, store);
+    check_webhooks(world, store);
     let answered: Vec<usize> = {
         let model = world.model.lock();
         (0..model.sent.len()).filter(|index| model.sent[*index].answer.is_some()).collect()
@@ -402,6 +404,7 @@ async fn last_life(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice
     check_known(world, gateway);
     check_books(world, gateway);
     check_audit(world, store);
+    check_webhooks(world, store);
     check_journal(world, store);
     // Every answer is the same as it was.
     let sent = world.model.lock().sent.len();

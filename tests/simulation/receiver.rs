@@ -1,4 +1,5 @@
-//! Merchants' receivers: they take webhooks, fail, hang, answer late, or take one and lose the answer.
+//! Merchants' receivers: they take webhooks, fail, hang, are silent for minutes, answer late, take one and lose the answer, or
+//! say that they are gone for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use tollgate::delivery::{Answer, Deliver, DeliveryError, DeliveryFuture, Deliver
 use crate::world::{Dice, World};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// In place of a drawn fault: the receiver answers nobody.
+const SILENT: u64 = 100;
 
 /// What one notification came to at its receiver.
 #[derive(Clone, Debug, Default)]
@@ -27,12 +30,22 @@ pub struct Received {
     pub taken: Mutex<BTreeMap<String, Taken>>,
     /// In flight in this life.
     pub in_flight: Mutex<BTreeSet<String>>,
+    /// Receivers that answer nobody until then, in microseconds.
+    silent: Mutex<BTreeMap<String, u64>>,
+    /// Receivers that have said that they are gone for good: their endpoints are disabled by themselves, sooner or later.
+    pub gone: Mutex<BTreeSet<String>>,
     dice: Dice,
 }
 
 impl Received {
     pub fn new(dice: Dice) -> Self {
-        Self { taken: Mutex::default(), in_flight: Mutex::default(), dice }
+        Self {
+            taken: Mutex::default(),
+            in_flight: Mutex::default(),
+            silent: Mutex::default(),
+            gone: Mutex::default(),
+            dice,
+        }
     }
 }
 
@@ -52,6 +65,7 @@ impl SimReceiver {
         let dice = &world.received.dice;
         let (fault, quick_ms) = (dice.below(100), dice.between(1, 80));
         let fault = if world.has_faults() { fault } else { 99 };
+        let fault = if self.is_silent(&request.url, fault) { SILENT } else { fault };
         if fault < 6 {
             world.trace(&format!("webhook {id} refused"));
             world.count("receivers down");
@@ -65,9 +79,34 @@ impl SimReceiver {
         result
     }
 
+    /// Whether a receiver answers nobody at the moment. Now and then one begins to.
+    fn is_silent(&self, url: &str, fault: u64) -> bool {
+        let world = &self.world;
+        let now_us = world.now_us();
+        let mut silent = world.received.silent.lock();
+        if fault == 30 && silent.get(url).is_none_or(|until_us| *until_us < now_us) {
+            world.count("receivers silent for minutes");
+            world.trace(&format!("{url} answers nobody"));
+            silent.insert(url.to_owned(), now_us + 1_000_000 * world.received.dice.between(30, 240));
+        }
+        world.has_faults() && silent.get(url).is_some_and(|until_us| *until_us > now_us)
+    }
+
+    /// The receiver says that it is gone for good; that of the endpoint that is never changed does not.
+    fn is_gone(&self, url: &str, fault: u64) -> bool {
+        let is_gone =
+            (31..=32).contains(&fault) && !self.world.model.lock().shops.iter().any(|shop| shop.stable_url == url);
+        if is_gone {
+            self.world.count("receivers gone");
+            self.world.received.gone.lock().insert(url.to_owned());
+        }
+        is_gone
+    }
+
     async fn answer(&self, id: &str, request: &DeliveryRequest, fault: u64, quick_ms: u64) -> DeliveryResult {
         let world = &self.world;
         let status = match fault {
+            _ if self.is_gone(&request.url, fault) => 410,
             6..=13 => 500,
             14..=15 => 503,
             16..=17 => 429,
@@ -75,12 +114,12 @@ impl SimReceiver {
         };
         match fault {
             6..=17 => world.count("webhooks refused"),
-            18..=20 => world.count("webhooks without an answer"),
+            18..=20 | SILENT => world.count("webhooks without an answer"),
             25..=27 => world.count("webhooks whose answer is lost"),
             _ => {}
         }
         match fault {
-            18..=20 => {
+            18..=20 | SILENT => {
                 world.trace(&format!("webhook {id} hangs"));
                 tokio::time::sleep(TIMEOUT).await;
                 return Err(DeliveryError::TimedOut(TIMEOUT));

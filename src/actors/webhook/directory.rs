@@ -12,12 +12,12 @@ use ractor::{ActorId, ActorRef};
 use tokio::task::AbortHandle;
 
 use crate::actors::webhook::endpoint::EndpointMessage;
-use crate::actors::webhook::permits::{Class, doubtful_max};
+use crate::actors::webhook::pools::Standing;
 use crate::actors::webhook::supervisor::{START_WITHIN, SupervisorMessage};
 use crate::clock::Clock;
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::domain::time::{Monotonic, Timestamp};
-use crate::domain::webhook::LaneSet;
+use crate::domain::webhook::{LaneKind, LaneSet};
 
 /// Endpoints with an actor at once. Above, the others wait until one is put away; what is due stays in the store.
 pub(super) const ACTORS_MAX: usize = 50_000;
@@ -25,6 +25,22 @@ pub(super) const ACTORS_MAX: usize = 50_000;
 /// First tries in flight to an endpoint that has never taken a webhook: enough to find out, and too few to take all
 /// places from others while it hangs.
 const UNPROVEN_FIRST_TRIES_MAX: usize = 2;
+/// One in so many requests to an endpoint is kept for first tries, so that retries that hang can't stop what is new.
+const KEPT_FOR_FIRST: usize = 4;
+/// How much of an endpoint's average time a request makes up: one part in so many.
+const AVERAGE_OVER: u32 = 8;
+/// After trouble on our side, such as a store without room, a notification is left alone for this long.
+const HOLD_FIRST: Duration = Duration::from_secs(5);
+/// What can't be read, or breaks us, is left alone for twice as long each time, up to this.
+const HOLD_MAX: Duration = Duration::from_secs(3_600);
+/// Notifications of one endpoint that are held back. Above, nothing of it is sent before one of them may be again.
+pub(super) const HELD_MAX: usize = 1_000;
+
+/// Of `all`, how many may be retries; at least one.
+const fn again_max(all: usize) -> usize {
+    let rest = all - all / KEPT_FOR_FIRST;
+    if rest == all && all > 1 { all - 1 } else { rest }
+}
 
 /// Finds the actor of an endpoint. Cheap to clone; clones are the same directory.
 #[derive(Clone)]
@@ -41,6 +57,8 @@ struct Inner {
     is_overflowing: bool,
     actors_max: usize,
     next_place: Place,
+    /// A request that takes longer is slow.
+    slow_after: Duration,
 }
 
 /// Tells the requests of one notification apart, one after another.
@@ -53,23 +71,93 @@ struct Entry {
     start_asked_at: Monotonic,
     /// A `Look` is in its mailbox, or will be sent when it has started. So one is enough for any number of pokes.
     is_poked: bool,
+    /// Lanes in which something may be new since the last look.
+    lanes: LaneSet,
+    /// Something was ready at the last look for which there was no room.
+    wants_room: bool,
     in_flight: HashMap<NotificationId, InFlight>,
-    doubtful_in_flight: usize,
-    /// Not to be tried before then, because of trouble on our side.
-    held: HashMap<NotificationId, Timestamp>,
+    asking: Asking,
+    /// Not to be tried for a while, because of trouble on our side.
+    held: HashMap<NotificationId, Held>,
+    /// Nothing of it can be sent before then, because of trouble on our side.
+    resting_until: Option<Timestamp>,
     /// The last answer was not a success.
     is_failing: bool,
+    /// How long its requests take, roughly.
+    average: Duration,
     /// Failures of its actor since it was put away last.
     failures: u32,
+}
+
+/// Requests of one endpoint that have no answer yet.
+#[derive(Clone, Copy, Default)]
+struct Asking {
+    first: usize,
+    again: usize,
+}
+
+impl Asking {
+    const fn of(&mut self, kind: LaneKind) -> &mut usize {
+        match kind {
+            LaneKind::First => &mut self.first,
+            LaneKind::Again => &mut self.again,
+        }
+    }
 }
 
 /// One request under way.
 struct InFlight {
     place: Place,
-    is_first_try: bool,
-    /// When its turn came; before that it waits for others, however long they take.
-    began: Option<Monotonic>,
+    kind: LaneKind,
+    phase: Phase,
     task: Option<AbortHandle>,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It waits for others, however long they take.
+    Waiting,
+    /// Its turn came then.
+    Asking(Monotonic),
+    /// The answer is there, and its commit under way, however long that takes.
+    Recording,
+}
+
+/// A notification that is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    until: Timestamp,
+    /// For how long that was.
+    wait: Duration,
+}
+
+/// Why a notification is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Its endpoint wants nothing before then.
+    Until(Timestamp),
+    /// Something did not work now, that may work soon.
+    Passing,
+    /// Something does not work that may never work: each time it is left alone for longer.
+    Lasting,
+}
+
+impl Hold {
+    /// For how long from `now`, when it was held back as `last` says before.
+    fn after(self, last: Option<Held>, now: Timestamp) -> Held {
+        let wait = match self {
+            Self::Until(until) => return Held { until, wait: Duration::ZERO },
+            Self::Passing => HOLD_FIRST,
+            Self::Lasting => longer_hold(last.map(|last| last.wait)),
+        };
+        Held { until: now.plus(wait), wait }
+    }
+}
+
+/// How long to leave something alone that does not work again, after it was left alone for `last`.
+pub(super) fn longer_hold(last: Option<Duration>) -> Duration {
+    last.map_or(HOLD_FIRST, |last| (last * 2).clamp(HOLD_FIRST, HOLD_MAX))
 }
 
 /// Who sees to an endpoint of which something should have been sent a while ago.
@@ -88,16 +176,25 @@ pub(super) enum Care {
 /// Whether a request may be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reservation {
-    /// It may, in this class.
-    Granted(Class, Place),
+    /// It may, as one of an endpoint that is known so.
+    Granted(Standing, Place),
     /// It is under way already, or nothing is known of the endpoint.
     NotNeeded,
     /// As many retries as may be are under way.
     NoRoomForRetry,
     /// As many first tries as an endpoint gets that has never taken one are under way.
     NoRoomForFirstTry,
-    /// As many requests as may be are under way.
+    /// As many requests as may be are under way, or as many answers wait for their commit.
     NoRoom,
+}
+
+/// What an endpoint may have under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed {
+    /// Requests without an answer, at least 1.
+    pub(super) asking: usize,
+    /// It has taken a webhook before.
+    pub(super) is_proven: bool,
 }
 
 impl Entry {
@@ -107,10 +204,14 @@ impl Entry {
             actor: None,
             start_asked_at: now,
             is_poked: true,
+            lanes: LaneSet::ALL,
+            wants_room: false,
             in_flight: HashMap::new(),
-            doubtful_in_flight: 0,
+            asking: Asking::default(),
             held: HashMap::new(),
+            resting_until: None,
             is_failing: false,
+            average: Duration::ZERO,
             failures: 0,
         }
     }
@@ -126,26 +227,42 @@ impl Entry {
         }
     }
 
-    /// First tries under way.
-    fn first_tries(&self) -> usize {
-        self.in_flight.len().saturating_sub(self.doubtful_in_flight)
+    /// Pokes if the actor has anything to do when a request has come further.
+    fn poke_for_room(&mut self) {
+        if self.wants_room || self.in_flight.is_empty() || !self.lanes.is_empty() {
+            self.poke();
+        }
     }
 
-    /// Takes a request out, if it still is the one at this place. Returns whether it was.
-    fn end(&mut self, notification_id: &NotificationId, place: Place) -> bool {
-        if self.in_flight.get(notification_id).is_none_or(|known| known.place != place) {
-            return false;
-        }
-        let ended = self.in_flight.remove(notification_id);
-        if ended.is_some_and(|ended| !ended.is_first_try) {
-            self.doubtful_in_flight = self.doubtful_in_flight.saturating_sub(1);
+    /// The request of this place, if it is under way still.
+    fn request(&mut self, notification_id: &NotificationId, place: Place) -> Option<&mut InFlight> {
+        self.in_flight.get_mut(notification_id).filter(|request| request.place == place)
+    }
+
+    /// A request has its answer. Returns whether it still was the one at this place.
+    fn answered(&mut self, notification_id: &NotificationId, place: Place) -> bool {
+        let Some(request) = self.request(notification_id, place) else { return false };
+        if request.phase != Phase::Recording {
+            request.phase = Phase::Recording;
+            let kind = request.kind;
+            let asking = self.asking.of(kind);
+            *asking = asking.saturating_sub(1);
         }
         true
     }
 
-    /// Gives up the requests whose turn came longer than `within` ago. Returns how many those were.
+    /// Takes a request out, if it still is the one at this place. Returns whether it was.
+    fn end(&mut self, notification_id: &NotificationId, place: Place) -> bool {
+        let was_there = self.answered(notification_id, place);
+        if was_there {
+            self.in_flight.remove(notification_id);
+        }
+        was_there
+    }
+
+    /// Gives up the requests without an answer whose turn came longer than `within` ago. Returns how many those were.
     fn give_up_lost(&mut self, now: Monotonic, within: Duration) -> usize {
-        let is_lost = |request: &InFlight| request.began.is_some_and(|began| now.since(began) > within);
+        let is_lost = |request: &InFlight| matches!(request.phase, Phase::Asking(began) if now.since(began) > within);
         let lost: Vec<(NotificationId, Place)> = self
             .in_flight
             .iter()
@@ -154,7 +271,7 @@ impl Entry {
             .collect();
         for (notification_id, place) in &lost {
             if let Some(task) = self.in_flight.get(notification_id).and_then(|request| request.task.as_ref()) {
-                // What it holds, such as its permit, comes back with it.
+                // What it holds, such as its place in a pool, comes back with it.
                 task.abort();
             }
             self.end(notification_id, *place);
@@ -165,10 +282,31 @@ impl Entry {
     fn is_quiet(&self) -> bool {
         !self.is_poked && self.in_flight.is_empty()
     }
+
+    /// Why no request can be started now, if none can.
+    fn refusal(&self, kind: LaneKind, allowed: Allowed) -> Option<Reservation> {
+        // An answer whose commit is under way counts too: it is what would be sent again after a crash, and until it is
+        // known what it says, a probe is not over.
+        if self.in_flight.len() >= allowed.asking {
+            return Some(Reservation::NoRoom);
+        }
+        match kind {
+            LaneKind::First if !allowed.is_proven && self.asking.first >= UNPROVEN_FIRST_TRIES_MAX => {
+                Some(Reservation::NoRoomForFirstTry)
+            }
+            LaneKind::Again if self.asking.again >= again_max(allowed.asking) => Some(Reservation::NoRoomForRetry),
+            LaneKind::First | LaneKind::Again => None,
+        }
+    }
+
+    fn standing(&self, is_proven: bool, slow_after: Duration) -> Standing {
+        let is_good = is_proven && !self.is_failing && self.average <= slow_after;
+        if is_good { Standing::Good } else { Standing::Doubtful }
+    }
 }
 
 impl WebhookDirectory {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock, slow_after: Duration) -> Self {
         Self {
             inner: Arc::new(Mutex::new(Inner {
                 entries: HashMap::new(),
@@ -176,16 +314,18 @@ impl WebhookDirectory {
                 is_overflowing: false,
                 actors_max: ACTORS_MAX,
                 next_place: 0,
+                slow_after,
             })),
             clock,
         }
     }
 
     /// Says that an endpoint has something new due in these lanes, or was changed. Never waits; any number of pokes is one
-    /// message. Every look is at all lanes.
-    pub fn poke(&self, endpoint_id: &EndpointId, _lanes: LaneSet) {
+    /// message.
+    pub fn poke(&self, endpoint_id: &EndpointId, lanes: LaneSet) {
         let mut inner = self.inner.lock();
         if let Some(entry) = inner.entries.get_mut(endpoint_id) {
+            entry.lanes = entry.lanes.and(lanes);
             entry.poke();
             return;
         }
@@ -227,7 +367,10 @@ impl WebhookDirectory {
             }
             _ => {}
         }
-        let is_forgotten = entry.is_quiet() && entry.held.values().all(|until| *until <= now);
+        let is_resting = entry.resting_until.is_some_and(|until| until > now);
+        // Who is no longer held back is about to be looked at.
+        let is_held = entry.held.values().any(|held| held.until.plus(HOLD_FIRST) > now);
+        let is_forgotten = entry.is_quiet() && !is_resting && !is_held;
         if is_forgotten && !is_overflowing { Care::Forgotten } else { Care::Given }
     }
 
@@ -305,13 +448,34 @@ impl WebhookDirectory {
         Some(entry.failures)
     }
 
-    /// The actor is about to look; pokes from now on are for the next look. Returns what is held back at `now`.
-    pub(super) fn begin_look(&self, endpoint_id: &EndpointId, now: Timestamp) -> Look {
+    /// The actor is about to look; pokes from now on are for the next look. Returns the lanes in which something may be
+    /// new.
+    pub(super) fn begin_look(&self, endpoint_id: &EndpointId) -> LaneSet {
         let mut inner = self.inner.lock();
-        let Some(entry) = inner.entries.get_mut(endpoint_id) else { return Look::default() };
+        let Some(entry) = inner.entries.get_mut(endpoint_id) else { return LaneSet::ALL };
         entry.is_poked = false;
-        entry.held.retain(|_, until| *until > now);
-        Look { in_flight: entry.in_flight.keys().cloned().collect(), held: entry.held.clone() }
+        entry.wants_room = false;
+        std::mem::take(&mut entry.lanes)
+    }
+
+    /// What is not to be started at `now`, whatever the store says.
+    pub(super) fn left_alone(&self, endpoint_id: &EndpointId, now: Timestamp) -> LeftAlone {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner.entries.get_mut(endpoint_id) else { return LeftAlone::default() };
+        // Remembered for as long again, so that what does not work again is left alone for longer.
+        entry.held.retain(|_, held| held.until.plus(held.wait) > now);
+        let held = entry.held.iter().filter(|(_, held)| held.until > now);
+        LeftAlone {
+            in_flight: entry.in_flight.keys().cloned().collect(),
+            held: held.map(|(notification_id, held)| (notification_id.clone(), held.until)).collect(),
+        }
+    }
+
+    /// Nothing of an endpoint can be sent before then, because of trouble on our side.
+    pub(super) fn rest(&self, endpoint_id: &EndpointId, until: Timestamp) {
+        if let Some(entry) = self.inner.lock().entries.get_mut(endpoint_id) {
+            entry.resting_until = Some(until);
+        }
     }
 
     /// Whether the actor may end: nothing is under way and nobody has poked it since it began to look. If so, it is no
@@ -325,38 +489,29 @@ impl WebhookDirectory {
         is_quiet
     }
 
-    /// Asks to start a request, of which an endpoint may have `in_flight_max`.
+    /// Asks to start a request.
     pub(super) fn reserve(
         &self,
         endpoint_id: &EndpointId,
         notification_id: &NotificationId,
-        is_first_try: bool,
-        is_proven: bool,
-        in_flight_max: usize,
+        kind: LaneKind,
+        allowed: Allowed,
     ) -> Reservation {
         let mut inner = self.inner.lock();
-        let place = inner.next_place;
+        let (place, slow_after) = (inner.next_place, inner.slow_after);
         inner.next_place += 1;
         let Some(entry) = inner.entries.get_mut(endpoint_id) else { return Reservation::NotNeeded };
         if entry.in_flight.contains_key(notification_id) {
             return Reservation::NotNeeded;
         }
-        if entry.in_flight.len() >= in_flight_max {
-            return Reservation::NoRoom;
+        let refusal = entry.refusal(kind, allowed);
+        if let Some(refusal) = refusal {
+            entry.wants_room = true;
+            return refusal;
         }
-        if is_first_try && !is_proven && entry.first_tries() >= UNPROVEN_FIRST_TRIES_MAX {
-            return Reservation::NoRoomForFirstTry;
-        }
-        if !is_first_try {
-            if entry.doubtful_in_flight >= doubtful_max(in_flight_max) {
-                return Reservation::NoRoomForRetry;
-            }
-            entry.doubtful_in_flight += 1;
-        }
-        let request = InFlight { place, is_first_try, began: None, task: None };
-        entry.in_flight.insert(notification_id.clone(), request);
-        let is_fresh = is_first_try && !entry.is_failing;
-        Reservation::Granted(if is_fresh { Class::Fresh } else { Class::Doubtful }, place)
+        *entry.asking.of(kind) += 1;
+        entry.in_flight.insert(notification_id.clone(), InFlight { place, kind, phase: Phase::Waiting, task: None });
+        Reservation::Granted(entry.standing(allowed.is_proven, slow_after), place)
     }
 
     /// Which task carries a request out, unless it has ended already.
@@ -373,7 +528,7 @@ impl WebhookDirectory {
     /// The turn of a request has come; from now on its time runs.
     pub(super) fn began(&self, endpoint_id: &EndpointId, notification_id: &NotificationId, place: Place) {
         let now = self.clock.monotonic();
-        self.change_in_flight(endpoint_id, notification_id, place, |request| request.began = Some(now));
+        self.change_in_flight(endpoint_id, notification_id, place, |request| request.phase = Phase::Asking(now));
     }
 
     fn change_in_flight(
@@ -385,10 +540,21 @@ impl WebhookDirectory {
     ) {
         let mut inner = self.inner.lock();
         let entry = inner.entries.get_mut(endpoint_id);
-        let request = entry.and_then(|entry| entry.in_flight.get_mut(notification_id));
-        if let Some(request) = request.filter(|request| request.place == place) {
+        if let Some(request) = entry.and_then(|entry| entry.request(notification_id, place)) {
             change(request);
         }
+    }
+
+    /// A request has an answer, or none is to come. Its place is free; the notification is under way until it is finished.
+    pub(super) fn answered(&self, endpoint_id: &EndpointId, notification_id: &NotificationId, answer: &Answered) {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner.entries.get_mut(endpoint_id) else { return };
+        if !entry.answered(notification_id, answer.place) {
+            return;
+        }
+        entry.is_failing = !answer.is_success;
+        entry.average = (entry.average * (AVERAGE_OVER - 1) + answer.took) / AVERAGE_OVER;
+        entry.poke_for_room();
     }
 
     /// A request has ended, and its result is committed or given up.
@@ -399,20 +565,28 @@ impl WebhookDirectory {
             // It was given up, and may be under way once more.
             return;
         }
-        if let Some(until) = finished.hold_until {
-            entry.held.insert(finished.notification_id.clone(), until);
+        let last = entry.held.remove(finished.notification_id);
+        if let Some(hold) = finished.hold {
+            entry.held.insert(finished.notification_id.clone(), hold.after(last, finished.now));
         }
-        if let Some(is_success) = finished.is_success {
-            entry.is_failing = !is_success;
-        }
-        entry.poke();
+        entry.lanes = entry.lanes.and(finished.lanes);
+        entry.poke_for_room();
     }
 }
 
-/// What the directory knows when an actor looks.
+/// What a receiver answered, or that it did not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) place: Place,
+    pub(super) is_success: bool,
+    pub(super) took: Duration,
+}
+
+/// What is not to be started.
 #[derive(Debug, Default)]
-pub(super) struct Look {
+pub(super) struct LeftAlone {
     pub(super) in_flight: HashSet<NotificationId>,
+    /// Until when.
     pub(super) held: HashMap<NotificationId, Timestamp>,
 }
 
@@ -422,8 +596,39 @@ pub(super) struct Finished<'a> {
     pub(super) endpoint_id: &'a EndpointId,
     pub(super) notification_id: &'a NotificationId,
     pub(super) place: Place,
-    /// Not to be tried before then.
-    pub(super) hold_until: Option<Timestamp>,
-    /// What the receiver answered, if it was asked.
-    pub(super) is_success: Option<bool>,
+    pub(super) now: Timestamp,
+    /// Whether it is left alone now.
+    pub(super) hold: Option<Hold>,
+    /// The lanes in which it may wait again.
+    pub(super) lanes: LaneSet,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_s(1_737_715_200);
+
+    #[test]
+    fn some_places_of_an_endpoint_are_always_kept_for_first_tries() {
+        for (all, again) in [(1, 1), (2, 1), (3, 2), (4, 3), (16, 12), (1_000, 750)] {
+            assert_eq!(again_max(all), again, "of {all}");
+        }
+    }
+
+    #[test]
+    fn what_never_works_is_held_back_for_twice_as_long_each_time_up_to_an_hour() {
+        let mut held = None;
+        let mut waits_s = Vec::new();
+        for _ in 0..12 {
+            let next = Hold::Lasting.after(held, NOW);
+            assert_eq!(next.until, NOW.plus(next.wait));
+            waits_s.push(next.wait.as_secs());
+            held = Some(next);
+        }
+        assert_eq!(waits_s, [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600]);
+        assert_eq!(Hold::Passing.after(held, NOW).wait, HOLD_FIRST);
+        let until = NOW.plus(Duration::from_secs(77));
+        assert_eq!(Hold::Until(until).after(held, NOW).until, until);
+    }
 }

@@ -1,27 +1,30 @@
 //! The actor of one endpoint: looks what is due, starts it, sleeps until the next is due.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::actors::webhook::Engine;
-use crate::actors::webhook::directory::{Look, Reservation};
+use crate::actors::webhook::directory::{Allowed, HELD_MAX, Reservation, longer_hold};
 use crate::actors::webhook::health::Gate;
-use crate::actors::webhook::reader::EndpointReader;
-use crate::actors::webhook::send::{self, Due};
-use crate::domain::ids::{EndpointId, NotificationId};
+use crate::actors::webhook::reader::{EndpointReader, LoadedEndpoint, ReadError};
+use crate::actors::webhook::send;
+use crate::actors::webhook::window::{Reading, Windows};
+use crate::domain::ids::EndpointId;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{EndpointStatus, Lane};
-use crate::storage::{Row, Scan, StoreError, keys, prefix_end, record};
+use crate::domain::webhook::{Endpoint, EndpointStatus, Picker, Room};
+use crate::storage::keys;
 
 /// Longest sleep. Due times are times of day, so a clock that is set forward is noticed within this.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
-/// Reads of the store in one look; what is left is for the next one.
-const REFILLS_MAX: usize = 8;
+/// Reads of the store in one look; what is left is for the next one,
+const ROUNDS_MAX: usize = 8;
+/// after this.
+const NEXT_LOOK_AFTER: Duration = Duration::from_millis(10);
+/// A retry that seems to be due later than the longest wait doubled and this was due before the clock was set back.
+const CLOCK_STEP_MIN: Duration = Duration::from_secs(3_600);
 
 /// What an endpoint's actor is told.
 #[derive(Debug)]
@@ -43,40 +46,26 @@ pub(super) struct EndpointState {
     engine: Arc<Engine>,
     endpoint_id: EndpointId,
     reader: Arc<EndpointReader>,
-    /// Due by now and not started, in the order of their due times; at most `horizon_max`.
-    window: VecDeque<Waiting>,
-    /// The endpoint has taken a webhook before.
-    is_proven: bool,
-    /// Requests to it that may be under way.
-    pace: usize,
+    windows: Windows,
+    picker: Picker,
+    /// The longest wait before a retry.
+    wait_max: Duration,
+    /// The endpoint is no longer there: what waits for it is ended.
+    is_deleted: bool,
+    /// Since the endpoint can't be read: when to try that again, and how long that is after the last time.
+    trouble: Option<(Timestamp, Duration)>,
     sleep: u64,
     sleeper: Option<JoinHandle<Result<(), MessagingErr<EndpointMessage>>>>,
 }
 
-struct Waiting {
-    due: Due,
-    /// When it may be started: when it was due, or later after our own restart or trouble.
-    ready_at: Timestamp,
-}
-
-/// How much of what is ready could be started.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
-    /// All of it.
-    Enough,
-    /// Not all retries. New first tries still can be.
-    ForFirstTriesOnly,
-    /// Not all first tries, because the endpoint has never taken one. Retries still can be.
-    ForRetriesOnly,
-    /// Nothing more can.
-    None,
-}
-
-impl Room {
-    /// What is left of the room when only `rest` of it is.
-    fn without(self, rest: Self) -> Self {
-        if self == Self::Enough || self == rest { rest } else { Self::None }
-    }
+/// What may be sent now.
+enum Course {
+    /// So much.
+    Send(Allowed),
+    /// Nothing before then.
+    NotBefore(Timestamp),
+    /// Nothing until the endpoint is changed.
+    Nothing,
 }
 
 /// What is left after a look.
@@ -100,13 +89,18 @@ impl Actor for EndpointActor {
         (engine, endpoint_id): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let reader = Arc::new(EndpointReader::new(endpoint_id.clone()));
+        let windows = Windows::new(Arc::clone(&engine), endpoint_id.clone());
+        let config = &engine.parts.config;
+        let longest_s = config.schedule_s.iter().copied().max().unwrap_or(0).max(config.max_backoff_s);
         Ok(EndpointState {
+            wait_max: wait_max_of(longest_s),
             engine,
             endpoint_id,
             reader,
-            window: VecDeque::new(),
-            is_proven: false,
-            pace: 1,
+            windows,
+            picker: Picker::default(),
+            is_deleted: false,
+            trouble: None,
             sleep: 0,
             sleeper: None,
         })
@@ -169,195 +163,138 @@ impl EndpointState {
     /// Starts what is due and fits.
     fn look(&mut self) -> Result<Left, ActorProcessingErr> {
         let now = self.engine.due_now();
-        for _ in 0..REFILLS_MAX {
-            let known = self.engine.directory.begin_look(&self.endpoint_id, now);
-            if self.start_ready(now) == Room::None {
-                return Ok(Left::NoRoom);
+        for _ in 0..ROUNDS_MAX {
+            let unread = self.engine.directory.begin_look(&self.endpoint_id);
+            self.windows.add_unread(unread);
+            if self.windows.wants_reading(now) {
+                let left_alone = self.engine.directory.left_alone(&self.endpoint_id, now);
+                if left_alone.held.len() >= HELD_MAX
+                    && let Some(until) = left_alone.held.values().min()
+                {
+                    return Ok(Left::Later(*until));
+                }
+                let (wait_max, is_all) = (self.wait_max, self.is_deleted);
+                self.windows.fill(Reading { now, left_alone: &left_alone, wait_max, is_all })?;
             }
-            let Some(refilled) = self.refill(now, &known)? else { return Ok(Left::Nothing) };
-            let room = self.start_ready(now);
-            match room {
-                Room::Enough => {}
-                Room::ForRetriesOnly if refilled.is_whole => {}
-                Room::ForRetriesOnly | Room::ForFirstTriesOnly | Room::None => return Ok(Left::NoRoom),
+            if self.windows.is_empty() {
+                return Ok(Left::Nothing);
             }
-            if refilled.is_whole {
-                // What is ready and had no room is started when something else has ended.
-                let waiting = self.window.iter().map(|waiting| waiting.ready_at).filter(|ready_at| *ready_at > now);
-                return Ok(match waiting.chain(refilled.next_due_at).min() {
+            let allowed = match self.course(now)? {
+                Course::Send(allowed) => allowed,
+                Course::NotBefore(until) => {
+                    // With time to look once more.
+                    self.engine.directory.rest(&self.endpoint_id, until.plus(SLEEP_MAX));
+                    return Ok(Left::Later(until));
+                }
+                Course::Nothing => return Ok(Left::Nothing),
+            };
+            self.start_ready(now, allowed);
+            if !self.windows.wants_reading(now) {
+                return Ok(match self.windows.next_at(now) {
                     Some(at) => Left::Later(at),
-                    None if room == Room::Enough => Left::Nothing,
+                    None if self.windows.is_empty() => Left::Nothing,
+                    // It is started when something else has ended.
                     None => Left::NoRoom,
                 });
             }
         }
         // More than one look can start: go on when something ends, or soon.
-        Ok(Left::Later(now.plus(Duration::from_millis(10))))
+        Ok(Left::Later(now.plus(NEXT_LOOK_AFTER)))
+    }
+
+    /// What may be sent now, as the endpoint is.
+    fn course(&mut self, now: Timestamp) -> Result<Course, ActorProcessingErr> {
+        let parts = &self.engine.parts;
+        // Nothing that waits can be read.
+        let Some(merchant_id) = self.windows.merchant_id() else { return Ok(Course::Nothing) };
+        let loaded = self.reader.load(parts.store.as_ref(), &parts.vault, merchant_id, parts.clock.now());
+        let course = loaded.and_then(|loaded| self.course_for(loaded, now));
+        match course {
+            Ok(course) => {
+                self.trouble = None;
+                Ok(course)
+            }
+            Err(error) if error.is_lasting() => Ok(Course::NotBefore(self.rest(&error, now))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn course_for(&mut self, loaded: Option<Arc<LoadedEndpoint>>, now: Timestamp) -> Result<Course, ReadError> {
+        let healths = &self.engine.healths;
+        let Some(loaded) = loaded else {
+            if !self.is_deleted {
+                // Everything is ended now, whenever it would have been due.
+                self.is_deleted = true;
+                self.windows.forget();
+            }
+            let asking = self.engine.parts.config.endpoint_in_flight_max.max(1);
+            return Ok(Course::Send(Allowed { asking, is_proven: true }));
+        };
+        let endpoint = &loaded.endpoint;
+        self.is_deleted = false;
+        match endpoint.status {
+            EndpointStatus::Enabled => {}
+            EndpointStatus::Paused | EndpointStatus::Disabled => {
+                self.windows.forget();
+                return Ok(Course::Nothing);
+            }
+        }
+        if let Gate::Closed { until } = healths.gate(endpoint, now)? {
+            return Ok(Course::NotBefore(until));
+        }
+        let asking = healths.pace(endpoint, now).max(1);
+        let is_proven = endpoint.proven_at.is_some();
+        self.wait_max = self.wait_max_for(endpoint);
+        Ok(Course::Send(Allowed { asking, is_proven }))
+    }
+
+    /// No retry to an endpoint is due later than this.
+    fn wait_max_for(&self, endpoint: &Endpoint) -> Duration {
+        let (config, own) = (&self.engine.parts.config, &endpoint.overrides);
+        let schedule_s = own.schedule_s.as_ref().unwrap_or(&config.schedule_s);
+        let longest_s = schedule_s.iter().copied().max().unwrap_or(0);
+        wait_max_of(longest_s.max(own.max_backoff_s.unwrap_or(config.max_backoff_s)))
+    }
+
+    /// The endpoint can't be read: nothing can be sent for a while, and each time for longer.
+    fn rest(&mut self, error: &ReadError, now: Timestamp) -> Timestamp {
+        if let Some((until, _)) = self.trouble.filter(|(until, _)| *until > now) {
+            return until;
+        }
+        if let Some(merchant_id) = self.windows.merchant_id() {
+            self.engine.unreadable.report(&keys::endpoint(merchant_id, &self.endpoint_id), error);
+        }
+        let wait = longer_hold(self.trouble.map(|(_, wait)| wait));
+        let until = now.plus(wait);
+        self.trouble = Some((until, wait));
+        until
     }
 
     /// Starts what is ready, as far as there is room.
-    fn start_ready(&mut self, now: Timestamp) -> Room {
-        let mut room = Room::Enough;
-        let mut stay = VecDeque::with_capacity(self.window.len());
-        let mut waiting = std::mem::take(&mut self.window).into_iter();
-        for next in waiting.by_ref() {
-            if next.ready_at > now {
-                stay.push_back(next);
-                continue;
-            }
-            let due = &next.due;
-            let is_first_try = due.entry.is_first_try();
-            match self.engine.directory.reserve(
-                &self.endpoint_id,
-                &due.notification_id,
-                is_first_try,
-                self.is_proven,
-                self.pace,
-            ) {
-                Reservation::NotNeeded => {}
-                Reservation::Granted(class, place) => {
-                    send::start(&self.engine, Arc::clone(&self.reader), next.due, (class, place));
+    fn start_ready(&mut self, now: Timestamp, allowed: Allowed) {
+        let mut room = Room::ALL;
+        while let Some(lane) = self.picker.choose(&self.windows.heads(now), room) {
+            let mut reservation = Reservation::NotNeeded;
+            let directory = &self.engine.directory;
+            let taken = self.windows.take_first(lane, |due| {
+                reservation = directory.reserve(&self.endpoint_id, &due.notification_id, lane.kind(), allowed);
+                matches!(reservation, Reservation::NotNeeded | Reservation::Granted(..))
+            });
+            match (reservation, taken) {
+                (Reservation::Granted(standing, place), Some(due)) => {
+                    self.picker.picked();
+                    send::start(&self.engine, Arc::clone(&self.reader), due, (standing, place));
                 }
-                Reservation::NoRoomForRetry => {
-                    room = room.without(Room::ForFirstTriesOnly);
-                    stay.push_back(next);
-                }
-                Reservation::NoRoomForFirstTry => {
-                    room = room.without(Room::ForRetriesOnly);
-                    stay.push_back(next);
-                }
-                Reservation::NoRoom => {
-                    room = Room::None;
-                    stay.push_back(next);
-                    break;
-                }
+                (Reservation::NotNeeded, Some(_)) => {}
+                (Reservation::NoRoomForRetry, _) => room.for_again = false,
+                (Reservation::NoRoomForFirstTry, _) => room.for_first = false,
+                (Reservation::NoRoom | Reservation::NotNeeded | Reservation::Granted(..), _) => return,
             }
         }
-        stay.extend(waiting);
-        self.window = stay;
-        room
-    }
-
-    /// Reads what is due from the store. `None` when nothing may be sent.
-    fn refill(&mut self, now: Timestamp, known: &Look) -> Result<Option<Refilled>, ActorProcessingErr> {
-        let store = self.engine.parts.store.as_ref();
-        let limit = self.engine.parts.config.horizon_max.max(1) + known.in_flight.len();
-        let (mut rows, later) = self.due_rows(now, limit)?;
-        let Some(merchant_id) =
-            rows.iter().chain(&later).find_map(|row| self.read(row)).map(|due| due.entry.merchant_id)
-        else {
-            self.window.clear();
-            return Ok(None);
-        };
-        let endpoint =
-            self.reader.load(store, &self.engine.parts.vault, &merchant_id, self.engine.parts.clock.now())?;
-        if let Some(loaded) = &endpoint {
-            self.is_proven = loaded.endpoint.proven_at.is_some();
-            self.pace = self.engine.healths.pace(&loaded.endpoint, now);
-            if loaded.endpoint.status == EndpointStatus::Enabled
-                && let Gate::Closed { until } = self.engine.healths.gate(&loaded.endpoint, now)?
-            {
-                self.window.clear();
-                return Ok(Some(Refilled { is_whole: true, next_due_at: Some(until) }));
-            }
-        }
-        let mut next_due_at = later.iter().filter_map(due_at).min();
-        let is_deleted = endpoint.is_none();
-        match endpoint.map(|loaded| loaded.endpoint.status) {
-            Some(EndpointStatus::Enabled) => {}
-            Some(EndpointStatus::Paused | EndpointStatus::Disabled) => {
-                self.window.clear();
-                return Ok(None);
-            }
-            None => {
-                // Of a deleted endpoint everything is ended now, whenever it would have been due.
-                rows = store.scan(&Scan::prefix(&keys::notifications_due_of(&self.endpoint_id), limit))?;
-                next_due_at = None;
-            }
-        }
-        let is_whole = rows.len() < limit;
-        self.window = rows.iter().filter_map(|row| self.waiting(row, known)).collect();
-        if is_deleted {
-            // But what is held back after trouble stays so: else a store that takes nothing would be asked in a tight loop.
-            for waiting in &mut self.window {
-                waiting.ready_at = known.held.get(&waiting.due.notification_id).map_or(now, |until| now.max(*until));
-            }
-        }
-        Ok(Some(Refilled { is_whole, next_due_at }))
-    }
-
-    /// What is due by `now` in any lane, the earliest first, and of each lane the first of what is due later.
-    fn due_rows(&self, now: Timestamp, limit: usize) -> Result<(Vec<Row>, Vec<Row>), StoreError> {
-        let store = self.engine.parts.store.as_ref();
-        let of_endpoint = keys::notifications_due_of(&self.endpoint_id);
-        let all_end = prefix_end(&of_endpoint);
-        let (mut due, mut later) = (Vec::new(), Vec::new());
-        let mut start = of_endpoint.clone();
-        loop {
-            // Lanes in which there is nothing cost nothing.
-            let first = store.scan(&Scan { start, end: all_end.clone(), limit: 1, reverse: false })?;
-            let byte = first.first().and_then(|row| row.key.get(of_endpoint.len()).copied());
-            let Some(lane) = byte.and_then(Lane::from_byte) else { break };
-            let lane_start = keys::notifications_due_in(&self.endpoint_id, lane);
-            let due_end = keys::notifications_due_end(&self.endpoint_id, lane, now);
-            let Some(lane_end) = prefix_end(&lane_start) else { break };
-            due.extend(store.scan(&Scan { start: lane_start, end: Some(due_end.clone()), limit, reverse: false })?);
-            later.extend(store.scan(&Scan {
-                start: due_end,
-                end: Some(lane_end.clone()),
-                limit: 1,
-                reverse: false,
-            })?);
-            start = lane_end;
-        }
-        due.sort_by_key(due_at);
-        due.truncate(limit);
-        Ok((due, later))
-    }
-
-    fn waiting(&self, row: &Row, known: &Look) -> Option<Waiting> {
-        let due = self.read(row).filter(|due| !known.in_flight.contains(&due.notification_id))?;
-        let held_until = known.held.get(&due.notification_id).copied().unwrap_or_default();
-        let ready_at = self.spread(due.due_at, &due.notification_id).max(held_until);
-        Some(Waiting { due, ready_at })
-    }
-
-    /// What a row of the due index says; one that can't be read is passed over.
-    fn read(&self, row: &Row) -> Option<Due> {
-        let Some((_, lane, due_at, notification_id)) = keys::parse_notification_due(&row.key) else {
-            self.engine.unreadable.report(&row.key, "its key has no lane, time and notification");
-            return None;
-        };
-        match record::decode(&row.versioned.value) {
-            Ok(entry) => Some(Due { endpoint_id: self.endpoint_id.clone(), lane, due_at, notification_id, entry }),
-            Err(error) => {
-                self.engine.unreadable.report(&row.key, error);
-                None
-            }
-        }
-    }
-
-    /// When something may be started that was due at `due_at`: what waited while we were not running is spread over
-    /// the time after our start, each at a place of its own.
-    fn spread(&self, due_at: Timestamp, notification_id: &NotificationId) -> Timestamp {
-        if due_at >= self.engine.started_at {
-            return due_at;
-        }
-        let spread_ms = self.engine.parts.config.restart_spread_ms;
-        let place_ms = xxh3_64(notification_id.as_str().as_bytes()).checked_rem(spread_ms).unwrap_or(0);
-        self.engine.started_at.plus(Duration::from_millis(place_ms))
     }
 }
 
-/// When a row of the due index is due.
-fn due_at(row: &Row) -> Option<Timestamp> {
-    keys::parse_notification_due(&row.key).map(|(_, _, due_at, _)| due_at)
-}
-
-/// What a refill found.
-struct Refilled {
-    /// Everything that is due by now is in the window.
-    is_whole: bool,
-    /// When the first of what is due later is due.
-    next_due_at: Option<Timestamp>,
+/// What no wait is longer than, when the longest of the schedule is this.
+fn wait_max_of(longest_s: u64) -> Duration {
+    Duration::from_secs(longest_s.saturating_mul(2)).saturating_add(CLOCK_STEP_MIN)
 }

@@ -11,18 +11,21 @@ mod endpoint;
 mod health;
 mod lists;
 mod observer;
-mod permits;
+mod pools;
 mod reader;
 pub mod rows;
 mod send;
 mod supervisor;
 mod sweep;
 mod upgrade;
+mod watched;
+mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -45,12 +48,14 @@ pub use observer::{DeliveryObserver, Tried, Unobserved};
 pub use reader::secret_identity;
 
 use health::Healths;
-use permits::Permits;
+use pools::Pools;
 use rows::{Changed, Planned};
 use supervisor::{Supervisor, SupervisorMessage};
 
 /// After this, tasks that were told to give up are left to themselves.
 const GIVE_UP_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is told that there are too many slow requests.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the actors could not be started.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -90,7 +95,8 @@ struct Engine {
     parts: WebhookParts,
     healths: Healths,
     directory: WebhookDirectory,
-    permits: Permits,
+    pools: Pools,
+    slow_pool_full: SlowPoolFull,
     sends: TaskTracker,
     stopping: CancellationToken,
     giving_up: CancellationToken,
@@ -100,6 +106,25 @@ struct Engine {
     reminded_total: AtomicU64,
     asking: AtomicUsize,
     recording: AtomicUsize,
+}
+
+/// Requests that last and had to keep a place that is meant for quick ones.
+#[derive(Default)]
+struct SlowPoolFull {
+    last_told: Mutex<Option<Timestamp>>,
+    total: AtomicU64,
+}
+
+impl SlowPoolFull {
+    /// Counts one, and tells of it now and then.
+    fn note(&self, now: Timestamp) {
+        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut last_told = self.last_told.lock();
+        if last_told.is_none_or(|last| now.since(last) >= TELL_EVERY) {
+            *last_told = Some(now);
+            tracing::warn!(total, "slow webhooks take places of quick ones: webhook.slow_in_flight_max is too small");
+        }
+    }
 }
 
 /// Counted as long as it is there.
@@ -164,14 +189,16 @@ impl WebhookActors {
     pub async fn start(parts: WebhookParts, lists: Arc<EndpointLists>) -> Result<Self, StartError> {
         let config = &parts.config;
         let healths = Healths::new(&parts, &lists);
-        let directory = WebhookDirectory::new(parts.clock.clone());
-        let permits = Permits::new(config.in_flight_max);
+        let slow_after = Duration::from_millis(config.slow_after_ms);
+        let directory = WebhookDirectory::new(parts.clock.clone(), slow_after);
+        let pools = Pools::new(config.in_flight_max, config.slow_in_flight_max);
         let (started_at, started) = (parts.clock.now(), parts.clock.monotonic());
         let engine = Arc::new(Engine {
             parts,
             healths,
             directory,
-            permits,
+            pools,
+            slow_pool_full: SlowPoolFull::default(),
             sends: TaskTracker::new(),
             stopping: CancellationToken::new(),
             giving_up: CancellationToken::new(),
@@ -206,12 +233,32 @@ impl WebhookActors {
         self.engine.parts.observer.changed(changed);
     }
 
+    /// Reads again next time how an endpoint does. Called after every commit of others that changes or removes its health.
+    pub fn forget_health(&self, endpoint_id: &EndpointId) {
+        self.engine.healths.forget(endpoint_id);
+    }
+
     /// What is under way.
     pub fn under_way(&self) -> UnderWay {
         UnderWay {
             asking: self.engine.asking.load(Ordering::Relaxed),
             recording: self.engine.recording.load(Ordering::Relaxed),
         }
+    }
+
+    /// Requests that have a place among the quick ones, and among the slow ones.
+    pub fn in_pools(&self) -> (usize, usize) {
+        self.engine.pools.taken()
+    }
+
+    /// Rows that can't be read and were passed over, since the start.
+    pub fn unreadable(&self) -> usize {
+        self.engine.unreadable.count()
+    }
+
+    /// Times that a request lasted and had to keep a place that is meant for quick ones, since the start.
+    pub fn slow_pool_full_total(&self) -> u64 {
+        self.engine.slow_pool_full.total.load(Ordering::Relaxed)
     }
 
     /// Starts no more requests, waits up to `drain` for those under way and their results, and ends the actors. What

@@ -27,6 +27,16 @@ pub(super) enum ReadError {
     NotASecret,
 }
 
+impl ReadError {
+    /// Whether it is there until somebody mends what is stored.
+    pub(super) const fn is_lasting(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, StoreError::Corrupt(_) | StoreError::Invalid(_)),
+            Self::Vault(_) | Self::NotASecret => true,
+        }
+    }
+}
+
 /// An endpoint as it is at the moment.
 #[derive(Debug)]
 pub(super) struct LoadedEndpoint {

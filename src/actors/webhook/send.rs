@@ -4,34 +4,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actors::webhook::directory::{self, Finished};
+use crate::actors::webhook::directory::{self, Finished, Hold};
 use crate::actors::webhook::health::{After, Answered, Gate};
 use crate::actors::webhook::observer::Tried;
-use crate::actors::webhook::permits::Class;
+use crate::actors::webhook::pools::{Permit, Recording, Standing};
 use crate::actors::webhook::reader::{EndpointReader, LoadedEndpoint, ReadError};
-use crate::actors::webhook::rows::{self, Changed, Planned};
+use crate::actors::webhook::rows::{self, Changed};
 use crate::actors::webhook::{CountedIn, Engine};
 use crate::delivery::signing::Message;
 use crate::delivery::{DeliveryError, DeliveryRequest, DeliveryResult};
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{
-    DueEntry, Ending, EndpointStatus, Lane, Notification, Try, TryOutcome, TryResult, parse_retry_after, verdict,
+    DueEntry, Ending, EndpointStatus, Lane, LaneSet, Notification, Try, TryOutcome, TryResult, parse_retry_after,
+    verdict,
 };
 use crate::storage::{Batch, StoreError, keys, record};
 
-/// After trouble on our side, such as a store without room, a notification is left alone for this long.
-const HOLD: Duration = Duration::from_secs(5);
-/// How often the commit of one result is tried again. The row changes in between only when the merchant cancels or retries.
-const COMMITS_MAX: u32 = 8;
+/// How often the commit of one result is tried again at once because somebody else has changed the row: the merchant, who
+/// cancels or retries.
+const OVERTAKEN_MAX: u32 = 8;
 /// Wait before a commit that the store had no room for is tried again; doubles.
 const COMMIT_WAIT_FIRST: Duration = Duration::from_millis(50);
-/// What the commits of one result may take themselves, and everything else around a request. Ample.
-const COMMITS_TAKE: Duration = Duration::from_secs(60);
+/// The longest such wait.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// What everything around a request may take, from when its turn has come to its answer. Ample.
+const AROUND_TAKES: Duration = Duration::from_secs(60);
 
-/// From when its turn has come, a request to a receiver that has `timeout` has ended by then, however it went.
-pub(super) fn ends_within(timeout: Duration) -> Duration {
-    timeout + COMMIT_WAIT_FIRST * 2_u32.pow(COMMITS_MAX) + COMMITS_TAKE
+/// From when its turn has come, a request to a receiver that has `timeout` has its answer by then, however it went.
+pub(super) fn answered_within(timeout: Duration) -> Duration {
+    timeout + AROUND_TAKES
 }
 
 /// What has to be sent.
@@ -68,13 +70,25 @@ enum Trouble {
     Store(#[from] StoreError),
 }
 
+impl Trouble {
+    /// Whether it is there until somebody mends what is stored.
+    const fn is_lasting(&self) -> bool {
+        match self {
+            Self::Read(error) => error.is_lasting(),
+            Self::Store(error) => matches!(error, StoreError::Corrupt(_) | StoreError::Invalid(_)),
+        }
+    }
+}
+
 /// Gives the place of a request back when it ends, however it ends.
 struct Place {
     engine: Arc<Engine>,
     due: Due,
     number: directory::Place,
-    hold_until: Option<Timestamp>,
-    is_success: Option<bool>,
+    /// Whether it is left alone for a while.
+    hold: Option<Hold>,
+    /// Where it may wait again.
+    lanes: LaneSet,
 }
 
 impl Drop for Place {
@@ -83,8 +97,9 @@ impl Drop for Place {
             endpoint_id: &self.due.endpoint_id,
             notification_id: &self.due.notification_id,
             place: self.number,
-            hold_until: self.hold_until,
-            is_success: self.is_success,
+            now: self.engine.due_now(),
+            hold: self.hold,
+            lanes: self.lanes,
         });
     }
 }
@@ -94,10 +109,10 @@ pub(super) fn start(
     engine: &Arc<Engine>,
     reader: Arc<EndpointReader>,
     due: Due,
-    (class, number): (Class, directory::Place),
+    (standing, number): (Standing, directory::Place),
 ) {
     let (endpoint_id, notification_id) = (due.endpoint_id.clone(), due.notification_id.clone());
-    let task = engine.sends.spawn(carry_out(Arc::clone(engine), reader, due, (class, number)));
+    let task = engine.sends.spawn(carry_out(Arc::clone(engine), reader, due, (standing, number)));
     engine.directory.carried_by(&endpoint_id, &notification_id, number, task.abort_handle());
 }
 
@@ -105,24 +120,32 @@ async fn carry_out(
     engine: Arc<Engine>,
     reader: Arc<EndpointReader>,
     due: Due,
-    (class, number): (Class, directory::Place),
+    (standing, number): (Standing, directory::Place),
 ) {
     // Unless it ends in order it was cut off or panicked, and must not be tried again at once.
-    let hold_until = Some(engine.due_now().plus(HOLD));
-    let mut place = Place { engine: Arc::clone(&engine), due, number, hold_until, is_success: None };
-    match send(&engine, &reader, &place, class).await {
-        Ok(Sent::NotAsked) => place.hold_until = None,
-        Ok(Sent::NotBefore(until)) => place.hold_until = Some(until),
-        Ok(Sent::Asked { is_success }) => {
-            place.hold_until = None;
-            place.is_success = Some(is_success);
-        }
-        Err(trouble) => {
-            let Due { endpoint_id, notification_id, .. } = &place.due;
-            tracing::error!(%endpoint_id, %notification_id, %trouble, "a webhook has to wait");
-            place.hold_until = Some(engine.due_now().plus(HOLD));
-        }
+    let lanes = LaneSet::from(due.lane);
+    let mut place = Place { engine: Arc::clone(&engine), due, number, hold: Some(Hold::Lasting), lanes };
+    match send(&engine, &reader, &place, standing).await {
+        Ok(Sent::NotAsked) => place.hold = None,
+        Ok(Sent::NotBefore(until)) => place.hold = Some(Hold::Until(until)),
+        Ok(Sent::Recorded(lanes)) => (place.hold, place.lanes) = (None, lanes),
+        Err(trouble) => place.hold = Some(hold_for(&engine, &place.due, &trouble)),
     }
+}
+
+/// Tells of trouble, once if it lasts.
+fn hold_for(engine: &Engine, due: &Due, trouble: &Trouble) -> Hold {
+    let Due { endpoint_id, notification_id, .. } = due;
+    if !trouble.is_lasting() {
+        tracing::error!(%endpoint_id, %notification_id, %trouble, "a webhook has to wait");
+        return Hold::Passing;
+    }
+    let key = match trouble {
+        Trouble::Read(_) => keys::endpoint(&due.entry.merchant_id, endpoint_id),
+        Trouble::Store(_) => due.row_key(),
+    };
+    engine.unreadable.report(&key, trouble);
+    Hold::Lasting
 }
 
 /// What came of something that was due.
@@ -131,8 +154,8 @@ enum Sent {
     NotAsked,
     /// Its endpoint is left alone until then.
     NotBefore(Timestamp),
-    /// The receiver was asked, and the result is committed.
-    Asked { is_success: bool },
+    /// The receiver was asked, and the result is committed. It waits in these lanes from now on, if it does.
+    Recorded(LaneSet),
 }
 
 /// A request that has ended.
@@ -142,13 +165,14 @@ struct Asked {
 }
 
 /// Sends what is due, if it still is.
-async fn send(engine: &Engine, reader: &EndpointReader, place: &Place, class: Class) -> Result<Sent, Trouble> {
+async fn send(engine: &Engine, reader: &EndpointReader, place: &Place, standing: Standing) -> Result<Sent, Trouble> {
     let due = &place.due;
-    let _permit = tokio::select! {
+    let permit = tokio::select! {
         biased;
-        permit = engine.permits.acquire(class) => permit,
-        () = engine.stopping.cancelled() => return Ok(Sent::NotAsked),
+        permit = engine.pools.acquire(&due.endpoint_id, standing) => permit,
+        () = engine.stopping.cancelled() => None,
     };
+    let Some(permit) = permit else { return Ok(Sent::NotAsked) };
     engine.directory.began(&due.endpoint_id, &due.notification_id, place.number);
     let parts = &engine.parts;
     let Some((notification, _)) = read(engine, due)?.filter(|(notification, _)| due.is_for(notification)) else {
@@ -166,8 +190,10 @@ async fn send(engine: &Engine, reader: &EndpointReader, place: &Place, class: Cl
     if let Gate::Closed { until } = engine.healths.gate(&loaded.endpoint, engine.due_now())? {
         return Ok(Sent::NotBefore(until));
     }
-    let Some(asked) = ask_receiver(engine, due, &loaded, &notification).await else { return Ok(Sent::NotAsked) };
-    commit_result(engine, due, &loaded, &asked).await?;
+    let Some((asked, _recording)) = ask_receiver(engine, place, &loaded, &notification, permit).await else {
+        return Ok(Sent::NotAsked);
+    };
+    let lanes = commit_result(engine, due, &loaded, &asked).await?;
     tracing::debug!(
         endpoint_id = %due.endpoint_id,
         notification_id = %due.notification_id,
@@ -176,16 +202,24 @@ async fn send(engine: &Engine, reader: &EndpointReader, place: &Place, class: Cl
         duration_ms = asked.result.duration_ms,
         "webhook sent"
     );
-    Ok(Sent::Asked { is_success: asked.outcome == TryOutcome::Success })
+    Ok(Sent::Recorded(lanes))
 }
 
-/// Sends one request; `None` when it was cut off because we are stopping.
-async fn ask_receiver(
-    engine: &Engine,
-    due: &Due,
+/// An answer on its way to disk.
+struct Recorded<'a> {
+    _of_all: Recording,
+    _counted: CountedIn<'a>,
+}
+
+/// Sends one request; `None` when it was cut off because we are stopping. With the answer, its place is given back.
+async fn ask_receiver<'a>(
+    engine: &'a Engine,
+    place: &Place,
     loaded: &LoadedEndpoint,
     notification: &Notification,
-) -> Option<Asked> {
+    mut permit: Permit,
+) -> Option<(Asked, Recorded<'a>)> {
+    let due = &place.due;
     let parts = &engine.parts;
     let clock = &parts.clock;
     let headers = loaded.secrets.headers(&Message {
@@ -201,20 +235,40 @@ async fn ask_receiver(
         body: Arc::from(notification.body.get()),
         timeout: loaded.endpoint.overrides.timeout(Duration::from_secs(parts.config.timeout_s)),
     };
-    let _asking = CountedIn::new(&engine.asking);
+    let asking = CountedIn::new(&engine.asking);
     let waited = clock.now().since(due.due_at);
     let began = clock.monotonic();
-    let result = tokio::select! {
-        biased;
-        result = parts.deliver.deliver(request) => result,
-        () = engine.giving_up.cancelled() => return None,
-    };
+    let result = answer_to(engine, request, &mut permit).await?;
+    let recorded = Recorded { _of_all: permit.answered(), _counted: CountedIn::new(&engine.recording) };
+    drop(asking);
     let took = clock.monotonic().since(began);
     let outcome = outcome_of(&result);
+    let answered = directory::Answered { place: place.number, is_success: outcome == TryOutcome::Success, took };
+    engine.directory.answered(&due.endpoint_id, &due.notification_id, &answered);
     let since_made = due.entry.is_first_try().then(|| clock.now().since(notification.created_at));
     parts.observer.tried(&Tried { outcome, took, waited, since_made });
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    Some(Asked { result: try_result(result, duration_ms, clock.now()), outcome })
+    Some((Asked { result: try_result(result, duration_ms, clock.now()), outcome }, recorded))
+}
+
+/// The answer to a request; `None` when it was cut off because we are stopping. A request that lasts goes on in the place of
+/// a slow one, so that it takes none from those that don't.
+async fn answer_to(engine: &Engine, request: DeliveryRequest, permit: &mut Permit) -> Option<DeliveryResult> {
+    let slow_after = Duration::from_millis(engine.parts.config.slow_after_ms);
+    let mut answer = engine.parts.deliver.deliver(request);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut answer => return Some(result),
+            () = engine.giving_up.cancelled() => return None,
+            () = tokio::time::sleep(slow_after), if !permit.is_slow() => {
+                // Without room it is asked for again.
+                if !permit.lasts() {
+                    engine.slow_pool_full.note(engine.due_now());
+                }
+            }
+        }
+    }
 }
 
 fn outcome_of(result: &DeliveryResult) -> TryOutcome {
@@ -284,39 +338,47 @@ struct Pending {
 }
 
 impl Pending {
-    fn done(self, engine: &Engine, due: &Due) {
-        let mut planned = self.after.map_or_else(Planned::default, |after| engine.healths.committed(after));
-        planned.add(due.endpoint_id.clone(), self.changed);
-        engine.announce(&planned);
+    /// Returns where the notification waits from now on: its endpoint is told of that when it is no longer under way.
+    fn done(self, engine: &Engine) -> LaneSet {
+        engine.parts.observer.changed(&self.changed);
+        if let Some(after) = self.after {
+            engine.announce(&engine.healths.committed(after));
+        }
+        self.changed.lanes()
     }
 }
 
-/// Commits a result. Without room, for writing or for reading what is to be changed, it is tried again for a while: a
-/// result that is given up is a webhook that is sent once more.
-async fn commit_result(engine: &Engine, due: &Due, sent_to: &LoadedEndpoint, asked: &Asked) -> Result<(), Trouble> {
-    let _recording = CountedIn::new(&engine.recording);
+/// Commits a result. Without room, for writing or for reading what is to be changed, it is tried again until there is room
+/// or we have to stop: a result that is given up is a webhook that is sent once more. Returns the lanes in which the
+/// notification waits from now on.
+async fn commit_result(
+    engine: &Engine,
+    due: &Due,
+    sent_to: &LoadedEndpoint,
+    asked: &Asked,
+) -> Result<LaneSet, Trouble> {
     let drawn = (engine.due_now(), engine.parts.random.draw_u64());
-    let (mut last_error, mut pending) = (None, None);
-    // The last wait is followed by a try, too: it is half of all the waiting.
-    for commit in 0..=COMMITS_MAX {
+    let mut pending = None;
+    let (mut overtaken, mut wait) = (0, COMMIT_WAIT_FIRST);
+    loop {
         match commit_result_once(engine, due, sent_to, asked, drawn, &mut pending).await {
+            // Where nothing was to be changed, the entry may be there still.
             Ok(()) => {
-                if let Some(pending) = pending {
-                    pending.done(engine, due);
-                }
-                return Ok(());
+                return Ok(pending.map_or_else(|| LaneSet::from(due.lane), |pending: Pending| pending.done(engine)));
             }
-            Err(error @ StoreError::Overloaded(_)) => {
-                last_error = Some(error);
-                if commit < COMMITS_MAX {
-                    tokio::time::sleep(COMMIT_WAIT_FIRST * 2_u32.pow(commit)).await;
+            Err(StoreError::Precondition { .. }) if overtaken < OVERTAKEN_MAX => overtaken += 1,
+            Err(
+                error @ (StoreError::Overloaded(_) | StoreError::Precondition { .. } | StoreError::Indeterminate(_)),
+            ) => {
+                tokio::select! {
+                    biased;
+                    () = engine.giving_up.cancelled() => return Err(error.into()),
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(COMMIT_WAIT_MAX),
                 }
             }
-            Err(error @ (StoreError::Precondition { .. } | StoreError::Indeterminate(_))) => last_error = Some(error),
             Err(error) => return Err(error.into()),
         }
     }
-    Err(last_error.unwrap_or(StoreError::Overloaded("results")).into())
 }
 
 /// The notification with its entries, and what was learned about the endpoint, all at once. What there is to do after the

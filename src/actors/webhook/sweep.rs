@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::actors::webhook::Engine;
 use crate::actors::webhook::directory::Care;
 use crate::actors::webhook::health::Gate;
-use crate::actors::webhook::send::ends_within;
+use crate::actors::webhook::send::answered_within;
 use crate::domain::ids::EndpointId;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DueEntry, Endpoint, EndpointStatus, Lane, LaneSet};
@@ -92,7 +92,7 @@ fn look_after(
     if is_only_kept(engine, endpoint_id, entry)? {
         return Ok(());
     }
-    let within = ends_within(Duration::from_secs(engine.parts.config.timeout_s));
+    let within = answered_within(Duration::from_secs(engine.parts.config.timeout_s));
     let why = match engine.directory.care_of(endpoint_id, now, within) {
         Care::Given => return Ok(()),
         // Only if it is still there after that, else somebody has just seen to it.
@@ -114,8 +114,9 @@ fn is_only_kept(engine: &Engine, endpoint_id: &EndpointId, entry: &DueEntry) -> 
     Ok(match engine.parts.store.get(&key)?.map(|stored| record::decode::<Endpoint>(&stored.value)) {
         None => false,
         Some(Ok(endpoint)) => {
+            // Also when it is left alone no longer, but its actor has just begun to send again what was due meanwhile.
             endpoint.status != EndpointStatus::Enabled
-                || engine.healths.gate(&endpoint, engine.due_now())? != Gate::Open
+                || engine.healths.gate(&endpoint, engine.due_now().minus(OVERDUE_AFTER))? != Gate::Open
         }
         Some(Err(error)) => {
             engine.unreadable.report(&key, error);

@@ -1,17 +1,44 @@
 //! Tests of `client`.
 
 use super::*;
-use crate::delivery::testing::{Receiver, Reply, reply};
+use crate::delivery::test_name_server::{NameServer, Says, has};
+use crate::delivery::testing::{Receiver, Reply, eventually, reply};
+
+mod connections;
+mod names;
+mod trust;
 
 const CAP_BYTES: usize = 16 * 1024;
+/// Longer than anything takes here, however busy the machine is.
+const PATIENT: Duration = Duration::from_secs(60);
 
-fn delivery() -> HttpDelivery {
-    HttpDelivery::new(DeliverySettings {
+fn settings() -> DeliverySettings {
+    DeliverySettings {
         response_max_bytes: CAP_BYTES,
         idle_connections_per_host_max: 4,
+        idle_connections_max: 100,
+        connection_age_max: Duration::from_secs(300),
+        dns_timeout: PATIENT,
+        dns_cache_max: 1_000,
+        dns_ttl_max: Duration::from_secs(300),
+        dns_negative_ttl: Duration::from_secs(30),
         allowed_private_networks: vec!["127.0.0.0/8".parse().unwrap()],
-    })
-    .unwrap()
+    }
+}
+
+fn delivery() -> HttpDelivery {
+    HttpDelivery::new(settings()).unwrap()
+}
+
+/// One that knows names from `server` alone.
+fn asking(server: &NameServer, settings: DeliverySettings, clock: Clock) -> HttpDelivery {
+    let world = World {
+        clock,
+        hosts: HostsFile::new("/nonexistent/hosts"),
+        name_servers: Box::new(SystemNameServers::at(server.address, settings.dns_timeout)),
+        authorities: Authorities::Machine,
+    };
+    HttpDelivery::within(settings, world).unwrap()
 }
 
 fn request(url: &str) -> DeliveryRequest {
@@ -19,16 +46,21 @@ fn request(url: &str) -> DeliveryRequest {
         url: url.to_owned(),
         headers: vec![("x-webhook-event", String::from("test")), ("webhook-id", String::from("wn_1"))],
         body: Arc::from(r#"{"event":"test"}"#),
-        timeout: Duration::from_secs(20),
+        timeout: PATIENT,
     }
 }
 
-fn within(timeout: Duration, url: &str) -> DeliveryRequest {
-    DeliveryRequest { timeout, ..request(url) }
+/// The receiver by a name of its own.
+fn named(receiver: &Receiver, name: &str) -> String {
+    receiver.url.replace("127.0.0.1", name)
 }
 
 async fn deliver_to(receiver: &Receiver) -> DeliveryResult {
     delivery().deliver(request(&receiver.url)).await
+}
+
+async fn deliver_within(timeout: Duration, receiver: &Receiver) -> DeliveryResult {
+    delivery().deliver(DeliveryRequest { timeout, ..request(&receiver.url) }).await
 }
 
 #[tokio::test]
@@ -44,6 +76,8 @@ async fn a_webhook_arrives_as_documented_and_connections_are_used_again() {
     assert_eq!(received[0].body, r#"{"event":"test"}"#);
     assert_eq!(received[0].header("content-type"), Some("application/json"));
     assert_eq!(received[0].header("user-agent"), Some(concat!("Tollgate/", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(received[0].header("host"), receiver.url.split('/').nth(2));
+    assert_eq!(received[0].header("accept-encoding"), Some("gzip"));
     assert!(received[0].head.contains("X-Webhook-Event: test"), "{}", received[0].head);
     assert_eq!(received[0].header("webhook-id"), Some("wn_1"));
     assert_eq!(receiver.connections(), 1);
@@ -52,10 +86,13 @@ async fn a_webhook_arrives_as_documented_and_connections_are_used_again() {
 #[tokio::test]
 async fn no_redirect_is_followed() {
     let target = Receiver::start(|_, _| reply(200, "", b"")).await;
-    let location = format!("Location: {}\r\n", target.url);
-    let receiver = Receiver::start(move |_, _| reply(307, &location, b"")).await;
-    assert_eq!(deliver_to(&receiver).await.unwrap().status, 307);
-    assert!(target.received().is_empty());
+    for location in [target.url.clone(), String::from("http://169.254.169.254/latest/meta-data/")] {
+        let location = format!("Location: {location}\r\n");
+        let receiver = Receiver::start(move |_, _| reply(307, &location, b"")).await;
+        assert_eq!(deliver_to(&receiver).await.unwrap().status, 307);
+        assert_eq!(receiver.received().len(), 1);
+    }
+    assert_eq!(target.connections(), 0);
 }
 
 #[tokio::test]
@@ -90,12 +127,66 @@ async fn an_answer_that_is_not_what_its_headers_say_keeps_its_status() {
 async fn one_deadline_covers_everything() {
     let short = Duration::from_millis(300);
     let hung = Receiver::start(|_, _| Reply::Hang).await;
-    assert_eq!(delivery().deliver(within(short, &hung.url)).await, Err(DeliveryError::TimedOut(short)));
+    assert_eq!(deliver_within(short, &hung).await, Err(DeliveryError::TimedOut(short)));
     let dripping_head = Receiver::start(|_, _| Reply::ThenDrip(b"HTTP/1.1 200 OK\r\nX-A: ".to_vec())).await;
-    assert_eq!(delivery().deliver(within(short, &dripping_head.url)).await, Err(DeliveryError::TimedOut(short)));
+    assert_eq!(deliver_within(short, &dripping_head).await, Err(DeliveryError::TimedOut(short)));
     let dripping_body =
         Receiver::start(|_, _| Reply::ThenDrip(b"HTTP/1.1 503 X\r\nContent-Length: 99999\r\n\r\n".to_vec())).await;
-    assert_eq!(delivery().deliver(within(short, &dripping_body.url)).await.unwrap().status, 503);
+    assert_eq!(deliver_within(short, &dripping_body).await.unwrap().status, 503);
+    let silent = NameServer::start(|_, _| Says::Nothing).await;
+    let by_name = asking(&silent, settings(), Clock::system());
+    let answer = by_name.deliver(DeliveryRequest { timeout: short, ..request("http://a.internal/") }).await;
+    assert_eq!(answer, Err(DeliveryError::TimedOut(short)));
+    // Whoever takes connections and says nothing, also not TLS.
+    let mute = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("https://{}/", mute.local_addr().unwrap());
+    let answer = delivery().deliver(DeliveryRequest { timeout: short, ..request(&url) }).await;
+    assert_eq!(answer, Err(DeliveryError::TimedOut(short)));
+}
+
+#[tokio::test]
+async fn a_body_without_end_does_not_hold_up_a_success() {
+    for head in ["Content-Length: 99999999999\r\n", "Connection: close\r\n"] {
+        let head = format!("HTTP/1.1 200 OK\r\n{head}\r\n");
+        let receiver = Receiver::start(move |_, _| Reply::ThenFlood(head.clone().into_bytes())).await;
+        let delivery = delivery();
+        let answer = delivery.deliver(request(&receiver.url)).await.unwrap();
+        assert_eq!((answer.status, answer.response.len()), (200, CAP_BYTES));
+        eventually(|| (receiver.open() == 0).then_some(())).await;
+        assert_eq!(delivery.figures().idle_connections, 0);
+    }
+}
+
+#[tokio::test]
+async fn headers_without_end_are_no_answer() {
+    let receiver = Receiver::start(|_, _| Reply::ThenFlood(b"HTTP/1.1 200 OK\r\nX-A: ".to_vec())).await;
+    assert_eq!(deliver_to(&receiver).await, Err(DeliveryError::Broken));
+    eventually(|| (receiver.open() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_keeps_its_status_and_its_beginning() {
+    let head = b"HTTP/1.1 201 X\r\nContent-Length: 100\r\n\r\nbeginning";
+    let receiver = Receiver::start(|_, _| Reply::ThenClose(head.to_vec())).await;
+    let answer = deliver_to(&receiver).await.unwrap();
+    assert_eq!((answer.status, answer.response.as_str()), (201, "beginning"));
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_of_a_gigabyte_is_opened_no_further_than_what_is_kept() {
+    let packed = gzip_of_zeros(4_200_000);
+    let receiver = Receiver::start(move |_, _| reply(200, "Content-Encoding: gzip\r\n", &packed)).await;
+    let answer = deliver_to(&receiver).await.unwrap();
+    assert_eq!((answer.status, answer.response.len()), (200, CAP_BYTES));
+}
+
+#[tokio::test]
+async fn what_can_not_be_sent_is_refused_unsent() {
+    let receiver = Receiver::start(|_, _| reply(200, "", b"")).await;
+    let line_end = vec![("x-webhook-event", String::from("a\r\nb: c"))];
+    let refused = delivery().deliver(DeliveryRequest { headers: line_end, ..request(&receiver.url) }).await;
+    assert!(matches!(refused, Err(DeliveryError::NotAllowed(_))), "{refused:?}");
+    assert_eq!(receiver.connections(), 0);
 }
 
 #[tokio::test]
@@ -112,19 +203,9 @@ async fn no_answer_is_said_in_words() {
 }
 
 #[tokio::test]
-async fn an_https_url_whose_server_does_not_speak_tls_fails_without_sending() {
-    let receiver = Receiver::start(|_, _| reply(200, "", b"")).await;
-    let url = receiver.url.replace("http://", "https://");
-    let answer = delivery().deliver(within(Duration::from_millis(500), &url)).await;
-    assert!(answer.is_err(), "{answer:?}");
-    assert!(receiver.received().is_empty());
-}
-
-#[tokio::test]
 async fn urls_that_are_not_allowed_are_never_asked() {
     let receiver = Receiver::start(|_, _| reply(200, "", b"")).await;
-    let strict =
-        HttpDelivery::new(DeliverySettings { allowed_private_networks: Vec::new(), ..delivery().settings }).unwrap();
+    let strict = HttpDelivery::new(DeliverySettings { allowed_private_networks: Vec::new(), ..settings() }).unwrap();
     for url in [receiver.url.clone(), receiver.url.replace("127.0.0.1", "localhost")] {
         let answer = strict.deliver(request(&url)).await;
         assert!(matches!(answer, Err(DeliveryError::NotAllowed(_))), "{answer:?}");
@@ -137,27 +218,6 @@ async fn localhost_is_this_machine_where_that_is_allowed() {
     let receiver = Receiver::start(|_, _| reply(204, "", b"")).await;
     let url = receiver.url.replace("127.0.0.1", "localhost");
     assert_eq!(delivery().deliver(request(&url)).await.unwrap().status, 204);
-}
-
-#[tokio::test]
-async fn a_name_is_refused_as_a_whole_when_any_address_is_out_of_scope() {
-    let resolver = VettingResolver {
-        scope: Scope::PublicOrAllowed,
-        allowed_private_networks: Arc::from([]),
-        lookups: Lookups::new(),
-    };
-    // An address as a name resolves to itself without a name server.
-    let refused = resolver.addresses_of("127.0.0.1").await;
-    assert!(refused.is_err());
-    let refused = resolver.addresses_of("localhost").await.unwrap_err();
-    assert!(refused.is::<NameNotResolved>());
-}
-
-#[test]
-fn a_text_cut_inside_a_character_loses_only_that_character() {
-    assert_eq!(text_of("aé".as_bytes()), "aé");
-    assert_eq!(text_of(&"aé".as_bytes()[..2]), "a");
-    assert_eq!(text_of(b"a\xffb"), "a\u{fffd}b");
 }
 
 /// A gzip stream that unpacks to `blocks` times 258 zero bytes, about 160 times its own size.

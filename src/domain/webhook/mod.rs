@@ -1,6 +1,6 @@
 //! Webhooks: who is told ([`Endpoint`]), what is on its way ([`Notification`]), in which [`Lane`] it waits, when it is
-//! tried again ([`Schedule`]), what an answer means ([`verdict`]), how an endpoint does ([`EndpointHealth`]), and work on
-//! many notifications at once ([`WebhookJob`]).
+//! tried again ([`Schedule`]), what an answer means ([`verdict`]), how an endpoint does and what follows from it
+//! ([`EndpointWatch`]), and work on many notifications at once ([`WebhookJob`]).
 
 mod answer;
 mod class;
@@ -12,8 +12,11 @@ mod job;
 mod lane;
 mod notification;
 mod overrides;
+mod pick;
+mod recent;
 mod schedule;
 mod transition;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -23,12 +26,14 @@ pub use class::AmountClass;
 pub use dead::DeadEntry;
 pub use due::DueEntry;
 pub use endpoint::{Endpoint, EndpointStatus, EventPattern, FormerSecret, SealedSecrets};
-pub use health::{EndpointHealth, HealthChange, TryOutcome};
+pub use health::{Breaker, EndpointHealth, EndpointTrouble, EndpointTry, HealthChange, TryOutcome};
 pub use job::{JobAct, JobFilter, JobKind, JobProgress, JobSource, JobStatus, WebhookJob};
 pub use lane::{Lane, LaneKind, LaneSet};
 pub use notification::{
     EXCERPT_OF_OLDER_TRIES_MAX_BYTES, Failure, NewNotification, Notification, NotificationStatus, TRIES_KEPT_MAX, Try,
 };
 pub use overrides::Overrides;
+pub use pick::{Heads, Picker, Room};
 pub use schedule::{Schedule, ScheduleSettings};
 pub use transition::{AfterTry, Anew, Ending, Next, NotPossible};
+pub use watch::{EndpointWatch, HealthSettings, Judged};

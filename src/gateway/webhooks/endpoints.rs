@@ -43,6 +43,8 @@ const JITTER_MAX_PERCENT: u32 = 50;
 struct Work {
     batch: Batch,
     planned: Planned,
+    /// What is known of how the endpoint does has to be read again after the commit.
+    is_health_changed: bool,
 }
 
 impl Webhooks {
@@ -186,8 +188,16 @@ impl Webhooks {
             return Err(GatewayError::field("kept", "is only for an endpoint that is disabled and is set to enabled"));
         }
         if status.is_some() && endpoint.status == EndpointStatus::Disabled {
-            // How it did before it was disabled says nothing about it from now on.
-            work.batch.delete(keys::endpoint_health(&endpoint.merchant_id, &endpoint.id));
+            // How it did before it was disabled says nothing about it from now on, but that its merchant was told of it.
+            let key = keys::endpoint_health(&endpoint.merchant_id, &endpoint.id);
+            if let Some(stored) = self.core.store.get(&key)? {
+                match record::decode::<EndpointHealth>(&stored.value) {
+                    Ok(health) => work.batch.replace(key, stored.revision, record::encode(&health.begun_anew())?),
+                    // What can't be read is not known.
+                    Err(_) => work.batch.delete(key),
+                }
+                work.is_health_changed = true;
+            }
         }
         if kept == Some(Kept::Send) {
             self.add_enable_job(&mut work.batch, &mut work.planned, endpoint)?;
@@ -259,6 +269,7 @@ impl Webhooks {
             batch.delete(keys::endpoint_health(merchant_id, endpoint_id));
             if unless_overtaken(self.core.store.commit(batch).await)?.is_some() {
                 self.lists.forget(merchant_id);
+                self.actors.forget_health(endpoint_id);
                 self.actors.directory().poke(endpoint_id, LaneSet::ALL);
                 return Ok(());
             }
@@ -317,12 +328,12 @@ impl Webhooks {
             let now = self.core.clock.now();
             // The operator's changes are possible while there is little room, too.
             let batch = if by.is_some() { Batch::finishing() } else { Batch::new() };
-            let mut work = Work { batch, planned: Planned::default() };
+            let mut work = Work { batch, planned: Planned::default(), is_health_changed: false };
             let mut endpoint = before.clone();
             change(&mut endpoint, &mut work, now)?;
             endpoint.updated_at = now;
             endpoint.secrets.forget_expired(now);
-            let Work { mut batch, planned } = work;
+            let Work { mut batch, planned, is_health_changed } = work;
             batch.replace(keys::endpoint(merchant_id, endpoint_id), revision, record::encode(&endpoint)?);
             let committed = match by {
                 None => self.core.store.commit(batch).await,
@@ -335,6 +346,9 @@ impl Webhooks {
             };
             if unless_overtaken(committed)?.is_some() {
                 self.lists.forget(merchant_id);
+                if is_health_changed {
+                    self.actors.forget_health(endpoint_id);
+                }
                 self.announce(planned);
                 self.actors.directory().poke(endpoint_id, LaneSet::ALL);
                 return Ok(endpoint);

@@ -5,7 +5,7 @@ use crate::actors::webhook::rows::Planned;
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::{EventId, sortable_id};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{Endpoint, HealthChange};
+use crate::domain::webhook::{Endpoint, EndpointTrouble, HealthChange, TryResult};
 use crate::gateway::core::Core;
 use crate::gateway::webhooks::planner::Planner;
 use crate::storage::{Batch, StoreError};
@@ -52,38 +52,37 @@ impl HealthEvents {
     }
 }
 
+/// What an event says beside its name and status. Its number lets a receiver order what it hears about one endpoint.
+fn extra(endpoint: &Endpoint, trouble: &EndpointTrouble, reason: Option<&str>, last: &TryResult) -> serde_json::Value {
+    serde_json::json!({
+        "endpoint_id": endpoint.id.as_str(),
+        "url": endpoint.url,
+        "since": trouble.since.map(Timestamp::rfc3339),
+        "reason": reason,
+        "tries": trouble.tries,
+        "last_status_code": last.status_code,
+        "last_error": last.error,
+        "sequence": trouble.sequence,
+    })
+}
+
 impl HealthTeller for HealthEvents {
     fn tell(
         &self,
         batch: &mut Batch,
         endpoint: &Endpoint,
         change: &HealthChange,
+        last: &TryResult,
         now: Timestamp,
     ) -> Result<Planned, StoreError> {
-        let (endpoint_id, url) = (endpoint.id.as_str(), &endpoint.url);
         let (name, status, extra) = match change {
             HealthChange::Opened { .. } | HealthChange::Closed => return Ok(Planned::default()),
-            HealthChange::Failing { since, tries } => (
-                EventName::WebhookEndpointFailing,
-                "failing",
-                serde_json::json!({
-                    "endpoint_id": endpoint_id,
-                    "url": url,
-                    "since": since.rfc3339(),
-                    "tries": tries,
-                    "sequence": now.unix_ms(),
-                }),
-            ),
-            HealthChange::Disabled { reason } => (
-                EventName::WebhookEndpointDisabled,
-                "disabled",
-                serde_json::json!({
-                    "endpoint_id": endpoint_id,
-                    "url": url,
-                    "reason": reason,
-                    "sequence": now.unix_ms(),
-                }),
-            ),
+            HealthChange::Failing(trouble) => {
+                (EventName::WebhookEndpointFailing, "failing", extra(endpoint, trouble, None, last))
+            }
+            HealthChange::Disabled { reason, trouble } => {
+                (EventName::WebhookEndpointDisabled, "disabled", extra(endpoint, trouble, Some(reason), last))
+            }
         };
         let event = self.event(name, status, &extra, now)?;
         // The endpoint itself would hear nothing of it.

@@ -2,8 +2,10 @@
 
 mod answer;
 mod endpoint;
+mod health;
 mod job;
 mod lane;
+mod pick;
 mod schedule;
 mod transition;
 

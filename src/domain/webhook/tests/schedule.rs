@@ -1,6 +1,9 @@
 //! Tests of when notifications are tried again.
 
+use std::collections::HashSet;
 use std::time::Duration;
+
+use proptest::prelude::{prop, prop_assert, proptest};
 
 use super::settings;
 use crate::domain::webhook::{Overrides, Schedule, ScheduleSettings};
@@ -91,4 +94,51 @@ fn an_endpoints_own_settings_win_and_what_it_leaves_out_is_as_configured() {
     let seconds = Duration::from_secs;
     assert_eq!((own.timeout(seconds(30)), own.timeout(seconds(3))), (seconds(5), seconds(3)));
     assert_eq!(Overrides::default().timeout(seconds(30)), seconds(30));
+}
+
+#[test]
+fn those_that_were_told_the_same_retry_after_do_not_come_back_at_once() {
+    let schedule = Schedule::from(ScheduleSettings { jitter_percent: 10, ..settings() });
+    let waits: Vec<u128> = (0..500_u64)
+        .map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        .map(|draw| schedule.jittered_wait_before(2, Some(Duration::from_secs(60)), draw).as_millis())
+        .collect();
+    assert!(waits.iter().all(|wait_ms| (60_000..=66_000).contains(wait_ms)), "{waits:?}");
+    let different: HashSet<&u128> = waits.iter().collect();
+    assert!(different.len() > 450, "{}", different.len());
+}
+
+#[test]
+fn waits_are_as_documented_before_the_seventh_attempt_however_the_endpoint_does() {
+    for factor_permille in [500, 2_000] {
+        let schedule = Schedule::from(settings()).at_pace(factor_permille);
+        let waits: Vec<u64> = (1..=6).map(|attempt| schedule.wait_before(attempt).as_secs()).collect();
+        assert_eq!(waits, [0, 1, 2, 4, 8, 16]);
+    }
+    let waits = |factor_permille| -> Vec<u64> {
+        let schedule = Schedule::from(settings()).at_pace(factor_permille);
+        (7..=14).map(|attempt| schedule.wait_before(attempt).as_secs()).collect()
+    };
+    assert_eq!(waits(500), [16, 30, 60, 150, 300, 900, 1_800, 1_800]);
+    assert_eq!(waits(2_000), [64, 120, 240, 600, 1_200, 3_600, 3_600, 3_600]);
+}
+
+proptest! {
+    #[test]
+    fn adaptive_waits_stay_within_half_and_twice_the_usual_ones(
+        attempt in 1_u32..40,
+        factor_permille in 500_u32..=2_000,
+        own_waits_s in prop::collection::vec(0_u64..20_000, 0..12),
+        max_backoff_s in 1_u64..10_000,
+        draw: u64,
+    ) {
+        let settings = ScheduleSettings { own_waits_s, max_backoff_s, jitter_percent: 10, ..settings() };
+        let usual = Schedule::from(settings.clone());
+        let adapted = usual.clone().at_pace(factor_permille);
+        let (usual_wait, wait) = (usual.wait_before(attempt), adapted.wait_before(attempt));
+        prop_assert!(usual_wait / 2 <= wait && wait <= usual_wait * 2);
+        prop_assert!(wait <= usual_wait.max(Duration::from_secs(max_backoff_s)));
+        let jittered = adapted.jittered_wait_before(attempt, None, draw);
+        prop_assert!(wait.mul_f64(0.899) <= jittered && jittered <= wait.mul_f64(1.101));
+    }
 }

@@ -69,6 +69,7 @@ async fn what_waits_is_counted_and_its_age_told_by_whether_it_may_be_sent() {
     let mut batch = Batch::new();
     batch.put(keys::endpoint_health(&fixture.merchant_id, &waiting), record::encode(&health).unwrap());
     fixture.store.commit(batch).await.unwrap();
+    fixture.webhooks.actors.forget_health(&waiting);
     fixture.webhooks.delete_endpoint(&fixture.merchant_id, &paused).await.unwrap();
     fixture.pass(Duration::from_secs(200)).await;
     look(&fixture.webhooks).await;

@@ -54,6 +54,17 @@ impl Seen {
     pub(super) fn id(&self) -> &str {
         &self.headers["webhook-id"]
     }
+
+    /// What its body says that it is about.
+    pub(super) fn payment_no(&self) -> String {
+        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        body["payment_no"].as_str().unwrap().to_owned()
+    }
+
+    /// Which try it is.
+    pub(super) fn attempt(&self) -> &str {
+        &self.headers["x-webhook-attempt"]
+    }
 }
 
 type Script = dyn Fn(usize, &DeliveryRequest) -> Act + Send + Sync;
@@ -161,15 +172,27 @@ impl Fixture {
         self.webhooks.create_endpoint(&self.merchant_id, request).await.unwrap()
     }
 
+    /// An endpoint of another merchant.
+    pub(super) async fn endpoint_of(&self, merchant_id: &MerchantId, url: &str) -> EndpointId {
+        let request = CreateEndpoint { url: url.to_owned(), ..CreateEndpoint::default() };
+        EndpointId::new(self.webhooks.create_endpoint(merchant_id, request).await.unwrap().endpoint.id)
+    }
+
     /// Commits an event and announces it.
     pub(super) async fn publish(&self, name: EventName, payment_no: &str) {
-        let planned = {
-            let mut batch = Batch::new();
-            let event = event(name, payment_no, self.clock.now());
-            let planned = self.webhooks.plan(&mut batch, &self.merchant_id, &event, Some("ORDER-1")).unwrap();
-            self.store.commit(batch).await.unwrap();
-            planned
-        };
+        self.publish_event(&self.merchant_id, event(name, payment_no, self.clock.now())).await;
+    }
+
+    /// Commits a payment of a merchant, of so much in US dollars, and announces it.
+    pub(super) async fn publish_of(&self, merchant_id: &MerchantId, payment_no: &str, amount_minor: i64) {
+        let event = event(EventName::PaymentSuccess, payment_no, self.clock.now());
+        self.publish_event(merchant_id, Event { amount_minor, ..event }).await;
+    }
+
+    async fn publish_event(&self, merchant_id: &MerchantId, event: Event) {
+        let mut batch = Batch::new();
+        let planned = self.webhooks.plan(&mut batch, merchant_id, &event, Some("ORDER-1")).unwrap();
+        self.store.commit(batch).await.unwrap();
         self.webhooks.announce(planned);
     }
 

@@ -2,10 +2,12 @@
 
 mod dead_letters;
 mod figures;
+mod fairness;
 mod fixture;
 mod health;
 mod jobs;
 mod management;
+mod priority;
 mod sending;
 mod sockets;
 mod store;

@@ -26,6 +26,18 @@ struct State {
     failures: VecDeque<(StoreError, Stored)>,
     chance: Option<(Random, u64)>,
     panics_on_scan_of: Option<Vec<u8>>,
+    is_refusing: bool,
+    reads: Reads,
+}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reads {
+    pub(super) scans: usize,
+    /// By scans.
+    pub(super) rows: usize,
+    /// By their keys.
+    pub(super) gets: usize,
 }
 
 /// Whether a commit that fails was stored all the same.
@@ -46,6 +58,16 @@ impl TestStore {
         self.state.lock().chance = Some((random.clone(), percent));
     }
 
+    /// Whether there is no room for anything, from now on.
+    pub(super) fn refuse(&self, is_refusing: bool) {
+        self.state.lock().is_refusing = is_refusing;
+    }
+
+    /// What was read so far.
+    pub(super) fn reads(&self) -> Reads {
+        self.state.lock().reads
+    }
+
     /// Whether all failures have been had.
     pub(super) fn has_failed(&self) -> bool {
         self.state.lock().failures.is_empty()
@@ -63,6 +85,9 @@ impl TestStore {
 
 impl State {
     fn next_failure(&mut self, urgency: Urgency) -> Option<(StoreError, Stored)> {
+        if self.is_refusing {
+            return Some((StoreError::Overloaded("told to refuse"), Stored::No));
+        }
         if let Some(failure) = self.failures.pop_front() {
             return Some(failure);
         }
@@ -132,7 +157,9 @@ impl Store for TestStore {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
-        Ok(self.state.lock().rows.get(key).cloned())
+        let mut state = self.state.lock();
+        state.reads.gets += 1;
+        Ok(state.rows.get(key).cloned())
     }
 
     fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError> {
@@ -149,10 +176,14 @@ impl Store for TestStore {
         let upper = scan.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let range = state.rows.range::<Vec<u8>, _>((Bound::Included(&scan.start), upper));
         let row = |(key, versioned): (&Vec<u8>, &Versioned)| Row { key: key.clone(), versioned: versioned.clone() };
-        if scan.reverse {
-            return Ok(range.rev().take(scan.limit).map(row).collect());
-        }
-        Ok(range.take(scan.limit).map(row).collect())
+        let rows: Vec<Row> = if scan.reverse {
+            range.rev().take(scan.limit).map(row).collect()
+        } else {
+            range.take(scan.limit).map(row).collect()
+        };
+        state.reads.scans += 1;
+        state.reads.rows += rows.len();
+        Ok(rows)
     }
 
     fn health(&self) -> Health {
