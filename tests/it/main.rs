@@ -14,6 +14,7 @@ mod explain;
 mod failover;
 mod fixture;
 mod input;
+mod isolation;
 mod limits;
 mod payments;
 mod privacy;

@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::WebhookConfig;
-use crate::delivery::Deliver;
+use crate::delivery::{Deliver, DeliveryFigures};
 use crate::domain::ids::EndpointId;
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::random::Random;
@@ -249,6 +249,11 @@ impl WebhookActors {
     /// Requests that have a place among the quick ones, and among the slow ones.
     pub fn in_pools(&self) -> (usize, usize) {
         self.engine.pools.taken()
+    }
+
+    /// What the sender has done since the start, and what it holds.
+    pub fn delivery_figures(&self) -> DeliveryFigures {
+        self.engine.parts.deliver.figures()
     }
 
     /// Rows that can't be read and were passed over, since the start.

@@ -28,6 +28,9 @@ const TRY_BOUNDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 /// Bounds of how long a webhook is on its way, in seconds.
 const LATENCY_BOUNDS: [f64; 14] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
+/// What may come of looking up a name.
+const LOOK_UPS: [&str; 5] = ["ok", "cached", "failed", "timeout", "refused"];
+
 /// A number that is followed by its changes, and corrected by counting.
 #[derive(Debug, Default)]
 struct Followed {
@@ -83,7 +86,10 @@ pub(super) struct WebhookFigures {
     try_duration: Histogram,
     latency: Histogram,
     breakers_changed: [IntCounter; 2],
-    in_flight: IntGauge,
+    in_flight: IntGaugeVec,
+    connections_idle: IntGauge,
+    look_ups: [IntCounter; 5],
+    unreadable: IntGauge,
     results_waiting: IntGauge,
     actors: IntGauge,
     reminded: IntCounter,
@@ -118,6 +124,11 @@ impl WebhookFigures {
         for status in EndpointStatus::ALL {
             endpoints.with_label_values(&[status.as_str()]);
         }
+        let look_ups = figures.counters(
+            "webhook_dns_lookups_total",
+            "Host names of webhook endpoints that were looked up, by what came of it",
+            &["result"],
+        )?;
         let unknown = |name: &str, help: &str| {
             let gauge = figures.decimal(name, help)?;
             gauge.set(f64::NAN);
@@ -137,7 +148,18 @@ impl WebhookFigures {
                 &LATENCY_BOUNDS,
             )?,
             breakers_changed: ["open", "closed"].map(|to| breakers.with_label_values(&[to])),
-            in_flight: figures.gauge("webhook_in_flight", "Requests to webhook endpoints under way")?,
+            in_flight: figures.gauges(
+                "webhook_in_flight",
+                "Requests to webhook endpoints under way: among those that are expected to be quick, and the others",
+                &["pool"],
+            )?,
+            connections_idle: figures
+                .gauge("webhook_connections_idle", "Connections to receivers that are kept open without a request")?,
+            look_ups: LOOK_UPS.map(|result| look_ups.with_label_values(&[result])),
+            unreadable: figures.gauge(
+                "webhook_unreadable",
+                "Rows of webhooks that can't be read and were passed over, since the start; there should be none",
+            )?,
             results_waiting: figures
                 .gauge("webhook_results_waiting", "Answers of receivers that are not committed yet")?,
             actors: figures
@@ -174,7 +196,23 @@ impl WebhookFigures {
     /// Brings up to date what is read from others.
     pub(super) fn read(&self, actors: &WebhookActors) {
         let under_way = actors.under_way();
-        self.in_flight.set(i64::try_from(under_way.asking).unwrap_or(i64::MAX));
+        let (quick, slow) = actors.in_pools();
+        for (pool, count) in [("quick", quick), ("slow", slow)] {
+            self.in_flight.with_label_values(&[pool]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let sent = actors.delivery_figures();
+        self.connections_idle.set(i64::try_from(sent.idle_connections).unwrap_or(i64::MAX));
+        let looked_up = [
+            sent.look_ups_ok,
+            sent.look_ups_cached,
+            sent.look_ups_failed,
+            sent.look_ups_timed_out,
+            sent.look_ups_refused,
+        ];
+        for (counter, total) in self.look_ups.iter().zip(looked_up) {
+            advance(counter, total);
+        }
+        self.unreadable.set(i64::try_from(actors.unreadable()).unwrap_or(i64::MAX));
         self.results_waiting.set(i64::try_from(under_way.recording).unwrap_or(i64::MAX));
         self.actors.set(i64::try_from(actors.active()).unwrap_or(i64::MAX));
         advance(&self.reminded, actors.reminded_total());

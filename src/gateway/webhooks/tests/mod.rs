@@ -1,8 +1,8 @@
 //! Tests of `webhooks`.
 
 mod dead_letters;
-mod figures;
 mod fairness;
+mod figures;
 mod fixture;
 mod health;
 mod jobs;
