@@ -51,6 +51,7 @@ pub fn quick_config() -> Config {
     config.storage.cache_bytes = 16 * 1024 * 1024;
     config.webhook.allowed_private_networks = vec!["127.0.0.0/8".parse().unwrap()];
     config.webhook.schedule_s = vec![0, 1, 1];
+    config.webhook.breaker_open_s = 1;
     for channel in config.channels.values_mut() {
         channel.timeout_ms = 1_000;
     }
