@@ -2,6 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::actors::webhook::SLOW_OVER;
 use crate::config::{Config, WebhookConfig};
 use crate::delivery::LOOK_UP_SOCKETS_MAX;
 
@@ -43,7 +44,7 @@ fn raise(limit: Rlimit) -> u64 {
 /// What is kept, with look-ups of names, a connection for each request to a receiver and those between requests. While connections are
 /// closed others are opened, so the latter count twice.
 fn kept(webhook: &WebhookConfig) -> u64 {
-    let in_flight = webhook.in_flight_max.saturating_add(webhook.slow_in_flight_max);
+    let in_flight = webhook.in_flight_max.saturating_add(webhook.slow_in_flight_max.saturating_mul(SLOW_OVER));
     let connections = in_flight.saturating_add(webhook.idle_connections_max.saturating_mul(2));
     let sockets = connections.saturating_add(LOOK_UP_SOCKETS_MAX);
     KEPT.saturating_add(u64::try_from(sockets).unwrap_or(u64::MAX))
@@ -75,7 +76,7 @@ mod tests {
     fn requests_to_receivers_and_kept_connections_have_their_files() {
         let mut webhook = Config::embedded().unwrap().webhook;
         (webhook.in_flight_max, webhook.slow_in_flight_max, webhook.idle_connections_max) = (100, 20, 7);
-        assert_eq!(kept(&webhook), KEPT + 1_536 + 134);
+        assert_eq!(kept(&webhook), KEPT + 1_536 + 194);
         (webhook.in_flight_max, webhook.idle_connections_max) = (usize::MAX, usize::MAX);
         assert!(kept(&webhook) >= u64::MAX / 2);
     }

@@ -45,6 +45,7 @@ pub use directory::WebhookDirectory;
 pub use health::HealthTeller;
 pub use lists::EndpointLists;
 pub use observer::{DeliveryObserver, Tried, Unobserved};
+pub(crate) use pools::SLOW_OVER;
 pub use reader::secret_identity;
 
 use health::Healths;

@@ -5,7 +5,8 @@
 //! places of those that answer come back within a moment.
 //!
 //! In either pool an endpoint has all the places that it may have while most are free; then a few; and the last places are
-//! for endpoints that have none. Of those that wait, the one with the fewest places goes first.
+//! for endpoints that have none. Of those that wait, the one with the fewest places goes first, and of these the one that
+//! has had none for longest: however much waits for an endpoint, it has one turn among others.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,6 +24,9 @@ const KEPT_SHARE: usize = 8;
 const FEW_QUICK: usize = 2;
 /// What an endpoint has of the slow pool when there is no plenty.
 const FEW_SLOW: usize = 4;
+/// Requests that turn out to last move to the slow pool even when it is full, up to so many times its places: else the
+/// places of those that answer would be theirs until they end.
+pub(crate) const SLOW_OVER: usize = 4;
 /// Answers that wait for their commit, for each place of the quick pool. Above, nothing more is asked.
 const RECORDING_PER_PLACE: usize = 4;
 
@@ -53,7 +57,6 @@ struct Inner {
     slow: Pool,
     recording: usize,
     recording_max: usize,
-    next_turn: u64,
 }
 
 #[derive(Debug)]
@@ -62,20 +65,17 @@ struct Pool {
     few: usize,
     taken: usize,
     endpoints: HashMap<EndpointId, OfEndpoint>,
-    /// Those that wait: by the places that they have, and by how long they wait.
+    /// Those that wait: by the places that they have, and by their turns.
     order: BTreeMap<(usize, u64), EndpointId>,
+    next_turn: u64,
 }
 
 #[derive(Debug, Default)]
 struct OfEndpoint {
     held: usize,
-    waiting: VecDeque<Waiter>,
-}
-
-#[derive(Debug)]
-struct Waiter {
+    waiting: VecDeque<oneshot::Sender<Permit>>,
+    /// Behind all others from when it begins to wait, and again with each place that it gets or gives back.
     turn: u64,
-    granted: oneshot::Sender<Permit>,
 }
 
 /// A turn that has come, for when nothing is locked any more.
@@ -103,7 +103,7 @@ pub(super) struct Recording {
 
 impl Pool {
     fn new(places: usize, few: usize) -> Self {
-        Self { places: places.max(1), few, taken: 0, endpoints: HashMap::new(), order: BTreeMap::new() }
+        Self { places: places.max(1), few, taken: 0, endpoints: HashMap::new(), order: BTreeMap::new(), next_turn: 0 }
     }
 
     /// Whether an endpoint that has `held` places gets one more. Never for one that has more, if not for one that has less.
@@ -122,15 +122,22 @@ impl Pool {
     /// Changes what an endpoint has and what it waits for.
     fn change(&mut self, endpoint_id: &EndpointId, change: impl FnOnce(&mut OfEndpoint)) {
         let of = self.endpoints.entry(endpoint_id.clone()).or_default();
-        if let Some(first) = of.waiting.front() {
-            self.order.remove(&(of.held, first.turn));
+        let (held, was_waiting) = (of.held, !of.waiting.is_empty());
+        if was_waiting {
+            self.order.remove(&(held, of.turn));
         }
         change(of);
-        if let Some(first) = of.waiting.front() {
-            self.order.insert((of.held, first.turn), endpoint_id.clone());
-        } else if of.held == 0 {
-            self.endpoints.remove(endpoint_id);
+        if of.waiting.is_empty() {
+            if of.held == 0 {
+                self.endpoints.remove(endpoint_id);
+            }
+            return;
         }
+        if !was_waiting || of.held != held {
+            of.turn = self.next_turn;
+            self.next_turn += 1;
+        }
+        self.order.insert((of.held, of.turn), endpoint_id.clone());
     }
 
     fn take(&mut self, endpoint_id: &EndpointId) {
@@ -154,9 +161,9 @@ impl Pool {
             let mut next = None;
             self.change(&endpoint_id, |of| next = of.waiting.pop_front());
             // Those that were given up meanwhile are passed over.
-            if let Some(waiter) = next.filter(|waiter| !waiter.granted.is_closed()) {
+            if let Some(granted) = next.filter(|granted| !granted.is_closed()) {
                 self.take(&endpoint_id);
-                return Some((endpoint_id, waiter.granted));
+                return Some((endpoint_id, granted));
             }
         }
     }
@@ -207,7 +214,6 @@ impl Pools {
                 slow: Pool::new(slow_max, FEW_SLOW),
                 recording: 0,
                 recording_max: quick_max.max(1).saturating_mul(RECORDING_PER_PLACE),
-                next_turn: 0,
             })),
         }
     }
@@ -220,8 +226,6 @@ impl Pools {
             let is_good = standing == Standing::Good && inner.slow.held_by(endpoint_id) == 0;
             let kind = if is_good { Kind::Quick } else { Kind::Slow };
             let may_ask = inner.may_ask();
-            let turn = inner.next_turn;
-            inner.next_turn += 1;
             let pool = inner.pool(kind);
             let has_waiting = pool.endpoints.get(endpoint_id).is_some_and(|of| !of.waiting.is_empty());
             if may_ask && !has_waiting && pool.has_room_for(pool.held_by(endpoint_id)) {
@@ -229,7 +233,7 @@ impl Pools {
                 return Some(Permit { pools: self.clone(), endpoint_id: endpoint_id.clone(), kind });
             }
             let (granted, turn_comes) = oneshot::channel();
-            pool.change(endpoint_id, |of| of.waiting.push_back(Waiter { turn, granted }));
+            pool.change(endpoint_id, |of| of.waiting.push_back(granted));
             turn_comes
         };
         turn.await.ok()
@@ -257,19 +261,20 @@ impl Pools {
 }
 
 impl Permit {
-    /// The request lasts: it goes on in the slow pool, if there is room. Returns whether it is there.
+    /// The request lasts: it goes on in the slow pool, over its bound if need be, if there is room at all; what else its
+    /// endpoint waits for, it waits for there in any case. Returns whether it is there.
     pub(super) fn lasts(&mut self) -> bool {
         if self.kind == Kind::Slow {
             return true;
         }
         let endpoint_id = self.endpoint_id.clone();
         let has_moved = self.pools.change(|inner| {
-            if inner.slow.taken >= inner.slow.places {
+            inner.wait_in_slow(&endpoint_id);
+            if inner.slow.taken >= inner.slow.places.saturating_mul(SLOW_OVER) {
                 return false;
             }
             inner.slow.take(&endpoint_id);
             inner.quick.give_back(&endpoint_id);
-            inner.wait_in_slow(&endpoint_id);
             true
         });
         if has_moved {
@@ -387,17 +392,46 @@ mod tests {
         assert!(!of_good.as_mut().now_or_never().unwrap().unwrap().is_slow());
     }
 
-    #[test]
-    fn a_request_that_lasts_keeps_its_place_while_the_slow_pool_is_full() {
-        let pools = Pools::new(4, 1);
-        let mut first = now(&pools, 0, Standing::Good).unwrap();
-        let mut second = now(&pools, 1, Standing::Good).unwrap();
-        assert!(first.lasts());
-        assert!(!second.lasts() && !second.is_slow());
-        assert_eq!(pools.taken(), (1, 1));
+    #[tokio::test]
+    async fn a_request_that_lasts_keeps_its_place_only_when_the_slow_pool_is_over_full() {
+        let pools = Pools::new(8, 1);
+        let mut lasting: Vec<Permit> = (0..5).map(|number| now(&pools, number, Standing::Good).unwrap()).collect();
+        let mut last = lasting.pop().unwrap();
+        assert!(lasting.iter_mut().all(Permit::lasts));
+        assert_eq!(pools.taken(), (1, SLOW_OVER));
+        assert!(now(&pools, 5, Standing::Doubtful).is_none(), "nothing begins beyond its places");
+        let others: Vec<Permit> = (6..13).map(|number| now(&pools, number, Standing::Good).unwrap()).collect();
+        let known = endpoint(4);
+        let mut behind_it = Box::pin(pools.acquire(&known, Standing::Good));
+        assert!(behind_it.as_mut().now_or_never().is_none());
+        assert!(!last.lasts() && !last.is_slow());
+        assert_eq!(pools.taken(), (8, SLOW_OVER));
+        drop(others);
+        assert!(behind_it.as_mut().now_or_never().is_none(), "its endpoint is known, and takes no more quick places");
+        drop(lasting);
+        assert!(last.lasts());
+        drop((last, behind_it));
+        assert_eq!(pools.taken(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn however_much_waits_for_an_endpoint_it_has_one_turn_among_others() {
+        let pools = Pools::new(1, 1);
+        let held = now(&pools, 9, Standing::Doubtful).unwrap();
+        let (greedy, modest) = (endpoint(0), endpoint(1));
+        let mut of_greedy: VecDeque<_> =
+            (0..3).map(|_| Box::pin(pools.acquire(&greedy, Standing::Doubtful))).collect();
+        assert!(of_greedy.iter_mut().all(|waiting| waiting.as_mut().now_or_never().is_none()));
+        let mut of_modest = Box::pin(pools.acquire(&modest, Standing::Doubtful));
+        assert!(of_modest.as_mut().now_or_never().is_none());
+        drop(held);
+        let first = of_greedy[0].as_mut().now_or_never().unwrap().unwrap();
+        assert!(of_modest.as_mut().now_or_never().is_none());
         drop(first);
-        assert!(second.lasts());
-        drop(second);
+        drop(of_modest.as_mut().now_or_never().unwrap().unwrap());
+        for mut waiting in of_greedy.into_iter().skip(1) {
+            drop(waiting.as_mut().now_or_never().unwrap().unwrap());
+        }
         assert_eq!(pools.taken(), (0, 0));
     }
 
