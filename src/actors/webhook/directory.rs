@@ -81,10 +81,10 @@ struct Entry {
     held: HashMap<NotificationId, Held>,
     /// Nothing of it can be sent before then, because of trouble on our side.
     resting_until: Option<Timestamp>,
-    /// The last answer was not a success.
-    is_failing: bool,
-    /// How long its requests take, roughly.
-    average: Duration,
+    /// The last request lasted, and was no success.
+    is_hanging: bool,
+    /// How long its requests take, roughly; `None` before the first.
+    average: Option<Duration>,
     /// Failures of its actor since it was put away last.
     failures: u32,
 }
@@ -195,6 +195,8 @@ pub(super) struct Allowed {
     pub(super) asking: usize,
     /// It has taken a webhook before.
     pub(super) is_proven: bool,
+    /// It has taken none since it failed last, as far as is stored.
+    pub(super) is_failing: bool,
 }
 
 impl Entry {
@@ -210,8 +212,8 @@ impl Entry {
             asking: Asking::default(),
             held: HashMap::new(),
             resting_until: None,
-            is_failing: false,
-            average: Duration::ZERO,
+            is_hanging: false,
+            average: None,
             failures: 0,
         }
     }
@@ -299,9 +301,13 @@ impl Entry {
         }
     }
 
-    fn standing(&self, is_proven: bool, slow_after: Duration) -> Standing {
-        let is_good = is_proven && !self.is_failing && self.average <= slow_after;
-        if is_good { Standing::Good } else { Standing::Doubtful }
+    /// Who fails at once takes no place from others. Of whom nothing is known but that it failed, it may hang.
+    fn standing(&self, allowed: Allowed, slow_after: Duration) -> Standing {
+        let is_quick = match self.average {
+            Some(average) => !self.is_hanging && average <= slow_after,
+            None => !allowed.is_failing,
+        };
+        if allowed.is_proven && is_quick { Standing::Good } else { Standing::Doubtful }
     }
 }
 
@@ -511,7 +517,7 @@ impl WebhookDirectory {
         }
         *entry.asking.of(kind) += 1;
         entry.in_flight.insert(notification_id.clone(), InFlight { place, kind, phase: Phase::Waiting, task: None });
-        Reservation::Granted(entry.standing(allowed.is_proven, slow_after), place)
+        Reservation::Granted(entry.standing(allowed, slow_after), place)
     }
 
     /// Which task carries a request out, unless it has ended already.
@@ -548,12 +554,14 @@ impl WebhookDirectory {
     /// A request has an answer, or none is to come. Its place is free; the notification is under way until it is finished.
     pub(super) fn answered(&self, endpoint_id: &EndpointId, notification_id: &NotificationId, answer: &Answered) {
         let mut inner = self.inner.lock();
+        let slow_after = inner.slow_after;
         let Some(entry) = inner.entries.get_mut(endpoint_id) else { return };
         if !entry.answered(notification_id, answer.place) {
             return;
         }
-        entry.is_failing = !answer.is_success;
-        entry.average = (entry.average * (AVERAGE_OVER - 1) + answer.took) / AVERAGE_OVER;
+        entry.is_hanging = !answer.is_success && answer.took > slow_after;
+        let average = entry.average.unwrap_or_default();
+        entry.average = Some((average * (AVERAGE_OVER - 1) + answer.took) / AVERAGE_OVER);
         entry.poke_for_room();
     }
 
@@ -614,6 +622,22 @@ mod tests {
         for (all, again) in [(1, 1), (2, 1), (3, 2), (4, 3), (16, 12), (1_000, 750)] {
             assert_eq!(again_max(all), again, "of {all}");
         }
+    }
+
+    #[test]
+    fn after_a_start_those_that_failed_before_are_doubtful_and_then_those_that_last() {
+        let slow_after = Duration::from_millis(500);
+        let allowed = |is_proven, is_failing| Allowed { asking: 1, is_proven, is_failing };
+        let mut entry = Entry::new(Clock::virtual_from(NOW).monotonic());
+        assert_eq!(entry.standing(allowed(true, false), slow_after), Standing::Good);
+        assert_eq!(entry.standing(allowed(false, false), slow_after), Standing::Doubtful);
+        assert_eq!(entry.standing(allowed(true, true), slow_after), Standing::Doubtful);
+        entry.average = Some(Duration::from_millis(20));
+        assert_eq!(entry.standing(allowed(true, true), slow_after), Standing::Good, "it fails at once");
+        entry.is_hanging = true;
+        assert_eq!(entry.standing(allowed(true, true), slow_after), Standing::Doubtful);
+        (entry.is_hanging, entry.average) = (false, Some(Duration::from_secs(1)));
+        assert_eq!(entry.standing(allowed(true, false), slow_after), Standing::Doubtful);
     }
 
     #[test]

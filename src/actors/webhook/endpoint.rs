@@ -228,7 +228,7 @@ impl EndpointState {
                 self.windows.forget();
             }
             let asking = self.engine.parts.config.endpoint_in_flight_max.max(1);
-            return Ok(Course::Send(Allowed { asking, is_proven: true }));
+            return Ok(Course::Send(Allowed { asking, is_proven: true, is_failing: false }));
         };
         let endpoint = &loaded.endpoint;
         self.is_deleted = false;
@@ -244,8 +244,9 @@ impl EndpointState {
         }
         let asking = healths.pace(endpoint, now).max(1);
         let is_proven = endpoint.proven_at.is_some();
+        let is_failing = healths.is_failing(endpoint, now);
         self.wait_max = self.wait_max_for(endpoint);
-        Ok(Course::Send(Allowed { asking, is_proven }))
+        Ok(Course::Send(Allowed { asking, is_proven, is_failing }))
     }
 
     /// No retry to an endpoint is due later than this.

@@ -166,6 +166,14 @@ impl Healths {
         }
     }
 
+    /// Whether an endpoint has taken nothing since it failed last, or that can't be read.
+    pub(super) fn is_failing(&self, endpoint: &Endpoint, now: Timestamp) -> bool {
+        match self.known(endpoint, now) {
+            Ok(known) => known.is_some_and(|known| known.watch.health().failing_since.is_some()),
+            Err(_) => true,
+        }
+    }
+
     /// When an endpoint's notifications are tried again.
     pub(super) fn schedule(&self, endpoint: &Endpoint, now: Timestamp) -> Schedule {
         let schedule = Schedule::from(endpoint.overrides.schedule(&self.schedule));
