@@ -166,13 +166,25 @@ struct Asked {
 
 /// Sends what is due, if it still is.
 async fn send(engine: &Engine, reader: &EndpointReader, place: &Place, standing: Standing) -> Result<Sent, Trouble> {
-    let due = &place.due;
     let permit = tokio::select! {
         biased;
-        permit = engine.pools.acquire(&due.endpoint_id, standing) => permit,
+        permit = engine.pools.acquire(&place.due.endpoint_id, standing) => permit,
         () = engine.stopping.cancelled() => None,
     };
-    let Some(permit) = permit else { return Ok(Sent::NotAsked) };
+    match permit {
+        // Very many may wait for their turn: only then is there all that a request takes.
+        Some(permit) => Box::pin(send_in_turn(engine, reader, place, permit)).await,
+        None => Ok(Sent::NotAsked),
+    }
+}
+
+async fn send_in_turn(
+    engine: &Engine,
+    reader: &EndpointReader,
+    place: &Place,
+    permit: Permit,
+) -> Result<Sent, Trouble> {
+    let due = &place.due;
     engine.directory.began(&due.endpoint_id, &due.notification_id, place.number);
     let parts = &engine.parts;
     let Some((notification, _)) = read(engine, due)?.filter(|(notification, _)| due.is_for(notification)) else {
