@@ -166,6 +166,14 @@ impl EndpointState {
         for _ in 0..ROUNDS_MAX {
             let unread = self.engine.directory.begin_look(&self.endpoint_id);
             self.windows.add_unread(unread);
+            // Before anything is read, once it is known whose endpoint it is: nothing is held that can't be sent.
+            let mut allowed = None;
+            if self.windows.merchant_id().is_some() {
+                match self.allowed(now)? {
+                    Ok(known) => allowed = Some(known),
+                    Err(left) => return Ok(left),
+                }
+            }
             if self.windows.wants_reading(now) {
                 let left_alone = self.engine.directory.left_alone(&self.endpoint_id, now);
                 if left_alone.held.len() >= HELD_MAX
@@ -179,14 +187,12 @@ impl EndpointState {
             if self.windows.is_empty() {
                 return Ok(Left::Nothing);
             }
-            let allowed = match self.course(now)? {
-                Course::Send(allowed) => allowed,
-                Course::NotBefore(until) => {
-                    // With time to look once more.
-                    self.engine.directory.rest(&self.endpoint_id, until.plus(SLEEP_MAX));
-                    return Ok(Left::Later(until));
-                }
-                Course::Nothing => return Ok(Left::Nothing),
+            let allowed = match allowed {
+                Some(known) => known,
+                None => match self.allowed(now)? {
+                    Ok(known) => known,
+                    Err(left) => return Ok(left),
+                },
             };
             self.start_ready(now, allowed);
             if !self.windows.wants_reading(now) {
@@ -200,6 +206,21 @@ impl EndpointState {
         }
         // More than one look can start: go on when something ends, or soon.
         Ok(Left::Later(now.plus(NEXT_LOOK_AFTER)))
+    }
+
+    /// What may be sent now, or what is left if that is nothing.
+    fn allowed(&mut self, now: Timestamp) -> Result<Result<Allowed, Left>, ActorProcessingErr> {
+        let left = match self.course(now)? {
+            Course::Send(allowed) => return Ok(Ok(allowed)),
+            Course::NotBefore(until) => {
+                // With time to look once more.
+                self.engine.directory.rest(&self.endpoint_id, until.plus(SLEEP_MAX));
+                Left::Later(until)
+            }
+            Course::Nothing => Left::Nothing,
+        };
+        self.windows.forget();
+        Ok(Err(left))
     }
 
     /// What may be sent now, as the endpoint is.
@@ -234,10 +255,7 @@ impl EndpointState {
         self.is_deleted = false;
         match endpoint.status {
             EndpointStatus::Enabled => {}
-            EndpointStatus::Paused | EndpointStatus::Disabled => {
-                self.windows.forget();
-                return Ok(Course::Nothing);
-            }
+            EndpointStatus::Paused | EndpointStatus::Disabled => return Ok(Course::Nothing),
         }
         if let Gate::Closed { until } = healths.gate(endpoint, now)? {
             return Ok(Course::NotBefore(until));

@@ -105,6 +105,8 @@ struct Engine {
     started: Monotonic,
     unreadable: UnreadableRows,
     reminded_total: AtomicU64,
+    /// Entries of the index of what is due that actors hold.
+    held: AtomicUsize,
     asking: AtomicUsize,
     recording: AtomicUsize,
 }
@@ -207,6 +209,7 @@ impl WebhookActors {
             started,
             unreadable: UnreadableRows::default(),
             reminded_total: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
             asking: AtomicUsize::new(0),
             recording: AtomicUsize::new(0),
         });
@@ -245,6 +248,11 @@ impl WebhookActors {
             asking: self.engine.asking.load(Ordering::Relaxed),
             recording: self.engine.recording.load(Ordering::Relaxed),
         }
+    }
+
+    /// Entries of the index of what is due that are in memory.
+    pub fn held(&self) -> usize {
+        self.engine.held.load(Ordering::Relaxed)
     }
 
     /// Requests that have a place among the quick ones, and among the slow ones.

@@ -2,10 +2,12 @@
 //! due.
 //!
 //! A lane is read when something may be new in it, when something in it has become due, or when all that was read of it is
-//! used up. So a backlog costs memory and reads for what is sent of it, however long it is.
+//! used up. So a backlog costs memory and reads for what is sent of it, however long it is. The more endpoints have something
+//! due, the less is held of each.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,8 +20,12 @@ use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Heads, Lane, LaneKind, LaneSet};
 use crate::storage::{Row, Scan, StoreError, keys, prefix_end, record};
 
-/// Entries of a lane that are held at least.
+/// Entries of a lane that are held at least, if there are not too many endpoints.
 const WINDOW_MIN: usize = 8;
+/// Entries of a lane that are held at least, however many endpoints there are.
+const WINDOW_FEW: usize = 4;
+/// Entries of all endpoints that are held together, as far as these few allow: some 80 MB.
+const HELD_MAX: usize = 262_144;
 /// Rows read at once at most.
 const PAGE_ROWS_MAX: usize = 1_000;
 
@@ -33,8 +39,9 @@ struct Waiting {
 /// The beginning of one lane.
 #[derive(Default)]
 struct Window {
-    /// In the order in which it may be started; at most [`Windows::window_max`].
+    /// In the order in which it may be started; at most so many as there was room for.
     waiting: VecDeque<Waiting>,
+    room: usize,
     /// There is more that is due already.
     has_more: bool,
     /// When there is something to be started that is not in the window.
@@ -47,9 +54,9 @@ impl Window {
     }
 
     /// Whether reading it again at `now` would find something to be started that is not there.
-    fn is_used_up(&self, now: Timestamp, window_max: usize) -> bool {
+    fn is_used_up(&self, now: Timestamp) -> bool {
         !self.is_ready(now)
-            && ((self.has_more && self.waiting.len() < window_max) || self.later_at.is_some_and(|at| at <= now))
+            && ((self.has_more && self.waiting.len() < self.room) || self.later_at.is_some_and(|at| at <= now))
     }
 
     /// When there is something to do that there is not at `now`.
@@ -83,12 +90,34 @@ pub(super) struct Windows {
     unread: LaneSet,
     window_max: usize,
     merchant_id: Option<MerchantId>,
+    /// As [`Engine::held`] has it.
+    held: usize,
+}
+
+/// How many entries of a lane are held while so many endpoints have something due; `most` otherwise.
+fn room_beside(endpoints: usize, most: usize) -> usize {
+    let share = HELD_MAX / Lane::COUNT / endpoints.max(1);
+    share.max(WINDOW_FEW).min(most)
+}
+
+impl Drop for Windows {
+    fn drop(&mut self) {
+        self.engine.held.fetch_sub(self.held, Ordering::Relaxed);
+    }
 }
 
 impl Windows {
     pub(super) fn new(engine: Arc<Engine>, endpoint_id: EndpointId) -> Self {
         let window_max = (engine.parts.config.horizon_max / Lane::COUNT).max(WINDOW_MIN);
-        Self { engine, endpoint_id, lanes: Default::default(), unread: LaneSet::ALL, window_max, merchant_id: None }
+        Self { engine, endpoint_id, lanes: Default::default(), unread: LaneSet::ALL, window_max, merchant_id: None, held: 0 }
+    }
+
+    /// Counts what is held.
+    fn count(&mut self) {
+        let held = self.lanes.iter().map(|window| window.waiting.len()).sum();
+        let before = std::mem::replace(&mut self.held, held);
+        // Wraps where it is less than before.
+        self.engine.held.fetch_add(held.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// Something may be new in these lanes.
@@ -100,6 +129,7 @@ impl Windows {
     pub(super) fn forget(&mut self) {
         self.lanes = Default::default();
         self.unread = LaneSet::ALL;
+        self.count();
     }
 
     /// Whose endpoint it is, once anything of it was read.
@@ -131,7 +161,9 @@ impl Windows {
         if !is_taken(&window.waiting.front()?.due) {
             return None;
         }
-        window.waiting.pop_front().map(|first| first.due)
+        let first = window.waiting.pop_front();
+        self.count();
+        first.map(|first| first.due)
     }
 
     /// When there is something to do that there is not at `now`.
@@ -144,6 +176,12 @@ impl Windows {
     /// # Errors
     /// [`StoreError`] when it can't be read; what was not read is read the next time.
     pub(super) fn fill(&mut self, reading: Reading<'_>) -> Result<(), StoreError> {
+        let filled = self.fill_wanted(reading);
+        self.count();
+        filled
+    }
+
+    fn fill_wanted(&mut self, reading: Reading<'_>) -> Result<(), StoreError> {
         let wanted = self.wanted(reading.now);
         let occupied = self.occupied(wanted)?;
         for lane in Lane::all().filter(|lane| wanted.has(*lane)) {
@@ -161,7 +199,7 @@ impl Windows {
         let mut wanted = LaneSet::NONE;
         for (lane, window) in Lane::all().zip(&self.lanes) {
             let has_enough = window.has_more && window.is_ready(now);
-            if window.is_used_up(now, self.window_max) || (self.unread.has(lane) && !has_enough) {
+            if window.is_used_up(now) || (self.unread.has(lane) && !has_enough) {
                 wanted.add(lane);
             }
         }
@@ -192,7 +230,8 @@ impl Windows {
     fn read_lane(&mut self, lane: Lane, reading: Reading<'_>) -> Result<Window, StoreError> {
         let start = keys::notifications_due_in(&self.endpoint_id, lane);
         let Some(lane_end) = prefix_end(&start) else { return Ok(Window::default()) };
-        let mut window = Window::default();
+        let room = room_beside(self.engine.directory.len(), self.window_max);
+        let mut window = Window { room, ..Window::default() };
         // What was never tried is due, whatever the clock said when it was made.
         if reading.is_all || lane.kind() == LaneKind::First {
             self.read_into(&mut window, (start, lane_end), reading)?;
@@ -213,7 +252,7 @@ impl Windows {
         reading: Reading<'_>,
     ) -> Result<(), StoreError> {
         // One more than there is room for, to know whether there are more.
-        let limit = (self.window_max + 1 + reading.left_alone.in_flight.len()).min(PAGE_ROWS_MAX);
+        let limit = (window.room + 1 + reading.left_alone.in_flight.len()).min(PAGE_ROWS_MAX);
         loop {
             let rows = self.scan(&Scan { start, end: Some(end.clone()), limit, reverse: false })?;
             for row in &rows {
@@ -222,7 +261,7 @@ impl Windows {
                     window.later_at = Some(window.later_at.map_or(*until, |at| at.min(*until)));
                     continue;
                 }
-                if window.waiting.len() >= self.window_max {
+                if window.waiting.len() >= window.room {
                     window.has_more = true;
                     return Ok(());
                 }
@@ -309,4 +348,19 @@ fn place_of(notification_id: &NotificationId) -> u64 {
 /// When a row of the due index is due.
 fn due_at(row: &Row) -> Option<Timestamp> {
     keys::parse_notification_due(&row.key).map(|(_, _, due_at, _)| due_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_endpoints_there_are_the_less_is_held_of_each() {
+        let rooms = [0, 1, 512, 1_000, 5_000, 50_000].map(|endpoints| room_beside(endpoints, 64));
+        assert_eq!(rooms, [64, 64, 64, 32, 6, WINDOW_FEW]);
+        assert_eq!(room_beside(1_000_000, 2), 2);
+        for endpoints in [100, 1_000, 8_000] {
+            assert!(endpoints * Lane::COUNT * room_beside(endpoints, usize::MAX) <= HELD_MAX);
+        }
+    }
 }

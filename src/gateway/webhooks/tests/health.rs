@@ -64,6 +64,44 @@ async fn change(fixture: &Fixture, endpoint_id: &EndpointId, change: impl FnOnce
 }
 
 #[tokio::test(start_paused = true)]
+async fn little_is_held_of_a_backlog_and_nothing_of_what_may_not_be_sent() {
+    const EVENTS: usize = 2_000;
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let is_up = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&is_up);
+    let receiver = FakeReceiver::new(&clock, move |_, _| {
+        let status = if asked.load(Ordering::SeqCst) { 200 } else { 503 };
+        Act::AnswerAfterWith(Duration::from_millis(100), status)
+    });
+    let config = WebhookConfig { horizon_max: 64, recovery_rate_per_s: 0, ..webhook_config() };
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
+    fixture.endpoint(URL).await;
+    fixture.publish(EventName::PaymentSuccess, "PY-first").await;
+    fixture.pass(Duration::from_millis(200)).await;
+    is_up.store(false, Ordering::SeqCst);
+    for number in 0..EVENTS {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    settle().await;
+    let held = || fixture.webhooks.actors.held();
+    assert_eq!((fixture.due(), held()), (EVENTS, 8), "those of one lane");
+    fixture.pass(Duration::from_secs(2)).await;
+    assert_eq!((fixture.due(), held()), (EVENTS, 0), "its breaker is open");
+    // What is new while it is open is not read, either.
+    let reads = store.reads();
+    for number in 0..100 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY-more-{number}")).await;
+        settle().await;
+    }
+    assert_eq!(held(), 0);
+    let (scans, gets) = (store.reads().scans - reads.scans, store.reads().gets - reads.gets);
+    assert!(scans == 0 && gets <= 100, "{scans} scans and {gets} gets for 100 events");
+    is_up.store(true, Ordering::SeqCst);
+    fixture.pass(Duration::from_secs(60)).await;
+    assert_eq!((fixture.due(), held()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn that_an_endpoint_was_disabled_is_told_to_the_others() {
     let (store, clock) = (store(), Clock::virtual_from(START));
     let receiver = FakeReceiver::new(&clock, |_, request| answer(if request.url.contains("gone") { 410 } else { 200 }));
