@@ -137,8 +137,8 @@ pub fn change(
     }
     if dead_before != dead_after {
         dead_before.into_iter().for_each(|key| batch.delete(key));
-        if let (Some(key), Some(entry)) = (dead_after, DeadEntry::of(after)) {
-            batch.put(key, record::encode(&entry)?);
+        if let Some((key, entry)) = dead_entry(after)? {
+            batch.put(key, entry);
         }
     }
     Ok(changed)
@@ -199,6 +199,15 @@ pub fn add_job(batch: &mut Batch, planned: &mut Planned, job: &WebhookJob) -> Re
 /// Whose job an entry of the index of open jobs is of, by its value.
 pub fn merchant_of_open_job(value: &[u8]) -> Option<MerchantId> {
     std::str::from_utf8(value).ok().map(MerchantId::new)
+}
+
+/// The entry of a notification in the index of dead letters, if it is one: its key and its value.
+///
+/// # Errors
+/// [`StoreError::Invalid`] when it can't be written.
+pub fn dead_entry(notification: &Notification) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    let (Some(key), Some(entry)) = (dead_key(notification), DeadEntry::of(notification)) else { return Ok(None) };
+    Ok(Some((key, record::encode(&entry)?)))
 }
 
 /// Where a notification waits.

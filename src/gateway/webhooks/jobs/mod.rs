@@ -2,6 +2,7 @@
 //! a row like any other. It is carried out a page at a time, and its progress is committed with what it has changed, so
 //! that it goes on after a crash exactly where it was.
 
+mod former;
 mod page;
 mod upkeep;
 mod work;

@@ -14,7 +14,7 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::retention::rest_after;
 use crate::gateway::webhooks::Webhooks;
 use crate::gateway::webhooks::jobs::page::{self, Found, JobPage};
-use crate::gateway::webhooks::jobs::{MILLISECOND, upkeep};
+use crate::gateway::webhooks::jobs::{MILLISECOND, former, upkeep};
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{ABSENT, Batch, Scan, Store, StoreError, keys, record};
 
@@ -89,6 +89,10 @@ impl Worker {
     pub(super) async fn run(self) {
         let clock = self.webhooks.core.clock.clone();
         let interval = Duration::from_secs(self.webhooks.core.config.webhook.retry_interval_s.max(1));
+        while let Err(error) = former::index(&self).await {
+            tracing::warn!(%error, "dead letters were not entered in their index; tried again soon");
+            tokio::time::sleep(HOLD).await;
+        }
         let mut upkeep_at = clock.monotonic().plus(interval);
         let mut rounds = Rounds::default();
         loop {

@@ -1,6 +1,8 @@
 //! Starting on a store from before there were lanes.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::fixture::{FakeReceiver, Fixture, START, answer, core, webhook_config};
@@ -8,7 +10,7 @@ use super::store::{Stored, store};
 use crate::clock::Clock;
 use crate::config::WebhookConfig;
 use crate::domain::event::EventName;
-use crate::domain::ids::NotificationId;
+use crate::domain::ids::{JobId, NotificationId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Endpoint, EndpointStatus};
 use crate::gateway::webhooks::Webhooks;
@@ -78,4 +80,45 @@ async fn what_was_due_before_lanes_is_sent_once_also_when_taking_over_is_cut_off
     assert_eq!((former_left(), fixture.due()), (1, 0), "only what can't be read is left");
     let ids: HashSet<String> = receiver.seen().iter().map(|seen| seen.id().to_owned()).collect();
     assert_eq!((receiver.seen().len(), ids.len()), (EVENTS, EVENTS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_from_before_their_index_are_entered_in_it_once() {
+    const EVENTS: usize = 300;
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let is_up = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_up);
+    let receiver = FakeReceiver::new(&clock, move |_, _| answer(if asked.load(Ordering::SeqCst) { 200 } else { 404 }));
+    let config = WebhookConfig { restart_spread_ms: 0, ..webhook_config() };
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), config.clone()).await;
+    let endpoint_id = fixture.endpoint("https://example.com/").await;
+    for number in 0..EVENTS {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    fixture.pass(Duration::from_secs(10)).await;
+    fixture.webhooks.stop(Duration::from_secs(3)).await;
+    let dead = || store.count(&keys::dead_letters());
+    assert_eq!(dead(), EVENTS);
+    // As it was then. One of them is there: the program was stopped in the middle.
+    let mut batch = Batch::new();
+    let entries = store.scan(&Scan::prefix(&keys::dead_letters(), 2 * EVENTS)).unwrap();
+    entries.into_iter().skip(1).for_each(|row| batch.delete(row.key));
+    batch.delete(keys::installation("webhook_dead_letters"));
+    store.commit(batch).await.unwrap();
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), config.clone()).await;
+    fixture.pass(Duration::from_secs(1)).await;
+    assert_eq!(dead(), EVENTS);
+    is_up.store(true, Ordering::SeqCst);
+    let job = fixture.webhooks.recover(&fixture.merchant_id, &endpoint_id, START).await.unwrap();
+    fixture.pass(Duration::from_secs(60)).await;
+    let job = fixture.webhooks.get_job(&fixture.merchant_id, &JobId::new(job.id)).unwrap();
+    assert_eq!((job.status.as_str(), job.changed, dead()), ("done", EVENTS as u64, 0));
+    fixture.webhooks.stop(Duration::from_secs(3)).await;
+
+    // Once noted, it is not done again.
+    let reads = store.reads();
+    let fixture = Fixture::start(&store, &clock, receiver, config).await;
+    fixture.pass(Duration::from_secs(1)).await;
+    assert!(store.reads().rows - reads.rows < EVENTS);
+    fixture.webhooks.stop(Duration::from_secs(3)).await;
 }
