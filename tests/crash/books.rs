@@ -49,7 +49,7 @@ pub fn compare_events(events: &[Value], by_number: &HashMap<&str, &Value>, recor
     let mut numbers: HashMap<&str, u64> = HashMap::new();
     for event in events {
         let name = event["event"].as_str().unwrap();
-        if name == "limit.near" {
+        if name == "limit.near" || name.starts_with("webhook.") {
             // About no payment.
             continue;
         }

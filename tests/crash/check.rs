@@ -140,6 +140,13 @@ pub struct Read {
     audit_end: Option<String>,
 }
 
+impl Read {
+    /// The events that were read.
+    pub fn events(&self) -> &[Value] {
+        &self.stream.events
+    }
+}
+
 /// Everything that can be said without waiting: what was answered is there, with the same bytes for the same key.
 pub async fn after_a_start(run: &Run, serving: &Serving, read: &mut Read) {
     // Clients that got no answer ask again, as they are told to; the books say in the end whether that moved money twice.

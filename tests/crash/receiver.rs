@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -57,11 +57,28 @@ impl Delivery {
     }
 }
 
+/// Receivers that take nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It always answers 500.
+    Dead,
+    /// It answers 410, until it is there again.
+    Gone,
+}
+
+/// What they were asked.
+#[derive(Clone, Default)]
+struct Others {
+    deliveries: Arc<Mutex<Vec<Delivery>>>,
+    is_back: Arc<AtomicBool>,
+}
+
 /// A running receiver.
 #[derive(Clone)]
 pub struct Receiver {
     base_url: String,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
+    others: Others,
     open: Arc<AtomicUsize>,
 }
 
@@ -72,18 +89,36 @@ impl Receiver {
         let base_url = format!("http://{}", listener.local_addr().unwrap());
         let open = Arc::<AtomicUsize>::default();
         let deliveries = Arc::<Mutex<Vec<Delivery>>>::default();
+        let others = Others::default();
         let router = Router::new()
             .route("/hook/{endpoint}", post(receive))
             .route("/probe", get(|| async { "{}" }))
-            .with_state(Arc::clone(&deliveries));
+            .with_state(Arc::clone(&deliveries))
+            .merge(Router::new().route("/other/{manner}", post(refuse)).with_state(others.clone()));
         let counting = Counting { listener, open: Arc::clone(&open) };
         tokio::spawn(async move { axum::serve(counting, router).await });
-        Self { base_url, deliveries, open }
+        Self { base_url, deliveries, others, open }
     }
 
     /// Where webhooks of an endpoint go.
     pub fn url(&self, endpoint: usize) -> String {
         format!("{}/hook/{endpoint}", self.base_url)
+    }
+
+    /// Where those of one that takes nothing go.
+    pub fn url_of(&self, manner: Manner) -> String {
+        format!("{}/other/{}", self.base_url, manner as usize)
+    }
+
+    /// What one was asked that takes nothing.
+    pub fn asked(&self, manner: Manner) -> Vec<Delivery> {
+        let deliveries = self.others.deliveries.lock();
+        deliveries.iter().filter(|delivery| delivery.endpoint == manner as usize).cloned().collect()
+    }
+
+    /// The one that was gone is there again.
+    pub fn come_back(&self) {
+        self.others.is_back.store(true, Ordering::SeqCst);
     }
 
     /// What has arrived.
@@ -124,6 +159,28 @@ async fn receive(
     };
     tokio::time::sleep(its_time).await;
     if is_taken { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
+}
+
+async fn refuse(
+    State(others): State<Others>,
+    Path(manner): Path<usize>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> StatusCode {
+    let is_dead = manner == Manner::Dead as usize;
+    let is_taken = !is_dead && others.is_back.load(Ordering::SeqCst);
+    others.deliveries.lock().push(Delivery {
+        endpoint: manner,
+        headers,
+        bytes: bytes.to_vec(),
+        body: Value::Null,
+        is_taken,
+    });
+    match (is_taken, is_dead) {
+        (true, _) => StatusCode::OK,
+        (false, true) => StatusCode::INTERNAL_SERVER_ERROR,
+        (false, false) => StatusCode::GONE,
+    }
 }
 
 /// Counts the connections that are open.

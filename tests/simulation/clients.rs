@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tollgate::domain::audit::{Anchor, Operator};
-use tollgate::domain::ids::EndpointId;
+use tollgate::domain::ids::{EndpointId, JobId};
 use tollgate::domain::merchant::MerchantStatus;
 use tollgate::gateway::Gateway;
 use tollgate::gateway::admission::{Admission, Refusal};
@@ -18,9 +18,11 @@ use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::idempotency::{IdempotencyKey, Origin};
 use tollgate::gateway::page::PageRequest;
 use tollgate::gateway::view::{PaymentView, RefundView};
-use tollgate::gateway::webhooks::{CreateEndpoint, SettableStatus, UpdateEndpoint};
+use tollgate::gateway::webhooks::{CreateEndpoint, Kept, NotificationFilter, SettableStatus, UpdateEndpoint};
 
-use crate::model::{Hook, Op, Payment, Refund, Sent, Shop, caller_of, is_excused, is_final, may_fail, see, see_refund};
+use crate::model::{
+    Hook, Op, Payment, Refund, Sent, Shop, caller_of, is_excused, is_final, may_fail, see, see_job, see_refund,
+};
 use crate::world::{Dice, World};
 
 /// As the listener has it.
@@ -310,19 +312,21 @@ pub async fn operator(world: Arc<World>, gateway: Gateway, dice: Dice) {
         }
         let merchant = usize::try_from(dice.below(2)).unwrap();
         let troubles = world.troubles();
-        let draw = dice.below(10);
+        let draw = dice.below(13);
         let result = match draw {
             0..=2 => change_merchant(&world, &gateway, &dice, merchant).await,
             3..=4 => rotate_key(&world, &gateway, merchant).await,
             5..=6 => make_hook(&world, &gateway, merchant).await,
-            _ => change_hook(&world, &gateway, &dice).await,
+            7..=9 => change_hook(&world, &gateway, &dice).await,
+            _ => ask_for_job(&world, &gateway, &dice, merchant).await,
         };
         let Err(error) = result else {
             world.count(match draw {
                 0..=2 => "merchants changed",
                 3..=4 => "keys rotated",
                 5..=6 => "endpoints made",
-                _ => "endpoints changed",
+                7..=9 => "endpoints changed",
+                _ => "jobs",
             });
             continue;
         };
@@ -453,10 +457,43 @@ async fn change_hook(world: &World, gateway: &Gateway, dice: &Dice) -> Result<()
         }
         _ => {
             let status = if dice.chance(40) { SettableStatus::Paused } else { SettableStatus::Enabled };
-            let changes = UpdateEndpoint { status: Some(status), ..UpdateEndpoint::default() };
+            let is_disabled = gateway.webhooks().get_endpoint(&merchant_id, &endpoint_id)?.status == "disabled";
+            let sends_kept = is_disabled && status == SettableStatus::Enabled && dice.chance(70);
+            let kept = sends_kept.then_some(Kept::Send);
+            let changes = UpdateEndpoint { status: Some(status), kept, ..UpdateEndpoint::default() };
             gateway.webhooks().update_endpoint(&merchant_id, &endpoint_id, changes).await?
         }
     };
     remember(Some(serde_json::to_value(&view).unwrap()), false);
+    Ok(())
+}
+
+/// A merchant has much sent again, gives much up, or ends such a job.
+async fn ask_for_job(world: &World, gateway: &Gateway, dice: &Dice, merchant: usize) -> Result<(), GatewayError> {
+    let (merchant_id, hooks, jobs) = {
+        let model = world.model.lock();
+        let hooks = model.hooks.iter().filter(|(_, hook)| hook.merchant == merchant && !hook.deleted);
+        let jobs = model.jobs.iter().filter(|(_, job)| job.merchant == merchant);
+        let hooks: Vec<String> = hooks.map(|(id, _)| id.clone()).collect();
+        let jobs: Vec<String> = jobs.map(|(id, _)| id.clone()).collect();
+        (model.shops[merchant].merchant_id.clone(), hooks, jobs)
+    };
+    let webhooks = gateway.webhooks();
+    let failed = NotificationFilter { status: Some("failed".to_owned()), ..NotificationFilter::default() };
+    let job = match (dice.below(8), dice.pick(&hooks), dice.pick(&jobs)) {
+        (0..=2, Some(hook), _) => {
+            let since = gateway.clock().now().minus(Duration::from_secs(dice.below(120)));
+            webhooks.recover(&merchant_id, &EndpointId::new(hook.as_str()), since).await?
+        }
+        // That of the endpoint that gets everything is never given up.
+        (3..=4, Some(hook), _) => {
+            let filter = NotificationFilter { endpoint_id: Some(hook.clone()), ..NotificationFilter::default() };
+            webhooks.cancel_many(&merchant_id, &filter).await?
+        }
+        (5, _, Some(job)) => webhooks.cancel_job(&merchant_id, &JobId::new(job.as_str())).await?,
+        _ => webhooks.retry_many(&merchant_id, &failed).await?,
+    };
+    world.trace(&format!("operator: job {} ({})", job.id, job.kind));
+    see_job(world, merchant, job);
     Ok(())
 }

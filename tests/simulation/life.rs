@@ -149,6 +149,8 @@ pub fn run(world: &Arc<World>) -> Outcome {
 fn config() -> Config {
     let mut config = Config::embedded().unwrap();
     config.limits.snapshot_interval_ms = 10_000;
+    // There are few webhooks: with the default no breaker would ever open.
+    config.webhook.breaker_min = 2;
     for tier in config.tiers.values_mut() {
         (tier.per_second, tier.per_minute, tier.per_hour, tier.burst) = (5_000, 250_000, 2_500_000, 10_000);
     }
@@ -174,6 +176,7 @@ fn outside(world: &Arc<World>, store: Arc<SimStore>) -> Outside {
 async fn live(world: &Arc<World>, life: u64, is_last: bool) -> End {
     let clock = world.begin_life(life);
     world.received.in_flight.lock().clear();
+    world.received.leave_alone(world, BTreeMap::new());
     world.set_faults(!is_last);
     if !is_last && world.dice.chance(25) {
         // While it opens, or soon after.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tollgate::domain::audit::Anchor;
-use tollgate::domain::ids::{EndpointId, MerchantId};
+use tollgate::domain::ids::{EndpointId, JobId, MerchantId};
 use tollgate::gateway::Gateway;
 use tollgate::gateway::answer::StoredAnswer;
 use tollgate::gateway::auth::{Caller, Credentials};
@@ -13,7 +13,7 @@ use tollgate::gateway::command::{CreatePayment, CreateRefund};
 use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::page::{Page, PageRequest};
 use tollgate::gateway::view::{PaymentView, RefundView};
-use tollgate::gateway::webhooks::{EventView, NotificationFilter, NotificationView};
+use tollgate::gateway::webhooks::{EventView, JobView, NotificationFilter, NotificationView};
 
 use crate::provider::State;
 use crate::world::World;
@@ -86,6 +86,13 @@ pub struct Payment {
     pub ended: Option<String>,
 }
 
+/// A job that was acknowledged, as it was seen last.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub merchant: usize,
+    pub seen: JobView,
+}
+
 /// A refund that was acknowledged.
 #[derive(Clone, Debug)]
 pub struct Refund {
@@ -103,6 +110,7 @@ pub struct Model {
     pub sent: Vec<Sent>,
     pub payments: BTreeMap<String, Payment>,
     pub refunds: BTreeMap<String, Refund>,
+    pub jobs: BTreeMap<String, Job>,
     pub answers: u64,
     /// The end of the audit's chain when it was last looked.
     pub anchor: Option<Anchor>,
@@ -214,6 +222,20 @@ pub fn see_refund(world: &World, view: &RefundView) {
     }
 }
 
+/// A job only goes on, and what has ended stays as it is.
+pub fn see_job(world: &World, merchant: usize, view: JobView) {
+    let mut model = world.model.lock();
+    let job = model.jobs.entry(view.id.clone()).or_insert_with(|| Job { merchant, seen: view.clone() });
+    let was = std::mem::replace(&mut job.seen, view.clone());
+    drop(model);
+    let progress = |job: &JobView| [job.looked_at, job.changed, job.skipped];
+    let goes_on = progress(&was).into_iter().zip(progress(&view)).all(|(was, is)| was <= is)
+        && (&was.kind, &was.created_at) == (&view.kind, &view.created_at);
+    if !goes_on || (was.status != "running" && was != view) {
+        world.violate(format!("a job was {was:?} and is {view:?}"));
+    }
+}
+
 /// What was told is found, after a recovery and at the end.
 pub fn check_known(world: &World, gateway: &Gateway) {
     let (shops, hooks, payments, refunds) = {
@@ -247,6 +269,18 @@ pub fn check_known(world: &World, gateway: &Gateway) {
             }
         }
         check_events(world, gateway, shop);
+    }
+    let jobs = world.model.lock().jobs.clone();
+    for (id, job) in jobs {
+        match gateway.webhooks().get_job(&shops[job.merchant].merchant_id, &JobId::new(id.as_str())) {
+            Ok(view) => {
+                if job.seen.status == "running" && view.looked_at > job.seen.looked_at {
+                    world.count("jobs that went on");
+                }
+                see_job(world, job.merchant, view);
+            }
+            Err(error) => world.violate(format!("job {id} was acknowledged and is lost: {error}")),
+        }
     }
     for (id, hook) in &hooks {
         let is_gone = world.received.gone.lock().contains(&hook.url);
@@ -380,6 +414,9 @@ pub async fn unrest(world: &Arc<World>, gateway: &Gateway) -> Vec<String> {
             .filter(|endpoint| endpoint.status == "enabled")
             .map(|endpoint| endpoint.id)
             .collect();
+        let jobs = all(|page| gateway.webhooks().list_jobs(&shop.merchant_id, page)).unwrap_or_default();
+        let jobs = jobs.into_iter().filter(|job| job.status == "running");
+        open.extend(jobs.map(|job| format!("job {} {}", job.id, job.kind)));
         let rows = notifications(gateway, shop).unwrap_or_default();
         let due = rows.iter().filter(|row| is_open(row) && live.contains(&row.endpoint_id));
         open.extend(due.map(|row| format!("{} {} {}", row.id, row.event, row.status)));

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tollgate::delivery::{Answer, Deliver, DeliveryError, DeliveryFuture, DeliveryRequest, DeliveryResult};
+use tollgate::domain::time::Timestamp;
 
 use crate::world::{Dice, World};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// However long a breaker is open, no start cuts that to less.
+const BREAKER_OPEN_LEAST: Duration = Duration::from_secs(300);
 /// In place of a drawn fault: the receiver answers nobody.
 const SILENT: u64 = 100;
 
@@ -32,6 +35,8 @@ pub struct Received {
     pub in_flight: Mutex<BTreeSet<String>>,
     /// Receivers that answer nobody until then, in microseconds.
     silent: Mutex<BTreeMap<String, u64>>,
+    /// Those whose breaker was open when this life began: until when, if it can be told.
+    left_alone: Mutex<BTreeMap<String, Timestamp>>,
     /// Receivers that have said that they are gone for good: their endpoints are disabled by themselves, sooner or later.
     pub gone: Mutex<BTreeSet<String>>,
     dice: Dice,
@@ -43,9 +48,24 @@ impl Received {
             taken: Mutex::default(),
             in_flight: Mutex::default(),
             silent: Mutex::default(),
+            left_alone: Mutex::default(),
             gone: Mutex::default(),
             dice,
         }
+    }
+}
+
+impl Received {
+    /// Nothing may come to these before then, for this was so when the life began.
+    pub fn leave_alone(&self, world: &World, mut until: BTreeMap<String, Timestamp>) {
+        // What seems to be later was written while the clock was ahead, and is cut.
+        let latest = world.due_now().plus(BREAKER_OPEN_LEAST);
+        until.values_mut().for_each(|until| *until = (*until).min(latest));
+        until.retain(|_, until| *until > world.due_now());
+        for _ in &until {
+            world.count("breakers open at a start");
+        }
+        *self.left_alone.lock() = until;
     }
 }
 
@@ -62,6 +82,10 @@ impl SimReceiver {
             world.violate("a webhook came without an id".to_owned());
             return Err(DeliveryError::Broken);
         };
+        let left_alone_until = world.received.left_alone.lock().get(&request.url).copied();
+        if left_alone_until.is_some_and(|until| world.due_now() < until) {
+            world.violate(format!("{} is asked although its breaker was open at the start", request.url));
+        }
         let dice = &world.received.dice;
         let (fault, quick_ms) = (dice.below(100), dice.between(1, 80));
         let fault = if world.has_faults() { fault } else { 99 };

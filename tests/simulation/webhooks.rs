@@ -1,9 +1,13 @@
 //! What must be so of webhooks in the store at any moment: the indexes say what the rows say, and every notification has come
 //! to an end or waits in its place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tollgate::domain::webhook::{Failure, Lane, Notification, NotificationStatus};
+use serde_json::Value;
+use tollgate::domain::event::{Event, EventName};
+use tollgate::domain::webhook::{
+    Endpoint, EndpointHealth, EndpointStatus, Failure, Lane, Notification, NotificationStatus, WebhookJob,
+};
 use tollgate::storage::{Row, Scan, Store, StoreError, keys, record};
 
 use crate::store::SimStore;
@@ -52,6 +56,59 @@ pub fn check_webhooks(world: &World, store: &SimStore) {
     }
     same(world, "wait", &waiting_expected, &waiting);
     same(world, "are dead letters", &dead_expected, &dead);
+    if let Err(error) = check_jobs(world, store).and_then(|()| check_endpoints(world, store)) {
+        world.trace(&format!("jobs and endpoints can't be read: {error}"));
+    }
+}
+
+/// Each job that is not at its end is in the index of those, and nothing else is.
+fn check_jobs(world: &World, store: &SimStore) -> Result<(), StoreError> {
+    let rows = store.scan(&Scan::prefix(&keys::webhook_jobs(), usize::from(u16::MAX)))?;
+    let mut open = BTreeSet::new();
+    for row in rows {
+        let job: WebhookJob = record::decode(&row.versioned.value)?;
+        if job.is_open() {
+            world.count("jobs in the middle");
+            open.insert(keys::webhook_job_open(&job.id));
+        } else if job.finished_at.is_none() {
+            world.violate(format!("a job has ended, and nobody knows when: {job:?}"));
+        }
+    }
+    same(world, "jobs work on", &open, &store.scan(&Scan::prefix(&keys::webhook_jobs_open(), usize::from(u16::MAX)))?);
+    Ok(())
+}
+
+/// That an endpoint was disabled by itself was told in the same commit. What must be kept of breakers is told to the receivers.
+fn check_endpoints(world: &World, store: &SimStore) -> Result<(), StoreError> {
+    let shops = world.model.lock().shops.clone();
+    let mut left_alone = BTreeMap::new();
+    for shop in shops {
+        let events = store.scan(&Scan::prefix(&keys::events_of(&shop.merchant_id), usize::from(u16::MAX)))?;
+        let mut told = BTreeSet::new();
+        for row in events {
+            let event: Event = record::decode(&row.versioned.value)?;
+            if event.name == EventName::WebhookEndpointDisabled {
+                let body: Value = serde_json::from_str(event.body.get()).unwrap();
+                told.insert(body["extra"]["endpoint_id"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+        for row in store.scan(&Scan::prefix(&keys::endpoints_of(&shop.merchant_id), usize::from(u16::MAX)))? {
+            let endpoint: Endpoint = record::decode(&row.versioned.value)?;
+            if endpoint.status == EndpointStatus::Disabled && !told.contains(endpoint.id.as_str()) {
+                world.violate(format!("nobody was told that {} was disabled: {told:?}", endpoint.id));
+            }
+            let health = store.get(&keys::endpoint_health(&shop.merchant_id, &endpoint.id))?;
+            let Some(health) = health.map(|row| record::decode::<EndpointHealth>(&row.value)).transpose()? else {
+                continue;
+            };
+            // Others may be changed, which resets it.
+            if let Some(until) = health.open_until.filter(|_| endpoint.url == shop.stable_url) {
+                left_alone.insert(endpoint.url, until);
+            }
+        }
+    }
+    world.received.leave_alone(world, left_alone);
+    Ok(())
 }
 
 fn same(world: &World, what: &str, expected: &BTreeSet<Vec<u8>>, found: &[Row]) {

@@ -118,6 +118,8 @@ struct State {
     /// True time at which this life began, in microseconds since the beginning.
     began_us: u64,
     clock: Option<Clock>,
+    /// The time of day when this life began.
+    began_at: Timestamp,
     /// How far the time of day is from the true time.
     skew_ms: i64,
     life: u64,
@@ -158,6 +160,7 @@ impl World {
             state: Mutex::new(State {
                 began_us: 0,
                 clock: None,
+                began_at: START,
                 skew_ms: 0,
                 life: 0,
                 faults: true,
@@ -182,6 +185,7 @@ impl World {
         let wall_ms = START.plus(since_start).unix_ms() + state.skew_ms;
         let clock = Clock::virtual_from(Timestamp::from_unix_ms(wall_ms));
         state.clock = Some(clock.clone());
+        state.began_at = clock.now();
         state.life = life;
         state.dead = false;
         state.disk_faults = false;
@@ -205,6 +209,13 @@ impl World {
     pub fn now_us(&self) -> u64 {
         let state = self.state.lock();
         state.began_us + state.clock.as_ref().map_or(0, |clock| clock.monotonic().micros())
+    }
+
+    /// The time by which things are due: that of the day, but for steps back in this life.
+    pub fn due_now(&self) -> Timestamp {
+        let state = self.state.lock();
+        let since = |clock: &Clock| state.began_at.plus(Duration::from_micros(clock.monotonic().micros()));
+        state.clock.as_ref().map_or(state.began_at, |clock| clock.now().max(since(clock)))
     }
 
     /// Somebody sets the time of day.

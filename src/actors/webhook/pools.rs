@@ -419,8 +419,7 @@ mod tests {
         let pools = Pools::new(1, 1);
         let held = now(&pools, 9, Standing::Doubtful).unwrap();
         let (greedy, modest) = (endpoint(0), endpoint(1));
-        let mut of_greedy: VecDeque<_> =
-            (0..3).map(|_| Box::pin(pools.acquire(&greedy, Standing::Doubtful))).collect();
+        let mut of_greedy: VecDeque<_> = (0..3).map(|_| Box::pin(pools.acquire(&greedy, Standing::Doubtful))).collect();
         assert!(of_greedy.iter_mut().all(|waiting| waiting.as_mut().now_or_never().is_none()));
         let mut of_modest = Box::pin(pools.acquire(&modest, Standing::Doubtful));
         assert!(of_modest.as_mut().now_or_never().is_none());

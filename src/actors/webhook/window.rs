@@ -109,7 +109,15 @@ impl Drop for Windows {
 impl Windows {
     pub(super) fn new(engine: Arc<Engine>, endpoint_id: EndpointId) -> Self {
         let window_max = (engine.parts.config.horizon_max / Lane::COUNT).max(WINDOW_MIN);
-        Self { engine, endpoint_id, lanes: Default::default(), unread: LaneSet::ALL, window_max, merchant_id: None, held: 0 }
+        Self {
+            engine,
+            endpoint_id,
+            lanes: Default::default(),
+            unread: LaneSet::ALL,
+            window_max,
+            merchant_id: None,
+            held: 0,
+        }
     }
 
     /// Counts what is held.
