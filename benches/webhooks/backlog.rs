@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::report::{load, memory_mib};
 use crate::station::Station;
 
-/// As the first argument: be the gateway. Behind it: its directory, where webhooks go, how many are made.
+/// As the first argument: be the gateway. Behind it: its directory, how many webhooks are made, where they go.
 pub const ARGUMENT: &str = "--live";
 /// Of the receiver.
 const GROUP: usize = 2;
@@ -27,18 +27,19 @@ const CACHE_BYTES: u64 = 64 << 20;
 
 /// The gateway that is looked at.
 pub async fn live(arguments: &[String]) {
-    let [directory, url, count] = arguments else { panic!("a directory, an address, a number") };
+    let [directory, count, urls @ ..] = arguments else { panic!("a directory, a number, addresses") };
     let count: u64 = count.parse().expect("a number");
     let mut config = config(Path::new(directory));
     config.storage.cache_bytes = CACHE_BYTES;
     let house = House::open(config).await;
     if count > 0 {
-        let hook = house.hooks(vec![url.clone()]).await.remove(0);
-        house.publish_all(0..FEW, |_| &hook).await;
+        let hooks = house.hooks(urls.to_vec()).await;
+        let whose = |number: u64| &hooks[usize::try_from(number).unwrap_or(0) % hooks.len()];
+        house.publish_all(0..FEW, whose).await;
         house.applied().await;
         say("few");
         heard("go on").await;
-        house.publish_all(FEW..count, |_| &hook).await;
+        house.publish_all(FEW..count, whose).await;
         house.applied().await;
     }
     say("ready");
@@ -67,10 +68,10 @@ struct Living {
 }
 
 impl Living {
-    fn start(directory: &Path, url: &str, count: u64) -> Self {
+    fn start(directory: &Path, urls: &[String], count: u64) -> Self {
         let started_us = Clock::system().steady().micros();
         let mut command = Command::new(std::env::current_exe().expect("a path"));
-        command.arg(ARGUMENT).arg(directory).args([url, &count.to_string()]);
+        command.arg(ARGUMENT).arg(directory).arg(count.to_string()).args(urls);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a process");
         let input = child.stdin.take().expect("its input");
         let output = BufReader::new(child.stdout.take().expect("its output"));
@@ -118,10 +119,15 @@ impl Drop for Living {
 pub async fn measure(options: &Options, station: &Station) {
     let directory = tempfile::tempdir_in(&options.dir).expect("a directory");
     let data = directory.path().join("data");
-    let url = station.url(GROUP, 0);
+    let urls: Vec<String> = (1..=options.spread).map(|number| station.url(GROUP, number)).collect();
     station.set(GROUP, SLOWLY).await;
-    println!("\n{} webhooks that wait; the index may cache {} MiB", options.backlog, CACHE_BYTES >> 20);
-    let mut living = Living::start(&data, &url, options.backlog);
+    println!(
+        "\n{} webhooks that wait for {} endpoints; the index may cache {} MiB",
+        options.backlog,
+        options.spread,
+        CACHE_BYTES >> 20
+    );
+    let mut living = Living::start(&data, &urls, options.backlog);
     living.wait_for("few");
     let [few, _] = living.memory();
     println!("  memory with {FEW} waiting: {few:.0} MiB");
@@ -132,7 +138,7 @@ pub async fn measure(options: &Options, station: &Station) {
     living.kill();
     settle(station).await;
     for (how, is_killed) in [("SIGKILL", false), ("a stop in order", true)] {
-        let mut living = Living::start(&data, &url, 0);
+        let mut living = Living::start(&data, &[], 0);
         let first_ms = living.first_arrival_ms(station).await;
         living.wait_for("ready");
         tokio::time::sleep(SENDS_FOR).await;

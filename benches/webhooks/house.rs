@@ -17,6 +17,7 @@ use tollgate::domain::ids::{ChannelName, EndpointId, EventId, MerchantId, sortab
 use tollgate::domain::money::Currency;
 use tollgate::gateway::Gateway;
 use tollgate::gateway::command::CreateMerchant;
+use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::outside::{DiskWork, MasterKey, Outside};
 use tollgate::gateway::webhooks::{CreateEndpoint, SettableStatus, UpdateEndpoint};
 use tollgate::random::Random;
@@ -117,14 +118,21 @@ impl House {
     }
 
     async fn hook(&self, url: String) -> Hook {
-        let command = CreateMerchant {
-            name: "Shop".to_owned(),
-            tier: "starter".to_owned(),
-            country: None,
-            limits: None,
-            channels: None,
+        let made = loop {
+            let command = CreateMerchant {
+                name: "Shop".to_owned(),
+                tier: "starter".to_owned(),
+                country: None,
+                limits: None,
+                channels: None,
+            };
+            match self.gateway.merchants().create(command, &Operator::process("bench")).await {
+                Ok(made) => break made,
+                // Many at once, who all write into the audit.
+                Err(GatewayError::Overloaded { .. }) => tokio::time::sleep(NO_ROOM_WAIT).await,
+                Err(error) => panic!("a merchant can't be made: {error}"),
+            }
         };
-        let made = self.gateway.merchants().create(command, &Operator::process("bench")).await.expect("a merchant");
         let merchant_id = MerchantId::new(made.merchant.merchant_id.as_str());
         let request = CreateEndpoint { url, ..CreateEndpoint::default() };
         let made = self.gateway.webhooks().create_endpoint(&merchant_id, request).await.expect("an endpoint");

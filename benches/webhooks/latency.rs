@@ -21,6 +21,9 @@ const RATE: f64 = 100.0;
 const BURST: u64 = 17;
 /// How long it is looked apart what happens when all of them begin to hang.
 const BEGINNING: f64 = 1.5;
+/// Webhooks that each endpoint takes at once before it begins to hang: more than it takes until it counts as quick, also
+/// when it has hung before.
+const TAKEN_BEFORE: u64 = 32;
 /// Turns beside hung endpoints and without.
 const TURNS: usize = 2;
 
@@ -80,12 +83,14 @@ pub async fn beside_hung(options: &Options, station: &Station) {
     station.drain(HUNG).await;
     let hooks = house.hooks((1..=hung).map(|number| station.url(HUNG, number)).collect()).await;
     let whose = |number: u64| &hooks[usize::try_from(number).unwrap_or(0) % hooks.len()];
-    // All of them have taken one, so that nobody holds them for suspect.
-    house.publish_all(0..hung as u64, whose).await;
-    station.until(HUNG, hung as u64).await;
     let (mut alone, mut beside, mut beginnings) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut first, mut next_hung) = (1, hung as u64);
+    let (mut first, mut next_hung) = (1, 0);
     for turn in 1..=TURNS {
+        // Nobody holds them for suspect.
+        let taken = next_hung..next_hung + TAKEN_BEFORE * hung as u64;
+        next_hung = taken.end;
+        house.publish_all(taken, whose).await;
+        station.until(HUNG, TAKEN_BEFORE * hung as u64).await;
         let times = open_loop(&house, station, &hook, first, RATE, options.seconds).await;
         first += 1_000_000;
         println!("  {turn}: alone:                    {}", times.line());
@@ -118,6 +123,7 @@ pub async fn beside_hung(options: &Options, station: &Station) {
         beside.push(times.p99_ms());
         station.set(HUNG, "take").await;
         station.until_quiet(HUNG, Duration::from_secs(2), Duration::from_secs(15)).await;
+        station.drain(HUNG).await;
     }
     let (alone, beside) = (median(alone), median(beside));
     println!(

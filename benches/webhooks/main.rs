@@ -10,7 +10,8 @@
 //! - *hung*: the same at 100 a second, beside `--hung` endpoints that have answered before and answer no more, in turns, and
 //!   apart from it in the moment in which all of them begin to hang;
 //! - *backlog*: memory with `--backlog` webhooks waiting, and the time from starting the process to the first webhook, after
-//!   SIGKILL and after a stop in order. `--backlog 1000000` takes some minutes more and 5 GB in `--dir`.
+//!   SIGKILL and after a stop in order. `--backlog 1000000` takes some minutes more and 5 GB in `--dir`; `--spread 1000` has
+//!   them wait for so many endpoints in place of one.
 //!
 //! docs/benchmarks.md explains the figures.
 #![allow(
@@ -63,7 +64,7 @@ fn main() {
 }
 
 async fn run(options: &Options) {
-    let station = Station::start(1 + options.endpoints.max(options.hung)).await;
+    let station = Station::start(1 + options.endpoints.max(options.hung).max(options.spread)).await;
     for part in &options.parts {
         match part {
             Part::One => Box::pin(rate::measure(options, &station, 1)).await,

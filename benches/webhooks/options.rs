@@ -55,6 +55,8 @@ pub struct Options {
     pub hung: usize,
     /// Webhooks that wait.
     pub backlog: u64,
+    /// Endpoints for which they wait.
+    pub spread: usize,
     /// Where data directories are made: on the disk that is meant.
     pub dir: PathBuf,
 }
@@ -70,6 +72,7 @@ impl Options {
             endpoints: 1_000,
             hung: 200,
             backlog: 200_000,
+            spread: 1,
             dir: std::env::temp_dir(),
         };
         let mut words = arguments.iter().map(String::as_str).filter(|word| *word != "--bench");
@@ -83,6 +86,7 @@ impl Options {
                 "--endpoints" => options.endpoints = number(flag, value, 1, HOSTS_MAX),
                 "--hung" => options.hung = number(flag, value, 1, HOSTS_MAX),
                 "--backlog" => options.backlog = number(flag, value, 1_000, COUNT_MAX),
+                "--spread" => options.spread = number(flag, value, 1, HOSTS_MAX),
                 "--dir" => options.dir = PathBuf::from(value),
                 _ => panic!("{flag} is unknown"),
             }

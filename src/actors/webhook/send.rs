@@ -437,3 +437,18 @@ async fn commit_result_once(
     engine.parts.store.commit(batch).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn size_of_future<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_that_waits_for_its_turn_takes_little_memory() {
+        // Of each endpoint as many may wait as it may have in flight.
+        assert!(size_of_future(carry_out) <= 1_024, "{}", size_of_future(carry_out));
+    }
+}
