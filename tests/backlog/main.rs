@@ -60,6 +60,7 @@ const CACHE_BYTES: u64 = 16 << 20;
 const OVERLAY_BYTES: u64 = 16 << 20;
 /// What a process may take more with the backlog than with nothing: cache, overlay, the journal's segments while they are
 /// read, and what the allocator keeps. A quarter of a million webhooks in memory would be more, wherever they were held.
+/// With fewer, such as the default, this can't tell; what is held of a backlog is counted in the tests of endpoints' health.
 const MEMORY_MORE_MAX_MIB: u64 = 192;
 
 /// Longest time without another webhook.
