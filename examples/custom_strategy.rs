@@ -48,8 +48,11 @@ impl RoutingStrategy for CardOnFile {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+/// Takes an ordinary payment and a subscription's, and says of each where it went and why, line by line.
+pub(crate) async fn run() -> Result<Vec<String>, Box<dyn Error>> {
+    // reqwest is built without a provider of cryptography here, so the program chooses one; an error means that one was
+    // chosen before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir()?;
     let mut config = Config::embedded()?;
     config.storage.dir = directory.path().join("data");
@@ -71,6 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let shop = serde_json::from_value(json!({ "name": "a shop", "tier": "starter" }))?;
     let key = gateway.merchants().create(shop, &Operator::process("example")).await?.key;
     let client = reqwest::Client::new();
+    let mut lines = Vec::new();
     for (order_no, kind) in [("O-1", "order"), ("O-2", "subscription")] {
         let body = json!({ "order_no": order_no, "amount": 10_000, "currency": "USD", "metadata": { "kind": kind } });
         let request = client.post(&url).basic_auth(&key.id, Some(&key.secret));
@@ -80,16 +84,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let routing = client.get(format!("{url}/{number}/routing")).basic_auth(&key.id, Some(&key.secret));
         let routing: Value = serde_json::from_slice(&routing.send().await?.bytes().await?)?;
         let decision = &routing["data"]["attempts"][0]["explanation"];
-        println!("{kind}: {} by {}", text(&decision["channel"]), text(&decision["strategy"]));
-        println!("  {}", text(&decision["reason"]));
+        lines.push(format!("{kind}: {} by {}", text(&decision["channel"]), text(&decision["strategy"])));
+        lines.push(format!("  {}", text(&decision["reason"])));
         for step in decision["steps"].as_array().into_iter().flatten() {
-            println!("  - {}", text(&step["in_words"]));
+            lines.push(format!("  - {}", text(&step["in_words"])));
         }
     }
 
     shutdown.cancel();
     api.drained().await;
     gateway.stop().await?;
+    Ok(lines)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    for line in run().await? {
+        println!("{line}");
+    }
     Ok(())
 }
 
