@@ -552,17 +552,24 @@ impl WebhookDirectory {
     }
 
     /// A request has an answer, or none is to come. Its place is free; the notification is under way until it is finished.
-    pub(super) fn answered(&self, endpoint_id: &EndpointId, notification_id: &NotificationId, answer: &Answered) {
+    /// Returns whether the endpoint is one that answers well and soon.
+    pub(super) fn answered(
+        &self,
+        endpoint_id: &EndpointId,
+        notification_id: &NotificationId,
+        answer: &Answered,
+    ) -> bool {
         let mut inner = self.inner.lock();
         let slow_after = inner.slow_after;
-        let Some(entry) = inner.entries.get_mut(endpoint_id) else { return };
+        let Some(entry) = inner.entries.get_mut(endpoint_id) else { return false };
         if !entry.answered(notification_id, answer.place) {
-            return;
+            return false;
         }
         entry.is_hanging = !answer.is_success && answer.took > slow_after;
-        let average = entry.average.unwrap_or_default();
-        entry.average = Some((average * (AVERAGE_OVER - 1) + answer.took) / AVERAGE_OVER);
+        let average = (entry.average.unwrap_or_default() * (AVERAGE_OVER - 1) + answer.took) / AVERAGE_OVER;
+        entry.average = Some(average);
         entry.poke_for_room();
+        answer.is_success && average <= slow_after
     }
 
     /// A request has ended, and its result is committed or given up.

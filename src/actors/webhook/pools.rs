@@ -150,6 +150,20 @@ impl Pool {
         self.change(endpoint_id, |of| of.held = of.held.saturating_sub(1));
     }
 
+    fn take_waiting(&mut self, endpoint_id: &EndpointId) -> VecDeque<oneshot::Sender<Permit>> {
+        let mut waiting = VecDeque::new();
+        if self.endpoints.contains_key(endpoint_id) {
+            self.change(endpoint_id, |of| waiting = std::mem::take(&mut of.waiting));
+        }
+        waiting
+    }
+
+    fn wait_too(&mut self, endpoint_id: &EndpointId, mut waiting: VecDeque<oneshot::Sender<Permit>>) {
+        if !waiting.is_empty() {
+            self.change(endpoint_id, |of| of.waiting.append(&mut waiting));
+        }
+    }
+
     /// Takes the next place for whoever's turn it is.
     fn next(&mut self) -> Option<(EndpointId, oneshot::Sender<Permit>)> {
         loop {
@@ -197,10 +211,15 @@ impl Inner {
 
     /// What an endpoint waits for in the quick pool, it waits for in the slow one from now on.
     fn wait_in_slow(&mut self, endpoint_id: &EndpointId) {
-        let mut waiting = VecDeque::new();
-        self.quick.change(endpoint_id, |of| waiting = std::mem::take(&mut of.waiting));
-        if !waiting.is_empty() {
-            self.slow.change(endpoint_id, |of| of.waiting.append(&mut waiting));
+        let waiting = self.quick.take_waiting(endpoint_id);
+        self.slow.wait_too(endpoint_id, waiting);
+    }
+
+    /// And the other way round, unless a request of it still lasts.
+    fn wait_in_quick(&mut self, endpoint_id: &EndpointId) {
+        if self.slow.held_by(endpoint_id) == 0 {
+            let waiting = self.slow.take_waiting(endpoint_id);
+            self.quick.wait_too(endpoint_id, waiting);
         }
     }
 }
@@ -288,10 +307,15 @@ impl Permit {
         matches!(self.kind, Kind::Slow)
     }
 
-    /// The answer is there: gives the place back. What is returned is held until the answer is committed.
-    pub(super) fn answered(self) -> Recording {
-        let pools = self.pools.clone();
+    /// The answer is there: gives the place back. What is returned is held until the answer is committed. An endpoint that
+    /// `is_good` waits among the quick ones from now on: a moment of slowness, perhaps our own, has not made it a slow one.
+    pub(super) fn answered(self, is_good: bool) -> Recording {
+        let (pools, endpoint_id) = (self.pools.clone(), self.endpoint_id.clone());
         pools.inner.lock().recording += 1;
+        drop(self);
+        if is_good {
+            pools.change(|inner| inner.wait_in_quick(&endpoint_id));
+        }
         Recording { pools }
     }
 }
@@ -415,6 +439,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_endpoint_that_was_slow_for_a_moment_does_not_wait_among_the_slow_ones() {
+        let pools = Pools::new(8, 1);
+        let hanging = now(&pools, 0, Standing::Doubtful).unwrap();
+        let (mut first, second) = (now(&pools, 1, Standing::Good).unwrap(), now(&pools, 1, Standing::Good).unwrap());
+        let once_slow = endpoint(1);
+        let mut waiting = Box::pin(pools.acquire(&once_slow, Standing::Good));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(first.lasts());
+        let _second = second.answered(true);
+        assert!(waiting.as_mut().now_or_never().is_none(), "one of it still lasts");
+        let _first = first.answered(true);
+        assert!(!waiting.as_mut().now_or_never().unwrap().unwrap().is_slow());
+        drop(hanging);
+        assert_eq!(pools.taken(), (0, 0));
+    }
+
+    #[tokio::test]
     async fn however_much_waits_for_an_endpoint_it_has_one_turn_among_others() {
         let pools = Pools::new(1, 1);
         let held = now(&pools, 9, Standing::Doubtful).unwrap();
@@ -437,7 +478,8 @@ mod tests {
     #[test]
     fn nothing_more_is_asked_while_too_many_answers_wait_for_their_commit() {
         let pools = Pools::new(1, 1);
-        let recording: Vec<Recording> = (0..4).map(|_| now(&pools, 0, Standing::Good).unwrap().answered()).collect();
+        let recording: Vec<Recording> =
+            (0..4).map(|_| now(&pools, 0, Standing::Good).unwrap().answered(true)).collect();
         let asking = endpoint(1);
         let mut waiting = Box::pin(pools.acquire(&asking, Standing::Good));
         assert!(waiting.as_mut().now_or_never().is_none());

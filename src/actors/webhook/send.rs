@@ -251,12 +251,12 @@ async fn ask_receiver<'a>(
     let waited = clock.now().since(due.due_at);
     let began = clock.monotonic();
     let result = answer_to(engine, request, &mut permit).await?;
-    let recorded = Recorded { _of_all: permit.answered(), _counted: CountedIn::new(&engine.recording) };
-    drop(asking);
     let took = clock.monotonic().since(began);
     let outcome = outcome_of(&result);
     let answered = directory::Answered { place: place.number, is_success: outcome == TryOutcome::Success, took };
-    engine.directory.answered(&due.endpoint_id, &due.notification_id, &answered);
+    let is_good = engine.directory.answered(&due.endpoint_id, &due.notification_id, &answered);
+    let recorded = Recorded { _of_all: permit.answered(is_good), _counted: CountedIn::new(&engine.recording) };
+    drop(asking);
     let since_made = due.entry.is_first_try().then(|| clock.now().since(notification.created_at));
     parts.observer.tried(&Tried { outcome, took, waited, since_made });
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
