@@ -174,6 +174,7 @@ impl HttpDelivery {
             if kept.sender.ready().await.is_err() {
                 continue;
             }
+            kept.allowance.renew();
             match kept.sender.try_send_request(message).await {
                 Ok(response) => return Ok((response, kept)),
                 Err(mut error) => match error.take_message() {

@@ -20,6 +20,7 @@ use url::Host;
 
 use crate::clock::Clock;
 use crate::delivery::DeliveryError;
+use crate::delivery::allowance::{Allowance, Allowed};
 use crate::delivery::name_servers::LookUpError;
 use crate::delivery::pool::{Connection, Target};
 use crate::delivery::resolver::Resolver;
@@ -55,15 +56,17 @@ impl Connector {
         let stream = connect_to_any(&addresses, target.port).await.map_err(|error| not_connected(&error))?;
         // Small requests wait for nothing.
         stream.set_nodelay(true).map_err(|error| not_connected(&error))?;
+        let allowance = Allowance::new();
+        let stream = Allowed::new(stream, allowance.clone());
         if !target.is_tls {
-            return self.speak(stream).await;
+            return self.speak(stream, allowance).await;
         }
         let name = server_name(&target.host)?;
         let stream = self.tls.connect(name, stream).await.map_err(|error| tls::failure_of(&error))?;
-        self.speak(stream).await
+        self.speak(stream, allowance).await
     }
 
-    async fn speak<S>(&self, stream: S) -> Result<Connection, DeliveryError>
+    async fn speak<S>(&self, stream: S, allowance: Allowance) -> Result<Connection, DeliveryError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -75,7 +78,7 @@ impl Connector {
                 tracing::debug!(%error, "a connection to a webhook's receiver ended");
             }
         });
-        Ok(Connection::new(sender, self.clock.monotonic(), driver))
+        Ok(Connection::new(sender, allowance, self.clock.monotonic(), driver))
     }
 
     /// Names are refused as a whole when any address is outside the scope: answers that mix public and private addresses are

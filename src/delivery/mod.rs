@@ -2,6 +2,7 @@
 //! [`client`]. What follows from an answer is decided in [`crate::domain::webhook`].
 
 pub mod address;
+mod allowance;
 mod body;
 pub mod client;
 mod connector;

@@ -40,6 +40,8 @@ pub(crate) enum Reply {
     ThenDrip(Vec<u8>),
     /// Answer this, then the same nothing as fast as it is taken, without end.
     ThenFlood(Vec<u8>),
+    /// Send this again and again, as fast as it is taken, without end.
+    Flood(Vec<u8>),
     /// Answer this and close the connection.
     ThenClose(Vec<u8>),
     /// Never answer.
@@ -170,6 +172,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, log: Arc<Mutex<
             Reply::ThenFlood(bytes) => {
                 let _ = stream.write_all(&bytes).await;
                 while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+                return;
+            }
+            Reply::Flood(bytes) => {
+                let bytes = bytes.repeat(1_000);
+                while stream.write_all(&bytes).await.is_ok() {}
                 return;
             }
             Reply::ThenClose(bytes) => {

@@ -165,6 +165,33 @@ async fn headers_without_end_are_no_answer() {
 }
 
 #[tokio::test]
+async fn answers_without_end_before_the_answer_are_none() {
+    let receiver = Receiver::start(|number, _| match number {
+        0 => reply(200, "", b""),
+        _ => Reply::Flood(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
+    })
+    .await;
+    let delivery = delivery();
+    assert_eq!(delivery.deliver(request(&receiver.url)).await.unwrap().status, 200);
+    // Over the connection that was kept, and over one that is new.
+    for _ in 0..2 {
+        assert_eq!(delivery.deliver(request(&receiver.url)).await, Err(DeliveryError::Broken));
+        eventually(|| (receiver.open() == 0).then_some(())).await;
+    }
+    assert_eq!(receiver.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_carries_any_number_of_long_answers() {
+    let receiver = Receiver::start(|_, _| reply(200, &format!("X-A: {}\r\n", "a".repeat(60_000)), b"ok")).await;
+    let delivery = delivery();
+    for _ in 0..80 {
+        assert_eq!(delivery.deliver(request(&receiver.url)).await.unwrap().response, "ok");
+    }
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_keeps_its_status_and_its_beginning() {
     let head = b"HTTP/1.1 201 X\r\nContent-Length: 100\r\n\r\nbeginning";
     let receiver = Receiver::start(|_, _| Reply::ThenClose(head.to_vec())).await;
