@@ -193,6 +193,24 @@ async fn an_open_breaker_and_what_led_to_it_outlive_restarts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_breaker_that_opened_while_the_clock_was_ahead_holds_nothing_up_when_it_is_right_again() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let (receiver, is_up) = receiver_that_is_down(&clock);
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    clock.set_forward(24 * HOUR);
+    for number in 0..40 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    fixture.pass(Duration::from_secs(1)).await;
+    assert!(health(&store, &endpoint_id).open_until > Some(START.plus(24 * HOUR)));
+    clock.set_back(24 * HOUR);
+    is_up.store(true, Ordering::SeqCst);
+    fixture.pass(HOUR / 4).await;
+    assert_eq!((fixture.due(), health(&store, &endpoint_id).open_until), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn five_days_of_nothing_but_failures_are_told_and_then_disable_the_endpoint() {
     let (store, clock) = (store(), Clock::virtual_from(START));
     let is_down = |url: &str| url == URL;
