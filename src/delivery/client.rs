@@ -258,7 +258,7 @@ async fn read(body: &mut Incoming, excerpt: &mut Excerpt) {
 
 fn broken(error: &hyper::Error) -> DeliveryError {
     tracing::debug!(%error, "a webhook was not answered");
-    DeliveryError::Broken
+    if error.is_parse() { DeliveryError::NotHttp } else { DeliveryError::Broken }
 }
 
 #[cfg(test)]

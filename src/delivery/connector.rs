@@ -33,6 +33,8 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 const ADDRESSES_MAX: usize = 8;
 /// Longest head of an answer.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// Most header lines of an answer.
+const HEADERS_MAX: usize = 256;
 
 /// Connects to where it is allowed to.
 pub(super) struct Connector {
@@ -71,7 +73,12 @@ impl Connector {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let mut builder = http1::Builder::new();
-        builder.title_case_headers(true).max_buf_size(HEAD_MAX_BYTES);
+        builder.title_case_headers(true).max_buf_size(HEAD_MAX_BYTES).max_headers(HEADERS_MAX);
+        // A header line that nobody needs is no reason to send a webhook again that was taken.
+        builder
+            .ignore_invalid_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|_| DeliveryError::Broken)?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {

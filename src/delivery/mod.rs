@@ -70,9 +70,12 @@ pub enum DeliveryError {
     /// Time ran out before the receiver answered.
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke.
     #[error("the connection broke before an answer")]
     Broken,
+    /// What came is not HTTP/1, or its head is too long.
+    #[error("what came is no answer in HTTP/1.1")]
+    NotHttp,
 }
 
 /// How one request ended.

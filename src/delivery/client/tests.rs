@@ -160,8 +160,20 @@ async fn a_body_without_end_does_not_hold_up_a_success() {
 #[tokio::test]
 async fn headers_without_end_are_no_answer() {
     let receiver = Receiver::start(|_, _| Reply::ThenFlood(b"HTTP/1.1 200 OK\r\nX-A: ".to_vec())).await;
-    assert_eq!(deliver_to(&receiver).await, Err(DeliveryError::Broken));
+    assert_eq!(deliver_to(&receiver).await, Err(DeliveryError::NotHttp));
     eventually(|| (receiver.open() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_answer_with_header_lines_that_are_wrong_counts() {
+    let many: String = (0..200).map(|number| format!("X-{number}: a\r\n")).collect();
+    let wrong = ["Bad Header: a\r\n", "X-A : a\r\n", "X-A: a\r\n b\r\n", "no colon\r\n", "X-\u{e9}: a\r\n", &many];
+    for lines in wrong {
+        let sent = format!("{lines}Retry-After: 7\r\n");
+        let receiver = Receiver::start(move |_, _| reply(503, &sent, b"later")).await;
+        let expected = Answer { status: 503, retry_after: Some(String::from("7")), response: String::from("later") };
+        assert_eq!(deliver_to(&receiver).await, Ok(expected), "{lines}");
+    }
 }
 
 #[tokio::test]
@@ -221,7 +233,9 @@ async fn no_answer_is_said_in_words() {
     let closing = Receiver::start(|_, _| Reply::Close).await;
     assert_eq!(deliver_to(&closing).await, Err(DeliveryError::Broken));
     let nonsense = Receiver::start(|_, _| Reply::Bytes(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec())).await;
-    assert_eq!(deliver_to(&nonsense).await, Err(DeliveryError::Broken));
+    assert_eq!(deliver_to(&nonsense).await, Err(DeliveryError::NotHttp));
+    let newer = Receiver::start(|_, _| Reply::Bytes(b"HTTP/2.0 200 OK\r\n\r\n".to_vec())).await;
+    assert_eq!(deliver_to(&newer).await, Err(DeliveryError::NotHttp));
     let nobody = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}/", nobody.local_addr().unwrap());
     drop(nobody);
