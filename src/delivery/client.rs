@@ -24,10 +24,11 @@ use crate::delivery::name_servers::{NameServers, SystemNameServers};
 use crate::delivery::pool::{Connection, Pool, PoolSettings, Target};
 use crate::delivery::resolver::{Resolver, ResolverSettings};
 use crate::delivery::tls::{self, Authorities};
-use crate::delivery::url::{VettedUrl, vet};
+use crate::delivery::url::{Rules, VettedUrl, vet};
 use crate::delivery::{
     Answer, Deliver, DeliveryError, DeliveryFigures, DeliveryFuture, DeliveryRequest, DeliveryResult,
 };
+use crate::domain::webhook::PortRange;
 
 /// Connections without a request are closed after this; the next one is vetted anew.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,6 +54,8 @@ pub struct DeliverySettings {
     pub dns_ttl_max: Duration,
     /// That a name has no address is remembered for this long.
     pub dns_negative_ttl: Duration,
+    /// Ports at public addresses to which webhooks may go.
+    pub public_ports: Vec<PortRange>,
     /// Private networks to which webhooks may go.
     pub allowed_private_networks: Vec<IpNet>,
 }
@@ -68,6 +71,7 @@ impl From<&WebhookConfig> for DeliverySettings {
             dns_cache_max: config.dns_cache_max,
             dns_ttl_max: Duration::from_secs(config.dns_ttl_max_s),
             dns_negative_ttl: Duration::from_secs(config.dns_negative_ttl_s),
+            public_ports: config.public_ports.clone(),
             allowed_private_networks: config.allowed_private_networks.clone(),
         }
     }
@@ -133,8 +137,9 @@ impl HttpDelivery {
     }
 
     async fn exchange(&self, request: DeliveryRequest) -> DeliveryResult {
-        let VettedUrl { url, scope } =
-            vet(&request.url, &self.settings.allowed_private_networks).map_err(DeliveryError::NotAllowed)?;
+        let DeliverySettings { public_ports, allowed_private_networks, .. } = &self.settings;
+        let rules = Rules { allowed_private_networks, public_ports };
+        let VettedUrl { url, scope } = vet(&request.url, rules).map_err(DeliveryError::NotAllowed)?;
         let target = Target {
             host: url.host().ok_or(DeliveryError::Broken)?.to_owned(),
             port: url.port_or_known_default().ok_or(DeliveryError::Broken)?,

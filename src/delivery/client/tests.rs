@@ -22,6 +22,7 @@ fn settings() -> DeliverySettings {
         dns_cache_max: 1_000,
         dns_ttl_max: Duration::from_secs(300),
         dns_negative_ttl: Duration::from_secs(30),
+        public_ports: vec!["443".parse().unwrap()],
         allowed_private_networks: vec!["127.0.0.0/8".parse().unwrap()],
     }
 }
