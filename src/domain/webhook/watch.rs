@@ -126,7 +126,13 @@ impl EndpointWatch {
     pub fn settle(&mut self, now: Timestamp, settings: &HealthSettings) {
         let latest = now.plus(CLOCK_STEP_MIN);
         let health = &self.health;
-        let noted = [health.failing_since, health.last_failure_at, health.last_success_at, health.recovering_since];
+        let noted = [
+            health.failing_since,
+            health.last_failure_at,
+            health.last_success_at,
+            health.recovering_since,
+            health.dead_until_success,
+        ];
         let is_ahead = noted.into_iter().flatten().any(|at| at > latest)
             || health.open_until.is_some_and(|until| until > latest.plus(settings.open_at_most()));
         if is_ahead {

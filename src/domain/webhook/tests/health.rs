@@ -435,6 +435,12 @@ fn a_clock_that_is_set_back_while_we_run_holds_nothing_up() {
         watch.settle(now.plus(SECOND), &settings());
         assert_eq!(watch, settled, "once");
     }
+    // Dead letters of that time are sent again after the next success, and not only a day later.
+    let mut dead = watch();
+    learn(&mut dead, &EndpointTry { is_exhausted: true, ..a_try(FAILS, ahead) }, &settings());
+    dead.settle(now, &settings());
+    let taken = learn(&mut dead, &a_try(TAKES, now.plus(SECOND)), &settings());
+    assert!(taken.is_to_be_written && taken.health.last_success_at > taken.health.dead_until_success);
     // A moment's difference between two that look is none.
     let mut same = opened();
     same.settle(NOW.minus(SECOND), &settings());
