@@ -44,6 +44,8 @@ pub(crate) enum Reply {
     Flood(Vec<u8>),
     /// Answer this and close the connection.
     ThenClose(Vec<u8>),
+    /// Answer this after so long.
+    After(Duration, Vec<u8>),
     /// Never answer.
     Hang,
     /// Close the connection.
@@ -183,6 +185,12 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, log: Arc<Mutex<
                 let _ = stream.write_all(&bytes).await;
                 let _ = stream.shutdown().await;
                 return;
+            }
+            Reply::After(wait, bytes) => {
+                tokio::time::sleep(wait).await;
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
             }
             Reply::Hang => std::future::pending().await,
             Reply::Close => return,
