@@ -292,6 +292,54 @@ mod tests {
         }
     }
 
+    /// What browsers and C libraries read as this address.
+    fn spellings(address: Ipv4Addr) -> Vec<String> {
+        let [a, b, c, d] = address.octets();
+        let (number, last_three) = (u32::from(address), u32::from(address) & 0xff_ffff);
+        let last_two = u32::from(address) & 0xffff;
+        let (high, low) = (number >> 16, number & 0xffff);
+        let mut spellings = vec![
+            format!("{a}.{b}.{c}.{d}"),
+            format!("{a}.{b}.{c}.{d}."),
+            format!("{number}"),
+            format!("0x{number:x}"),
+            format!("0X{number:08X}"),
+            format!("0{number:o}"),
+            format!("{a}.{last_three}"),
+            format!("{a}.{b}.{last_two}"),
+            format!("0x{a:x}.0{b:o}.{last_two}"),
+            format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
+            format!("0x{a:x}.0x{b:x}.0x{c:x}.0x{d:x}"),
+            format!("{a}%2e{b}%2E{c}.{d}"),
+            format!("{a}\u{3002}{b}\u{ff0e}{c}\u{ff61}{d}"),
+        ];
+        let wide = |digit: char| char::from_u32(u32::from(digit) - u32::from('0') + 0xff10).unwrap_or(digit);
+        let digits = format!("{a}.{b}.{c}.{d}");
+        spellings.push(digits.chars().map(|digit| if digit.is_ascii_digit() { wide(digit) } else { digit }).collect());
+        for prefix in ["::", "::ffff:", "::ffff:0:", "::5efe:", "64:ff9b::", "64:ff9b:1::", "2001:0:1:2:3:4:"] {
+            spellings.push(format!("[{prefix}{high:x}:{low:x}]"));
+            spellings.push(format!("[{prefix}{a}.{b}.{c}.{d}]"));
+        }
+        spellings.push(format!("[2002:{high:x}:{low:x}::1]"));
+        spellings
+    }
+
+    #[test]
+    fn no_spelling_of_a_private_address_is_taken() {
+        for address in
+            ["127.0.0.1", "169.254.169.254", "10.0.0.1", "172.16.3.4", "192.168.1.1", "100.64.0.9", "0.0.0.0"]
+        {
+            for host in spellings(address.parse().unwrap()) {
+                let refused = vetted(&format!("https://{host}/"), &[]);
+                assert!(refused.is_err(), "{host} is {refused:?}");
+            }
+        }
+        // That the spellings are read at all is seen where the address is public.
+        let public: Ipv4Addr = "8.8.4.4".parse().unwrap();
+        let taken = |host: &String| vetted(&format!("https://{host}/"), &[]).is_ok();
+        assert_eq!(spellings(public).iter().filter(|host| taken(host)).count(), 16);
+    }
+
     #[test]
     fn the_operator_says_which_ports_are_open_at_public_addresses() {
         let rules = Rules { allowed_private_networks: &[], public_ports: &["10443".parse().unwrap()] };
