@@ -32,6 +32,11 @@ use crate::domain::webhook::PortRange;
 
 /// Connections without a request are closed after this; the next one is vetted anew.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A body that goes on after what is kept of it is read to its end, so that its connection can be used again, if so much is
+/// enough for that
+const DRAINED_MAX_BYTES: usize = 256 * 1024;
+/// and it comes within this.
+const DRAINED_WITHIN: Duration = Duration::from_millis(250);
 /// The machine's own list of names.
 const HOSTS_FILE: &str = "/etc/hosts";
 
@@ -249,15 +254,25 @@ fn host_header(url: &Url) -> String {
     }
 }
 
-/// Reads until the body ends or breaks, or enough of it is there.
+/// Reads until the body ends or breaks, or until enough of it is there and its end is not near.
 async fn read(body: &mut Incoming, excerpt: &mut Excerpt) {
     while !body.is_end_stream() {
         let Some(Ok(frame)) = body.frame().await else { return };
         if let Some(chunk) = frame.data_ref()
             && !excerpt.take(chunk)
         {
+            let _ = tokio::time::timeout(DRAINED_WITHIN, drain(body)).await;
             return;
         }
+    }
+}
+
+async fn drain(body: &mut Incoming) {
+    let mut left = DRAINED_MAX_BYTES;
+    while !body.is_end_stream() && body.size_hint().lower() <= left as u64 {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        left = rest;
     }
 }
 

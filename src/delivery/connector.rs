@@ -111,8 +111,9 @@ impl Connector {
         // Once an answer: it is remembered, and tries go on.
         if resolved.report() {
             self.resolver.figures().refused.fetch_add(1, Ordering::Relaxed);
-            let addresses = &resolved.addresses;
-            tracing::warn!(host = name, ?addresses, "a webhook's host leads to an address that is not allowed");
+            // One is enough, there may be thousands.
+            let address = resolved.addresses.iter().find(|address| !holds(address));
+            tracing::warn!(host = name, ?address, "a webhook's host leads to an address that is not allowed");
         }
         Err(not_public())
     }
