@@ -103,6 +103,7 @@ impl Connector {
         };
         let resolved = self.resolver.resolve(name).await.map_err(|error| match error {
             LookUpError::NotFound => DeliveryError::NotResolved,
+            LookUpError::Failed => DeliveryError::NameServersFailed,
             LookUpError::TimedOut => DeliveryError::NotResolvedInTime,
         })?;
         if resolved.addresses.iter().all(holds) {

@@ -58,6 +58,9 @@ pub enum DeliveryError {
     /// The host has no address.
     #[error("the host name can't be resolved")]
     NotResolved,
+    /// No name server could say which addresses the host has.
+    #[error("the name servers could not say which addresses the host has")]
+    NameServersFailed,
     /// No name server has said in time which addresses the host has.
     #[error("the host name could not be resolved in time")]
     NotResolvedInTime,
@@ -93,7 +96,7 @@ pub struct DeliveryFigures {
     pub look_ups_ok: u64,
     /// Host names about which enough was remembered.
     pub look_ups_cached: u64,
-    /// Host names without an address.
+    /// Host names without an address, or of which no name server could say.
     pub look_ups_failed: u64,
     /// Host names about which no name server answered in time.
     pub look_ups_timed_out: u64,
