@@ -68,7 +68,7 @@ async fn that_an_endpoint_was_disabled_is_told_to_the_others() {
     let (store, clock) = (store(), Clock::virtual_from(START));
     let receiver = FakeReceiver::new(&clock, |_, request| answer(if request.url.contains("gone") { 410 } else { 200 }));
     let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
-    let gone_id = fixture.endpoint("https://gone.example/").await;
+    let gone_id = fixture.endpoint("https://gone.example/hook?token=t").await;
     fixture.endpoint("https://other.example/").await;
     fixture.publish(EventName::PaymentSuccess, "PY1").await;
     fixture.pass(Duration::from_secs(60)).await;
@@ -82,6 +82,7 @@ async fn that_an_endpoint_was_disabled_is_told_to_the_others() {
     assert_eq!((url.as_str(), &body["status"]), ("https://other.example/", &"disabled".into()));
     assert_eq!(body["extra"]["endpoint_id"], gone_id.as_str());
     assert_eq!(body["extra"]["reason"], "the receiver answered 410 Gone");
+    assert_eq!(body["extra"]["url"], "https://gone.example/hook", "no token is told to others");
     let page = PageRequest { limit: Some(10), cursor: None };
     let events = fixture.webhooks.list_events(&fixture.merchant_id, &page).unwrap().items;
     let names: Vec<&str> = events.iter().map(|event| event.event.as_str()).collect();
