@@ -2,7 +2,7 @@
 //! vetted at the moment of connecting, no redirect is followed, no proxy is asked, and one deadline covers everything.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -155,9 +155,13 @@ impl HttpDelivery {
         let message = message_of(&url, request)?;
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
+        let is_sent = AtomicBool::new(false);
         let (response, connection) = tokio::select! {
-            asked = self.ask(&target, message) => asked?,
-            () = &mut deadline => return Err(DeliveryError::TimedOut(timeout)),
+            asked = self.ask(&target, message, &is_sent) => asked?,
+            () = &mut deadline => return Err(match is_sent.load(Ordering::Relaxed) {
+                false => DeliveryError::NotConnectedInTime(timeout),
+                true => DeliveryError::TimedOut(timeout),
+            }),
         };
         let (head, mut body) = response.into_parts();
         let mut excerpt = Excerpt::new(&head.headers, self.settings.response_max_bytes);
@@ -174,26 +178,33 @@ impl HttpDelivery {
     }
 
     /// Sends `message` and waits for the head of the answer. A kept connection that its receiver has closed meanwhile is
-    /// replaced if nothing of the message was sent over it; otherwise the receiver may have it.
+    /// replaced if nothing of the message was sent over it; otherwise the receiver may have it. `is_sent` says whether
+    /// there was a connection.
     async fn ask(
         &self,
         target: &Target,
         mut message: Request<Full<Bytes>>,
+        is_sent: &AtomicBool,
     ) -> Result<(Response<Incoming>, Connection), DeliveryError> {
         while let Some(mut kept) = self.pool.take(target) {
             if kept.sender.ready().await.is_err() {
                 continue;
             }
             kept.allowance.renew();
+            is_sent.store(true, Ordering::Relaxed);
             match kept.sender.try_send_request(message).await {
                 Ok(response) => return Ok((response, kept)),
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) => message = unsent,
+                    Some(unsent) => {
+                        is_sent.store(false, Ordering::Relaxed);
+                        message = unsent;
+                    }
                     None => return Err(broken(error.error())),
                 },
             }
         }
         let mut connection = self.connector.connect(target).await?;
+        is_sent.store(true, Ordering::Relaxed);
         match connection.sender.send_request(message).await {
             Ok(response) => Ok((response, connection)),
             Err(error) => Err(broken(&error)),

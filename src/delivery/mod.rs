@@ -70,6 +70,9 @@ pub enum DeliveryError {
     /// The receiver's certificate is not accepted, or TLS failed otherwise.
     #[error("TLS failed: {0}")]
     Tls(String),
+    /// Time ran out before there was a connection to the receiver. Nothing was sent.
+    #[error("no connection within {} s", .0.as_secs())]
+    NotConnectedInTime(Duration),
     /// Time ran out before the receiver answered.
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),

@@ -137,12 +137,12 @@ async fn one_deadline_covers_everything() {
     let silent = NameServer::start(|_, _| Says::Nothing).await;
     let by_name = asking(&silent, settings(), Clock::system());
     let answer = by_name.deliver(DeliveryRequest { timeout: short, ..request("http://a.internal/") }).await;
-    assert_eq!(answer, Err(DeliveryError::TimedOut(short)));
+    assert_eq!(answer, Err(DeliveryError::NotConnectedInTime(short)));
     // Whoever takes connections and says nothing, also not TLS.
     let mute = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("https://{}/", mute.local_addr().unwrap());
     let answer = delivery().deliver(DeliveryRequest { timeout: short, ..request(&url) }).await;
-    assert_eq!(answer, Err(DeliveryError::TimedOut(short)));
+    assert_eq!(answer, Err(DeliveryError::NotConnectedInTime(short)));
 }
 
 #[tokio::test]
