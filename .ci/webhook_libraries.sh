@@ -2,8 +2,8 @@
 # The official Standard Webhooks libraries of Python and JavaScript accept what the given program sends, and refuse it when
 # it was changed. They are installed into a temporary directory.
 set -euo pipefail
-cd "$(dirname "$0")"
 program="$(realpath "$1")"
+cd "$(dirname "$0")"
 
 directory="$(mktemp -d)"
 trap 'rm -rf "$directory"' EXIT
