@@ -255,7 +255,10 @@ fn jobs_table(rows: &Value) -> String {
     table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
 }
 
-/// A value in one line.
+/// Where the values of [`fields_text`] begin.
+const VALUES_AT: usize = 28;
+
+/// A value as text.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => String::from("-"),
@@ -278,7 +281,13 @@ fn fields_text(value: &Value) -> String {
             other => lines.push((name.clone(), shown(other))),
         }
     }
-    lines.into_iter().map(|(name, text)| format!("{name:<28}{text}")).collect::<Vec<_>>().join("\n")
+    lines.into_iter().map(|(name, text)| field_line(&name, &text)).collect::<Vec<_>>().join("\n")
+}
+
+/// A name and its value. What a receiver answers may have any number of lines; none of them may look like another field.
+fn field_line(name: &str, text: &str) -> String {
+    let below = format!("\n{:VALUES_AT$}", "");
+    format!("{name:<VALUES_AT$}{}", text.lines().collect::<Vec<_>>().join(&below))
 }
 
 /// One notification with its tries as a table.
@@ -344,6 +353,9 @@ mod tests {
         let one = notification_text(&notification);
         assert!(one.contains("12 ms") && one.contains("500") && one.contains("no room"), "{one}");
         assert!(!one.contains("tries  "), "{one}");
+        let forged = fields_text(&json!({ "response": "no\r\nstatus  success", "status": "failed" }));
+        assert_eq!(forged.lines().filter(|line| line.starts_with("status")).count(), 1, "{forged}");
+        assert!(forged.contains(&format!("{:VALUES_AT$}no\n{:VALUES_AT$}status  success", "response", "")), "{forged}");
     }
 
     #[tokio::test]
