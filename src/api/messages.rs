@@ -4,7 +4,7 @@ use crate::api::client_address;
 use crate::api::error::ApiError;
 use crate::api::language::Language;
 use crate::domain::limit::wording;
-use crate::gateway::error::GatewayError;
+use crate::gateway::error::{Forbidden, GatewayError, JobRefusal};
 
 /// The sentence for an error. Never says anything about the inside.
 pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
@@ -44,6 +44,14 @@ pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
     String::from(language.choose(fixed.0, fixed.1))
 }
 
+fn forbidden_in_chinese(reason: Forbidden) -> String {
+    match reason {
+        Forbidden::Suspended => String::from("商户已被停用"),
+        Forbidden::RuleOfFile => String::from("该规则来自配置文件, 请在配置文件中修改"),
+        Forbidden::EndpointsMax(endpoints_max) => format!("每个商户最多 {endpoints_max} 个 Webhook 端点"),
+    }
+}
+
 fn gateway_message(error: &GatewayError, language: Language) -> String {
     let fixed = match error {
         GatewayError::InvalidRequest(_) => ("The request is not valid", "请求无效"),
@@ -57,7 +65,19 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
         GatewayError::Forbidden(reason) => {
             return match language {
                 Language::English => format!("Not allowed: {reason}"),
-                Language::Chinese => format!("无权执行此操作: {reason}"),
+                Language::Chinese => format!("无权执行此操作: {}", forbidden_in_chinese(*reason)),
+            };
+        }
+        GatewayError::JobRefused(refusal) => {
+            return match (language, refusal) {
+                (Language::English, refusal) => format!("Not possible now: {refusal}"),
+                (Language::Chinese, JobRefusal::UnderWay(job_id)) => {
+                    format!("相同的任务 {job_id} 正在进行; 请等待其结束或取消该任务")
+                }
+                (Language::Chinese, JobRefusal::TooMany(jobs_max)) => {
+                    format!("正在进行的任务已达上限 {jobs_max} 个; 请等待其中之一结束或取消")
+                }
+                (Language::Chinese, JobRefusal::HasToBeDone(kind)) => format!("{kind} 类任务必须完成, 不可取消"),
             };
         }
         GatewayError::NotFound(what) => {

@@ -21,6 +21,34 @@ impl FieldError {
     }
 }
 
+/// Why a merchant may not do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Forbidden {
+    /// The operator has suspended it.
+    #[error("the merchant is suspended")]
+    Suspended,
+    /// The configuration file says so, and only there can it be changed.
+    #[error("the rule is the configuration file's; change it there")]
+    RuleOfFile,
+    /// It has as many webhook endpoints as it may have.
+    #[error("a merchant has at most {0} webhook endpoints")]
+    EndpointsMax(usize),
+}
+
+/// Why work on many notifications is not begun, or not ended before its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JobRefusal {
+    /// The same is under way: its id.
+    #[error("job {0} does the same and is under way; wait for its end or cancel it")]
+    UnderWay(String),
+    /// As many are under way as a merchant may have.
+    #[error("{0} jobs are under way, as many as there may be; wait for the end of one or cancel one")]
+    TooMany(usize),
+    /// It has to be done: what it does.
+    #[error("a {0} job has to be done and can't be canceled")]
+    HasToBeDone(&'static str),
+}
+
 /// Why the gateway did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -44,7 +72,7 @@ pub enum GatewayError {
     NonceReused,
     /// The merchant is suspended, or may not do this.
     #[error("not allowed: {0}")]
-    Forbidden(String),
+    Forbidden(Forbidden),
     /// There is no such object, or it is another merchant's.
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -62,6 +90,9 @@ pub enum GatewayError {
         /// The object's status.
         status: String,
     },
+    /// Work on many notifications is not begun, or not ended.
+    #[error("{0}")]
+    JobRefused(JobRefusal),
     /// A request with the same idempotency key is still running.
     #[error("a request with this idempotency key is still running")]
     IdempotencyInProgress,

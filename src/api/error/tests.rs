@@ -10,6 +10,7 @@ use crate::domain::money::Currency;
 use crate::domain::routing::{DecisionRecord, DroppedBy, NoChannel};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::AddressReason;
+use crate::gateway::error::Forbidden;
 
 fn every_error() -> Vec<ApiError> {
     let gateway = [
@@ -17,7 +18,8 @@ fn every_error() -> Vec<ApiError> {
         GatewayError::Unauthenticated,
         GatewayError::SignatureExpired { server_time: Timestamp::from_unix_s(1_700_000_000) },
         GatewayError::NonceReused,
-        GatewayError::Forbidden(String::from("the merchant is suspended")),
+        GatewayError::Forbidden(Forbidden::Suspended),
+        GatewayError::JobRefused(JobRefusal::TooMany(8)),
         GatewayError::NotFound("payment"),
         GatewayError::OrderExists { field: "payment_no", number: String::from("PY1") },
         GatewayError::InvalidState { status: String::from("success") },
@@ -165,4 +167,41 @@ fn headers_say_when_to_come_back_and_how_to_authenticate() {
     let allow = Some(HeaderValue::from_static("GET,HEAD"));
     assert_eq!(headers_of(ApiError::MethodNotAllowed { allow })[ALLOW], "GET,HEAD");
     assert!(headers_of(ApiError::PathNotFound).is_empty());
+}
+
+#[test]
+fn what_is_refused_about_webhooks_is_said_in_both_languages() {
+    let refusals = [
+        (
+            GatewayError::Forbidden(Forbidden::EndpointsMax(16)),
+            "Not allowed: a merchant has at most 16 webhook endpoints",
+            "无权执行此操作: 每个商户最多 16 个 Webhook 端点",
+        ),
+        (
+            GatewayError::JobRefused(JobRefusal::UnderWay(String::from("wj_1"))),
+            "Not possible now: job wj_1 does the same and is under way; wait for its end or cancel it",
+            "相同的任务 wj_1 正在进行; 请等待其结束或取消该任务",
+        ),
+        (
+            GatewayError::JobRefused(JobRefusal::TooMany(8)),
+            "Not possible now: 8 jobs are under way, as many as there may be; wait for the end of one or cancel one",
+            "正在进行的任务已达上限 8 个; 请等待其中之一结束或取消",
+        ),
+        (
+            GatewayError::JobRefused(JobRefusal::HasToBeDone("park")),
+            "Not possible now: a park job has to be done and can't be canceled",
+            "park 类任务必须完成, 不可取消",
+        ),
+    ];
+    for (error, english, chinese) in refusals {
+        let error = ApiError::from(error);
+        assert_eq!(message_of(&error, Language::English), english);
+        assert_eq!(message_of(&error, Language::Chinese), chinese);
+    }
+    let under_way = ApiError::from(GatewayError::JobRefused(JobRefusal::UnderWay(String::from("wj_1"))));
+    let body: Value = serde_json::from_slice(&under_way.body(Language::English, "req_1")).unwrap();
+    assert_eq!(
+        (&body["code"], &body["status"], &body["job_id"]),
+        (&json!("INVALID_STATE"), &json!("running"), &json!("wj_1"))
+    );
 }

@@ -15,7 +15,7 @@ use crate::domain::webhook::{
     Endpoint, EndpointHealth, EndpointStatus, EventPattern, FormerSecret, LaneSet, Overrides, SealedSecrets,
 };
 use crate::gateway::audit;
-use crate::gateway::error::{FieldError, GatewayError};
+use crate::gateway::error::{FieldError, Forbidden, GatewayError};
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::{
     CHANGES_MAX, CreateEndpoint, EndpointView, ID_MAX_BYTES, Kept, NewSecretView, SettableStatus, UpdateEndpoint,
@@ -301,9 +301,7 @@ impl Webhooks {
             let prefix = keys::endpoints_of(&endpoint.merchant_id);
             let existing = self.core.store.scan(&Scan::prefix(&prefix, endpoints_max.max(1)))?;
             if existing.len() >= endpoints_max {
-                return Err(GatewayError::Forbidden(format!(
-                    "a merchant has at most {endpoints_max} webhook endpoints"
-                )));
+                return Err(GatewayError::Forbidden(Forbidden::EndpointsMax(endpoints_max)));
             }
             let mut batch = Batch::new();
             batch.replace(made_key.clone(), made_revision, Vec::new());

@@ -20,7 +20,7 @@ use crate::domain::ids::{EndpointId, JobId, MerchantId, sortable_id};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Endpoint, EndpointStatus, JobKind, JobStatus, NotificationStatus, WebhookJob};
 use crate::gateway::core::Core;
-use crate::gateway::error::GatewayError;
+use crate::gateway::error::{GatewayError, JobRefusal};
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::{CHANGES_MAX, ID_MAX_BYTES, NotificationFilter, Webhooks, unless_overtaken};
 use crate::storage::{Batch, Scan, StoreError, keys, record};
@@ -133,8 +133,8 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] when the filter is empty, is none, or asks for what has not failed;
-    /// [`GatewayError::NotFound`] when the endpoint is not there; [`GatewayError::InvalidState`] when it is disabled, or
-    /// when too much is under way.
+    /// [`GatewayError::NotFound`] when the endpoint is not there; [`GatewayError::InvalidState`] when it is disabled;
+    /// [`GatewayError::JobRefused`] when this or too much is under way already.
     pub async fn retry_many(
         &self,
         merchant_id: &MerchantId,
@@ -157,7 +157,10 @@ impl Webhooks {
         filter: &NotificationFilter,
     ) -> Result<JobView, GatewayError> {
         let is_open = |status: &str| NotificationStatus::parse(status).is_none_or(NotificationStatus::is_open);
-        if filter.status.as_deref().is_some_and(|status| !is_open(status)) || filter.failure.is_some() {
+        if filter.failure.is_some() {
+            return Err(GatewayError::field("failure", "must not be given: only what is on its way ends"));
+        }
+        if filter.status.as_deref().is_some_and(|status| !is_open(status)) {
             return Err(GatewayError::field("status", "must be pending or retrying: only what is on its way ends"));
         }
         self.add_asked(self.job_of(merchant_id, filter, JobKind::Cancel)?).await
@@ -168,7 +171,8 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] when the time is in the future; [`GatewayError::NotFound`];
-    /// [`GatewayError::InvalidState`] when the endpoint is disabled, or when this or too much is under way already.
+    /// [`GatewayError::InvalidState`] when the endpoint is disabled; [`GatewayError::JobRefused`] when this or too much is
+    /// under way already.
     pub async fn recover(
         &self,
         merchant_id: &MerchantId,
@@ -220,7 +224,8 @@ impl Webhooks {
     /// Ends a job where it is. What it has done stays.
     ///
     /// # Errors
-    /// [`GatewayError::NotFound`]; [`GatewayError::InvalidState`] when it is at its end, or must not be left undone.
+    /// [`GatewayError::NotFound`]; [`GatewayError::InvalidState`] when it is at its end; [`GatewayError::JobRefused`] when it
+    /// must not be left undone.
     pub async fn cancel_job(&self, merchant_id: &MerchantId, job_id: &JobId) -> Result<JobView, GatewayError> {
         for _ in 0..CHANGES_MAX {
             let (mut job, revision) = self.read_job(merchant_id, job_id)?;
@@ -228,7 +233,7 @@ impl Webhooks {
                 return Err(GatewayError::InvalidState { status: job.status.as_str().to_owned() });
             }
             if !job.kind.is_cancelable() {
-                return Err(GatewayError::InvalidState { status: job.kind.as_str().to_owned() });
+                return Err(GatewayError::JobRefused(JobRefusal::HasToBeDone(job.kind.as_str())));
             }
             job.finish(JobStatus::Canceled, None, self.core.clock.now());
             let mut batch = Batch::finishing();
@@ -277,10 +282,11 @@ impl Webhooks {
         let open: Vec<WebhookJob> = self.open_jobs()?.into_iter().filter(|open| is_beside(open, &job)).collect();
         let is_same = |open: &&WebhookJob| open.kind == job.kind && open.endpoint_id == job.endpoint_id;
         if let Some(same) = open.iter().find(is_same).filter(|same| same.endpoint_id.is_some()) {
-            return Err(GatewayError::InvalidState { status: format!("{} is running", same.id) });
+            return Err(GatewayError::JobRefused(JobRefusal::UnderWay(same.id.to_string())));
         }
-        if open.len() >= self.core.config.webhook.jobs_max {
-            return Err(GatewayError::InvalidState { status: String::from("jobs_max") });
+        let jobs_max = self.core.config.webhook.jobs_max;
+        if open.len() >= jobs_max {
+            return Err(GatewayError::JobRefused(JobRefusal::TooMany(jobs_max)));
         }
         let (mut batch, mut planned) = (Batch::new(), Planned::default());
         rows::add_job(&mut batch, &mut planned, &job)?;

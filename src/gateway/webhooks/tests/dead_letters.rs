@@ -13,7 +13,7 @@ use crate::config::WebhookConfig;
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, JobId, NotificationId};
 use crate::domain::webhook::{Endpoint, EndpointHealth, EndpointStatus, JobKind, WebhookJob};
-use crate::gateway::error::GatewayError;
+use crate::gateway::error::{GatewayError, JobRefusal};
 use crate::gateway::page::PageRequest;
 use crate::gateway::webhooks::{JobView, NotificationFilter, SettableStatus, UpdateEndpoint};
 use crate::storage::{Batch, Store, keys, record};
@@ -254,6 +254,8 @@ async fn the_webhooks_of_a_merchant_that_was_removed_end() {
     rows::add_job(&mut batch, &mut planned, &purge).unwrap();
     store.commit(batch).await.unwrap();
     fixture.webhooks.announce(planned);
+    let canceled = fixture.webhooks.cancel_job(&fixture.merchant_id, &purge.id).await;
+    assert!(matches!(canceled, Err(GatewayError::JobRefused(JobRefusal::HasToBeDone("purge")))), "{canceled:?}");
     let job = fixture.webhooks.get_job(&fixture.merchant_id, &purge.id).unwrap();
     let job = ended(&fixture, &job).await;
     assert_eq!((job.status.as_str(), job.looked_at), ("done", 200));

@@ -13,7 +13,7 @@ use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, JobId, MerchantId, NotificationId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Endpoint, EndpointStatus};
-use crate::gateway::error::GatewayError;
+use crate::gateway::error::{GatewayError, JobRefusal};
 use crate::gateway::page::PageRequest;
 use crate::gateway::webhooks::{JobView, NotificationFilter};
 use crate::random::Random;
@@ -269,6 +269,10 @@ async fn wrong_requests_for_jobs_are_refused() {
     assert!(matches!(webhooks.retry_many(merchant_id, &open).await, Err(GatewayError::InvalidRequest(_))));
     let failed = NotificationFilter { status: text("failed"), ..none() };
     assert!(matches!(webhooks.cancel_many(merchant_id, &failed).await, Err(GatewayError::InvalidRequest(_))));
+    let given_up = NotificationFilter { failure: text("exhausted"), ..none() };
+    let refused = webhooks.cancel_many(merchant_id, &given_up).await;
+    let Err(GatewayError::InvalidRequest(errors)) = refused else { panic!("{refused:?}") };
+    assert_eq!(errors[0].field, "failure", "the field that was given is the one that is wrong");
     let later = clock.now().plus(Duration::from_secs(1));
     assert!(matches!(webhooks.recover(merchant_id, &endpoint_id, later).await, Err(GatewayError::InvalidRequest(_))));
     let stranger = MerchantId::new("m_2");
@@ -300,12 +304,15 @@ async fn a_merchant_has_so_many_jobs_at_once_and_each_only_once() {
     );
     let first = first.unwrap();
     let second = second.unwrap_err();
-    assert!(matches!(&second, GatewayError::InvalidState { status } if status.contains(&first.id)), "{second:?}");
+    assert!(
+        matches!(&second, GatewayError::JobRefused(JobRefusal::UnderWay(job_id)) if *job_id == first.id),
+        "{second:?}"
+    );
     settle().await;
     let cancel = NotificationFilter { status: Some(String::from("retrying")), ..NotificationFilter::default() };
     let canceling = webhooks.cancel_many(merchant_id, &cancel).await.unwrap();
     let third = webhooks.cancel_many(merchant_id, &cancel).await.unwrap_err();
-    assert!(matches!(&third, GatewayError::InvalidState { status } if status == "jobs_max"), "{third:?}");
+    assert!(matches!(&third, GatewayError::JobRefused(JobRefusal::TooMany(2))), "{third:?}");
     // Another merchant's are its own.
     webhooks.cancel_many(&MerchantId::new("m_2"), &cancel).await.unwrap();
     assert_eq!(counts(&ended(&fixture, &first).await), ("done", 300, 300, 0));
