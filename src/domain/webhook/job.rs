@@ -1,9 +1,11 @@
 //! Work on many notifications at once, which outlives the process.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::EventName;
-use crate::domain::ids::{EndpointId, JobId, MerchantId};
+use crate::domain::ids::{EndpointId, JobId, MerchantId, payment_made_at};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Anew, Ending, Failure, Notification, NotificationStatus};
 
@@ -132,7 +134,15 @@ pub struct JobFilter {
     pub failure: Option<Failure>,
 }
 
+/// How far the clock may have been set back between a payment and what is told about it.
+const CLOCK_SLACK: Duration = Duration::from_secs(86_400);
+
 impl JobFilter {
+    /// What was made before this is not among them: nothing is told about a payment before it is made.
+    pub fn made_from(&self) -> Option<Timestamp> {
+        Some(payment_made_at(self.payment_no.as_deref()?)?.minus(CLOCK_SLACK))
+    }
+
     /// Whether a notification is among them.
     pub fn takes(&self, notification: &Notification) -> bool {
         self.status.is_none_or(|status| status == notification.status)

@@ -100,7 +100,7 @@ fn range(job: &WebhookJob) -> (Vec<u8>, Option<Vec<u8>>) {
             let prefix = keys::notifications_of(&job.merchant_id);
             let from = |at| keys::notifications_from(&job.merchant_id, at);
             let end = job.until.map(from).or_else(|| prefix_end(&prefix));
-            (job.since.map_or(prefix, from), end)
+            (job.since.max(job.filter.made_from()).map_or(prefix, from), end)
         }
     }
 }

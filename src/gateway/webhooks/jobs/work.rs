@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 use crate::actors::webhook::rows::{self, Planned};
 use crate::domain::ids::{EndpointId, JobId, MerchantId};
 use crate::domain::time::{Monotonic, Timestamp};
-use crate::domain::webhook::{Endpoint, EndpointStatus, JobAct, JobKind, JobStatus, LaneSet, Notification, WebhookJob};
+use crate::domain::webhook::{
+    Endpoint, EndpointHealth, EndpointStatus, JobAct, JobKind, JobStatus, LaneSet, Notification, WebhookJob,
+};
 use crate::gateway::error::GatewayError;
 use crate::gateway::retention::rest_after;
 use crate::gateway::webhooks::Webhooks;
@@ -327,7 +329,21 @@ impl Worker {
         let mut batch = Batch::finishing();
         batch.replace(keys::webhook_job(&job.merchant_id, &job.id), revision, record::encode(&job)?);
         batch.delete(keys::webhook_job_open(&job.id));
-        self.commit_unless_overtaken(batch).await
+        let is_cut_off = job.kind == JobKind::Sweep && status == JobStatus::Failed;
+        let Some(endpoint_id) = job.endpoint_id.as_ref().filter(|_| is_cut_off) else {
+            return self.commit_unless_overtaken(batch).await;
+        };
+        // What it has not come to waits for the next success, as it did before.
+        let key = keys::endpoint_health(&job.merchant_id, endpoint_id);
+        if let Some(stored) = self.store().get(&key)?
+            && let Ok(health) = record::decode::<EndpointHealth>(&stored.value)
+        {
+            let dead_until_success = health.dead_until_success.or(job.until);
+            batch.replace(key, stored.revision, record::encode(&EndpointHealth { dead_until_success, ..health })?);
+        }
+        let committed = self.commit_unless_overtaken(batch).await;
+        self.webhooks.actors.forget_health(endpoint_id);
+        committed
     }
 
     /// Takes the endpoints of a merchant away; says whether there were any.
