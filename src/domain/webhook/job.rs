@@ -204,6 +204,9 @@ pub struct WebhookJob {
     pub finished_at: Option<Timestamp>,
 }
 
+/// For so long after an endpoint was enabled, what was planned before may still be committed as if it were disabled.
+const STRAGGLERS: Duration = Duration::from_secs(5);
+
 impl WebhookJob {
     /// A job on everything, at its beginning. Whoever asks for less narrows it before it is stored.
     pub fn new(id: JobId, merchant_id: MerchantId, kind: JobKind, now: Timestamp) -> Self {
@@ -273,12 +276,23 @@ impl WebhookJob {
         match self.kind {
             JobKind::Cancel | JobKind::Park | JobKind::Purge | JobKind::Expire => notification.status.is_open(),
             // What it has sent again and what has failed since is not its business.
-            _ if notification.failed_at.is_none_or(|failed_at| failed_at > self.created_at) => false,
+            _ if notification.failed_at.is_none_or(|failed_at| failed_at > self.failures_until()) => false,
             JobKind::Retry => is_dead_letter || self.filter.failure.is_some(),
             JobKind::Recover => is_dead_letter,
             JobKind::Sweep => notification.failure == Some(Failure::Exhausted) && notification.sweeps < sweeps_max,
             JobKind::Enable => notification.failure == Some(Failure::EndpointDisabled),
         }
+    }
+
+    /// The last failure that is its business. Nothing that an enabled endpoint was sent fails because it is disabled, so that
+    /// sending what was kept need not be afraid of its own.
+    pub fn failures_until(&self) -> Timestamp {
+        if self.kind == JobKind::Enable { self.created_at.plus(STRAGGLERS) } else { self.created_at }
+    }
+
+    /// Whether at `now` nothing more can come that is its business.
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        self.kind != JobKind::Enable || now >= self.failures_until()
     }
 
     fn is_in_time(&self, notification: &Notification) -> bool {

@@ -304,7 +304,6 @@ impl Webhooks {
         let of_endpoint = (disabled.merchant_id.clone(), disabled.id.clone());
         let mut job = WebhookJob::of_endpoint(self.new_job_id(now), of_endpoint, JobKind::Enable, now);
         job.since = disabled.disabled_at;
-        job.until = Some(now.plus(MILLISECOND));
         rows::add_job(batch, planned, &job)
     }
 

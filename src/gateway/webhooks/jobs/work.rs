@@ -185,8 +185,14 @@ impl Worker {
         let open = Open { job, revision };
         match self.way(&open.job)? {
             Way::Free(expected) => {
-                let page = page::read(self.store(), &open.job)?;
+                let mut page = page::read(self.store(), &open.job)?;
+                let is_early = page.is_last && !open.job.is_settled(self.webhooks.core.clock.now());
+                if is_early {
+                    // Once more from the beginning, when it was left alone for a while.
+                    (page.is_last, page.cursor) = (false, None);
+                }
                 self.commit_page(&open, page, expected).await?;
+                return Ok(!is_early);
             }
             Way::Done => self.finish(open, JobStatus::Done, None).await?,
             Way::Closed(why) => self.finish(open, JobStatus::Failed, Some(why)).await?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::fixture::{FakeReceiver, Fixture, START, answer, webhook_config};
+use super::fixture::{FakeReceiver, Fixture, START, answer, event, webhook_config};
 use super::jobs::{ended, set};
 use super::store::store;
 use crate::actors::webhook::rows::{self, Planned};
@@ -316,6 +316,39 @@ async fn dead_letters_of_one_endpoint_are_listed_by_their_own_index() {
     assert_eq!(list(&elsewhere), []);
     let nothing = NotificationFilter { from: Some(times[20]), to: Some(times[10]), ..NotificationFilter::default() };
     assert_eq!(list(&nothing), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_planned_while_an_endpoint_was_disabled_and_committed_after_is_sent_too() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    set(&fixture, &endpoint_id, EndpointStatus::Disabled).await;
+    fixture.publish(EventName::PaymentSuccess, "PY0").await;
+    fixture.pass(Duration::from_secs(1)).await;
+    let mut straggler = Batch::new();
+    let late = event(EventName::PaymentSuccess, "PY1", clock.now());
+    let planned = fixture.webhooks.plan(&mut straggler, &fixture.merchant_id, &late, None).unwrap();
+    let changes =
+        UpdateEndpoint { status: Some(SettableStatus::Enabled), kept: Some(Kept::Send), ..UpdateEndpoint::default() };
+    fixture.webhooks.update_endpoint(&fixture.merchant_id, &endpoint_id, changes).await.unwrap();
+    fixture.pass(Duration::from_secs(1)).await;
+    assert_eq!(receiver.seen().len(), 1, "what was kept is sent at once");
+    store.commit(straggler).await.unwrap();
+    fixture.webhooks.announce(planned);
+    // One that was planned with the list of endpoints as it was, after the change.
+    let mut stored = endpoint(&fixture, &endpoint_id);
+    stored.disable("as the list still says", clock.now());
+    let mut batch = Batch::new();
+    let last = event(EventName::PaymentSuccess, "PY2", clock.now());
+    let (_, changed) = fixture.webhooks.planner.notify(&mut batch, &stored, &last, None).unwrap();
+    store.commit(batch).await.unwrap();
+    fixture.webhooks.count(&changed);
+    fixture.pass(Duration::from_secs(10)).await;
+    assert_eq!((receiver.seen().len(), count(&fixture, "endpoint_disabled")), (3, 0));
+    let [job] = <[JobView; 1]>::try_from(jobs(&fixture, "enable")).unwrap();
+    assert_eq!((job.status.as_str(), job.changed), ("done", 3));
 }
 
 #[tokio::test(start_paused = true)]
