@@ -13,7 +13,7 @@ use crate::domain::webhook::EndpointStatus;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::PageRequest;
 use crate::gateway::webhooks::{CreateEndpoint, Kept, NotificationFilter, SettableStatus, UpdateEndpoint};
-use crate::storage::{Batch, Store};
+use crate::storage::{Batch, Store, keys};
 
 const URL: &str = "https://example.com/hook";
 
@@ -206,6 +206,40 @@ async fn events_are_listed_in_order_without_gaps_and_a_poller_goes_on_where_it_w
     let new = list(nothing_new.next_cursor);
     assert_eq!((new.items.len(), new.items[0].sequence), (1, 6));
     assert_eq!((new.items[0].event.as_str(), new.items[0].payment_no.as_deref()), ("payment.failed", Some("PY5")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poller_is_told_that_the_store_was_restored() {
+    let events = async |fixture: &Fixture, count: u32| {
+        for _ in 0..count {
+            // So that no two have the same id.
+            fixture.pass(Duration::from_secs(1)).await;
+            fixture.publish(EventName::PaymentSuccess, "PY1").await;
+        }
+    };
+    let all = |fixture: &Fixture, cursor| fixture.webhooks.list_events(&fixture.merchant_id, &page(20, cursor));
+    let before = fixture().await;
+    events(&before, 3).await;
+    let cursor = all(&before, None).unwrap().next_cursor;
+    let restored = fixture().await;
+    restored.pass(Duration::from_secs(100)).await;
+    events(&restored, 2).await;
+    // Whether there are fewer events than the client knows, or others.
+    for known in 2..4 {
+        let refused = all(&restored, cursor.clone());
+        let Err(GatewayError::InvalidRequest(errors)) = refused else { panic!("{known}: {refused:?}") };
+        assert_eq!(errors[0].field, "cursor");
+        events(&restored, 1).await;
+    }
+    let own = all(&restored, None).unwrap().next_cursor;
+    assert!(all(&restored, own.clone()).unwrap().items.is_empty());
+    // What was kept long enough is not there either, and nothing is wrong with that.
+    let mut batch = Batch::new();
+    (1..=4).for_each(|number| batch.delete(keys::event(&restored.merchant_id, number)));
+    restored.store.commit(batch).await.unwrap();
+    assert_eq!(restored.webhooks.last_event_number(&restored.merchant_id).unwrap(), 4);
+    events(&restored, 1).await;
+    assert_eq!(all(&restored, own).unwrap().items[0].sequence, 5);
 }
 
 #[tokio::test(start_paused = true)]
