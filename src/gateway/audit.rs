@@ -16,8 +16,9 @@ use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::storage::record::{decode, encode};
 use crate::storage::{ABSENT, Batch, Committed, Scan, Store, StoreError, keys, prefix_end};
 
-/// Tries of a change while others take the next number in the chain.
-const CONFLICTS_MAX: usize = 64;
+/// Tries of a change. One whose caller went away while it was being committed has given up its turn already, and is found
+/// by the next as a head that has moved, once.
+const TRIES_MAX: usize = 3;
 /// Rows read at once.
 const CHUNK_ROWS: usize = 500;
 /// Rows looked at for one page: a filter that fits few of them gives a short page with a cursor to go on from.
@@ -25,13 +26,14 @@ const ROWS_LOOKED_AT_MAX: usize = 2_000;
 /// How often the head is said in the log when it has moved.
 const HEAD_LOG_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Commits a change together with its entry. A precondition of `batch` that does not hold is reported as without the
-/// entry; being overtaken by another entry is not reported but tried again.
+/// Commits a change together with its entry, after those that came before it. A precondition of `batch` that does not
+/// hold is reported as without the entry.
 ///
 /// # Errors
 /// As for [`Store::commit`]; [`StoreError::Overloaded`] when others were quicker every time.
 pub(crate) async fn commit(core: &Core, batch: Batch, by: &Operator, change: &Change) -> Result<Committed, StoreError> {
-    for _ in 0..CONFLICTS_MAX {
+    let _turn = core.audit_turn.lock().await;
+    for _ in 0..TRIES_MAX {
         let (head, revision) = read_head(core.store.as_ref())?;
         let (entry, next) = head
             .extend(by, change, core.clock.now())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) figures: Figures,
     /// Answers that were given and are not stored yet.
     pub(crate) told: ToldAnswers,
+    /// Who holds it writes the next entry of the audit: its entries are a chain, so that they can only follow each other.
+    pub(crate) audit_turn: Arc<Mutex<()>>,
     /// Work that goes on when its client hangs up; stopping waits for it.
     pub(crate) tasks: TaskTracker,
     /// Fired when the gateway stops: timers and loops end, work under way is finished.

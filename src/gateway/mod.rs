@@ -322,6 +322,7 @@ impl Gateway {
             vault: Arc::new(installation.vault),
             figures: Default::default(),
             told: Default::default(),
+            audit_turn: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
