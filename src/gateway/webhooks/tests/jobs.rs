@@ -266,6 +266,27 @@ async fn what_was_made_long_before_a_payment_is_not_looked_at_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn looking_at_what_is_not_meant_commits_little() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Fixture::start(&store, &clock, receiver, webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    set(&fixture, &endpoint_id, EndpointStatus::Paused).await;
+    for number in 0..2_000 {
+        let name = if number == 1_500 { EventName::RefundFailed } else { EventName::PaymentSuccess };
+        fixture.publish(name, &format!("PY{number:04}")).await;
+    }
+    let commits = async || store.commit(Batch::new()).await.unwrap().sequence;
+    let before = commits().await;
+    let filter = NotificationFilter { event: Some(String::from("refund.failed")), ..NotificationFilter::default() };
+    let job = fixture.webhooks.cancel_many(&fixture.merchant_id, &filter).await.unwrap();
+    assert_eq!(counts(&ended(&fixture, &job).await), ("done", 2_000, 1, 0));
+    // Those of 31 pages, if each had one.
+    let made = commits().await - before;
+    assert!(made <= 8, "{made} commits");
+}
+
+#[tokio::test(start_paused = true)]
 async fn wrong_requests_for_jobs_are_refused() {
     let (store, clock) = (store(), Clock::virtual_from(START));
     let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
