@@ -3,6 +3,7 @@
 use crate::api::client_address;
 use crate::api::error::ApiError;
 use crate::api::language::Language;
+use crate::delivery::url::{URL_MAX_BYTES, UrlRefusal};
 use crate::domain::limit::wording;
 use crate::gateway::error::{Forbidden, GatewayError, JobRefusal};
 
@@ -42,6 +43,24 @@ pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
         ApiError::ChannelFailed { .. } => ("The channel certainly did not do it", "支付渠道未执行该操作"),
     };
     String::from(language.choose(fixed.0, fixed.1))
+}
+
+fn url_refusal_in_chinese(refusal: &UrlRefusal) -> String {
+    String::from(match refusal {
+        UrlRefusal::TooLong => return format!("长度超过 {URL_MAX_BYTES} 字节"),
+        UrlRefusal::Hides => "含有空白字符, 控制字符或反斜杠",
+        UrlRefusal::NoUrl(_) => "不是有效的 URL",
+        UrlRefusal::NotHttps => "必须以 https:// 开头",
+        UrlRefusal::Credentials => "不得包含用户名或密码",
+        UrlRefusal::Fragment => "不得包含片段 (#)",
+        UrlRefusal::NoHost => "没有主机名",
+        UrlRefusal::PrivateAddress => "其地址不在公共互联网上",
+        UrlRefusal::ThisMachine => "其主机是本机",
+        UrlRefusal::LastDot => "主机名不得以点结尾",
+        UrlRefusal::NoName => "主机名不是 DNS 可解析的名称",
+        UrlRefusal::PrivateName => "主机名不属于公共互联网",
+        UrlRefusal::Port(ports) => return format!("端口必须是以下之一: {ports}"),
+    })
 }
 
 fn forbidden_in_chinese(reason: Forbidden) -> String {
@@ -127,7 +146,7 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
         GatewayError::UrlNotAllowed(reason) => {
             return match language {
                 Language::English => format!("Webhooks can't be sent to this URL: {reason}"),
-                Language::Chinese => format!("不允许向此 URL 发送 Webhook: {reason}"),
+                Language::Chinese => format!("不允许向此 URL 发送 Webhook: {}", url_refusal_in_chinese(reason)),
             };
         }
         GatewayError::NoChannelAvailable(_) => ("No channel can take this payment now", "当前没有可用的支付渠道"),

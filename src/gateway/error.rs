@@ -1,5 +1,6 @@
 //! Why the gateway did not do what it was asked. One place (`api::error`) turns these into HTTP.
 
+use crate::delivery::url::UrlRefusal;
 use crate::domain::routing::NoChannel;
 use crate::domain::time::Timestamp;
 use crate::storage::vault::VaultError;
@@ -113,7 +114,7 @@ pub enum GatewayError {
     PanRefused(String),
     /// Webhooks may not be sent to this URL.
     #[error("webhooks can't be sent to this URL: {0}")]
-    UrlNotAllowed(String),
+    UrlNotAllowed(UrlRefusal),
     /// No channel can take the payment; says why for each, and when to come back.
     #[error("no channel is available: {0}")]
     NoChannelAvailable(Box<NoChannel>),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::delivery::url::UrlRefusal;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::Currency;
 use crate::domain::routing::{DecisionRecord, DroppedBy, NoChannel};
@@ -28,7 +29,7 @@ fn every_error() -> Vec<ApiError> {
         GatewayError::AmountTooLarge { max_minor: 5 },
         GatewayError::CurrencyNotSupported(String::from("JPY")),
         GatewayError::PanRefused(String::from("description")),
-        GatewayError::UrlNotAllowed(String::from("it is private")),
+        GatewayError::UrlNotAllowed(UrlRefusal::PrivateAddress),
         no_channel(None),
         GatewayError::Overloaded { retry_after_s: 0 },
         GatewayError::StorageLow,
@@ -193,6 +194,26 @@ fn what_is_refused_about_webhooks_is_said_in_both_languages() {
             "park 类任务必须完成, 不可取消",
         ),
     ];
+    for refusal in [
+        UrlRefusal::TooLong,
+        UrlRefusal::Hides,
+        UrlRefusal::NoUrl(String::from("empty host")),
+        UrlRefusal::NotHttps,
+        UrlRefusal::Credentials,
+        UrlRefusal::Fragment,
+        UrlRefusal::NoHost,
+        UrlRefusal::PrivateAddress,
+        UrlRefusal::ThisMachine,
+        UrlRefusal::LastDot,
+        UrlRefusal::NoName,
+        UrlRefusal::PrivateName,
+        UrlRefusal::Port(String::from("443")),
+    ] {
+        let chinese = message_of(&ApiError::from(GatewayError::UrlNotAllowed(refusal)), Language::Chinese);
+        let words = chinese.split(|letter: char| !letter.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+        let foreign: Vec<&str> = words.filter(|word| !["URL", "Webhook", "https", "DNS"].contains(word)).collect();
+        assert!(foreign.is_empty(), "{chinese}");
+    }
     for (error, english, chinese) in refusals {
         let error = ApiError::from(error);
         assert_eq!(message_of(&error, Language::English), english);
