@@ -13,8 +13,9 @@ use crate::api::codes::Code;
 use crate::api::language::Language;
 use crate::api::limit_headers::LimitedRequest;
 use crate::api::messages::message_of;
+use crate::domain::webhook::JobStatus;
 use crate::gateway::addresses::AddressRefusal;
-use crate::gateway::error::{FieldError, GatewayError};
+use crate::gateway::error::{FieldError, GatewayError, JobRefusal};
 use crate::gateway::explain::unavailable_views;
 
 /// When to come back after being told that the process stops: by then another one listens.
@@ -164,6 +165,14 @@ impl ApiError {
                 GatewayError::SignatureExpired { server_time } => add("server_time", Value::from(server_time.unix_s())),
                 GatewayError::OrderExists { field, number } => add(field, Value::from(number.as_str())),
                 GatewayError::InvalidState { status } => add("status", Value::from(status.as_str())),
+                GatewayError::JobRefused(JobRefusal::UnderWay(job_id)) => {
+                    add("status", Value::from(JobStatus::Running.as_str()));
+                    add("job_id", Value::from(job_id.as_str()));
+                }
+                GatewayError::JobRefused(JobRefusal::TooMany(_)) => add("status", Value::from("jobs_max")),
+                GatewayError::JobRefused(JobRefusal::HasToBeDone(_)) => {
+                    add("status", Value::from(JobStatus::Running.as_str()));
+                }
                 GatewayError::AmountTooLarge { max_minor } => add("max_amount", Value::from(*max_minor)),
                 GatewayError::PanRefused(field) => add("field", Value::from(field.as_str())),
                 GatewayError::NoChannelAvailable(none) => {
@@ -199,7 +208,7 @@ fn gateway_code(error: &GatewayError) -> Code {
         GatewayError::Forbidden(_) => Code::Forbidden,
         GatewayError::NotFound(_) => Code::NotFound,
         GatewayError::OrderExists { .. } => Code::OrderExists,
-        GatewayError::InvalidState { .. } => Code::InvalidState,
+        GatewayError::InvalidState { .. } | GatewayError::JobRefused(_) => Code::InvalidState,
         GatewayError::IdempotencyInProgress => Code::IdempotencyInProgress,
         GatewayError::IdempotencyMismatch => Code::IdempotencyMismatch,
         GatewayError::AmountTooLarge { .. } => Code::AmountTooLarge,

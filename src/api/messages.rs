@@ -3,8 +3,9 @@
 use crate::api::client_address;
 use crate::api::error::ApiError;
 use crate::api::language::Language;
+use crate::delivery::url::{URL_MAX_BYTES, UrlRefusal};
 use crate::domain::limit::wording;
-use crate::gateway::error::GatewayError;
+use crate::gateway::error::{Forbidden, GatewayError, JobRefusal};
 
 /// The sentence for an error. Never says anything about the inside.
 pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
@@ -44,6 +45,32 @@ pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
     String::from(language.choose(fixed.0, fixed.1))
 }
 
+fn url_refusal_in_chinese(refusal: &UrlRefusal) -> String {
+    String::from(match refusal {
+        UrlRefusal::TooLong => return format!("长度超过 {URL_MAX_BYTES} 字节"),
+        UrlRefusal::Hides => "含有空白字符, 控制字符或反斜杠",
+        UrlRefusal::NoUrl(_) => "不是有效的 URL",
+        UrlRefusal::NotHttps => "必须以 https:// 开头",
+        UrlRefusal::Credentials => "不得包含用户名或密码",
+        UrlRefusal::Fragment => "不得包含片段 (#)",
+        UrlRefusal::NoHost => "没有主机名",
+        UrlRefusal::PrivateAddress => "其地址不在公共互联网上",
+        UrlRefusal::ThisMachine => "其主机是本机",
+        UrlRefusal::LastDot => "主机名不得以点结尾",
+        UrlRefusal::NoName => "主机名不是 DNS 可解析的名称",
+        UrlRefusal::PrivateName => "主机名不属于公共互联网",
+        UrlRefusal::Port(ports) => return format!("端口必须是以下之一: {ports}"),
+    })
+}
+
+fn forbidden_in_chinese(reason: Forbidden) -> String {
+    match reason {
+        Forbidden::Suspended => String::from("商户已被停用"),
+        Forbidden::RuleOfFile => String::from("该规则来自配置文件, 请在配置文件中修改"),
+        Forbidden::EndpointsMax(endpoints_max) => format!("每个商户最多 {endpoints_max} 个 Webhook 端点"),
+    }
+}
+
 fn gateway_message(error: &GatewayError, language: Language) -> String {
     let fixed = match error {
         GatewayError::InvalidRequest(_) => ("The request is not valid", "请求无效"),
@@ -57,7 +84,19 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
         GatewayError::Forbidden(reason) => {
             return match language {
                 Language::English => format!("Not allowed: {reason}"),
-                Language::Chinese => format!("无权执行此操作: {reason}"),
+                Language::Chinese => format!("无权执行此操作: {}", forbidden_in_chinese(*reason)),
+            };
+        }
+        GatewayError::JobRefused(refusal) => {
+            return match (language, refusal) {
+                (Language::English, refusal) => format!("Not possible now: {refusal}"),
+                (Language::Chinese, JobRefusal::UnderWay(job_id)) => {
+                    format!("相同的任务 {job_id} 正在进行; 请等待其结束或取消该任务")
+                }
+                (Language::Chinese, JobRefusal::TooMany(jobs_max)) => {
+                    format!("正在进行的任务已达上限 {jobs_max} 个; 请等待其中之一结束或取消")
+                }
+                (Language::Chinese, JobRefusal::HasToBeDone(kind)) => format!("{kind} 类任务必须完成, 不可取消"),
             };
         }
         GatewayError::NotFound(what) => {
@@ -107,7 +146,7 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
         GatewayError::UrlNotAllowed(reason) => {
             return match language {
                 Language::English => format!("Webhooks can't be sent to this URL: {reason}"),
-                Language::Chinese => format!("不允许向此 URL 发送 Webhook: {reason}"),
+                Language::Chinese => format!("不允许向此 URL 发送 Webhook: {}", url_refusal_in_chinese(reason)),
             };
         }
         GatewayError::NoChannelAvailable(_) => ("No channel can take this payment now", "当前没有可用的支付渠道"),

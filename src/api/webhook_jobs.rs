@@ -99,7 +99,7 @@ impl ManyNotifications {
     responses(
         (status = 202, description = "The job that does it", body = Envelope<JobView>),
         (status = 404, description = "`NOT_FOUND`"),
-        (status = 409, description = "`INVALID_STATE` with `status`: the endpoint is disabled, this is under way already, or `jobs_max` jobs are"),
+        (status = 409, description = "`INVALID_STATE` with `status`: the endpoint is disabled, this is under way already (`job_id`), or `jobs_max` jobs are"),
     ),
 )]
 pub(crate) async fn recover(Named(endpoint_id): Named<EndpointId>, request: MerchantCall) -> Outcome {

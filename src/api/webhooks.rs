@@ -93,6 +93,7 @@ pub(crate) async fn get_endpoint(
     responses(
         (status = 200, description = "The endpoint as it is now", body = Envelope<EndpointView>),
         (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE` with `status`: it is disabled, and can be enabled but not paused"),
         (status = 422, description = "`URL_NOT_ALLOWED`, `PAN_REFUSED`"),
     ),
 )]
@@ -166,7 +167,7 @@ pub(crate) async fn send_test(Named(endpoint_id): Named<EndpointId>, request: Me
 
 /// List notifications
 ///
-/// Newest first.
+/// Newest first. With a filter a page may be short, even empty, and still have a `next_cursor`: ask on until there is none.
 #[utoipa::path(
     get, path = "/api/v1/webhooks/notifications", tag = "Webhooks",
     params(

@@ -62,20 +62,35 @@ enum Action {
         #[arg(long, value_name = "TIME")]
         since: String,
     },
-    /// List a merchant's jobs, newest first, with how far they are
+    /// Close an endpoint's breaker at once and forget how it did
+    ResetHealth {
+        /// Its id, we_…
+        endpoint_id: String,
+    },
+    /// List jobs with how far they are, newest first: a merchant's, or all that are under way
     Jobs {
         /// The merchant, m_…
         #[arg(long, value_name = "ID")]
-        merchant: String,
+        merchant: Option<String>,
         /// Most rows
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
     },
-    /// List a merchant's notifications, newest first
+    /// Show how far a job is
+    ShowJob {
+        /// Its id, wj_…
+        job_id: String,
+    },
+    /// End a job where it is; what it has done stays
+    CancelJob {
+        /// Its id, wj_…
+        job_id: String,
+    },
+    /// List a merchant's or an endpoint's notifications, newest first
     Notifications {
         /// The merchant, m_…
-        #[arg(long, value_name = "ID")]
-        merchant: String,
+        #[arg(long, value_name = "ID", required_unless_present = "endpoint")]
+        merchant: Option<String>,
         /// pending, retrying, success or failed
         #[arg(long)]
         status: Option<String>,
@@ -88,6 +103,15 @@ enum Action {
         /// About this payment, PY…
         #[arg(long, value_name = "NO")]
         payment: Option<String>,
+        /// Given up for this reason: exhausted, refused, canceled, endpoint_deleted, endpoint_disabled or expired
+        #[arg(long)]
+        failure: Option<String>,
+        /// Made at or after this, such as 2026-01-02T03:04:05Z
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Made before this
+        #[arg(long, value_name = "TIME")]
+        to: Option<String>,
         /// Most rows
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
@@ -120,46 +144,51 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
 type Text = fn(&Value) -> String;
 
 async fn carry_out(admin: &Admin, action: Action) -> Result<(Value, Text), Failure> {
-    let endpoint = |id| ["webhooks", "endpoints", id];
-    let notification = |id| ["webhooks", "notifications", id];
+    let get = async |what: &str, id: &str| admin.get(&["webhooks", what, id], &[]).await;
+    let post = async |what: &str, id: &str, act: &str, body: Option<Value>| {
+        admin.call(Method::POST, &["webhooks", what, id, act], body.as_ref()).await
+    };
     Ok(match action {
         Action::List { merchant, status, health, limit } => {
             let filter = [("merchant_id", merchant), ("status", status), ("health", health)];
             (rows(admin, "endpoints", &filter, limit).await?, endpoints_table)
         }
-        Action::Show { endpoint_id } => (admin.get(&endpoint(&endpoint_id), &[]).await?, fields_text),
-        Action::Pause { endpoint_id } => {
-            let path = ["webhooks", "endpoints", endpoint_id.as_str(), "pause"];
-            (admin.call(Method::POST, &path, None).await?, fields_text)
-        }
+        Action::Show { endpoint_id } => (get("endpoints", &endpoint_id).await?, fields_text),
+        Action::Pause { endpoint_id } => (post("endpoints", &endpoint_id, "pause", None).await?, fields_text),
         Action::Enable { endpoint_id, send_kept } => {
-            let path = ["webhooks", "endpoints", endpoint_id.as_str(), "enable"];
             let body = send_kept.then(|| json!({ "kept": "send" }));
-            (admin.call(Method::POST, &path, body.as_ref()).await?, fields_text)
+            (post("endpoints", &endpoint_id, "enable", body).await?, fields_text)
         }
         Action::Recover { endpoint_id, since } => {
-            let path = ["webhooks", "endpoints", endpoint_id.as_str(), "recover"];
-            (admin.call(Method::POST, &path, Some(&json!({ "since": since }))).await?, fields_text)
+            let body = json!({ "since": since });
+            (post("endpoints", &endpoint_id, "recover", Some(body)).await?, fields_text)
+        }
+        Action::ResetHealth { endpoint_id } => {
+            (post("endpoints", &endpoint_id, "reset-health", None).await?, fields_text)
         }
         Action::Jobs { merchant, limit } => {
-            (rows(admin, "jobs", &[("merchant_id", Some(merchant))], limit).await?, jobs_table)
+            (rows(admin, "jobs", &[("merchant_id", merchant)], limit).await?, jobs_table)
         }
-        Action::Notifications { merchant, status, endpoint, event, payment, limit } => {
+        Action::ShowJob { job_id } => (get("jobs", &job_id).await?, fields_text),
+        Action::CancelJob { job_id } => (post("jobs", &job_id, "cancel", None).await?, fields_text),
+        Action::Notifications { merchant, status, endpoint, event, payment, failure, from, to, limit } => {
             let filter = [
-                ("merchant_id", Some(merchant)),
+                ("merchant_id", merchant),
                 ("status", status),
                 ("endpoint_id", endpoint),
                 ("event", event),
                 ("payment_no", payment),
+                ("failure", failure),
+                ("from", from),
+                ("to", to),
             ];
             (rows(admin, "notifications", &filter, limit).await?, notifications_table)
         }
         Action::ShowNotification { notification_id } => {
-            (admin.get(&notification(&notification_id), &[]).await?, notification_text)
+            (get("notifications", &notification_id).await?, notification_text)
         }
         Action::Retry { notification_id } => {
-            let path = ["webhooks", "notifications", notification_id.as_str(), "retry"];
-            (admin.call(Method::POST, &path, None).await?, notification_text)
+            (post("notifications", &notification_id, "retry", None).await?, notification_text)
         }
     })
 }
@@ -175,87 +204,71 @@ fn text_of(row: &Value, key: &str) -> String {
     or_dash(row.get(key).and_then(Value::as_str))
 }
 
+/// A column and what stands in it.
+type Cells = (Column, fn(&Value) -> String);
+
+fn listed(rows: &Value, cells: &[Cells]) -> String {
+    let columns: Vec<Column> = cells.iter().map(|(column, _)| *column).collect();
+    let of_row = |row: &Value| cells.iter().map(|(_, cell)| cell(row)).collect();
+    table(&columns, &rows.as_array().into_iter().flatten().map(of_row).collect::<Vec<_>>())
+}
+
 fn endpoints_table(rows: &Value) -> String {
-    let columns = [
-        Column::Left("endpoint"),
-        Column::Left("merchant"),
-        Column::Left("status"),
-        Column::Left("health"),
-        Column::Left("failing since"),
-        Column::Left("events"),
-        Column::Left("url"),
+    let cells: [Cells; 7] = [
+        (Column::Left("endpoint"), |row| text_of(row, "id")),
+        (Column::Left("merchant"), |row| text_of(row, "merchant_id")),
+        (Column::Left("status"), |row| text_of(row, "status")),
+        (Column::Left("health"), |row| text_of(&row["health"], "state")),
+        (Column::Left("failing since"), |row| text_of(&row["health"], "failing_since")),
+        (Column::Left("events"), |row| shown(&row["events"])),
+        (Column::Left("url"), |row| text_of(row, "url")),
     ];
-    let cells = |row: &Value| {
-        vec![
-            text_of(row, "id"),
-            text_of(row, "merchant_id"),
-            text_of(row, "status"),
-            text_of(&row["health"], "state"),
-            text_of(&row["health"], "failing_since"),
-            shown(&row["events"]),
-            text_of(row, "url"),
-        ]
-    };
-    table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
+    listed(rows, &cells)
 }
 
 fn notifications_table(rows: &Value) -> String {
-    let columns = [
-        Column::Left("notification"),
-        Column::Left("event"),
-        Column::Left("payment"),
-        Column::Left("endpoint"),
-        Column::Left("status"),
-        Column::Right("tries"),
-        Column::Left("next try"),
-        Column::Left("created"),
-        Column::Left("error"),
+    let cells: [Cells; 10] = [
+        (Column::Left("notification"), |row| text_of(row, "id")),
+        (Column::Left("event"), |row| text_of(row, "event")),
+        (Column::Left("payment"), |row| text_of(row, "payment_no")),
+        (Column::Left("endpoint"), |row| text_of(row, "endpoint_id")),
+        (Column::Left("status"), |row| text_of(row, "status")),
+        (Column::Right("tries"), |row| shown(&row["attempts"])),
+        (Column::Left("next try"), |row| text_of(row, "next_retry_at")),
+        (Column::Left("created"), |row| text_of(row, "created_at")),
+        (Column::Left("given up"), |row| text_of(row, "failure")),
+        (Column::Left("error"), |row| text_of(row, "error")),
     ];
-    let cells = |row: &Value| {
-        vec![
-            text_of(row, "id"),
-            text_of(row, "event"),
-            text_of(row, "payment_no"),
-            text_of(row, "endpoint_id"),
-            text_of(row, "status"),
-            row["attempts"].to_string(),
-            text_of(row, "next_retry_at"),
-            text_of(row, "created_at"),
-            text_of(row, "error"),
-        ]
-    };
-    table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
+    listed(rows, &cells)
 }
 
 fn jobs_table(rows: &Value) -> String {
-    let columns = [
-        Column::Left("job"),
-        Column::Left("kind"),
-        Column::Left("status"),
-        Column::Left("endpoint"),
-        Column::Right("looked at"),
-        Column::Right("changed"),
-        Column::Right("skipped"),
-        Column::Left("created"),
-        Column::Left("finished"),
+    let cells: [Cells; 11] = [
+        (Column::Left("job"), |row| text_of(row, "id")),
+        (Column::Left("merchant"), |row| text_of(row, "merchant_id")),
+        (Column::Left("kind"), |row| text_of(row, "kind")),
+        (Column::Left("status"), |row| text_of(row, "status")),
+        (Column::Left("endpoint"), |row| text_of(row, "endpoint_id")),
+        (Column::Left("only"), |row| only(&row["filter"])),
+        (Column::Right("looked at"), |row| shown(&row["looked_at"])),
+        (Column::Right("changed"), |row| shown(&row["changed"])),
+        (Column::Right("skipped"), |row| shown(&row["skipped"])),
+        (Column::Left("created"), |row| text_of(row, "created_at")),
+        (Column::Left("finished"), |row| text_of(row, "finished_at")),
     ];
-    let cells = |row: &Value| {
-        vec![
-            text_of(row, "id"),
-            text_of(row, "kind"),
-            text_of(row, "status"),
-            text_of(row, "endpoint_id"),
-            shown(&row["looked_at"]),
-            shown(&row["changed"]),
-            shown(&row["skipped"]),
-            text_of(row, "created_at"),
-            text_of(row, "finished_at"),
-        ]
-    };
-    table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
+    listed(rows, &cells)
 }
 
-/// A value in one line.
+/// What a job's filter says.
+fn only(filter: &Value) -> String {
+    let values = filter.as_object().into_iter().flat_map(|fields| fields.values()).filter_map(Value::as_str);
+    or_dash(Some(&values.collect::<Vec<_>>().join(", ")))
+}
+
+/// Where the values of [`fields_text`] begin.
+const VALUES_AT: usize = 28;
+
+/// A value as text.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => String::from("-"),
@@ -278,35 +291,33 @@ fn fields_text(value: &Value) -> String {
             other => lines.push((name.clone(), shown(other))),
         }
     }
-    lines.into_iter().map(|(name, text)| format!("{name:<28}{text}")).collect::<Vec<_>>().join("\n")
+    lines.into_iter().map(|(name, text)| field_line(&name, &text)).collect::<Vec<_>>().join("\n")
+}
+
+/// A name and its value. What a receiver answers may have any number of lines; none of them may look like another field.
+fn field_line(name: &str, text: &str) -> String {
+    let below = format!("\n{:VALUES_AT$}", "");
+    format!("{name:<VALUES_AT$}{}", text.lines().collect::<Vec<_>>().join(&below))
 }
 
 /// One notification with its tries as a table.
 fn notification_text(value: &Value) -> String {
     let mut without_tries = value.clone();
     let tries = without_tries.as_object_mut().and_then(|fields| fields.remove("tries")).unwrap_or_default();
-    let columns = [
-        Column::Left("try at"),
-        Column::Right("took"),
-        Column::Right("status"),
-        Column::Left("error"),
-        Column::Left("answer"),
-    ];
-    let cells = |a_try: &Value| {
-        let code = a_try["status_code"].as_u64().map(|code| code.to_string());
+    let cells: [Cells; 5] = [
+        (Column::Left("try at"), |a_try| text_of(a_try, "at")),
+        (Column::Right("took"), |a_try| format!("{} ms", a_try["duration_ms"])),
+        (Column::Right("status"), |a_try| shown(&a_try["status_code"])),
+        (Column::Left("error"), |a_try| text_of(a_try, "error")),
         // What a receiver answers may have any number of lines.
-        let answer = text_of(a_try, "response").split_whitespace().collect::<Vec<_>>().join(" ");
-        vec![
-            text_of(a_try, "at"),
-            format!("{} ms", a_try["duration_ms"]),
-            or_dash(code.as_deref()),
-            text_of(a_try, "error"),
-            answer.chars().take(60).collect(),
-        ]
-    };
-    let rows: Vec<Vec<String>> = tries.as_array().into_iter().flatten().map(cells).collect();
+        (Column::Left("answer"), |a_try| {
+            let answer = text_of(a_try, "response").split_whitespace().collect::<Vec<_>>().join(" ");
+            answer.chars().take(60).collect()
+        }),
+    ];
     let fields = fields_text(&without_tries);
-    if rows.is_empty() { fields } else { format!("{fields}\n\n{}", table(&columns, &rows)) }
+    let is_tried = tries.as_array().is_some_and(|tries| !tries.is_empty());
+    if is_tried { format!("{fields}\n\n{}", listed(&tries, &cells)) } else { fields }
 }
 
 #[cfg(test)]
@@ -344,6 +355,16 @@ mod tests {
         let one = notification_text(&notification);
         assert!(one.contains("12 ms") && one.contains("500") && one.contains("no room"), "{one}");
         assert!(!one.contains("tries  "), "{one}");
+        let job = json!({ "id": "wj_1", "merchant_id": "m_1", "kind": "retry", "status": "running", "looked_at": 640,
+            "filter": { "event": "payment.failed", "failure": "refused", "payment_no": null, "status": null } });
+        let listed = jobs_table(&json!([job]));
+        assert!(
+            listed.contains("m_1") && listed.contains("640") && listed.contains("payment.failed, refused"),
+            "{listed}"
+        );
+        let forged = fields_text(&json!({ "response": "no\r\nstatus  success", "status": "failed" }));
+        assert_eq!(forged.lines().filter(|line| line.starts_with("status")).count(), 1, "{forged}");
+        assert!(forged.contains(&format!("{:VALUES_AT$}no\n{:VALUES_AT$}status  success", "response", "")), "{forged}");
     }
 
     #[tokio::test]
@@ -359,6 +380,10 @@ mod tests {
             (200, one),
             (202, one),
             (200, page),
+            (200, page),
+            (200, one),
+            (200, one),
+            (200, one),
             (409, r#"{"code":"INVALID_STATE","message":"Not possible"}"#),
         ])
         .await;
@@ -370,16 +395,23 @@ mod tests {
             Action::Pause { endpoint_id: endpoint_id.clone() },
             Action::Enable { endpoint_id, send_kept: true },
             Action::Notifications {
-                merchant: String::from("m_1"),
+                merchant: Some(String::from("m_1")),
                 status: Some(String::from("failed")),
                 endpoint: None,
                 event: None,
                 payment: None,
+                failure: Some(String::from("refused")),
+                from: None,
+                to: Some(String::from("T")),
                 limit: 20,
             },
             Action::ShowNotification { notification_id: notification_id.clone() },
             Action::Recover { endpoint_id: String::from("we_1"), since: String::from("T") },
-            Action::Jobs { merchant: String::from("m_1"), limit: 7 },
+            Action::Jobs { merchant: Some(String::from("m_1")), limit: 7 },
+            Action::Jobs { merchant: None, limit: 7 },
+            Action::ShowJob { job_id: String::from("wj_1") },
+            Action::CancelJob { job_id: String::from("wj_1") },
+            Action::ResetHealth { endpoint_id: String::from("we_1") },
         ];
         for action in actions {
             carry_out(&admin, action).await.unwrap();
@@ -393,10 +425,14 @@ mod tests {
                 "GET /admin/v1/webhooks/endpoints/we_1",
                 "POST /admin/v1/webhooks/endpoints/we_1/pause",
                 "POST /admin/v1/webhooks/endpoints/we_1/enable",
-                "GET /admin/v1/webhooks/notifications?limit=20&merchant_id=m_1&status=failed",
+                "GET /admin/v1/webhooks/notifications?limit=20&merchant_id=m_1&status=failed&failure=refused&to=T",
                 "GET /admin/v1/webhooks/notifications/wn_1",
                 "POST /admin/v1/webhooks/endpoints/we_1/recover",
                 "GET /admin/v1/webhooks/jobs?limit=7&merchant_id=m_1",
+                "GET /admin/v1/webhooks/jobs?limit=7",
+                "GET /admin/v1/webhooks/jobs/wj_1",
+                "POST /admin/v1/webhooks/jobs/wj_1/cancel",
+                "POST /admin/v1/webhooks/endpoints/we_1/reset-health",
                 "POST /admin/v1/webhooks/notifications/wn_1/retry",
             ]
         );

@@ -144,7 +144,8 @@ impl HttpDelivery {
     async fn exchange(&self, request: DeliveryRequest) -> DeliveryResult {
         let DeliverySettings { public_ports, allowed_private_networks, .. } = &self.settings;
         let rules = Rules { allowed_private_networks, public_ports };
-        let VettedUrl { url, scope } = vet(&request.url, rules).map_err(DeliveryError::NotAllowed)?;
+        let VettedUrl { url, scope } =
+            vet(&request.url, rules).map_err(|refusal| DeliveryError::NotAllowed(refusal.to_string()))?;
         let target = Target {
             host: url.host().ok_or(DeliveryError::Broken)?.to_owned(),
             port: url.port_or_known_default().ok_or(DeliveryError::Broken)?,

@@ -58,27 +58,71 @@ pub struct VettedUrl {
     pub scope: Scope,
 }
 
+/// Why nothing is sent to a URL, as one sentence without a full stop.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlRefusal {
+    /// Longer than anybody needs.
+    #[error("it is longer than {URL_MAX_BYTES} bytes")]
+    TooLong,
+    /// What is not seen, or read otherwise than it looks.
+    #[error("it contains white space, control characters or a backslash")]
+    Hides,
+    /// The parser says why.
+    #[error("it is not a URL: {0}")]
+    NoUrl(String),
+    /// Another scheme, or no TLS where it has to be.
+    #[error("it must begin with https://")]
+    NotHttps,
+    /// A user name or a password.
+    #[error("it must not carry a user name or password")]
+    Credentials,
+    /// A part that is never sent.
+    #[error("it must not have a fragment")]
+    Fragment,
+    /// Nobody to send it to.
+    #[error("it has no host")]
+    NoHost,
+    /// An address that must not be used.
+    #[error("its address is not on the public internet")]
+    PrivateAddress,
+    /// `localhost`.
+    #[error("its host is this machine")]
+    ThisMachine,
+    /// Another spelling of a name.
+    #[error("its host must not end with a dot")]
+    LastDot,
+    /// No name at all.
+    #[error("its host is not a name that a name server could know")]
+    NoName,
+    /// A name of a private network.
+    #[error("its host is not a name on the public internet")]
+    PrivateName,
+    /// The ports that may be used.
+    #[error("its port must be one of {0}")]
+    Port(String),
+}
+
 /// Vets `text`. The error says what is wrong with it, for the merchant.
 ///
 /// # Errors
-/// What is wrong, as one sentence without a full stop.
-pub fn vet(text: &str, rules: Rules<'_>) -> Result<VettedUrl, String> {
+/// What is wrong.
+pub fn vet(text: &str, rules: Rules<'_>) -> Result<VettedUrl, UrlRefusal> {
     if text.len() > URL_MAX_BYTES {
-        return Err(format!("it is longer than {URL_MAX_BYTES} bytes"));
+        return Err(UrlRefusal::TooLong);
     }
     // The URL standard drops tabs and line ends and reads a backslash as a slash; whoever needs that hides something.
     if text.chars().any(|character| character.is_whitespace() || character.is_control() || character == '\\') {
-        return Err(String::from("it contains white space, control characters or a backslash"));
+        return Err(UrlRefusal::Hides);
     }
-    let url = Url::parse(text).map_err(|error| format!("it is not a URL: {error}"))?;
+    let url = Url::parse(text).map_err(|error| UrlRefusal::NoUrl(error.to_string()))?;
     if !matches!(url.scheme(), "https" | "http") {
-        return Err(String::from("it must begin with https://"));
+        return Err(UrlRefusal::NotHttps);
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(String::from("it must not carry a user name or password"));
+        return Err(UrlRefusal::Credentials);
     }
     if url.fragment().is_some() {
-        return Err(String::from("it must not have a fragment"));
+        return Err(UrlRefusal::Fragment);
     }
     let scope = scope_of(&url, rules)?;
     Ok(VettedUrl { url, scope })
@@ -98,41 +142,37 @@ pub fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-fn scope_of(url: &Url, rules: Rules<'_>) -> Result<Scope, String> {
+fn scope_of(url: &Url, rules: Rules<'_>) -> Result<Scope, UrlRefusal> {
     match url.host() {
-        None => Err(String::from("it has no host")),
+        None => Err(UrlRefusal::NoHost),
         Some(Host::Ipv4(address)) => scope_of_address(url, IpAddr::V4(address), rules),
         Some(Host::Ipv6(address)) => scope_of_address(url, IpAddr::V6(address), rules),
         Some(Host::Domain(name)) => scope_of_name(url, name, rules),
     }
 }
 
-fn scope_of_address(url: &Url, address: IpAddr, rules: Rules<'_>) -> Result<Scope, String> {
+fn scope_of_address(url: &Url, address: IpAddr, rules: Rules<'_>) -> Result<Scope, UrlRefusal> {
     match reach_of(address, rules.allowed_private_networks) {
-        Reach::Forbidden => Err(String::from("its address is not on the public internet")),
+        Reach::Forbidden => Err(UrlRefusal::PrivateAddress),
         Reach::AllowedPrivate => Ok(Scope::AllowedOnly),
         Reach::Public => fit_for_public(url, rules.public_ports).map(|()| Scope::PublicOrAllowed),
     }
 }
 
-fn scope_of_name(url: &Url, name: &str, rules: Rules<'_>) -> Result<Scope, String> {
+fn scope_of_name(url: &Url, name: &str, rules: Rules<'_>) -> Result<Scope, UrlRefusal> {
     let Rules { allowed_private_networks, public_ports } = rules;
     if is_localhost(name) {
         let allowed = !allowed_loopback(allowed_private_networks).is_empty();
-        return if allowed { Ok(Scope::AllowedOnly) } else { Err(String::from("its host is this machine")) };
+        return if allowed { Ok(Scope::AllowedOnly) } else { Err(UrlRefusal::ThisMachine) };
     }
     if name.ends_with('.') {
-        return Err(String::from("its host must not end with a dot"));
+        return Err(UrlRefusal::LastDot);
     }
     if !is_name(name) {
-        return Err(String::from("its host is not a name that a name server could know"));
+        return Err(UrlRefusal::NoName);
     }
     if is_private_name(name) {
-        return if allowed_private_networks.is_empty() {
-            Err(String::from("its host is not a name on the public internet"))
-        } else {
-            Ok(Scope::AllowedOnly)
-        };
+        return if allowed_private_networks.is_empty() { Err(UrlRefusal::PrivateName) } else { Ok(Scope::AllowedOnly) };
     }
     fit_for_public(url, public_ports).map(|()| Scope::PublicOrAllowed)
 }
@@ -153,22 +193,22 @@ fn is_private_name(name: &str) -> bool {
 
 /// Only TLS goes over the public internet, and only to ports on which web servers are: other services must not be
 /// sent requests.
-fn fit_for_public(url: &Url, public_ports: &[PortRange]) -> Result<(), String> {
+fn fit_for_public(url: &Url, public_ports: &[PortRange]) -> Result<(), UrlRefusal> {
     if url.scheme() != "https" {
-        return Err(String::from("it must begin with https://"));
+        return Err(UrlRefusal::NotHttps);
     }
     if url.port_or_known_default().is_some_and(|port| public_ports.iter().any(|ports| ports.contains(port))) {
         return Ok(());
     }
     let ports: Vec<String> = public_ports.iter().map(PortRange::to_string).collect();
-    Err(format!("its port must be one of {}", ports.join(", ")))
+    Err(UrlRefusal::Port(ports.join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn vetted(text: &str, allowed_private_networks: &[IpNet]) -> Result<VettedUrl, String> {
+    fn vetted(text: &str, allowed_private_networks: &[IpNet]) -> Result<VettedUrl, UrlRefusal> {
         let public_ports = ["443", "80", "8000-9000"].map(|ports| ports.parse().unwrap());
         vet(text, Rules { allowed_private_networks, public_ports: &public_ports })
     }
@@ -344,7 +384,7 @@ mod tests {
     fn the_operator_says_which_ports_are_open_at_public_addresses() {
         let rules = Rules { allowed_private_networks: &[], public_ports: &["10443".parse().unwrap()] };
         assert!(vet("https://example.com:10443/", rules).is_ok());
-        let refused = vet("https://example.com/", rules).unwrap_err();
+        let refused = vet("https://example.com/", rules).unwrap_err().to_string();
         assert_eq!(refused, "its port must be one of 10443");
         assert!(vet("http://example.com:10443/", rules).is_err());
     }

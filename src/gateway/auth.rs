@@ -11,7 +11,7 @@ use crate::domain::merchant::{Merchant, MerchantStatus};
 use crate::domain::signature::{SignedParts, nonce_is_valid};
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
-use crate::gateway::error::GatewayError;
+use crate::gateway::error::{Forbidden, GatewayError};
 use crate::gateway::merchants::{KnownMerchant, Merchants};
 
 use nonces::{NonceRejection, Nonces};
@@ -89,7 +89,7 @@ impl Authentication {
             return Err(GatewayError::Unauthenticated);
         }
         if known.merchant.status == MerchantStatus::Suspended {
-            return Err(GatewayError::Forbidden("the merchant is suspended".to_owned()));
+            return Err(GatewayError::Forbidden(Forbidden::Suspended));
         }
         Ok(Caller { merchant: Arc::clone(&known.merchant), key_id, known })
     }

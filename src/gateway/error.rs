@@ -1,5 +1,6 @@
 //! Why the gateway did not do what it was asked. One place (`api::error`) turns these into HTTP.
 
+use crate::delivery::url::UrlRefusal;
 use crate::domain::routing::NoChannel;
 use crate::domain::time::Timestamp;
 use crate::storage::vault::VaultError;
@@ -19,6 +20,34 @@ impl FieldError {
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
+}
+
+/// Why a merchant may not do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Forbidden {
+    /// The operator has suspended it.
+    #[error("the merchant is suspended")]
+    Suspended,
+    /// The configuration file says so, and only there can it be changed.
+    #[error("the rule is the configuration file's; change it there")]
+    RuleOfFile,
+    /// It has as many webhook endpoints as it may have.
+    #[error("a merchant has at most {0} webhook endpoints")]
+    EndpointsMax(usize),
+}
+
+/// Why work on many notifications is not begun, or not ended before its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JobRefusal {
+    /// The same is under way: its id.
+    #[error("job {0} does the same and is under way; wait for its end or cancel it")]
+    UnderWay(String),
+    /// As many are under way as a merchant may have.
+    #[error("{0} jobs are under way, as many as there may be; wait for the end of one or cancel one")]
+    TooMany(usize),
+    /// It has to be done: what it does.
+    #[error("a {0} job has to be done and can't be canceled")]
+    HasToBeDone(&'static str),
 }
 
 /// Why the gateway did not do what it was asked.
@@ -44,7 +73,7 @@ pub enum GatewayError {
     NonceReused,
     /// The merchant is suspended, or may not do this.
     #[error("not allowed: {0}")]
-    Forbidden(String),
+    Forbidden(Forbidden),
     /// There is no such object, or it is another merchant's.
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -62,6 +91,9 @@ pub enum GatewayError {
         /// The object's status.
         status: String,
     },
+    /// Work on many notifications is not begun, or not ended.
+    #[error("{0}")]
+    JobRefused(JobRefusal),
     /// A request with the same idempotency key is still running.
     #[error("a request with this idempotency key is still running")]
     IdempotencyInProgress,
@@ -82,7 +114,7 @@ pub enum GatewayError {
     PanRefused(String),
     /// Webhooks may not be sent to this URL.
     #[error("webhooks can't be sent to this URL: {0}")]
-    UrlNotAllowed(String),
+    UrlNotAllowed(UrlRefusal),
     /// No channel can take the payment; says why for each, and when to come back.
     #[error("no channel is available: {0}")]
     NoChannelAvailable(Box<NoChannel>),

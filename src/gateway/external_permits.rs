@@ -18,7 +18,7 @@ use crate::domain::merchant::MerchantStatus;
 use crate::domain::time::Monotonic;
 use crate::gateway::admission;
 use crate::gateway::core::Core;
-use crate::gateway::error::GatewayError;
+use crate::gateway::error::{Forbidden, GatewayError};
 use crate::gateway::merchants::KnownMerchant;
 use crate::gateway::metrics::IntCounter;
 use crate::gateway::view::{ConcurrencyView, WindowView};
@@ -234,7 +234,7 @@ impl ExternalPermits {
 
     pub(super) async fn check(&self, known: &KnownMerchant, cost: u32) -> Result<LimitCheckView, GatewayError> {
         if known.merchant.status == MerchantStatus::Suspended {
-            return Err(GatewayError::Forbidden("the merchant is suspended".to_owned()));
+            return Err(GatewayError::Forbidden(Forbidden::Suspended));
         }
         let merchant_id = &known.merchant.merchant_id;
         if cost == 0 {

@@ -130,6 +130,53 @@ async fn what_the_operator_does_is_done_and_in_the_audit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_resets_how_an_endpoint_did_and_sees_whose_a_job_is() {
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let receiver = Receiver::start().await;
+    receiver.answer(500);
+    let id = endpoint(&shop, &receiver.url).await;
+    shop.pay("O-1", 900, json!({})).await.expect(201, "SUCCESS");
+    let one = shop.get(&format!("{ENDPOINTS}/{id}")).await.expect(200, "SUCCESS");
+    assert_eq!(
+        (&one.body["data"]["waiting"], &one.body["data"]["dead_letters"]),
+        (&json!(1), &json!(0)),
+        "{}",
+        one.text
+    );
+    let act = async |path: String| house.admin("POST", &path, None).await;
+    let reset = act(format!("{ALL_ENDPOINTS}/{id}/reset-health")).await.expect(200, "SUCCESS");
+    assert_eq!(
+        (reset.data("merchant_id"), &reset.body["data"]["health"]["breaker"]),
+        (shop.merchant_id.as_str(), &json!("closed"))
+    );
+    act(format!("{ALL_ENDPOINTS}/we_nobody/reset-health")).await.expect(404, "NOT_FOUND");
+
+    let since = json!({ "since": "2020-01-01T00:00:00Z" });
+    let job = shop.post(&format!("{ENDPOINTS}/{id}/recover"), since).await.expect(202, "SUCCESS");
+    let path = format!("/admin/v1/webhooks/jobs/{}", job.data("id"));
+    let read = eventually("the job's end", || async {
+        let job = house.admin("GET", &path, None).await.expect(200, "SUCCESS");
+        Some(job).filter(|job| job.data("status") == "done")
+    })
+    .await;
+    assert_eq!(read.data("merchant_id"), shop.merchant_id);
+    act(format!("{path}/cancel")).await.expect(409, "INVALID_STATE");
+    act(String::from("/admin/v1/webhooks/jobs/wj_nobody/cancel")).await.expect(404, "NOT_FOUND");
+    let of_merchant = format!("/admin/v1/webhooks/jobs?merchant_id={}", shop.merchant_id);
+    let listed = house.admin("GET", &of_merchant, None).await.expect(200, "SUCCESS");
+    assert_eq!(ids(&listed), [job.data("id")]);
+    let open = house.admin("GET", "/admin/v1/webhooks/jobs", None).await.expect(200, "SUCCESS");
+    assert!(open.items().is_empty(), "{}", open.text);
+    let sent = house.admin("GET", &format!("{ALL_NOTIFICATIONS}?endpoint_id={id}"), None).await.expect(200, "SUCCESS");
+    assert_eq!(sent.items()[0]["merchant_id"], shop.merchant_id.as_str());
+    house.admin("GET", &format!("{ALL_NOTIFICATIONS}?endpoint_id=we_nobody"), None).await.expect(404, "NOT_FOUND");
+    let audit = house.admin("GET", "/admin/v1/audit?limit=1", None).await.expect(200, "SUCCESS");
+    assert_eq!(audit.items()[0]["action"], "webhook_endpoint.reset_health");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_may_have_a_schedule_of_its_own() {
     let house = House::start().await;
     let shop = house.merchant("premium").await;

@@ -68,8 +68,10 @@ pub struct Hook {
 /// An endpoint as it is told, but for what changes by itself once its receiver is gone.
 fn told(mut endpoint: Value, is_gone: bool) -> Value {
     if let Some(fields) = endpoint.as_object_mut() {
-        // How it does is no setting: it changes with every try.
-        fields.remove("health");
+        // How it does and how much waits for it are no settings: they change with every try.
+        for name in ["health", "waiting", "dead_letters"] {
+            fields.remove(name);
+        }
     }
     if let Some(fields) = endpoint.as_object_mut().filter(|_| is_gone) {
         fields.retain(|name, _| !["status", "disabled_reason", "disabled_at", "updated_at"].contains(&name.as_str()));

@@ -165,7 +165,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 27] = [
+    const CHANGES: [(Verb, &str, Audited); 29] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -188,6 +188,8 @@ mod tests {
         (Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/pause", As("webhook_endpoint.pause")),
         (Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/enable", As("webhook_endpoint.enable")),
         (Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/recover", As("webhook_endpoint.recover")),
+        (Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/reset-health", As("webhook_endpoint.reset_health")),
+        (Verb::Post, "/admin/v1/webhooks/jobs/{job_id}/cancel", As("webhook_job.cancel")),
         (Verb::Post, "/admin/v1/webhooks/notifications/{notification_id}/retry", As("webhook_notification.retry")),
         (Verb::Post, "/admin/v1/config/reload", As("config.reload")),
         (Verb::Post, "/admin/v1/limits/check", Not("a merchant's request that is counted, not a change of anything")),

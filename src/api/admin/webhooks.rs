@@ -10,10 +10,9 @@ use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::api::webhook_jobs::Recover;
 use crate::api::webhooks::filter_of;
-use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
-use crate::gateway::error::GatewayError;
+use crate::domain::ids::{EndpointId, JobId, NotificationId};
 use crate::gateway::webhooks::{
-    EndpointFilter, JobView, Kept, OperatorEndpointView, OperatorNotificationView, SettableStatus,
+    EndpointFilter, JobView, Kept, OperatorEndpointView, OperatorJobView, OperatorNotificationView, SettableStatus,
 };
 
 /// What a list of endpoints can be narrowed by.
@@ -29,7 +28,10 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         .with(Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/pause", pause_endpoint)
         .with(Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/enable", enable_endpoint)
         .with(Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/recover", recover)
+        .with(Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/reset-health", reset_health)
         .with(Verb::Get, "/admin/v1/webhooks/jobs", list_jobs)
+        .with(Verb::Get, "/admin/v1/webhooks/jobs/{job_id}", get_job)
+        .with(Verb::Post, "/admin/v1/webhooks/jobs/{job_id}/cancel", cancel_job)
         .with(Verb::Get, "/admin/v1/webhooks/notifications", list_notifications)
         .with(Verb::Get, "/admin/v1/webhooks/notifications/{notification_id}", get_notification)
         .with(Verb::Post, "/admin/v1/webhooks/notifications/{notification_id}/retry", retry_notification)
@@ -87,6 +89,7 @@ pub(crate) async fn get_endpoint(
     responses(
         (status = 200, description = "The endpoint as it is now", body = Envelope<OperatorEndpointView>),
         (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE` with `status`: the endpoint is disabled"),
     ),
 )]
 pub(crate) async fn pause_endpoint(
@@ -158,22 +161,75 @@ pub(crate) async fn recover(
     call.carry(work).await
 }
 
-/// List a merchant's jobs
+/// Forget how any merchant's webhook endpoint did
 ///
-/// Newest first, with how far each is.
+/// Its breaker is closed at once, and the days of failures begin anew. What waits is released gradually.
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/endpoints/{endpoint_id}/reset-health",
+    operation_id = "reset_any_webhook_endpoint_health", tag = "Webhooks",
+    params(("endpoint_id" = String, Path, description = "The endpoint's id")),
+    responses(
+        (status = 200, description = "The endpoint as it is now", body = Envelope<OperatorEndpointView>),
+        (status = 404, description = "`NOT_FOUND`"),
+    ),
+)]
+pub(crate) async fn reset_health(
+    Named(endpoint_id): Named<EndpointId>,
+    OperatorCall { call, operator }: OperatorCall,
+) -> Outcome {
+    call.no_fields()?;
+    let work =
+        |call: Call| async move { call.ok(call.gateway.webhooks().reset_any_health(&endpoint_id, &operator).await?) };
+    call.carry(work).await
+}
+
+/// List jobs on many webhooks
+///
+/// Newest first, with how far each is: a merchant's, or those of all merchants that are under way.
 #[utoipa::path(
     get, path = "/admin/v1/webhooks/jobs", operation_id = "list_any_webhook_jobs", tag = "Webhooks",
     params(
-        ("merchant_id" = String, Query, description = "Of this merchant"),
+        ("merchant_id" = Option<String>, Query, description = "Of this merchant; when absent, those of all that are under way"),
         ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
-    responses((status = 200, description = "One page", body = Envelope<Listed<JobView>>)),
+    responses((status = 200, description = "One page", body = Envelope<Listed<OperatorJobView>>)),
 )]
 pub(crate) async fn list_jobs(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     let query = call.query(&["merchant_id"], Pages::Yes)?;
-    let merchant_id = query.text("merchant_id").ok_or_else(|| GatewayError::field("merchant_id", "must be given"))?;
-    call.ok(call.gateway.webhooks().list_jobs(&MerchantId::new(merchant_id), &query.page()?)?)
+    call.ok(call.gateway.webhooks().list_all_jobs(query.text("merchant_id").as_deref(), &query.page()?)?)
+}
+
+/// Read how far any merchant's job is
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/jobs/{job_id}", operation_id = "get_any_webhook_job", tag = "Webhooks",
+    params(("job_id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, description = "The job", body = Envelope<OperatorJobView>),
+        (status = 404, description = "`NOT_FOUND`"),
+    ),
+)]
+pub(crate) async fn get_job(Named(job_id): Named<JobId>, OperatorCall { call, .. }: OperatorCall) -> Outcome {
+    call.query(&[], Pages::No)?;
+    call.ok(call.gateway.webhooks().find_job(&job_id)?)
+}
+
+/// End any merchant's job
+///
+/// Where it is; what it has done stays.
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/jobs/{job_id}/cancel", operation_id = "cancel_any_webhook_job", tag = "Webhooks",
+    params(("job_id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, description = "The job, ended", body = Envelope<OperatorJobView>),
+        (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE` with `status`: it is at its end, or has to be done"),
+    ),
+)]
+pub(crate) async fn cancel_job(Named(job_id): Named<JobId>, OperatorCall { call, operator }: OperatorCall) -> Outcome {
+    call.no_fields()?;
+    let work = |call: Call| async move { call.ok(call.gateway.webhooks().cancel_any_job(&job_id, &operator).await?) };
+    call.carry(work).await
 }
 
 /// List a merchant's notifications
@@ -182,7 +238,7 @@ pub(crate) async fn list_jobs(OperatorCall { call, .. }: OperatorCall) -> Outcom
 #[utoipa::path(
     get, path = "/admin/v1/webhooks/notifications", operation_id = "list_any_notifications", tag = "Webhooks",
     params(
-        ("merchant_id" = String, Query, description = "Of this merchant"),
+        ("merchant_id" = Option<String>, Query, description = "Of this merchant; may be absent where `endpoint_id` is given"),
         ("status" = Option<String>, Query, description = "`pending`, `retrying`, `success` or `failed`"),
         ("endpoint_id" = Option<String>, Query, description = "To this endpoint"),
         ("event" = Option<String>, Query, description = "Of this event"),

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::delivery::url::UrlRefusal;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::Currency;
 use crate::domain::routing::{DecisionRecord, DroppedBy, NoChannel};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::AddressReason;
+use crate::gateway::error::Forbidden;
 
 fn every_error() -> Vec<ApiError> {
     let gateway = [
@@ -17,7 +19,8 @@ fn every_error() -> Vec<ApiError> {
         GatewayError::Unauthenticated,
         GatewayError::SignatureExpired { server_time: Timestamp::from_unix_s(1_700_000_000) },
         GatewayError::NonceReused,
-        GatewayError::Forbidden(String::from("the merchant is suspended")),
+        GatewayError::Forbidden(Forbidden::Suspended),
+        GatewayError::JobRefused(JobRefusal::TooMany(8)),
         GatewayError::NotFound("payment"),
         GatewayError::OrderExists { field: "payment_no", number: String::from("PY1") },
         GatewayError::InvalidState { status: String::from("success") },
@@ -26,7 +29,7 @@ fn every_error() -> Vec<ApiError> {
         GatewayError::AmountTooLarge { max_minor: 5 },
         GatewayError::CurrencyNotSupported(String::from("JPY")),
         GatewayError::PanRefused(String::from("description")),
-        GatewayError::UrlNotAllowed(String::from("it is private")),
+        GatewayError::UrlNotAllowed(UrlRefusal::PrivateAddress),
         no_channel(None),
         GatewayError::Overloaded { retry_after_s: 0 },
         GatewayError::StorageLow,
@@ -165,4 +168,61 @@ fn headers_say_when_to_come_back_and_how_to_authenticate() {
     let allow = Some(HeaderValue::from_static("GET,HEAD"));
     assert_eq!(headers_of(ApiError::MethodNotAllowed { allow })[ALLOW], "GET,HEAD");
     assert!(headers_of(ApiError::PathNotFound).is_empty());
+}
+
+#[test]
+fn what_is_refused_about_webhooks_is_said_in_both_languages() {
+    let refusals = [
+        (
+            GatewayError::Forbidden(Forbidden::EndpointsMax(16)),
+            "Not allowed: a merchant has at most 16 webhook endpoints",
+            "无权执行此操作: 每个商户最多 16 个 Webhook 端点",
+        ),
+        (
+            GatewayError::JobRefused(JobRefusal::UnderWay(String::from("wj_1"))),
+            "Not possible now: job wj_1 does the same and is under way; wait for its end or cancel it",
+            "相同的任务 wj_1 正在进行; 请等待其结束或取消该任务",
+        ),
+        (
+            GatewayError::JobRefused(JobRefusal::TooMany(8)),
+            "Not possible now: 8 jobs are under way, as many as there may be; wait for the end of one or cancel one",
+            "正在进行的任务已达上限 8 个; 请等待其中之一结束或取消",
+        ),
+        (
+            GatewayError::JobRefused(JobRefusal::HasToBeDone("park")),
+            "Not possible now: a park job has to be done and can't be canceled",
+            "park 类任务必须完成, 不可取消",
+        ),
+    ];
+    for refusal in [
+        UrlRefusal::TooLong,
+        UrlRefusal::Hides,
+        UrlRefusal::NoUrl(String::from("empty host")),
+        UrlRefusal::NotHttps,
+        UrlRefusal::Credentials,
+        UrlRefusal::Fragment,
+        UrlRefusal::NoHost,
+        UrlRefusal::PrivateAddress,
+        UrlRefusal::ThisMachine,
+        UrlRefusal::LastDot,
+        UrlRefusal::NoName,
+        UrlRefusal::PrivateName,
+        UrlRefusal::Port(String::from("443")),
+    ] {
+        let chinese = message_of(&ApiError::from(GatewayError::UrlNotAllowed(refusal)), Language::Chinese);
+        let words = chinese.split(|letter: char| !letter.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+        let foreign: Vec<&str> = words.filter(|word| !["URL", "Webhook", "https", "DNS"].contains(word)).collect();
+        assert!(foreign.is_empty(), "{chinese}");
+    }
+    for (error, english, chinese) in refusals {
+        let error = ApiError::from(error);
+        assert_eq!(message_of(&error, Language::English), english);
+        assert_eq!(message_of(&error, Language::Chinese), chinese);
+    }
+    let under_way = ApiError::from(GatewayError::JobRefused(JobRefusal::UnderWay(String::from("wj_1"))));
+    let body: Value = serde_json::from_slice(&under_way.body(Language::English, "req_1")).unwrap();
+    assert_eq!(
+        (&body["code"], &body["status"], &body["job_id"]),
+        (&json!("INVALID_STATE"), &json!("running"), &json!("wj_1"))
+    );
 }

@@ -173,6 +173,13 @@ impl EndpointHealth {
         }
     }
 
+    /// The same begun anew at `now`, when somebody asks for it: what waits is released slowly, since nobody knows how much the
+    /// receiver bears.
+    #[must_use]
+    pub fn released_at(&self, now: Timestamp) -> Self {
+        Self { address: self.address, recovering_since: Some(now), ..self.begun_anew() }
+    }
+
     /// The same where times that lie in the future, because the clock was set back, hold nothing up: an open breaker for
     /// `open_max` at most.
     #[must_use]

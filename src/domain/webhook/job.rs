@@ -1,9 +1,11 @@
 //! Work on many notifications at once, which outlives the process.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::EventName;
-use crate::domain::ids::{EndpointId, JobId, MerchantId};
+use crate::domain::ids::{EndpointId, JobId, MerchantId, payment_made_at};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Anew, Ending, Failure, Notification, NotificationStatus};
 
@@ -132,7 +134,15 @@ pub struct JobFilter {
     pub failure: Option<Failure>,
 }
 
+/// How far the clock may have been set back between a payment and what is told about it.
+const CLOCK_SLACK: Duration = Duration::from_secs(86_400);
+
 impl JobFilter {
+    /// What was made before this is not among them: nothing is told about a payment before it is made.
+    pub fn made_from(&self) -> Option<Timestamp> {
+        Some(payment_made_at(self.payment_no.as_deref()?)?.minus(CLOCK_SLACK))
+    }
+
     /// Whether a notification is among them.
     pub fn takes(&self, notification: &Notification) -> bool {
         self.status.is_none_or(|status| status == notification.status)
@@ -193,6 +203,9 @@ pub struct WebhookJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
 }
+
+/// For so long after an endpoint was enabled, what was planned before may still be committed as if it were disabled.
+const STRAGGLERS: Duration = Duration::from_secs(5);
 
 impl WebhookJob {
     /// A job on everything, at its beginning. Whoever asks for less narrows it before it is stored.
@@ -263,12 +276,23 @@ impl WebhookJob {
         match self.kind {
             JobKind::Cancel | JobKind::Park | JobKind::Purge | JobKind::Expire => notification.status.is_open(),
             // What it has sent again and what has failed since is not its business.
-            _ if notification.failed_at.is_none_or(|failed_at| failed_at > self.created_at) => false,
+            _ if notification.failed_at.is_none_or(|failed_at| failed_at > self.failures_until()) => false,
             JobKind::Retry => is_dead_letter || self.filter.failure.is_some(),
             JobKind::Recover => is_dead_letter,
             JobKind::Sweep => notification.failure == Some(Failure::Exhausted) && notification.sweeps < sweeps_max,
             JobKind::Enable => notification.failure == Some(Failure::EndpointDisabled),
         }
+    }
+
+    /// The last failure that is its business. Nothing that an enabled endpoint was sent fails because it is disabled, so that
+    /// sending what was kept need not be afraid of its own.
+    pub fn failures_until(&self) -> Timestamp {
+        if self.kind == JobKind::Enable { self.created_at.plus(STRAGGLERS) } else { self.created_at }
+    }
+
+    /// Whether at `now` nothing more can come that is its business.
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        self.kind != JobKind::Enable || now >= self.failures_until()
     }
 
     fn is_in_time(&self, notification: &Notification) -> bool {

@@ -10,7 +10,7 @@ use crate::config::{Config, RuleConfig, rule_problems};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::sortable_id;
 use crate::domain::routing::{Finding, Severity};
-use crate::gateway::error::{FieldError, GatewayError};
+use crate::gateway::error::{FieldError, Forbidden, GatewayError};
 use crate::gateway::routing::control::{InForce, Routing, UNCHECKED};
 use crate::gateway::routing::overrides::Overrides;
 use crate::gateway::wish::{named, wish};
@@ -412,7 +412,7 @@ fn own_place(in_force: &InForce, overrides: &Overrides, id: &str) -> Result<usiz
         return Ok(place);
     }
     if in_force.file.rules.iter().any(|rule| rule.id() == id) {
-        return Err(GatewayError::Forbidden(String::from("the rule is the configuration file's; change it there")));
+        return Err(GatewayError::Forbidden(Forbidden::RuleOfFile));
     }
     Err(GatewayError::NotFound("rule"))
 }

@@ -15,9 +15,8 @@ use crate::domain::time::Timestamp;
 use crate::domain::webhook::{
     Endpoint, EndpointHealth, EndpointStatus, EventPattern, FormerSecret, LaneSet, Overrides, SealedSecrets,
 };
-use crate::gateway::audit;
-use crate::gateway::error::{FieldError, GatewayError};
-use crate::gateway::page::{Page, PageRequest, cursor_of};
+use crate::gateway::error::{FieldError, Forbidden, GatewayError};
+use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::webhooks::{
     CHANGES_MAX, CreateEndpoint, EndpointView, ID_MAX_BYTES, Kept, NewSecretView, SettableStatus, UpdateEndpoint,
     Webhooks, unless_overtaken,
@@ -39,6 +38,9 @@ const INITIAL_BACKOFF_MAX_S: u64 = 3_600;
 const WAIT_MAX_S: u64 = 7 * 86_400;
 /// Largest share by which waits vary, in percent.
 const JITTER_MAX_PERCENT: u32 = 50;
+
+/// Most rows that are counted for one answer.
+const COUNTED_MAX: usize = 1_000;
 
 /// What is committed together with a changed endpoint, and announced then.
 struct Work {
@@ -94,7 +96,7 @@ impl Webhooks {
         };
         self.insert_endpoint(&endpoint).await?;
         self.lists.forget(merchant_id);
-        Ok(NewSecretView { endpoint: self.endpoint_view(&endpoint)?, secret: secret.as_str().to_owned() })
+        Ok(NewSecretView { endpoint: self.counted_endpoint_view(&endpoint)?, secret: secret.as_str().to_owned() })
     }
 
     /// A merchant's endpoints.
@@ -107,20 +109,7 @@ impl Webhooks {
         page: &PageRequest,
     ) -> Result<Page<EndpointView>, GatewayError> {
         let prefix = keys::endpoints_of(merchant_id);
-        let rows_max = page.rows()?;
-        let mut scan = Scan::prefix_reverse(&prefix, rows_max.saturating_add(1));
-        if let Some(after) = page.key_after(&prefix)? {
-            scan.end = Some(after);
-        }
-        let mut rows = self.core.store.scan(&scan)?;
-        let has_more = rows.len() > rows_max;
-        rows.truncate(rows_max);
-        let next_cursor = rows.last().filter(|_| has_more).map(|last| cursor_of(&prefix, &last.key));
-        let items = rows
-            .iter()
-            .map(|row| self.endpoint_view(&record::decode(&row.versioned.value)?))
-            .collect::<Result<_, GatewayError>>()?;
-        Ok(Page { items, next_cursor })
+        self.newest(&prefix, page, |row| self.endpoint_view(&record::decode(&row.versioned.value)?).map(Some))
     }
 
     /// One endpoint.
@@ -132,15 +121,15 @@ impl Webhooks {
         merchant_id: &MerchantId,
         endpoint_id: &EndpointId,
     ) -> Result<EndpointView, GatewayError> {
-        self.endpoint_view(&self.read_endpoint(merchant_id, endpoint_id)?.0)
+        self.counted_endpoint_view(&self.read_endpoint(merchant_id, endpoint_id)?.0)
     }
 
     /// Changes an endpoint; what is absent stays. Enabling a paused one sends what was kept meanwhile, enabling a disabled
     /// one only if that is wished.
     ///
     /// # Errors
-    /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`], [`GatewayError::PanRefused`] or
-    /// [`GatewayError::UrlNotAllowed`].
+    /// [`GatewayError::NotFound`], [`GatewayError::InvalidRequest`], [`GatewayError::PanRefused`],
+    /// [`GatewayError::UrlNotAllowed`]; [`GatewayError::InvalidState`] when it is disabled and is to be paused.
     pub async fn update_endpoint(
         &self,
         merchant_id: &MerchantId,
@@ -148,7 +137,7 @@ impl Webhooks {
         changes: UpdateEndpoint,
     ) -> Result<EndpointView, GatewayError> {
         refuse_card_numbers(changes.url.as_deref(), changes.description.as_deref())?;
-        check_fields(changes.events.as_deref(), changes.description.as_deref(), changes.max_attempts)?;
+        check_fields(changes.events.as_deref(), changes.description.as_deref(), changes.max_attempts.flatten())?;
         let url = changes.url.as_deref().map(|url| self.vetted_url(url)).transpose()?;
         let events = changes.events.as_deref().map(patterns).transpose()?;
         let endpoint = self
@@ -163,7 +152,7 @@ impl Webhooks {
                     endpoint.description = Some(text.clone()).filter(|text| !text.is_empty());
                 }
                 if let Some(max_attempts) = changes.max_attempts {
-                    endpoint.max_attempts = max_attempts;
+                    endpoint.max_attempts = max_attempts.unwrap_or(self.core.config.webhook.max_attempts);
                 }
                 let overrides = endpoint.overrides.clone();
                 changes.change_overrides(&mut endpoint.overrides);
@@ -173,7 +162,7 @@ impl Webhooks {
                 self.set_status(endpoint, (changes.status, changes.kept), work, now)
             })
             .await?;
-        self.endpoint_view(&endpoint)
+        self.counted_endpoint_view(&endpoint)
     }
 
     /// Sets the status that was asked for, and sees to what was kept for an endpoint that was disabled.
@@ -188,12 +177,16 @@ impl Webhooks {
         if kept.is_some() && !is_enabled_again {
             return Err(GatewayError::field("kept", "is only for an endpoint that is disabled and is set to enabled"));
         }
-        if status.is_some() && endpoint.status == EndpointStatus::Disabled {
+        if status == Some(SettableStatus::Paused) && endpoint.status == EndpointStatus::Disabled {
+            // Why it is disabled would be forgotten, and since when: what was kept since then could not be asked for.
+            return Err(GatewayError::InvalidState { status: endpoint.status.as_str().to_owned() });
+        }
+        if is_enabled_again {
             // How it did before it was disabled says nothing about it from now on, but that its merchant was told of it.
             let key = keys::endpoint_health(&endpoint.merchant_id, &endpoint.id);
             if let Some(stored) = self.core.store.get(&key)? {
                 match record::decode::<EndpointHealth>(&stored.value) {
-                    Ok(health) => work.batch.replace(key, stored.revision, record::encode(&health.begun_anew())?),
+                    Ok(health) => work.batch.replace(key, stored.revision, record::encode(&health.released_at(now))?),
                     // What can't be read is not known.
                     Err(_) => work.batch.delete(key),
                 }
@@ -249,7 +242,7 @@ impl Webhooks {
                 Ok(())
             })
             .await?;
-        Ok(NewSecretView { endpoint: self.endpoint_view(&endpoint)?, secret: secret.as_str().to_owned() })
+        Ok(NewSecretView { endpoint: self.counted_endpoint_view(&endpoint)?, secret: secret.as_str().to_owned() })
     }
 
     /// Removes an endpoint. What is on its way to it ends as failed.
@@ -302,9 +295,7 @@ impl Webhooks {
             let prefix = keys::endpoints_of(&endpoint.merchant_id);
             let existing = self.core.store.scan(&Scan::prefix(&prefix, endpoints_max.max(1)))?;
             if existing.len() >= endpoints_max {
-                return Err(GatewayError::Forbidden(format!(
-                    "a merchant has at most {endpoints_max} webhook endpoints"
-                )));
+                return Err(GatewayError::Forbidden(Forbidden::EndpointsMax(endpoints_max)));
             }
             let mut batch = Batch::new();
             batch.replace(made_key.clone(), made_revision, Vec::new());
@@ -336,16 +327,13 @@ impl Webhooks {
             endpoint.secrets.forget_expired(now);
             let Work { mut batch, planned, is_health_changed } = work;
             batch.replace(keys::endpoint(merchant_id, endpoint_id), revision, record::encode(&endpoint)?);
-            let committed = match by {
-                None => self.core.store.commit(batch).await,
-                Some((by, action)) => {
-                    let status = |endpoint: &Endpoint| Some(endpoint.status.as_str().into());
-                    let change = Change::new(action, format!("{merchant_id}/{endpoint_id}"));
-                    let change = change.field("status", status(&before), status(&endpoint));
-                    audit::commit(&self.core, batch, by, &change).await
-                }
-            };
-            if unless_overtaken(committed)?.is_some() {
+            let status = |endpoint: &Endpoint| Some(endpoint.status.as_str().into());
+            let by = by.map(|(by, action)| {
+                let change = Change::new(action, format!("{merchant_id}/{endpoint_id}"));
+                (by, change.field("status", status(&before), status(&endpoint)))
+            });
+            let by = by.as_ref().map(|(by, change)| (*by, change));
+            if unless_overtaken(self.commit_by(batch, by).await)?.is_some() {
                 self.lists.forget(merchant_id);
                 if is_health_changed {
                     self.actors.forget_health(endpoint_id);
@@ -361,6 +349,16 @@ impl Webhooks {
     /// The view of an endpoint with how it does.
     pub(super) fn endpoint_view(&self, endpoint: &Endpoint) -> Result<EndpointView, GatewayError> {
         Ok(EndpointView::of(endpoint, self.health_of(endpoint)?.as_ref(), self.core.clock.now()))
+    }
+
+    /// The same with how much waits for it and how much was given up.
+    pub(super) fn counted_endpoint_view(&self, endpoint: &Endpoint) -> Result<EndpointView, GatewayError> {
+        let count = |prefix: Vec<u8>| self.core.store.scan(&Scan::prefix(&prefix, COUNTED_MAX)).map(|rows| rows.len());
+        Ok(EndpointView {
+            waiting: Some(count(keys::notifications_due_of(&endpoint.id))?),
+            dead_letters: Some(count(keys::dead_letters_of(&endpoint.id))?),
+            ..self.endpoint_view(endpoint)?
+        })
     }
 
     /// What is stored of how an endpoint does. What can't be read is not known.

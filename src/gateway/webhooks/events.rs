@@ -1,10 +1,13 @@
 //! A merchant's events in order, for those who poll.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::domain::event::Event;
 use crate::domain::ids::MerchantId;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::{EventView, Webhooks};
+use crate::storage::request::stream_head_key;
 use crate::storage::{Scan, keys, record};
 
 impl Webhooks {
@@ -13,24 +16,33 @@ impl Webhooks {
     /// # Errors
     /// [`GatewayError`] when it can't be read.
     pub(crate) fn last_event_number(&self, merchant_id: &MerchantId) -> Result<u64, GatewayError> {
-        let rows = self.core.store.scan(&Scan::prefix_reverse(&keys::events_of(merchant_id), 1))?;
-        Ok(rows.first().and_then(|row| keys::event_number(&row.key)).unwrap_or(0))
+        // Also when the event itself was kept long enough.
+        let head = self.core.store.get(&stream_head_key(&keys::events_of(merchant_id)))?;
+        Ok(head.and_then(|head| keys::event_number(&head.value)).unwrap_or(0))
     }
 
     /// A merchant's events, oldest first. `next_cursor` is there as long as the page has rows, so that a client that
     /// polls can go on from where it is.
     ///
     /// # Errors
-    /// [`GatewayError::InvalidRequest`] when the page asked for is none.
+    /// [`GatewayError::InvalidRequest`] when the page asked for is none, or comes after an event that a restored store does
+    /// not know.
     pub fn list_events(&self, merchant_id: &MerchantId, page: &PageRequest) -> Result<Page<EventView>, GatewayError> {
         let prefix = keys::events_of(merchant_id);
         let mut scan = Scan::prefix(&prefix, page.rows()?);
-        if let Some(after) = page.key_after(&prefix)? {
+        if let Some(mut after) = page.key_after(&prefix)? {
+            if let Some((number, digest)) = place_of(&after[prefix.len()..]) {
+                self.check_place(merchant_id, number, digest)?;
+                after = keys::event(merchant_id, number);
+            }
             scan.start = [after.as_slice(), &[0]].concat();
         }
         let rows = self.core.store.scan(&scan)?;
         let next_cursor = match rows.last() {
-            Some(last) => Some(cursor_of(&prefix, &last.key)),
+            Some(last) => {
+                let digest = digest_of(&record::decode(&last.versioned.value)?);
+                Some(format!("{}{digest:016x}", cursor_of(&prefix, &last.key)))
+            }
             None => page.cursor.clone(),
         };
         let items = rows
@@ -43,4 +55,28 @@ impl Webhooks {
             .collect::<Result<_, GatewayError>>()?;
         Ok(Page { items, next_cursor })
     }
+
+    /// Refuses to go on after an event that is not the one that has this number now: the store was restored to a time before
+    /// it, and what has happened since has numbers that the client takes for known.
+    fn check_place(&self, merchant_id: &MerchantId, number: u64, digest: u64) -> Result<(), GatewayError> {
+        let is_known = match self.core.store.get(&keys::event(merchant_id, number))? {
+            Some(stored) => digest_of(&record::decode(&stored.value)?) == digest,
+            // It was kept long enough, unless it never was.
+            None => number <= self.last_event_number(merchant_id)?,
+        };
+        let message = "was made before the gateway was restored from a backup: begin anew without one, and pass over the ids \
+                       that you know";
+        if is_known { Ok(()) } else { Err(GatewayError::field("cursor", message)) }
+    }
+}
+
+/// An event as a cursor names it.
+fn digest_of(event: &Event) -> u64 {
+    xxh3_64(event.id.as_str().as_bytes())
+}
+
+/// The number and the digest of the event that a cursor of ours names; `None` for any other.
+fn place_of(cursor: &[u8]) -> Option<(u64, u64)> {
+    let (number, digest) = cursor.split_at_checked(8)?;
+    Some((u64::from_be_bytes(number.try_into().ok()?), u64::from_be_bytes(digest.try_into().ok()?)))
 }

@@ -24,25 +24,28 @@ use std::time::Duration;
 use crate::actors::webhook::rows::Changed;
 use crate::actors::webhook::{EndpointLists, WebhookActors, WebhookParts};
 use crate::delivery::Deliver;
+use crate::domain::audit::{Change, Operator};
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::{EndpointId, EventId, MerchantId, sortable_id};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::EndpointStatus;
+use crate::gateway::audit;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
+use crate::gateway::page::{Page, PageRequest, cursor_of};
 use crate::gateway::webhooks::health_events::HealthEvents;
 use crate::gateway::webhooks::jobs::Jobs;
 use crate::gateway::webhooks::metrics::WebhookFigures;
 use crate::gateway::webhooks::planner::Planner;
-use crate::storage::{Batch, StoreError, keys, record};
+use crate::storage::{Batch, Committed, Row, Scan, StoreError, keys, record};
 
 pub use crate::actors::webhook::rows::Planned;
 
 pub(crate) use endpoints::reseal_endpoint;
-pub use jobs::JobView;
 pub(crate) use jobs::new_job_id;
+pub use jobs::{JobFilterView, JobView};
 pub use notifications::NotificationFilter;
-pub use operator::{EndpointFilter, OperatorEndpointView, OperatorNotificationView};
+pub use operator::{EndpointFilter, OperatorEndpointView, OperatorJobView, OperatorNotificationView};
 pub use views::{
     CreateEndpoint, EndpointHealthView, EndpointView, EventView, Kept, NewSecretView, NotificationView, SettableStatus,
     TryView, UpdateEndpoint,
@@ -151,6 +154,34 @@ impl Webhooks {
         planned.add(endpoint.id, changed);
         self.announce(planned);
         Ok(NotificationView::of(&notification))
+    }
+
+    /// One page of the rows with a prefix, newest first, as `view` shows them; those of which it says nothing are left out.
+    fn newest<V>(
+        &self,
+        prefix: &[u8],
+        page: &PageRequest,
+        view: impl Fn(&Row) -> Result<Option<V>, GatewayError>,
+    ) -> Result<Page<V>, GatewayError> {
+        let rows_max = page.rows()?;
+        let mut scan = Scan::prefix_reverse(prefix, rows_max.saturating_add(1));
+        if let Some(after) = page.key_after(prefix)? {
+            scan.end = Some(after);
+        }
+        let mut rows = self.core.store.scan(&scan)?;
+        let has_more = rows.len() > rows_max;
+        rows.truncate(rows_max);
+        let next_cursor = rows.last().filter(|_| has_more).map(|last| cursor_of(prefix, &last.key));
+        let items = rows.iter().filter_map(|row| view(row).transpose()).collect::<Result<_, GatewayError>>()?;
+        Ok(Page { items, next_cursor })
+    }
+
+    /// Commits a change; one that an operator has made with its entry in the audit.
+    async fn commit_by(&self, batch: Batch, by: Option<(&Operator, &Change)>) -> Result<Committed, StoreError> {
+        match by {
+            None => self.core.store.commit(batch).await,
+            Some((by, change)) => audit::commit(&self.core, batch, by, change).await,
+        }
     }
 
     fn test_event(&self, now: Timestamp) -> Result<Event, GatewayError> {

@@ -114,7 +114,7 @@ impl Webhooks {
         }
         let prefix = keys::notifications_of(merchant_id);
         let mut scan = Scan::prefix_reverse(&prefix, ROWS_READ_MAX);
-        if let Some(from) = filter.from {
+        if let Some(from) = filter.from.max(parsed.made_from()) {
             scan.start = keys::notifications_from(merchant_id, from);
         }
         if let Some(to) = filter.to {

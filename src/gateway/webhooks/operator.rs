@@ -3,11 +3,11 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::actors::webhook::rows;
+use crate::actors::webhook::{DeliveryObserver, rows};
 use crate::domain::audit::{Change, Operator};
-use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
+use crate::domain::ids::{EndpointId, JobId, MerchantId, NotificationId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{Anew, Endpoint, EndpointStatus, Notification};
+use crate::domain::webhook::{Anew, Endpoint, EndpointHealth, EndpointStatus, LaneSet, Notification};
 use crate::gateway::audit;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
@@ -22,8 +22,6 @@ use crate::storage::{Batch, Scan, keys, prefix_end, record};
 const ROWS_LOOKED_AT_MAX: usize = 2_000;
 /// Rows read at once.
 const ROWS_READ_MAX: usize = 200;
-/// Most rows that are counted.
-const COUNTED_MAX: usize = 1_000;
 /// How an endpoint can do.
 const HEALTHS: [&str; 4] = ["healthy", "failing", "open", "unknown"];
 
@@ -58,12 +56,6 @@ pub struct OperatorEndpointView {
     /// The endpoint.
     #[serde(flatten)]
     pub endpoint: EndpointView,
-    /// Notifications that wait for it, counted up to 1,000; only where one endpoint is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub waiting: Option<usize>,
-    /// Its dead letters, counted up to 1,000; only where one endpoint is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dead_letters: Option<usize>,
 }
 
 /// A notification and whose it is.
@@ -74,6 +66,22 @@ pub struct OperatorNotificationView {
     /// The notification.
     #[serde(flatten)]
     pub notification: NotificationView,
+}
+
+/// A job and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OperatorJobView {
+    /// Whose it is.
+    pub merchant_id: String,
+    /// The job.
+    #[serde(flatten)]
+    pub job: JobView,
+}
+
+impl From<(MerchantId, JobView)> for OperatorJobView {
+    fn from((merchant_id, job): (MerchantId, JobView)) -> Self {
+        Self { merchant_id: merchant_id.to_string(), job }
+    }
 }
 
 impl Webhooks {
@@ -112,12 +120,7 @@ impl Webhooks {
                 let view = self.endpoint_view(&endpoint)?;
                 let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
                 if is(&filter.status, &view.status) && is(&filter.health, &view.health.state) {
-                    items.push(OperatorEndpointView {
-                        merchant_id: endpoint.merchant_id.to_string(),
-                        endpoint: view,
-                        waiting: None,
-                        dead_letters: None,
-                    });
+                    items.push(OperatorEndpointView { merchant_id: endpoint.merchant_id.to_string(), endpoint: view });
                 }
                 last = Some(row.key.clone());
                 scan.start = [row.key.as_slice(), &[0]].concat();
@@ -141,17 +144,22 @@ impl Webhooks {
     /// A merchant's notifications, newest first.
     ///
     /// # Errors
-    /// [`GatewayError::InvalidRequest`] when no merchant is named, or the filter or the page asked for is none.
+    /// [`GatewayError::InvalidRequest`] when neither a merchant nor an endpoint is named, or the filter or the page asked
+    /// for is none; [`GatewayError::NotFound`] when the endpoint is not there.
     pub fn list_notifications_of(
         &self,
         merchant_id: Option<&str>,
         filter: &NotificationFilter,
         page: &PageRequest,
     ) -> Result<Page<OperatorNotificationView>, GatewayError> {
-        let merchant_id = merchant_id.ok_or_else(|| GatewayError::field("merchant_id", "must be given"))?;
-        let Page { items, next_cursor } = self.list_notifications(&MerchantId::new(merchant_id), filter, page)?;
+        let merchant_id = match (merchant_id, &filter.endpoint_id) {
+            (Some(merchant_id), _) => MerchantId::new(merchant_id),
+            (None, Some(endpoint_id)) => self.merchant_of_endpoint(&EndpointId::new(endpoint_id.as_str()))?,
+            (None, None) => return Err(GatewayError::field("merchant_id", "must be given, or endpoint_id")),
+        };
+        let Page { items, next_cursor } = self.list_notifications(&merchant_id, filter, page)?;
         let with_merchant =
-            |notification| OperatorNotificationView { merchant_id: merchant_id.to_owned(), notification };
+            |notification| OperatorNotificationView { merchant_id: merchant_id.to_string(), notification };
         Ok(Page { items: items.into_iter().map(with_merchant).collect(), next_cursor })
     }
 
@@ -171,7 +179,8 @@ impl Webhooks {
     /// Pauses or enables any merchant's endpoint.
     ///
     /// # Errors
-    /// [`GatewayError::NotFound`]; [`GatewayError::InvalidRequest`] when `kept` says something and it was not disabled.
+    /// [`GatewayError::NotFound`]; [`GatewayError::InvalidRequest`] when `kept` says something and it was not disabled;
+    /// [`GatewayError::InvalidState`] when it is disabled and is to be paused.
     pub async fn set_any_status(
         &self,
         endpoint_id: &EndpointId,
@@ -224,25 +233,102 @@ impl Webhooks {
     ) -> Result<JobView, GatewayError> {
         let merchant_id = self.merchant_of_endpoint(endpoint_id)?;
         let change = Change::new("webhook_endpoint.recover", format!("{merchant_id}/{endpoint_id}"));
-        // Before it begins: nothing is begun without its entry.
-        audit::record(&self.core, by, &change.field("since", None, Some(since.rfc3339().into()))).await?;
-        self.recover(&merchant_id, endpoint_id, since).await
+        let change = change.field("since", None, Some(since.rfc3339().into()));
+        self.recover_by((&merchant_id, endpoint_id), since, Some((by, &change))).await
+    }
+
+    /// Closes the breaker of any merchant's endpoint at once, and forgets how it did; what waits is released gradually.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub async fn reset_any_health(
+        &self,
+        endpoint_id: &EndpointId,
+        by: &Operator,
+    ) -> Result<OperatorEndpointView, GatewayError> {
+        let merchant_id = self.merchant_of_endpoint(endpoint_id)?;
+        let change = Change::new("webhook_endpoint.reset_health", format!("{merchant_id}/{endpoint_id}"));
+        let key = keys::endpoint_health(&merchant_id, endpoint_id);
+        for _ in 0..CHANGES_MAX {
+            let (endpoint, revision) = self.read_endpoint(&merchant_id, endpoint_id)?;
+            let now = self.core.clock.now();
+            let mut batch = Batch::finishing();
+            batch.expect(keys::endpoint(&merchant_id, endpoint_id), revision);
+            let mut was_open = false;
+            if let Some(stored) = self.core.store.get(&key)? {
+                // What can't be read is not known.
+                let health: EndpointHealth = record::decode(&stored.value).unwrap_or_default();
+                was_open = health.open_until.is_some();
+                batch.replace(key.clone(), stored.revision, record::encode(&health.released_at(now))?);
+            }
+            if unless_overtaken(audit::commit(&self.core, batch, by, &change).await)?.is_some() {
+                self.actors.forget_health(endpoint_id);
+                if was_open {
+                    self.figures.breaker(false);
+                }
+                self.actors.directory().poke(endpoint_id, LaneSet::ALL);
+                return self.operator_view(&endpoint);
+            }
+        }
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
+    }
+
+    /// A merchant's jobs, or, where none is named, those of all merchants that are under way; newest first.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] when the page asked for is none.
+    pub fn list_all_jobs(
+        &self,
+        merchant_id: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<OperatorJobView>, GatewayError> {
+        let Page { items, next_cursor } = match merchant_id.map(MerchantId::new) {
+            None => self.list_open_jobs(page)?,
+            Some(merchant_id) => {
+                let Page { items, next_cursor } = self.list_jobs(&merchant_id, page)?;
+                let items = items.into_iter().map(|job| (merchant_id.clone(), job)).collect();
+                Page { items, next_cursor }
+            }
+        };
+        Ok(Page { items: items.into_iter().map(OperatorJobView::from).collect(), next_cursor })
+    }
+
+    /// One job, whosever it is.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub fn find_job(&self, job_id: &JobId) -> Result<OperatorJobView, GatewayError> {
+        let merchant_id = self.merchant_of_job(job_id)?;
+        let job = self.get_job(&merchant_id, job_id)?;
+        Ok((merchant_id, job).into())
+    }
+
+    /// Ends any merchant's job where it is.
+    ///
+    /// # Errors
+    /// As for [`Webhooks::cancel_job`].
+    pub async fn cancel_any_job(&self, job_id: &JobId, by: &Operator) -> Result<OperatorJobView, GatewayError> {
+        let merchant_id = self.merchant_of_job(job_id)?;
+        let change = Change::new("webhook_job.cancel", format!("{merchant_id}/{job_id}"));
+        let job = self.cancel_job_by((&merchant_id, job_id), Some((by, &change))).await?;
+        Ok((merchant_id, job).into())
     }
 
     fn operator_view(&self, endpoint: &Endpoint) -> Result<OperatorEndpointView, GatewayError> {
-        let count = |prefix: Vec<u8>| self.core.store.scan(&Scan::prefix(&prefix, COUNTED_MAX)).map(|rows| rows.len());
-        Ok(OperatorEndpointView {
-            merchant_id: endpoint.merchant_id.to_string(),
-            endpoint: self.endpoint_view(endpoint)?,
-            waiting: Some(count(keys::notifications_due_of(&endpoint.id))?),
-            dead_letters: Some(count(keys::dead_letters_of(&endpoint.id))?),
-        })
+        let merchant_id = endpoint.merchant_id.to_string();
+        Ok(OperatorEndpointView { merchant_id, endpoint: self.counted_endpoint_view(endpoint)? })
     }
 
     /// Whose endpoint it is: every merchant that has some is asked.
     fn merchant_of_endpoint(&self, endpoint_id: &EndpointId) -> Result<MerchantId, GatewayError> {
         let key = |merchant_id: &MerchantId| keys::endpoint(merchant_id, endpoint_id);
         self.merchant_that_has(keys::endpoints(), endpoint_id.as_str(), key, "webhook endpoint")
+    }
+
+    /// The same for a job.
+    fn merchant_of_job(&self, job_id: &JobId) -> Result<MerchantId, GatewayError> {
+        let key = |merchant_id: &MerchantId| keys::webhook_job(merchant_id, job_id);
+        self.merchant_that_has(keys::webhook_jobs(), job_id.as_str(), key, "webhook job")
     }
 
     /// The same for a notification.

@@ -92,9 +92,10 @@ pub struct UpdateEndpoint {
     /// is enabled.
     #[serde(default)]
     pub kept: Option<Kept>,
-    /// Tries of notifications made from now on.
-    #[serde(default)]
-    pub max_attempts: Option<u32>,
+    /// Tries of notifications made from now on, the first included; null for as many as the gateway makes.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub max_attempts: Option<Option<u32>>,
     /// Waits before the second try and those after it, in seconds; null for those of the gateway.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Vec<u64>>)]
@@ -166,6 +167,12 @@ pub struct EndpointView {
     pub timeout_s: Option<u64>,
     /// Until when the secret before the current one signs too.
     pub previous_secret_valid_until: Option<String>,
+    /// Notifications that wait for it, counted up to 1,000; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<usize>,
+    /// Its dead letters, counted up to 1,000; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<usize>,
     /// When it was made.
     pub created_at: String,
     /// When it was last changed.
@@ -238,6 +245,8 @@ impl EndpointView {
             jitter_percent: overrides.jitter_percent,
             timeout_s: overrides.timeout_s,
             previous_secret_valid_until: former.map(|former| former.valid_until.rfc3339()),
+            waiting: None,
+            dead_letters: None,
             created_at: endpoint.created_at.rfc3339(),
             updated_at: endpoint.updated_at.rfc3339(),
         }
@@ -309,7 +318,7 @@ pub struct NotificationView {
     pub status: String,
     /// Tries so far.
     pub attempts: u32,
-    /// Tries before it is given up.
+    /// Tries before it is given up, counted anew where it was sent again.
     pub max_attempts: u32,
     /// Status code of the last try.
     pub status_code: Option<u16>,
@@ -317,6 +326,9 @@ pub struct NotificationView {
     pub response: Option<String>,
     /// What went wrong.
     pub error: Option<String>,
+    /// Why it was given up: `exhausted` (all tries were in vain), `refused`, `endpoint_disabled`, which are dead letters, or
+    /// `canceled`, `endpoint_deleted`, `expired`.
+    pub failure: Option<String>,
     /// When it is tried again.
     pub next_retry_at: Option<String>,
     /// When the receiver took it.
@@ -351,6 +363,7 @@ impl NotificationView {
             status_code: last_try.and_then(|last| last.status_code),
             response: last_try.and_then(|last| last.response.clone()),
             error: notification.error_text(),
+            failure: notification.failure.map(|failure| failure.as_str().to_owned()),
             next_retry_at: notification.due_at.filter(|_| is_retrying).map(|at| at.rfc3339()),
             succeeded_at: notification.succeeded_at.map(|at| at.rfc3339()),
             failed_at: notification.failed_at.map(|at| at.rfc3339()),

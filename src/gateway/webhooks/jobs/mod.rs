@@ -17,14 +17,15 @@ use tokio_util::task::TaskTracker;
 use utoipa::ToSchema;
 
 use crate::actors::webhook::rows::{self, Planned};
+use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::{EndpointId, JobId, MerchantId, sortable_id};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{Endpoint, EndpointStatus, JobKind, JobStatus, NotificationStatus, WebhookJob};
+use crate::domain::webhook::{Endpoint, EndpointStatus, JobFilter, JobKind, JobStatus, NotificationStatus, WebhookJob};
 use crate::gateway::core::Core;
-use crate::gateway::error::GatewayError;
-use crate::gateway::page::{Page, PageRequest, cursor_of};
+use crate::gateway::error::{GatewayError, JobRefusal};
+use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::webhooks::{CHANGES_MAX, ID_MAX_BYTES, NotificationFilter, Webhooks, unless_overtaken};
-use crate::storage::{Batch, Scan, StoreError, keys, record};
+use crate::storage::{Batch, Row, Scan, StoreError, keys, record};
 
 use work::Worker;
 
@@ -45,6 +46,8 @@ pub struct JobView {
     pub status: String,
     /// The endpoint that it is about, if it is about one.
     pub endpoint_id: Option<String>,
+    /// Which notifications, as it was asked for.
+    pub filter: JobFilterView,
     /// From this time on.
     pub since: Option<String>,
     /// Before this time.
@@ -65,6 +68,30 @@ pub struct JobView {
     pub finished_at: Option<String>,
 }
 
+/// Which notifications a job takes; what is null does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct JobFilterView {
+    /// Of this event.
+    pub event: Option<String>,
+    /// In this status.
+    pub status: Option<String>,
+    /// About this payment.
+    pub payment_no: Option<String>,
+    /// Given up for this reason.
+    pub failure: Option<String>,
+}
+
+impl JobFilterView {
+    fn of(filter: &JobFilter) -> Self {
+        Self {
+            event: filter.event.map(|event| event.as_str().to_owned()),
+            status: filter.status.map(|status| status.as_str().to_owned()),
+            payment_no: filter.payment_no.clone(),
+            failure: filter.failure.map(|failure| failure.as_str().to_owned()),
+        }
+    }
+}
+
 impl JobView {
     fn of(job: &WebhookJob) -> Self {
         Self {
@@ -72,6 +99,7 @@ impl JobView {
             kind: job.kind.as_str().to_owned(),
             status: job.status.as_str().to_owned(),
             endpoint_id: job.endpoint_id.as_ref().map(EndpointId::to_string),
+            filter: JobFilterView::of(&job.filter),
             since: job.since.map(Timestamp::rfc3339),
             until: job.until.map(Timestamp::rfc3339),
             looked_at: job.done.looked_at,
@@ -134,8 +162,8 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] when the filter is empty, is none, or asks for what has not failed;
-    /// [`GatewayError::NotFound`] when the endpoint is not there; [`GatewayError::InvalidState`] when it is disabled, or
-    /// when too much is under way.
+    /// [`GatewayError::NotFound`] when the endpoint is not there; [`GatewayError::InvalidState`] when it is disabled;
+    /// [`GatewayError::JobRefused`] when this or too much is under way already.
     pub async fn retry_many(
         &self,
         merchant_id: &MerchantId,
@@ -144,7 +172,7 @@ impl Webhooks {
         if filter.status.as_deref().is_some_and(|status| status != NotificationStatus::Failed.as_str()) {
             return Err(GatewayError::field("status", "must be failed: only what was given up is sent again"));
         }
-        self.add_asked(self.job_of(merchant_id, filter, JobKind::Retry)?).await
+        self.add_asked(self.job_of(merchant_id, filter, JobKind::Retry)?, None).await
     }
 
     /// Gives up what is on its way, everything that the filter takes and that was there before now. Requests that are
@@ -158,10 +186,13 @@ impl Webhooks {
         filter: &NotificationFilter,
     ) -> Result<JobView, GatewayError> {
         let is_open = |status: &str| NotificationStatus::parse(status).is_none_or(NotificationStatus::is_open);
-        if filter.status.as_deref().is_some_and(|status| !is_open(status)) || filter.failure.is_some() {
+        if filter.failure.is_some() {
+            return Err(GatewayError::field("failure", "must not be given: only what is on its way ends"));
+        }
+        if filter.status.as_deref().is_some_and(|status| !is_open(status)) {
             return Err(GatewayError::field("status", "must be pending or retrying: only what is on its way ends"));
         }
-        self.add_asked(self.job_of(merchant_id, filter, JobKind::Cancel)?).await
+        self.add_asked(self.job_of(merchant_id, filter, JobKind::Cancel)?, None).await
     }
 
     /// Sends again everything that an endpoint was given up on since a time, also what it has refused and what was kept
@@ -169,12 +200,23 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] when the time is in the future; [`GatewayError::NotFound`];
-    /// [`GatewayError::InvalidState`] when the endpoint is disabled, or when this or too much is under way already.
+    /// [`GatewayError::InvalidState`] when the endpoint is disabled; [`GatewayError::JobRefused`] when this or too much is
+    /// under way already.
     pub async fn recover(
         &self,
         merchant_id: &MerchantId,
         endpoint_id: &EndpointId,
         since: Timestamp,
+    ) -> Result<JobView, GatewayError> {
+        self.recover_by((merchant_id, endpoint_id), since, None).await
+    }
+
+    /// The same, also by an operator.
+    pub(super) async fn recover_by(
+        &self,
+        (merchant_id, endpoint_id): (&MerchantId, &EndpointId),
+        since: Timestamp,
+        by: Option<(&Operator, &Change)>,
     ) -> Result<JobView, GatewayError> {
         let now = self.core.clock.now();
         if since > now {
@@ -185,7 +227,7 @@ impl Webhooks {
         let mut job = WebhookJob::of_endpoint(self.new_job_id(now), of_endpoint, JobKind::Recover, now);
         job.since = Some(since);
         job.until = Some(now.plus(MILLISECOND));
-        self.add_asked(job).await
+        self.add_asked(job, by).await
     }
 
     /// A merchant's jobs, newest first.
@@ -193,21 +235,17 @@ impl Webhooks {
     /// # Errors
     /// [`GatewayError::InvalidRequest`] when the page asked for is none.
     pub fn list_jobs(&self, merchant_id: &MerchantId, page: &PageRequest) -> Result<Page<JobView>, GatewayError> {
-        let prefix = keys::webhook_jobs_of(merchant_id);
-        let rows_max = page.rows()?;
-        let mut scan = Scan::prefix_reverse(&prefix, rows_max.saturating_add(1));
-        if let Some(after) = page.key_after(&prefix)? {
-            scan.end = Some(after);
-        }
-        let mut rows = self.core.store.scan(&scan)?;
-        let has_more = rows.len() > rows_max;
-        rows.truncate(rows_max);
-        let next_cursor = rows.last().filter(|_| has_more).map(|last| cursor_of(&prefix, &last.key));
-        let items = rows
-            .iter()
-            .map(|row| Ok(JobView::of(&record::decode(&row.versioned.value)?)))
-            .collect::<Result<_, GatewayError>>()?;
-        Ok(Page { items, next_cursor })
+        self.newest(&keys::webhook_jobs_of(merchant_id), page, |row| {
+            Ok(Some(JobView::of(&record::decode(&row.versioned.value)?)))
+        })
+    }
+
+    /// The jobs of all merchants that are under way, newest first, with whose they are.
+    pub(super) fn list_open_jobs(&self, page: &PageRequest) -> Result<Page<(MerchantId, JobView)>, GatewayError> {
+        self.newest(&keys::webhook_jobs_open(), page, |entry| {
+            let open = self.read_open(entry)?;
+            Ok(open.map(|job| (job.merchant_id.clone(), JobView::of(&job))))
+        })
     }
 
     /// One job.
@@ -221,21 +259,31 @@ impl Webhooks {
     /// Ends a job where it is. What it has done stays.
     ///
     /// # Errors
-    /// [`GatewayError::NotFound`]; [`GatewayError::InvalidState`] when it is at its end, or must not be left undone.
+    /// [`GatewayError::NotFound`]; [`GatewayError::InvalidState`] when it is at its end; [`GatewayError::JobRefused`] when it
+    /// must not be left undone.
     pub async fn cancel_job(&self, merchant_id: &MerchantId, job_id: &JobId) -> Result<JobView, GatewayError> {
+        self.cancel_job_by((merchant_id, job_id), None).await
+    }
+
+    /// The same, also by an operator.
+    pub(super) async fn cancel_job_by(
+        &self,
+        (merchant_id, job_id): (&MerchantId, &JobId),
+        by: Option<(&Operator, &Change)>,
+    ) -> Result<JobView, GatewayError> {
         for _ in 0..CHANGES_MAX {
             let (mut job, revision) = self.read_job(merchant_id, job_id)?;
             if !job.is_open() {
                 return Err(GatewayError::InvalidState { status: job.status.as_str().to_owned() });
             }
             if !job.kind.is_cancelable() {
-                return Err(GatewayError::InvalidState { status: job.kind.as_str().to_owned() });
+                return Err(GatewayError::JobRefused(JobRefusal::HasToBeDone(job.kind.as_str())));
             }
             job.finish(JobStatus::Canceled, None, self.core.clock.now());
             let mut batch = Batch::finishing();
             batch.replace(keys::webhook_job(merchant_id, job_id), revision, record::encode(&job)?);
             batch.delete(keys::webhook_job_open(job_id));
-            if unless_overtaken(self.core.store.commit(batch).await)?.is_some() {
+            if unless_overtaken(self.commit_by(batch, by).await)?.is_some() {
                 return Ok(JobView::of(&job));
             }
         }
@@ -257,7 +305,6 @@ impl Webhooks {
         let of_endpoint = (disabled.merchant_id.clone(), disabled.id.clone());
         let mut job = WebhookJob::of_endpoint(self.new_job_id(now), of_endpoint, JobKind::Enable, now);
         job.since = disabled.disabled_at;
-        job.until = Some(now.plus(MILLISECOND));
         rows::add_job(batch, planned, &job)
     }
 
@@ -271,21 +318,24 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Has a job carried out that a merchant asks for, if it may have one more.
-    async fn add_asked(&self, job: WebhookJob) -> Result<JobView, GatewayError> {
+    /// Has a job carried out that a merchant, or an operator for it, asks for, if it may have one more.
+    async fn add_asked(&self, job: WebhookJob, by: Option<(&Operator, &Change)>) -> Result<JobView, GatewayError> {
         // Of two at once the second counts the first.
         let _adding = self.jobs.adding.lock().await;
         let open: Vec<WebhookJob> = self.open_jobs()?.into_iter().filter(|open| is_beside(open, &job)).collect();
         let is_same = |open: &&WebhookJob| open.kind == job.kind && open.endpoint_id == job.endpoint_id;
         if let Some(same) = open.iter().find(is_same).filter(|same| same.endpoint_id.is_some()) {
-            return Err(GatewayError::InvalidState { status: format!("{} is running", same.id) });
+            return Err(GatewayError::JobRefused(JobRefusal::UnderWay(same.id.to_string())));
         }
-        if open.len() >= self.core.config.webhook.jobs_max {
-            return Err(GatewayError::InvalidState { status: String::from("jobs_max") });
+        let jobs_max = self.core.config.webhook.jobs_max;
+        if open.len() >= jobs_max {
+            return Err(GatewayError::JobRefused(JobRefusal::TooMany(jobs_max)));
         }
-        let (mut batch, mut planned) = (Batch::new(), Planned::default());
+        // What the operator asks for is possible while there is little room, too.
+        let mut batch = if by.is_some() { Batch::finishing() } else { Batch::new() };
+        let mut planned = Planned::default();
         rows::add_job(&mut batch, &mut planned, &job)?;
-        self.core.store.commit(batch).await?;
+        self.commit_by(batch, by).await?;
         self.announce(planned);
         Ok(JobView::of(&job))
     }
@@ -339,6 +389,17 @@ impl Webhooks {
         Ok((record::decode(&stored.value)?, stored.revision))
     }
 
+    /// The job of an entry of the index of open jobs; `None` when it is at its end or can't be read.
+    fn read_open(&self, entry: &Row) -> Result<Option<WebhookJob>, StoreError> {
+        let merchant_id = rows::merchant_of_open_job(&entry.versioned.value);
+        let (Some(job_id), Some(merchant_id)) = (keys::parse_webhook_job_open(&entry.key), merchant_id) else {
+            return Ok(None);
+        };
+        let stored = self.core.store.get(&keys::webhook_job(&merchant_id, &job_id))?;
+        let job = stored.and_then(|stored| record::decode::<WebhookJob>(&stored.value).ok());
+        Ok(job.filter(WebhookJob::is_open))
+    }
+
     /// All jobs of all merchants that are not at their end and can be read. There are few.
     fn open_jobs(&self) -> Result<Vec<WebhookJob>, StoreError> {
         let mut jobs = Vec::new();
@@ -346,13 +407,7 @@ impl Webhooks {
         loop {
             let entries = self.core.store.scan(&scan)?;
             for entry in &entries {
-                let merchant_id = rows::merchant_of_open_job(&entry.versioned.value);
-                let (Some(job_id), Some(merchant_id)) = (keys::parse_webhook_job_open(&entry.key), merchant_id) else {
-                    continue;
-                };
-                let stored = self.core.store.get(&keys::webhook_job(&merchant_id, &job_id))?;
-                let job = stored.and_then(|stored| record::decode::<WebhookJob>(&stored.value).ok());
-                jobs.extend(job.filter(WebhookJob::is_open));
+                jobs.extend(self.read_open(entry)?);
             }
             let Some(last) = entries.last().filter(|_| entries.len() == OPEN_READ_MAX) else { return Ok(jobs) };
             scan.start = page::after(&last.key);

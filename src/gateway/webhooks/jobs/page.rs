@@ -88,7 +88,7 @@ fn range(job: &WebhookJob) -> (Vec<u8>, Option<Vec<u8>>) {
                 |since| keys::dead_letters_since(endpoint_id, since),
             );
             // What fails after the job was asked for, perhaps because of it, is not its business.
-            let end = job.created_at.plus(Duration::from_millis(1));
+            let end = job.failures_until().plus(Duration::from_millis(1));
             (first, Some(keys::dead_letters_since(endpoint_id, end)))
         }
         JobSource::Waiting(endpoint_id) => {
@@ -100,7 +100,7 @@ fn range(job: &WebhookJob) -> (Vec<u8>, Option<Vec<u8>>) {
             let prefix = keys::notifications_of(&job.merchant_id);
             let from = |at| keys::notifications_from(&job.merchant_id, at);
             let end = job.until.map(from).or_else(|| prefix_end(&prefix));
-            (job.since.map_or(prefix, from), end)
+            (job.since.max(job.filter.made_from()).map_or(prefix, from), end)
         }
     }
 }

@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 use crate::actors::webhook::rows::{self, Planned};
 use crate::domain::ids::{EndpointId, JobId, MerchantId};
 use crate::domain::time::{Monotonic, Timestamp};
-use crate::domain::webhook::{Endpoint, EndpointStatus, JobAct, JobKind, JobStatus, LaneSet, Notification, WebhookJob};
+use crate::domain::webhook::{
+    Endpoint, EndpointHealth, EndpointStatus, JobAct, JobKind, JobStatus, LaneSet, Notification, WebhookJob,
+};
 use crate::gateway::error::GatewayError;
 use crate::gateway::retention::rest_after;
 use crate::gateway::webhooks::Webhooks;
@@ -24,6 +26,8 @@ const ROUND_JOBS: usize = 256;
 const HOLD: Duration = Duration::from_secs(5);
 /// Commits of one page tried: rows in it that others change meanwhile are read again, one by one.
 const CONFLICTS_MAX: usize = 2 * page::PAGE_ROWS;
+/// Pages looked at in one turn, as long as they change nothing.
+const PAGES_AT_ONCE: usize = 16;
 /// Endpoints taken away at once.
 const ENDPOINTS_AT_ONCE: usize = 64;
 
@@ -186,12 +190,42 @@ impl Worker {
         }
         let open = Open { job, revision };
         match self.way(&open.job)? {
-            Way::Free(expected) => {
-                let page = page::read(self.store(), &open.job)?;
-                self.commit_page(&open, page, expected).await?;
-            }
+            Way::Free(expected) => return self.pages(open, expected).await,
             Way::Done => self.finish(open, JobStatus::Done, None).await?,
             Way::Closed(why) => self.finish(open, JobStatus::Failed, Some(why)).await?,
+        }
+        Ok(true)
+    }
+
+    /// The next pages of a job: one that changes something, and those before it that do not; says whether it may go on at
+    /// once. How far it is need not be committed after each that changes nothing.
+    async fn pages(&self, mut open: Open, expected: Option<(Vec<u8>, u64)>) -> Result<bool, GatewayError> {
+        for _ in 1..PAGES_AT_ONCE {
+            let page = page::read(self.store(), &open.job)?;
+            if page.is_last || !self.is_quiet(&open.job, &page)? {
+                break;
+            }
+            open.job.done.looked_at += u64::try_from(page.rows.len()).unwrap_or(u64::MAX);
+            open.job.cursor = page.cursor;
+            tokio::task::yield_now().await;
+        }
+        let mut page = page::read(self.store(), &open.job)?;
+        let is_early = page.is_last && !open.job.is_settled(self.webhooks.core.clock.now());
+        if is_early {
+            // Once more from the beginning, when it was left alone for a while.
+            (page.is_last, page.cursor) = (false, None);
+        }
+        self.commit_page(&open, page, expected).await?;
+        Ok(!is_early)
+    }
+
+    /// Whether nothing follows from a page.
+    fn is_quiet(&self, job: &WebhookJob, page: &JobPage) -> Result<bool, StoreError> {
+        let now = self.webhooks.core.clock.now();
+        for row in &page.rows {
+            if !matches!(self.outcome(job, row, now)?, Outcome::Left) {
+                return Ok(false);
+            }
         }
         Ok(true)
     }
@@ -331,7 +365,21 @@ impl Worker {
         let mut batch = Batch::finishing();
         batch.replace(keys::webhook_job(&job.merchant_id, &job.id), revision, record::encode(&job)?);
         batch.delete(keys::webhook_job_open(&job.id));
-        self.commit_unless_overtaken(batch).await
+        let is_cut_off = job.kind == JobKind::Sweep && status == JobStatus::Failed;
+        let Some(endpoint_id) = job.endpoint_id.as_ref().filter(|_| is_cut_off) else {
+            return self.commit_unless_overtaken(batch).await;
+        };
+        // What it has not come to waits for the next success, as it did before.
+        let key = keys::endpoint_health(&job.merchant_id, endpoint_id);
+        if let Some(stored) = self.store().get(&key)?
+            && let Ok(health) = record::decode::<EndpointHealth>(&stored.value)
+        {
+            let dead_until_success = health.dead_until_success.or(job.until);
+            batch.replace(key, stored.revision, record::encode(&EndpointHealth { dead_until_success, ..health })?);
+        }
+        let committed = self.commit_unless_overtaken(batch).await;
+        self.webhooks.actors.forget_health(endpoint_id);
+        committed
     }
 
     /// Takes the endpoints of a merchant away; says whether there were any.

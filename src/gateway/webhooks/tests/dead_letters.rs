@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::fixture::{FakeReceiver, Fixture, START, answer, webhook_config};
+use super::fixture::{FakeReceiver, Fixture, START, answer, event, webhook_config};
 use super::jobs::{ended, set};
 use super::store::store;
 use crate::actors::webhook::rows::{self, Planned};
 use crate::clock::Clock;
 use crate::config::WebhookConfig;
+use crate::domain::audit::Operator;
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, JobId, NotificationId};
 use crate::domain::webhook::{Endpoint, EndpointHealth, EndpointStatus, JobKind, WebhookJob};
-use crate::gateway::error::GatewayError;
+use crate::gateway::error::{GatewayError, JobRefusal};
 use crate::gateway::page::PageRequest;
-use crate::gateway::webhooks::{JobView, NotificationFilter, SettableStatus, UpdateEndpoint};
+use crate::gateway::webhooks::{JobView, Kept, NotificationFilter, SettableStatus, UpdateEndpoint};
 use crate::storage::{Batch, Store, keys, record};
 
 const URL: &str = "https://example.com/hook";
@@ -254,6 +255,8 @@ async fn the_webhooks_of_a_merchant_that_was_removed_end() {
     rows::add_job(&mut batch, &mut planned, &purge).unwrap();
     store.commit(batch).await.unwrap();
     fixture.webhooks.announce(planned);
+    let canceled = fixture.webhooks.cancel_job(&fixture.merchant_id, &purge.id).await;
+    assert!(matches!(canceled, Err(GatewayError::JobRefused(JobRefusal::HasToBeDone("purge")))), "{canceled:?}");
     let job = fixture.webhooks.get_job(&fixture.merchant_id, &purge.id).unwrap();
     let job = ended(&fixture, &job).await;
     assert_eq!((job.status.as_str(), job.looked_at), ("done", 200));
@@ -313,4 +316,116 @@ async fn dead_letters_of_one_endpoint_are_listed_by_their_own_index() {
     assert_eq!(list(&elsewhere), []);
     let nothing = NotificationFilter { from: Some(times[20]), to: Some(times[10]), ..NotificationFilter::default() };
     assert_eq!(list(&nothing), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_planned_while_an_endpoint_was_disabled_and_committed_after_is_sent_too() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    set(&fixture, &endpoint_id, EndpointStatus::Disabled).await;
+    fixture.publish(EventName::PaymentSuccess, "PY0").await;
+    fixture.pass(Duration::from_secs(1)).await;
+    let mut straggler = Batch::new();
+    let late = event(EventName::PaymentSuccess, "PY1", clock.now());
+    let planned = fixture.webhooks.plan(&mut straggler, &fixture.merchant_id, &late, None).unwrap();
+    let changes =
+        UpdateEndpoint { status: Some(SettableStatus::Enabled), kept: Some(Kept::Send), ..UpdateEndpoint::default() };
+    fixture.webhooks.update_endpoint(&fixture.merchant_id, &endpoint_id, changes).await.unwrap();
+    fixture.pass(Duration::from_secs(1)).await;
+    assert_eq!(receiver.seen().len(), 1, "what was kept is sent at once");
+    store.commit(straggler).await.unwrap();
+    fixture.webhooks.announce(planned);
+    // One that was planned with the list of endpoints as it was, after the change.
+    let mut stored = endpoint(&fixture, &endpoint_id);
+    stored.disable("as the list still says", clock.now());
+    let mut batch = Batch::new();
+    let last = event(EventName::PaymentSuccess, "PY2", clock.now());
+    let (_, changed) = fixture.webhooks.planner.notify(&mut batch, &stored, &last, None).unwrap();
+    store.commit(batch).await.unwrap();
+    fixture.webhooks.count(&changed);
+    fixture.pass(Duration::from_secs(10)).await;
+    assert_eq!((receiver.seen().len(), count(&fixture, "endpoint_disabled")), (3, 0));
+    let [job] = <[JobView; 1]>::try_from(jobs(&fixture, "enable")).unwrap();
+    assert_eq!((job.status.as_str(), job.changed), ("done", 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_is_released_gradually() {
+    for is_reset in [false, true] {
+        let (store, clock) = (store(), Clock::virtual_from(START));
+        let is_gone = Arc::new(AtomicBool::new(true));
+        let gone = Arc::clone(&is_gone);
+        let status = if is_reset { 503 } else { 410 };
+        let receiver =
+            FakeReceiver::new(&clock, move |_, _| answer(if gone.load(Ordering::SeqCst) { status } else { 200 }));
+        let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+        let endpoint_id = fixture.endpoint(URL).await;
+        for number in 0..200 {
+            fixture.publish(EventName::PaymentSuccess, &format!("PY{number:03}")).await;
+        }
+        // Until it was disabled, or its breaker has opened for the longest time.
+        fixture.pass(Duration::from_secs(3_600)).await;
+        is_gone.store(false, Ordering::SeqCst);
+        let asked = receiver.seen().len();
+        if is_reset {
+            let health = fixture.webhooks.get_endpoint(&fixture.merchant_id, &endpoint_id).unwrap().health;
+            assert_eq!(health.breaker, "open", "{health:?}");
+            let by = Operator::process("test");
+            let view = fixture.webhooks.reset_any_health(&endpoint_id, &by).await.unwrap();
+            assert_eq!((view.endpoint.health.breaker.as_str(), view.endpoint.waiting), ("closed", Some(200)));
+        } else {
+            assert_eq!(endpoint(&fixture, &endpoint_id).status, EndpointStatus::Disabled);
+            let changes = UpdateEndpoint {
+                status: Some(SettableStatus::Enabled),
+                kept: Some(Kept::Send),
+                ..UpdateEndpoint::default()
+            };
+            fixture.webhooks.update_endpoint(&fixture.merchant_id, &endpoint_id, changes).await.unwrap();
+        }
+        fixture.pass(Duration::from_millis(990)).await;
+        let in_a_second = receiver.seen().len() - asked;
+        assert!((1..=11).contains(&in_a_second), "{in_a_second} in the first second");
+        fixture.pass(Duration::from_secs(30)).await;
+        assert!(receiver.seen().len() - asked >= 190, "{} of 200", receiver.seen().len() - asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_was_cut_off_is_made_up_for_after_the_next_success() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let is_down = Arc::new(AtomicBool::new(true));
+    let down = Arc::clone(&is_down);
+    let receiver = FakeReceiver::new(&clock, move |_, _| answer(if down.load(Ordering::SeqCst) { 503 } else { 200 }));
+    let config = WebhookConfig { max_attempts: 1, breaker_min: 1_000, ..webhook_config() };
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    fixture.publish(EventName::PaymentSuccess, "PY0").await;
+    fixture.pass(Duration::from_secs(1)).await;
+    is_down.store(false, Ordering::SeqCst);
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    fixture.pass(Duration::from_secs(1)).await;
+    // It is disabled between what finds that there is something to sweep and the sweep itself.
+    let mut sweep = WebhookJob::of_endpoint(
+        JobId::new("wj_0"),
+        (fixture.merchant_id.clone(), endpoint_id.clone()),
+        JobKind::Sweep,
+        clock.now(),
+    );
+    sweep.until = Some(clock.now());
+    set_health(&fixture, &endpoint_id, |health| health.dead_until_success = None).await;
+    set(&fixture, &endpoint_id, EndpointStatus::Disabled).await;
+    let (mut batch, mut planned) = (Batch::new(), Planned::default());
+    rows::add_job(&mut batch, &mut planned, &sweep).unwrap();
+    store.commit(batch).await.unwrap();
+    fixture.webhooks.announce(planned);
+    let job = fixture.webhooks.get_job(&fixture.merchant_id, &sweep.id).unwrap();
+    assert_eq!(ended(&fixture, &job).await.status, "failed");
+    set(&fixture, &endpoint_id, EndpointStatus::Enabled).await;
+    fixture.pass(2 * SWEEP).await;
+    assert_eq!(count(&fixture, "exhausted"), 1, "it has taken nothing since");
+    fixture.publish(EventName::PaymentSuccess, "PY2").await;
+    fixture.pass(2 * SWEEP).await;
+    assert_eq!(count(&fixture, "exhausted"), 0);
 }

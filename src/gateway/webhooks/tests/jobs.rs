@@ -9,11 +9,12 @@ use super::fixture::{Act, FakeReceiver, Fixture, START, answer, settle, webhook_
 use super::store::{Stored, TestStore, store};
 use crate::clock::Clock;
 use crate::config::WebhookConfig;
+use crate::domain::audit::Operator;
 use crate::domain::event::EventName;
-use crate::domain::ids::{EndpointId, JobId, MerchantId, NotificationId};
+use crate::domain::ids::{EndpointId, JobId, MerchantId, NotificationId, dated_number};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Endpoint, EndpointStatus};
-use crate::gateway::error::GatewayError;
+use crate::gateway::error::{GatewayError, JobRefusal};
 use crate::gateway::page::PageRequest;
 use crate::gateway::webhooks::{JobView, NotificationFilter};
 use crate::random::Random;
@@ -243,6 +244,49 @@ async fn only_what_the_filter_takes_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_made_long_before_a_payment_is_not_looked_at_for_it() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Fixture::start(&store, &clock, receiver, webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    set(&fixture, &endpoint_id, EndpointStatus::Paused).await;
+    for _ in 0..5 {
+        fixture.publish(EventName::PaymentSuccess, &dated_number("PY", clock.now(), 1)).await;
+    }
+    fixture.pass(2 * LONG).await;
+    let payment_no = dated_number("PY", clock.now(), 2);
+    fixture.publish(EventName::PaymentSuccess, &payment_no).await;
+    let filter = NotificationFilter { payment_no: Some(payment_no.clone()), ..NotificationFilter::default() };
+    let page = PageRequest { limit: Some(1), cursor: None };
+    let listed = fixture.webhooks.list_notifications(&fixture.merchant_id, &filter, &page).unwrap();
+    assert_eq!(listed.items[0].payment_no.as_deref(), Some(payment_no.as_str()));
+    assert_eq!(listed.next_cursor, None, "there can be nothing before it");
+    let job = fixture.webhooks.cancel_many(&fixture.merchant_id, &filter).await.unwrap();
+    assert_eq!(counts(&ended(&fixture, &job).await), ("done", 1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_at_what_is_not_meant_commits_little() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Fixture::start(&store, &clock, receiver, webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    set(&fixture, &endpoint_id, EndpointStatus::Paused).await;
+    for number in 0..2_000 {
+        let name = if number == 1_500 { EventName::RefundFailed } else { EventName::PaymentSuccess };
+        fixture.publish(name, &format!("PY{number:04}")).await;
+    }
+    let commits = async || store.commit(Batch::new()).await.unwrap().sequence;
+    let before = commits().await;
+    let filter = NotificationFilter { event: Some(String::from("refund.failed")), ..NotificationFilter::default() };
+    let job = fixture.webhooks.cancel_many(&fixture.merchant_id, &filter).await.unwrap();
+    assert_eq!(counts(&ended(&fixture, &job).await), ("done", 2_000, 1, 0));
+    // Those of 31 pages, if each had one.
+    let made = commits().await - before;
+    assert!(made <= 8, "{made} commits");
+}
+
+#[tokio::test(start_paused = true)]
 async fn wrong_requests_for_jobs_are_refused() {
     let (store, clock) = (store(), Clock::virtual_from(START));
     let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
@@ -269,6 +313,10 @@ async fn wrong_requests_for_jobs_are_refused() {
     assert!(matches!(webhooks.retry_many(merchant_id, &open).await, Err(GatewayError::InvalidRequest(_))));
     let failed = NotificationFilter { status: text("failed"), ..none() };
     assert!(matches!(webhooks.cancel_many(merchant_id, &failed).await, Err(GatewayError::InvalidRequest(_))));
+    let given_up = NotificationFilter { failure: text("exhausted"), ..none() };
+    let refused = webhooks.cancel_many(merchant_id, &given_up).await;
+    let Err(GatewayError::InvalidRequest(errors)) = refused else { panic!("{refused:?}") };
+    assert_eq!(errors[0].field, "failure", "the field that was given is the one that is wrong");
     let later = clock.now().plus(Duration::from_secs(1));
     assert!(matches!(webhooks.recover(merchant_id, &endpoint_id, later).await, Err(GatewayError::InvalidRequest(_))));
     let stranger = MerchantId::new("m_2");
@@ -300,12 +348,15 @@ async fn a_merchant_has_so_many_jobs_at_once_and_each_only_once() {
     );
     let first = first.unwrap();
     let second = second.unwrap_err();
-    assert!(matches!(&second, GatewayError::InvalidState { status } if status.contains(&first.id)), "{second:?}");
+    assert!(
+        matches!(&second, GatewayError::JobRefused(JobRefusal::UnderWay(job_id)) if *job_id == first.id),
+        "{second:?}"
+    );
     settle().await;
     let cancel = NotificationFilter { status: Some(String::from("retrying")), ..NotificationFilter::default() };
     let canceling = webhooks.cancel_many(merchant_id, &cancel).await.unwrap();
     let third = webhooks.cancel_many(merchant_id, &cancel).await.unwrap_err();
-    assert!(matches!(&third, GatewayError::InvalidState { status } if status == "jobs_max"), "{third:?}");
+    assert!(matches!(&third, GatewayError::JobRefused(JobRefusal::TooMany(2))), "{third:?}");
     // Another merchant's are its own.
     webhooks.cancel_many(&MerchantId::new("m_2"), &cancel).await.unwrap();
     assert_eq!(counts(&ended(&fixture, &first).await), ("done", 300, 300, 0));
@@ -341,6 +392,34 @@ async fn a_canceled_job_leaves_what_it_has_done() {
     // What was done long ago goes.
     fixture.pass(7 * LONG).await;
     assert!(matches!(fixture.webhooks.get_job(&fixture.merchant_id, &job_id), Err(GatewayError::NotFound(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operator_finds_what_is_under_way_and_ends_it() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+    let fixture = Fixture::start(&store, &clock, receiver, webhook_config()).await;
+    let endpoint_id = with_dead_letters(&fixture, 300, EndpointStatus::Paused).await;
+    let (webhooks, by) = (&fixture.webhooks, Operator::process("test"));
+    let job = webhooks.recover_any(&endpoint_id, START, &by).await.unwrap();
+    let refused = webhooks.recover_any(&endpoint_id, START, &by).await;
+    assert!(matches!(refused, Err(GatewayError::JobRefused(JobRefusal::UnderWay(_)))), "{refused:?}");
+    assert_eq!(store.count(&keys::audit()), 1, "what was refused was not done");
+    let all = PageRequest { limit: Some(10), cursor: None };
+    let open = webhooks.list_all_jobs(None, &all).unwrap().items;
+    assert_eq!(open.len(), 1);
+    assert_eq!((open[0].merchant_id.as_str(), &open[0].job.id), (fixture.merchant_id.as_str(), &job.id));
+    let job_id = JobId::new(job.id.as_str());
+    let canceled = webhooks.cancel_any_job(&job_id, &by).await.unwrap();
+    assert_eq!((canceled.job.status.as_str(), store.count(&keys::audit())), ("canceled", 2));
+    assert!(webhooks.list_all_jobs(None, &all).unwrap().items.is_empty());
+    let of_merchant = webhooks.list_all_jobs(Some(fixture.merchant_id.as_str()), &all).unwrap().items;
+    assert_eq!(of_merchant, [webhooks.find_job(&job_id).unwrap()]);
+    assert!(matches!(webhooks.find_job(&JobId::new("wj_nobody")), Err(GatewayError::NotFound(_))));
+    // What it was asked for is told.
+    let filter = NotificationFilter { event: Some(String::from("refund.failed")), ..NotificationFilter::default() };
+    let job = webhooks.cancel_many(&fixture.merchant_id, &filter).await.unwrap();
+    assert_eq!((job.filter.event.as_deref(), job.filter.status), (Some("refund.failed"), None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixture::{FakeReceiver, Fixture, START, answer, event, settle, webhook_config};
+use super::jobs::set;
 use super::store::store;
 use crate::clock::Clock;
 use crate::config::WebhookConfig;
 use crate::delivery::signing::verify;
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
+use crate::domain::webhook::EndpointStatus;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::PageRequest;
-use crate::gateway::webhooks::{CreateEndpoint, NotificationFilter, UpdateEndpoint};
-use crate::storage::{Batch, Store};
+use crate::gateway::webhooks::{CreateEndpoint, Kept, NotificationFilter, SettableStatus, UpdateEndpoint};
+use crate::storage::{Batch, Store, keys};
 
 const URL: &str = "https://example.com/hook";
 
@@ -148,6 +150,63 @@ async fn a_change_merges_and_is_in_force_for_the_next_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disabled_endpoint_can_be_enabled_and_not_paused() {
+    let fixture = fixture().await;
+    let id = fixture.endpoint(URL).await;
+    set(&fixture, &id, EndpointStatus::Disabled).await;
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    let update = async |status, kept| {
+        let changes = UpdateEndpoint { status: Some(status), kept, ..UpdateEndpoint::default() };
+        fixture.webhooks.update_endpoint(&fixture.merchant_id, &id, changes).await
+    };
+    let paused = update(SettableStatus::Paused, None).await;
+    assert!(matches!(&paused, Err(GatewayError::InvalidState { status }) if status == "disabled"), "{paused:?}");
+    let view = fixture.webhooks.get_endpoint(&fixture.merchant_id, &id).unwrap();
+    assert_eq!((view.status.as_str(), view.disabled_reason.as_deref()), ("disabled", Some("for a test")));
+    update(SettableStatus::Enabled, Some(Kept::Send)).await.unwrap();
+    fixture.pass(Duration::from_secs(10)).await;
+    assert_eq!(fixture.only_notification().status, "success", "what was kept can still be sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_tries_goes_back_to_the_gateways() {
+    let fixture = fixture().await;
+    let id = fixture.endpoint(URL).await;
+    for (body, expected) in [
+        (r#"{"max_attempts":5}"#, 5),
+        (r#"{"description":"x"}"#, 5),
+        (r#"{"max_attempts":null}"#, webhook_config().max_attempts),
+    ] {
+        let changes: UpdateEndpoint = serde_json::from_str(body).unwrap();
+        let view = fixture.webhooks.update_endpoint(&fixture.merchant_id, &id, changes).await.unwrap();
+        assert_eq!(view.max_attempts, expected, "{body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merchant_sees_how_much_waits_for_an_endpoint_and_how_much_was_given_up() {
+    let clock = Clock::virtual_from(START);
+    let receiver = FakeReceiver::new(&clock, |_, _| answer(404));
+    let fixture = Fixture::start(&store(), &clock, receiver, webhook_config()).await;
+    let id = fixture.endpoint(URL).await;
+    for number in 0..2 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    fixture.pass(Duration::from_secs(10)).await;
+    set(&fixture, &id, EndpointStatus::Paused).await;
+    for number in 2..5 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    let view = fixture.webhooks.get_endpoint(&fixture.merchant_id, &id).unwrap();
+    assert_eq!((view.waiting, view.dead_letters), (Some(3), Some(2)));
+    let listed = fixture.webhooks.list_endpoints(&fixture.merchant_id, &page(20, None)).unwrap();
+    assert_eq!((listed.items[0].waiting, listed.items[0].dead_letters), (None, None), "a list counts nothing");
+    let whys: Vec<Option<String>> = fixture.notifications().into_iter().map(|view| view.failure).collect();
+    let refused = Some(String::from("refused"));
+    assert_eq!(whys, [None, None, None, refused.clone(), refused]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_merchants_objects_are_not_there() {
     let fixture = fixture().await;
     let id = fixture.endpoint(URL).await;
@@ -183,6 +242,40 @@ async fn events_are_listed_in_order_without_gaps_and_a_poller_goes_on_where_it_w
     let new = list(nothing_new.next_cursor);
     assert_eq!((new.items.len(), new.items[0].sequence), (1, 6));
     assert_eq!((new.items[0].event.as_str(), new.items[0].payment_no.as_deref()), ("payment.failed", Some("PY5")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poller_is_told_that_the_store_was_restored() {
+    let events = async |fixture: &Fixture, count: u32| {
+        for _ in 0..count {
+            // So that no two have the same id.
+            fixture.pass(Duration::from_secs(1)).await;
+            fixture.publish(EventName::PaymentSuccess, "PY1").await;
+        }
+    };
+    let all = |fixture: &Fixture, cursor| fixture.webhooks.list_events(&fixture.merchant_id, &page(20, cursor));
+    let before = fixture().await;
+    events(&before, 3).await;
+    let cursor = all(&before, None).unwrap().next_cursor;
+    let restored = fixture().await;
+    restored.pass(Duration::from_secs(100)).await;
+    events(&restored, 2).await;
+    // Whether there are fewer events than the client knows, or others.
+    for known in 2..4 {
+        let refused = all(&restored, cursor.clone());
+        let Err(GatewayError::InvalidRequest(errors)) = refused else { panic!("{known}: {refused:?}") };
+        assert_eq!(errors[0].field, "cursor");
+        events(&restored, 1).await;
+    }
+    let own = all(&restored, None).unwrap().next_cursor;
+    assert!(all(&restored, own.clone()).unwrap().items.is_empty());
+    // What was kept long enough is not there either, and nothing is wrong with that.
+    let mut batch = Batch::new();
+    (1..=4).for_each(|number| batch.delete(keys::event(&restored.merchant_id, number)));
+    restored.store.commit(batch).await.unwrap();
+    assert_eq!(restored.webhooks.last_event_number(&restored.merchant_id).unwrap(), 4);
+    events(&restored, 1).await;
+    assert_eq!(all(&restored, own).unwrap().items[0].sequence, 5);
 }
 
 #[tokio::test(start_paused = true)]

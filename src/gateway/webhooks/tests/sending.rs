@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::fixture::{Act, FakeReceiver, Fixture, START, answer, event, settle, webhook_config};
 use super::store::{Stored, store};
 use crate::clock::Clock;
+use crate::config::WebhookConfig;
 use crate::delivery::testing::eventually;
 use crate::delivery::{Answer, DeliveryError};
 use crate::domain::event::EventName;
@@ -98,7 +99,9 @@ async fn gone_disables_the_endpoint_and_what_else_was_due_is_kept() {
     let is_gone = Arc::new(AtomicBool::new(false));
     let gone = Arc::clone(&is_gone);
     let receiver = FakeReceiver::new(&clock, move |_, _| answer(if gone.load(Ordering::SeqCst) { 410 } else { 503 }));
-    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    // How fast it gets what was kept is another matter.
+    let config = WebhookConfig { recovery_rate_per_s: 0, ..webhook_config() };
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
     let endpoint_id = fixture.endpoint(URL).await;
     fixture.publish(EventName::PaymentSuccess, "PY1").await;
     fixture.pass(Duration::from_secs(2)).await;

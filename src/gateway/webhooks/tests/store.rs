@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::random::Random;
+use crate::storage::request::{stream_head_key, stream_row_key};
 use crate::storage::{
     ABSENT, Batch, CommitFuture, Committed, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency, Versioned, Write,
 };
@@ -132,7 +133,8 @@ impl State {
         for append in batch.appends {
             let number = self.streams.entry(append.stream.clone()).or_default();
             *number += 1;
-            let key = [append.stream.as_slice(), &number.to_be_bytes()].concat();
+            let (head_key, key) = (stream_head_key(&append.stream), stream_row_key(&append.stream, *number));
+            self.rows.insert(head_key, Versioned { revision, value: number.to_be_bytes().to_vec().into() });
             self.rows.insert(key, Versioned { revision, value: append.value.into() });
             numbers.push(*number);
         }
