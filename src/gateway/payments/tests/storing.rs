@@ -48,6 +48,8 @@ async fn what_is_unreadable_after_the_charge_is_no_error_of_the_payment() {
 #[tokio::test(start_paused = true)]
 async fn an_outcome_that_was_stored_without_anybody_knowing_is_found() {
     let house = Fixture::new().await;
+    // What is written at the start has been.
+    pass(Duration::from_millis(1)).await;
     house.store.fail([Failure::StoredUnknown]);
     let first = house.pay("O-1").await.unwrap();
     assert_eq!(told(&first), (202, "processing"));
@@ -63,6 +65,7 @@ async fn an_outcome_that_was_stored_without_anybody_knowing_is_found() {
 async fn no_further_channel_is_asked_when_its_intent_cannot_be_stored() {
     for failure in [Failure::NoRoom, Failure::StoredUnknown] {
         let house = Fixture::new().await;
+        pass(Duration::from_millis(1)).await;
         let refusal = Refusal::new("rate_limit", "", DeclineScope::Processor);
         house.stripe.set(|script| script.charge = ChargeState::NotDone(refusal));
         let failures = if matches!(failure, Failure::NoRoom) { 8 } else { 1 };
