@@ -3,9 +3,8 @@
 use crate::api::client_address;
 use crate::api::error::ApiError;
 use crate::api::language::Language;
-use crate::delivery::url::{URL_MAX_BYTES, UrlRefusal};
 use crate::domain::limit::wording;
-use crate::gateway::error::{Forbidden, GatewayError, JobRefusal};
+use crate::gateway::error::{Forbidden, GatewayError, JobRefusal, URL_MAX_BYTES, UrlRefusal};
 
 /// The sentence for an error. Never says anything about the inside.
 pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
@@ -57,7 +56,7 @@ fn url_refusal_in_chinese(refusal: &UrlRefusal) -> String {
         UrlRefusal::PrivateAddress => "其地址不在公共互联网上",
         UrlRefusal::ThisMachine => "其主机是本机",
         UrlRefusal::LastDot => "主机名不得以点结尾",
-        UrlRefusal::NoName => "主机名不是 DNS 可解析的名称",
+        UrlRefusal::NoName => "主机名格式无效",
         UrlRefusal::PrivateName => "主机名不属于公共互联网",
         UrlRefusal::Port(ports) => return format!("端口必须是以下之一: {ports}"),
     })
@@ -91,7 +90,7 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
             return match (language, refusal) {
                 (Language::English, refusal) => format!("Not possible now: {refusal}"),
                 (Language::Chinese, JobRefusal::UnderWay(job_id)) => {
-                    format!("相同的任务 {job_id} 正在进行; 请等待其结束或取消该任务")
+                    format!("该端点已有同类任务 {job_id} 正在进行; 请等待其结束或取消该任务")
                 }
                 (Language::Chinese, JobRefusal::TooMany(jobs_max)) => {
                     format!("正在进行的任务已达上限 {jobs_max} 个; 请等待其中之一结束或取消")

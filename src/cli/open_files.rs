@@ -14,6 +14,17 @@ const KEPT: u64 = 512;
 /// so many connections: those that are accepted are not to take the files that the store needs.
 pub(super) fn prepare(config: &mut Config) {
     let open_max = raise(getrlimit(Resource::Nofile));
+    let slow_max = slow_that_fit(open_max, config.webhook.slow_in_flight_max);
+    if slow_max < config.webhook.slow_in_flight_max {
+        tracing::warn!(
+            open_files_max = open_max,
+            slow_in_flight_max = slow_max,
+            configured = config.webhook.slow_in_flight_max,
+            "the process may not open enough files for so many webhooks to receivers that hang; raise the limit (ulimit \
+             -n, or LimitNOFILE= of the service)"
+        );
+        config.webhook.slow_in_flight_max = slow_max;
+    }
     let fitting = connections_that_fit(open_max, kept(&config.webhook), config.server.connections_max);
     if fitting < config.server.connections_max {
         tracing::warn!(
@@ -39,6 +50,12 @@ fn raise(limit: Rlimit) -> u64 {
             limit.current.unwrap_or(u64::MAX)
         }
     }
+}
+
+/// At most `wanted` requests to receivers that hang, which take up to a quarter of the open files, however many are over.
+fn slow_that_fit(open_max: u64, wanted: usize) -> usize {
+    let each = usize::try_from(open_max / 4).unwrap_or(usize::MAX) / SLOW_OVER;
+    wanted.min(each.max(1))
 }
 
 /// What is kept, with look-ups of names, a connection for each request to a receiver and those between requests. While connections are
@@ -70,6 +87,15 @@ mod tests {
         assert_eq!(connections_that_fit(256, 1024, 10_000), 64);
         assert_eq!(connections_that_fit(0, 1024, 10_000), 1);
         assert_eq!(connections_that_fit(4096, u64::MAX, 10_000), 1024);
+    }
+
+    #[test]
+    fn receivers_that_hang_leave_files_for_the_rest() {
+        assert_eq!(slow_that_fit(u64::MAX, 1_024), 1_024);
+        assert_eq!(slow_that_fit(65_536, 1_024), 1_024);
+        assert_eq!(slow_that_fit(4_096, 1_024), 256);
+        assert_eq!(slow_that_fit(4_096, 100), 100);
+        assert_eq!(slow_that_fit(0, 1_024), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Why the gateway did not do what it was asked. One place (`api::error`) turns these into HTTP.
 
-use crate::delivery::url::UrlRefusal;
+pub(crate) use crate::delivery::url::URL_MAX_BYTES;
+pub use crate::delivery::url::UrlRefusal;
 use crate::domain::routing::NoChannel;
 use crate::domain::time::Timestamp;
 use crate::storage::vault::VaultError;
@@ -39,11 +40,11 @@ pub enum Forbidden {
 /// Why work on many notifications is not begun, or not ended before its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobRefusal {
-    /// The same is under way: its id.
-    #[error("job {0} does the same and is under way; wait for its end or cancel it")]
+    /// One of this kind is under way for the endpoint: its id.
+    #[error("job {0} of this kind is under way for this endpoint; wait for its end or cancel it")]
     UnderWay(String),
     /// As many are under way as a merchant may have.
-    #[error("{0} jobs are under way, as many as there may be; wait for the end of one or cancel one")]
+    #[error("as many jobs are under way as there may be ({0}); wait for the end of one or cancel one")]
     TooMany(usize),
     /// It has to be done: what it does.
     #[error("a {0} job has to be done and can't be canceled")]

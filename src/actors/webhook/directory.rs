@@ -301,12 +301,14 @@ impl Entry {
         }
     }
 
+    /// Whether it answers soon, whatever it says; `None` before it was asked.
+    fn is_quick(&self, slow_after: Duration) -> Option<bool> {
+        self.average.map(|average| !self.is_hanging && average <= slow_after)
+    }
+
     /// Who fails at once takes no place from others. Of whom nothing is known but that it failed, it may hang.
     fn standing(&self, allowed: Allowed, slow_after: Duration) -> Standing {
-        let is_quick = match self.average {
-            Some(average) => !self.is_hanging && average <= slow_after,
-            None => !allowed.is_failing,
-        };
+        let is_quick = self.is_quick(slow_after).unwrap_or(!allowed.is_failing);
         if allowed.is_proven && is_quick { Standing::Good } else { Standing::Doubtful }
     }
 }
@@ -560,7 +562,7 @@ impl WebhookDirectory {
     }
 
     /// A request has an answer, or none is to come. Its place is free; the notification is under way until it is finished.
-    /// Returns whether the endpoint is one that answers well and soon.
+    /// Returns whether the endpoint answers soon, whatever it says.
     pub(super) fn answered(
         &self,
         endpoint_id: &EndpointId,
@@ -577,7 +579,7 @@ impl WebhookDirectory {
         let average = (entry.average.unwrap_or_default() * (AVERAGE_OVER - 1) + answer.took) / AVERAGE_OVER;
         entry.average = Some(average);
         entry.poke_for_room();
-        answer.is_success && average <= slow_after
+        entry.is_quick(slow_after).unwrap_or_default()
     }
 
     /// A request has ended, and its result is committed or given up.

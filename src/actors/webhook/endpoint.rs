@@ -19,6 +19,8 @@ use crate::storage::keys;
 
 /// Longest sleep. Due times are times of day, so a clock that is set forward is noticed within this.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// What may be sent again within this is kept in memory until then.
+const KEPT_FOR_MAX: Duration = Duration::from_secs(1);
 /// Reads of the store in one look; what is left is for the next one,
 const ROUNDS_MAX: usize = 8;
 /// after this.
@@ -231,7 +233,10 @@ impl EndpointState {
             }
             Course::Nothing => Left::Nothing,
         };
-        self.windows.forget();
+        // What may be sent again soon is kept: a gradual release pauses after each request.
+        if !matches!(&left, Left::Later(until) if until.since(now) <= KEPT_FOR_MAX) {
+            self.windows.forget();
+        }
         Ok(Err(left))
     }
 

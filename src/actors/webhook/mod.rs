@@ -242,6 +242,11 @@ impl WebhookActors {
         self.engine.healths.forget(endpoint_id);
     }
 
+    /// The time by which things are due; see [`Engine::due_now`].
+    pub(crate) fn due_now(&self) -> Timestamp {
+        self.engine.due_now()
+    }
+
     /// What is under way.
     pub fn under_way(&self) -> UnderWay {
         UnderWay {

@@ -5,7 +5,7 @@
 //! places of those that answer come back within a moment.
 //!
 //! In either pool an endpoint has all the places that it may have while most are free; then a few; and the last places are
-//! for endpoints that have none. Of those that wait, the one with the fewest places goes first, and of these the one that
+//! for endpoints that have none, however many requests have moved there. Of those that wait, the one with the fewest places goes first, and of these the one that
 //! has had none for longest: however much waits for an endpoint, it has one turn among others.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -64,6 +64,8 @@ struct Pool {
     places: usize,
     few: usize,
     taken: usize,
+    /// Of those taken, requests that began in the other pool.
+    moved: usize,
     endpoints: HashMap<EndpointId, OfEndpoint>,
     /// Those that wait: by the places that they have, and by their turns.
     order: BTreeMap<(usize, u64), EndpointId>,
@@ -92,6 +94,7 @@ pub(super) struct Permit {
     pools: Pools,
     endpoint_id: EndpointId,
     kind: Kind,
+    has_moved: bool,
 }
 
 /// An answer whose commit is under way.
@@ -103,11 +106,23 @@ pub(super) struct Recording {
 
 impl Pool {
     fn new(places: usize, few: usize) -> Self {
-        Self { places: places.max(1), few, taken: 0, endpoints: HashMap::new(), order: BTreeMap::new(), next_turn: 0 }
+        Self {
+            places: places.max(1),
+            few,
+            taken: 0,
+            moved: 0,
+            endpoints: HashMap::new(),
+            order: BTreeMap::new(),
+            next_turn: 0,
+        }
     }
 
     /// Whether an endpoint that has `held` places gets one more. Never for one that has more, if not for one that has less.
     const fn has_room_for(&self, held: usize) -> bool {
+        // However many have moved here, those that have none can begin.
+        if held == 0 && self.moved > 0 && self.taken - self.moved < self.places / KEPT_SHARE {
+            return true;
+        }
         let free = self.places.saturating_sub(self.taken);
         if free == 0 {
             return false;
@@ -249,7 +264,7 @@ impl Pools {
             let has_waiting = pool.endpoints.get(endpoint_id).is_some_and(|of| !of.waiting.is_empty());
             if may_ask && !has_waiting && pool.has_room_for(pool.held_by(endpoint_id)) {
                 pool.take(endpoint_id);
-                return Some(Permit { pools: self.clone(), endpoint_id: endpoint_id.clone(), kind });
+                return Some(Permit { pools: self.clone(), endpoint_id: endpoint_id.clone(), kind, has_moved: false });
             }
             let (granted, turn_comes) = oneshot::channel();
             pool.change(endpoint_id, |of| of.waiting.push_back(granted));
@@ -267,7 +282,7 @@ impl Pools {
         };
         for Grant { endpoint_id, kind, granted } in grants {
             // Not taken, it comes back by itself.
-            drop(granted.send(Permit { pools: self.clone(), endpoint_id, kind }));
+            drop(granted.send(Permit { pools: self.clone(), endpoint_id, kind, has_moved: false }));
         }
         result
     }
@@ -293,11 +308,12 @@ impl Permit {
                 return false;
             }
             inner.slow.take(&endpoint_id);
+            inner.slow.moved += 1;
             inner.quick.give_back(&endpoint_id);
             true
         });
         if has_moved {
-            self.kind = Kind::Slow;
+            (self.kind, self.has_moved) = (Kind::Slow, true);
         }
         has_moved
     }
@@ -308,12 +324,12 @@ impl Permit {
     }
 
     /// The answer is there: gives the place back. What is returned is held until the answer is committed. An endpoint that
-    /// `is_good` waits among the quick ones from now on: a moment of slowness, perhaps our own, has not made it a slow one.
-    pub(super) fn answered(self, is_good: bool) -> Recording {
+    /// `is_quick` waits among the quick ones from now on: a moment of slowness, perhaps our own, has not made it a slow one.
+    pub(super) fn answered(self, is_quick: bool) -> Recording {
         let (pools, endpoint_id) = (self.pools.clone(), self.endpoint_id.clone());
         pools.inner.lock().recording += 1;
         drop(self);
-        if is_good {
+        if is_quick {
             pools.change(|inner| inner.wait_in_quick(&endpoint_id));
         }
         Recording { pools }
@@ -323,7 +339,12 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let (kind, endpoint_id) = (self.kind, &self.endpoint_id);
-        self.pools.change(|inner| inner.pool(kind).give_back(endpoint_id));
+        let moved = usize::from(self.has_moved);
+        self.pools.change(|inner| {
+            let pool = inner.pool(kind);
+            pool.moved = pool.moved.saturating_sub(moved);
+            pool.give_back(endpoint_id);
+        });
     }
 }
 
@@ -436,6 +457,21 @@ mod tests {
         assert!(last.lasts());
         drop((last, behind_it));
         assert_eq!(pools.taken(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn however_many_have_moved_those_that_have_none_can_begin() {
+        let pools = Pools::new(64, 16);
+        let mut hanging: Vec<Permit> = (0..40).map(|number| now(&pools, number, Standing::Good).unwrap()).collect();
+        assert!(hanging.iter_mut().all(Permit::lasts));
+        assert_eq!(pools.taken(), (0, 40));
+        let newcomers: Vec<Permit> = (100..110).map_while(|number| now(&pools, number, Standing::Doubtful)).collect();
+        assert_eq!(newcomers.len(), 2, "the share that is kept for them");
+        assert!(now(&pools, 1, Standing::Doubtful).is_none());
+        drop(hanging);
+        assert!(now(&pools, 1, Standing::Doubtful).is_some());
+        drop(newcomers);
+        assert_eq!((pools.taken(), pools.inner.lock().slow.moved), ((0, 0), 0));
     }
 
     #[tokio::test]

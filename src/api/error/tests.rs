@@ -180,12 +180,12 @@ fn what_is_refused_about_webhooks_is_said_in_both_languages() {
         ),
         (
             GatewayError::JobRefused(JobRefusal::UnderWay(String::from("wj_1"))),
-            "Not possible now: job wj_1 does the same and is under way; wait for its end or cancel it",
-            "相同的任务 wj_1 正在进行; 请等待其结束或取消该任务",
+            "Not possible now: job wj_1 of this kind is under way for this endpoint; wait for its end or cancel it",
+            "该端点已有同类任务 wj_1 正在进行; 请等待其结束或取消该任务",
         ),
         (
             GatewayError::JobRefused(JobRefusal::TooMany(8)),
-            "Not possible now: 8 jobs are under way, as many as there may be; wait for the end of one or cancel one",
+            "Not possible now: as many jobs are under way as there may be (8); wait for the end of one or cancel one",
             "正在进行的任务已达上限 8 个; 请等待其中之一结束或取消",
         ),
         (

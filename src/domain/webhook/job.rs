@@ -280,7 +280,12 @@ impl WebhookJob {
             JobKind::Retry => is_dead_letter || self.filter.failure.is_some(),
             JobKind::Recover => is_dead_letter,
             JobKind::Sweep => notification.failure == Some(Failure::Exhausted) && notification.sweeps < sweeps_max,
-            JobKind::Enable => notification.failure == Some(Failure::EndpointDisabled),
+            JobKind::Enable => {
+                // Only what was planned as ended comes late; what was ended after it was sent was disabled anew.
+                let is_straggler = notification.failed_at == Some(notification.created_at);
+                let is_kept = is_straggler || notification.failed_at <= Some(self.created_at);
+                is_kept && notification.failure == Some(Failure::EndpointDisabled)
+            }
         }
     }
 
@@ -292,7 +297,8 @@ impl WebhookJob {
 
     /// Whether at `now` nothing more can come that is its business.
     pub fn is_settled(&self, now: Timestamp) -> bool {
-        self.kind != JobKind::Enable || now >= self.failures_until()
+        // A clock that was ahead when it was made says nothing about what may come.
+        self.kind != JobKind::Enable || now >= self.failures_until() || now < self.created_at
     }
 
     fn is_in_time(&self, notification: &Notification) -> bool {

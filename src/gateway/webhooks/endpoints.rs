@@ -186,7 +186,10 @@ impl Webhooks {
             let key = keys::endpoint_health(&endpoint.merchant_id, &endpoint.id);
             if let Some(stored) = self.core.store.get(&key)? {
                 match record::decode::<EndpointHealth>(&stored.value) {
-                    Ok(health) => work.batch.replace(key, stored.revision, record::encode(&health.released_at(now))?),
+                    Ok(health) => {
+                        let released = health.released_at(self.actors.due_now());
+                        work.batch.replace(key, stored.revision, record::encode(&released)?);
+                    }
                     // What can't be read is not known.
                     Err(_) => work.batch.delete(key),
                 }

@@ -56,7 +56,7 @@ impl HealthEvents {
 fn extra(endpoint: &Endpoint, trouble: &EndpointTrouble, reason: Option<&str>, last: &TryResult) -> serde_json::Value {
     serde_json::json!({
         "endpoint_id": endpoint.id.as_str(),
-        // Others hear of it: what grants access stands in the query, if anywhere.
+        // Others hear of it, so without the query, which may hold a token.
         "url": endpoint.url.split_once('?').map_or(endpoint.url.as_str(), |(url, _)| url),
         "since": trouble.since.map(Timestamp::rfc3339),
         "reason": reason,

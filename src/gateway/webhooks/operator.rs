@@ -251,7 +251,6 @@ impl Webhooks {
         let key = keys::endpoint_health(&merchant_id, endpoint_id);
         for _ in 0..CHANGES_MAX {
             let (endpoint, revision) = self.read_endpoint(&merchant_id, endpoint_id)?;
-            let now = self.core.clock.now();
             let mut batch = Batch::finishing();
             batch.expect(keys::endpoint(&merchant_id, endpoint_id), revision);
             let mut was_open = false;
@@ -259,7 +258,11 @@ impl Webhooks {
                 // What can't be read is not known.
                 let health: EndpointHealth = record::decode(&stored.value).unwrap_or_default();
                 was_open = health.open_until.is_some();
-                batch.replace(key.clone(), stored.revision, record::encode(&health.released_at(now))?);
+                batch.replace(
+                    key.clone(),
+                    stored.revision,
+                    record::encode(&health.released_at(self.actors.due_now()))?,
+                );
             }
             if unless_overtaken(audit::commit(&self.core, batch, by, &change).await)?.is_some() {
                 self.actors.forget_health(endpoint_id);

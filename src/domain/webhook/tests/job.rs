@@ -66,6 +66,21 @@ fn each_kind_takes_its_own() {
 }
 
 #[test]
+fn enabling_sends_what_was_kept_and_what_was_planned_meanwhile_and_nothing_that_was_disabled_since() {
+    let enable = job(JobKind::Enable);
+    let after_it = |seconds| enable.created_at.plus(Duration::from_secs(seconds));
+    let kept = ended(Ending::EndpointDisabled);
+    let planned = |at| Notification { created_at: at, failed_at: Some(at), ..kept.clone() };
+    assert!(enable.takes(&kept, 5));
+    assert!(enable.takes(&planned(after_it(2)), 5));
+    assert!(!enable.takes(&Notification { failed_at: Some(after_it(2)), ..kept.clone() }, 5));
+    assert!(!enable.takes(&planned(after_it(60)), 5));
+    assert!(!enable.is_settled(after_it(2)));
+    assert!(enable.is_settled(after_it(60)));
+    assert!(enable.is_settled(NOW), "the clock was ahead when it was made");
+}
+
+#[test]
 fn a_filter_takes_what_matches_all_of_it() {
     let row = exhausted();
     let filters = [

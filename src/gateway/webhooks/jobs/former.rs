@@ -54,7 +54,10 @@ pub(super) async fn index(worker: &Worker) -> Result<(), GatewayError> {
             match store.commit(batch).await {
                 Ok(_) => {}
                 // Somebody has changed one of them meanwhile.
-                Err(StoreError::Precondition { .. }) => continue,
+                Err(StoreError::Precondition { .. }) => {
+                    tokio::time::sleep(rest_after(clock.monotonic().since(began))).await;
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -200,16 +200,16 @@ impl Worker {
     /// The next pages of a job: one that changes something, and those before it that do not; says whether it may go on at
     /// once. How far it is need not be committed after each that changes nothing.
     async fn pages(&self, mut open: Open, expected: Option<(Vec<u8>, u64)>) -> Result<bool, GatewayError> {
+        let mut page = page::read(self.store(), &open.job)?;
         for _ in 1..PAGES_AT_ONCE {
-            let page = page::read(self.store(), &open.job)?;
             if page.is_last || !self.is_quiet(&open.job, &page)? {
                 break;
             }
             open.job.done.looked_at += u64::try_from(page.rows.len()).unwrap_or(u64::MAX);
             open.job.cursor = page.cursor;
             tokio::task::yield_now().await;
+            page = page::read(self.store(), &open.job)?;
         }
-        let mut page = page::read(self.store(), &open.job)?;
         let is_early = page.is_last && !open.job.is_settled(self.webhooks.core.clock.now());
         if is_early {
             // Once more from the beginning, when it was left alone for a while.

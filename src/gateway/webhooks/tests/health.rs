@@ -102,6 +102,34 @@ async fn little_is_held_of_a_backlog_and_nothing_of_what_may_not_be_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backlog_that_is_released_gradually_is_read_once() {
+    const EVENTS: usize = 1_000;
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let is_up = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&is_up);
+    let receiver = FakeReceiver::new(&clock, move |_, _| {
+        let status = if asked.load(Ordering::SeqCst) { 200 } else { 503 };
+        Act::AnswerAfterWith(Duration::from_millis(5), status)
+    });
+    let config = WebhookConfig { horizon_max: 64, ..webhook_config() };
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
+    fixture.endpoint(URL).await;
+    fixture.publish(EventName::PaymentSuccess, "PY-first").await;
+    fixture.pass(Duration::from_millis(200)).await;
+    is_up.store(false, Ordering::SeqCst);
+    for number in 0..EVENTS {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    fixture.pass(Duration::from_secs(2)).await;
+    is_up.store(true, Ordering::SeqCst);
+    let before = store.reads().rows;
+    fixture.pass(Duration::from_secs(120)).await;
+    assert_eq!(fixture.due(), 0);
+    let rows = store.reads().rows - before;
+    assert!(rows <= 10 * EVENTS, "{rows} rows were read to send {EVENTS}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn that_an_endpoint_was_disabled_is_told_to_the_others() {
     let (store, clock) = (store(), Clock::virtual_from(START));
     let receiver = FakeReceiver::new(&clock, |_, request| answer(if request.url.contains("gone") { 410 } else { 200 }));
