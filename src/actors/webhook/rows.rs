@@ -201,11 +201,14 @@ pub fn merchant_of_open_job(value: &[u8]) -> Option<MerchantId> {
     std::str::from_utf8(value).ok().map(MerchantId::new)
 }
 
+/// Key and value of an entry.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// The entry of a notification in the index of dead letters, if it is one: its key and its value.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] when it can't be written.
-pub fn dead_entry(notification: &Notification) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+pub fn dead_entry(notification: &Notification) -> Result<Option<Entry>, StoreError> {
     let (Some(key), Some(entry)) = (dead_key(notification), DeadEntry::of(notification)) else { return Ok(None) };
     Ok(Some((key, record::encode(&entry)?)))
 }
