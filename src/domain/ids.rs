@@ -47,6 +47,10 @@ text_id!(
     PaymentNo
 );
 text_id!(
+    /// A pre-auth, `PA` and the same form as a payment's.
+    PreAuthNo
+);
+text_id!(
     /// A refund, `RF` and the same form as a payment's.
     RefundNo
 );
@@ -89,6 +93,9 @@ pub fn dated_number(prefix: &str, now: Timestamp, draw: u64) -> String {
     let millisecond = u64::try_from(now.unix_ms().rem_euclid(1000)).unwrap_or(0);
     format!("{prefix}{}{}{}", now.compact(), base36(millisecond, 2), base36(draw, 6))
 }
+
+/// What every pre-auth's number begins with.
+pub const PRE_AUTH_NO_PREFIX: &str = "PA";
 
 /// What every API key's id begins with.
 pub const KEY_ID_PREFIX: &str = "ak_";

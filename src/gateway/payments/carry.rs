@@ -193,10 +193,7 @@ impl Inner {
     /// Asks the channel of the current attempt, once, and tells the router how that went.
     async fn charge(&self, payment: &Payment, mut place: Reservation) -> ChargeAnswer {
         let Some(request) = charge_request(payment) else {
-            return ChargeAnswer {
-                state: ChargeState::Unknown { reason: "the payment has no attempt".to_owned() },
-                refs: ProviderRefs::default(),
-            };
+            return ChargeAnswer::unknown("the payment has no attempt");
         };
         let channel_name = place.channel().clone();
         place.begin();
@@ -263,7 +260,7 @@ impl Inner {
 
     /// Makes the outcome durable, with the event, its notifications and the answer, and only then answers.
     async fn store_outcome(&self, carried: &mut Carried, answer: &ChargeAnswer) -> Result<Answered, GatewayError> {
-        let nameless = ChargeAnswer { state: answer.state.clone(), refs: ProviderRefs::default() };
+        let nameless = ChargeAnswer { refs: ProviderRefs::default(), ..answer.clone() };
         let attempts = carried.attempts;
         for _ in 0..CONFLICTS_MAX {
             let now = self.core.clock.now();
@@ -335,14 +332,12 @@ pub(super) fn charge_request(payment: &Payment) -> Option<ChargeRequest> {
         description: payment.terms.description.clone(),
         customer_email: payment.terms.customer_email.clone(),
         return_url: payment.terms.return_url.clone(),
+        notify_url: None,
     })
 }
 
 fn not_configured(channel: &ChannelName) -> ChargeAnswer {
-    ChargeAnswer {
-        state: ChargeState::Unknown { reason: format!("channel {channel} is not configured any more") },
-        refs: ProviderRefs::default(),
-    }
+    ChargeAnswer::unknown(format!("channel {channel} is not configured any more"))
 }
 
 fn chosen_fee_minor(attempt: &Attempt) -> Option<i64> {

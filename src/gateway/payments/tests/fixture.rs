@@ -206,14 +206,14 @@ impl ScriptedChannel {
     }
 
     fn answer(&self, state: &ChargeState, charge: &ChargeRequest) -> ChargeAnswer {
-        let refs = ProviderRefs { channel_order_no: Some(charge.provider_key.clone()), client_secret: None };
-        ChargeAnswer { state: state.clone(), refs }
+        let refs = ProviderRefs { channel_order_no: Some(charge.provider_key.clone()), ..ProviderRefs::default() };
+        ChargeAnswer::with(state.clone(), refs)
     }
 }
 
 impl Channel for ScriptedChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, pre_auth: false }
+        Capabilities { charge: true, refund: true, ..Capabilities::default() }
     }
 
     fn takes_token(&self, token: &str) -> bool {
