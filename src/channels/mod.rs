@@ -6,6 +6,7 @@
 //! resolved by asking ([`Channel::resolve`]), never by guessing.
 
 mod alipay;
+mod btcpay;
 mod build;
 mod check;
 mod credentials;
@@ -13,6 +14,7 @@ mod http;
 mod inbound;
 mod instant;
 mod listing;
+mod paypal;
 mod requests;
 mod separate_sandbox;
 mod stripe;
@@ -86,8 +88,9 @@ impl CurrencySupport {
 pub(crate) const fn currencies_of(kind: ChannelKind) -> CurrencySupport {
     match kind {
         ChannelKind::Stripe => stripe::CURRENCIES,
+        ChannelKind::Paypal => paypal::CURRENCIES,
         ChannelKind::Alipay => alipay::CURRENCIES,
-        ChannelKind::Instant => CurrencySupport::All,
+        ChannelKind::Btcpay | ChannelKind::Instant | ChannelKind::Custom => CurrencySupport::All,
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn config(kind: ChannelKind) -> ChannelConfig {
         caps: ChannelCaps { concurrent: 8, ..ChannelCaps::default() },
         maintenance: Vec::new(),
         slow_call_ms: None,
+        hold_valid_s: 604_800,
         timeout_ms: TIMEOUT_MS,
     }
 }

@@ -133,7 +133,7 @@ pub fn report_no_runtime(error: &io::Error) -> u8 {
 
 async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failure> {
     match command {
-        Command::Serve(arguments) => serve::run(arguments, context).await,
+        Command::Serve(arguments) => Box::pin(serve::run(arguments, context)).await,
         Command::Demo(arguments) => demo::run(arguments, context).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, context).await,
         Command::Request(arguments) => request::run(arguments, context).await,

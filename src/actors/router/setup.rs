@@ -221,6 +221,7 @@ mod tests {
             maintenance: Vec::new(),
             timeout_ms: 10_000,
             slow_call_ms: None,
+            hold_valid_s: 604_800,
         }
     }
 

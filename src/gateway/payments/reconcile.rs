@@ -392,7 +392,7 @@ impl Inner {
         };
         let sent_by = attempt.unanswered_at.unwrap_or(attempt.sent_at).max(self.started_at);
         let request = ResolveRequest {
-            charge: charge_request(payment)?,
+            charge: charge_request(payment, &self.core.config.callbacks)?,
             first_sent_at: attempt.sent_at,
             sent_by,
             settling: self.settling(&attempt.channel, sent_by),

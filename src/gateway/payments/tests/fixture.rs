@@ -127,6 +127,8 @@ pub(super) struct Script {
     pub(super) takes: Duration,
     /// What its tokens begin with.
     pub(super) tokens: &'static str,
+    /// Whether its questions send what may move money.
+    pub(super) asking_sends_money: bool,
 }
 
 impl Default for Script {
@@ -138,6 +140,7 @@ impl Default for Script {
             refund: RefundState::Success,
             takes: Duration::ZERO,
             tokens: "",
+            asking_sends_money: false,
         }
     }
 }
@@ -158,6 +161,8 @@ pub(super) struct ScriptedChannel {
     pub(super) key_ages: Mutex<Vec<Option<Duration>>>,
     /// Whether what it was last asked about can't be on its way any more.
     pub(super) settled: Mutex<Vec<bool>>,
+    /// Where it was told, with each charge and question, to send what it has to tell.
+    pub(super) notify_urls: Mutex<Vec<Option<String>>>,
     listed: Mutex<Option<Vec<ListedCharge>>>,
     listed_refunds: Mutex<Vec<ListedRefund>>,
     /// Lists of charges that were read.
@@ -222,6 +227,7 @@ impl Channel for ScriptedChannel {
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {
         Box::pin(async move {
+            self.notify_urls.lock().push(request.notify_url.clone());
             self.work(&self.charges).await;
             let state = self.script.lock().charge.clone();
             self.answer(&state, request)
@@ -235,9 +241,13 @@ impl Channel for ScriptedChannel {
             }
             self.key_ages.lock().push(request.key_age());
             self.settled.lock().push(request.is_settled());
+            self.notify_urls.lock().push(request.charge.notify_url.clone());
             self.work(&self.resolves).await;
-            let state = self.script.lock().resolve.clone();
-            self.answer(&state, &request.charge)
+            let (state, sent_money) = {
+                let script = self.script.lock();
+                (script.resolve.clone(), script.asking_sends_money)
+            };
+            ChargeAnswer { sent_money, ..self.answer(&state, &request.charge) }
         })
     }
 
