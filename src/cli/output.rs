@@ -1,13 +1,14 @@
 //! The only place that writes to standard output and standard error. A reader that has gone away (`| head`) is not an
 //! error of ours.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
 
 use super::failure::Failure;
 
 /// Writes `text` and a line break to standard output.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
-    written(write_line(&mut io::stdout().lock(), text))
+    written(write_line(&mut io::stdout().lock(), &harmless(text)))
 }
 
 /// Writes `value` as JSON for scripts.
@@ -17,12 +18,33 @@ pub(super) fn json(value: &serde_json::Value) -> Result<(), Failure> {
 
 /// Writes one message to standard error. There is nowhere to say that this did not work.
 pub(super) fn error(message: &str) {
-    let _ = write_line(&mut io::stderr().lock(), &format!("tollgate: {message}"));
+    let _ = write_line(&mut io::stderr().lock(), &format!("tollgate: {}", harmless(message)));
 }
 
 /// Writes a hint to standard error, so that standard output holds nothing but what was asked for.
 pub(super) fn note(message: &str) {
-    let _ = write_line(&mut io::stderr().lock(), message);
+    let _ = write_line(&mut io::stderr().lock(), &harmless(message));
+}
+
+/// The text without what would drive a terminal or turn the order of letters round: much of what is shown was written by
+/// merchants, and by receivers of their webhooks. Such characters are shown as in JSON.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |character: char| {
+        let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        turns || (character.is_control() && !matches!(character, '\n' | '\t'))
+    };
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.replace("\r\n", "\n").chars() {
+        if is_harmful(character) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
 }
 
 fn write_line(target: &mut impl Write, text: &str) -> io::Result<()> {
@@ -53,6 +75,13 @@ mod tests {
             write_line(&mut bytes, text).unwrap();
             assert_eq!(bytes, b"a\n");
         }
+    }
+
+    #[test]
+    fn what_others_have_written_does_not_drive_the_terminal() {
+        let told = "\u{1b}]0;title\u{7}\u{1b}[2Ja\tb\r\nc\rd\u{9b}2J\u{202e}é\0";
+        assert_eq!(harmless(told), "\\u001b]0;title\\u0007\\u001b[2Ja\tb\nc\\u000dd\\u009b2J\\u202eé\\u0000");
+        assert!(matches!(harmless("plain é\n\ttext"), Cow::Borrowed(_)));
     }
 
     #[test]

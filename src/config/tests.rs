@@ -224,6 +224,9 @@ fn wrong_types_and_missing_keys_say_where_and_what() {
         with_file("[webhook]\nallowed_private_networks = [\"127.0.0.0/8\", \"x\"]"),
         "webhook.allowed_private_networks[1]",
     );
+    let problem =
+        only_problem(with_file("[webhook]\npublic_ports = [\"443\", \"9000-8000\"]"), "webhook.public_ports[1]");
+    assert!(problem.message.contains("such as \"8000-9000\""), "{}", problem.message);
     only_problem(with_file("mode = \"test\""), "mode");
 }
 

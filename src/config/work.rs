@@ -11,6 +11,7 @@ use crate::domain::fees::FxRate;
 use crate::domain::money::Currency;
 use crate::domain::pre_auth::OnExpiry;
 use crate::domain::stray::StrayPolicy;
+use crate::domain::webhook::PortRange;
 
 /// `[payments]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,6 +158,8 @@ pub struct WebhookConfig {
     pub restart_spread_ms: u64,
     /// During rotation the old secret signs too for this long.
     pub rotation_overlap_s: u64,
+    /// Ports at public addresses to which webhooks may go.
+    pub public_ports: Vec<PortRange>,
     /// Private networks to which webhooks may go all the same, then also by plain http and on any port.
     pub allowed_private_networks: Vec<IpNet>,
 }

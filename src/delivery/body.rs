@@ -14,6 +14,7 @@ const PACKED_MAX_BYTES: usize = 1024 * 1024;
 pub(super) struct Excerpt {
     unpacking: Unpacking,
     packed: usize,
+    bytes_max: usize,
 }
 
 enum Unpacking {
@@ -54,7 +55,7 @@ impl Excerpt {
             encoding.eq_ignore_ascii_case(b"gzip") || encoding.eq_ignore_ascii_case(b"x-gzip")
         });
         let unpacking = if is_gzip { Unpacking::Gzip(MultiGzDecoder::new(kept)) } else { Unpacking::Plain(kept) };
-        Self { unpacking, packed: 0 }
+        Self { unpacking, packed: 0, bytes_max }
     }
 
     /// Takes the next chunk. Returns whether more is wanted.
@@ -82,13 +83,16 @@ impl Excerpt {
         }
     }
 
-    /// What was kept, as text; bytes that are not UTF-8 are replaced.
+    /// What was kept, as text; bytes that are not UTF-8 are replaced, and what is longer by that is cut again.
     pub(super) fn into_text(mut self) -> String {
         if let Unpacking::Gzip(decoder) = &mut self.unpacking {
             // What it still holds back; a body that was cut has no end to find.
             let _ = decoder.flush();
         }
-        text_of(&self.kept_so_far())
+        let mut text = text_of(&self.kept_so_far());
+        let end = (0..=self.bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text
     }
 
     fn kept_so_far(&mut self) -> Vec<u8> {
@@ -141,6 +145,16 @@ mod tests {
         assert!(nothing.is_full());
         assert!(!nothing.take(b"a"));
         assert_eq!(nothing.into_text(), "");
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_is_kept_up_to_the_bound_too() {
+        let mut excerpt = Excerpt::new(&HeaderMap::new(), 7);
+        excerpt.take(&[0xff; 20]);
+        assert_eq!(excerpt.into_text(), "\u{fffd}\u{fffd}", "three bytes each");
+        let mut excerpt = Excerpt::new(&gzip_headers(), 7);
+        excerpt.take(&packed(&[0xff; 20]));
+        assert_eq!(excerpt.into_text(), "\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! vetted at the moment of connecting, no redirect is followed, no proxy is asked, and one deadline covers everything.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,13 +24,19 @@ use crate::delivery::name_servers::{NameServers, SystemNameServers};
 use crate::delivery::pool::{Connection, Pool, PoolSettings, Target};
 use crate::delivery::resolver::{Resolver, ResolverSettings};
 use crate::delivery::tls::{self, Authorities};
-use crate::delivery::url::{VettedUrl, vet};
+use crate::delivery::url::{Rules, VettedUrl, vet};
 use crate::delivery::{
     Answer, Deliver, DeliveryError, DeliveryFigures, DeliveryFuture, DeliveryRequest, DeliveryResult,
 };
+use crate::domain::webhook::PortRange;
 
 /// Connections without a request are closed after this; the next one is vetted anew.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A body that goes on after what is kept of it is read to its end, so that its connection can be used again, if so much is
+/// enough for that
+const DRAINED_MAX_BYTES: usize = 256 * 1024;
+/// and it comes within this.
+const DRAINED_WITHIN: Duration = Duration::from_millis(250);
 /// The machine's own list of names.
 const HOSTS_FILE: &str = "/etc/hosts";
 
@@ -53,6 +59,8 @@ pub struct DeliverySettings {
     pub dns_ttl_max: Duration,
     /// That a name has no address is remembered for this long.
     pub dns_negative_ttl: Duration,
+    /// Ports at public addresses to which webhooks may go.
+    pub public_ports: Vec<PortRange>,
     /// Private networks to which webhooks may go.
     pub allowed_private_networks: Vec<IpNet>,
 }
@@ -68,6 +76,7 @@ impl From<&WebhookConfig> for DeliverySettings {
             dns_cache_max: config.dns_cache_max,
             dns_ttl_max: Duration::from_secs(config.dns_ttl_max_s),
             dns_negative_ttl: Duration::from_secs(config.dns_negative_ttl_s),
+            public_ports: config.public_ports.clone(),
             allowed_private_networks: config.allowed_private_networks.clone(),
         }
     }
@@ -133,8 +142,9 @@ impl HttpDelivery {
     }
 
     async fn exchange(&self, request: DeliveryRequest) -> DeliveryResult {
-        let VettedUrl { url, scope } =
-            vet(&request.url, &self.settings.allowed_private_networks).map_err(DeliveryError::NotAllowed)?;
+        let DeliverySettings { public_ports, allowed_private_networks, .. } = &self.settings;
+        let rules = Rules { allowed_private_networks, public_ports };
+        let VettedUrl { url, scope } = vet(&request.url, rules).map_err(DeliveryError::NotAllowed)?;
         let target = Target {
             host: url.host().ok_or(DeliveryError::Broken)?.to_owned(),
             port: url.port_or_known_default().ok_or(DeliveryError::Broken)?,
@@ -145,9 +155,13 @@ impl HttpDelivery {
         let message = message_of(&url, request)?;
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
+        let is_sent = AtomicBool::new(false);
         let (response, connection) = tokio::select! {
-            asked = self.ask(&target, message) => asked?,
-            () = &mut deadline => return Err(DeliveryError::TimedOut(timeout)),
+            asked = self.ask(&target, message, &is_sent) => asked?,
+            () = &mut deadline => return Err(match is_sent.load(Ordering::Relaxed) {
+                false => DeliveryError::NotConnectedInTime(timeout),
+                true => DeliveryError::TimedOut(timeout),
+            }),
         };
         let (head, mut body) = response.into_parts();
         let mut excerpt = Excerpt::new(&head.headers, self.settings.response_max_bytes);
@@ -164,25 +178,33 @@ impl HttpDelivery {
     }
 
     /// Sends `message` and waits for the head of the answer. A kept connection that its receiver has closed meanwhile is
-    /// replaced if nothing of the message was sent over it; otherwise the receiver may have it.
+    /// replaced if nothing of the message was sent over it; otherwise the receiver may have it. `is_sent` says whether
+    /// there was a connection.
     async fn ask(
         &self,
         target: &Target,
         mut message: Request<Full<Bytes>>,
+        is_sent: &AtomicBool,
     ) -> Result<(Response<Incoming>, Connection), DeliveryError> {
         while let Some(mut kept) = self.pool.take(target) {
             if kept.sender.ready().await.is_err() {
                 continue;
             }
+            kept.allowance.renew();
+            is_sent.store(true, Ordering::Relaxed);
             match kept.sender.try_send_request(message).await {
                 Ok(response) => return Ok((response, kept)),
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) => message = unsent,
+                    Some(unsent) => {
+                        is_sent.store(false, Ordering::Relaxed);
+                        message = unsent;
+                    }
                     None => return Err(broken(error.error())),
                 },
             }
         }
         let mut connection = self.connector.connect(target).await?;
+        is_sent.store(true, Ordering::Relaxed);
         match connection.sender.send_request(message).await {
             Ok(response) => Ok((response, connection)),
             Err(error) => Err(broken(&error)),
@@ -243,21 +265,31 @@ fn host_header(url: &Url) -> String {
     }
 }
 
-/// Reads until the body ends or breaks, or enough of it is there.
+/// Reads until the body ends or breaks, or until enough of it is there and its end is not near.
 async fn read(body: &mut Incoming, excerpt: &mut Excerpt) {
     while !body.is_end_stream() {
         let Some(Ok(frame)) = body.frame().await else { return };
         if let Some(chunk) = frame.data_ref()
             && !excerpt.take(chunk)
         {
+            let _ = tokio::time::timeout(DRAINED_WITHIN, drain(body)).await;
             return;
         }
     }
 }
 
+async fn drain(body: &mut Incoming) {
+    let mut left = DRAINED_MAX_BYTES;
+    while !body.is_end_stream() && body.size_hint().lower() <= left as u64 {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        left = rest;
+    }
+}
+
 fn broken(error: &hyper::Error) -> DeliveryError {
     tracing::debug!(%error, "a webhook was not answered");
-    DeliveryError::Broken
+    if error.is_parse() { DeliveryError::NotHttp } else { DeliveryError::Broken }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use url::Host;
 
 use crate::clock::Clock;
 use crate::delivery::DeliveryError;
+use crate::delivery::allowance::{Allowance, Allowed};
 use crate::delivery::name_servers::LookUpError;
 use crate::delivery::pool::{Connection, Target};
 use crate::delivery::resolver::Resolver;
@@ -32,6 +33,8 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 const ADDRESSES_MAX: usize = 8;
 /// Longest head of an answer.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// Most header lines of an answer.
+const HEADERS_MAX: usize = 256;
 
 /// Connects to where it is allowed to.
 pub(super) struct Connector {
@@ -55,27 +58,34 @@ impl Connector {
         let stream = connect_to_any(&addresses, target.port).await.map_err(|error| not_connected(&error))?;
         // Small requests wait for nothing.
         stream.set_nodelay(true).map_err(|error| not_connected(&error))?;
+        let allowance = Allowance::new();
+        let stream = Allowed::new(stream, allowance.clone());
         if !target.is_tls {
-            return self.speak(stream).await;
+            return self.speak(stream, allowance).await;
         }
         let name = server_name(&target.host)?;
         let stream = self.tls.connect(name, stream).await.map_err(|error| tls::failure_of(&error))?;
-        self.speak(stream).await
+        self.speak(stream, allowance).await
     }
 
-    async fn speak<S>(&self, stream: S) -> Result<Connection, DeliveryError>
+    async fn speak<S>(&self, stream: S, allowance: Allowance) -> Result<Connection, DeliveryError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let mut builder = http1::Builder::new();
-        builder.title_case_headers(true).max_buf_size(HEAD_MAX_BYTES);
+        builder.title_case_headers(true).max_buf_size(HEAD_MAX_BYTES).max_headers(HEADERS_MAX);
+        // A header line that nobody needs is no reason to send a webhook again that was taken.
+        builder
+            .ignore_invalid_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|_| DeliveryError::Broken)?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to a webhook's receiver ended");
             }
         });
-        Ok(Connection::new(sender, self.clock.monotonic(), driver))
+        Ok(Connection::new(sender, allowance, self.clock.monotonic(), driver))
     }
 
     /// Names are refused as a whole when any address is outside the scope: answers that mix public and private addresses are
@@ -93,6 +103,7 @@ impl Connector {
         };
         let resolved = self.resolver.resolve(name).await.map_err(|error| match error {
             LookUpError::NotFound => DeliveryError::NotResolved,
+            LookUpError::Failed => DeliveryError::NameServersFailed,
             LookUpError::TimedOut => DeliveryError::NotResolvedInTime,
         })?;
         if resolved.addresses.iter().all(holds) {
@@ -101,8 +112,9 @@ impl Connector {
         // Once an answer: it is remembered, and tries go on.
         if resolved.report() {
             self.resolver.figures().refused.fetch_add(1, Ordering::Relaxed);
-            let addresses = &resolved.addresses;
-            tracing::warn!(host = name, ?addresses, "a webhook's host leads to an address that is not allowed");
+            // One is enough, there may be thousands.
+            let address = resolved.addresses.iter().find(|address| !holds(address));
+            tracing::warn!(host = name, ?address, "a webhook's host leads to an address that is not allowed");
         }
         Err(not_public())
     }

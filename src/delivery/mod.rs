@@ -2,6 +2,7 @@
 //! [`client`]. What follows from an answer is decided in [`crate::domain::webhook`].
 
 pub mod address;
+mod allowance;
 mod body;
 pub mod client;
 mod connector;
@@ -57,6 +58,9 @@ pub enum DeliveryError {
     /// The host has no address.
     #[error("the host name can't be resolved")]
     NotResolved,
+    /// No name server could say which addresses the host has.
+    #[error("the name servers could not say which addresses the host has")]
+    NameServersFailed,
     /// No name server has said in time which addresses the host has.
     #[error("the host name could not be resolved in time")]
     NotResolvedInTime,
@@ -66,12 +70,18 @@ pub enum DeliveryError {
     /// The receiver's certificate is not accepted, or TLS failed otherwise.
     #[error("TLS failed: {0}")]
     Tls(String),
+    /// Time ran out before there was a connection to the receiver. Nothing was sent.
+    #[error("no connection within {} s", .0.as_secs())]
+    NotConnectedInTime(Duration),
     /// Time ran out before the receiver answered.
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke.
     #[error("the connection broke before an answer")]
     Broken,
+    /// What came is not HTTP/1, or its head is too long.
+    #[error("what came is no answer in HTTP/1.1")]
+    NotHttp,
 }
 
 /// How one request ended.
@@ -89,7 +99,7 @@ pub struct DeliveryFigures {
     pub look_ups_ok: u64,
     /// Host names about which enough was remembered.
     pub look_ups_cached: u64,
-    /// Host names without an address.
+    /// Host names without an address, or of which no name server could say.
     pub look_ups_failed: u64,
     /// Host names about which no name server answered in time.
     pub look_ups_timed_out: u64,

@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_util::future::select;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use parking_lot::Mutex;
@@ -38,9 +38,12 @@ pub(super) struct Found {
 /// Why a name has no addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LookUpError {
-    /// There is no such name, or it has no address, or the name server refuses.
+    /// There is no such name, or it has no address.
     #[error("the host name can't be resolved")]
     NotFound,
+    /// No name server could be asked, or none could say.
+    #[error("the name servers could not say which addresses the host has")]
+    Failed,
     /// No name server has answered in time.
     #[error("the host name could not be resolved in time")]
     TimedOut,
@@ -100,7 +103,7 @@ impl NameServers for SystemNameServers {
             let reading = Arc::clone(&inner);
             // Its settings may have to be read from a file.
             let resolver = tokio::task::spawn_blocking(move || reading.resolver()).await;
-            let Ok(Some(resolver)) = resolver else { return Err(LookUpError::NotFound) };
+            let Ok(Some(resolver)) = resolver else { return Err(LookUpError::Failed) };
             addresses_of(&resolver, &name).await
         })
     }
@@ -172,14 +175,19 @@ async fn addresses_of(resolver: &TokioResolver, name: &str) -> Result<Found, Loo
         }
         (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
         (Err(LookUpError::NotFound), Err(LookUpError::NotFound)) => Err(LookUpError::NotFound),
-        _ => Err(LookUpError::TimedOut),
+        (Err(LookUpError::TimedOut), Err(_)) | (Err(_), Err(LookUpError::TimedOut)) => Err(LookUpError::TimedOut),
+        (Err(_), Err(_)) => Err(LookUpError::Failed),
     }
 }
 
 async fn records(resolver: &TokioResolver, name: Name, kind: RecordType) -> Result<Found, LookUpError> {
     let lookup = resolver.lookup(name, kind).await.map_err(|error| match error {
         NetError::Timeout => LookUpError::TimedOut,
-        _ => LookUpError::NotFound,
+        NetError::Dns(DnsError::NoRecordsFound(_)) => LookUpError::NotFound,
+        _ => {
+            tracing::debug!(%error, "the name servers could not say which addresses a webhook's host has");
+            LookUpError::Failed
+        }
     })?;
     let mut addresses = Vec::new();
     let mut ttl_s = u32::MAX;

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use url::Host;
 
 use crate::clock::Clock;
+use crate::delivery::allowance::Allowance;
 use crate::delivery::url::Scope;
 use crate::domain::time::Monotonic;
 
@@ -33,6 +34,8 @@ pub(super) struct Target {
 pub(super) struct Connection {
     /// Takes the requests.
     pub(super) sender: SendRequest<Full<Bytes>>,
+    /// How much may come over it until it is renewed.
+    pub(super) allowance: Allowance,
     /// From when on its age counts.
     opened_at: Monotonic,
     _driver: Driver,
@@ -40,8 +43,13 @@ pub(super) struct Connection {
 
 impl Connection {
     /// One that `driver` moves on.
-    pub(super) fn new(sender: SendRequest<Full<Bytes>>, opened_at: Monotonic, driver: JoinHandle<()>) -> Self {
-        Self { sender, opened_at, _driver: Driver(driver) }
+    pub(super) fn new(
+        sender: SendRequest<Full<Bytes>>,
+        allowance: Allowance,
+        opened_at: Monotonic,
+        driver: JoinHandle<()>,
+    ) -> Self {
+        Self { sender, allowance, opened_at, _driver: Driver(driver) }
     }
 }
 

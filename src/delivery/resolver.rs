@@ -25,6 +25,9 @@ const UNDER_WAY_MAX: usize = 256;
 pub const LOOK_UP_SOCKETS_MAX: usize = UNDER_WAY_MAX * 6;
 /// Answers are remembered for at least this, or one that says "never" would be asked for with every connection.
 const TTL_MIN: Duration = Duration::from_secs(1);
+/// That nobody could say which addresses a name has is remembered no longer than this: it says nothing about the name, and
+/// meanwhile tries are used up.
+const FAILURE_TTL_MAX: Duration = Duration::from_secs(10);
 
 /// How long to ask and to remember.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +71,7 @@ pub(super) struct LookUpFigures {
     pub(super) ok: AtomicU64,
     /// Remembered, addresses or that there are none.
     pub(super) cached: AtomicU64,
-    /// No addresses.
+    /// No addresses, or nobody who could say.
     pub(super) failed: AtomicU64,
     /// No answer in time.
     pub(super) timed_out: AtomicU64,
@@ -154,7 +157,8 @@ impl Resolver {
         let (counter, ttl) = match &found {
             Ok(found) => (&self.figures.ok, found.ttl.min(self.settings.ttl_max).max(TTL_MIN)),
             Err(LookUpError::NotFound) => (&self.figures.failed, self.settings.negative_ttl),
-            Err(LookUpError::TimedOut) => (&self.figures.timed_out, self.settings.negative_ttl),
+            Err(LookUpError::Failed) => (&self.figures.failed, self.settings.negative_ttl.min(FAILURE_TTL_MAX)),
+            Err(LookUpError::TimedOut) => (&self.figures.timed_out, self.settings.negative_ttl.min(FAILURE_TTL_MAX)),
         };
         counter.fetch_add(1, Ordering::Relaxed);
         let outcome = found.map(|found| Resolved::new(found.addresses));

@@ -14,6 +14,8 @@ pub(crate) enum Says {
     Has(Vec<IpAddr>, u32),
     /// There is no such name.
     NoSuchName,
+    /// The server has failed.
+    Fails,
     /// Nothing is said.
     Nothing,
 }
@@ -81,6 +83,7 @@ fn answer(id: &[u8], question: &[u8], kind: u16, says: Says) -> Option<Vec<u8>> 
     let (code, addresses, ttl_s) = match says {
         Says::Nothing => return None,
         Says::NoSuchName => (3, Vec::new(), 0),
+        Says::Fails => (2, Vec::new(), 0),
         Says::Has(addresses, ttl_s) => (0, addresses, ttl_s),
     };
     let told: Vec<Vec<u8>> = addresses

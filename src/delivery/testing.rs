@@ -40,8 +40,12 @@ pub(crate) enum Reply {
     ThenDrip(Vec<u8>),
     /// Answer this, then the same nothing as fast as it is taken, without end.
     ThenFlood(Vec<u8>),
+    /// Send this again and again, as fast as it is taken, without end.
+    Flood(Vec<u8>),
     /// Answer this and close the connection.
     ThenClose(Vec<u8>),
+    /// Answer this after so long.
+    After(Duration, Vec<u8>),
     /// Never answer.
     Hang,
     /// Close the connection.
@@ -172,10 +176,21 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, log: Arc<Mutex<
                 while stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
                 return;
             }
+            Reply::Flood(bytes) => {
+                let bytes = bytes.repeat(1_000);
+                while stream.write_all(&bytes).await.is_ok() {}
+                return;
+            }
             Reply::ThenClose(bytes) => {
                 let _ = stream.write_all(&bytes).await;
                 let _ = stream.shutdown().await;
                 return;
+            }
+            Reply::After(wait, bytes) => {
+                tokio::time::sleep(wait).await;
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
             }
             Reply::Hang => std::future::pending().await,
             Reply::Close => return,

@@ -7,12 +7,27 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use crate::delivery::address::{Reach, reach_of};
+use crate::domain::webhook::PortRange;
 
 /// Longest URL of an endpoint, in bytes.
 pub const URL_MAX_BYTES: usize = 2_048;
 
-/// Top levels that no public name server knows (RFC 6761, RFC 6762, RFC 8375, ICANN's `.internal`).
-const PRIVATE_TOP_LEVELS: [&str; 5] = [".internal", ".local", ".lan", ".home.arpa", ".test"];
+/// Longest host name, and longest part of one between dots, in bytes (RFC 1035).
+const NAME_MAX_BYTES: usize = 253;
+const LABEL_MAX_BYTES: usize = 63;
+
+/// Top levels that no public name server knows (RFC 6761, RFC 6762, RFC 7686, RFC 8375, ICANN's `.internal`).
+const PRIVATE_TOP_LEVELS: [&str; 8] =
+    [".internal", ".local", ".lan", ".home.arpa", ".test", ".invalid", ".onion", ".localdomain"];
+
+/// Where the operator allows webhooks to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Private networks to which they may go.
+    pub allowed_private_networks: &'a [IpNet],
+    /// Ports at public addresses.
+    pub public_ports: &'a [PortRange],
+}
 
 /// Which addresses a request to a vetted URL may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,7 +62,7 @@ pub struct VettedUrl {
 ///
 /// # Errors
 /// What is wrong, as one sentence without a full stop.
-pub fn vet(text: &str, allowed_private_networks: &[IpNet]) -> Result<VettedUrl, String> {
+pub fn vet(text: &str, rules: Rules<'_>) -> Result<VettedUrl, String> {
     if text.len() > URL_MAX_BYTES {
         return Err(format!("it is longer than {URL_MAX_BYTES} bytes"));
     }
@@ -65,7 +80,7 @@ pub fn vet(text: &str, allowed_private_networks: &[IpNet]) -> Result<VettedUrl, 
     if url.fragment().is_some() {
         return Err(String::from("it must not have a fragment"));
     }
-    let scope = scope_of(&url, allowed_private_networks)?;
+    let scope = scope_of(&url, rules)?;
     Ok(VettedUrl { url, scope })
 }
 
@@ -83,30 +98,34 @@ pub fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-fn scope_of(url: &Url, allowed_private_networks: &[IpNet]) -> Result<Scope, String> {
+fn scope_of(url: &Url, rules: Rules<'_>) -> Result<Scope, String> {
     match url.host() {
         None => Err(String::from("it has no host")),
-        Some(Host::Ipv4(address)) => scope_of_address(url, IpAddr::V4(address), allowed_private_networks),
-        Some(Host::Ipv6(address)) => scope_of_address(url, IpAddr::V6(address), allowed_private_networks),
-        Some(Host::Domain(name)) => scope_of_name(url, name, allowed_private_networks),
+        Some(Host::Ipv4(address)) => scope_of_address(url, IpAddr::V4(address), rules),
+        Some(Host::Ipv6(address)) => scope_of_address(url, IpAddr::V6(address), rules),
+        Some(Host::Domain(name)) => scope_of_name(url, name, rules),
     }
 }
 
-fn scope_of_address(url: &Url, address: IpAddr, allowed_private_networks: &[IpNet]) -> Result<Scope, String> {
-    match reach_of(address, allowed_private_networks) {
+fn scope_of_address(url: &Url, address: IpAddr, rules: Rules<'_>) -> Result<Scope, String> {
+    match reach_of(address, rules.allowed_private_networks) {
         Reach::Forbidden => Err(String::from("its address is not on the public internet")),
         Reach::AllowedPrivate => Ok(Scope::AllowedOnly),
-        Reach::Public => fit_for_public(url).map(|()| Scope::PublicOrAllowed),
+        Reach::Public => fit_for_public(url, rules.public_ports).map(|()| Scope::PublicOrAllowed),
     }
 }
 
-fn scope_of_name(url: &Url, name: &str, allowed_private_networks: &[IpNet]) -> Result<Scope, String> {
+fn scope_of_name(url: &Url, name: &str, rules: Rules<'_>) -> Result<Scope, String> {
+    let Rules { allowed_private_networks, public_ports } = rules;
     if is_localhost(name) {
         let allowed = !allowed_loopback(allowed_private_networks).is_empty();
         return if allowed { Ok(Scope::AllowedOnly) } else { Err(String::from("its host is this machine")) };
     }
     if name.ends_with('.') {
         return Err(String::from("its host must not end with a dot"));
+    }
+    if !is_name(name) {
+        return Err(String::from("its host is not a name that a name server could know"));
     }
     if is_private_name(name) {
         return if allowed_private_networks.is_empty() {
@@ -115,7 +134,16 @@ fn scope_of_name(url: &Url, name: &str, allowed_private_networks: &[IpNet]) -> R
             Ok(Scope::AllowedOnly)
         };
     }
-    fit_for_public(url).map(|()| Scope::PublicOrAllowed)
+    fit_for_public(url, public_ports).map(|()| Scope::PublicOrAllowed)
+}
+
+/// Whether a name server could know a host name, in lower case and in ASCII.
+fn is_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=LABEL_MAX_BYTES).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    name.len() <= NAME_MAX_BYTES && name.split('.').all(is_label)
 }
 
 /// Whether a host name can't be one of the public internet: without a dot, or below a top level that is set aside.
@@ -125,19 +153,25 @@ fn is_private_name(name: &str) -> bool {
 
 /// Only TLS goes over the public internet, and only to ports on which web servers are: other services must not be
 /// sent requests.
-fn fit_for_public(url: &Url) -> Result<(), String> {
+fn fit_for_public(url: &Url, public_ports: &[PortRange]) -> Result<(), String> {
     if url.scheme() != "https" {
         return Err(String::from("it must begin with https://"));
     }
-    match url.port_or_known_default() {
-        Some(80 | 443 | 8_000..=9_000) => Ok(()),
-        _ => Err(String::from("its port must be 443, 80 or from 8000 to 9000")),
+    if url.port_or_known_default().is_some_and(|port| public_ports.iter().any(|ports| ports.contains(port))) {
+        return Ok(());
     }
+    let ports: Vec<String> = public_ports.iter().map(PortRange::to_string).collect();
+    Err(format!("its port must be one of {}", ports.join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn vetted(text: &str, allowed_private_networks: &[IpNet]) -> Result<VettedUrl, String> {
+        let public_ports = ["443", "80", "8000-9000"].map(|ports| ports.parse().unwrap());
+        vet(text, Rules { allowed_private_networks, public_ports: &public_ports })
+    }
 
     fn loopback() -> Vec<IpNet> {
         vec!["127.0.0.0/8".parse().unwrap()]
@@ -155,7 +189,7 @@ mod tests {
             "https://[2606:4700::1111]/",
             "https://bücher.example/",
         ] {
-            assert_eq!(vet(text, &[]).map(|vetted| vetted.scope), Ok(Scope::PublicOrAllowed), "{text}");
+            assert_eq!(vetted(text, &[]).map(|vetted| vetted.scope), Ok(Scope::PublicOrAllowed), "{text}");
         }
     }
 
@@ -184,6 +218,13 @@ mod tests {
             "https://a.localhost./",
             "https://example.com./",
             "https://redis/",
+            "https://a..b/",
+            "https://.example.com/",
+            "https://*.example.com/",
+            "https://shop!.example.com/",
+            "https://shop.onion/",
+            "https://shop.invalid/",
+            "https://localhost.localdomain/",
             "https://metadata.google.internal/",
             "https://printer.local/",
             "https://127.0.0.1/",
@@ -216,9 +257,14 @@ mod tests {
             "https://example.com/\n",
             "https://",
         ] {
-            assert!(vet(text, &[]).is_err(), "{text:?}");
+            assert!(vetted(text, &[]).is_err(), "{text:?}");
         }
-        assert!(vet(&format!("https://example.com/{}", "a".repeat(URL_MAX_BYTES)), &[]).is_err());
+        assert!(vetted(&format!("https://example.com/{}", "a".repeat(URL_MAX_BYTES)), &[]).is_err());
+        for (label, labels, is_taken) in [(63, 3, true), (64, 1, false), (49, 5, true), (50, 5, false)] {
+            let name = vec!["a".repeat(label); labels].join(".");
+            let host = if labels == 5 { name } else { format!("{name}.com") };
+            assert_eq!(vetted(&format!("https://{host}/"), &[]).is_ok(), is_taken, "{host}");
+        }
     }
 
     #[test]
@@ -231,7 +277,7 @@ mod tests {
             "http://receiver:8080/",
             "http://hooks.internal:81/",
         ] {
-            assert_eq!(vet(text, &loopback()).map(|vetted| vetted.scope), Ok(Scope::AllowedOnly), "{text}");
+            assert_eq!(vetted(text, &loopback()).map(|vetted| vetted.scope), Ok(Scope::AllowedOnly), "{text}");
         }
         for text in [
             "http://10.0.0.1/",
@@ -242,8 +288,65 @@ mod tests {
             "http://example.com/",
             "https://example.com:22/",
         ] {
-            assert!(vet(text, &loopback()).is_err(), "{text}");
+            assert!(vetted(text, &loopback()).is_err(), "{text}");
         }
+    }
+
+    /// What browsers and C libraries read as this address.
+    fn spellings(address: Ipv4Addr) -> Vec<String> {
+        let [a, b, c, d] = address.octets();
+        let (number, last_three) = (u32::from(address), u32::from(address) & 0xff_ffff);
+        let last_two = u32::from(address) & 0xffff;
+        let (high, low) = (number >> 16, number & 0xffff);
+        let mut spellings = vec![
+            format!("{a}.{b}.{c}.{d}"),
+            format!("{a}.{b}.{c}.{d}."),
+            format!("{number}"),
+            format!("0x{number:x}"),
+            format!("0X{number:08X}"),
+            format!("0{number:o}"),
+            format!("{a}.{last_three}"),
+            format!("{a}.{b}.{last_two}"),
+            format!("0x{a:x}.0{b:o}.{last_two}"),
+            format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
+            format!("0x{a:x}.0x{b:x}.0x{c:x}.0x{d:x}"),
+            format!("{a}%2e{b}%2E{c}.{d}"),
+            format!("{a}\u{3002}{b}\u{ff0e}{c}\u{ff61}{d}"),
+        ];
+        let wide = |digit: char| char::from_u32(u32::from(digit) - u32::from('0') + 0xff10).unwrap_or(digit);
+        let digits = format!("{a}.{b}.{c}.{d}");
+        spellings.push(digits.chars().map(|digit| if digit.is_ascii_digit() { wide(digit) } else { digit }).collect());
+        for prefix in ["::", "::ffff:", "::ffff:0:", "::5efe:", "64:ff9b::", "64:ff9b:1::", "2001:0:1:2:3:4:"] {
+            spellings.push(format!("[{prefix}{high:x}:{low:x}]"));
+            spellings.push(format!("[{prefix}{a}.{b}.{c}.{d}]"));
+        }
+        spellings.push(format!("[2002:{high:x}:{low:x}::1]"));
+        spellings
+    }
+
+    #[test]
+    fn no_spelling_of_a_private_address_is_taken() {
+        for address in
+            ["127.0.0.1", "169.254.169.254", "10.0.0.1", "172.16.3.4", "192.168.1.1", "100.64.0.9", "0.0.0.0"]
+        {
+            for host in spellings(address.parse().unwrap()) {
+                let refused = vetted(&format!("https://{host}/"), &[]);
+                assert!(refused.is_err(), "{host} is {refused:?}");
+            }
+        }
+        // That the spellings are read at all is seen where the address is public.
+        let public: Ipv4Addr = "8.8.4.4".parse().unwrap();
+        let taken = |host: &String| vetted(&format!("https://{host}/"), &[]).is_ok();
+        assert_eq!(spellings(public).iter().filter(|host| taken(host)).count(), 16);
+    }
+
+    #[test]
+    fn the_operator_says_which_ports_are_open_at_public_addresses() {
+        let rules = Rules { allowed_private_networks: &[], public_ports: &["10443".parse().unwrap()] };
+        assert!(vet("https://example.com:10443/", rules).is_ok());
+        let refused = vet("https://example.com/", rules).unwrap_err();
+        assert_eq!(refused, "its port must be one of 10443");
+        assert!(vet("http://example.com:10443/", rules).is_err());
     }
 
     #[test]

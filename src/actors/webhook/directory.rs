@@ -471,6 +471,14 @@ impl WebhookDirectory {
         }
     }
 
+    /// Until when anything of an endpoint is left alone was said by a clock that was ahead.
+    pub(super) fn forget_times(&self, endpoint_id: &EndpointId) {
+        if let Some(entry) = self.inner.lock().entries.get_mut(endpoint_id) {
+            entry.held.clear();
+            entry.resting_until = None;
+        }
+    }
+
     /// Nothing of an endpoint can be sent before then, because of trouble on our side.
     pub(super) fn rest(&self, endpoint_id: &EndpointId, until: Timestamp) {
         if let Some(entry) = self.inner.lock().entries.get_mut(endpoint_id) {

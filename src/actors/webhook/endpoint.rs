@@ -25,6 +25,8 @@ const ROUNDS_MAX: usize = 8;
 const NEXT_LOOK_AFTER: Duration = Duration::from_millis(10);
 /// A retry that seems to be due later than the longest wait doubled and this was due before the clock was set back.
 const CLOCK_STEP_MIN: Duration = Duration::from_secs(3_600);
+/// When a look is earlier than the one before by more than this, the clock was ahead and was set back in between.
+const CLOCK_BACK_MIN: Duration = Duration::from_secs(60);
 
 /// What an endpoint's actor is told.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub(super) struct EndpointState {
     is_deleted: bool,
     /// Since the endpoint can't be read: when to try that again, and how long that is after the last time.
     trouble: Option<(Timestamp, Duration)>,
+    /// When it looked last.
+    looked_at: Timestamp,
     sleep: u64,
     sleeper: Option<JoinHandle<Result<(), MessagingErr<EndpointMessage>>>>,
 }
@@ -94,6 +98,7 @@ impl Actor for EndpointActor {
         let longest_s = config.schedule_s.iter().copied().max().unwrap_or(0).max(config.max_backoff_s);
         Ok(EndpointState {
             wait_max: wait_max_of(longest_s),
+            looked_at: engine.due_now(),
             engine,
             endpoint_id,
             reader,
@@ -163,6 +168,13 @@ impl EndpointState {
     /// Starts what is due and fits.
     fn look(&mut self) -> Result<Left, ActorProcessingErr> {
         let now = self.engine.due_now();
+        if self.looked_at > now.plus(CLOCK_BACK_MIN) {
+            // What seemed to be due later may be due now.
+            self.windows.forget();
+            self.trouble = None;
+            self.engine.directory.forget_times(&self.endpoint_id);
+        }
+        self.looked_at = now;
         for _ in 0..ROUNDS_MAX {
             let unread = self.engine.directory.begin_look(&self.endpoint_id);
             self.windows.add_unread(unread);

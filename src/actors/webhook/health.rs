@@ -147,11 +147,14 @@ impl Healths {
         }
     }
 
-    /// Whether an endpoint may be sent to.
+    /// Whether an endpoint may be sent to. `now` is the present.
     ///
     /// # Errors
     /// [`StoreError`] when what is known of it can't be read.
     pub(super) fn gate(&self, endpoint: &Endpoint, now: Timestamp) -> Result<Gate, StoreError> {
+        if let Some(known) = self.watched.part(&endpoint.id).get(&endpoint.id) {
+            known.watch.settle(now, &self.settings);
+        }
         let known = self.known(endpoint, now)?;
         let until = known.and_then(|known| known.watch.closed_until(now, &self.settings));
         Ok(until.map_or(Gate::Open, |until| Gate::Closed { until }))

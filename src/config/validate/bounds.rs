@@ -232,6 +232,11 @@ fn check_webhook(config: &Config, findings: &mut Findings) {
         "webhook.amount_classes_minor",
         "must be three falling amounts above 0",
     );
+    findings.require(
+        (1..=100).contains(&webhook.public_ports.len()),
+        "webhook.public_ports",
+        "must have from 1 to 100 entries",
+    );
     check_webhook_health(config, findings);
     findings.range("webhook.jobs_max", webhook.jobs_max, 1..=100);
     findings.range("webhook.dead_letter_sweeps_max", webhook.dead_letter_sweeps_max, 0..=1000);

@@ -82,6 +82,7 @@ fn every_number_with_a_range_is_held_to_it() {
         config.webhook.dns_ttl_max_s = 0;
         config.webhook.dns_negative_ttl_s = 0;
         config.webhook.amount_classes_minor = [3, 3, 1];
+        config.webhook.public_ports = Vec::new();
         config.webhook.breaker_min = 1;
         config.webhook.breaker_failure_percent = 101;
         config.webhook.breaker_window_s = 0;
@@ -123,6 +124,7 @@ fn every_number_with_a_range_is_held_to_it() {
         "webhook.dns_ttl_max_s",
         "webhook.dns_negative_ttl_s",
         "webhook.amount_classes_minor",
+        "webhook.public_ports",
         "webhook.breaker_min",
         "webhook.breaker_failure_percent",
         "webhook.breaker_window_s",

@@ -22,6 +22,7 @@ fn settings() -> DeliverySettings {
         dns_cache_max: 1_000,
         dns_ttl_max: Duration::from_secs(300),
         dns_negative_ttl: Duration::from_secs(30),
+        public_ports: vec!["443".parse().unwrap()],
         allowed_private_networks: vec!["127.0.0.0/8".parse().unwrap()],
     }
 }
@@ -136,12 +137,12 @@ async fn one_deadline_covers_everything() {
     let silent = NameServer::start(|_, _| Says::Nothing).await;
     let by_name = asking(&silent, settings(), Clock::system());
     let answer = by_name.deliver(DeliveryRequest { timeout: short, ..request("http://a.internal/") }).await;
-    assert_eq!(answer, Err(DeliveryError::TimedOut(short)));
+    assert_eq!(answer, Err(DeliveryError::NotConnectedInTime(short)));
     // Whoever takes connections and says nothing, also not TLS.
     let mute = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("https://{}/", mute.local_addr().unwrap());
     let answer = delivery().deliver(DeliveryRequest { timeout: short, ..request(&url) }).await;
-    assert_eq!(answer, Err(DeliveryError::TimedOut(short)));
+    assert_eq!(answer, Err(DeliveryError::NotConnectedInTime(short)));
 }
 
 #[tokio::test]
@@ -160,8 +161,47 @@ async fn a_body_without_end_does_not_hold_up_a_success() {
 #[tokio::test]
 async fn headers_without_end_are_no_answer() {
     let receiver = Receiver::start(|_, _| Reply::ThenFlood(b"HTTP/1.1 200 OK\r\nX-A: ".to_vec())).await;
-    assert_eq!(deliver_to(&receiver).await, Err(DeliveryError::Broken));
+    assert_eq!(deliver_to(&receiver).await, Err(DeliveryError::NotHttp));
     eventually(|| (receiver.open() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_answer_with_header_lines_that_are_wrong_counts() {
+    let many: String = (0..200).map(|number| format!("X-{number}: a\r\n")).collect();
+    let wrong = ["Bad Header: a\r\n", "X-A : a\r\n", "X-A: a\r\n b\r\n", "no colon\r\n", "X-\u{e9}: a\r\n", &many];
+    for lines in wrong {
+        let sent = format!("{lines}Retry-After: 7\r\n");
+        let receiver = Receiver::start(move |_, _| reply(503, &sent, b"later")).await;
+        let expected = Answer { status: 503, retry_after: Some(String::from("7")), response: String::from("later") };
+        assert_eq!(deliver_to(&receiver).await, Ok(expected), "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn answers_without_end_before_the_answer_are_none() {
+    let receiver = Receiver::start(|number, _| match number {
+        0 => reply(200, "", b""),
+        _ => Reply::Flood(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
+    })
+    .await;
+    let delivery = delivery();
+    assert_eq!(delivery.deliver(request(&receiver.url)).await.unwrap().status, 200);
+    // Over the connection that was kept, and over one that is new.
+    for _ in 0..2 {
+        assert_eq!(delivery.deliver(request(&receiver.url)).await, Err(DeliveryError::Broken));
+        eventually(|| (receiver.open() == 0).then_some(())).await;
+    }
+    assert_eq!(receiver.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_carries_any_number_of_long_answers() {
+    let receiver = Receiver::start(|_, _| reply(200, &format!("X-A: {}\r\n", "a".repeat(60_000)), b"ok")).await;
+    let delivery = delivery();
+    for _ in 0..80 {
+        assert_eq!(delivery.deliver(request(&receiver.url)).await.unwrap().response, "ok");
+    }
+    assert_eq!(receiver.connections(), 1);
 }
 
 #[tokio::test]
@@ -194,7 +234,9 @@ async fn no_answer_is_said_in_words() {
     let closing = Receiver::start(|_, _| Reply::Close).await;
     assert_eq!(deliver_to(&closing).await, Err(DeliveryError::Broken));
     let nonsense = Receiver::start(|_, _| Reply::Bytes(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec())).await;
-    assert_eq!(deliver_to(&nonsense).await, Err(DeliveryError::Broken));
+    assert_eq!(deliver_to(&nonsense).await, Err(DeliveryError::NotHttp));
+    let newer = Receiver::start(|_, _| Reply::Bytes(b"HTTP/2.0 200 OK\r\n\r\n".to_vec())).await;
+    assert_eq!(deliver_to(&newer).await, Err(DeliveryError::NotHttp));
     let nobody = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}/", nobody.local_addr().unwrap());
     drop(nobody);

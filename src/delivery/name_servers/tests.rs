@@ -54,6 +54,16 @@ async fn a_name_without_addresses_and_one_that_is_not_there_are_not_found() {
 }
 
 #[tokio::test]
+async fn a_server_that_fails_says_nothing_about_the_name() {
+    let fails = NameServer::start(|_, _| Says::Fails).await;
+    assert_eq!(ask(&fails, PATIENT, "shop.example").await, Err(LookUpError::Failed));
+    let half = NameServer::start(|_, kind| if kind == A { Says::Fails } else { Says::NoSuchName }).await;
+    assert_eq!(ask(&half, PATIENT, "shop.example").await, Err(LookUpError::Failed));
+    let other = NameServer::start(|_, kind| if kind == A { has(&["192.0.2.1"], 60) } else { Says::Fails }).await;
+    assert_eq!(sorted(ask(&other, PATIENT, "shop.example").await.unwrap()).0, ["192.0.2.1"]);
+}
+
+#[tokio::test]
 async fn silence_ends_in_time() {
     let server = NameServer::start(|_, _| Says::Nothing).await;
     assert_eq!(ask(&server, SHORT, "silent.example").await, Err(LookUpError::TimedOut));

@@ -8,6 +8,7 @@ use crate::domain::time::Timestamp;
 enum Says {
     Has(&'static str, u64),
     NotFound,
+    Failed,
     Nothing,
 }
 
@@ -47,6 +48,10 @@ impl<F: Fn(&str, usize) -> Says + Send + Sync + 'static> NameServers for Scripte
                 Says::NotFound => {
                     std::mem::forget(given_up);
                     Err(LookUpError::NotFound)
+                }
+                Says::Failed => {
+                    std::mem::forget(given_up);
+                    Err(LookUpError::Failed)
                 }
                 Says::Nothing => {
                     let _given_up = given_up;
@@ -138,6 +143,22 @@ async fn that_there_is_no_address_is_remembered_for_a_while() {
     assert_eq!(asked_so_far(&asked), 3);
     let figures = resolver.figures();
     assert_eq!((figures.failed.load(Ordering::SeqCst), figures.timed_out.load(Ordering::SeqCst)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nobody_could_say_is_remembered_for_less_long() {
+    for (says, error) in [(Says::Failed, LookUpError::Failed), (Says::Nothing, LookUpError::TimedOut)] {
+        let first = Mutex::new(Some(says));
+        let (resolver, asked) =
+            resolver(SETTINGS, move |_, _| first.lock().take().unwrap_or(Says::Has("192.0.2.1", 60)));
+        for wait_s in [0.0, 9.0] {
+            pass(wait_s).await;
+            assert_eq!(address_of(&resolver, "shop.example").await, Err(error));
+        }
+        pass(2.0).await;
+        assert_eq!(address_of(&resolver, "shop.example").await.unwrap(), "192.0.2.1");
+        assert_eq!(asked_so_far(&asked), 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]

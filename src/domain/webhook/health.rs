@@ -183,6 +183,7 @@ impl EndpointHealth {
         self.last_success_at = self.last_success_at.map(not_after_now);
         self.told_failing_at = self.told_failing_at.map(not_after_now);
         self.recovering_since = self.recovering_since.map(not_after_now);
+        self.dead_until_success = self.dead_until_success.map(not_after_now);
         self.updated_at = not_after_now(self.updated_at);
         self.open_until = self.open_until.map(|until| until.min(now.plus(open_max)));
         self

@@ -13,6 +13,7 @@ mod lane;
 mod notification;
 mod overrides;
 mod pick;
+mod ports;
 mod recent;
 mod schedule;
 mod transition;
@@ -34,6 +35,7 @@ pub use notification::{
 };
 pub use overrides::Overrides;
 pub use pick::{Heads, Picker, Room};
+pub use ports::{NotPorts, PortRange};
 pub use schedule::{Schedule, ScheduleSettings};
 pub use transition::{AfterTry, Anew, Ending, Next, NotPossible};
 pub use watch::{EndpointWatch, HealthSettings, Judged};

@@ -105,6 +105,15 @@ impl Recent {
         self.doublings = 0;
     }
 
+    /// Forgets what lies in the future by more than `tolerance`: the clock was set back.
+    pub(super) fn settle(&mut self, now: Timestamp, tolerance: Duration) {
+        let latest = now.plus(tolerance);
+        if self.weighed_at > latest {
+            self.weighed_at = now;
+        }
+        self.left_alone_until = self.left_alone_until.filter(|until| *until <= latest.plus(LEFT_ALONE_MAX));
+    }
+
     /// Until when the receiver asked to be left alone.
     pub(super) fn left_alone_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.left_alone_until.filter(|until| *until > now)

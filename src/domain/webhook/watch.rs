@@ -21,6 +21,8 @@ const WRITTEN_EVERY: Duration = Duration::from_secs(10);
 const WRITTEN_WITHIN: Duration = Duration::from_secs(3_600);
 /// And after so many tries.
 const WRITTEN_EVERY_TRIES: u64 = 100;
+/// What is known of an endpoint is not later than now by more than this, unless the clock was set back.
+const CLOCK_STEP_MIN: Duration = Duration::from_secs(60);
 
 /// What is made of what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +119,26 @@ impl EndpointWatch {
         let changes = self.health.changes.max(stored.changes);
         self.health = EndpointHealth { last_success_at, changes, ..stored };
         self
+    }
+
+    /// Lets times that lie in the future hold nothing up, because the clock was ahead and was set back since. `now` is the
+    /// present.
+    pub fn settle(&mut self, now: Timestamp, settings: &HealthSettings) {
+        let latest = now.plus(CLOCK_STEP_MIN);
+        let health = &self.health;
+        let noted = [
+            health.failing_since,
+            health.last_failure_at,
+            health.last_success_at,
+            health.recovering_since,
+            health.dead_until_success,
+        ];
+        let is_ahead = noted.into_iter().flatten().any(|at| at > latest)
+            || health.open_until.is_some_and(|until| until > latest.plus(settings.open_at_most()));
+        if is_ahead {
+            self.health = self.health.at_start(now, settings.open_at_most());
+        }
+        self.recent.settle(now, CLOCK_STEP_MIN);
     }
 
     /// Until when nothing may be sent, if that is so at `now`.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::actors::webhook::rows::Planned;
 use crate::actors::webhook::secret_identity;
+use crate::config::WebhookConfig;
 use crate::delivery::signing::Secret;
-use crate::delivery::url::vet;
+use crate::delivery::url::{Rules, vet};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId, sortable_id};
@@ -391,7 +392,8 @@ impl Webhooks {
     }
 
     fn vetted_url(&self, text: &str) -> Result<String, GatewayError> {
-        let vetted = vet(text, &self.core.config.webhook.allowed_private_networks);
+        let WebhookConfig { allowed_private_networks, public_ports, .. } = &self.core.config.webhook;
+        let vetted = vet(text, Rules { allowed_private_networks, public_ports });
         vetted.map(|vetted| vetted.url.to_string()).map_err(GatewayError::UrlNotAllowed)
     }
 

@@ -56,7 +56,8 @@ impl HealthEvents {
 fn extra(endpoint: &Endpoint, trouble: &EndpointTrouble, reason: Option<&str>, last: &TryResult) -> serde_json::Value {
     serde_json::json!({
         "endpoint_id": endpoint.id.as_str(),
-        "url": endpoint.url,
+        // Others hear of it: what grants access stands in the query, if anywhere.
+        "url": endpoint.url.split_once('?').map_or(endpoint.url.as_str(), |(url, _)| url),
         "since": trouble.since.map(Timestamp::rfc3339),
         "reason": reason,
         "tries": trouble.tries,

@@ -107,6 +107,29 @@ async fn a_connection_that_its_receiver_has_closed_is_replaced() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_somewhat_too_long_does_not_cost_its_connection() {
+    for (bytes, connections) in [(CAP_BYTES, 1), (100_000, 1), (300_000, 4)] {
+        let receiver = Receiver::start(move |_, _| reply(500, "", &vec![b'a'; bytes])).await;
+        let delivery = delivery();
+        for _ in 0..4 {
+            let answer = delivery.deliver(request(&receiver.url)).await.unwrap();
+            assert_eq!((answer.status, answer.response.len()), (500, CAP_BYTES));
+        }
+        assert_eq!(receiver.connections(), connections, "{bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_that_comes_slowly_is_not_waited_for() {
+    let head = format!("HTTP/1.1 200 X\r\nContent-Length: 100000\r\n\r\n{}", "a".repeat(20_000));
+    let receiver = Receiver::start(move |_, _| Reply::ThenDrip(head.clone().into_bytes())).await;
+    let delivery = delivery();
+    let answer = delivery.deliver(request(&receiver.url)).await.unwrap();
+    assert_eq!((answer.status, answer.response.len()), (200, CAP_BYTES));
+    eventually(|| (receiver.open() == 0).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_request_that_was_cut_off_takes_its_connection_with_it() {
     let receiver = Receiver::start(|_, _| Reply::ThenDrip(b"HTTP/1.1 200 OK\r\nX-A: ".to_vec())).await;
     let delivery = delivery();

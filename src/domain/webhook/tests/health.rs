@@ -414,6 +414,40 @@ fn a_clock_that_was_set_back_while_we_did_not_run_holds_nothing_up() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_while_we_run_holds_nothing_up() {
+    let (ahead, now) = (NOW.plus(DAY), NOW);
+    let mut open = watch();
+    (0..10).for_each(|_| drop(tried(&mut open, FAILS, ahead)));
+    let mut left_alone = watch();
+    let asked = EndpointTry { leave_alone_for: Some(60 * SECOND), ..a_try(FAILS, ahead) };
+    learn(&mut left_alone, &asked, &settings());
+    let mut recovering = open;
+    recovering.settle(ahead.plus(20 * SECOND), &settings());
+    tried(&mut recovering, TAKES, ahead.plus(20 * SECOND));
+    assert!(recovering.health().recovering_since.is_some());
+    for (watch, for_at_most) in [(open, 330), (left_alone, 0), (recovering, 1)] {
+        let mut watch = watch;
+        assert!(watch.closed_until(now, &settings()).is_some_and(|until| until > ahead));
+        watch.settle(now, &settings());
+        let closed = watch.closed_until(now, &settings()).map_or(Duration::ZERO, |until| until.since(now));
+        assert!(closed <= for_at_most * SECOND, "{closed:?}");
+        let settled = watch;
+        watch.settle(now.plus(SECOND), &settings());
+        assert_eq!(watch, settled, "once");
+    }
+    // Dead letters of that time are sent again after the next success, and not only a day later.
+    let mut dead = watch();
+    learn(&mut dead, &EndpointTry { is_exhausted: true, ..a_try(FAILS, ahead) }, &settings());
+    dead.settle(now, &settings());
+    let taken = learn(&mut dead, &a_try(TAKES, now.plus(SECOND)), &settings());
+    assert!(taken.is_to_be_written && taken.health.last_success_at > taken.health.dead_until_success);
+    // A moment's difference between two that look is none.
+    let mut same = opened();
+    same.settle(NOW.minus(SECOND), &settings());
+    assert_eq!(same, opened());
+}
+
+#[test]
 fn of_two_that_are_written_the_later_one_stays_whoever_is_learned_of_first() {
     let mut watch = watch();
     let first = watch.judge(&a_try(FAILS, NOW), None, &settings(), 0);

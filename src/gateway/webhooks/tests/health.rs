@@ -68,7 +68,7 @@ async fn that_an_endpoint_was_disabled_is_told_to_the_others() {
     let (store, clock) = (store(), Clock::virtual_from(START));
     let receiver = FakeReceiver::new(&clock, |_, request| answer(if request.url.contains("gone") { 410 } else { 200 }));
     let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
-    let gone_id = fixture.endpoint("https://gone.example/").await;
+    let gone_id = fixture.endpoint("https://gone.example/hook?token=t").await;
     fixture.endpoint("https://other.example/").await;
     fixture.publish(EventName::PaymentSuccess, "PY1").await;
     fixture.pass(Duration::from_secs(60)).await;
@@ -82,6 +82,7 @@ async fn that_an_endpoint_was_disabled_is_told_to_the_others() {
     assert_eq!((url.as_str(), &body["status"]), ("https://other.example/", &"disabled".into()));
     assert_eq!(body["extra"]["endpoint_id"], gone_id.as_str());
     assert_eq!(body["extra"]["reason"], "the receiver answered 410 Gone");
+    assert_eq!(body["extra"]["url"], "https://gone.example/hook", "no token is told to others");
     let page = PageRequest { limit: Some(10), cursor: None };
     let events = fixture.webhooks.list_events(&fixture.merchant_id, &page).unwrap().items;
     let names: Vec<&str> = events.iter().map(|event| event.event.as_str()).collect();
@@ -190,6 +191,24 @@ async fn an_open_breaker_and_what_led_to_it_outlive_restarts() {
     is_up.store(true, Ordering::SeqCst);
     fixture.pass(HOUR).await;
     assert_eq!((fixture.due(), fixture.webhooks.actors.reminded_total()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_opened_while_the_clock_was_ahead_holds_nothing_up_when_it_is_right_again() {
+    let (store, clock) = (store(), Clock::virtual_from(START));
+    let (receiver, is_up) = receiver_that_is_down(&clock);
+    let fixture = Fixture::start(&store, &clock, receiver.clone(), webhook_config()).await;
+    let endpoint_id = fixture.endpoint(URL).await;
+    clock.set_forward(24 * HOUR);
+    for number in 0..40 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    fixture.pass(Duration::from_secs(1)).await;
+    assert!(health(&store, &endpoint_id).open_until > Some(START.plus(24 * HOUR)));
+    clock.set_back(24 * HOUR);
+    is_up.store(true, Ordering::SeqCst);
+    fixture.pass(HOUR / 4).await;
+    assert_eq!((fixture.due(), health(&store, &endpoint_id).open_until), (0, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,13 @@
 //! Endpoints, lists and events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fixture::{FakeReceiver, Fixture, START, answer, event, settle, webhook_config};
 use super::store::store;
 use crate::clock::Clock;
+use crate::config::WebhookConfig;
+use crate::delivery::signing::verify;
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
 use crate::gateway::error::GatewayError;
@@ -39,6 +42,40 @@ async fn the_secret_is_shown_once_and_is_not_in_the_store() {
     let stored = fixture.store.get(&crate::storage::keys::endpoint(&fixture.merchant_id, &id)).unwrap().unwrap();
     assert!(!String::from_utf8_lossy(&stored.value).contains(&made.secret));
     assert!(!format!("{made:?}").contains(&made.secret));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_former_secret_signs_for_as_long_as_configured_and_no_longer() {
+    for overlap_s in [0, 1_000, 86_400] {
+        let (store, clock) = (store(), Clock::virtual_from(START));
+        let receiver = FakeReceiver::new(&clock, |_, _| answer(200));
+        let config = WebhookConfig { rotation_overlap_s: overlap_s, ..webhook_config() };
+        let fixture = Fixture::start(&store, &clock, receiver.clone(), config).await;
+        let first = fixture.new_endpoint("https://shop.example/").await;
+        let id = EndpointId::new(first.endpoint.id);
+        let second = fixture.webhooks.rotate_secret(&fixture.merchant_id, &id).await.unwrap();
+        let end = START.plus(Duration::from_secs(overlap_s));
+        for before_end in [500_u64, 2] {
+            let at = end.minus(Duration::from_millis(before_end));
+            fixture.pass(at.since(clock.now())).await;
+            fixture.publish(EventName::PaymentSuccess, "PY1").await;
+        }
+        fixture.pass(Duration::from_millis(2)).await;
+        fixture.publish(EventName::PaymentSuccess, "PY2").await;
+        fixture.pass(Duration::from_secs(1)).await;
+        let seen = receiver.seen();
+        assert_eq!(seen.len(), 3);
+        for one in &seen {
+            let verifies = |secret: &str| {
+                let headers = one.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                verify(secret, headers, one.body.as_bytes(), one.at).is_ok()
+            };
+            assert!(verifies(&second.secret));
+            let is_within = one.at < end;
+            assert_eq!(verifies(&first.secret), is_within, "{overlap_s} s, at {:?}", one.at);
+            assert_eq!(one.headers["webhook-signature"].split(' ').count(), 1 + usize::from(is_within));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fixture::{Fixture, START, webhook_config};
 use super::store::{TestStore, store};
 use crate::clock::Clock;
-use crate::config::WebhookConfig;
+use crate::config::{Config, WebhookConfig};
 use crate::delivery::Deliver;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::delivery::signing::{Secret, VerifyError, verify};
@@ -69,6 +70,27 @@ async fn during_a_rotation_both_secrets_verify() {
     assert_eq!((check(&received[1], &first.secret), check(&received[1], &second.secret)), (Ok(()), Ok(())));
     let plain = Secret::parse(&second.secret).unwrap().sign_body(received[1].body.as_bytes());
     assert_eq!(received[1].header("x-webhook-signature"), Some(plain.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_counts_after_29_s_and_no_longer_after_31_s() {
+    let ok = b"HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n";
+    let receiver = Receiver::start(move |number, _| {
+        Reply::After(Duration::from_secs(if number == 0 { 31 } else { 29 }), ok.to_vec())
+    })
+    .await;
+    // As it is configured when nothing is.
+    assert_eq!((config().timeout_s, Config::embedded().unwrap().webhook.timeout_s), (30, 30));
+    let fixture = start(&store()).await;
+    fixture.endpoint(&receiver.url).await;
+    fixture.publish(EventName::PaymentSuccess, "PY1").await;
+    fixture.pass(Duration::from_secs(65)).await;
+    let view = fixture.only_notification();
+    assert_eq!((view.status.as_str(), receiver.received().len()), ("success", 2));
+    let tries: Vec<_> =
+        view.tries.unwrap().into_iter().map(|one| (one.duration_ms / 1_000, one.status_code, one.error)).collect();
+    let late = Some(String::from("no answer within 30 s"));
+    assert_eq!(tries, [(30, None, late), (29, Some(200), None)]);
 }
 
 #[tokio::test]
