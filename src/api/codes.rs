@@ -21,6 +21,7 @@ pub(crate) enum Code {
     IdempotencyMismatch,
     AmountTooLarge,
     CurrencyNotSupported,
+    PreAuthNotSupported,
     PanRefused,
     UrlNotAllowed,
     RateLimitExceeded,
@@ -36,7 +37,7 @@ pub(crate) enum Code {
 impl Code {
     /// All codes, by status.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::SignatureExpired,
@@ -53,6 +54,7 @@ impl Code {
         Self::IdempotencyMismatch,
         Self::AmountTooLarge,
         Self::CurrencyNotSupported,
+        Self::PreAuthNotSupported,
         Self::PanRefused,
         Self::UrlNotAllowed,
         Self::RateLimitExceeded,
@@ -84,6 +86,7 @@ impl Code {
             Self::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
             Self::AmountTooLarge => "AMOUNT_TOO_LARGE",
             Self::CurrencyNotSupported => "CURRENCY_NOT_SUPPORTED",
+            Self::PreAuthNotSupported => "PRE_AUTH_NOT_SUPPORTED",
             Self::PanRefused => "PAN_REFUSED",
             Self::UrlNotAllowed => "URL_NOT_ALLOWED",
             Self::RateLimitExceeded => "RATE_LIMIT_EXCEEDED",
@@ -112,6 +115,7 @@ impl Code {
             Self::IdempotencyMismatch
             | Self::AmountTooLarge
             | Self::CurrencyNotSupported
+            | Self::PreAuthNotSupported
             | Self::PanRefused
             | Self::UrlNotAllowed => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,

@@ -213,6 +213,7 @@ fn gateway_code(error: &GatewayError) -> Code {
         GatewayError::IdempotencyMismatch => Code::IdempotencyMismatch,
         GatewayError::AmountTooLarge { .. } => Code::AmountTooLarge,
         GatewayError::CurrencyNotSupported(_) => Code::CurrencyNotSupported,
+        GatewayError::PreAuthNotSupported => Code::PreAuthNotSupported,
         GatewayError::PanRefused(_) => Code::PanRefused,
         GatewayError::UrlNotAllowed(_) => Code::UrlNotAllowed,
         GatewayError::NoChannelAvailable(_) => Code::NoChannelAvailable,

@@ -134,6 +134,9 @@ fn gateway_message(error: &GatewayError, language: Language) -> String {
                 Language::Chinese => format!("不支持币种 {currency}"),
             };
         }
+        GatewayError::PreAuthNotSupported => {
+            ("The payment channel does not support pre-authorization", "当前支付渠道不支持预授权功能")
+        }
         GatewayError::PanRefused(field) => {
             return match language {
                 Language::English => {

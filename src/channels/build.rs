@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::channels::Channel;
 use crate::channels::alipay::AlipayChannel;
+use crate::channels::btcpay::BtcpayChannel;
 use crate::channels::credentials::Credentials;
 use crate::channels::http::HttpClient;
 use crate::channels::instant::InstantChannel;
+use crate::channels::paypal::PaypalChannel;
 use crate::channels::stripe::StripeChannel;
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind};
@@ -25,9 +27,11 @@ pub struct ChannelSetupError {
 
 /// The channel `name` that speaks to the provider (or emulator) at `base_url`. Must be called within a tokio runtime.
 ///
-/// Credentials by kind: stripe `secret_key`; alipay `app_id`, `app_private_key` (PKCS#8 or PKCS#1, PEM or the bare
-/// base64) and `alipay_public_key`. Either may have a `default_payment_token`, which stands in where a payment brings
-/// none; the emulators' credentials do, real ones have no use for it.
+/// Credentials by kind: stripe `secret_key`; paypal `client_id` and `client_secret`; alipay `app_id`, `app_private_key`
+/// (PKCS#8 or PKCS#1, PEM or the bare base64) and `alipay_public_key`; btcpay `api_key` and `store_id`. Each may have a
+/// `default_payment_token`, which stands in where a payment brings none; the emulators' credentials do, real ones have no
+/// use for it. What a provider sends of its own accord is checked with stripe's and btcpay's `webhook_secret`, paypal's
+/// `webhook_id`, `webhook_ca` and `merchant_id`, and alipay's `seller_id`, where they are there.
 ///
 /// # Errors
 /// [`ChannelSetupError`] when a credential is missing or unusable, or the address must not be used.
@@ -48,7 +52,14 @@ pub fn build(
     let channel: Arc<dyn Channel> = match config.kind {
         ChannelKind::Stripe => Arc::new(StripeChannel::new(http, credentials).map_err(failed)?),
         ChannelKind::Alipay => Arc::new(AlipayChannel::new(http, credentials, clock).map_err(failed)?),
+        ChannelKind::Paypal => Arc::new(PaypalChannel::new(credentials).map_err(failed)?),
+        ChannelKind::Btcpay => Arc::new(BtcpayChannel::new(credentials).map_err(failed)?),
         ChannelKind::Instant => Arc::new(InstantChannel),
+        ChannelKind::Custom => {
+            return Err(failed(String::from(
+                "its kind is \"custom\": the program that embeds Tollgate has to bring it along",
+            )));
+        }
     };
     Ok(channel)
 }
@@ -74,7 +85,9 @@ mod tests {
 
     #[tokio::test]
     async fn every_kind_is_built_with_its_credentials() {
-        for kind in [ChannelKind::Stripe, ChannelKind::Alipay, ChannelKind::Instant] {
+        let kinds =
+            [ChannelKind::Stripe, ChannelKind::Paypal, ChannelKind::Alipay, ChannelKind::Btcpay, ChannelKind::Instant];
+        for kind in kinds {
             assert_eq!(reason(kind, "http://127.0.0.1:1", &Credentials::new(credentials::of(kind))), "");
         }
     }
@@ -84,6 +97,9 @@ mod tests {
         let nothing = Credentials::default();
         assert!(reason(ChannelKind::Stripe, "http://127.0.0.1:1", &nothing).contains("secret_key_env"));
         assert!(reason(ChannelKind::Alipay, "http://127.0.0.1:1", &nothing).contains("app_id_env"));
+        assert!(reason(ChannelKind::Paypal, "http://127.0.0.1:1", &nothing).contains("client_id_env"));
+        assert!(reason(ChannelKind::Btcpay, "http://127.0.0.1:1", &nothing).contains("api_key_env"));
+        assert!(reason(ChannelKind::Custom, "http://127.0.0.1:1", &nothing).contains("bring it along"));
         let wrong = Credentials::new([("app_id", "1"), ("app_private_key", "c2VjcmV0"), ("alipay_public_key", "x")]);
         let said = reason(ChannelKind::Alipay, "http://127.0.0.1:1", &wrong);
         assert!(said.contains("private key") && !said.contains("c2VjcmV0"), "{said}");

@@ -1,7 +1,7 @@
 //! What a provider has done since a moment, object by object. Asked after the store was restored to an earlier point:
 //! what happened behind that point is known to the provider only.
 
-use crate::channels::{ChargeState, ProviderRefs, RefundState};
+use crate::channels::{ChargeState, HoldState, ProviderRefs, RefundState};
 use crate::domain::money::Money;
 use crate::domain::time::Timestamp;
 
@@ -19,7 +19,7 @@ pub struct ListPage<T> {
 pub struct ListedCharge {
     /// The provider's number.
     pub provider_no: String,
-    /// Our `payment_no`.
+    /// Our `payment_no` or `pre_auth_no`.
     pub reference: Option<String>,
     /// The key of the attempt.
     pub provider_key: Option<String>,
@@ -29,8 +29,10 @@ pub struct ListedCharge {
     pub order_no: Option<String>,
     /// How much it is about; `None` when the provider's amount is none that a payment of ours could have.
     pub money: Option<Money>,
-    /// Where it stands. Unknown when something would have to be done first to know.
+    /// Where it stands. Unknown when something would have to be done first to know, and of held money.
     pub state: ChargeState,
+    /// Where held money stands; `None` when it is a charge.
+    pub hold: Option<HoldState>,
     /// Its names.
     pub refs: ProviderRefs,
     /// When the provider made it.
@@ -42,7 +44,7 @@ pub struct ListedCharge {
 pub struct ListedRefund {
     /// The provider's number.
     pub provider_no: String,
-    /// Our `payment_no`.
+    /// Our `payment_no` or `pre_auth_no`.
     pub reference: Option<String>,
     /// Our `refund_no`.
     pub refund_reference: Option<String>,

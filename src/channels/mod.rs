@@ -6,38 +6,47 @@
 //! resolved by asking ([`Channel::resolve`]), never by guessing.
 
 mod alipay;
+mod btcpay;
 mod build;
+mod check;
 mod credentials;
 mod http;
+mod inbound;
 mod instant;
 mod listing;
+mod paypal;
+mod requests;
 mod separate_sandbox;
 mod stripe;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unsupported_tests;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
-use std::time::Duration;
 
 use serde::Serialize;
 
 pub use crate::channels::build::{ChannelSetupError, build};
+pub use crate::channels::check::{CheckFailure, CheckReport};
 pub use crate::channels::credentials::{CredentialError, Credentials};
+pub use crate::channels::inbound::{Acknowledgement, Inbound, Notification, NotificationRefusal};
 pub use crate::channels::listing::{ListError, ListPage, ListedCharge, ListedRefund};
+pub use crate::channels::requests::{
+    AuthorizeRequest, CaptureRequest, ChargeRequest, ExtendRequest, HoldQuestion, RefundRequest, ReleaseRequest,
+    ResolveRequest, Sent,
+};
 pub use crate::channels::separate_sandbox::separate_sandbox_urls;
 use crate::config::ChannelKind;
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::Currency;
 use crate::domain::time::Timestamp;
 
+pub use crate::domain::inbox::{DisputeHint, Subject};
 pub use crate::domain::outcome::{
-    AMOUNT_NOT_SUPPORTED, ChargeAnswer, ChargeState, DeclineScope, Failure, NextAction, ProviderRefs, RefundAnswer,
-    RefundState,
+    AMOUNT_NOT_SUPPORTED, ChargeAnswer, ChargeState, DeclineScope, Failure, HoldAnswer, HoldState, NOT_SUPPORTED,
+    NextAction, ProviderRefs, RefundAnswer, RefundState, StrayKind,
 };
-
-/// How far the clock may be behind the time when something was sent, as a time server corrects it, without putting its
-/// age in doubt. Adapters leave more room than that before a provider's memory ends.
-const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(300);
 
 /// What a provider can do. The default is nothing, so that a new adapter has to say what it supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,6 +57,12 @@ pub struct Capabilities {
     pub refund: bool,
     /// Holds money first and takes it later.
     pub pre_auth: bool,
+    /// Takes less than is held, and releases the rest.
+    pub partial_capture: bool,
+    /// Understands what its provider sends of its own accord.
+    pub notifications: bool,
+    /// Can be checked without moving money.
+    pub check: bool,
 }
 
 /// The currencies in which an adapter can express amounts.
@@ -73,119 +88,9 @@ impl CurrencySupport {
 pub(crate) const fn currencies_of(kind: ChannelKind) -> CurrencySupport {
     match kind {
         ChannelKind::Stripe => stripe::CURRENCIES,
+        ChannelKind::Paypal => paypal::CURRENCIES,
         ChannelKind::Alipay => alipay::CURRENCIES,
-        ChannelKind::Instant => CurrencySupport::All,
-    }
-}
-
-/// One charge. The reference is our number and the key is derived from it and the attempt: both are stored before the
-/// request is sent, so that asking again after a crash means the same thing.
-#[derive(Clone, Debug)]
-pub struct ChargeRequest {
-    /// Our `payment_no`, exactly.
-    pub reference: String,
-    /// Whose payment it is. Kept by the provider, so that a lost payment can be made again from what it knows.
-    pub merchant_id: String,
-    /// The merchant's order number, kept by the provider too.
-    pub order_no: String,
-    /// Identifies this attempt to the provider; the same for every repetition of it, never used for another.
-    pub provider_key: String,
-    /// What the payer pays.
-    pub money: Money,
-    /// The payment method as the merchant names it, if any.
-    pub method: Option<String>,
-    /// The provider's token for the payer's means of payment, if the merchant has one.
-    pub payment_token: Option<String>,
-    /// For the payer's statement or order page.
-    pub description: Option<String>,
-    /// The payer's address for receipts.
-    pub customer_email: Option<String>,
-    /// Where the payer returns to after acting.
-    pub return_url: Option<String>,
-}
-
-/// What is known about a charge whose outcome has to be asked for.
-#[derive(Clone, Debug)]
-pub struct ResolveRequest {
-    /// The request as it was (or may have been) sent.
-    pub charge: ChargeRequest,
-    /// When it was first about to be sent.
-    pub first_sent_at: Timestamp,
-    /// By then it had left this machine, or never did. Not earlier than `first_sent_at`.
-    pub sent_by: Timestamp,
-    /// How long after it was sent a request may still take effect at the provider, though nobody waits for its answer.
-    pub settling: Duration,
-    /// The time now.
-    pub now: Timestamp,
-    /// By how much the clock may have been set back since `first_sent_at`: so much more than it seems may have gone by.
-    pub set_back: Duration,
-    /// Names learned so far.
-    pub refs: ProviderRefs,
-    /// When the payer last got something to act on; `None` when nobody ever did.
-    pub offered_at: Option<Timestamp>,
-    /// Close it if it is not charged: the merchant canceled, its time ran out, or nobody waits for it any more.
-    pub close: bool,
-}
-
-impl ResolveRequest {
-    /// Whether the request has arrived by now or never will. Before that, its absence proves nothing.
-    pub fn is_settled(&self) -> bool {
-        self.now >= self.sent_by.plus(self.settling)
-    }
-
-    /// How long ago the provider may have seen the key first, at most; `None` when the clocks of then and now contradict
-    /// each other, so that nobody can say. Then the request must not be repeated.
-    pub fn key_age(&self) -> Option<Duration> {
-        key_age(self.first_sent_at, self.now, self.set_back)
-    }
-}
-
-fn key_age(first_sent_at: Timestamp, now: Timestamp, set_back: Duration) -> Option<Duration> {
-    (first_sent_at.since(now) <= CLOCK_BEHIND_MAX).then(|| now.since(first_sent_at) + set_back)
-}
-
-/// Money to give back.
-#[derive(Clone, Debug)]
-pub struct RefundRequest {
-    /// Our `payment_no`, exactly.
-    pub reference: String,
-    /// Our `refund_no`, exactly.
-    pub refund_reference: String,
-    /// Whose payment it is, as for a charge.
-    pub merchant_id: String,
-    /// Identifies this refund to the provider, as for a charge.
-    pub provider_key: String,
-    /// How much to give back.
-    pub money: Money,
-    /// How much was charged.
-    pub charged: Money,
-    /// Why, in the merchant's words.
-    pub reason: Option<String>,
-    /// Names of the charge.
-    pub refs: ProviderRefs,
-    /// When it was first about to be sent; equal to `now` for the first try.
-    pub first_sent_at: Timestamp,
-    /// By then the first try had left this machine, or never did. Not earlier than `first_sent_at`.
-    pub sent_by: Timestamp,
-    /// As for a charge.
-    pub settling: Duration,
-    /// Whether nothing was sent for this refund before.
-    pub is_first: bool,
-    /// As for a charge.
-    pub set_back: Duration,
-    /// The time now.
-    pub now: Timestamp,
-}
-
-impl RefundRequest {
-    /// As for a charge.
-    pub fn key_age(&self) -> Option<Duration> {
-        key_age(self.first_sent_at, self.now, self.set_back)
-    }
-
-    /// Whether the first try has arrived by now or never will.
-    pub fn is_settled(&self) -> bool {
-        self.now >= self.sent_by.plus(self.settling)
+        ChannelKind::Btcpay | ChannelKind::Instant | ChannelKind::Custom => CurrencySupport::All,
     }
 }
 
@@ -193,10 +98,12 @@ impl RefundRequest {
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A way to move money. What an implementation needs to know about a payment comes with the request; what it remembers
-/// beyond that only saves work.
+/// beyond that only saves work. What it does not implement it does not support: nothing is sent then.
 pub trait Channel: Send + Sync + 'static {
     /// What this channel can do.
-    fn capabilities(&self) -> Capabilities;
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
 
     /// The currencies it can express. A charge in another one is answered `NotDone` without asking the provider.
     fn currencies(&self) -> CurrencySupport {
@@ -216,15 +123,55 @@ pub trait Channel: Send + Sync + 'static {
 
     /// Sends one charge, once. A failure to connect is `NotDone`; a request that may have arrived and has no answer is
     /// `Unknown`.
-    fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer>;
+    fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {
+        let _ = request;
+        at_once(ChargeAnswer::not_done(Failure::not_supported()))
+    }
 
     /// Finds out what became of a charge: by the provider's number, else by our reference, else by repeating it with
     /// the same key while the provider still remembers keys. With `close`, an object that is not charged is closed
     /// first, so that the answer is final.
-    fn resolve<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, ChargeAnswer>;
+    fn resolve<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, ChargeAnswer> {
+        let _ = request;
+        at_once(ChargeAnswer::unknown(CANT_BE_ASKED))
+    }
 
     /// Sends one refund, or repeats it with the same key, or asks about it: whichever is safe and leads to an answer.
-    fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer>;
+    fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer> {
+        at_once(match request.is_first {
+            true => RefundAnswer::failed(Failure::not_supported()),
+            false => RefundAnswer::unknown(CANT_BE_ASKED),
+        })
+    }
+
+    /// Asks once for money to be held. A failure to connect is `NotDone`, as for a charge.
+    fn authorize<'a>(&'a self, request: &'a AuthorizeRequest) -> Call<'a, HoldAnswer> {
+        let _ = request;
+        at_once(HoldAnswer::not_done(Failure::not_supported()))
+    }
+
+    /// Takes what is held, or part of it and releases the rest: sends that, or repeats it with the same key, or asks
+    /// about it, whichever is safe and leads to an answer. `Captured` is said only with the amount that was read back.
+    fn capture<'a>(&'a self, request: &'a CaptureRequest) -> Call<'a, HoldAnswer> {
+        at_once(not_supported(&request.sent))
+    }
+
+    /// Releases all that is held, in the same way.
+    fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, HoldAnswer> {
+        at_once(not_supported(&request.sent))
+    }
+
+    /// Asks in the same way for what is held to be held for longer.
+    fn extend<'a>(&'a self, request: &'a ExtendRequest) -> Call<'a, HoldAnswer> {
+        at_once(not_supported(&request.sent))
+    }
+
+    /// Finds out where held money stands, as for a charge. It may finish what the payer has approved; with `close`, the
+    /// object is closed, even if money is held by now, so that the answer is final.
+    fn ask_hold<'a>(&'a self, question: &'a HoldQuestion) -> Call<'a, HoldAnswer> {
+        let _ = question;
+        at_once(HoldAnswer::unknown(CANT_BE_ASKED))
+    }
 
     /// Looks for a charge by its key and changes nothing. Asked after a restore of channels that have no list, about
     /// attempts that were forgotten here; `sent_by` is the latest moment at which it, or what a payer needs for it, can have
@@ -232,7 +179,7 @@ pub trait Channel: Send + Sync + 'static {
     /// [`ListError::NotSupported`] means that this is not known yet.
     fn find_charge<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, Result<Option<ChargeAnswer>, ListError>> {
         let _ = request;
-        Box::pin(std::future::ready(Err(ListError::NotSupported)))
+        at_once(Err(ListError::NotSupported))
     }
 
     /// A page of the charges that the provider made since `since`, newest first, from behind `after` on. Changes nothing.
@@ -242,7 +189,7 @@ pub trait Channel: Send + Sync + 'static {
         after: Option<&'a str>,
     ) -> Call<'a, Result<ListPage<ListedCharge>, ListError>> {
         let _ = (since, after);
-        Box::pin(std::future::ready(Err(ListError::NotSupported)))
+        at_once(Err(ListError::NotSupported))
     }
 
     /// The same for refunds.
@@ -252,6 +199,39 @@ pub trait Channel: Send + Sync + 'static {
         after: Option<&'a str>,
     ) -> Call<'a, Result<ListPage<ListedRefund>, ListError>> {
         let _ = (since, after);
-        Box::pin(std::future::ready(Err(ListError::NotSupported)))
+        at_once(Err(ListError::NotSupported))
+    }
+
+    /// Proves that a notification comes from the provider, about our account and in our mode, and reads what it is about.
+    /// Nothing of it is believed before that.
+    fn verify<'a>(&'a self, inbound: &'a Inbound) -> Call<'a, Result<Notification, NotificationRefusal>> {
+        let _ = inbound;
+        at_once(Err(NotificationRefusal::NotSupported))
+    }
+
+    /// What the provider wants to read when a notification was taken.
+    fn acknowledgement(&self) -> Acknowledgement {
+        Acknowledgement::default()
+    }
+
+    /// Makes an authenticated call that changes nothing, and says what it found.
+    fn check<'a>(&'a self) -> Call<'a, Result<CheckReport, CheckFailure>> {
+        at_once(Err(CheckFailure::NotSupported))
+    }
+}
+
+/// Why a channel that can't be asked knows nothing.
+const CANT_BE_ASKED: &str = "this channel can't be asked";
+
+fn at_once<'a, T: Send + 'a>(answer: T) -> Call<'a, T> {
+    Box::pin(ready(answer))
+}
+
+/// What was never sent is refused; what was sent before, by whatever stood here then, can't be asked about.
+fn not_supported(sent: &Sent) -> HoldAnswer {
+    let unknown = HoldAnswer::unknown(CANT_BE_ASKED);
+    match sent.is_first {
+        true => HoldAnswer::refused(unknown.state, Failure::not_supported()),
+        false => unknown,
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::channels::{
-    Channel, ChargeAnswer, ChargeRequest, ChargeState, Credentials, Failure, ListError, ProviderRefs, RefundRequest,
-    ResolveRequest, build,
+    AuthorizeRequest, Channel, ChargeAnswer, ChargeRequest, ChargeState, Credentials, Failure, HoldQuestion, ListError,
+    ProviderRefs, RefundRequest, ResolveRequest, Sent, build,
 };
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind};
@@ -53,6 +53,7 @@ pub(crate) fn config(kind: ChannelKind) -> ChannelConfig {
         caps: ChannelCaps { concurrent: 8, ..ChannelCaps::default() },
         maintenance: Vec::new(),
         slow_call_ms: None,
+        hold_valid_s: 604_800,
         timeout_ms: TIMEOUT_MS,
     }
 }
@@ -117,6 +118,7 @@ impl Bench {
             now,
             refs: refs.clone(),
             offered_at: None,
+            money_sent_at: None,
             close,
         }
     }
@@ -157,6 +159,7 @@ pub(crate) fn charge_with(token: Option<&str>) -> ChargeRequest {
         description: Some(String::from("Two nights & breakfast / room=7")),
         customer_email: Some(String::from("payer@example.com")),
         return_url: Some(String::from("https://shop.example/done")),
+        notify_url: None,
     }
 }
 
@@ -177,6 +180,50 @@ pub(crate) fn refund_of(charge: &ChargeRequest, refs: &ProviderRefs, amount_mino
         is_first: true,
         set_back: Duration::ZERO,
         now: START,
+    }
+}
+
+/// A hold of so many cents.
+pub(crate) fn hold_of(amount_minor: i64) -> AuthorizeRequest {
+    AuthorizeRequest {
+        reference: String::from("PA20260924000000abcdefgh"),
+        merchant_id: String::from("m_1"),
+        order_no: String::from("O-1"),
+        provider_key: String::from("tg7_PA20260924000000abcdefgh_1"),
+        money: Money::new(amount_minor, Currency::USD),
+        payment_token: Some(String::from("tok_visa")),
+        description: Some(String::from("Deposit & key / room=7")),
+        customer_email: Some(String::from("payer@example.com")),
+        return_url: Some(String::from("https://shop.example/done")),
+        notify_url: None,
+    }
+}
+
+/// An operation on a hold that is sent for the first time, now.
+pub(crate) fn sent_first() -> Sent {
+    Sent {
+        first_sent_at: START,
+        sent_by: START,
+        settling: Duration::from_secs(60),
+        set_back: Duration::ZERO,
+        now: START,
+        is_first: true,
+    }
+}
+
+/// A question about a hold that was sent just now.
+pub(crate) fn question_about(hold: &AuthorizeRequest) -> HoldQuestion {
+    HoldQuestion {
+        hold: hold.clone(),
+        refs: ProviderRefs::default(),
+        first_sent_at: START,
+        sent_by: START,
+        settling: Duration::from_secs(60),
+        set_back: Duration::ZERO,
+        now: START,
+        offered_at: None,
+        money_sent_at: None,
+        close: false,
     }
 }
 

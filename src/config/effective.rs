@@ -24,6 +24,7 @@ pub fn effective_toml(config: &Config) -> Result<String, ConfigError> {
             }
         }
     }
+    hide_userinfo(&mut shown.callbacks.public_url);
     if let Some(sandbox) = &mut shown.sandbox {
         hide_userinfo(&mut sandbox.url);
     }

@@ -103,7 +103,7 @@ impl Layers {
     /// Reads the typed sections and checks them.
     pub(super) fn read_checked(mut self) -> Result<Config, ConfigError> {
         let config = self.read().map_err(ConfigError::Problems)?;
-        let mut problems = validate::problems(&config);
+        let mut problems = validate::problems(&config, &[]);
         if problems.is_empty() {
             return Ok(config);
         }

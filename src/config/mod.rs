@@ -25,7 +25,10 @@ pub use service::{
     AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, SecurityConfig,
     ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
 };
-pub use work::{FaultConfig, FxConfig, PaymentsConfig, RetentionConfig, SandboxConfig, WebhookConfig};
+pub use work::{
+    CallbacksConfig, FaultConfig, FxConfig, PaymentsConfig, PreAuthConfig, RetentionConfig, SandboxConfig,
+    WebhookConfig,
+};
 
 use layers::{Layers, Source};
 
@@ -80,6 +83,10 @@ pub struct Config {
     pub channels: BTreeMap<String, ChannelConfig>,
     /// How payments are carried and unknown outcomes asked about.
     pub payments: PaymentsConfig,
+    /// How money that is held first is carried.
+    pub pre_auth: PreAuthConfig,
+    /// What providers send of their own accord.
+    pub callbacks: CallbacksConfig,
     /// How long records are kept.
     pub retention: RetentionConfig,
     /// How webhooks are sent.
@@ -158,7 +165,16 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Problems`] with all that is wrong, each with its key and what to do.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let problems = validate::problems(self);
+        self.validate_with(&[])
+    }
+
+    /// The same for a program that brings the channels along which are named in `custom`; only those may be of kind
+    /// `custom`.
+    ///
+    /// # Errors
+    /// As [`Config::validate`].
+    pub fn validate_with(&self, custom: &[&str]) -> Result<(), ConfigError> {
+        let problems = validate::problems(self, custom);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(problems)) }
     }
 }

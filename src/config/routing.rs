@@ -193,10 +193,16 @@ fn is_true(value: &bool) -> bool {
 pub enum ChannelKind {
     /// Stripe's PaymentIntents.
     Stripe,
+    /// PayPal's Orders and Payments.
+    Paypal,
     /// Alipay's open platform (gateway.do).
     Alipay,
+    /// A BTCPay server's invoices.
+    Btcpay,
     /// Approves at once without I/O; for load tests in sandbox mode.
     Instant,
+    /// What a program that embeds this one brings along.
+    Custom,
 }
 
 impl ChannelKind {
@@ -204,8 +210,10 @@ impl ChannelKind {
     pub const fn methods(self) -> &'static [&'static str] {
         match self {
             Self::Stripe => &["card"],
+            Self::Paypal => &["paypal", "card"],
             Self::Alipay => &["alipay"],
-            Self::Instant => &[],
+            Self::Btcpay => &["crypto"],
+            Self::Instant | Self::Custom => &[],
         }
     }
 }
@@ -278,6 +286,9 @@ pub struct ChannelConfig {
     /// Calls that take longer are slow; what `[routing]` says where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_call_ms: Option<u64>,
+    /// How long money is held where the provider does not say.
+    #[serde(default = "default_hold_valid_s")]
+    pub hold_valid_s: u64,
 }
 
 impl ChannelConfig {
@@ -302,4 +313,8 @@ fn default_weight() -> u32 {
 
 fn default_timeout_ms() -> u64 {
     10_000
+}
+
+fn default_hold_valid_s() -> u64 {
+    7 * 86_400
 }

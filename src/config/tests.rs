@@ -3,6 +3,8 @@
 use std::io::Write;
 
 use super::*;
+use crate::domain::pre_auth::OnExpiry;
+use crate::domain::stray::StrayPolicy;
 
 fn embedded() -> Config {
     Config::embedded().unwrap()
@@ -67,8 +69,23 @@ fn the_embedded_layer_is_valid_and_has_the_documented_figures() {
     assert_eq!(config.channels["stripe"].local_countries.len(), 34);
     assert_eq!(config.channels["stripe"].fees.percent.ppm(), 29_000);
     assert_eq!(config.channels["alipay"].fees.percent.ppm(), 6_000);
-    assert!(config.channels.values().all(|channel| channel.sandbox));
+    assert_eq!(config.channels["paypal"].fees.percent.ppm(), 34_900);
+    assert_eq!(config.channels["crypto"].fees.percent.ppm(), 10_000);
+    assert_eq!(config.channels["crypto"].kind, ChannelKind::Btcpay);
+    assert!(config.channels.values().all(|channel| channel.sandbox && channel.hold_valid_s == 604_800));
+    assert_eq!((config.pre_auth.expiring_before_s, config.pre_auth.on_expiry), (21_600, OnExpiry::Release));
+    assert_eq!(config.payments.on_stray, StrayPolicy::Refund);
     assert_eq!(config.fx.rates.len(), 9);
+}
+
+#[test]
+fn providers_are_told_where_to_send_what_they_have_to_tell() {
+    let mut callbacks = embedded().callbacks;
+    assert_eq!(callbacks.url_of("stripe"), None, "nobody has said how they reach us");
+    for url in ["https://pay.example.com/gate", "https://pay.example.com/gate/"] {
+        callbacks.public_url = Some(String::from(url));
+        assert_eq!(callbacks.url_of("stripe").as_deref(), Some("https://pay.example.com/gate/callbacks/stripe"));
+    }
 }
 
 #[test]

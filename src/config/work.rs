@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::fees::FxRate;
 use crate::domain::money::Currency;
+use crate::domain::pre_auth::OnExpiry;
+use crate::domain::stray::StrayPolicy;
 use crate::domain::webhook::PortRange;
 
 /// `[payments]`
@@ -35,6 +37,52 @@ pub struct PaymentsConfig {
     pub idempotency_keep_s: u64,
     /// Refunds of one payment at most.
     pub refunds_max: usize,
+    /// What is done about money that comes late, in part or for what is closed.
+    pub on_stray: StrayPolicy,
+}
+
+/// `[pre_auth]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreAuthConfig {
+    /// A pre-auth whose payer does not act is given up after this.
+    pub unconfirmed_expires_s: u64,
+    /// How long before a hold's end the merchant is told of it.
+    pub expiring_before_s: u64,
+    /// What becomes of a hold that nobody has captured.
+    pub on_expiry: OnExpiry,
+    /// How long before its end that is done.
+    pub on_expiry_before_s: u64,
+    /// Pre-auths being worked on at once.
+    pub active_max: usize,
+    /// A pre-auth that nobody asks about leaves memory after this.
+    pub idle_s: u64,
+    /// Refunds of one pre-auth at most.
+    pub refunds_max: usize,
+}
+
+/// `[callbacks]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallbacksConfig {
+    /// Where providers reach the merchants' listener from outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// Largest body of a notification.
+    pub body_max_bytes: usize,
+    /// How many days it is remembered that a notification was taken.
+    pub keep_days: u64,
+    /// What a notification is about may come up for this long after it.
+    pub unknown_keep_s: u64,
+    /// Questions that notifications lead to, a second and channel.
+    pub asks_per_second: u32,
+}
+
+impl CallbacksConfig {
+    /// Where the provider of a channel sends its notifications; `None` where nobody has said how it reaches us.
+    pub fn url_of(&self, channel: &str) -> Option<String> {
+        self.public_url.as_ref().map(|url| format!("{}/callbacks/{channel}", url.trim_end_matches('/')))
+    }
 }
 
 /// `[webhook]`

@@ -47,6 +47,10 @@ text_id!(
     PaymentNo
 );
 text_id!(
+    /// A pre-auth, `PA` and the same form as a payment's.
+    PreAuthNo
+);
+text_id!(
     /// A refund, `RF` and the same form as a payment's.
     RefundNo
 );
@@ -98,6 +102,8 @@ pub fn payment_made_at(number: &str) -> Option<Timestamp> {
     let (hours, minutes, seconds) = (part(8..10)?, part(10..12)?, part(12..14)?);
     Timestamp::parse_rfc3339(&format!("{year}-{month}-{day}T{hours}:{minutes}:{seconds}Z"))
 }
+/// What every pre-auth's number begins with.
+pub const PRE_AUTH_NO_PREFIX: &str = "PA";
 
 /// What every API key's id begins with.
 pub const KEY_ID_PREFIX: &str = "ak_";

@@ -152,7 +152,7 @@ mod tests {
             let clock = Clock::manual(now);
             let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await.unwrap();
             let config = Config::embedded().unwrap();
-            let can = Capabilities { charge: true, refund: true, pre_auth: false };
+            let can = Capabilities { charge: true, refund: true, ..Capabilities::default() };
             let names = config.channels.keys().map(|name| (ChannelName::new(name.as_str()), can));
             let setup = setup_from_config(&config, &names.collect()).unwrap();
             let snapshots = ChannelSnapshots::new(Arc::new(DirectoryFiles::new(directory)), DiskWork::InPlace);

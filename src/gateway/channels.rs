@@ -194,11 +194,15 @@ impl ChannelSet {
         refusing.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether one of these channels (of all, if none is named) knows this token. Without any that is set up it is not
-    /// the token that is wrong.
+    /// Whether one of these channels (of all, if none is named) knows this token, of those that take payments. Without any
+    /// that is set up it is not the token that is wrong.
     pub(crate) fn any_takes(&self, token: &str, names: &[ChannelName]) -> bool {
         let channels = self.channels.load();
-        let mut asked = channels.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).peekable();
+        let takes_payments = |channel: &Arc<dyn Channel>| channel.capabilities().charge;
+        let mut asked = channels
+            .iter()
+            .filter(|(name, channel)| (names.is_empty() || names.contains(name)) && takes_payments(channel))
+            .peekable();
         asked.peek().is_none() || asked.any(|(_, channel)| channel.takes_token(token))
     }
 

@@ -110,6 +110,9 @@ pub enum GatewayError {
     /// No channel takes this currency.
     #[error("currency {0} is not supported")]
     CurrencyNotSupported(String),
+    /// The channel that was asked for can't hold money, or none that the merchant may use can.
+    #[error("the payment channel does not support pre-authorization")]
+    PreAuthNotSupported,
     /// A field holds what looks like a card number.
     #[error("the field {0} holds what looks like a card number")]
     PanRefused(String),

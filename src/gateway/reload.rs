@@ -66,7 +66,7 @@ impl Gateway {
     /// [`ReloadError`]; then everything is as it was.
     pub async fn reload(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
         let (inner, wanted, by) = (Arc::clone(&self.0), wanted.clone(), by.clone());
-        self.0.core.carry(async move { inner.put_in_force(&wanted, &by).await }).await
+        self.0.core.carry(Box::pin(async move { inner.put_in_force(&wanted, &by).await })).await
     }
 }
 
@@ -108,7 +108,7 @@ impl Gateway {
             }
             Ok(reloaded)
         };
-        self.0.core.carry(work).await
+        self.0.core.carry(Box::pin(work)).await
     }
 }
 

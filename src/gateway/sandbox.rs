@@ -63,8 +63,11 @@ impl Emulators {
 pub(super) const fn provider_of(kind: ChannelKind) -> &'static str {
     match kind {
         ChannelKind::Stripe => "stripe",
+        ChannelKind::Paypal => "paypal",
         ChannelKind::Alipay => "alipay",
+        ChannelKind::Btcpay => "crypto",
         ChannelKind::Instant => "instant",
+        ChannelKind::Custom => "custom",
     }
 }
 

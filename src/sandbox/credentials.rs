@@ -5,6 +5,24 @@ use crate::config::ChannelKind;
 
 /// Secret key of the Stripe emulator.
 pub const STRIPE_SECRET_KEY: &str = "sk_test_tollgate_sandbox";
+/// Secret with which the Stripe emulator signs what it sends of its own accord.
+pub const STRIPE_WEBHOOK_SECRET: &str = "whsec_tollgate_sandbox";
+/// Client id of the PayPal emulator.
+pub const PAYPAL_CLIENT_ID: &str = "tollgate-sandbox-client";
+/// Client secret of the PayPal emulator.
+pub const PAYPAL_CLIENT_SECRET: &str = "tollgate-sandbox-secret";
+/// Id of the PayPal emulator's webhook, which its signatures cover.
+pub const PAYPAL_WEBHOOK_ID: &str = "WH-TOLLGATE-SANDBOX";
+/// The PayPal emulator's merchant account.
+pub const PAYPAL_MERCHANT_ID: &str = "TOLLGATESANDBOX";
+/// API key of the BTCPay emulator.
+pub const BTCPAY_API_KEY: &str = "tollgate-sandbox-key";
+/// Store of the BTCPay emulator.
+pub const BTCPAY_STORE_ID: &str = "TollgateSandboxStore";
+/// Secret with which the BTCPay emulator signs what it sends of its own accord.
+pub const BTCPAY_WEBHOOK_SECRET: &str = "tollgate-sandbox-webhook";
+/// The Alipay emulator's seller.
+pub const ALIPAY_SELLER_ID: &str = "2088000000000001";
 /// Application id of the Alipay emulator.
 pub const ALIPAY_APP_ID: &str = "2021000000000001";
 /// The means of payment that stands in where a payment brings none.
@@ -62,16 +80,31 @@ pub const ALIPAY_PUBLIC_KEY: &str = "\
 
 /// What a channel of this kind proves itself with at its emulator: credentials by name.
 pub fn of(kind: ChannelKind) -> Vec<(&'static str, &'static str)> {
+    let default_token = ("default_payment_token", DEFAULT_PAYMENT_TOKEN);
     match kind {
         ChannelKind::Stripe => {
-            vec![("secret_key", STRIPE_SECRET_KEY), ("default_payment_token", DEFAULT_PAYMENT_TOKEN)]
+            vec![("secret_key", STRIPE_SECRET_KEY), ("webhook_secret", STRIPE_WEBHOOK_SECRET), default_token]
         }
+        ChannelKind::Paypal => vec![
+            ("client_id", PAYPAL_CLIENT_ID),
+            ("client_secret", PAYPAL_CLIENT_SECRET),
+            ("webhook_id", PAYPAL_WEBHOOK_ID),
+            ("merchant_id", PAYPAL_MERCHANT_ID),
+            default_token,
+        ],
         ChannelKind::Alipay => vec![
             ("app_id", ALIPAY_APP_ID),
             ("app_private_key", ALIPAY_APP_PRIVATE_KEY),
             ("alipay_public_key", ALIPAY_PUBLIC_KEY),
-            ("default_payment_token", DEFAULT_PAYMENT_TOKEN),
+            ("seller_id", ALIPAY_SELLER_ID),
+            default_token,
         ],
-        ChannelKind::Instant => Vec::new(),
+        ChannelKind::Btcpay => vec![
+            ("api_key", BTCPAY_API_KEY),
+            ("store_id", BTCPAY_STORE_ID),
+            ("webhook_secret", BTCPAY_WEBHOOK_SECRET),
+            default_token,
+        ],
+        ChannelKind::Instant | ChannelKind::Custom => Vec::new(),
     }
 }

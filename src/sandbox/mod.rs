@@ -11,10 +11,13 @@
 mod alipay;
 mod control;
 pub mod credentials;
+mod crypto;
 mod faults;
 mod late;
 mod ledger;
+pub mod notify;
 mod page;
+mod paypal;
 mod server;
 mod stripe;
 #[cfg(test)]
@@ -31,8 +34,11 @@ use crate::clock::Clock;
 use crate::config::FaultConfig;
 use crate::random::Random;
 use crate::sandbox::alipay::AlipayEmulator;
+use crate::sandbox::crypto::CryptoEmulator;
 use crate::sandbox::faults::Faults;
-use crate::sandbox::server::Server;
+use crate::sandbox::notify::Outbox;
+use crate::sandbox::paypal::PaypalEmulator;
+use crate::sandbox::server::{Emulator, Server};
 use crate::sandbox::stripe::StripeEmulator;
 
 pub use crate::sandbox::control::serve_control;
@@ -44,7 +50,7 @@ const OBJECTS_MAX: usize = 1_000_000;
 /// A request that gets no answer is held open this long at most.
 const HELD_OPEN: Duration = Duration::from_secs(60);
 /// Names of the emulated channels.
-const CHANNELS: [&str; 2] = ["stripe", "alipay"];
+const CHANNELS: [&str; 4] = ["stripe", "paypal", "alipay", "crypto"];
 
 /// How emulators are started.
 #[derive(Clone, Debug)]
@@ -57,12 +63,14 @@ pub struct SandboxOptions {
     pub random: Random,
     /// How long what settles by itself takes for it.
     pub settle_after: Duration,
+    /// Where the notifications go that they send of their own accord.
+    pub outbox: Arc<Outbox>,
 }
 
 impl SandboxOptions {
     /// Emulators without faults.
     pub fn new(clock: Clock, random: Random) -> Self {
-        Self { faults: BTreeMap::new(), clock, random, settle_after: Duration::from_secs(3) }
+        Self { faults: BTreeMap::new(), clock, random, settle_after: Duration::from_secs(3), outbox: Arc::default() }
     }
 }
 
@@ -87,14 +95,8 @@ pub struct Sandbox {
 
 struct Running {
     faults: Arc<Faults>,
-    book: Book,
+    emulator: Arc<dyn Emulator>,
     server: Server,
-}
-
-/// Whose ledger it is.
-enum Book {
-    Stripe(Arc<StripeEmulator>),
-    Alipay(Arc<AlipayEmulator>),
 }
 
 impl Sandbox {
@@ -147,10 +149,7 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError::UnknownChannel`].
     pub fn ledger(&self, channel: &str) -> Result<Vec<LedgerEntry>, SandboxError> {
-        Ok(match &self.channel(channel)?.book {
-            Book::Stripe(emulator) => emulator.ledger(),
-            Book::Alipay(emulator) => emulator.ledger(),
-        })
+        Ok(self.channel(channel)?.emulator.ledger())
     }
 
     /// Closes every socket and connection and waits until that is done.
@@ -169,15 +168,18 @@ impl Running {
     fn start(name: &str, config: FaultConfig, options: &SandboxOptions) -> Result<Self, SandboxError> {
         let faults = Arc::new(Faults::new(config));
         let (clock, random) = (options.clock.clone(), options.random.clone());
-        let (book, server) = if name == "stripe" {
-            let emulator = Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, options.settle_after));
-            (Book::Stripe(Arc::clone(&emulator)), Server::start(emulator, config.down)?)
-        } else {
-            let emulator = AlipayEmulator::new(Arc::clone(&faults), clock, random, options.settle_after)
-                .map_err(io::Error::other)?;
-            let emulator = Arc::new(emulator);
-            (Book::Alipay(Arc::clone(&emulator)), Server::start(emulator, config.down)?)
+        let settle_after = options.settle_after;
+        let emulator: Arc<dyn Emulator> = match name {
+            "stripe" => Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, settle_after)),
+            "paypal" => Arc::new(PaypalEmulator::new(random)),
+            "alipay" => {
+                let made = AlipayEmulator::new(Arc::clone(&faults), clock, random, settle_after);
+                Arc::new(made.map_err(io::Error::other)?)
+            }
+            "crypto" => Arc::new(CryptoEmulator),
+            other => return Err(SandboxError::UnknownChannel(other.to_owned())),
         };
-        Ok(Self { faults, book, server })
+        let server = Server::start(Arc::clone(&emulator), config.down)?;
+        Ok(Self { faults, emulator, server })
     }
 }

@@ -20,6 +20,8 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::sandbox::ledger::LedgerEntry;
+
 /// Largest body of a request.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// Connections that may wait to be accepted.
@@ -63,6 +65,9 @@ pub(super) enum Outcome {
 pub(super) trait Emulator: Send + Sync + 'static {
     /// Answers one request.
     fn handle(&self, call: Call) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>>;
+
+    /// What it did with money, in order.
+    fn ledger(&self) -> Vec<LedgerEntry>;
 }
 
 /// An answer with a status and a body. Headers are added by whoever wants them.

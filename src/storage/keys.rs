@@ -3,7 +3,8 @@
 //! Texts inside a key end with a zero byte, which no id contains; numbers are big-endian, so that keys sort as numbers.
 
 use crate::domain::ids::{
-    EndpointId, JobId, KeyId, MerchantId, NotificationId, PaymentNo, RefundNo, first_sortable_id,
+    ChannelName, EndpointId, JobId, KeyId, MerchantId, NotificationId, PaymentNo, PreAuthNo, RefundNo,
+    first_sortable_id,
 };
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Lane;
@@ -14,7 +15,7 @@ const PAYMENT: u8 = 0x01;
 const ORDER: u8 = 0x02;
 /// What was answered under an idempotency key.
 const IDEMPOTENCY: u8 = 0x03;
-/// Which payment a refund belongs to.
+/// Which payment or pre-auth a refund belongs to.
 const REFUND: u8 = 0x04;
 /// A merchant's events, a numbered stream.
 const EVENT: u8 = 0x05;
@@ -30,6 +31,12 @@ const ENDPOINTS_MADE: u8 = 0x09;
 const ENDPOINT_HEALTH: u8 = 0x0A;
 /// A job on many notifications.
 const WEBHOOK_JOB: u8 = 0x0B;
+/// A pre-auth's row: what was asked for, operations, refunds.
+const PRE_AUTH: u8 = 0x0C;
+/// Which pre-auth holds an order number.
+const PRE_AUTH_ORDER: u8 = 0x0D;
+/// Which pre-auth a merchant's own number names.
+const PRE_AUTH_REFERENCE: u8 = 0x0E;
 
 // The keyspaces below are not a merchant's: they are looked up before the merchant is known, or by time.
 
@@ -45,6 +52,10 @@ const INSTALLATION: u8 = 0x43;
 const NOTIFICATION_WAITING: u8 = 0x44;
 /// A notification that was given up and may be sent again, by endpoint.
 const DEAD_LETTER: u8 = 0x45;
+/// When a pre-auth has to be looked at again.
+const PRE_AUTH_DUE: u8 = 0x46;
+/// Which pre-auth a provider's number names.
+const PROVIDER_NO: u8 = 0x47;
 /// The record of administrative changes, a numbered stream.
 const AUDIT: u8 = 0x48;
 /// The end of the audit's chain.
@@ -53,10 +64,14 @@ const AUDIT_HEAD: u8 = 0x49;
 const ERASURE: u8 = 0x4A;
 /// A job on many notifications that is not at its end.
 const WEBHOOK_JOB_OPEN: u8 = 0x4B;
+/// What a provider has told and was not gone into yet, by when that is to be done.
+const INBOX_OPEN: u8 = 0x4C;
 /// A version of the routing, by its number.
 const ROUTING_VERSION: u8 = 0x50;
 /// What of the routing was in force last.
 const ROUTING_IN_FORCE: u8 = 0x51;
+/// What a provider has told, by its own id of it.
+const INBOX: u8 = 0x52;
 
 fn with_text(mut key: Vec<u8>, text: &str) -> Vec<u8> {
     key.extend_from_slice(text.as_bytes());
@@ -113,7 +128,7 @@ pub fn idempotencies() -> Vec<u8> {
     vec![IDEMPOTENCY]
 }
 
-/// Which payment a refund belongs to.
+/// Which payment or pre-auth a refund belongs to; the value is its number.
 pub fn refund(merchant_id: &MerchantId, refund_no: &RefundNo) -> Vec<u8> {
     with_text(of_merchant(REFUND, merchant_id), refund_no.as_str())
 }
@@ -222,8 +237,7 @@ pub fn payments_due_end(now: Timestamp) -> Vec<u8> {
 
 /// When and of which payment an entry of [`payment_due`] is.
 pub fn parse_payment_due(key: &[u8]) -> Option<(Timestamp, PaymentNo)> {
-    let due_ms = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
-    Some((Timestamp::from_unix_ms(i64::try_from(due_ms).ok()?), PaymentNo::new(text_after(key, 9)?)))
+    Some((time_in(key, 1)?, PaymentNo::new(text_after(key, 9)?)))
 }
 
 /// When a notification has to be sent to an endpoint; the value is a [`crate::domain::webhook::DueEntry`].
@@ -291,9 +305,7 @@ pub fn parse_former_notification_due(key: &[u8]) -> Option<(EndpointId, Timestam
 }
 
 fn time_and_notification(key: &[u8], start: usize) -> Option<(Timestamp, NotificationId)> {
-    let at_ms = u64::from_be_bytes(key.get(start..start + 8)?.try_into().ok()?);
-    let notification_id = text_after(key, start + 8)?;
-    Some((Timestamp::from_unix_ms(i64::try_from(at_ms).ok()?), NotificationId::new(notification_id)))
+    Some((time_in(key, start)?, NotificationId::new(text_after(key, start + 8)?)))
 }
 
 /// A dead letter, by when it was given up last; the value is a [`crate::domain::webhook::DeadEntry`].
@@ -459,95 +471,112 @@ pub fn idempotencies_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(IDEMPOTENCY, merchant_id)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::ids::sortable_id;
-
-    const EARLY: Timestamp = Timestamp::from_unix_ms(255);
-    const LATE: Timestamp = Timestamp::from_unix_ms(256);
-
-    #[test]
-    fn endpoints_read_back_and_notifications_begin_at_a_time() {
-        let (merchant_id, endpoint_id) = (MerchantId::new("m_1"), EndpointId::new("we_1"));
-        assert_eq!(parse_endpoint(&endpoint(&merchant_id, &endpoint_id)), Some(endpoint_id));
-        let made = |at| notification(&merchant_id, &NotificationId::new(sortable_id("wn_", at, 0)));
-        assert!(made(EARLY) < notifications_from(&merchant_id, LATE));
-        assert!(notifications_from(&merchant_id, LATE) < made(LATE));
-        assert!(notifications_from(&merchant_id, EARLY).starts_with(&notifications_of(&merchant_id)));
-    }
-
-    #[test]
-    fn due_entries_read_back_and_sort_by_lane_and_time() {
-        let endpoint_id = EndpointId::new("we_1");
-        let (one, other) = (Lane::from_byte(3).unwrap(), Lane::from_byte(4).unwrap());
-        let early = notification_due(&endpoint_id, one, EARLY, &NotificationId::new("wn_b"));
-        let late = notification_due(&endpoint_id, one, LATE, &NotificationId::new("wn_a"));
-        let in_other = notification_due(&endpoint_id, other, Timestamp::from_unix_ms(0), &NotificationId::new("wn_c"));
-        assert!(early < late && late < in_other);
-        assert_eq!(parse_notification_due(&late), Some((endpoint_id.clone(), one, LATE, NotificationId::new("wn_a"))));
-        assert!(late < notifications_due_end(&endpoint_id, one, LATE));
-        assert!(late > notifications_due_end(&endpoint_id, one, EARLY));
-        assert!(in_other.starts_with(&notifications_due_of(&endpoint_id)));
-        assert!(!in_other.starts_with(&notifications_due_in(&endpoint_id, one)));
-        let mut no_lane = late.clone();
-        no_lane[notifications_due_of(&endpoint_id).len()] = 8;
-        assert_eq!(parse_notification_due(&no_lane), None);
-        assert_eq!(parse_notification_due(&notifications_due_in(&endpoint_id, one)), None);
-        let due = payment_due(Timestamp::from_unix_ms(77), &PaymentNo::new("PY1"));
-        assert_eq!(parse_payment_due(&due), Some((Timestamp::from_unix_ms(77), PaymentNo::new("PY1"))));
-        assert!(due < payments_due_end(Timestamp::from_unix_ms(77)));
-        assert!(due > payments_due_end(Timestamp::from_unix_ms(76)));
-    }
-
-    #[test]
-    fn entries_from_before_lanes_read_back() {
-        let (endpoint_id, notification_id) = (EndpointId::new("we_1"), NotificationId::new("wn_a"));
-        let former = former_notification_due(&endpoint_id, LATE, &notification_id);
-        assert!(former.starts_with(&former_notifications_due()));
-        assert_eq!(parse_former_notification_due(&former), Some((endpoint_id, LATE, notification_id)));
-    }
-
-    #[test]
-    fn dead_letters_read_back_and_sort_by_time() {
-        let endpoint_id = EndpointId::new("we_1");
-        let early = dead_letter(&endpoint_id, EARLY, &NotificationId::new("wn_b"));
-        let late = dead_letter(&endpoint_id, LATE, &NotificationId::new("wn_a"));
-        assert!(early < dead_letters_since(&endpoint_id, LATE) && dead_letters_since(&endpoint_id, LATE) < late);
-        assert!(late.starts_with(&dead_letters_of(&endpoint_id)) && late.starts_with(&dead_letters()));
-        assert_eq!(parse_dead_letter(&late), Some((endpoint_id, LATE, NotificationId::new("wn_a"))));
-    }
-
-    #[test]
-    fn health_and_jobs_read_back_and_jobs_sort_by_their_ids() {
-        let (merchant_id, endpoint_id) = (MerchantId::new("m_1"), EndpointId::new("we_1"));
-        let health = endpoint_health(&merchant_id, &endpoint_id);
-        assert!(health.starts_with(&endpoint_healths()));
-        assert_eq!(merchant_of(&health), Some(merchant_id.clone()));
-        assert_eq!(parse_endpoint_health(&health), Some((merchant_id.clone(), endpoint_id)));
-        let (early, late) = (JobId::new("wj_1"), JobId::new("wj_2"));
-        assert!(webhook_job(&merchant_id, &early) < webhook_job(&merchant_id, &late));
-        assert!(webhook_job(&merchant_id, &late).starts_with(&webhook_jobs_of(&merchant_id)));
-        assert!(webhook_jobs_of(&merchant_id).starts_with(&webhook_jobs()));
-        assert!(webhook_job_open(&early) < webhook_job_open(&late));
-        assert!(webhook_job_open(&late).starts_with(&webhook_jobs_open()));
-        assert_eq!(parse_webhook_job_open(&webhook_job_open(&late)), Some(late));
-    }
-
-    #[test]
-    fn a_key_begins_with_what_all_of_its_merchant_begin_with() {
-        let merchant_id = MerchantId::new("m_1");
-        assert_eq!(of_one_merchant(&event(&merchant_id, 7)), events_of(&merchant_id));
-        let notification = notification(&merchant_id, &NotificationId::new("wn_1"));
-        assert_eq!(of_one_merchant(&notification), notifications_of(&merchant_id));
-        assert_eq!(of_one_merchant(b"x"), b"x");
-        assert_eq!(of_one_merchant(b""), b"");
-    }
-
-    #[test]
-    fn one_merchants_keys_are_never_under_anothers_prefix() {
-        let short = MerchantId::new("m_1");
-        let long = MerchantId::new("m_11");
-        assert!(!payment(&long, &PaymentNo::new("PY1")).starts_with(&payments_of(&short)));
-    }
+/// A pre-auth's row.
+pub fn pre_auth(merchant_id: &MerchantId, pre_auth_no: &PreAuthNo) -> Vec<u8> {
+    with_text(pre_auths_of(merchant_id), pre_auth_no.as_str())
 }
+
+/// Which pre-auth a row of [`pre_auth`] is.
+pub fn parse_pre_auth(key: &[u8]) -> Option<PreAuthNo> {
+    let merchant_id = text_after(key, 1)?;
+    text_after(key, 1 + merchant_id.len() + 1).map(PreAuthNo::new)
+}
+
+/// Prefix of all pre-auths of a merchant, in the order they were made.
+pub fn pre_auths_of(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(PRE_AUTH, merchant_id)
+}
+
+/// Prefix of all pre-auths of all merchants.
+pub fn pre_auths() -> Vec<u8> {
+    vec![PRE_AUTH]
+}
+
+/// Which pre-auth holds an order number; the value is its number.
+pub fn pre_auth_order(merchant_id: &MerchantId, order_no: &str) -> Vec<u8> {
+    with_text(of_merchant(PRE_AUTH_ORDER, merchant_id), order_no)
+}
+
+/// Which pre-auth a merchant's own number names; the value is ours.
+pub fn pre_auth_reference(merchant_id: &MerchantId, reference: &str) -> Vec<u8> {
+    with_text(of_merchant(PRE_AUTH_REFERENCE, merchant_id), reference)
+}
+
+/// When a pre-auth has to be looked at again; the value is as that of [`payment_due`].
+pub fn pre_auth_due(due_at: Timestamp, pre_auth_no: &PreAuthNo) -> Vec<u8> {
+    with_text(with_time(pre_auths_due(), due_at), pre_auth_no.as_str())
+}
+
+/// Prefix of all entries of [`pre_auth_due`], the earliest first.
+pub fn pre_auths_due() -> Vec<u8> {
+    vec![PRE_AUTH_DUE]
+}
+
+/// First key after all entries of [`pre_auth_due`] that are due at `now`.
+pub fn pre_auths_due_end(now: Timestamp) -> Vec<u8> {
+    with_time(pre_auths_due(), now.plus(std::time::Duration::from_millis(1)))
+}
+
+/// When and of which pre-auth an entry of [`pre_auth_due`] is.
+pub fn parse_pre_auth_due(key: &[u8]) -> Option<(Timestamp, PreAuthNo)> {
+    Some((time_in(key, 1)?, PreAuthNo::new(text_after(key, 9)?)))
+}
+
+/// Which pre-auth a number names at a channel's provider; the value is the merchant's id and ours.
+pub fn provider_no(channel: &ChannelName, number: &str) -> Vec<u8> {
+    with_text(with_text(provider_nos(), channel.as_str()), number)
+}
+
+/// Prefix of all entries of [`provider_no`].
+pub fn provider_nos() -> Vec<u8> {
+    vec![PROVIDER_NO]
+}
+
+/// What a channel's provider has told, by its own id of it.
+pub fn inbox(channel: &ChannelName, id: &str) -> Vec<u8> {
+    with_text(with_text(inboxes(), channel.as_str()), id)
+}
+
+/// Prefix of all rows of [`inbox`].
+pub fn inboxes() -> Vec<u8> {
+    vec![INBOX]
+}
+
+/// Which channel's notification a row of [`inbox`] is, and its id.
+pub fn parse_inbox(key: &[u8]) -> Option<(ChannelName, &str)> {
+    channel_and_id(key, 1)
+}
+
+/// When what a channel's provider has told has to be gone into.
+pub fn inbox_open(due_at: Timestamp, channel: &ChannelName, id: &str) -> Vec<u8> {
+    with_text(with_text(with_time(inboxes_open(), due_at), channel.as_str()), id)
+}
+
+/// Prefix of all entries of [`inbox_open`], the earliest first.
+pub fn inboxes_open() -> Vec<u8> {
+    vec![INBOX_OPEN]
+}
+
+/// First key after all entries of [`inbox_open`] that are due at `now`.
+pub fn inboxes_open_end(now: Timestamp) -> Vec<u8> {
+    with_time(inboxes_open(), now.plus(std::time::Duration::from_millis(1)))
+}
+
+/// When an entry of [`inbox_open`] is due, of which channel, and the id of the notification.
+pub fn parse_inbox_open(key: &[u8]) -> Option<(Timestamp, ChannelName, &str)> {
+    let (channel, id) = channel_and_id(key, 9)?;
+    Some((time_in(key, 1)?, channel, id))
+}
+
+fn channel_and_id(key: &[u8], start: usize) -> Option<(ChannelName, &str)> {
+    let channel = text_after(key, start)?;
+    Some((ChannelName::new(channel), text_after(key, start + channel.len() + 1)?))
+}
+
+fn time_in(key: &[u8], start: usize) -> Option<Timestamp> {
+    let at_ms = u64::from_be_bytes(key.get(start..start + 8)?.try_into().ok()?);
+    Some(Timestamp::from_unix_ms(i64::try_from(at_ms).ok()?))
+}
+
+#[cfg(test)]
+mod tests;

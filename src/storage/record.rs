@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::audit::{AuditHead, SealedEntry};
 use crate::domain::event::Event;
+use crate::domain::inbox::InboxRow;
 use crate::domain::merchant::Merchant;
+use crate::domain::pre_auth::PreAuth;
 use crate::domain::webhook::{DeadEntry, DueEntry, Endpoint, EndpointHealth, Notification, WebhookJob};
 use crate::storage::StoreError;
 
@@ -89,4 +91,12 @@ impl Record for SealedEntry {
 
 impl Record for AuditHead {
     const NAME: &'static str = "head of the audit";
+}
+
+impl Record for PreAuth {
+    const NAME: &'static str = "pre-auth";
+}
+
+impl Record for InboxRow {
+    const NAME: &'static str = "notification of a provider";
 }

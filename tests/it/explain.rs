@@ -21,6 +21,11 @@ fn names(values: &Value) -> Vec<&str> {
     values.as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect()
 }
 
+/// What is said of one channel in a list of them.
+fn of<'a>(channels: &'a Value, name: &str) -> &'a Value {
+    channels.as_array().unwrap().iter().find(|channel| channel["channel"] == name).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decision_is_told_with_every_number_it_went_by() {
     let house = House::start().await;
@@ -51,14 +56,14 @@ async fn a_decision_is_told_with_every_number_it_went_by() {
     let step = &first["steps"][0];
     assert_eq!((names(&step["before"]), names(&step["after"])), (vec!["alipay", "stripe"], vec!["stripe"]));
     assert_eq!(step["figures"][1], json!({ "channel": "stripe", "kept": true, "local": true }));
-    assert_eq!(first["channels"][1]["fee"], json!({ "amount": 320, "currency": "USD" }));
-    assert_eq!(first["channels"][1]["expected_cost"]["currency"], "USD");
+    assert_eq!(of(&first["channels"], "stripe")["fee"], json!({ "amount": 320, "currency": "USD" }));
+    assert_eq!(of(&first["channels"], "stripe")["expected_cost"]["currency"], "USD");
     let failed_over = attempts[0]["failed_over"].as_str().unwrap();
     assert!(failed_over.starts_with("stripe could not do it (") && failed_over.ends_with("so alipay was asked."));
     assert_eq!(attempts[1]["failed_over"], Value::Null);
     let second = &attempts[1]["explanation"];
     assert_eq!(second["reason"], "alipay is the only channel that can take it.");
-    assert_eq!(second["channels"][1]["dropped"]["filter"], "tried");
+    assert_eq!(of(&second["channels"], "stripe")["dropped"]["filter"], "tried");
 
     let bearer = ("authorization".to_owned(), format!("Bearer {}", house.admin_token));
     let chinese = HashMap::from([bearer, ("accept-language".to_owned(), "zh-CN".to_owned())]);
@@ -68,7 +73,7 @@ async fn a_decision_is_told_with_every_number_it_went_by() {
     let told = &told.body["data"]["attempts"];
     assert_eq!(told[0]["explanation"]["reason"], "stripe 是付款人所在国家的本地渠道。");
     assert!(told[0]["failed_over"].as_str().unwrap().ends_with("因此改用 alipay。"));
-    assert_eq!(told[1]["explanation"]["channels"][1]["dropped"]["in_words"], "已经尝试过");
+    assert_eq!(of(&told[1]["explanation"]["channels"], "stripe")["dropped"]["in_words"], "已经尝试过");
 
     other.pay("O-2", 500, json!({})).await.expect(201, "SUCCESS");
     let one = house.admin("GET", &format!("{ALL}/{number}"), None).await.expect(200, "SUCCESS");
@@ -119,7 +124,7 @@ async fn a_quote_tells_as_much_and_in_the_readers_language() {
     headers.insert("accept-language".to_owned(), "zh".to_owned());
     let quote = shop.send("POST", path, Some(body), headers).await.expect(200, "SUCCESS");
     assert_eq!(quote.data("reason"), "只有 alipay 可以处理。");
-    let stripe = &quote.body["data"]["channels"][1];
+    let stripe = of(&quote.body["data"]["channels"], "stripe");
     assert_eq!((&stripe["eligible"], &stripe["dropped_by"]), (&json!(false), &json!("amount_min")));
     let expected = json!({ "filter": "amount_min", "value": "9.00 USD", "demanded": "10.00 USD", "in_words": "不接受这么小的金额" });
     assert_eq!(stripe["dropped"], expected);
@@ -140,7 +145,11 @@ async fn who_finds_no_channel_is_told_why_for_each_and_when_to_come_back() {
         "dropped_by": "amount_per_day", "value": "200.00 USD", "demanded": "150.00 USD" });
     let by_method = json!({ "channel": "stripe", "reason": "does not take this payment method",
         "dropped_by": "method", "value": "alipay", "demanded": null });
-    assert_eq!(refused.body["reasons"], json!([at_capacity, by_method]));
+    let off = |name: &str| {
+        json!({ "channel": name, "reason": "is switched off", "dropped_by": "disabled", "value": null,
+        "demanded": null })
+    };
+    assert_eq!(refused.body["reasons"], json!([at_capacity, off("crypto"), off("paypal"), by_method]));
     let seconds = refused.headers["retry-after"].parse::<i64>().unwrap();
     let until_midnight = 86_400 - (crate::support::unix_s() % 86_400).cast_signed();
     assert!((seconds - until_midnight).rem_euclid(86_400) <= 60, "{seconds} s, midnight in {until_midnight} s");

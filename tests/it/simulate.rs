@@ -123,7 +123,7 @@ fn what_is_wrong_is_named_with_file_and_line_and_ends_with_2() {
         (&["--traffic", "-"], "amount,currency\n", "no payments"),
         (&["--traffic", "-"], "amount,currency,count\n999999999999,USD,1000000000\n", "line 2: with it the sums"),
         (&["--traffic", "/nonexistent/x.csv"], "", "/nonexistent/x.csv"),
-        (&["--traffic", SHOP, "--against", "bank"], "", "\"bank\"; there are alipay, stripe"),
+        (&["--traffic", SHOP, "--against", "bank"], "", "\"bank\"; there are alipay, crypto, paypal, stripe"),
         (&["--traffic", SHOP, "--success", "stripe=2"], "", "0 to 1"),
         (&["--traffic", SHOP, "--mode", "luck"], "", "luck"),
         (&["--traffic", SHOP, "--at", "soon"], "", "not a day"),

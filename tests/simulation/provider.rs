@@ -238,9 +238,9 @@ impl SimChannel {
         };
         let refs = ProviderRefs {
             channel_order_no: Some(format!("{}_{}", self.name, request.provider_key)),
-            client_secret: None,
+            ..ProviderRefs::default()
         };
-        ChargeAnswer { state, refs }
+        ChargeAnswer::with(state, refs)
     }
 
     async fn send_charge(&self, request: &ChargeRequest) -> ChargeAnswer {
@@ -385,7 +385,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 fn bare(state: ChargeState) -> ChargeAnswer {
-    ChargeAnswer { state, refs: ProviderRefs::default() }
+    ChargeAnswer::bare(state)
 }
 
 fn unknown(reason: &str) -> ChargeAnswer {
@@ -398,7 +398,7 @@ fn refund_answer(state: RefundState, request: &RefundRequest) -> RefundAnswer {
 
 impl Channel for SimChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, pre_auth: false }
+        Capabilities { charge: true, refund: true, ..Capabilities::default() }
     }
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {

@@ -221,12 +221,13 @@ mod tests {
             maintenance: Vec::new(),
             timeout_ms: 10_000,
             slow_call_ms: None,
+            hold_valid_s: 604_800,
         }
     }
 
     #[test]
     fn a_channel_takes_what_its_adapter_can_unless_narrowed() {
-        let can = Some(Capabilities { charge: true, refund: true, pre_auth: false });
+        let can = Some(Capabilities { charge: true, refund: true, ..Capabilities::default() });
         let name = || ChannelName::new("stripe");
         let facts = facts_of(name(), &config(&[], &["US"]), can).unwrap();
         assert_eq!(facts.methods, ["card"]);

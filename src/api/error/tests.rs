@@ -28,6 +28,7 @@ fn every_error() -> Vec<ApiError> {
         GatewayError::IdempotencyMismatch,
         GatewayError::AmountTooLarge { max_minor: 5 },
         GatewayError::CurrencyNotSupported(String::from("JPY")),
+        GatewayError::PreAuthNotSupported,
         GatewayError::PanRefused(String::from("description")),
         GatewayError::UrlNotAllowed(UrlRefusal::PrivateAddress),
         no_channel(None),
@@ -84,6 +85,13 @@ fn every_error_has_a_message_in_both_languages() {
         assert_eq!(english["code"], error.code().as_str());
         assert!(english.get("data").is_none());
     }
+}
+
+#[test]
+fn a_channel_without_holds_is_refused_in_the_documented_words() {
+    let error = ApiError::from(GatewayError::PreAuthNotSupported);
+    assert_eq!((error.code().as_str(), error.code().status().as_u16()), ("PRE_AUTH_NOT_SUPPORTED", 422));
+    assert_eq!(body_of(&error, Language::Chinese)["message"], "当前支付渠道不支持预授权功能");
 }
 
 #[test]

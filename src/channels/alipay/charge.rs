@@ -189,7 +189,7 @@ pub(super) fn is_amount(text: &str, money: Money) -> bool {
 
 /// Money was taken. Alipay does not say what it keeps.
 pub(super) fn succeeded(trade_no: String) -> ChargeAnswer {
-    ChargeAnswer { state: ChargeState::Success { fee_minor: None }, refs: refs_of(Some(trade_no)) }
+    ChargeAnswer::with(ChargeState::Success { fee_minor: None }, refs_of(Some(trade_no)))
 }
 
 /// The payer has the QR code and has not paid.
@@ -202,5 +202,5 @@ pub(super) fn waiting_for_payer(qr_code: Option<String>, offered_at: Timestamp) 
 
 /// Names with Alipay's number of the trade.
 pub(super) fn refs_of(trade_no: Option<String>) -> ProviderRefs {
-    ProviderRefs { channel_order_no: trade_no, client_secret: None }
+    ProviderRefs { channel_order_no: trade_no, ..ProviderRefs::default() }
 }

@@ -109,7 +109,7 @@ fn not_received() -> Failure {
 
 impl Channel for AlipayChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, pre_auth: false }
+        Capabilities { charge: true, refund: true, ..Capabilities::default() }
     }
 
     fn currencies(&self) -> CurrencySupport {

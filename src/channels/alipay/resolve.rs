@@ -80,7 +80,7 @@ impl AlipayChannel {
         if trade.out_trade_no != number || !is_amount(&trade.total_amount, charge.money) {
             return ChargeAnswer::unknown("Alipay answered about another payment");
         }
-        let of_trade = |state| ChargeAnswer { state, refs: refs_of(Some(trade.trade_no.clone())) };
+        let of_trade = |state| ChargeAnswer::with(state, refs_of(Some(trade.trade_no.clone())));
         match trade.trade_status.as_str() {
             "TRADE_SUCCESS" | "TRADE_FINISHED" => succeeded(trade.trade_no),
             // Closed before it was paid, or paid and given back in full: either way nothing is left with us.
@@ -133,8 +133,8 @@ impl AlipayChannel {
         let refs = refs_of(Some(trade.trade_no.clone()));
         Ok(Some(match trade.trade_status.as_str() {
             "TRADE_SUCCESS" | "TRADE_FINISHED" => succeeded(trade.trade_no),
-            "TRADE_CLOSED" => ChargeAnswer { state: ChargeState::Canceled, refs },
-            "WAIT_BUYER_PAY" => ChargeAnswer { state: ChargeState::Processing, refs },
+            "TRADE_CLOSED" => ChargeAnswer::with(ChargeState::Canceled, refs),
+            "WAIT_BUYER_PAY" => ChargeAnswer::with(ChargeState::Processing, refs),
             status => return Err(ListError::Failed(format!("the trade's status is {status}"))),
         }))
     }

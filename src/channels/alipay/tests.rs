@@ -15,7 +15,8 @@ use crate::domain::money::{Currency, Money};
 use crate::domain::payment::failure_allows;
 use crate::sandbox::{FaultPatch, LedgerOperation, credentials};
 
-const NOTHING: ProviderRefs = ProviderRefs { channel_order_no: None, client_secret: None };
+const NOTHING: ProviderRefs =
+    ProviderRefs { channel_order_no: None, client_secret: None, hold_no: None, parent_hold_no: None, capture_no: None };
 /// Old enough that a request can't be on its way any more.
 const SETTLED_S: i64 = 5;
 
@@ -382,12 +383,13 @@ async fn what_is_not_alipays_answer_is_unknown() {
                 settling: Duration::from_secs(60),
                 set_back: Duration::ZERO,
                 offered_at: None,
+                money_sent_at: None,
                 refs: NOTHING,
                 close,
             };
             assert!(is_unknown(&channel.resolve(&request).await), "{shown}");
         }
-        let refs = ProviderRefs { channel_order_no: Some(String::from("T1")), client_secret: None };
+        let refs = ProviderRefs { channel_order_no: Some(String::from("T1")), ..ProviderRefs::default() };
         let refund = channel.refund(&refund_of(&charge, &refs, 500, 1)).await;
         assert!(matches!(refund.state, RefundState::Unknown { .. }), "{shown}: {refund:?}");
     }

@@ -70,7 +70,12 @@ fn listed_charge(mut intent: PaymentIntent) -> ListedCharge {
         order_no: take(ORDER_KEY),
         money,
         state,
-        refs: ProviderRefs { channel_order_no: Some(intent.id.clone()), client_secret: intent.client_secret },
+        hold: None,
+        refs: ProviderRefs {
+            channel_order_no: Some(intent.id.clone()),
+            client_secret: intent.client_secret,
+            ..ProviderRefs::default()
+        },
         provider_no: intent.id,
         created_at: Timestamp::from_unix_s(intent.created),
     }

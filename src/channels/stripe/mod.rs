@@ -217,14 +217,17 @@ fn succeeded(intent: &PaymentIntent, charge: &ChargeRequest) -> ChargeAnswer {
 fn action_required(intent: PaymentIntent) -> ChargeAnswer {
     let url = intent.next_action.and_then(|action| action.redirect_to_url).and_then(|redirect| redirect.url);
     let next_action = url.map(|url| NextAction::Redirect { url });
-    ChargeAnswer {
-        state: ChargeState::ActionRequired { next_action, expires_at: None },
-        refs: ProviderRefs { channel_order_no: Some(intent.id), client_secret: intent.client_secret },
-    }
+    let refs = ProviderRefs {
+        channel_order_no: Some(intent.id),
+        client_secret: intent.client_secret,
+        ..ProviderRefs::default()
+    };
+    ChargeAnswer::with(ChargeState::ActionRequired { next_action, expires_at: None }, refs)
 }
 
 fn answer(intent: &PaymentIntent, state: ChargeState) -> ChargeAnswer {
-    ChargeAnswer { state, refs: ProviderRefs { channel_order_no: Some(intent.id.clone()), client_secret: None } }
+    let refs = ProviderRefs { channel_order_no: Some(intent.id.clone()), ..ProviderRefs::default() };
+    ChargeAnswer::with(state, refs)
 }
 
 fn unknown_state(reason: &str) -> ChargeState {
@@ -245,7 +248,7 @@ fn not_received() -> Failure {
 
 impl Channel for StripeChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, pre_auth: false }
+        Capabilities { charge: true, refund: true, ..Capabilities::default() }
     }
 
     fn currencies(&self) -> CurrencySupport {

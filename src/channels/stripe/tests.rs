@@ -15,7 +15,8 @@ use crate::domain::payment::failure_allows;
 use crate::domain::time::Timestamp;
 use crate::sandbox::{FaultPatch, LedgerOperation};
 
-const NOTHING: ProviderRefs = ProviderRefs { channel_order_no: None, client_secret: None };
+const NOTHING: ProviderRefs =
+    ProviderRefs { channel_order_no: None, client_secret: None, hold_no: None, parent_hold_no: None, capture_no: None };
 
 fn bench() -> Bench {
     Bench::new(ChannelKind::Stripe)
@@ -633,7 +634,7 @@ async fn what_is_not_stripes_answer_is_unknown() {
         let channel = channel_at(ChannelKind::Stripe, &peer_that_answers(peer).await, Clock::system());
         let charge = charge_with(Some("tok_visa"));
         assert!(is_unknown(&channel.charge(&charge).await), "{shown}");
-        let refs = ProviderRefs { channel_order_no: Some(String::from("pi_x")), client_secret: None };
+        let refs = ProviderRefs { channel_order_no: Some(String::from("pi_x")), ..ProviderRefs::default() };
         for (refs, close) in [(&NOTHING, false), (&NOTHING, true), (&refs, false), (&refs, true)] {
             let request = crate::channels::ResolveRequest {
                 charge: charge.clone(),
@@ -643,6 +644,7 @@ async fn what_is_not_stripes_answer_is_unknown() {
                 settling: Duration::from_secs(60),
                 set_back: Duration::ZERO,
                 offered_at: None,
+                money_sent_at: None,
                 refs: refs.clone(),
                 close,
             };

@@ -337,7 +337,7 @@ fn later(month_minor: i64, worth_minor: i64, count: u64) -> i64 {
 
 /// The setup of the configuration, with what the adapters can do, and nothing kept back: credentials are not looked at.
 fn setup_of(config: &Config) -> Result<RoutingSetup, Failure> {
-    let can = Capabilities { charge: true, refund: true, pre_auth: true };
+    let can = Capabilities { charge: true, refund: true, pre_auth: true, ..Capabilities::default() };
     let abilities = config.channels.keys().map(|name| (ChannelName::new(name.as_str()), can)).collect();
     let mut setup = setup_from_config(config, &abilities).map_err(|error| Failure::Usage(error.to_string()))?;
     // Now and then a payment goes elsewhere to learn; here there is nothing to learn.

@@ -31,6 +31,7 @@ pub(super) fn show_hold(admin: &AdminArguments, hold: &Value) -> Result<(), Fail
         Column::Right("Agreeing"),
         Column::Right("Adopted"),
         Column::Right("Foreign"),
+        Column::Right("Pre-auths"),
         Column::Right("To look at"),
     ];
     let rows: Vec<Vec<String>> = channels
@@ -39,7 +40,7 @@ pub(super) fn show_hold(admin: &AdminArguments, hold: &Value) -> Result<(), Fail
             let text = |name: &str| channel[name].as_str().unwrap_or("-").to_owned();
             let number = |name: &str| channel[name].to_string();
             let items = channel["items"].as_array().map_or(0, Vec::len).to_string();
-            let counts = ["objects", "agreeing", "adopted", "foreign"].map(number);
+            let counts = ["objects", "agreeing", "adopted", "foreign", "pre_auths"].map(number);
             [text("channel"), text("state")].into_iter().chain(counts).chain([items]).collect()
         })
         .collect();

@@ -1,6 +1,6 @@
 //! The range of every number that has one, and the rules between two of them.
 
-use super::Findings;
+use super::{Findings, check_address};
 use crate::config::Config;
 use crate::domain::limit::{ADDRESS_BURST_MAX, ADDRESS_FAILURES_MAX, THRESHOLD_MIN_PERCENT, THRESHOLDS_MAX};
 use crate::domain::payment::FAILOVERS_MAX;
@@ -16,6 +16,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     check_admission(config, findings);
     check_routing(config, findings);
     check_payments(config, findings);
+    check_pre_auth(config, findings);
+    check_callbacks(config, findings);
     check_webhook(config, findings);
     check_retention(config, findings);
 }
@@ -168,6 +170,28 @@ fn check_payments(config: &Config, findings: &mut Findings) {
     findings.range("payments.settling_ms", payments.settling_ms, 100..=HOUR_MS);
     findings.range("payments.idempotency_keep_s", payments.idempotency_keep_s, 1..=30 * DAY_S);
     findings.range("payments.refunds_max", payments.refunds_max, 1..=1000);
+}
+
+fn check_pre_auth(config: &Config, findings: &mut Findings) {
+    let pre_auth = &config.pre_auth;
+    findings.range("pre_auth.unconfirmed_expires_s", pre_auth.unconfirmed_expires_s, 60..=30 * DAY_S);
+    findings.range("pre_auth.expiring_before_s", pre_auth.expiring_before_s, 60..=30 * DAY_S);
+    let before_max = pre_auth.expiring_before_s.clamp(60, 30 * DAY_S);
+    findings.range("pre_auth.on_expiry_before_s", pre_auth.on_expiry_before_s, 60..=before_max);
+    findings.range("pre_auth.active_max", pre_auth.active_max, 1..=1_000_000);
+    findings.range("pre_auth.idle_s", pre_auth.idle_s, 1..=3600);
+    findings.range("pre_auth.refunds_max", pre_auth.refunds_max, 1..=1000);
+}
+
+fn check_callbacks(config: &Config, findings: &mut Findings) {
+    let callbacks = &config.callbacks;
+    if let Some(url) = &callbacks.public_url {
+        check_address(findings, "callbacks.public_url", url);
+    }
+    findings.range("callbacks.body_max_bytes", callbacks.body_max_bytes, 16 * 1024..=1024 * 1024);
+    findings.range("callbacks.keep_days", callbacks.keep_days, 1..=365);
+    findings.range("callbacks.unknown_keep_s", callbacks.unknown_keep_s, 60..=30 * DAY_S);
+    findings.range("callbacks.asks_per_second", callbacks.asks_per_second, 1..=10_000);
 }
 
 fn check_retention(config: &Config, findings: &mut Findings) {

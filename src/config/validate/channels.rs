@@ -8,12 +8,24 @@ use crate::domain::country::is_country;
 fn required_credentials(kind: ChannelKind) -> &'static [&'static str] {
     match kind {
         ChannelKind::Stripe => &["secret_key"],
+        ChannelKind::Paypal => &["client_id", "client_secret"],
         ChannelKind::Alipay => &["app_id", "app_private_key", "alipay_public_key"],
-        ChannelKind::Instant => &[],
+        ChannelKind::Btcpay => &["api_key", "store_id"],
+        ChannelKind::Instant | ChannelKind::Custom => &[],
     }
 }
 
-pub(super) fn check(config: &Config, findings: &mut Findings) {
+/// What it can make use of besides, to check what the provider sends of its own accord.
+fn optional_credentials(kind: ChannelKind) -> &'static [&'static str] {
+    match kind {
+        ChannelKind::Stripe | ChannelKind::Btcpay => &["webhook_secret"],
+        ChannelKind::Paypal => &["webhook_id", "webhook_ca", "merchant_id"],
+        ChannelKind::Alipay => &["seller_id"],
+        ChannelKind::Instant | ChannelKind::Custom => &[],
+    }
+}
+
+pub(super) fn check(config: &Config, custom: &[&str], findings: &mut Findings) {
     findings.require(!config.channels.is_empty(), "channels", "needs at least one channel; add [channels.<name>]");
     for (name, channel) in &config.channels {
         let path = format!("channels.{name}");
@@ -24,8 +36,15 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         if let Some(slow_call_ms) = channel.slow_call_ms {
             findings.range(format!("{path}.slow_call_ms"), slow_call_ms, 10..=60_000);
         }
+        findings.range(format!("{path}.hold_valid_s"), channel.hold_valid_s, 3_600..=2_592_000);
         check_countries(findings, &format!("{path}.local_countries"), &channel.local_countries);
         check_countries(findings, &format!("{path}.countries"), &channel.countries);
+        let is_brought = custom.contains(&name.as_str());
+        findings.require(
+            is_brought == (channel.kind == ChannelKind::Custom),
+            format!("{path}.kind"),
+            "is \"custom\" for channels that a program which embeds Tollgate brings along, and for no others",
+        );
         check_provider(config, &path, channel, findings);
         check_credentials(&path, channel, findings);
     }
@@ -101,7 +120,7 @@ fn check_provider(config: &Config, path: &str, channel: &ChannelConfig, findings
         findings.add(format!("{path}.sandbox"), "must not be true in live mode; give base_url and credentials");
         return;
     }
-    if channel.sandbox {
+    if channel.sandbox || channel.kind == ChannelKind::Custom {
         return;
     }
     findings.require(
@@ -127,7 +146,7 @@ fn check_credentials(path: &str, channel: &ChannelConfig, findings: &mut Finding
             findings.add(path, "must end in _env (a variable's name) or _file (a path); secrets are not written here");
             continue;
         };
-        let known = required_credentials(channel.kind);
+        let known = [required_credentials(channel.kind), optional_credentials(channel.kind)].concat();
         if !known.contains(&credential) {
             let names = if known.is_empty() { String::from("none") } else { known.join(", ") };
             findings.add(path, format!("is not a credential of this kind of channel; it has {names}"));

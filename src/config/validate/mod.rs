@@ -42,14 +42,15 @@ impl Findings {
     }
 }
 
-/// Everything that is wrong with `config`, in the order of its sections.
-pub(super) fn problems(config: &Config) -> Vec<Problem> {
+/// Everything that is wrong with `config`, in the order of its sections. The channels in `custom` are brought along by the
+/// program that embeds this one.
+pub(super) fn problems(config: &Config, custom: &[&str]) -> Vec<Problem> {
     let mut findings = Findings::default();
     check_listeners(config, &mut findings);
     check_admin_hosts(config, &mut findings);
     bounds::check(config, &mut findings);
     check_tiers(config, &mut findings);
-    channels::check(config, &mut findings);
+    channels::check(config, custom, &mut findings);
     channels::check_baseline(config, &mut findings);
     rules::check(config, &mut findings);
     check_sandbox(config, &mut findings);

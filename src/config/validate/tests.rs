@@ -244,6 +244,89 @@ fn credentials_are_named_never_written() {
 }
 
 #[test]
+fn each_kind_has_credentials_of_its_own_and_some_may_be_missing() {
+    let kinds = [
+        ("stripe", &["secret_key"][..], &["webhook_secret"][..]),
+        ("paypal", &["client_id", "client_secret"], &["webhook_id", "webhook_ca", "merchant_id"]),
+        ("alipay", &["app_id", "app_private_key", "alipay_public_key"], &["seller_id"]),
+        ("crypto", &["api_key", "store_id"], &["webhook_secret"]),
+    ];
+    for (name, required, optional) in kinds {
+        let with = |given: &[&str]| {
+            paths_after(|config| {
+                let channel = config.channels.get_mut(name).unwrap();
+                (channel.sandbox, channel.base_url) = (false, Some(String::from("https://pay.example")));
+                let entry = |credential: &&str| (format!("{credential}_env"), String::from("A"));
+                channel.credentials = given.iter().map(entry).collect();
+            })
+        };
+        assert!(with(required).is_empty(), "{name}");
+        assert!(with(&[required, optional].concat()).is_empty(), "{name}");
+        assert_eq!(with(&required[1..]), [format!("channels.{name}.credentials")], "{name}");
+        let foreign = [required, &["password"]].concat();
+        assert_eq!(with(&foreign), [format!("channels.{name}.credentials.password_env")], "{name}");
+    }
+}
+
+#[test]
+fn only_a_program_that_brings_a_channel_along_may_have_a_custom_one() {
+    let paths = |custom: &[&str], kind| {
+        let mut config = Config::embedded().unwrap();
+        let channel = config.channels.get_mut("alipay").unwrap();
+        (channel.kind, channel.sandbox) = (kind, false);
+        match config.validate_with(custom) {
+            Ok(()) => Vec::new(),
+            Err(ConfigError::Problems(problems)) => problems.into_iter().map(|problem| problem.path).collect(),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(paths(&[], ChannelKind::Custom), ["channels.alipay.kind"]);
+    assert_eq!(paths(&["stripe"], ChannelKind::Custom), ["channels.alipay.kind", "channels.stripe.kind"]);
+    assert!(paths(&["alipay"], ChannelKind::Custom).is_empty(), "it needs no address and no credentials");
+    assert!(paths(&["alipay"], ChannelKind::Stripe).contains(&String::from("channels.alipay.kind")));
+}
+
+#[test]
+fn holds_and_notifications_have_sane_figures() {
+    let paths = paths_after(|config| {
+        config.pre_auth.unconfirmed_expires_s = 59;
+        config.pre_auth.expiring_before_s = 2_592_001;
+        config.pre_auth.on_expiry_before_s = 59;
+        config.pre_auth.active_max = 0;
+        config.pre_auth.idle_s = 0;
+        config.pre_auth.refunds_max = 0;
+        config.callbacks.public_url = Some(String::from("http://pay.example.com"));
+        config.callbacks.body_max_bytes = 1;
+        config.callbacks.keep_days = 0;
+        config.callbacks.unknown_keep_s = 59;
+        config.callbacks.asks_per_second = 0;
+        config.channels.get_mut("stripe").unwrap().hold_valid_s = 3_599;
+    });
+    let expected = [
+        "pre_auth.unconfirmed_expires_s",
+        "pre_auth.expiring_before_s",
+        "pre_auth.on_expiry_before_s",
+        "pre_auth.active_max",
+        "pre_auth.idle_s",
+        "pre_auth.refunds_max",
+        "callbacks.public_url",
+        "callbacks.body_max_bytes",
+        "callbacks.keep_days",
+        "callbacks.unknown_keep_s",
+        "callbacks.asks_per_second",
+        "channels.stripe.hold_valid_s",
+    ];
+    assert_eq!(paths, expected);
+    let acts = |before_s| {
+        paths_after(|config| {
+            (config.pre_auth.expiring_before_s, config.pre_auth.on_expiry_before_s) = (600, before_s);
+        })
+    };
+    assert!(acts(600).is_empty());
+    assert_eq!(acts(601), ["pre_auth.on_expiry_before_s"], "nobody would have been told before");
+}
+
+#[test]
 fn a_real_provider_needs_address_and_credentials_in_sandbox_mode_too() {
     let paths = paths_after(|config| config.channels.get_mut("stripe").unwrap().sandbox = false);
     assert_eq!(paths, ["channels.stripe.base_url", "channels.stripe.credentials"]);

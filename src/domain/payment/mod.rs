@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 
 pub use erase::{Erasability, erasability, erase_customer_data};
 pub use failover::{FAILOVERS_MAX, Failover, FailoverBounds, failure_allows, may_ask_another};
-pub use refund::{Refund, RefundRejection, RefundStatus, begin_refund, on_refund_answer};
+pub use refund::{RefundRejection, begin_refund, on_refund_answer};
 pub use resolve::{ResolvePolicy, next_due_at};
 pub use transition::{Effect, Outcome, begin_attempt, on_answer, on_cancel_request, on_recovery};
 
 use crate::domain::ids::{ChannelName, MerchantId, PaymentNo};
 use crate::domain::money::Money;
 use crate::domain::outcome::{Failure, NextAction, ProviderRefs};
+pub use crate::domain::refund::{Refund, RefundStatus};
 use crate::domain::routing::DecisionRecord;
 use crate::domain::time::Timestamp;
 
@@ -131,6 +132,9 @@ pub struct Attempt {
     /// When the payer last got something to act on, such as a QR code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered_at: Option<Timestamp>,
+    /// When a question about it last sent what may move money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub money_sent_at: Option<Timestamp>,
     /// What came of it; `None` while that is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<AttemptOutcome>,

@@ -7,7 +7,9 @@ use crate::domain::event::EventName;
 use crate::domain::ids::RefundNo;
 use crate::domain::language::Language;
 use crate::domain::money::Currency;
-use crate::domain::outcome::{ChargeAnswer, ChargeState, DeclineScope, RefundAnswer, RefundState, RetryAdvice};
+use crate::domain::outcome::{
+    ChargeAnswer, ChargeState, DeclineScope, RefundAnswer, RefundState, RetryAdvice, StrayKind,
+};
 use crate::domain::routing::{DecisionRecord, RoutingMode};
 
 const NOW: Timestamp = Timestamp::from_unix_s(1_700_000_000);
@@ -64,6 +66,7 @@ fn attempt(channel: &str) -> Attempt {
         refs: ProviderRefs::default(),
         unanswered_at: None,
         offered_at: None,
+        money_sent_at: None,
         outcome: None,
         failure: None,
         failover: None,
@@ -113,8 +116,8 @@ fn failure() -> Failure {
 }
 
 fn answer(state: ChargeState) -> ChargeAnswer {
-    let refs = ProviderRefs { channel_order_no: Some("pi_1".to_owned()), client_secret: None };
-    ChargeAnswer { state, refs }
+    let refs = ProviderRefs { channel_order_no: Some("pi_1".to_owned()), ..ProviderRefs::default() };
+    ChargeAnswer::with(state, refs)
 }
 
 fn answers() -> Vec<(&'static str, ChargeState)> {
@@ -127,6 +130,30 @@ fn answers() -> Vec<(&'static str, ChargeState)> {
         ("canceled", ChargeState::Canceled),
         ("unknown", ChargeState::Unknown { reason: "timeout".to_owned() }),
     ]
+}
+
+#[test]
+fn money_that_came_otherwise_than_asked_for_leaves_the_payment_open() {
+    for status in PaymentStatus::ALL {
+        let state = ChargeState::Stray { kind: StrayKind::Late, received: Some(Money::new(1000, Currency::USD)) };
+        let unknown = ChargeState::Unknown { reason: String::new() };
+        let after = |state| on_answer(&payment(status), &answer(state), &policy(), NOW);
+        assert_eq!(after(state), after(unknown), "{status:?}");
+    }
+}
+
+#[test]
+fn it_is_noted_when_a_question_sent_money_last() {
+    let sent = ChargeAnswer { sent_money: true, ..answer(ChargeState::Processing) };
+    let asked =
+        |payment: &Payment, answer: &ChargeAnswer, at| on_answer(payment, answer, &policy(), at).unwrap().payment;
+    let first = asked(&payment(PaymentStatus::RequiresAction), &sent, NOW);
+    let later = NOW.plus(Duration::from_secs(5));
+    let second = asked(&first, &answer(ChargeState::Processing), later);
+    assert_eq!(second.attempts[0].money_sent_at, Some(NOW), "what was sent stays sent");
+    assert_eq!(asked(&second, &sent, later).attempts[0].money_sent_at, Some(later));
+    let never = asked(&payment(PaymentStatus::RequiresAction), &answer(ChargeState::Processing), NOW);
+    assert_eq!(never.attempts[0].money_sent_at, None);
 }
 
 /// The status after each answer, in the order of [`answers`]; `None` where nothing changes.

@@ -31,7 +31,7 @@ pub fn on_answer(before: &Payment, answer: &ChargeAnswer, policy: &ResolvePolicy
         return None;
     }
     let mut payment = before.clone();
-    learn_names(&mut payment, answer);
+    learn(&mut payment, answer, now);
     match &answer.state {
         ChargeState::Success { fee_minor } => succeed(&mut payment, *fee_minor, now),
         ChargeState::Declined(failure) => close(&mut payment, AttemptOutcome::Declined, Some(failure)),
@@ -61,7 +61,8 @@ pub fn on_answer(before: &Payment, answer: &ChargeAnswer, policy: &ResolvePolicy
             payment.known_at = Some(now);
             note_failover(&mut payment, Failover::OutcomeOpen);
         }
-        ChargeState::Unknown { .. } => stay_unknown(&mut payment, policy, now),
+        // Money that came otherwise than it was asked for is no payment yet; where it went has to be asked again.
+        ChargeState::Unknown { .. } | ChargeState::Stray { .. } => stay_unknown(&mut payment, policy, now),
     }
     if before.status != PaymentStatus::Pending {
         payment.resolve_tries = payment.resolve_tries.saturating_add(1);
@@ -107,7 +108,7 @@ pub fn begin_attempt(before: &Payment, answer: &ChargeAnswer, next: Attempt, now
         return None;
     }
     let mut payment = before.clone();
-    learn_names(&mut payment, answer);
+    learn(&mut payment, answer, now);
     if let Some(attempt) = payment.attempts.last_mut() {
         attempt.outcome = Some(outcome);
         attempt.failure = Some(failure.clone());
@@ -149,13 +150,11 @@ fn note_failover(payment: &mut Payment, failover: Failover) {
     }
 }
 
-fn learn_names(payment: &mut Payment, answer: &ChargeAnswer) {
+fn learn(payment: &mut Payment, answer: &ChargeAnswer, now: Timestamp) {
     let Some(attempt) = payment.attempts.last_mut() else { return };
-    if answer.refs.channel_order_no.is_some() {
-        attempt.refs.channel_order_no.clone_from(&answer.refs.channel_order_no);
-    }
-    if answer.refs.client_secret.is_some() {
-        attempt.refs.client_secret.clone_from(&answer.refs.client_secret);
+    attempt.refs.learn(&answer.refs);
+    if answer.sent_money {
+        attempt.money_sent_at = Some(now);
     }
 }
 

@@ -78,6 +78,7 @@ fn payment(number: usize) -> Payment {
         refs: Default::default(),
         unanswered_at: None,
         offered_at: None,
+        money_sent_at: None,
         outcome: None,
         failure: None,
         failover: None,

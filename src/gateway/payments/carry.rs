@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::actors::merchant::IdempotencyClaim;
 use crate::actors::router::Reservation;
 use crate::channels::ChargeRequest;
+use crate::config::CallbacksConfig;
 use crate::domain::ids::{ChannelName, PaymentNo, dated_number};
 use crate::domain::outcome::{ChargeAnswer, ChargeState, ProviderRefs};
 use crate::domain::payment::{
@@ -192,11 +193,8 @@ impl Inner {
 
     /// Asks the channel of the current attempt, once, and tells the router how that went.
     async fn charge(&self, payment: &Payment, mut place: Reservation) -> ChargeAnswer {
-        let Some(request) = charge_request(payment) else {
-            return ChargeAnswer {
-                state: ChargeState::Unknown { reason: "the payment has no attempt".to_owned() },
-                refs: ProviderRefs::default(),
-            };
+        let Some(request) = charge_request(payment, &self.core.config.callbacks) else {
+            return ChargeAnswer::unknown("the payment has no attempt");
         };
         let channel_name = place.channel().clone();
         place.begin();
@@ -263,7 +261,7 @@ impl Inner {
 
     /// Makes the outcome durable, with the event, its notifications and the answer, and only then answers.
     async fn store_outcome(&self, carried: &mut Carried, answer: &ChargeAnswer) -> Result<Answered, GatewayError> {
-        let nameless = ChargeAnswer { state: answer.state.clone(), refs: ProviderRefs::default() };
+        let nameless = ChargeAnswer { refs: ProviderRefs::default(), ..answer.clone() };
         let attempts = carried.attempts;
         for _ in 0..CONFLICTS_MAX {
             let now = self.core.clock.now();
@@ -321,8 +319,8 @@ impl Inner {
     }
 }
 
-/// The request of the current attempt, the same every time it is made.
-pub(super) fn charge_request(payment: &Payment) -> Option<ChargeRequest> {
+/// The request of the current attempt, the same every time it is made, as long as the configuration is.
+pub(super) fn charge_request(payment: &Payment, callbacks: &CallbacksConfig) -> Option<ChargeRequest> {
     let attempt = payment.current()?;
     Some(ChargeRequest {
         reference: payment.payment_no.to_string(),
@@ -335,14 +333,12 @@ pub(super) fn charge_request(payment: &Payment) -> Option<ChargeRequest> {
         description: payment.terms.description.clone(),
         customer_email: payment.terms.customer_email.clone(),
         return_url: payment.terms.return_url.clone(),
+        notify_url: callbacks.url_of(attempt.channel.as_str()),
     })
 }
 
 fn not_configured(channel: &ChannelName) -> ChargeAnswer {
-    ChargeAnswer {
-        state: ChargeState::Unknown { reason: format!("channel {channel} is not configured any more") },
-        refs: ProviderRefs::default(),
-    }
+    ChargeAnswer::unknown(format!("channel {channel} is not configured any more"))
 }
 
 fn chosen_fee_minor(attempt: &Attempt) -> Option<i64> {
@@ -350,12 +346,12 @@ fn chosen_fee_minor(attempt: &Attempt) -> Option<i64> {
 }
 
 /// What is said when no channel can take a payment. A currency that none of the merchant's channels serves is no matter of
-/// which of them are available.
+/// which of them are available; one that is switched off serves nothing.
 fn refusal(none: NoChannel) -> GatewayError {
     let record = &none.record;
     let is_asked = |verdict: &&ChannelVerdict| match &record.requested {
         Some(requested) => verdict.channel == *requested,
-        None => verdict.dropped_by != Some(DroppedBy::Merchant),
+        None => !matches!(verdict.dropped_by, Some(DroppedBy::Merchant | DroppedBy::Disabled)),
     };
     let mut asked = record.channels.iter().filter(is_asked).peekable();
     if asked.peek().is_some() && asked.all(|verdict| verdict.dropped_by == Some(DroppedBy::Currency)) {

@@ -496,6 +496,7 @@ impl Inner {
             refs: ProviderRefs::default(),
             unanswered_at: None,
             offered_at: None,
+            money_sent_at: None,
             outcome: None,
             failure: None,
             failover: None,

@@ -388,11 +388,11 @@ impl Inner {
         let expired = payment.expires_at.is_some_and(|expires_at| now >= expires_at);
         let Some(channel) = self.channels.get(&attempt.channel) else {
             let reason = format!("channel {} is not configured any more", attempt.channel);
-            return Some(ChargeAnswer { state: ChargeState::Unknown { reason }, refs: attempt.refs.clone() });
+            return Some(ChargeAnswer::with(ChargeState::Unknown { reason }, attempt.refs.clone()));
         };
         let sent_by = attempt.unanswered_at.unwrap_or(attempt.sent_at).max(self.started_at);
         let request = ResolveRequest {
-            charge: charge_request(payment)?,
+            charge: charge_request(payment, &self.core.config.callbacks)?,
             first_sent_at: attempt.sent_at,
             sent_by,
             settling: self.settling(&attempt.channel, sent_by),
@@ -400,6 +400,7 @@ impl Inner {
             now,
             refs: attempt.refs.clone(),
             offered_at: attempt.offered_at,
+            money_sent_at: attempt.money_sent_at,
             // After a restore, what no provider has on record must not be sent any more.
             close: payment.cancel_requested || expired || (is_nameless && stage != Stage::Free),
         };

@@ -95,7 +95,7 @@ async fn no_decision_sees_half_a_change() {
         // Version 1 is the start; then a reload and a rule in turn.
         let Some(change) = version.checked_sub(2) else { continue };
         let odd = change / 2 % 2 == 1;
-        let expected = if odd { vec![33, 11] } else { vec![44, 22] };
+        let expected = if odd { vec![33, 100, 100, 11] } else { vec![44, 100, 100, 22] };
         assert_eq!((*smart, *rules_first, weights), (!odd, odd, &expected), "version {version}");
         let rules_made = change.div_ceil(2);
         let newest = rules_made.checked_sub(1).map(|round| format!("r-{round}"));

@@ -91,7 +91,10 @@ pub(crate) fn channel_views(core: &Core, router: &RouterHandle, channels: &Chann
 pub(crate) fn outcome_class(state: &ChargeState) -> OutcomeClass {
     match state {
         ChargeState::Success { .. } => OutcomeClass::Approved,
-        ChargeState::ActionRequired { .. } | ChargeState::Processing | ChargeState::Canceled => OutcomeClass::Answered,
+        ChargeState::ActionRequired { .. }
+        | ChargeState::Processing
+        | ChargeState::Canceled
+        | ChargeState::Stray { .. } => OutcomeClass::Answered,
         ChargeState::Unknown { .. } => OutcomeClass::TechnicalFailure,
         ChargeState::Declined(failure) => match failure.decline_scope {
             DeclineScope::Processor => OutcomeClass::DeclinedByProcessor,
@@ -120,7 +123,7 @@ mod lost_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::outcome::Failure;
+    use crate::domain::outcome::{Failure, StrayKind};
 
     #[test]
     fn only_the_channel_s_own_trouble_counts_for_its_breaker() {
@@ -136,5 +139,7 @@ mod tests {
         }
         let unknown = ChargeState::Unknown { reason: String::new() };
         assert_eq!(outcome_class(&unknown).technical(), Some(false));
+        let stray = outcome_class(&ChargeState::Stray { kind: StrayKind::Late, received: None });
+        assert_eq!((stray.technical(), stray.approval()), (Some(true), None));
     }
 }

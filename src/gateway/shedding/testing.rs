@@ -86,14 +86,14 @@ struct SlowChannel(Takes);
 impl SlowChannel {
     async fn approve(&self, charge: &ChargeRequest) -> ChargeAnswer {
         self.0.pass().await;
-        let refs = ProviderRefs { channel_order_no: Some(charge.provider_key.clone()), client_secret: None };
-        ChargeAnswer { state: ChargeState::Success { fee_minor: None }, refs }
+        let refs = ProviderRefs { channel_order_no: Some(charge.provider_key.clone()), ..ProviderRefs::default() };
+        ChargeAnswer::with(ChargeState::Success { fee_minor: None }, refs)
     }
 }
 
 impl Channel for SlowChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, pre_auth: false }
+        Capabilities { charge: true, refund: true, ..Capabilities::default() }
     }
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {

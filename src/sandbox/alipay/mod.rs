@@ -57,12 +57,6 @@ impl AlipayEmulator {
         })
     }
 
-    pub(super) fn ledger(&self) -> Vec<LedgerEntry> {
-        let mut trades = self.trades.lock();
-        trades.catch_up(self.clock.now());
-        trades.ledger.clone()
-    }
-
     async fn answer(&self, call: Call) -> Outcome {
         let now = self.clock.now();
         if let Some((id, visit)) = page::visit(&call) {
@@ -159,6 +153,12 @@ impl AlipayEmulator {
 impl Emulator for AlipayEmulator {
     fn handle(&self, call: Call) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>> {
         Box::pin(self.answer(call))
+    }
+
+    fn ledger(&self) -> Vec<LedgerEntry> {
+        let mut trades = self.trades.lock();
+        trades.catch_up(self.clock.now());
+        trades.ledger.clone()
     }
 }
 

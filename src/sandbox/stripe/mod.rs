@@ -119,12 +119,6 @@ impl StripeEmulator {
         Self { state: Mutex::new(state), faults, clock }
     }
 
-    pub(super) fn ledger(&self) -> Vec<LedgerEntry> {
-        let mut state = self.state.lock();
-        state.catch_up(self.clock.now());
-        state.ledger.clone()
-    }
-
     async fn answer(&self, call: Call) -> Outcome {
         if let Some((id, visit)) = page::visit(&call) {
             let mut state = self.state.lock();
@@ -170,6 +164,12 @@ impl StripeEmulator {
 impl Emulator for StripeEmulator {
     fn handle(&self, call: Call) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>> {
         Box::pin(self.answer(call))
+    }
+
+    fn ledger(&self) -> Vec<LedgerEntry> {
+        let mut state = self.state.lock();
+        state.catch_up(self.clock.now());
+        state.ledger.clone()
     }
 }
 

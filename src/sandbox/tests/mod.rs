@@ -3,6 +3,7 @@
 mod alipay;
 mod server;
 mod stripe;
+mod unknown;
 
 use std::sync::Arc;
 

@@ -108,6 +108,9 @@ impl Hold {
                 Err(reason) => return Ok(Verdict::Person(reason)),
             }
         }
+        if proven.iter().any(|proven| matches!(proven.charge.state, ChargeState::Stray { .. })) {
+            return Ok(Verdict::Person("money came for it in another way than it was asked for"));
+        }
         proven.sort_by_key(|charge| charge.number);
         let Some(first) = proven.first() else { return Ok(Verdict::Agrees) };
         let (Some(reference), Some(merchant_id)) = (&first.charge.reference, &first.charge.merchant_id) else {
@@ -354,9 +357,10 @@ impl Hold {
             provider_key: charge.provider_key.clone().unwrap_or_default(),
             decision,
             sent_at: charge.created_at,
-            refs: ProviderRefs { channel_order_no: Some(charge.provider_no.clone()), client_secret: None },
+            refs: ProviderRefs { channel_order_no: Some(charge.provider_no.clone()), ..ProviderRefs::default() },
             unanswered_at: None,
             offered_at: None,
+            money_sent_at: None,
             outcome: None,
             failure: None,
             failover: None,
@@ -382,7 +386,7 @@ fn terms_of(order_no: &str, money: crate::domain::money::Money) -> PaymentTerms 
 }
 
 fn answer_of(charge: &ListedCharge) -> ChargeAnswer {
-    ChargeAnswer { state: charge.state.clone(), refs: charge.refs.clone() }
+    ChargeAnswer::with(charge.state.clone(), charge.refs.clone())
 }
 
 const fn is_success(state: &ChargeState) -> bool {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::channels::{ListError, ListedCharge, ListedRefund};
-use crate::domain::ids::{ChannelName, RefundNo};
+use crate::domain::ids::{ChannelName, PRE_AUTH_NO_PREFIX, RefundNo};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::gateway::payments::hold::report::{ChannelReport, ChannelState};
 use crate::gateway::payments::hold::{Hold, LIST_WAIT_FIRST, LIST_WAIT_MAX, LOOK_WAIT};
@@ -173,7 +173,8 @@ impl Hold {
         for _ in 0..PAGES_MAX {
             let page = channel.list_charges(since.charges, after.as_deref()).await?;
             self.report(name, |report| report.objects += page.items.len());
-            charges.extend(self.only_marked(name, page.items, |charge| charge.reference.is_some()));
+            let ours = self.only_marked(name, page.items, |charge| charge.reference.is_some());
+            charges.extend(self.without_pre_auths(name, ours, |charge| charge.reference.as_deref()));
             after = page.next;
             if after.is_none() || charges.len() > COLLECTED_MAX {
                 break;
@@ -184,7 +185,8 @@ impl Hold {
         for _ in 0..PAGES_MAX {
             let page = channel.list_refunds(since.refunds, after.as_deref()).await?;
             self.report(name, |report| report.objects += page.items.len());
-            refunds.extend(self.only_marked(name, page.items, |refund| refund.refund_reference.is_some()));
+            let ours = self.only_marked(name, page.items, |refund| refund.refund_reference.is_some());
+            refunds.extend(self.without_pre_auths(name, ours, |refund| refund.reference.as_deref()));
             after = page.next;
             if after.is_none() || refunds.len() > COLLECTED_MAX {
                 break;
@@ -204,5 +206,18 @@ impl Hold {
         let (marked, foreign): (Vec<T>, Vec<T>) = items.into_iter().partition(is_marked);
         self.report(name, |report| report.foreign += foreign.len());
         marked
+    }
+
+    /// Counts and drops what belongs to pre-auths: they are no payments, and not compared with any.
+    fn without_pre_auths<T>(
+        &self,
+        name: &ChannelName,
+        items: Vec<T>,
+        reference: impl Fn(&T) -> Option<&str>,
+    ) -> Vec<T> {
+        let is_of_pre_auth = |item: &T| reference(item).is_some_and(|number| number.starts_with(PRE_AUTH_NO_PREFIX));
+        let (pre_auths, others): (Vec<T>, Vec<T>) = items.into_iter().partition(is_of_pre_auth);
+        self.report(name, |report| report.pre_auths += pre_auths.len());
+        others
     }
 }

@@ -124,10 +124,16 @@ impl Hold {
                 "the store was restored: no money moves until the providers were asked what happened since"
             );
             for (name, config) in &inner.core.config.channels {
-                // What has no provider behind it has nothing to tell.
-                let is_confirmed = config.kind == ChannelKind::Instant || held.confirmed.contains_key(name);
+                let channel_name = ChannelName::new(name.as_str());
+                // What has no provider behind it has nothing to tell, and neither has what can move no money.
+                let moves_money = inner.channels.get(&channel_name).is_none_or(|channel| {
+                    let can = channel.capabilities();
+                    can.charge || can.refund || can.pre_auth
+                });
+                let has_provider = config.kind != ChannelKind::Instant && moves_money;
+                let is_confirmed = !has_provider || held.confirmed.contains_key(name);
                 let state = if is_confirmed { ChannelState::Confirmed } else { ChannelState::Asking };
-                channels.insert(ChannelName::new(name.as_str()), ChannelReport::new(state));
+                channels.insert(channel_name, ChannelReport::new(state));
             }
         }
         let state = Mutex::new(State { held, channels });

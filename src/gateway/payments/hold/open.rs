@@ -192,7 +192,7 @@ impl Hold {
             return Ok(false);
         }
         let reason = format!("channel {} is not configured any more", attempt.channel);
-        let answer = ChargeAnswer { state: ChargeState::Unknown { reason }, refs: attempt.refs.clone() };
+        let answer = ChargeAnswer::with(ChargeState::Unknown { reason }, attempt.refs.clone());
         let mut payment = stored.payment.clone();
         payment.status = PaymentStatus::Processing;
         let now = inner.core.clock.now();

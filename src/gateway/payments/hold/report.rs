@@ -51,6 +51,7 @@ pub(super) struct ChannelReport {
     pub(super) agreeing: usize,
     pub(super) adopted: usize,
     pub(super) foreign: usize,
+    pub(super) pre_auths: usize,
     pub(super) items: Vec<HeldItemView>,
     pub(super) problem: Option<String>,
     /// When the list is read that counts.
@@ -67,6 +68,7 @@ impl ChannelReport {
             agreeing: 0,
             adopted: 0,
             foreign: 0,
+            pre_auths: 0,
             items: Vec::new(),
             problem: None,
             waiting_until: None,
@@ -132,6 +134,9 @@ pub struct HeldChannelView {
     pub adopted: usize,
     /// Those that carry no mark of this gateway.
     pub foreign: usize,
+    /// Those that belong to pre-auths, which are not compared.
+    #[serde(default)]
+    pub pre_auths: usize,
     /// Those that a person has to look at, at most 1,000.
     pub items: Vec<HeldItemView>,
     /// Why the list can't be had, if so.
@@ -190,6 +195,7 @@ impl HeldChannelView {
             agreeing: report.agreeing,
             adopted: report.adopted,
             foreign: report.foreign,
+            pre_auths: report.pre_auths,
             items: report.items.clone(),
             problem: report.problem.clone(),
         }

@@ -153,6 +153,7 @@ impl Hold {
             description: None,
             customer_email: None,
             return_url: None,
+            notify_url: None,
         };
         Ok(Some(Further { charge, before: before.clone() }))
     }
@@ -174,6 +175,7 @@ impl Hold {
                 now: inner.core.clock.now(),
                 refs: ProviderRefs::default(),
                 offered_at: None,
+                money_sent_at: None,
                 close: false,
             };
             match channel.find_charge(&request).await {
@@ -208,6 +210,7 @@ fn found_charge(charge: &ChargeRequest, answer: ChargeAnswer, created_at: Timest
         order_no: Some(charge.order_no.clone()),
         money: Some(charge.money),
         state: answer.state,
+        hold: None,
         refs: answer.refs,
         created_at,
     }

@@ -127,6 +127,8 @@ pub(super) struct Script {
     pub(super) takes: Duration,
     /// What its tokens begin with.
     pub(super) tokens: &'static str,
+    /// Whether its questions send what may move money.
+    pub(super) asking_sends_money: bool,
 }
 
 impl Default for Script {
@@ -138,6 +140,7 @@ impl Default for Script {
             refund: RefundState::Success,
             takes: Duration::ZERO,
             tokens: "",
+            asking_sends_money: false,
         }
     }
 }
@@ -158,6 +161,8 @@ pub(super) struct ScriptedChannel {
     pub(super) key_ages: Mutex<Vec<Option<Duration>>>,
     /// Whether what it was last asked about can't be on its way any more.
     pub(super) settled: Mutex<Vec<bool>>,
+    /// Where it was told, with each charge and question, to send what it has to tell.
+    pub(super) notify_urls: Mutex<Vec<Option<String>>>,
     listed: Mutex<Option<Vec<ListedCharge>>>,
     listed_refunds: Mutex<Vec<ListedRefund>>,
     /// Lists of charges that were read.
@@ -206,14 +211,14 @@ impl ScriptedChannel {
     }
 
     fn answer(&self, state: &ChargeState, charge: &ChargeRequest) -> ChargeAnswer {
-        let refs = ProviderRefs { channel_order_no: Some(charge.provider_key.clone()), client_secret: None };
-        ChargeAnswer { state: state.clone(), refs }
+        let refs = ProviderRefs { channel_order_no: Some(charge.provider_key.clone()), ..ProviderRefs::default() };
+        ChargeAnswer::with(state.clone(), refs)
     }
 }
 
 impl Channel for ScriptedChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, pre_auth: false }
+        Capabilities { charge: true, refund: true, ..Capabilities::default() }
     }
 
     fn takes_token(&self, token: &str) -> bool {
@@ -222,6 +227,7 @@ impl Channel for ScriptedChannel {
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {
         Box::pin(async move {
+            self.notify_urls.lock().push(request.notify_url.clone());
             self.work(&self.charges).await;
             let state = self.script.lock().charge.clone();
             self.answer(&state, request)
@@ -235,9 +241,13 @@ impl Channel for ScriptedChannel {
             }
             self.key_ages.lock().push(request.key_age());
             self.settled.lock().push(request.is_settled());
+            self.notify_urls.lock().push(request.charge.notify_url.clone());
             self.work(&self.resolves).await;
-            let state = self.script.lock().resolve.clone();
-            self.answer(&state, &request.charge)
+            let (state, sent_money) = {
+                let script = self.script.lock();
+                (script.resolve.clone(), script.asking_sends_money)
+            };
+            ChargeAnswer { sent_money, ..self.answer(&state, &request.charge) }
         })
     }
 

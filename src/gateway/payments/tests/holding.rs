@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 
 use super::fixture::{Fixture, START, UnsteadyStore, caller, pass};
 use crate::channels::{
-    ChargeState, DeclineScope, Failure, ListError, ListedCharge, ListedRefund, ProviderRefs, RefundState,
+    ChargeState, DeclineScope, Failure, ListError, ListedCharge, ListedRefund, ProviderRefs, RefundState, StrayKind,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -90,7 +90,8 @@ fn listed(payment_no: &str, order_no: &str, state: ChargeState) -> ListedCharge 
         order_no: Some(order_no.to_owned()),
         money: Some(Money::new(900, Currency::USD)),
         state,
-        refs: ProviderRefs { channel_order_no: Some(provider_no.clone()), client_secret: None },
+        hold: None,
+        refs: ProviderRefs { channel_order_no: Some(provider_no.clone()), ..ProviderRefs::default() },
         provider_no,
         created_at: START,
     }
@@ -436,6 +437,42 @@ fn listed_refund(payment_no: &str, refund_no: &str, amount_minor: i64, created_a
         state: RefundState::Success,
         created_at,
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pre_auths_in_the_lists_are_counted_and_nothing_else() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    let pre_auth_no = "PA20260921141320aaaaaaaa";
+    let mut held = listed(pre_auth_no, "O-1", ChargeState::Unknown { reason: String::from("held") });
+    held.provider_key = Some(ProviderKeys::for_tests().key(pre_auth_no, "authorize", 1));
+    house.stripe.list(Some(vec![held]));
+    house.stripe.list_refunds(vec![listed_refund(pre_auth_no, "RF20260921141400aaaaaaaa", 500, clock.now())]);
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(600)).await;
+    let view = hold.view();
+    assert!(!view.held, "nobody has to look: {view:?}");
+    let stripe = view.channels.iter().find(|channel| channel.channel == "stripe").unwrap();
+    assert_eq!((stripe.objects, stripe.pre_auths, stripe.foreign, stripe.adopted), (2, 2, 0, 0));
+    assert!(stripe.items.is_empty() && house.all().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn money_that_came_otherwise_than_asked_for_is_a_person_s_matter() {
+    let clock = Clock::virtual_from(START);
+    let store: Arc<UnsteadyStore> = Arc::default();
+    let directory = tempfile::tempdir().unwrap();
+    let (house, hold) = restored(&store, &clock, &directory).await;
+    let late = ChargeState::Stray { kind: StrayKind::Late, received: None };
+    house.stripe.list(Some(vec![listed("PY20260921141320aaaaaaaa", "O-1", late)]));
+    house.payments.start().unwrap();
+    hold.start();
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(state_of_stripe(&hold), "needs_confirmation");
+    assert!(house.all().is_empty(), "nothing is made up");
 }
 
 #[tokio::test(start_paused = true)]

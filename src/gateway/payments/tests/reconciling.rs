@@ -42,6 +42,39 @@ async fn a_channel_that_does_not_answer_keeps_nobody_from_asking_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_question_sends_has_to_settle_too() {
+    let clock = Clock::virtual_from(START);
+    let house = Fixture::over(std::sync::Arc::<UnsteadyStore>::default(), &clock, |_| {}).await;
+    house.stripe.set(|script| (script.charge, script.resolve) = (unknown(), ChargeState::Processing));
+    house.pay("O-1").await.unwrap();
+    house.payments.start().unwrap();
+    let settled = || house.stripe.settled.lock().last().copied();
+    pass(Duration::from_secs(400)).await;
+    assert_eq!(settled(), Some(true));
+    house.stripe.set(|script| script.asking_sends_money = true);
+    pass(Duration::from_secs(30)).await;
+    assert_eq!(settled(), Some(false), "it may be on its way");
+    house.stripe.set(|script| script.asking_sends_money = false);
+    pass(Duration::from_secs(500)).await;
+    assert_eq!(settled(), Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_is_told_the_same_address_with_each_request() {
+    let clock = Clock::virtual_from(START);
+    let reached = |config: &mut crate::config::Config| {
+        config.callbacks.public_url = Some(String::from("https://pay.example.com/"));
+    };
+    let house = Fixture::over(std::sync::Arc::<UnsteadyStore>::default(), &clock, reached).await;
+    house.stripe.set(|script| script.charge = unknown());
+    house.pay("O-1").await.unwrap();
+    house.payments.start().unwrap();
+    pass(Duration::from_secs(5)).await;
+    let address = Some(String::from("https://pay.example.com/callbacks/stripe"));
+    assert_eq!(*house.stripe.notify_urls.lock(), [address.clone(), address]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_back_makes_no_key_younger() {
     let hour = Duration::from_secs(3_600);
     let clock = Clock::virtual_from(START);

@@ -1,0 +1,46 @@
+//! Money that came in another way than it was asked for: late, too little, too much, or for what was closed. It is never
+//! ignored: it is written down, somebody is alerted, and a policy says what becomes of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ids::RefundNo;
+use crate::domain::outcome::StrayKind;
+use crate::domain::time::Timestamp;
+
+/// Such money, as it is kept with what it was for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stray {
+    /// In which way it came.
+    pub kind: StrayKind,
+    /// How much, in minor units of what it was for, where the provider says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_minor: Option<i64>,
+    /// When that was noticed.
+    pub seen_at: Timestamp,
+    /// What was done about it.
+    pub action: StrayAction,
+}
+
+/// What was done about stray money.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StrayAction {
+    /// It is being given back with this refund.
+    Refunding(RefundNo),
+    /// Somebody has to look.
+    Reported,
+}
+
+/// What is done about stray money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StrayPolicy {
+    /// It is given back.
+    #[default]
+    Refund,
+    /// It is reported, and a person decides.
+    Report,
+    /// A late payment of exactly what was asked for counts as paid while its order number is still held; everything else
+    /// is given back.
+    Accept,
+}
