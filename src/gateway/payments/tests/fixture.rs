@@ -427,6 +427,7 @@ fn renderer() -> Renderer {
             Reply::PaymentCanceled(view) => (200, view.status.clone(), format!("{view:?}")),
             Reply::RefundCreated(view) => (201, view.status.clone(), format!("{view:?}")),
             Reply::RefundNotDone(view) => (502, view.status.clone(), format!("{view:?}")),
+            other => panic!("{other:?} is no answer about a payment"),
         };
         let status = if matches!(word.as_str(), "processing" | "pending") { 202 } else { status };
         StoredAnswer { status, body: format!("{word} {object}") }
