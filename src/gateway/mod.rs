@@ -632,8 +632,7 @@ impl Gateway {
     /// stopping, and the store takes new work.
     pub fn is_ready(&self) -> bool {
         let health = self.0.core.store.health();
-        let has_recovered = self.0.payments.has_recovered() && self.0.pre_auths.has_recovered();
-        !self.is_stopping() && has_recovered && health.poisoned.is_none() && health.accepts_new
+        !self.is_stopping() && self.0.payments.has_recovered() && health.poisoned.is_none() && health.accepts_new
     }
 
     /// Whether stopping has begun.

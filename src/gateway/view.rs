@@ -480,7 +480,7 @@ pub struct PreAuthView {
 pub struct OperationView {
     /// `authorize`, `capture`, `release` or `extend`.
     pub kind: String,
-    /// `open`, `done` or `refused`.
+    /// `open`, `done`, `declined` or `refused`.
     pub status: String,
     /// Minor units that are to be taken; absent where it is about all that is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]

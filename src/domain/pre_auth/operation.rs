@@ -85,6 +85,8 @@ pub struct Operation {
 pub enum OperationOutcome {
     /// It was done.
     Done,
+    /// The payer's means of payment was refused for good, and the provider's object is closed.
+    Declined,
     /// It was certainly not done.
     Refused,
 }
@@ -94,6 +96,7 @@ impl OperationOutcome {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Declined => "declined",
             Self::Refused => "refused",
         }
     }

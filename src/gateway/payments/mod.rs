@@ -9,7 +9,7 @@ pub(crate) mod rows;
 mod shared;
 mod terms;
 #[cfg(test)]
-mod tests;
+pub(in crate::gateway) mod tests;
 pub(crate) mod views;
 
 use std::sync::Arc;

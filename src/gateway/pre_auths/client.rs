@@ -112,6 +112,14 @@ impl WaitingClient {
         Ok(self.answer.insert((self.renderer)(&reply)).clone())
     }
 
+    /// What is stored already has the word.
+    fn kept_answer(&self) -> Result<Option<StoredAnswer>, GatewayError> {
+        match &self.kept {
+            Kept::Begun(Some(slot)) => slot.kept_answer(&self.core),
+            Kept::Begun(None) | Kept::Reserved(_) => Ok(None),
+        }
+    }
+
     fn send(&mut self, outcome: Result<Answered, GatewayError>) {
         self.permit = None;
         if let Some(waiting) = self.waiting.take() {
@@ -148,7 +156,10 @@ impl Client for WaitingClient {
 
     fn tell(&mut self, told: Told) {
         let outcome = match told {
-            Told::Now(pre_auth) => self.answer_about(&pre_auth),
+            Told::Now(pre_auth) => self.kept_answer().and_then(|kept| match kept {
+                Some(kept) => Ok(kept),
+                None => self.answer_about(&pre_auth),
+            }),
             Told::NotStored(pre_auth) => self.answer_about(&pre_auth).inspect(|answer| {
                 if let Kept::Begun(Some(slot)) = &self.kept {
                     self.telling = Some(slot.tell(&self.core, answer));

@@ -14,6 +14,13 @@ const ENDS: [PreAuthStatus; 5] = [
 ];
 /// What may be asked of a channel.
 const KINDS: [&str; 4] = ["authorize", "capture", "release", "extend"];
+/// What comes of it.
+const OUTCOMES: [&str; 4] = [
+    OperationOutcome::Done.as_str(),
+    OperationOutcome::Declined.as_str(),
+    OperationOutcome::Refused.as_str(),
+    UNKNOWN,
+];
 /// An operation whose first request was not answered.
 const UNKNOWN: &str = "unknown";
 
@@ -43,7 +50,7 @@ impl PreAuthFigures {
             made.ended.with_label_values(&[end.as_str()]);
         }
         for kind in KINDS {
-            for outcome in [OperationOutcome::Done.as_str(), OperationOutcome::Refused.as_str(), UNKNOWN] {
+            for outcome in OUTCOMES {
                 made.operations.with_label_values(&[kind, outcome]);
             }
         }

@@ -13,7 +13,6 @@ mod views;
 mod works;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::actors::pre_auth::{
@@ -62,8 +61,6 @@ struct Inner {
     works: Works,
     directory: PreAuthDirectory,
     figures: PreAuthFigures,
-    /// Whether what an earlier process left behind has been taken over.
-    recovered: AtomicBool,
     /// Rows of the due index that can't be read.
     unreadable: UnreadableRows,
 }
@@ -121,7 +118,6 @@ impl PreAuths {
             works,
             directory,
             figures,
-            recovered: AtomicBool::new(false),
             unreadable: UnreadableRows::default(),
         })))
     }
@@ -132,11 +128,6 @@ impl PreAuths {
     /// When the store can't be read.
     pub(crate) fn start(&self) -> Result<(), GatewayError> {
         reconcile::start(self)
-    }
-
-    /// Whether what an earlier process left behind has been taken over.
-    pub(crate) fn has_recovered(&self) -> bool {
-        self.0.recovered.load(Ordering::Acquire)
     }
 
     /// Brings the figures for Prometheus up to date.
@@ -344,7 +335,8 @@ impl PreAuths {
     ) -> Result<PreAuth, GatewayError> {
         let core = &self.0.core;
         let pre_auth = rows::read(core, merchant_id, &pre_auth_no)?.pre_auth;
-        if !refresh || pre_auth.status.is_final() {
+        // After a restore asking may mean sending again, and that moves money.
+        if !refresh || pre_auth.status.is_final() || self.0.payments.check_held().is_err() {
             return Ok(pre_auth);
         }
         let id = PreAuthId { merchant_id: merchant_id.clone(), pre_auth_no };

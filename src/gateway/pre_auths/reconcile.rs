@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,7 +14,7 @@ use crate::domain::ids::{ChannelName, MerchantId, PreAuthNo};
 use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
 use crate::gateway::payments::rows::parse_due_value;
-use crate::gateway::pre_auths::{Inner, PreAuths};
+use crate::gateway::pre_auths::{Inner, PreAuths, rows};
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Row, Scan, keys};
 
@@ -28,6 +27,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(30);
 const SLEEP_BUSY: Duration = Duration::from_millis(100);
 /// Sleep after the due index could not be read, or while the store is held.
 const SLEEP_IDLE: Duration = Duration::from_secs(1);
+/// Pre-auths of an earlier process that are taken over at once.
+const TAKEOVERS_MAX: usize = 64;
 /// Pages looked at before the timer looks whether it has to stop.
 const PAGES_MAX: usize = 16;
 
@@ -87,31 +88,40 @@ impl Room {
     }
 }
 
-/// Starts the timer. What an earlier process has left open is taken over first, by having it read again.
+/// Starts the timer. What an earlier process has left open is taken over first; whoever asks for it before that finds it
+/// taken over, too.
 pub(super) fn start(pre_auths: &PreAuths) -> Result<(), GatewayError> {
     let left_behind = pre_auths.0.due_entries(None)?;
     let watcher = pre_auths.clone();
     pre_auths.0.core.tasks.spawn(async move {
         watcher.0.take_over(left_behind).await;
-        watcher.0.recovered.store(true, Ordering::Release);
         watcher.0.watch().await;
     });
     Ok(())
 }
 
 impl Inner {
-    /// What an earlier process was about to send may have been sent or not. Its due entries end where those of this process
-    /// begin.
+    /// What an earlier process was about to send may have been sent or not, which its actor takes over. Its due entries end
+    /// where those of this process begin.
     async fn take_over(&self, first_page: DuePage) {
         let last_due_at = self.payments.started_at().plus(self.payments.resolve_policy().abandoned_after);
+        let places = Arc::new(Semaphore::new(TAKEOVERS_MAX));
         let mut page = first_page;
         loop {
             for entry in &page.entries {
-                if entry.due_at > last_due_at || self.core.stopping.is_cancelled() {
+                // After a restore asking may mean sending again, and that moves money.
+                if entry.due_at > last_due_at || self.payments.check_held().is_err() {
                     return;
                 }
-                // Where there is no room its due entry stands, and the timer comes to it.
-                let _ = self.send(&entry.id(), PreAuthMessage::Reread);
+                let place = tokio::select! {
+                    biased;
+                    () = self.core.stopping.cancelled() => return,
+                    place = Arc::clone(&places).acquire_owned() => place,
+                };
+                if let (true, Ok(place)) = (self.was_left_behind(entry), place) {
+                    // Where there is no room its due entry stands, and the timer comes to it.
+                    let _ = self.send(&entry.id(), PreAuthMessage::Due { at: entry.due_at, place });
+                }
             }
             let Some(after) = page.next else { return };
             // A page takes a while, and others have work, too.
@@ -123,6 +133,18 @@ impl Inner {
                     return;
                 }
             };
+        }
+    }
+
+    /// Whether something is open of which nobody knows if it was sent.
+    fn was_left_behind(&self, entry: &DueEntry) -> bool {
+        match rows::load(&self.core, &entry.merchant_id, &entry.pre_auth_no) {
+            Ok(Some(stored)) => stored.pre_auth.operation.is_some_and(|operation| !operation.had_answer()),
+            Ok(None) => false,
+            Err(error) => {
+                tracing::error!(pre_auth_no = %entry.pre_auth_no, %error, "a pre-auth can't be read");
+                false
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use crate::domain::event::EventName;
 use crate::domain::ids::{EventId, PreAuthNo, RefundNo, dated_number, sortable_id};
 use crate::domain::money::Money;
 use crate::domain::pre_auth::{
-    Alert, Change, Dispatch, Operation, OperationKind, PreAuth, PreAuthPolicy, ReleaseWhy, Sending,
+    Change, Dispatch, Operation, OperationKind, OperationOutcome, PreAuth, PreAuthPolicy, ReleaseWhy, Sending,
 };
 use crate::domain::refund::{Refund, RefundStatus};
 use crate::domain::routing::OutcomeClass;
@@ -171,7 +171,7 @@ impl Inner {
     ) -> Result<StoredPreAuth, CommitError> {
         let now = self.core.clock.now();
         let after = &change.pre_auth;
-        let is_new = matches!(client, Some((_, ClientPart::Begin | ClientPart::Both)));
+        let is_new = matches!(client, Some((_, ClientPart::Begin)));
         let mut batch = if is_new { Batch::new() } else { Batch::finishing() };
         // What is stored already, and is only answered, stays the revision that it is.
         let is_changed = *after != before.pre_auth;
@@ -183,13 +183,13 @@ impl Inner {
         if let Some((client, part)) = &mut client {
             add_client(&mut batch, &mut **client, *part, change, now).map_err(CommitError::Store)?;
         }
-        let has_key = is_new && batch.preconditions.len() > key_place;
+        let has_key = batch.preconditions.len() > key_place;
         if batch.writes.is_empty() && batch.appends.is_empty() {
             return Ok(before.clone());
         }
         match self.core.store.commit(batch).await {
             Ok(committed) => {
-                if let Some((client, ClientPart::Begin | ClientPart::Both)) = client {
+                if let Some((client, ClientPart::Begin)) = client {
                     client.begun(committed.sequence);
                 }
                 self.follow(&before.pre_auth, change, planned);
@@ -238,18 +238,6 @@ impl Inner {
         }
         self.teach(before, after);
         self.figures.note(before, after);
-        for alert in &change.alerts {
-            let (pre_auth_no, channel) = (&after.pre_auth_no, &after.channel);
-            match alert {
-                Alert::Stray { kind, received_minor } => tracing::error!(
-                    %pre_auth_no, %channel, kind = kind.as_str(), received_minor,
-                    "money came for a pre-auth that is over"
-                ),
-                Alert::NeedsReview => tracing::error!(
-                    %pre_auth_no, %channel, "pre-auth could not be resolved and needs a person"
-                ),
-            }
-        }
         if before.due_at != after.due_at && after.due_at.is_some() {
             self.due.notify_one();
         }
@@ -263,10 +251,12 @@ impl Inner {
         if !is_open(before) || is_open(after) {
             return;
         }
-        let class = match (&after.authorized_at, &after.failure) {
-            (Some(_), _) => OutcomeClass::Approved,
-            (None, Some(failure)) => hold_outcome_class(&HoldState::Declined(failure.clone())),
-            (None, None) => OutcomeClass::Answered,
+        let ended = after.operations.iter().rfind(|ended| ended.kind == OperationKind::Authorize);
+        let class = match ended.map(|ended| (ended.outcome, ended.failure.clone())) {
+            Some((OperationOutcome::Done, _)) => OutcomeClass::Approved,
+            Some((OperationOutcome::Declined, Some(failure))) => hold_outcome_class(&HoldState::Declined(failure)),
+            Some((OperationOutcome::Refused, Some(failure))) => hold_outcome_class(&HoldState::NotDone(failure)),
+            _ => OutcomeClass::Answered,
         };
         self.router.learn(&after.channel, after.decision.segment(), class);
     }
