@@ -20,6 +20,13 @@ pub struct Change {
     pub alerts: Vec<Alert>,
 }
 
+impl Change {
+    /// The present state, which is answered and not changed.
+    pub fn nothing(pre_auth: &PreAuth) -> Self {
+        Self { pre_auth: pre_auth.clone(), tell: Vec::new(), send: Vec::new(), alerts: Vec::new() }
+    }
+}
+
 /// One call of the channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatch {

@@ -1,28 +1,44 @@
 //! A pre-auth: money that is held first and taken later, or let go. What it is, what it may become, and what belongs to a
 //! change of it.
 
+mod begin;
 mod change;
+mod draft;
+mod due;
+mod erase;
+mod expiry;
 mod operation;
 mod policy;
+mod refund;
+mod review;
 mod status;
+mod stray;
 #[cfg(test)]
 mod tests;
+mod transition;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use begin::{Intent, OPERATIONS_MAX, begin, begin_capture, begin_release, on_recovery};
 pub use change::{Alert, Change, Dispatch, Rejection, ReviewVerdict, Sending};
+pub use due::{next_due_at, on_due, on_hint};
+pub use erase::{erasability, erase_customer_data};
 pub use operation::{EndedOperation, Operation, OperationKind, OperationOutcome, ReleaseWhy};
 pub use policy::{OnExpiry, PreAuthPolicy};
+pub use refund::{begin_refund, on_refund_answer};
+pub use review::on_review;
 pub use status::{EventKind, PreAuthStatus, table};
+pub use stray::refund_strays;
+pub use transition::on_answer;
 
 use crate::domain::ids::{ChannelName, MerchantId, PreAuthNo};
 use crate::domain::money::Money;
 use crate::domain::outcome::{Failure, NextAction, ProviderRefs};
 use crate::domain::refund::{Refund, RefundStatus};
 use crate::domain::routing::DecisionRecord;
-use crate::domain::stray::Stray;
+use crate::domain::stray::{Stray, StrayAction};
 use crate::domain::time::Timestamp;
 
 /// What the merchant asked for, checked.
@@ -175,7 +191,17 @@ impl PreAuth {
         }
     }
 
-    /// Minor units given back.
+    /// Which operation is open; 0 for none. An answer is about what was open when its channel was asked.
+    pub fn operation_number(&self) -> u32 {
+        self.operation.as_ref().map_or(0, |operation| operation.number)
+    }
+
+    /// The number of the operation that begins next.
+    pub const fn next_operation_number(&self) -> u32 {
+        self.operation_count.saturating_add(1)
+    }
+
+    /// Minor units given back of what was taken.
     pub fn refunded_minor(&self) -> i64 {
         self.refunds_sum(|status| status == RefundStatus::Success)
     }
@@ -188,7 +214,32 @@ impl PreAuth {
         self.captured_minor - self.refunds_sum(|status| status != RefundStatus::Failed)
     }
 
+    /// Money that came after the end goes back beside what was taken, and is not counted with it.
     fn refunds_sum(&self, counts: impl Fn(RefundStatus) -> bool) -> i64 {
-        self.refunds.iter().filter(|refund| counts(refund.status)).map(|refund| refund.amount_minor).sum()
+        let counted = self.refunds.iter().filter(|refund| counts(refund.status) && !self.is_of_stray(refund));
+        counted.map(|refund| refund.amount_minor).sum()
+    }
+
+    fn is_of_stray(&self, refund: &Refund) -> bool {
+        let of_it = |action: &StrayAction| matches!(action, StrayAction::Refunding(no) if *no == refund.refund_no);
+        self.strays.iter().any(|stray| of_it(&stray.action))
+    }
+
+    /// Whether its amounts agree with each other, and none has fallen since `before`.
+    fn is_balanced_after(&self, before: &Self) -> bool {
+        let spent_minor = self.captured_minor + self.capture_pending_minor() + self.released_minor;
+        let back_minor = self.refunds_sum(|status| status != RefundStatus::Failed);
+        let amounts = |pre_auth: &Self| {
+            [
+                pre_auth.authorized_minor,
+                pre_auth.captured_minor,
+                pre_auth.released_minor,
+                pre_auth.refunded_minor(),
+                i64::from(pre_auth.operation_count),
+                i64::try_from(pre_auth.event_count).unwrap_or(i64::MAX),
+            ]
+        };
+        let none_fell = amounts(before).into_iter().zip(amounts(self)).all(|(before, now)| 0 <= before && before <= now);
+        none_fell && spent_minor <= self.authorized_minor && back_minor <= self.captured_minor
     }
 }

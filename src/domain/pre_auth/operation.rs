@@ -79,6 +79,13 @@ pub struct Operation {
     pub resolve_tries: u32,
 }
 
+impl Operation {
+    /// Whether there was any answer about it, or it is clear that its first request has none.
+    pub const fn had_answer(&self) -> bool {
+        self.known_at.is_some() || self.unanswered_at.is_some()
+    }
+}
+
 /// What came of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

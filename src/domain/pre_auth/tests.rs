@@ -1,5 +1,12 @@
 //! Every pair of state and event, against the documented table, and what a pre-auth says about itself.
 
+mod answers;
+mod bench;
+mod commands;
+mod expiry;
+mod money;
+mod sequences;
+
 use std::collections::BTreeSet;
 
 use super::*;

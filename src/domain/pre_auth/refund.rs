@@ -1,0 +1,63 @@
+//! Refunds of what was taken.
+
+use crate::domain::ids::RefundNo;
+use crate::domain::outcome::RefundAnswer;
+use crate::domain::pre_auth::draft::Draft;
+use crate::domain::pre_auth::{
+    Alert, Change, EventKind, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection, Sending,
+};
+use crate::domain::refund::{Refund, RefundStatus, answered};
+use crate::domain::time::Timestamp;
+
+/// Reserves the amount of `refund`. The state is checked first, then the amount.
+///
+/// # Errors
+/// [`Rejection`]; nothing is reserved then.
+pub fn begin_refund(
+    before: &PreAuth,
+    refund: Refund,
+    refunds_max: usize,
+    policy: &PreAuthPolicy,
+    now: Timestamp,
+) -> Result<Change, Rejection> {
+    if before.status != PreAuthStatus::Captured {
+        return Err(Rejection::State(before.status));
+    }
+    let max_minor = before.refundable_minor();
+    if refund.amount_minor < 1 || refund.amount_minor > max_minor {
+        return Err(Rejection::TooMuch { max_minor });
+    }
+    if before.refunds.len() >= refunds_max {
+        return Err(Rejection::TooMany);
+    }
+    let mut draft = Draft::of(before);
+    draft.step(EventKind::Refund, PreAuthStatus::Captured);
+    draft.send(Sending::Refund(refund.refund_no.clone()), true);
+    draft.pre_auth.refunds.push(refund);
+    Ok(draft.finish(policy, now).unwrap_or_else(|| Change::nothing(before)))
+}
+
+/// Takes an answer of the channel about a refund. `None` when it changes nothing: there is no such refund, or it is
+/// final.
+pub fn on_refund_answer(
+    before: &PreAuth,
+    refund_no: &RefundNo,
+    answer: &RefundAnswer,
+    policy: &PreAuthPolicy,
+    now: Timestamp,
+) -> Option<Change> {
+    let mut draft = Draft::of(before);
+    let refund = draft.pre_auth.refunds.iter_mut().find(|refund| refund.refund_no == *refund_no)?;
+    if refund.status != RefundStatus::Pending {
+        return None;
+    }
+    let event = answered(refund, answer, &policy.resolve, now);
+    let needs_review = refund.status == RefundStatus::NeedsReview;
+    if let Some(event) = event {
+        draft.tell(event);
+    }
+    if needs_review {
+        draft.alert(Alert::NeedsReview);
+    }
+    draft.finish(policy, now)
+}

@@ -1,0 +1,167 @@
+//! Time: what is due when, while the process runs and when it did not.
+
+use std::time::Duration;
+
+use super::super::*;
+use super::NOW;
+use super::bench::*;
+use crate::domain::event::EventName;
+use crate::domain::outcome::HoldState;
+
+fn told_and_sent(change: &Change) -> (Vec<EventName>, Vec<Sending>) {
+    (change.tell.clone(), change.send.iter().map(|dispatch| dispatch.what.clone()).collect())
+}
+
+#[test]
+fn a_hold_is_looked_at_six_hours_and_one_hour_before_its_end_and_at_its_end() {
+    let before = is_held();
+    assert_eq!(before.due_at, Some(expires_at().minus(6 * HOUR)));
+    assert_eq!(due(&before, before.due_at.unwrap().minus(Duration::from_millis(1))), None, "too early");
+    let told = due(&before, before.due_at.unwrap()).unwrap();
+    assert_eq!(told_and_sent(&told), (vec![EventName::PreAuthExpiring], vec![]));
+    assert_eq!(told.pre_auth.due_at, Some(expires_at().minus(HOUR)));
+    let released = due(&told.pre_auth, expires_at().minus(HOUR)).unwrap();
+    assert_eq!(told_and_sent(&released), (vec![], vec![Sending::Release]));
+    assert_eq!(released.pre_auth.status, PreAuthStatus::RequiresCapture, "it ends as expired");
+    let number = released.pre_auth.operation_number();
+    assert_eq!(released.pre_auth.operation.as_ref().unwrap().provider_key, format!("tg_release_{number}"));
+    let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
+    let kept = on_answer(&released.pre_auth, number, &refused, &policy(), expires_at().minus(HOUR)).unwrap();
+    assert_eq!(kept.pre_auth.due_at, Some(expires_at()), "it is not tried again");
+    let asked = due(&kept.pre_auth, expires_at()).unwrap();
+    assert_eq!(told_and_sent(&asked), (vec![], vec![Sending::Ask { close: false }]));
+    assert_eq!(asked.pre_auth, kept.pre_auth, "the due entry stands until there is an answer");
+    let still = take(&asked.pre_auth, held(), expires_at()).unwrap().pre_auth;
+    assert_eq!(still.due_at, Some(expires_at().plus(Duration::from_secs(10))), "it was not assumed");
+    let over = take(&still, HoldState::Released { expired: false }, expires_at().plus(HOUR)).unwrap();
+    assert_eq!((over.pre_auth.status, over.tell), (PreAuthStatus::Expired, vec![EventName::PreAuthExpired]));
+}
+
+#[test]
+fn all_is_taken_before_the_end_where_that_is_configured() {
+    let policy = PreAuthPolicy { on_expiry: OnExpiry::Capture, ..policy() };
+    let at = expires_at().minus(HOUR);
+    let change = on_due(&is_held(), &policy, at, |kind, number| format!("{kind}{number}")).unwrap();
+    assert_eq!(told_and_sent(&change), (vec![EventName::PreAuthExpiring], vec![Sending::Capture]));
+    assert_eq!((change.pre_auth.status, change.pre_auth.capture_pending_minor()), (PreAuthStatus::Processing, 1000));
+    assert_eq!(change.pre_auth.operation.as_ref().unwrap().provider_key, "capture2");
+    let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
+    let back = on_answer(&change.pre_auth, 2, &refused, &policy, at).unwrap().pre_auth;
+    assert_eq!(back.due_at, Some(expires_at()), "once");
+}
+
+/// The node was off; what it finds depends on when it comes back, and on nothing else.
+#[test]
+fn what_was_missed_is_caught_up_with_in_order() {
+    let expiring = vec![EventName::PreAuthExpiring];
+    let ask = vec![Sending::Ask { close: false }];
+    let cases = [
+        (7 * HOUR, None),
+        (5 * HOUR, Some((expiring.clone(), vec![]))),
+        (Duration::from_secs(1800), Some((expiring, vec![Sending::Release]))),
+        (Duration::ZERO, Some((vec![], ask))),
+    ];
+    for (left, expected) in cases {
+        let found = due(&is_held(), expires_at().minus(left)).map(|change| told_and_sent(&change));
+        assert_eq!(found, expected, "{left:?} before its end");
+    }
+    let long_over = due(&is_held(), expires_at().plus(30 * DAY)).unwrap();
+    assert_eq!(long_over.send, [Dispatch { what: Sending::Ask { close: false }, is_first: false }]);
+    assert!(long_over.tell.is_empty(), "that it expires soon is no news any more");
+}
+
+#[test]
+fn a_short_hold_is_told_of_at_once() {
+    let short = HoldState::Held {
+        held_minor: MONEY_MINOR,
+        expires_at: Some(NOW.plus(2 * HOUR)),
+        honor_until: None,
+    };
+    let before = taken(&fresh(), short);
+    assert!(before.due_at.unwrap() <= NOW);
+    let change = due(&before, NOW).unwrap();
+    assert_eq!(told_and_sent(&change), (vec![EventName::PreAuthExpiring], vec![]));
+    assert_eq!(change.pre_auth.due_at, Some(NOW.plus(HOUR)));
+}
+
+#[test]
+fn a_hold_without_an_end_has_the_configured_one() {
+    let endless = HoldState::Held { held_minor: MONEY_MINOR, expires_at: None, honor_until: None };
+    assert_eq!(taken(&fresh(), endless).expires_at, Some(NOW.plus(policy().hold_valid)));
+}
+
+#[test]
+fn it_is_held_for_longer_once_when_the_provider_would_no_longer_honor_it() {
+    let extending = extending();
+    assert!(extending.extended && extending.status == PreAuthStatus::RequiresCapture);
+    let longer = HoldState::Held {
+        held_minor: MONEY_MINOR,
+        expires_at: Some(NOW.plus(29 * DAY)),
+        honor_until: Some(NOW.plus(6 * DAY)),
+    };
+    let extended = take(&extending, longer, NOW.plus(3 * DAY)).unwrap().pre_auth;
+    assert_eq!((extended.operation.clone(), extended.honor_until), (None, Some(NOW.plus(6 * DAY))));
+    assert_eq!(extended.due_at, Some(NOW.plus(29 * DAY).minus(6 * HOUR)), "not again");
+    let unknown_for_now = take(&extending, unknown(), NOW.plus(3 * DAY)).unwrap().pre_auth;
+    assert_eq!(unknown_for_now.status, PreAuthStatus::RequiresCapture, "what is held is known");
+    let told = due(&unknown_for_now, expires_at().minus(6 * HOUR)).unwrap();
+    assert_eq!(told_and_sent(&told), (vec![EventName::PreAuthExpiring], vec![Sending::Extend]));
+}
+
+#[test]
+fn a_payer_who_does_not_act_has_a_day() {
+    for name in ["offered", "action"] {
+        let before = situation(name);
+        assert_eq!(before.act_by, Some(NOW.plus(DAY)), "{name}");
+        let early = due(&before, NOW.plus(DAY).minus(Duration::from_millis(1))).unwrap();
+        assert_eq!(told_and_sent(&early), (vec![], vec![Sending::Ask { close: false }]), "{name}");
+        let change = due(&before, NOW.plus(DAY)).unwrap();
+        assert_eq!(told_and_sent(&change), (vec![], vec![Sending::Ask { close: true }]), "{name}");
+        assert_eq!(change.pre_auth.closing, Some(ReleaseWhy::Unconfirmed), "{name}");
+        let closed = take(&change.pre_auth, HoldState::Released { expired: false }, NOW.plus(DAY)).unwrap();
+        assert_eq!((closed.pre_auth.status, closed.tell), (PreAuthStatus::Expired, vec![EventName::PreAuthExpired]));
+    }
+    let processing = due(&situation("processing"), NOW.plus(2 * DAY)).unwrap();
+    assert_eq!(processing.send, [Dispatch { what: Sending::Ask { close: false }, is_first: false }], "they acted");
+    let never_known = taken(&fresh(), unknown());
+    let change = due(&never_known, NOW.plus(DAY)).unwrap();
+    assert_eq!(change.send, [Dispatch { what: Sending::Ask { close: true }, is_first: false }]);
+    let closed = take(&change.pre_auth, HoldState::NotDone(failure()), NOW.plus(DAY)).unwrap();
+    assert_eq!(closed.pre_auth.status, PreAuthStatus::Canceled, "nothing expires from processing");
+    let sooner = HoldState::ActionRequired { next_action: None, expires_at: Some(NOW.plus(HOUR)) };
+    assert_eq!(taken(&fresh(), sooner).act_by, Some(NOW.plus(HOUR)), "the provider's time is shorter");
+}
+
+#[test]
+fn questions_become_rarer() {
+    let mut before = taken(&fresh(), unknown());
+    let mut now = NOW;
+    let mut waits = Vec::new();
+    while now < NOW.plus(HOUR) {
+        let at = before.due_at.unwrap();
+        waits.push(at.since(now).as_secs());
+        now = at;
+        before = take(&before, unknown(), now).unwrap().pre_auth;
+    }
+    assert_eq!(waits[..5], [1, 2, 4, 8, 10], "{waits:?}");
+    assert!(waits.is_sorted() && waits.iter().all(|wait| *wait <= 600), "{waits:?}");
+}
+
+/// A due entry stands for exactly the stored time; a clock that is set back or forward neither repeats nor leaves out.
+#[test]
+fn a_clock_that_is_set_changes_what_is_told_once() {
+    let told = due(&is_held(), expires_at().minus(5 * HOUR)).unwrap().pre_auth;
+    for back in [HOUR, 10 * HOUR, 7 * DAY] {
+        let now = expires_at().minus(5 * HOUR).minus(back);
+        let change = due(&told, now);
+        assert!(change.is_none(), "{back:?}: {change:?}");
+    }
+    let acted = due(&told, expires_at().minus(HOUR)).unwrap().pre_auth;
+    let back = take(&acted, held(), NOW).unwrap();
+    assert!(back.tell.is_empty() && back.pre_auth.expiry_acted && back.pre_auth.due_at.unwrap() > NOW);
+    // Set forward over everything by mistake: the provider says that it is held, and so it goes on.
+    let ahead = due(&is_held(), expires_at().plus(DAY)).unwrap();
+    let still = take(&ahead.pre_auth, held(), expires_at().plus(DAY)).unwrap().pre_auth;
+    assert_eq!(still.status, PreAuthStatus::RequiresCapture);
+    assert!(begin_capture(&still, None, key(), &policy(), NOW).is_ok());
+}
