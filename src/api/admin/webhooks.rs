@@ -186,7 +186,7 @@ pub(crate) async fn list_jobs(OperatorCall { call, .. }: OperatorCall) -> Outcom
         ("status" = Option<String>, Query, description = "`pending`, `retrying`, `success` or `failed`"),
         ("endpoint_id" = Option<String>, Query, description = "To this endpoint"),
         ("event" = Option<String>, Query, description = "Of this event"),
-        ("payment_no" = Option<String>, Query, description = "About this payment"),
+        ("payment_no" = Option<String>, Query, description = "About this payment or pre-auth"),
         ("failure" = Option<String>, Query, description = "Given up for this reason, such as `exhausted`"),
         ("from" = Option<String>, Query, description = "Made at or after this, RFC 3339"),
         ("to" = Option<String>, Query, description = "Made before this, RFC 3339"),

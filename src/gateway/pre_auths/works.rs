@@ -84,11 +84,6 @@ impl Works {
         &self.0.due
     }
 
-    /// Wakes who waits for [`Works::due`].
-    pub(super) fn wake(&self) {
-        self.0.due.notify_one();
-    }
-
     /// How pre-auths on a channel are worked on.
     pub(super) fn policy_on(&self, channel: &str) -> PreAuthPolicy {
         policy_of(&self.0.core.config, &self.0.payments, channel)
