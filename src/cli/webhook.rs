@@ -215,7 +215,7 @@ fn notifications_table(rows: &Value) -> String {
         vec![
             text_of(row, "id"),
             text_of(row, "event"),
-            text_of(row, "payment_no"),
+            text_of(row, if row["pre_auth_no"].is_string() { "pre_auth_no" } else { "payment_no" }),
             text_of(row, "endpoint_id"),
             text_of(row, "status"),
             row["attempts"].to_string(),

@@ -12,6 +12,7 @@ use crate::gateway::answer::{Answered, Renderer, Reply, StoredAnswer};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{IdempotencyKey, Origin, Reservation, Slot};
+use crate::gateway::pre_auths::rows;
 use crate::gateway::pre_auths::views::{self, Form};
 use crate::gateway::told::Telling;
 use crate::storage::{Batch, StoreError};
@@ -112,6 +113,17 @@ impl WaitingClient {
         Ok(self.answer.insert((self.renderer)(&reply)).clone())
     }
 
+    /// Nobody is told what is not stored: it is answered as what is, which something is still open in.
+    fn answer_unstored(&mut self, decided: &PreAuth) -> Result<StoredAnswer, GatewayError> {
+        self.answer = None;
+        let stored = rows::read(&self.core, &decided.merchant_id, &decided.pre_auth_no)?.pre_auth;
+        let answer = self.answer_about(&stored)?;
+        if let Kept::Begun(Some(slot)) = &self.kept {
+            self.telling = Some(slot.tell(&self.core, &answer));
+        }
+        Ok(answer)
+    }
+
     /// What is stored already has the word.
     fn kept_answer(&self) -> Result<Option<StoredAnswer>, GatewayError> {
         match &self.kept {
@@ -160,11 +172,7 @@ impl Client for WaitingClient {
                 Some(kept) => Ok(kept),
                 None => self.answer_about(&pre_auth),
             }),
-            Told::NotStored(pre_auth) => self.answer_about(&pre_auth).inspect(|answer| {
-                if let Kept::Begun(Some(slot)) = &self.kept {
-                    self.telling = Some(slot.tell(&self.core, answer));
-                }
-            }),
+            Told::NotStored(pre_auth) => self.answer_unstored(&pre_auth),
             Told::Rejected(rejection) => Err(rejected(rejection)),
             Told::InProgress => Err(GatewayError::IdempotencyInProgress),
             Told::Failed(error) => Err(error.into()),

@@ -403,7 +403,7 @@ impl Inner {
             merchant_id: pre_auth.merchant_id.to_string(),
             provider_key: refund.provider_key.clone(),
             money: Money::new(refund.amount_minor, currency),
-            charged: Money::new(pre_auth.captured_minor, currency),
+            charged: Money::new(received_minor(pre_auth), currency),
             reason: refund.reason.clone(),
             refs: pre_auth.refs.clone(),
             first_sent_at: refund.created_at,
@@ -432,6 +432,12 @@ fn authorize_request(pre_auth: &PreAuth, config: &Config) -> AuthorizeRequest {
         return_url: terms.return_url.clone(),
         notify_url: config.callbacks.url_of(pre_auth.channel.as_str()),
     }
+}
+
+/// What was taken, and what came after the end.
+fn received_minor(pre_auth: &PreAuth) -> i64 {
+    let strays = pre_auth.strays.iter().filter_map(|stray| stray.received_minor);
+    strays.fold(pre_auth.captured_minor, i64::saturating_add)
 }
 
 fn held(pre_auth: &PreAuth) -> Money {

@@ -44,13 +44,11 @@ async fn it_is_captured_where_that_is_configured() {
 #[tokio::test(start_paused = true)]
 async fn a_process_that_was_off_asks_what_became_of_it() {
     let (house, no) = ending_in(24, OnExpiry::Release).await;
-    let (store, provider, clock) = (house.store.clone(), house.provider.clone(), house.core.clock.clone());
-    house.core.stopping.cancel();
-    house.pre_auths.stop(Duration::ZERO).await;
-    drop(house);
-    pass(HOUR * 48).await;
-    provider.expire();
-    let house = House::over(store, provider, &clock, |_| {}).await;
+    let house = house
+        .off_for(HOUR * 48, |provider| {
+            provider.expire();
+        })
+        .await;
     pass(Duration::from_secs(60)).await;
     assert_eq!(house.view(&no).await.status, "expired");
     assert_eq!(house.view(&no).await.captured_amount, 0);

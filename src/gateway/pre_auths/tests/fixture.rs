@@ -1,7 +1,9 @@
 //! Pre-auths of their own for each test, with a provider that keeps what it was asked for.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,8 +36,8 @@ use crate::gateway::pre_auths::{PreAuths, rows};
 use crate::gateway::view::PreAuthView;
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
-use crate::storage::Store;
 use crate::storage::vault::Vault;
+use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Versioned};
 
 /// What is held in all tests, minor units.
 pub(super) const HELD: i64 = 10_000;
@@ -231,6 +233,38 @@ impl Channel for Provider {
     }
 }
 
+/// The store as one process has it, which stores nothing any more once that is dead.
+struct Lifetime {
+    store: Arc<UnsteadyStore>,
+    is_over: AtomicBool,
+}
+
+impl Store for Lifetime {
+    fn commit(&self, batch: Batch) -> CommitFuture {
+        if self.is_over.load(Ordering::SeqCst) { Box::pin(std::future::pending()) } else { self.store.commit(batch) }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
+        self.store.get(key)
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError> {
+        self.store.scan(scan)
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
+    }
+
+    fn failed(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        self.store.failed()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.store.close()
+    }
+}
+
 /// A channel that only charges.
 struct ChargesOnly;
 
@@ -246,6 +280,7 @@ pub(super) struct House {
     pub(super) refunds: Refunds,
     pub(super) webhooks: Webhooks,
     pub(super) store: Arc<UnsteadyStore>,
+    lifetime: Arc<Lifetime>,
     pub(super) core: Core,
     pub(super) provider: Arc<Provider>,
     pub(super) caller: Caller,
@@ -270,8 +305,9 @@ impl House {
         let mut config = Config::embedded().unwrap();
         change(&mut config);
         let random = Random::seeded(u64::try_from(clock.now().unix_ms()).unwrap());
+        let lifetime = Arc::new(Lifetime { store: Arc::clone(&store), is_over: AtomicBool::new(false) });
         let core = Core {
-            store: Arc::clone(&store) as Arc<dyn Store>,
+            store: Arc::clone(&lifetime) as Arc<dyn Store>,
             clock: clock.clone(),
             random: random.clone(),
             config: Arc::new(config),
@@ -299,15 +335,23 @@ impl House {
         let refunds = Refunds::new(payments.clone());
         let pre_auths = PreAuths::new(core.clone(), payments, router, channels, webhooks.clone(), keys).unwrap();
         pre_auths.start().unwrap();
-        Self { pre_auths, refunds, webhooks, store, core, provider, caller: caller() }
+        Self { pre_auths, refunds, webhooks, store, lifetime, core, provider, caller: caller() }
     }
 
     /// Ends without finishing anything, as a process that is killed, and starts the next one on what it left.
     pub(super) async fn crash(self) -> Self {
-        let Self { store, provider, core, pre_auths, .. } = self;
+        self.off_for(Duration::ZERO, |_| {}).await
+    }
+
+    /// The same with some time in between, at the end of which something happens at the provider.
+    pub(super) async fn off_for(self, time: Duration, happens: impl FnOnce(&Provider)) -> Self {
+        let Self { store, lifetime, provider, core, pre_auths, .. } = self;
+        lifetime.is_over.store(true, Ordering::SeqCst);
         core.stopping.cancel();
         pre_auths.stop(Duration::ZERO).await;
         drop(pre_auths);
+        pass(time).await;
+        happens(&provider);
         Self::over(store, provider, &core.clock, |_| {}).await
     }
 
