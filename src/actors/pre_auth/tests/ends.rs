@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::bench::{Bench, SETTINGS, START, held, number, stored_with};
 use super::{capture, captured, held_answer};
-use crate::actors::pre_auth::{Command, PreAuthMessage, Refused, StoreError, StoredPreAuth, Told};
+use crate::actors::pre_auth::{Command, PreAuthMessage, PreAuthWorks, Refused, StoreError, StoredPreAuth, Told};
 use crate::domain::ids::RefundNo;
 use crate::domain::outcome::{HoldAnswer, HoldState, RefundAnswer, RefundState};
 use crate::domain::pre_auth::{PreAuthStatus, Sending};
@@ -22,6 +22,10 @@ fn see_to(bench: &Bench, at: Timestamp) -> Arc<Semaphore> {
     room
 }
 
+async fn until(bench: &Bench, at: Timestamp) {
+    tokio::time::sleep(at.since(bench.script.now())).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_due_entry_is_seen_to_once_and_gives_its_place_back_with_the_answer() {
     let bench = Bench::with(held(1));
@@ -29,12 +33,12 @@ async fn a_due_entry_is_seen_to_once_and_gives_its_place_back_with_the_answer() 
     let other_time = see_to(&bench, START);
     bench.quiet().await;
     assert_eq!((bench.script.asked().len(), other_time.available_permits()), (0, 1), "there is none for then");
-    tokio::time::sleep(due_at.since(START)).await;
+    until(&bench, due_at).await;
     let told = see_to(&bench, due_at);
     bench.quiet().await;
     assert_eq!((bench.script.row(1).expiring_told, told.available_permits()), (true, 1));
     let due_at = bench.script.row(1).due_at.unwrap();
-    tokio::time::sleep(due_at.since(START)).await;
+    until(&bench, due_at).await;
     let released = see_to(&bench, due_at);
     bench.quiet().await;
     assert_eq!((bench.script.asked(), released.available_permits()), (vec![(Sending::Release, true)], 0));
@@ -50,7 +54,7 @@ async fn a_due_entry_is_seen_to_once_and_gives_its_place_back_with_the_answer() 
 async fn a_due_entry_that_can_not_be_seen_to_is_left_alone_for_a_moment() {
     let bench = Bench::with(held(1));
     let due_at = bench.script.row(1).due_at.unwrap();
-    tokio::time::sleep(due_at.since(START)).await;
+    until(&bench, due_at).await;
     let full = super::CommitError::Store(StoreError::Overloaded("full"));
     bench.script.fail_next(1, &full);
     let room = see_to(&bench, due_at);
