@@ -149,9 +149,11 @@ impl PreAuthState {
     fn take_stored(&mut self) -> Result<StoredPreAuth, StoreError> {
         match self.stored.take() {
             Some(stored) => Ok(stored),
-            None => self.shared.works.load(&self.slot.id)?.ok_or_else(|| {
-                StoreError::Invalid(format!("there is no pre-auth {}", self.slot.id.pre_auth_no))
-            }),
+            None => self
+                .shared
+                .works
+                .load(&self.slot.id)?
+                .ok_or_else(|| StoreError::Invalid(format!("there is no pre-auth {}", self.slot.id.pre_auth_no))),
         }
     }
 
@@ -333,9 +335,11 @@ impl PreAuthState {
             Err(error) => return client.tell(Told::Failed(error)),
         };
         let operation = stored.pre_auth.operation_number();
-        let is_new = stored.pre_auth.operation.as_ref().is_some_and(|operation| {
-            operation.kind == OperationKind::Authorize && !operation.had_answer()
-        });
+        let is_new = stored
+            .pre_auth
+            .operation
+            .as_ref()
+            .is_some_and(|operation| operation.kind == OperationKind::Authorize && !operation.had_answer());
         self.stored = Some(stored);
         // Somebody who was faster has found it left behind: then it is being asked about.
         self.is_recovered = true;

@@ -3,7 +3,9 @@
 use crate::actors::pre_auth::slot::{Call, Counted};
 use crate::actors::pre_auth::{Answered, Client, PreAuthWorks, Told};
 use crate::domain::ids::RefundNo;
-use crate::domain::pre_auth::{Change, Dispatch, PreAuth, PreAuthPolicy, Sending, on_answer, on_refund_answer, refund_strays};
+use crate::domain::pre_auth::{
+    Change, Dispatch, PreAuth, PreAuthPolicy, Sending, on_answer, on_refund_answer, refund_strays,
+};
 use crate::domain::time::Timestamp;
 
 /// What a client waits for.

@@ -239,7 +239,8 @@ impl PreAuth {
                 i64::try_from(pre_auth.event_count).unwrap_or(i64::MAX),
             ]
         };
-        let none_fell = amounts(before).into_iter().zip(amounts(self)).all(|(before, now)| 0 <= before && before <= now);
+        let none_fell =
+            amounts(before).into_iter().zip(amounts(self)).all(|(before, now)| 0 <= before && before <= now);
         none_fell && spent_minor <= self.authorized_minor && back_minor <= self.captured_minor
     }
 }

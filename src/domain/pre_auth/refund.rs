@@ -3,9 +3,7 @@
 use crate::domain::ids::RefundNo;
 use crate::domain::outcome::RefundAnswer;
 use crate::domain::pre_auth::draft::Draft;
-use crate::domain::pre_auth::{
-    Alert, Change, EventKind, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection, Sending,
-};
+use crate::domain::pre_auth::{Alert, Change, EventKind, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection, Sending};
 use crate::domain::refund::{Refund, RefundStatus, answered};
 use crate::domain::time::Timestamp;
 

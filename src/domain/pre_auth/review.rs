@@ -2,8 +2,7 @@
 
 use crate::domain::pre_auth::draft::Draft;
 use crate::domain::pre_auth::{
-    Change, EventKind, OperationKind, OperationOutcome, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection,
-    ReviewVerdict,
+    Change, EventKind, OperationKind, OperationOutcome, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection, ReviewVerdict,
 };
 use crate::domain::time::Timestamp;
 

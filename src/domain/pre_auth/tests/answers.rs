@@ -177,7 +177,11 @@ fn what_nobody_knows_for_long_is_given_to_a_person_once() {
         let soon = take(&before, unknown(), NOW.plus(2 * DAY)).unwrap();
         assert!(soon.alerts.is_empty(), "{name}");
         let late = take(&before, unknown(), NOW.plus(11 * DAY)).unwrap();
-        assert_eq!((late.pre_auth.status, late.alerts), (PreAuthStatus::NeedsReview, vec![Alert::NeedsReview]), "{name}");
+        assert_eq!(
+            (late.pre_auth.status, late.alerts),
+            (PreAuthStatus::NeedsReview, vec![Alert::NeedsReview]),
+            "{name}"
+        );
         assert_eq!(late.pre_auth.due_at, None, "{name}");
         assert!(late.tell.is_empty(), "{name}");
     }

@@ -142,12 +142,7 @@ fn a_person_says_what_became_of_it() {
     let taken = ReviewVerdict::Captured { captured_minor: 600 };
     let cases = [
         ("review", held, PreAuthStatus::RequiresCapture, vec![EventName::PreAuthAuthorized]),
-        (
-            "review",
-            taken,
-            PreAuthStatus::Captured,
-            vec![EventName::PreAuthAuthorized, EventName::PreAuthCaptured],
-        ),
+        ("review", taken, PreAuthStatus::Captured, vec![EventName::PreAuthAuthorized, EventName::PreAuthCaptured]),
         ("review", ReviewVerdict::Canceled, PreAuthStatus::Canceled, vec![EventName::PreAuthCanceled]),
         ("review", ReviewVerdict::Failed, PreAuthStatus::Failed, vec![EventName::PreAuthFailed]),
         ("review-capturing", held, PreAuthStatus::RequiresCapture, vec![EventName::PreAuthAuthorized]),

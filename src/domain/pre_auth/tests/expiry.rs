@@ -72,11 +72,7 @@ fn what_was_missed_is_caught_up_with_in_order() {
 
 #[test]
 fn a_short_hold_is_told_of_at_once() {
-    let short = HoldState::Held {
-        held_minor: MONEY_MINOR,
-        expires_at: Some(NOW.plus(2 * HOUR)),
-        honor_until: None,
-    };
+    let short = HoldState::Held { held_minor: MONEY_MINOR, expires_at: Some(NOW.plus(2 * HOUR)), honor_until: None };
     let before = taken(&fresh(), short);
     assert!(before.due_at.unwrap() <= NOW);
     let change = due(&before, NOW).unwrap();

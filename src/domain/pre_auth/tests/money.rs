@@ -31,7 +31,10 @@ fn an_amount_that_can_not_be_is_no_answer() {
             assert_eq!(take(&before, state.clone(), NOW), as_unknown, "{name}, {state:?}");
             let refused = HoldAnswer::refused(state.clone(), failure());
             let as_refused = on_answer(&before, before.operation_number(), &refused, &policy(), NOW);
-            assert_eq!(as_refused, as_unknown, "{name}, {state:?}: what is wrong in one thing is not believed in another");
+            assert_eq!(
+                as_refused, as_unknown,
+                "{name}, {state:?}: what is wrong in one thing is not believed in another"
+            );
         }
     }
 }
@@ -72,11 +75,19 @@ fn money_that_comes_after_the_end_is_noted_alerted_and_given_back_once() {
             let policy = PreAuthPolicy { stray, ..policy() };
             let refunded = with_strays_refunded(&before, change.clone(), &policy);
             let refund_no = refunded.pre_auth.refunds[0].refund_no.clone();
-            assert_eq!(refunded.send, [Dispatch { what: Sending::Refund(refund_no.clone()), is_first: true }], "{name}");
+            assert_eq!(
+                refunded.send,
+                [Dispatch { what: Sending::Refund(refund_no.clone()), is_first: true }],
+                "{name}"
+            );
             assert_eq!(refunded.pre_auth.strays[0].action, StrayAction::Refunding(refund_no.clone()), "{name}");
             assert!(refunded.pre_auth.due_at.is_some(), "{name}: it is seen to when nobody answers");
             let refundable_minor = if name == "captured" { 600 } else { 0 };
-            assert_eq!(refunded.pre_auth.refundable_minor(), refundable_minor, "{name}: what is the merchant's stays it");
+            assert_eq!(
+                refunded.pre_auth.refundable_minor(),
+                refundable_minor,
+                "{name}: what is the merchant's stays it"
+            );
             assert_eq!(take(&refunded.pre_auth, state.clone(), NOW), None, "{name}: told again");
             let answer = RefundAnswer::bare(RefundState::Success);
             let done = on_refund_answer(&refunded.pre_auth, &refund_no, &answer, &policy, NOW).unwrap();
@@ -111,9 +122,8 @@ fn what_is_held_after_the_end_is_closed() {
 #[test]
 fn refunds_of_what_was_taken() {
     let before = situation("captured");
-    let begun = |amount_minor, max| {
-        begin_refund(&before, refund(RefundStatus::Pending, amount_minor), max, &policy(), NOW)
-    };
+    let begun =
+        |amount_minor, max| begin_refund(&before, refund(RefundStatus::Pending, amount_minor), max, &policy(), NOW);
     for amount_minor in [0, -1, 601, i64::MAX] {
         assert_eq!(begun(amount_minor, 9).unwrap_err(), Rejection::TooMuch { max_minor: 600 }, "{amount_minor}");
     }
@@ -123,9 +133,8 @@ fn refunds_of_what_was_taken() {
     assert_eq!(change.send, [Dispatch { what: Sending::Refund(refund_no.clone()), is_first: true }]);
     assert_eq!(change.pre_auth.refundable_minor(), 100);
     assert_eq!(due(&change.pre_auth, change.pre_auth.due_at.unwrap()).unwrap().send[0].what, change.send[0].what);
-    let answered = |state| {
-        on_refund_answer(&change.pre_auth, &refund_no, &RefundAnswer::bare(state), &policy(), NOW).unwrap()
-    };
+    let answered =
+        |state| on_refund_answer(&change.pre_auth, &refund_no, &RefundAnswer::bare(state), &policy(), NOW).unwrap();
     let failed = answered(RefundState::Failed(failure()));
     assert_eq!((failed.tell, failed.pre_auth.refundable_minor()), (vec![EventName::RefundFailed], 600));
     let done = answered(RefundState::Success).pre_auth;

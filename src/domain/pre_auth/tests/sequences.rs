@@ -9,7 +9,8 @@ use super::super::*;
 use super::bench::*;
 use super::{NOW, refund};
 use crate::domain::event::EventName;
-use crate::domain::outcome::{RefundAnswer, RefundState};
+use crate::domain::ids::RefundNo;
+use crate::domain::outcome::{HoldAnswer, RefundAnswer, RefundState};
 use crate::domain::refund::RefundStatus;
 
 /// What a run has seen so far.
@@ -36,15 +37,15 @@ impl Run {
             7 => begin_capture(before, Some(amount), key(), &policy, now).ok(),
             8 => begin_release(before, ReleaseWhy::Merchant { reason: None }, key(), &policy, now).ok(),
             9 => {
-                let late = HoldAnswerOf(amount);
-                on_answer(before, before.operation_number(), &late.captured(), &policy, now)
+                let answer = HoldAnswer::bare(captured(amount));
+                on_answer(before, before.operation_number(), &answer, &policy, now)
             }
             10 => on_recovery(before, &policy, now),
             11 => on_hint(before, &policy, now),
             12 => {
                 self.refunds += 1;
                 let mut refund = refund(RefundStatus::Pending, amount);
-                refund.refund_no = crate::domain::ids::RefundNo::new(format!("RF{}", self.refunds));
+                refund.refund_no = RefundNo::new(format!("RF{}", self.refunds));
                 begin_refund(before, refund, 9, &policy, now).ok()
             }
             13 => {
@@ -70,15 +71,6 @@ impl Run {
     }
 }
 
-/// An answer that so much was taken.
-struct HoldAnswerOf(i64);
-
-impl HoldAnswerOf {
-    fn captured(&self) -> crate::domain::outcome::HoldAnswer {
-        crate::domain::outcome::HoldAnswer::bare(captured(self.0))
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
@@ -87,15 +79,14 @@ proptest! {
         for (event, choice) in events {
             let before = run.pre_auth.clone();
             let Some(change) = run.happens(event, choice) else { continue };
-            let drawn = run.refunds;
-            let mut drawn_now = drawn;
+            let mut drawn = run.refunds;
             let change = refund_strays(&before, change, &policy(), run.now, |amount_minor| {
-                drawn_now += 1;
+                drawn += 1;
                 let mut refund = refund(RefundStatus::Pending, amount_minor);
-                refund.refund_no = crate::domain::ids::RefundNo::new(format!("RF{drawn_now}"));
+                refund.refund_no = RefundNo::new(format!("RF{drawn}"));
                 refund
             });
-            run.refunds = drawn_now;
+            run.refunds = drawn;
             let after = change.pre_auth;
             if before.status.is_final() {
                 prop_assert_eq!(after.status, before.status);
