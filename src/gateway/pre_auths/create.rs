@@ -83,14 +83,14 @@ impl PreAuths {
             merchant_id: pre_auth.merchant_id.clone(),
             pre_auth_no: pre_auth.pre_auth_no.clone(),
         };
-        // Before anything is stored: what there is no room for does not begin.
-        inner.check_room()?;
+        // Has its actor made before anything is stored: what there is no room for does not begin.
+        inner.send(&id, PreAuthMessage::Reread)?;
         let (mut client, awaited) =
             WaitingClient::new(&inner.core, asked, id.pre_auth_no.as_str(), reservation, origin);
         inner.commit_intent(&pre_auth, &mut client, now).await?;
         inner.works.keep_place(&id.pre_auth_no, place);
         if let Err(error) = inner.send(&id, PreAuthMessage::Carry { client: Box::new(client) }) {
-            // Others were quicker to take the room. What is stored is asked about when it is due, and answered as unknown.
+            // Others have taken the room meanwhile. What is stored is asked about when it is due, and answered as unknown.
             inner.works.give_place_back(&id.pre_auth_no);
             tracing::warn!(pre_auth_no = %id.pre_auth_no, %error, "a pre-auth is not sent yet; it will be asked about");
         }

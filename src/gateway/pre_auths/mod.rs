@@ -444,16 +444,6 @@ impl Inner {
         OperatorPreAuthView { merchant_id: pre_auth.merchant_id.to_string(), pre_auth: self.view(pre_auth) }
     }
 
-    /// Whether there is room for one more that is worked on.
-    fn check_room(&self) -> Result<(), GatewayError> {
-        let settings = &self.core.config.pre_auth;
-        let waiting_max = settings.active_max.saturating_mul(MAILBOXES_TOTAL);
-        if self.directory.active() >= settings.active_max || self.directory.waiting() >= waiting_max {
-            return Err(GatewayError::Overloaded { retry_after_s: 1 });
-        }
-        Ok(())
-    }
-
     fn send(&self, id: &PreAuthId, message: PreAuthMessage) -> Result<(), GatewayError> {
         self.directory.send(id, message).map_err(|refused| match refused {
             Refused::Stopping => GatewayError::ShuttingDown,
