@@ -147,9 +147,9 @@ pub(super) fn object_text(object: &Value) -> String {
             (_, Value::Object(fields)) if fields.is_empty() => return None,
             (_, other) => other.to_string(),
         };
-        Some((name, text))
+        Some((name.clone(), text))
     };
-    let lines: Vec<(&String, String)> = object.as_object().into_iter().flatten().filter_map(line).collect();
+    let lines: Vec<(String, String)> = object.as_object().into_iter().flatten().filter_map(line).collect();
     let width = lines.iter().map(|(name, _)| name.len() + 2).fold(NAME_WIDTH_MIN, usize::max);
     lines.iter().map(|(name, text)| format!("{name:<width$}{text}")).collect::<Vec<_>>().join("\n")
 }

@@ -51,7 +51,8 @@ async fn amounts_are_checked_after_the_state_and_change_nothing() {
         let refused = house.capture(unknown, None, "k-1").await;
         assert!(matches!(refused, Err(GatewayError::NotFound(_))), "{unknown}: {refused:?}");
     }
-    let other = house.pre_auths.capture(&stranger(), super::fixture::origin("k-1"), &no, CapturePreAuth::default());
+    let stranger = stranger();
+    let other = house.pre_auths.capture(&stranger, super::fixture::origin("k-1"), &no, CapturePreAuth::default());
     assert!(matches!(other.await, Err(GatewayError::NotFound(_))), "another merchant's");
     assert_eq!((house.provider.captures(), house.view(&no).await.status.as_str()), (0, "requires_capture"));
     house.cancel(&no, "k-2").await.unwrap();
