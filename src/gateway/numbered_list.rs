@@ -189,9 +189,10 @@ fn check<T: Numbered>(filter: &PaymentFilter) -> Result<Wanted<'_, T>, GatewayEr
     };
     let status = match &filter.status {
         None => None,
-        Some(text) => Some(T::status_named(text).map_err(|known| {
-            GatewayError::field("status", format!("must be one of {}", known.join(", ")))
-        })?),
+        Some(text) => Some(
+            T::status_named(text)
+                .map_err(|known| GatewayError::field("status", format!("must be one of {}", known.join(", "))))?,
+        ),
     };
     Ok(Wanted {
         status,

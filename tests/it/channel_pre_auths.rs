@@ -28,9 +28,7 @@ async fn a_pre_auth_is_taken_and_captured_by_its_channel_s_number() {
     let own = shop.get("/api/v1/pre-auths/CAR-1").await.expect(200, "SUCCESS");
     assert_eq!((own.data("reference"), own.data("order_no")), ("CAR-1", "CAR-1"));
 
-    let capture = |amount: i64, currency: &str| {
-        json!({ "channel": "instant", "channel_pre_auth_no": number, "amount": amount, "currency": currency })
-    };
+    let capture = |amount: i64, currency: &str| json!({ "channel": "instant", "channel_pre_auth_no": number, "amount": amount, "currency": currency });
     let path = format!("{CHANNEL}/capture");
     let wrong = shop.post(&path, capture(1_000, "EUR")).await.expect(400, "INVALID_REQUEST");
     assert_eq!(wrong.wrong_fields(), ["currency"]);

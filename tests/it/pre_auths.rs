@@ -53,7 +53,10 @@ async fn a_deposit_is_held_taken_in_part_and_given_back() {
     assert_eq!(captured.data("status"), "captured");
     assert_eq!(captured.body["data"]["released_amount"], 7_500);
     let again = shop.post_with_key(&capture, json!({ "amount": 2_500 }), "k-2").await;
-    assert_eq!((again.text, again.headers.get("idempotent-replayed").map(String::as_str)), (captured.text, Some("true")));
+    assert_eq!(
+        (again.text, again.headers.get("idempotent-replayed").map(String::as_str)),
+        (captured.text, Some("true"))
+    );
     let other = shop.post_with_key(&capture, json!({ "amount": 2_501 }), "k-2").await;
     other.expect(422, "IDEMPOTENCY_MISMATCH");
     let late = shop.post_with_key(&format!("{path}/cancel"), json!({}), "k-3").await.expect(409, "INVALID_STATE");
@@ -96,7 +99,9 @@ async fn lists_are_the_merchant_s_own_and_the_operator_sees_all() {
     let foreign = foreign.data("pre_auth_no").to_owned();
     let b = shop.get(&format!("{PRE_AUTHS}?order_no=B")).await.items().remove(0);
     let b = b["pre_auth_no"].as_str().unwrap().to_owned();
-    shop.post_with_key(&format!("{PRE_AUTHS}/{b}/cancel"), json!({ "reason": "left" }), "k-1").await.expect(200, "SUCCESS");
+    shop.post_with_key(&format!("{PRE_AUTHS}/{b}/cancel"), json!({ "reason": "left" }), "k-1")
+        .await
+        .expect(200, "SUCCESS");
     let orders = |answer: Answer| {
         answer.items().iter().map(|item| item["order_no"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
@@ -136,7 +141,8 @@ async fn a_channel_that_holds_no_money_says_so_in_the_merchant_s_language() {
     let refused = shop.post(PRE_AUTHS, body.clone()).await.expect(422, "PRE_AUTH_NOT_SUPPORTED");
     assert_eq!(refused.body["message"], "The payment channel does not support pre-authorization");
     let text = body.to_string();
-    let mut headers: HashMap<String, String> = shop.signed("POST", PRE_AUTHS, &text, None, crate::support::unix_s(), &nonce());
+    let mut headers: HashMap<String, String> =
+        shop.signed("POST", PRE_AUTHS, &text, None, crate::support::unix_s(), &nonce());
     headers.insert(String::from("accept-language"), String::from("zh"));
     let refused = shop.send("POST", PRE_AUTHS, Some(text), headers).await.expect(422, "PRE_AUTH_NOT_SUPPORTED");
     assert_eq!(refused.body["message"], "当前支付渠道不支持预授权功能");

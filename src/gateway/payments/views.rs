@@ -35,10 +35,7 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
         channel: current.map(|attempt| attempt.channel.to_string()),
         channel_order_no: current.and_then(|attempt| attempt.refs.channel_order_no.clone()),
         client_secret: current.and_then(|attempt| attempt.refs.client_secret.clone()),
-        next_action: payment
-            .next_action
-            .as_ref()
-            .map(next_action_view),
+        next_action: payment.next_action.as_ref().map(next_action_view),
         routing: current.map(|attempt| routing_summary(&attempt.decision)),
         fee: payment.fee_minor.map(|amount| FeeView { amount, currency }),
         refunded_amount: payment.refunded_minor(),

@@ -79,10 +79,7 @@ impl PreAuths {
         let asked = Asked::Create(wish.form);
         let (place, decision) = inner.payments.decide_hold(caller, &wish.terms, now)?;
         let pre_auth = inner.intent(caller, wish, place.channel().clone(), decision, now);
-        let id = PreAuthId {
-            merchant_id: pre_auth.merchant_id.clone(),
-            pre_auth_no: pre_auth.pre_auth_no.clone(),
-        };
+        let id = PreAuthId { merchant_id: pre_auth.merchant_id.clone(), pre_auth_no: pre_auth.pre_auth_no.clone() };
         // Has its actor made before anything is stored: what there is no room for does not begin.
         inner.send(&id, PreAuthMessage::Reread)?;
         let (mut client, awaited) =

@@ -15,12 +15,8 @@ const ENDS: [PreAuthStatus; 5] = [
 /// What may be asked of a channel.
 const KINDS: [&str; 4] = ["authorize", "capture", "release", "extend"];
 /// What comes of it.
-const OUTCOMES: [&str; 4] = [
-    OperationOutcome::Done.as_str(),
-    OperationOutcome::Declined.as_str(),
-    OperationOutcome::Refused.as_str(),
-    UNKNOWN,
-];
+const OUTCOMES: [&str; 4] =
+    [OperationOutcome::Done.as_str(), OperationOutcome::Declined.as_str(), OperationOutcome::Refused.as_str(), UNKNOWN];
 /// An operation whose first request was not answered.
 const UNKNOWN: &str = "unknown";
 

@@ -139,7 +139,10 @@ impl PreAuths {
     pub(crate) async fn stop(&self, within: Duration) {
         let left = self.0.directory.stop(within).await;
         if left > 0 {
-            tracing::warn!(left, "pre-auths were still under way when the time to stop ran out; they go on at the next start");
+            tracing::warn!(
+                left,
+                "pre-auths were still under way when the time to stop ran out; they go on at the next start"
+            );
         }
     }
 

@@ -8,9 +8,7 @@ use dashmap::DashMap;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use crate::actors::pre_auth::{
-    Answered, Client, ClientPart, CommitError, PreAuthId, PreAuthWorks, StoredPreAuth,
-};
+use crate::actors::pre_auth::{Answered, Client, ClientPart, CommitError, PreAuthId, PreAuthWorks, StoredPreAuth};
 use crate::actors::router::{Reservation, RouterHandle};
 use crate::channels::{
     AuthorizeRequest, CaptureRequest, Channel, ExtendRequest, HoldAnswer, HoldQuestion, HoldState, RefundAnswer,

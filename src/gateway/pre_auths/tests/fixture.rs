@@ -138,14 +138,10 @@ impl Provider {
         }
         let state = match truth {
             Truth::Waiting => HoldState::AwaitsMethod { failure: None, next_action: None, expires_at: None },
-            Truth::Held => HoldState::Held {
-                held_minor: hold.money.amount_minor,
-                expires_at: mood.expires_at,
-                honor_until: None,
-            },
-            Truth::Captured(captured_minor) => {
-                HoldState::Captured { captured_minor: *captured_minor, fee_minor: None }
+            Truth::Held => {
+                HoldState::Held { held_minor: hold.money.amount_minor, expires_at: mood.expires_at, honor_until: None }
             }
+            Truth::Captured(captured_minor) => HoldState::Captured { captured_minor: *captured_minor, fee_minor: None },
             Truth::Released { expired } => HoldState::Released { expired: *expired },
         };
         let channel_order_no = Some(format!("ch_{}", hold.reference));

@@ -34,7 +34,8 @@ async fn a_hold_that_was_perhaps_never_sent_is_asked_about() {
         let pre_auths = house.pre_auths.clone();
         let caller = house.caller.clone();
         async move {
-            let wanted = serde_json::json!({ "order_no": "O-1", "amount": 10_000, "currency": "USD", "channel": "stripe" });
+            let wanted =
+                serde_json::json!({ "order_no": "O-1", "amount": 10_000, "currency": "USD", "channel": "stripe" });
             let command = crate::gateway::command::CreatePreAuth {
                 wanted: serde_json::from_value(wanted).unwrap(),
                 ..Default::default()
