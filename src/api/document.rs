@@ -8,11 +8,14 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::api::admin::limits as external_limits;
 use crate::api::admin::payments as all_payments;
+use crate::api::admin::pre_auths as all_pre_auths;
 use crate::api::admin::webhooks as all_webhooks;
 use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, merchants, metrics, routing, rules, sandbox, store,
 };
-use crate::api::{events, limits, open, payments, quotes, refunds, webhook_jobs, webhooks};
+use crate::api::{
+    channel_pre_auths, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
+};
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
 
 /// A list, for the document.
@@ -44,6 +47,9 @@ pub(crate) struct ErrorSchema {
     /// With `ORDER_EXISTS` and `CHANNEL_ERROR`.
     #[schema(required = false, nullable = false)]
     payment_no: Option<String>,
+    /// With `ORDER_EXISTS` and `CHANNEL_ERROR` about a pre-auth.
+    #[schema(required = false, nullable = false)]
+    pre_auth_no: Option<String>,
     /// With `CHANNEL_ERROR`.
     #[schema(required = false, nullable = false)]
     refund_no: Option<String>,
@@ -108,6 +114,9 @@ pub(crate) struct ReasonSchema {
     paths(
         payments::create, payments::list, payments::get, payments::cancel, payments::routing,
         refunds::create, refunds::list, refunds::get,
+        pre_auths::create, pre_auths::list, pre_auths::get, pre_auths::capture, pre_auths::cancel,
+        pre_auths::create_refund, pre_auths::list_refunds,
+        channel_pre_auths::create, channel_pre_auths::capture, channel_pre_auths::cancel, channel_pre_auths::get,
         quotes::quote, limits::read,
         webhooks::create_endpoint, webhooks::list_endpoints, webhooks::get_endpoint, webhooks::update_endpoint,
         webhooks::delete_endpoint, webhooks::rotate_secret, webhooks::send_test,
@@ -123,6 +132,7 @@ pub(crate) struct ReasonSchema {
         routing::get, routing::update, routing::versions, routing::roll_back,
         rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload,
         all_payments::list, all_payments::get, all_payments::routing,
+        all_pre_auths::list, all_pre_auths::get,
         all_webhooks::list_endpoints, all_webhooks::get_endpoint, all_webhooks::pause_endpoint,
         all_webhooks::enable_endpoint, all_webhooks::list_notifications, all_webhooks::get_notification,
         all_webhooks::retry_notification, all_webhooks::recover, all_webhooks::reset_health,

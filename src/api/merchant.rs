@@ -20,7 +20,10 @@ use crate::api::limit_headers::{self, LimitedRequest};
 use crate::api::render::renderer;
 use crate::api::routes::Routes;
 use crate::api::worth::worth_of;
-use crate::api::{call, events, idempotency, limits, open, payments, quotes, refunds, webhook_jobs, webhooks};
+use crate::api::{
+    call, channel_pre_auths, events, idempotency, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs,
+    webhooks,
+};
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
 use crate::gateway::addresses::{Client, Listener};
@@ -245,6 +248,8 @@ pub(crate) fn routes() -> Routes {
     let routes = Routes::default();
     let routes = payments::add_routes(routes);
     let routes = refunds::add_routes(routes);
+    let routes = pre_auths::add_routes(routes);
+    let routes = channel_pre_auths::add_routes(routes);
     let routes = quotes::add_routes(routes);
     let routes = limits::add_routes(routes);
     let routes = webhooks::add_routes(routes);

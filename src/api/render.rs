@@ -39,6 +39,32 @@ fn render(reply: &Reply, language: Language, request_id: &str) -> StoredAnswer {
         }
         Reply::PaymentNotTaken(payment) => not_done("payment_no", &payment.payment_no, language, request_id),
         Reply::RefundNotDone(refund) => not_done("refund_no", &refund.refund_no, language, request_id),
+        Reply::PreAuthCreated(pre_auth) => {
+            success(created_status(&pre_auth.status, pre_auth.reconciling), pre_auth, language, request_id)
+        }
+        Reply::ChannelPreAuthCreated(pre_auth) => {
+            success(created_status(&pre_auth.status, pre_auth.reconciling), pre_auth, language, request_id)
+        }
+        Reply::PreAuthCaptured(pre_auth) | Reply::PreAuthCanceled(pre_auth) => {
+            success(ended_status(&pre_auth.status), pre_auth, language, request_id)
+        }
+        Reply::ChannelPreAuthCaptured(operation) | Reply::ChannelPreAuthCanceled(operation) => {
+            success(ended_status(&operation.status), operation, language, request_id)
+        }
+        Reply::PreAuthNotDone { pre_auth_no } => not_done("pre_auth_no", pre_auth_no, language, request_id),
+    }
+}
+
+/// Of a pre-auth that was created: whether it is known where it stands.
+fn created_status(status: &str, reconciling: bool) -> StatusCode {
+    if status == "processing" || reconciling { StatusCode::ACCEPTED } else { StatusCode::CREATED }
+}
+
+/// Of a pre-auth that was to be captured or canceled: whether it is.
+fn ended_status(status: &str) -> StatusCode {
+    match status {
+        "captured" | "canceled" | "expired" | "failed" => StatusCode::OK,
+        _ => StatusCode::ACCEPTED,
     }
 }
 
@@ -103,7 +129,8 @@ mod tests {
     fn refund(status: &str) -> RefundView {
         RefundView {
             refund_no: String::from("RF1"),
-            payment_no: String::from("PY1"),
+            payment_no: Some(String::from("PY1")),
+            pre_auth_no: None,
             amount: 500,
             currency: String::from("USD"),
             status: String::from(status),

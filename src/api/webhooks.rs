@@ -174,7 +174,7 @@ pub(crate) async fn send_test(Named(endpoint_id): Named<EndpointId>, request: Me
         ("status" = Option<String>, Query, description = "`pending`, `retrying`, `success` or `failed`"),
         ("endpoint_id" = Option<String>, Query, description = "To this endpoint"),
         ("event" = Option<String>, Query, description = "Of this event"),
-        ("payment_no" = Option<String>, Query, description = "About this payment"),
+        ("payment_no" = Option<String>, Query, description = "About this payment or pre-auth"),
         ("failure" = Option<String>, Query, description = "Given up for this reason: `exhausted`, `refused`, `canceled`, `endpoint_deleted`, `endpoint_disabled` or `expired`"),
         ("from" = Option<String>, Query, description = "Made at or after this, RFC 3339"),
         ("to" = Option<String>, Query, description = "Made before this, RFC 3339"),

@@ -20,10 +20,12 @@ fn stated_worth(method: &Method, path: &str) -> Option<Worth> {
 fn worth_of_reading(segments: [Option<&str>; 5]) -> Option<Worth> {
     match segments {
         [Some("payments" | "refunds"), Some(_), None | Some("routing"), None, _] => Some(Worth::Query),
+        [Some("pre-auths"), Some(_), None, ..] => Some(Worth::Query),
+        [Some("channel"), Some("pre-auth"), Some(_), None, _] => Some(Worth::Query),
         [Some("webhooks"), Some("endpoints" | "notifications" | "jobs"), Some(_), None, _] => Some(Worth::Query),
         [Some("limits"), None, ..] => Some(Worth::Query),
-        [Some("payments" | "events"), None, ..] => Some(Worth::List),
-        [Some("payments"), Some(_), Some("refunds"), None, _] => Some(Worth::List),
+        [Some("payments" | "pre-auths" | "events"), None, ..] => Some(Worth::List),
+        [Some("payments" | "pre-auths"), Some(_), Some("refunds"), None, _] => Some(Worth::List),
         [Some("webhooks"), Some("endpoints" | "notifications" | "jobs"), None, ..] => Some(Worth::List),
         _ => None,
     }
@@ -31,8 +33,11 @@ fn worth_of_reading(segments: [Option<&str>; 5]) -> Option<Worth> {
 
 fn worth_of_changing(segments: [Option<&str>; 5]) -> Option<Worth> {
     match segments {
-        [Some("payments"), None, ..] => Some(Worth::Create),
+        [Some("payments" | "pre-auths"), None, ..] => Some(Worth::Create),
+        [Some("channel"), Some("pre-auth"), None, ..] => Some(Worth::Create),
         [Some("payments"), Some(_), Some("cancel" | "refunds"), None, _] => Some(Worth::Finish),
+        [Some("pre-auths"), Some(_), Some("capture" | "cancel" | "refunds"), None, _] => Some(Worth::Finish),
+        [Some("channel"), Some("pre-auth"), Some("capture" | "cancel"), None, _] => Some(Worth::Finish),
         [Some("webhooks"), Some("endpoints"), None, ..] => Some(Worth::Manage),
         [Some("webhooks"), Some("endpoints"), Some(_), None | Some("rotate-secret" | "test" | "recover"), None] => {
             Some(Worth::Manage)

@@ -16,6 +16,7 @@ mod open_files;
 mod openapi;
 mod output;
 mod payment;
+mod pre_auth;
 mod request;
 mod routing;
 mod rule;
@@ -75,6 +76,8 @@ enum Command {
     Routing(routing::Arguments),
     /// List payments; show one, and where it went and why.
     Payment(payment::Arguments),
+    /// List pre-auths; show one, and what was asked of its channel.
+    PreAuth(pre_auth::Arguments),
     /// List merchants' webhook endpoints and what is on its way to them; pause, enable, send again.
     Webhook(webhook::Arguments),
     /// Show who changed what, and check that nobody touched that record.
@@ -142,6 +145,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Rule(arguments) => rule::run(arguments, context).await,
         Command::Routing(arguments) => routing::run(arguments, context).await,
         Command::Payment(arguments) => payment::run(arguments, context).await,
+        Command::PreAuth(arguments) => pre_auth::run(arguments, context).await,
         Command::Webhook(arguments) => webhook::run(arguments, context).await,
         Command::Audit(arguments) => audit::run(arguments, context).await,
         Command::Erasure(arguments) => erasure::run(arguments, context).await,

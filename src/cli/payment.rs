@@ -11,6 +11,9 @@ use super::output;
 use super::table::{Column, or_dash, table};
 use crate::domain::money::{Currency, Money};
 
+/// Where the values of an object begin, unless it has long names.
+const NAME_WIDTH_MIN: usize = 18;
+
 /// Flags of `payment`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -62,7 +65,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             (Value::Array(admin.list_with(&["payments"], &filter, rows_max).await?), payments_table)
         }
         Action::Show { payment_no } => {
-            (admin.call(Method::GET, &["payments", payment_no.as_str()], None).await?, payment_text)
+            (admin.call(Method::GET, &["payments", payment_no.as_str()], None).await?, object_text)
         }
         Action::Routing { payment_no } => {
             (admin.call(Method::GET, &["payments", payment_no.as_str(), "routing"], None).await?, routing_text)
@@ -76,16 +79,18 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     Ok(Outcome::Fine)
 }
 
-fn text_of(row: &Value, key: &str) -> String {
+/// A text of an object, or a dash.
+pub(super) fn text_of(row: &Value, key: &str) -> String {
     or_dash(row.get(key).and_then(Value::as_str))
 }
 
 /// An amount in its currency's whole units, such as `3.20 USD`.
-fn money(amount: &Value) -> String {
+pub(super) fn money(amount: &Value) -> String {
     money_of(amount["amount"].as_i64(), amount["currency"].as_str())
 }
 
-fn money_of(minor: Option<i64>, code: Option<&str>) -> String {
+/// The same of an amount and a currency.
+pub(super) fn money_of(minor: Option<i64>, code: Option<&str>) -> String {
     match (minor, code.and_then(|code| code.parse::<Currency>().ok())) {
         (Some(minor), Some(currency)) => Money::new(minor, currency).to_string(),
         _ => String::from("-"),
@@ -120,15 +125,17 @@ fn payments_table(rows: &Value) -> String {
     table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
 }
 
-/// One payment, a line for each field that it has.
-fn payment_text(payment: &Value) -> String {
-    let currency = payment["currency"].as_str().filter(|code| code.parse::<Currency>().is_ok());
+/// One payment or pre-auth, a line for each field that it has.
+pub(super) fn object_text(object: &Value) -> String {
+    let currency = object["currency"].as_str().filter(|code| code.parse::<Currency>().is_ok());
     let line = |(name, value): (&String, &Value)| {
         let text = match (name.as_str(), value) {
             (_, Value::Null) => return None,
             // Each amount says what it is of.
             ("currency", _) if currency.is_some() => return None,
-            ("amount" | "refunded_amount", _) if currency.is_some() => money_of(value.as_i64(), currency),
+            (name, _) if currency.is_some() && (name == "amount" || name.ends_with("_amount")) => {
+                money_of(value.as_i64(), currency)
+            }
             ("fee", _) => money(value),
             ("routing", _) => format!("{}: {}", decided_by(value), text_of(value, "reason")),
             ("failure", _) => {
@@ -140,9 +147,11 @@ fn payment_text(payment: &Value) -> String {
             (_, Value::Object(fields)) if fields.is_empty() => return None,
             (_, other) => other.to_string(),
         };
-        Some(format!("{name:<18}{text}"))
+        Some((name.clone(), text))
     };
-    payment.as_object().into_iter().flatten().filter_map(line).collect::<Vec<_>>().join("\n")
+    let lines: Vec<(String, String)> = object.as_object().into_iter().flatten().filter_map(line).collect();
+    let width = lines.iter().map(|(name, _)| name.len() + 2).fold(NAME_WIDTH_MIN, usize::max);
+    lines.iter().map(|(name, text)| format!("{name:<width$}{text}")).collect::<Vec<_>>().join("\n")
 }
 
 /// The strategy that decided, or else the rung.
@@ -318,7 +327,7 @@ mod tests {
             let payment = json!({ "amount": 10_000, "currency": currency, "refunded_amount": 0,
                 "fee": { "amount": 60, "currency": currency } });
             let listed = payments_table(&json!([payment]));
-            let shown = payment_text(&payment);
+            let shown = object_text(&payment);
             for text in [&listed, &shown] {
                 assert!(text.contains(amount) && text.contains(fee), "{text}");
             }
@@ -339,7 +348,7 @@ mod tests {
             "next_action": { "type": "redirect", "url": "http://pay" } });
         let expected = "failure           lost_card (bank): The card is lost.\nnext_action       redirect to http://pay\n\
             routing           smart: Because.";
-        assert_eq!(payment_text(&payment), expected);
+        assert_eq!(object_text(&payment), expected);
     }
 
     #[test]
@@ -352,7 +361,7 @@ mod tests {
 
     #[test]
     fn what_a_payment_does_not_have_is_not_shown() {
-        let text = payment_text(&json!({ "payment_no": "PY1", "failure": null, "metadata": {}, "amount": 5 }));
+        let text = object_text(&json!({ "payment_no": "PY1", "failure": null, "metadata": {}, "amount": 5 }));
         assert_eq!(text, "amount            5\npayment_no        PY1");
     }
 }

@@ -230,7 +230,9 @@ fn notifications_table(rows: &Value) -> String {
     let cells: [Cells; 10] = [
         (Column::Left("notification"), |row| text_of(row, "id")),
         (Column::Left("event"), |row| text_of(row, "event")),
-        (Column::Left("payment"), |row| text_of(row, "payment_no")),
+        (Column::Left("payment"), |row| {
+            text_of(row, if row["pre_auth_no"].is_string() { "pre_auth_no" } else { "payment_no" })
+        }),
         (Column::Left("endpoint"), |row| text_of(row, "endpoint_id")),
         (Column::Left("status"), |row| text_of(row, "status")),
         (Column::Right("tries"), |row| shown(&row["attempts"])),

@@ -94,9 +94,10 @@ pub fn dated_number(prefix: &str, now: Timestamp, draw: u64) -> String {
     format!("{prefix}{}{}{}", now.compact(), base36(millisecond, 2), base36(draw, 6))
 }
 
-/// When a payment was made, by its number, to the second. `None` when it is no payment's number.
-pub fn payment_made_at(number: &str) -> Option<Timestamp> {
-    let second = number.strip_prefix("PY").filter(|rest| rest.len() == 22)?.get(..14)?;
+/// When a payment or pre-auth was made, by its number, to the second. `None` when it is neither's number.
+pub fn object_made_at(number: &str) -> Option<Timestamp> {
+    let rest = number.strip_prefix("PY").or_else(|| number.strip_prefix(PRE_AUTH_NO_PREFIX));
+    let second = rest.filter(|rest| rest.len() == 22)?.get(..14)?;
     let part = |range| second.get(range).filter(|part: &&str| part.bytes().all(|byte| byte.is_ascii_digit()));
     let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
     let (hours, minutes, seconds) = (part(8..10)?, part(10..12)?, part(12..14)?);
@@ -160,13 +161,13 @@ mod tests {
     #[test]
     fn a_payments_number_says_when_it_was_made() {
         let at = Timestamp::from_unix_ms(1_737_715_200_999);
-        assert_eq!(payment_made_at(&dated_number("PY", at, 7)), Some(Timestamp::from_unix_s(1_737_715_200)));
+        assert_eq!(object_made_at(&dated_number("PY", at, 7)), Some(Timestamp::from_unix_s(1_737_715_200)));
         let others =
             ["", "PY", "PY007", "RF20250124104000aaaaaaaa", "PY20251324104000aaaaaaaa", "PY2025012410400a1234567"];
         for other in
             others.into_iter().chain(["PY+0250124104000aaaaaaaa", "PY20250124104000aaaaaaa\u{e9}", "PYééééééééééé"])
         {
-            assert_eq!(payment_made_at(other), None, "{other}");
+            assert_eq!(object_made_at(other), None, "{other}");
         }
     }
 }

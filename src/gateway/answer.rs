@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::view::{PaymentView, RefundView};
+use crate::gateway::view::{ChannelOperationView, ChannelPreAuthView, PaymentView, PreAuthView, RefundView};
 
 /// An answer as it goes to the client, kept for repetition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,23 @@ pub enum Reply {
     RefundCreated(RefundView),
     /// A refund was created, but the channel certainly did not do it: the refund is `failed`.
     RefundNotDone(RefundView),
+    /// A pre-auth was created: held, declined, waiting for the payer, or not known yet.
+    PreAuthCreated(PreAuthView),
+    /// A pre-auth was asked to be captured; `processing` while that is not known.
+    PreAuthCaptured(PreAuthView),
+    /// A pre-auth was asked to be canceled; its channel has not closed it until it is final.
+    PreAuthCanceled(PreAuthView),
+    /// As [`Reply::PreAuthCreated`], under the channel's number.
+    ChannelPreAuthCreated(ChannelPreAuthView),
+    /// As [`Reply::PreAuthCaptured`], under the channel's number.
+    ChannelPreAuthCaptured(ChannelOperationView),
+    /// As [`Reply::PreAuthCanceled`], under the channel's number.
+    ChannelPreAuthCanceled(ChannelOperationView),
+    /// The channel certainly did not do what was asked of a pre-auth, which can be read by this number.
+    PreAuthNotDone {
+        /// Ours.
+        pre_auth_no: String,
+    },
 }
 
 /// Turns a reply into the bytes that are stored and sent. The caller supplies it, because only the caller knows the

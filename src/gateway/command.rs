@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::domain::merchant::{LimitOverrides, MerchantStatus};
 
-/// Body of `POST /payments` and of a quote.
+/// Body of `POST /payments`, of `POST /pre-auths` and of a quote.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreatePayment {
@@ -56,7 +56,112 @@ pub struct CreatePayment {
     pub return_url: Option<String>,
 }
 
-/// Body of `POST /payments/{payment_no}/refunds`.
+/// A pre-auth to take.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CreatePreAuth {
+    /// What is asked for, as with a payment.
+    pub wanted: CreatePayment,
+    /// The merchant's own number of it, 1 to 64 characters from `A-Za-z0-9_-`, unique among its pre-auths.
+    pub reference: Option<String>,
+    /// Whether our number is to be the order number, because the merchant has none.
+    pub is_order_unnamed: bool,
+}
+
+/// Body of `POST /pre-auths/{pre_auth_no}/capture`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CapturePreAuth {
+    /// Minor units; all that is held when absent. What is not taken is released.
+    #[serde(default)]
+    pub amount: Option<i64>,
+}
+
+/// Body of `POST /pre-auths/{pre_auth_no}/cancel`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelPreAuth {
+    /// Up to 255 characters.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Body of `POST /channel/pre-auth`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateChannelPreAuth {
+    /// The channel.
+    pub channel: String,
+    /// The merchant's own number of it, 1 to 64 characters from `A-Za-z0-9_-`, unique among its pre-auths.
+    #[serde(default)]
+    pub pre_auth_no: Option<String>,
+    /// As for a payment; `pre_auth_no`, or else our number, when absent.
+    #[serde(default)]
+    pub order_no: Option<String>,
+    /// Minor units, from 1 to 999,999,999,999.
+    pub amount: i64,
+    /// ISO 4217 code in capitals.
+    pub currency: String,
+    /// For receipts.
+    #[serde(default)]
+    pub customer_email: Option<String>,
+    /// Shown to the payer, up to 255 characters.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// As for a payment.
+    #[serde(default)]
+    pub payment_token: Option<String>,
+}
+
+impl From<CreateChannelPreAuth> for CreatePreAuth {
+    fn from(command: CreateChannelPreAuth) -> Self {
+        let order_no = command.order_no.or_else(|| command.pre_auth_no.clone());
+        Self {
+            is_order_unnamed: order_no.is_none(),
+            reference: command.pre_auth_no,
+            wanted: CreatePayment {
+                order_no: order_no.unwrap_or_default(),
+                amount: command.amount,
+                currency: command.currency,
+                channel: Some(command.channel),
+                customer_email: command.customer_email,
+                description: command.description,
+                payment_token: command.payment_token,
+                ..CreatePayment::default()
+            },
+        }
+    }
+}
+
+/// Body of `POST /channel/pre-auth/capture`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureChannelPreAuth {
+    /// The channel.
+    pub channel: String,
+    /// The channel's number.
+    pub channel_pre_auth_no: String,
+    /// Minor units; all that is held when absent. What is not taken is released.
+    #[serde(default)]
+    pub amount: Option<i64>,
+    /// The pre-auth's own, where it is given.
+    #[serde(default)]
+    pub currency: Option<String>,
+}
+
+/// Body of `POST /channel/pre-auth/cancel`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelChannelPreAuth {
+    /// The channel.
+    pub channel: String,
+    /// The channel's number.
+    pub channel_pre_auth_no: String,
+    /// Up to 255 characters.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Body of `POST /payments/{payment_no}/refunds` and of `POST /pre-auths/{pre_auth_no}/refunds`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateRefund {
@@ -68,7 +173,7 @@ pub struct CreateRefund {
     pub reason: Option<String>,
 }
 
-/// Which payments to list.
+/// Which payments, or pre-auths, to list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PaymentFilter {
     /// Exactly this order number.

@@ -32,10 +32,12 @@ mod limit_snapshots;
 pub mod merchants;
 pub mod metrics;
 mod newcomers;
+mod numbered_list;
 pub mod outside;
 pub mod page;
 pub(crate) mod patience;
 pub mod payments;
+pub mod pre_auths;
 pub mod reload;
 mod requests;
 mod retention;
@@ -90,6 +92,7 @@ use crate::gateway::metrics::Metrics;
 use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::{Hold, Payments, Refunds};
+use crate::gateway::pre_auths::PreAuths;
 use crate::gateway::reload::ConfigSource;
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::routing::{Routing, RoutingFigures};
@@ -204,6 +207,7 @@ struct Inner {
     authentication: Authentication,
     merchants: Merchants,
     payments: Payments,
+    pre_auths: PreAuths,
     refunds: Refunds,
     hold: Hold,
     own_store: Option<OwnStore>,
@@ -364,11 +368,19 @@ impl Gateway {
         // Before anything is sealed.
         rotation.open().await?;
         let payments =
-            Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys);
+            Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys.clone());
         // Before anything stores an outcome.
         payments.costs().open(cost_files, disk_work, last_change).await?;
         // Before anything looks after payments.
         let hold = Hold::open(&payments, held)?;
+        let pre_auths = PreAuths::new(
+            core.clone(),
+            payments.clone(),
+            router.clone(),
+            Arc::clone(&channels),
+            webhooks.clone(),
+            provider_keys,
+        )?;
         let limits_changed = {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
@@ -403,6 +415,7 @@ impl Gateway {
             metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
             routing_figures: RoutingFigures::new(&core.figures)?,
             payments,
+            pre_auths,
             webhooks,
             routing: Routing::new(core.clone(), router.clone(), Arc::clone(&channels), in_force),
             config_source: OnceLock::new(),
@@ -422,6 +435,7 @@ impl Gateway {
         };
         let gateway = Self(Arc::new(inner));
         gateway.0.payments.start()?;
+        gateway.0.pre_auths.start()?;
         gateway.0.payments.costs().start();
         gateway.0.hold.start();
         gateway.0.rotation.start();
@@ -477,6 +491,11 @@ impl Gateway {
         &self.0.payments
     }
 
+    /// Pre-auths.
+    pub fn pre_auths(&self) -> &PreAuths {
+        &self.0.pre_auths
+    }
+
     /// Refunds.
     pub fn refunds(&self) -> &Refunds {
         &self.0.refunds
@@ -502,6 +521,7 @@ impl Gateway {
         self.0.channel_figures.read(&self.0.router);
         self.0.routing_figures.read(&self.0.router);
         self.0.webhooks.read_figures();
+        self.0.pre_auths.read_figures();
         &self.0.metrics
     }
 
@@ -645,6 +665,7 @@ impl Gateway {
         if !all_ended {
             tracing::warn!("payments were still under way when the time to stop ran out; they go on at the next start");
         }
+        inner.pre_auths.stop(time_left()).await;
         inner.webhooks.stop(time_left()).await;
         inner.snapshots.admit_no_more();
         let handed_over = match tokio::time::timeout(ACTORS_STOP_TIMEOUT, inner.directory.stop()).await {

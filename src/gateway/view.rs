@@ -131,8 +131,14 @@ pub struct RefundView {
     /// Our number.
     #[schema(example = "RF20250124104000abcdefgh")]
     pub refund_no: String,
-    /// The payment it belongs to.
-    pub payment_no: String,
+    /// The payment it belongs to; absent for one of a pre-auth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub payment_no: Option<String>,
+    /// The pre-auth it belongs to; absent for one of a payment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub pre_auth_no: Option<String>,
     /// Minor units.
     pub amount: i64,
     /// ISO 4217.
@@ -396,4 +402,148 @@ pub struct ChannelView {
     pub payments_today: u64,
     /// Their amounts, in minor units of the settlement currency.
     pub amount_today_minor: i64,
+}
+
+/// A pre-auth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PreAuthView {
+    /// Our number.
+    #[schema(example = "PA20250124104000abcdefgh")]
+    pub pre_auth_no: String,
+    /// The merchant's order number.
+    pub order_no: String,
+    /// The merchant's own number of the pre-auth, which addresses it too; absent when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub reference: Option<String>,
+    /// Minor units that were asked for.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// `requires_payment_method`, `requires_action`, `processing`, `requires_capture`, `captured`, `canceled`, `expired`,
+    /// `failed` or `needs_review`.
+    pub status: String,
+    /// Whether its channel is being asked where it stands, or to close it.
+    pub reconciling: bool,
+    /// The payer's country.
+    pub country: Option<String>,
+    /// The payment method asked for.
+    pub method: Option<String>,
+    /// The channel that has it.
+    pub channel: String,
+    /// The channel's number of the hold.
+    pub channel_pre_auth_no: Option<String>,
+    /// For the payer's browser to go on with, while the payer can act.
+    pub client_secret: Option<String>,
+    /// What the payer has to do.
+    pub next_action: Option<NextActionView>,
+    /// How the channel was chosen.
+    pub routing: RoutingSummary,
+    /// Minor units that were held.
+    pub authorized_amount: i64,
+    /// Minor units that were taken.
+    pub captured_amount: i64,
+    /// Minor units that were let go.
+    pub released_amount: i64,
+    /// Minor units given back so far.
+    pub refunded_amount: i64,
+    /// Minor units that may still be given back.
+    pub refundable_amount: i64,
+    /// What was, or is being, asked of the channel, first to last.
+    pub operations: Vec<OperationView>,
+    /// Why it failed, or why the payer's means of payment was declined last.
+    pub failure: Option<FailureView>,
+    /// The merchant's description.
+    pub description: Option<String>,
+    /// The merchant's own data.
+    pub metadata: BTreeMap<String, String>,
+    /// Whether real money is held.
+    pub livemode: bool,
+    /// When the hold ends; before there is one, when the payer's time to act does.
+    pub expires_at: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it last changed.
+    pub updated_at: String,
+    /// When the money was first held.
+    pub authorized_at: Option<String>,
+    /// When it was taken.
+    pub captured_at: Option<String>,
+    /// When the customer's data was erased; absent when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub erased_at: Option<String>,
+}
+
+/// What was, or is being, asked of a pre-auth's channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OperationView {
+    /// `authorize`, `capture`, `release` or `extend`.
+    pub kind: String,
+    /// `open`, `done`, `declined` or `refused`.
+    pub status: String,
+    /// Minor units that are to be taken; absent where it is about all that is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub amount: Option<i64>,
+    /// Why it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub failure: Option<FailureView>,
+    /// When it was about to be sent.
+    pub at: String,
+}
+
+/// A pre-auth, as it is told under its channel's number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ChannelPreAuthView {
+    /// The channel that has it.
+    pub channel: String,
+    /// The merchant's own number, or else ours.
+    pub pre_auth_no: String,
+    /// The channel's number.
+    pub channel_pre_auth_no: Option<String>,
+    /// For the payer's browser to go on with, while the payer can act.
+    pub client_secret: Option<String>,
+    /// What the payer has to do.
+    pub next_action: Option<NextActionView>,
+    /// As everywhere else.
+    pub status: String,
+    /// Whether its channel is being asked where it stands, or to close it.
+    pub reconciling: bool,
+    /// When the hold ends, or before there is one the payer's time to act; Unix seconds.
+    pub expires_at: Option<i64>,
+    /// Minor units that were asked for.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// Whether real money is held.
+    pub livemode: bool,
+}
+
+/// What came of a capture or cancellation of a pre-auth, as it is told under its channel's number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ChannelOperationView {
+    /// The channel that has it.
+    pub channel: String,
+    /// The merchant's own number, or else ours.
+    pub pre_auth_no: String,
+    /// The channel's number of the hold.
+    pub channel_pre_auth_no: Option<String>,
+    /// The channel's number of the capture, where it has one of its own, or else of the whole.
+    pub channel_trade_no: Option<String>,
+    /// As everywhere else.
+    pub status: String,
+    /// Minor units that were taken, or let go.
+    pub amount: i64,
+}
+
+/// A pre-auth with whose it is, for the operator.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct OperatorPreAuthView {
+    /// Whose it is.
+    pub merchant_id: String,
+    /// The pre-auth.
+    #[serde(flatten)]
+    pub pre_auth: PreAuthView,
 }

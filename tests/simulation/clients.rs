@@ -297,6 +297,7 @@ fn renderer(world: &Arc<World>) -> Renderer {
             Reply::PaymentCanceled(view) => ("payment", 200, serde_json::to_value(view)),
             Reply::RefundCreated(view) => ("refund", 201, serde_json::to_value(view)),
             Reply::RefundNotDone(view) => ("refund", 502, serde_json::to_value(view)),
+            other => panic!("{other:?} is no answer about a payment"),
         };
         let body = json!({ "kind": kind, "number": number, "object": object.unwrap_or_default() });
         StoredAnswer { status, body: body.to_string() }

@@ -12,6 +12,7 @@ pub(crate) mod limits;
 pub(crate) mod merchants;
 pub(crate) mod metrics;
 pub(crate) mod payments;
+pub(crate) mod pre_auths;
 pub(crate) mod routing;
 pub(crate) mod rules;
 pub(crate) mod sandbox;
@@ -137,6 +138,7 @@ pub(crate) fn routes() -> Routes {
     let routes = channels::add_routes(routes);
     let routes = costs::add_routes(routes);
     let routes = payments::add_routes(routes);
+    let routes = pre_auths::add_routes(routes);
     let routes = webhooks::add_routes(routes);
     let routes = routing::add_routes(routes);
     let routes = rules::add_routes(routes);

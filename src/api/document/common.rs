@@ -29,7 +29,13 @@ const ERROR_SCHEMA: &str = "Error";
 /// The answer to a client whose address has to wait.
 const ADDRESS_LIMITED: &str = "AddressLimited";
 /// Operations that are not taken without an idempotency key.
-const KEY_REQUIRED: [&str; 2] = ["/api/v1/payments/{payment_no}/cancel", "/api/v1/payments/{payment_no}/refunds"];
+const KEY_REQUIRED: [&str; 5] = [
+    "/api/v1/payments/{payment_no}/cancel",
+    "/api/v1/payments/{payment_no}/refunds",
+    "/api/v1/pre-auths/{pre_auth_no}/capture",
+    "/api/v1/pre-auths/{pre_auth_no}/cancel",
+    "/api/v1/pre-auths/{pre_auth_no}/refunds",
+];
 
 /// Whose operation it is, by its path.
 #[derive(Clone, Copy, PartialEq, Eq)]

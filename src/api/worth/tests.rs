@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::gateway::shedding::testing::Node;
 use crate::gateway::view::NewKeyView;
 
-const WORTHS: [(Verb, &str, Worth); 28] = [
+const WORTHS: [(Verb, &str, Worth); 39] = [
     (Verb::Post, "/api/v1/payments", Worth::Create),
     (Verb::Get, "/api/v1/payments", Worth::List),
     (Verb::Get, "/api/v1/payments/{payment_no}", Worth::Query),
@@ -22,6 +22,17 @@ const WORTHS: [(Verb, &str, Worth); 28] = [
     (Verb::Post, "/api/v1/payments/{payment_no}/refunds", Worth::Finish),
     (Verb::Get, "/api/v1/payments/{payment_no}/refunds", Worth::List),
     (Verb::Get, "/api/v1/refunds/{refund_no}", Worth::Query),
+    (Verb::Post, "/api/v1/pre-auths", Worth::Create),
+    (Verb::Get, "/api/v1/pre-auths", Worth::List),
+    (Verb::Get, "/api/v1/pre-auths/{pre_auth_no}", Worth::Query),
+    (Verb::Post, "/api/v1/pre-auths/{pre_auth_no}/capture", Worth::Finish),
+    (Verb::Post, "/api/v1/pre-auths/{pre_auth_no}/cancel", Worth::Finish),
+    (Verb::Post, "/api/v1/pre-auths/{pre_auth_no}/refunds", Worth::Finish),
+    (Verb::Get, "/api/v1/pre-auths/{pre_auth_no}/refunds", Worth::List),
+    (Verb::Post, "/api/v1/channel/pre-auth", Worth::Create),
+    (Verb::Post, "/api/v1/channel/pre-auth/capture", Worth::Finish),
+    (Verb::Post, "/api/v1/channel/pre-auth/cancel", Worth::Finish),
+    (Verb::Get, "/api/v1/channel/pre-auth/{channel_pre_auth_no}", Worth::Query),
     (Verb::Post, "/api/v1/routing/quote", Worth::Query),
     (Verb::Get, "/api/v1/limits", Worth::Query),
     (Verb::Post, "/api/v1/webhooks/endpoints", Worth::Manage),

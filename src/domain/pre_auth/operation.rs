@@ -92,6 +92,8 @@ impl Operation {
 pub enum OperationOutcome {
     /// It was done.
     Done,
+    /// The payer's means of payment was refused for good, and the provider's object is closed.
+    Declined,
     /// It was certainly not done.
     Refused,
 }
@@ -101,6 +103,7 @@ impl OperationOutcome {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Declined => "declined",
             Self::Refused => "refused",
         }
     }

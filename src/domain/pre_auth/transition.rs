@@ -130,7 +130,11 @@ fn not_held_yet(draft: &mut Draft<'_>, taking: &Taking<'_>) {
             to_processing(draft);
             draft.step(EventKind::OutcomeKnown, PreAuthStatus::Failed);
             draft.pre_auth.failure = Some(failure.clone());
-            draft.end_operation(OperationOutcome::Refused, Some(failure.clone()), now);
+            let outcome = match state {
+                HoldState::Declined(_) => OperationOutcome::Declined,
+                _ => OperationOutcome::Refused,
+            };
+            draft.end_operation(outcome, Some(failure.clone()), now);
             draft.let_go();
         }
         HoldState::Unknown { .. } => {

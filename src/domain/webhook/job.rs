@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::EventName;
-use crate::domain::ids::{EndpointId, JobId, MerchantId, payment_made_at};
+use crate::domain::ids::{EndpointId, JobId, MerchantId, object_made_at};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Anew, Ending, Failure, Notification, NotificationStatus};
 
@@ -140,7 +140,7 @@ const CLOCK_SLACK: Duration = Duration::from_secs(86_400);
 impl JobFilter {
     /// What was made before this is not among them: nothing is told about a payment before it is made.
     pub fn made_from(&self) -> Option<Timestamp> {
-        Some(payment_made_at(self.payment_no.as_deref()?)?.minus(CLOCK_SLACK))
+        Some(object_made_at(self.payment_no.as_deref()?)?.minus(CLOCK_SLACK))
     }
 
     /// Whether a notification is among them.

@@ -345,16 +345,22 @@ fn chosen_fee_minor(attempt: &Attempt) -> Option<i64> {
     attempt.decision.chosen_channel().and_then(|verdict| verdict.fee_minor)
 }
 
-/// What is said when no channel can take a payment. A currency that none of the merchant's channels serves is no matter of
-/// which of them are available; one that is switched off serves nothing.
-fn refusal(none: NoChannel) -> GatewayError {
+/// What is said when no channel can take a payment or hold money. A currency that none of the merchant's channels serves is
+/// no matter of which of them are available, nor is that none of them holds money; one that is switched off serves nothing.
+pub(super) fn refusal(none: NoChannel) -> GatewayError {
     let record = &none.record;
     let is_asked = |verdict: &&ChannelVerdict| match &record.requested {
         Some(requested) => verdict.channel == *requested,
         None => !matches!(verdict.dropped_by, Some(DroppedBy::Merchant | DroppedBy::Disabled)),
     };
-    let mut asked = record.channels.iter().filter(is_asked).peekable();
-    if asked.peek().is_some() && asked.all(|verdict| verdict.dropped_by == Some(DroppedBy::Currency)) {
+    let asked: Vec<Option<DroppedBy>> =
+        record.channels.iter().filter(is_asked).map(|verdict| verdict.dropped_by).collect();
+    if !asked.is_empty() && asked.iter().all(|dropped| *dropped == Some(DroppedBy::PreAuth)) {
+        return GatewayError::PreAuthNotSupported;
+    }
+    // What can't hold money says nothing about the currency.
+    let mut holding = asked.iter().filter(|dropped| **dropped != Some(DroppedBy::PreAuth)).peekable();
+    if holding.peek().is_some() && holding.all(|dropped| *dropped == Some(DroppedBy::Currency)) {
         return GatewayError::CurrencyNotSupported(record.currency.to_string());
     }
     GatewayError::NoChannelAvailable(Box::new(none))

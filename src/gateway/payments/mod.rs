@@ -3,13 +3,13 @@
 
 mod carry;
 mod hold;
-mod list;
 mod reconcile;
 mod refunds;
 pub(crate) mod rows;
+mod shared;
 mod terms;
 #[cfg(test)]
-mod tests;
+pub(in crate::gateway) mod tests;
 pub(crate) mod views;
 
 use std::sync::Arc;
@@ -39,6 +39,7 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::explain::DecisionView;
 use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
 use crate::gateway::installation::ProviderKeys;
+use crate::gateway::numbered_list;
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::view::{OperatorPaymentView, OperatorRoutingView, PaymentView, RoutingView};
 use crate::gateway::webhooks::Webhooks;
@@ -288,7 +289,7 @@ impl Payments {
         page: &PageRequest,
     ) -> Result<Page<PaymentView>, GatewayError> {
         let livemode = self.0.core.livemode();
-        let found = list::list(&self.0.core, &caller.merchant.merchant_id, filter, page)?;
+        let found = numbered_list::list::<Payment>(&self.0.core, &caller.merchant.merchant_id, filter, page)?;
         let items = found.items.iter().map(|payment| views::payment_view(payment, livemode)).collect();
         Ok(Page { items, next_cursor: found.next_cursor })
     }
@@ -314,8 +315,8 @@ impl Payments {
     ) -> Result<Page<OperatorPaymentView>, GatewayError> {
         let core = &self.0.core;
         let found = match merchant_id {
-            Some(merchant_id) => list::list(core, &MerchantId::new(merchant_id), filter, page)?,
-            None => list::list_all(core, filter, page)?,
+            Some(merchant_id) => numbered_list::list::<Payment>(core, &MerchantId::new(merchant_id), filter, page)?,
+            None => numbered_list::list_all(core, filter, page)?,
         };
         let items = found.items.iter().map(|payment| self.0.operator_view(payment)).collect();
         Ok(Page { items, next_cursor: found.next_cursor })
@@ -326,7 +327,7 @@ impl Payments {
     /// # Errors
     /// [`GatewayError::NotFound`].
     pub fn find(&self, payment_no: &str) -> Result<OperatorPaymentView, GatewayError> {
-        Ok(self.0.operator_view(&list::find(&self.0.core, &PaymentNo::new(payment_no))?))
+        Ok(self.0.operator_view(&numbered_list::find(&self.0.core, payment_no)?))
     }
 
     /// How one payment was routed, whosever it is.
@@ -334,7 +335,7 @@ impl Payments {
     /// # Errors
     /// [`GatewayError::NotFound`].
     pub fn find_routing(&self, payment_no: &str, language: Language) -> Result<OperatorRoutingView, GatewayError> {
-        let payment = list::find(&self.0.core, &PaymentNo::new(payment_no))?;
+        let payment: Payment = numbered_list::find(&self.0.core, payment_no)?;
         let routing = views::routing_view(&payment, language)?;
         Ok(OperatorRoutingView { merchant_id: payment.merchant_id.to_string(), routing })
     }

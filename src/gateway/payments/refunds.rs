@@ -15,8 +15,9 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
 use crate::gateway::page::Page;
 use crate::gateway::patience::Patience;
-use crate::gateway::payments::rows::{self, StoredPayment};
+use crate::gateway::payments::rows::{self, Refunded, StoredPayment};
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Refunding, Working, terms, views};
+use crate::gateway::pre_auths;
 use crate::gateway::told::Telling;
 use crate::gateway::view::RefundView;
 use crate::storage::{Batch, StoreError};
@@ -72,7 +73,7 @@ impl Refunds {
         task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))
     }
 
-    /// One refund.
+    /// One refund, of a payment or of a pre-auth.
     ///
     /// # Errors
     /// [`GatewayError::NotFound`], also for another merchant's.
@@ -80,10 +81,14 @@ impl Refunds {
         let inner = &self.0.0;
         let merchant_id = &caller.merchant.merchant_id;
         let refund_no = RefundNo::new(refund_no);
-        let payment_no = rows::payment_of_refund(&inner.core, merchant_id, &refund_no)?;
-        let stored = rows::read(&inner.core, merchant_id, &payment_no)?;
-        let refund = find(&stored.payment, &refund_no)?;
-        Ok(views::refund_view(&stored.payment, refund, inner.core.livemode()))
+        match rows::object_of_refund(&inner.core, merchant_id, &refund_no)? {
+            Refunded::Payment(payment_no) => {
+                let stored = rows::read(&inner.core, merchant_id, &payment_no)?;
+                let refund = find(&stored.payment, &refund_no)?;
+                Ok(views::refund_view(&stored.payment, refund, inner.core.livemode()))
+            }
+            Refunded::PreAuth(pre_auth_no) => pre_auths::refund_of(&inner.core, merchant_id, &pre_auth_no, &refund_no),
+        }
     }
 
     /// All refunds of a payment, newest first; there are few.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::domain::ids::{ChannelName, MerchantId, PaymentNo, RefundNo};
-use crate::domain::payment::Payment;
+use crate::domain::ids::{ChannelName, MerchantId, PRE_AUTH_NO_PREFIX, PaymentNo, PreAuthNo, RefundNo};
+use crate::domain::payment::{Payment, PaymentStatus};
 use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
+use crate::gateway::numbered_list::Numbered;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::{Batch, Committed, StoreError, keys};
 
@@ -17,6 +18,47 @@ const FINISH_FIRST_WAIT: Duration = Duration::from_millis(25);
 
 impl Record for Payment {
     const NAME: &'static str = "payment";
+}
+
+impl Numbered for Payment {
+    type Status = PaymentStatus;
+
+    fn status_named(text: &str) -> Result<PaymentStatus, Vec<&'static str>> {
+        let known = || PaymentStatus::ALL.iter().map(|status| status.as_str()).collect();
+        PaymentStatus::parse(text).ok_or_else(known)
+    }
+
+    fn rows() -> Vec<u8> {
+        keys::payments()
+    }
+
+    fn rows_of(merchant_id: &MerchantId) -> Vec<u8> {
+        keys::payments_of(merchant_id)
+    }
+
+    fn row(merchant_id: &MerchantId, number: &str) -> Vec<u8> {
+        keys::payment(merchant_id, &PaymentNo::new(number))
+    }
+
+    fn order(merchant_id: &MerchantId, order_no: &str) -> Vec<u8> {
+        keys::order(merchant_id, order_no)
+    }
+
+    fn status(&self) -> PaymentStatus {
+        self.status
+    }
+
+    fn channel(&self) -> Option<&ChannelName> {
+        self.current().map(|attempt| &attempt.channel)
+    }
+
+    fn order_no(&self) -> &str {
+        &self.terms.order_no
+    }
+
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
 }
 
 /// A payment as it was read, with the revision that a change of it has to name.
@@ -48,14 +90,26 @@ pub(crate) fn holder_of_order(
     Ok(stored.map(|stored| PaymentNo::new(String::from_utf8_lossy(&stored.value).into_owned())))
 }
 
-/// The number of the payment that a refund belongs to.
-pub(crate) fn payment_of_refund(
+/// What a refund belongs to.
+pub(crate) enum Refunded {
+    /// This payment.
+    Payment(PaymentNo),
+    /// This pre-auth.
+    PreAuth(PreAuthNo),
+}
+
+/// What a refund belongs to.
+pub(crate) fn object_of_refund(
     core: &Core,
     merchant_id: &MerchantId,
     refund_no: &RefundNo,
-) -> Result<PaymentNo, GatewayError> {
+) -> Result<Refunded, GatewayError> {
     let stored = core.store.get(&keys::refund(merchant_id, refund_no))?.ok_or(GatewayError::NotFound("refund"))?;
-    Ok(PaymentNo::new(String::from_utf8_lossy(&stored.value).into_owned()))
+    let number = String::from_utf8_lossy(&stored.value).into_owned();
+    Ok(match number.starts_with(PRE_AUTH_NO_PREFIX) {
+        true => Refunded::PreAuth(PreAuthNo::new(number)),
+        false => Refunded::Payment(PaymentNo::new(number)),
+    })
 }
 
 /// Adds a new payment to `batch`. Returns the index of the precondition that fails when the order number is taken.

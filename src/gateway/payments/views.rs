@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::domain::event::{Event, EventName};
 use crate::domain::ids::EventId;
 use crate::domain::language::Language;
+use crate::domain::money::Currency;
 use crate::domain::outcome::{DeclineScope, Failure, NextAction};
 use crate::domain::payment::{Failover, Payment, PaymentStatus, Refund};
 use crate::domain::routing::DecisionRecord;
@@ -34,10 +35,7 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
         channel: current.map(|attempt| attempt.channel.to_string()),
         channel_order_no: current.and_then(|attempt| attempt.refs.channel_order_no.clone()),
         client_secret: current.and_then(|attempt| attempt.refs.client_secret.clone()),
-        next_action: payment
-            .next_action
-            .as_ref()
-            .map(|NextAction::Redirect { url }| NextActionView { kind: "redirect".to_owned(), url: url.clone() }),
+        next_action: payment.next_action.as_ref().map(next_action_view),
         routing: current.map(|attempt| routing_summary(&attempt.decision)),
         fee: payment.fee_minor.map(|amount| FeeView { amount, currency }),
         refunded_amount: payment.refunded_minor(),
@@ -52,7 +50,13 @@ pub(crate) fn payment_view(payment: &Payment, livemode: bool) -> PaymentView {
     }
 }
 
-fn routing_summary(decision: &DecisionRecord) -> RoutingSummary {
+/// What a payer has to do.
+pub(in crate::gateway) fn next_action_view(NextAction::Redirect { url }: &NextAction) -> NextActionView {
+    NextActionView { kind: "redirect".to_owned(), url: url.clone() }
+}
+
+/// How the channel was chosen.
+pub(in crate::gateway) fn routing_summary(decision: &DecisionRecord) -> RoutingSummary {
     RoutingSummary {
         rung: decision.rung.map_or("default", |rung| rung.as_str()).to_owned(),
         strategy: decision.strategy_outside().map(str::to_owned),
@@ -60,7 +64,8 @@ fn routing_summary(decision: &DecisionRecord) -> RoutingSummary {
     }
 }
 
-fn failure_view(failure: &Failure) -> FailureView {
+/// Why something failed.
+pub(in crate::gateway) fn failure_view(failure: &Failure) -> FailureView {
     let scope = match failure.decline_scope {
         DeclineScope::Processor => "processor",
         DeclineScope::Network => "network",
@@ -89,10 +94,19 @@ fn failover_view(failover: Failover, language: Language) -> FailoverView {
 /// A refund as its merchant sees it.
 pub(crate) fn refund_view(payment: &Payment, refund: &Refund, livemode: bool) -> RefundView {
     RefundView {
+        payment_no: Some(payment.payment_no.to_string()),
+        ..refund_view_of(refund, payment.terms.money.currency, livemode)
+    }
+}
+
+/// The same of whatever the money was taken with.
+pub(in crate::gateway) fn refund_view_of(refund: &Refund, currency: Currency, livemode: bool) -> RefundView {
+    RefundView {
         refund_no: refund.refund_no.to_string(),
-        payment_no: payment.payment_no.to_string(),
+        payment_no: None,
+        pre_auth_no: None,
         amount: refund.amount_minor,
-        currency: payment.terms.money.currency.to_string(),
+        currency: currency.to_string(),
         status: refund.status.as_str().to_owned(),
         reason: refund.reason.clone(),
         channel_refund_no: refund.channel_refund_no.clone(),

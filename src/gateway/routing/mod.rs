@@ -10,7 +10,7 @@ pub mod versions;
 use crate::actors::router::RouterHandle;
 use crate::domain::ids::ChannelName;
 use crate::domain::language::Language;
-use crate::domain::outcome::{AMOUNT_NOT_SUPPORTED, ChargeState, DeclineScope};
+use crate::domain::outcome::{AMOUNT_NOT_SUPPORTED, ChargeState, DeclineScope, Failure, HoldState};
 use crate::domain::routing::{NoChannel, OutcomeClass, RouteRequest};
 use crate::domain::time::Timestamp;
 use crate::gateway::channels::ChannelSet;
@@ -96,22 +96,48 @@ pub(crate) fn outcome_class(state: &ChargeState) -> OutcomeClass {
         | ChargeState::Canceled
         | ChargeState::Stray { .. } => OutcomeClass::Answered,
         ChargeState::Unknown { .. } => OutcomeClass::TechnicalFailure,
-        ChargeState::Declined(failure) => match failure.decline_scope {
-            DeclineScope::Processor => OutcomeClass::DeclinedByProcessor,
-            DeclineScope::Network => OutcomeClass::DeclinedByNetwork,
-            DeclineScope::Bank => OutcomeClass::DeclinedByBank,
-            DeclineScope::Customer => OutcomeClass::DeclinedByCustomer,
-            DeclineScope::Unknown => OutcomeClass::DeclinedUnspecified,
-        },
-        // Nothing was sent: what a payment's amount is says nothing about the channel.
-        ChargeState::NotDone(failure) if failure.code == AMOUNT_NOT_SUPPORTED => OutcomeClass::DeclinedByCustomer,
-        // Nothing was done: when that is the channel's own doing it was not able to, which is a technical matter.
-        ChargeState::NotDone(failure) => match failure.decline_scope {
-            DeclineScope::Processor | DeclineScope::Network => OutcomeClass::TechnicalFailure,
-            DeclineScope::Bank => OutcomeClass::DeclinedByBank,
-            DeclineScope::Customer => OutcomeClass::DeclinedByCustomer,
-            DeclineScope::Unknown => OutcomeClass::DeclinedUnspecified,
-        },
+        ChargeState::Declined(failure) => declined_class(failure),
+        ChargeState::NotDone(failure) => not_done_class(failure),
+    }
+}
+
+/// What the outcome of a hold says about its channel.
+pub(crate) fn hold_outcome_class(state: &HoldState) -> OutcomeClass {
+    match state {
+        HoldState::Held { .. } | HoldState::Captured { .. } => OutcomeClass::Approved,
+        HoldState::AwaitsMethod { failure: None, .. }
+        | HoldState::ActionRequired { .. }
+        | HoldState::Processing
+        | HoldState::Released { .. } => OutcomeClass::Answered,
+        HoldState::AwaitsMethod { failure: Some(failure), .. } | HoldState::Declined(failure) => {
+            declined_class(failure)
+        }
+        HoldState::NotDone(failure) => not_done_class(failure),
+        HoldState::Unknown { .. } => OutcomeClass::TechnicalFailure,
+    }
+}
+
+fn declined_class(failure: &Failure) -> OutcomeClass {
+    match failure.decline_scope {
+        DeclineScope::Processor => OutcomeClass::DeclinedByProcessor,
+        DeclineScope::Network => OutcomeClass::DeclinedByNetwork,
+        DeclineScope::Bank => OutcomeClass::DeclinedByBank,
+        DeclineScope::Customer => OutcomeClass::DeclinedByCustomer,
+        DeclineScope::Unknown => OutcomeClass::DeclinedUnspecified,
+    }
+}
+
+fn not_done_class(failure: &Failure) -> OutcomeClass {
+    // Nothing was sent: what a payment's amount is says nothing about the channel.
+    if failure.code == AMOUNT_NOT_SUPPORTED {
+        return OutcomeClass::DeclinedByCustomer;
+    }
+    // Nothing was done: when that is the channel's own doing it was not able to, which is a technical matter.
+    match failure.decline_scope {
+        DeclineScope::Processor | DeclineScope::Network => OutcomeClass::TechnicalFailure,
+        DeclineScope::Bank => OutcomeClass::DeclinedByBank,
+        DeclineScope::Customer => OutcomeClass::DeclinedByCustomer,
+        DeclineScope::Unknown => OutcomeClass::DeclinedUnspecified,
     }
 }
 
@@ -123,7 +149,7 @@ mod lost_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::outcome::{Failure, StrayKind};
+    use crate::domain::outcome::StrayKind;
 
     #[test]
     fn only_the_channel_s_own_trouble_counts_for_its_breaker() {
@@ -141,5 +167,24 @@ mod tests {
         assert_eq!(outcome_class(&unknown).technical(), Some(false));
         let stray = outcome_class(&ChargeState::Stray { kind: StrayKind::Late, received: None });
         assert_eq!((stray.technical(), stray.approval()), (Some(true), None));
+    }
+
+    #[test]
+    fn a_hold_says_of_its_channel_what_a_charge_would() {
+        let failure = |scope| Failure::new("x", "", scope);
+        let held = HoldState::Held { held_minor: 1, expires_at: None, honor_until: None };
+        assert_eq!(hold_outcome_class(&held), OutcomeClass::Approved);
+        let awaits =
+            |failure| hold_outcome_class(&HoldState::AwaitsMethod { failure, next_action: None, expires_at: None });
+        assert_eq!(awaits(None), OutcomeClass::Answered);
+        assert_eq!(awaits(Some(failure(DeclineScope::Bank))), OutcomeClass::DeclinedByBank);
+        for scope in [DeclineScope::Processor, DeclineScope::Network, DeclineScope::Bank, DeclineScope::Customer] {
+            let not_done = hold_outcome_class(&HoldState::NotDone(failure(scope)));
+            assert_eq!(not_done, outcome_class(&ChargeState::NotDone(failure(scope))), "{scope:?}");
+            let declined = hold_outcome_class(&HoldState::Declined(failure(scope)));
+            assert_eq!(declined, outcome_class(&ChargeState::Declined(failure(scope))), "{scope:?}");
+        }
+        let unknown = HoldState::Unknown { reason: String::new() };
+        assert_eq!(hold_outcome_class(&unknown), OutcomeClass::TechnicalFailure);
     }
 }

@@ -26,7 +26,7 @@ pub struct NotificationFilter {
     pub endpoint_id: Option<String>,
     /// What happened, by name.
     pub event: Option<String>,
-    /// The payment (or pre-auth) that they are about.
+    /// The payment or pre-auth that they are about.
     pub payment_no: Option<String>,
     /// Why they were given up: `exhausted`, `refused`, `canceled`, `endpoint_deleted`, `endpoint_disabled` or `expired`.
     pub failure: Option<String>,

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::domain::event::Event;
+use crate::domain::ids::PRE_AUTH_NO_PREFIX;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{
     Endpoint, EndpointHealth, EndpointStatus, EventPattern, Notification, NotificationStatus, Overrides, Try,
@@ -303,8 +304,12 @@ pub struct NotificationView {
     pub id: String,
     /// Where it goes.
     pub endpoint_id: String,
-    /// The payment (or pre-auth) that it is about.
+    /// The payment that it is about.
     pub payment_no: Option<String>,
+    /// The pre-auth that it is about; absent when it is about none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub pre_auth_no: Option<String>,
     /// The merchant's number for it.
     pub order_no: Option<String>,
     /// What happened.
@@ -352,7 +357,8 @@ impl NotificationView {
         Self {
             id: notification.id.to_string(),
             endpoint_id: notification.endpoint_id.to_string(),
-            payment_no: notification.object_no.clone(),
+            payment_no: notification.object_no.clone().filter(|number| !is_pre_auth(number)),
+            pre_auth_no: notification.object_no.clone().filter(|number| is_pre_auth(number)),
             order_no: notification.order_no.clone(),
             event: notification.event.as_str().to_owned(),
             url: notification.url.clone(),
@@ -389,8 +395,12 @@ pub struct EventView {
     pub id: String,
     /// What happened.
     pub event: String,
-    /// The payment (or pre-auth) that it is about.
+    /// The payment that it is about.
     pub payment_no: Option<String>,
+    /// The pre-auth that it is about; absent when it is about none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub pre_auth_no: Option<String>,
     /// When it happened.
     pub created_at: String,
     /// The body as it went over the wire.
@@ -405,9 +415,15 @@ impl EventView {
             sequence,
             id: event.id.to_string(),
             event: event.name.as_str().to_owned(),
-            payment_no: event.object_no,
+            payment_no: event.object_no.clone().filter(|number| !is_pre_auth(number)),
+            pre_auth_no: event.object_no.filter(|number| is_pre_auth(number)),
             created_at: event.at.rfc3339(),
             body: event.body,
         }
     }
+}
+
+/// Whether an object's number is a pre-auth's; all others are payments'.
+fn is_pre_auth(object_no: &str) -> bool {
+    object_no.starts_with(PRE_AUTH_NO_PREFIX)
 }

@@ -350,7 +350,7 @@ impl Payments {
     ///
     /// # Errors
     /// [`GatewayError::Held`].
-    pub(super) fn check_held(&self) -> Result<(), GatewayError> {
+    pub(in crate::gateway) fn check_held(&self) -> Result<(), GatewayError> {
         if self.0.stage.get() == Stage::Free { Ok(()) } else { Err(GatewayError::Held) }
     }
 }

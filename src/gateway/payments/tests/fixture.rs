@@ -40,11 +40,11 @@ use crate::storage::memory::MemoryStore;
 use crate::storage::vault::Vault;
 use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Urgency, Versioned, keys};
 
-pub(super) const START: Timestamp = Timestamp::from_unix_s(1_790_000_000);
+pub(in crate::gateway) const START: Timestamp = Timestamp::from_unix_s(1_790_000_000);
 
 /// How a commit that finishes something fails.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Failure {
+pub(in crate::gateway) enum Failure {
     /// Nothing is stored.
     NoRoom,
     /// It is stored, and nobody knows.
@@ -53,7 +53,7 @@ pub(super) enum Failure {
 
 /// A store in memory that can be told to fail.
 #[derive(Default)]
-pub(super) struct UnsteadyStore {
+pub(in crate::gateway) struct UnsteadyStore {
     inner: MemoryStore,
     failures: Mutex<VecDeque<Failure>>,
     scan_failures: AtomicUsize,
@@ -63,7 +63,7 @@ pub(super) struct UnsteadyStore {
 
 impl UnsteadyStore {
     /// The next commits that finish something fail like this.
-    pub(super) fn fail(&self, failures: impl IntoIterator<Item = Failure>) {
+    pub(in crate::gateway) fn fail(&self, failures: impl IntoIterator<Item = Failure>) {
         self.failures.lock().extend(failures);
     }
 
@@ -72,7 +72,7 @@ impl UnsteadyStore {
         self.scan_failures.store(count, Ordering::SeqCst);
     }
 
-    pub(super) fn recover(&self) {
+    pub(in crate::gateway) fn recover(&self) {
         self.failures.lock().clear();
         self.fail_scans(0);
     }
@@ -295,7 +295,8 @@ impl Channel for ScriptedChannel {
     }
 }
 
-struct NoNetwork;
+/// Sends nothing.
+pub(in crate::gateway) struct NoNetwork;
 
 impl Deliver for NoNetwork {
     fn deliver(&self, _request: DeliveryRequest) -> DeliveryFuture<'_> {
@@ -427,13 +428,14 @@ fn renderer() -> Renderer {
             Reply::PaymentCanceled(view) => (200, view.status.clone(), format!("{view:?}")),
             Reply::RefundCreated(view) => (201, view.status.clone(), format!("{view:?}")),
             Reply::RefundNotDone(view) => (502, view.status.clone(), format!("{view:?}")),
+            other => panic!("{other:?} is no answer about a payment"),
         };
         let status = if matches!(word.as_str(), "processing" | "pending") { 202 } else { status };
         StoredAnswer { status, body: format!("{word} {object}") }
     })
 }
 
-pub(super) fn caller() -> Caller {
+pub(in crate::gateway) fn caller() -> Caller {
     let merchant = Arc::new(Merchant {
         merchant_id: MerchantId::new("m_1"),
         name: String::from("A shop"),

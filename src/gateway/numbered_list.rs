@@ -1,17 +1,15 @@
-//! Pages of a merchant's payments, newest first.
+//! Pages of what merchants have under numbers that tell the order, payments and pre-auths: newest first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::ids::{MerchantId, PaymentNo};
-use crate::domain::payment::{Payment, PaymentStatus};
+use crate::domain::ids::{ChannelName, MerchantId};
 use crate::domain::time::Timestamp;
 use crate::gateway::command::PaymentFilter;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
-use crate::gateway::payments::rows;
-use crate::storage::record::decode;
+use crate::storage::record::{Record, decode};
 use crate::storage::{Scan, keys};
 
 /// Rows looked at for one page: a filter that fits few of them gives a short page with a cursor to go on from.
@@ -19,39 +17,72 @@ const ROWS_LOOKED_AT_MAX: usize = 2_000;
 /// Rows read at once.
 const CHUNK_ROWS: usize = 200;
 
-/// By what all merchants' payments are in order: the number, and the beginning of the merchant's keys.
+/// What is listed.
+pub(super) trait Numbered: Record {
+    /// Where it stands.
+    type Status: PartialEq;
+
+    /// The status that is written so; otherwise the names of all of them.
+    fn status_named(text: &str) -> Result<Self::Status, Vec<&'static str>>;
+
+    /// Prefix of all rows of all merchants.
+    fn rows() -> Vec<u8>;
+
+    /// Prefix of all rows of a merchant.
+    fn rows_of(merchant_id: &MerchantId) -> Vec<u8>;
+
+    /// The row of a number.
+    fn row(merchant_id: &MerchantId, number: &str) -> Vec<u8>;
+
+    /// The row that says which number holds an order number.
+    fn order(merchant_id: &MerchantId, order_no: &str) -> Vec<u8>;
+
+    /// Where it stands.
+    fn status(&self) -> Self::Status;
+
+    /// The channel that has it.
+    fn channel(&self) -> Option<&ChannelName>;
+
+    /// Its order number.
+    fn order_no(&self) -> &str;
+
+    /// When it was made.
+    fn created_at(&self) -> Timestamp;
+}
+
+/// By what all merchants' objects are in order: the number, and the beginning of the merchant's keys.
 type NumberAndMerchant = (Vec<u8>, Vec<u8>);
 
 /// What a filter asks for, checked.
-struct Wanted<'a> {
-    status: Option<PaymentStatus>,
+struct Wanted<'a, T: Numbered> {
+    status: Option<T::Status>,
     channel: Option<&'a str>,
     from: Option<Timestamp>,
     to: Option<Timestamp>,
 }
 
-impl Wanted<'_> {
-    fn includes(&self, payment: &Payment) -> bool {
-        self.status.is_none_or(|status| payment.status == status)
-            && self.channel.is_none_or(|name| payment.current().is_some_and(|attempt| attempt.channel.as_str() == name))
-            && self.to.is_none_or(|to| payment.created_at < to)
-            && !self.ends_before(payment)
+impl<T: Numbered> Wanted<'_, T> {
+    fn includes(&self, object: &T) -> bool {
+        self.status.as_ref().is_none_or(|status| object.status() == *status)
+            && self.channel.is_none_or(|name| object.channel().is_some_and(|channel| channel.as_str() == name))
+            && self.to.is_none_or(|to| object.created_at() < to)
+            && !self.ends_before(object)
     }
 
-    /// Whether this payment and all older ones are too old.
-    fn ends_before(&self, payment: &Payment) -> bool {
-        self.from.is_some_and(|from| payment.created_at < from)
+    /// Whether this one and all older ones are too old.
+    fn ends_before(&self, object: &T) -> bool {
+        self.from.is_some_and(|from| object.created_at() < from)
     }
 }
 
-/// A page of payments.
-pub(super) fn list(
+/// A page of a merchant's.
+pub(super) fn list<T: Numbered>(
     core: &Core,
     merchant_id: &MerchantId,
     filter: &PaymentFilter,
     page: &PageRequest,
-) -> Result<Page<Payment>, GatewayError> {
-    let wanted = check(filter)?;
+) -> Result<Page<T>, GatewayError> {
+    let wanted = check::<T>(filter)?;
     page.rows()?;
     if let Some(order_no) = &filter.order_no {
         return list_by_order(core, merchant_id, order_no, &wanted, page);
@@ -59,17 +90,20 @@ pub(super) fn list(
     scan(core, merchant_id, &wanted, None, page)
 }
 
-/// A page of all merchants' payments. Their numbers begin with the second in which they were made, so that they tell the
-/// order.
-pub(super) fn list_all(core: &Core, filter: &PaymentFilter, page: &PageRequest) -> Result<Page<Payment>, GatewayError> {
-    let wanted = check(filter)?;
+/// A page of all merchants'. Numbers begin with the second in which they were given, so that they tell the order.
+pub(super) fn list_all<T: Numbered>(
+    core: &Core,
+    filter: &PaymentFilter,
+    page: &PageRequest,
+) -> Result<Page<T>, GatewayError> {
+    let wanted = check::<T>(filter)?;
     let rows_wanted = page.rows()?;
     let before = page.key_after(&[])?;
     let is_filtered = *filter != PaymentFilter::default();
     let looked_at_max = if is_filtered { ROWS_LOOKED_AT_MAX } else { rows_wanted };
     // The newest, by their numbers; of merchants with the same number, which chance would have to draw, by the merchant.
     let mut newest: BTreeMap<NumberAndMerchant, Arc<[u8]>> = BTreeMap::new();
-    for_each_merchant(core, |prefix| {
+    for_each_merchant::<T>(core, |prefix| {
         let end = before.as_ref().map(|number| [prefix, number].concat());
         let mut scan = Scan { start: prefix.to_vec(), end, limit: CHUNK_ROWS.min(looked_at_max), reverse: true };
         scan.end = scan.end.or_else(|| crate::storage::prefix_end(prefix));
@@ -97,11 +131,11 @@ pub(super) fn list_all(core: &Core, filter: &PaymentFilter, page: &PageRequest) 
     let mut items = Vec::new();
     let mut last_looked_at = None;
     for ((number, _), value) in newest.into_iter().rev() {
-        let payment: Payment = decode(&value)?;
+        let object: T = decode(&value)?;
         last_looked_at = Some(number);
-        let is_order = filter.order_no.as_ref().is_none_or(|order_no| payment.terms.order_no == *order_no);
-        if is_order && wanted.includes(&payment) {
-            items.push(payment);
+        let is_order = filter.order_no.as_ref().is_none_or(|order_no| object.order_no() == *order_no);
+        if is_order && wanted.includes(&object) {
+            items.push(object);
         }
         if items.len() == rows_wanted {
             let next_cursor = last_looked_at.map(|number| cursor_of(&[], &number));
@@ -112,26 +146,26 @@ pub(super) fn list_all(core: &Core, filter: &PaymentFilter, page: &PageRequest) 
     Ok(Page { items, next_cursor })
 }
 
-/// A payment by its number alone: whose it is has to be found out.
-pub(super) fn find(core: &Core, payment_no: &PaymentNo) -> Result<Payment, GatewayError> {
+/// One by its number alone: whose it is has to be found out.
+pub(super) fn find<T: Numbered>(core: &Core, number: &str) -> Result<T, GatewayError> {
     let mut found = None;
-    for_each_merchant(core, |prefix| {
+    for_each_merchant::<T>(core, |prefix| {
         let Some(merchant_id) = keys::merchant_of(prefix) else { return Ok(true) };
-        if let Some(stored) = core.store.get(&keys::payment(&merchant_id, payment_no))? {
+        if let Some(stored) = core.store.get(&T::row(&merchant_id, number))? {
             found = Some(decode(&stored.value)?);
         }
         Ok(found.is_none())
     })?;
-    found.ok_or(GatewayError::NotFound("payment"))
+    found.ok_or(GatewayError::NotFound(T::NAME))
 }
 
-/// Calls `each` with the beginning of the keys of every merchant's payments, also of merchants that are gone, until it
-/// says that this is enough.
-fn for_each_merchant(
+/// Calls `each` with the beginning of the keys of what every merchant has, also of merchants that are gone, until it says
+/// that this is enough.
+fn for_each_merchant<T: Numbered>(
     core: &Core,
     mut each: impl FnMut(&[u8]) -> Result<bool, GatewayError>,
 ) -> Result<(), GatewayError> {
-    let all = keys::payments();
+    let all = T::rows();
     let end = crate::storage::prefix_end(&all);
     let mut start = all;
     loop {
@@ -146,7 +180,7 @@ fn for_each_merchant(
     }
 }
 
-fn check(filter: &PaymentFilter) -> Result<Wanted<'_>, GatewayError> {
+fn check<T: Numbered>(filter: &PaymentFilter) -> Result<Wanted<'_, T>, GatewayError> {
     let time = |field: &str, text: &Option<String>| match text {
         None => Ok(None),
         Some(text) => Timestamp::parse_rfc3339(text)
@@ -155,10 +189,10 @@ fn check(filter: &PaymentFilter) -> Result<Wanted<'_>, GatewayError> {
     };
     let status = match &filter.status {
         None => None,
-        Some(text) => Some(PaymentStatus::parse(text).ok_or_else(|| {
-            let known: Vec<&str> = PaymentStatus::ALL.iter().map(|status| status.as_str()).collect();
-            GatewayError::field("status", format!("must be one of {}", known.join(", ")))
-        })?),
+        Some(text) => Some(
+            T::status_named(text)
+                .map_err(|known| GatewayError::field("status", format!("must be one of {}", known.join(", "))))?,
+        ),
     };
     Ok(Wanted {
         status,
@@ -168,35 +202,36 @@ fn check(filter: &PaymentFilter) -> Result<Wanted<'_>, GatewayError> {
     })
 }
 
-/// The payment that holds the order number, quickly; earlier ones that failed under it by looking through the list.
-fn list_by_order(
+/// The one that holds the order number, quickly; earlier ones that are over under it by looking through the list.
+fn list_by_order<T: Numbered>(
     core: &Core,
     merchant_id: &MerchantId,
     order_no: &str,
-    wanted: &Wanted<'_>,
+    wanted: &Wanted<'_, T>,
     page: &PageRequest,
-) -> Result<Page<Payment>, GatewayError> {
+) -> Result<Page<T>, GatewayError> {
     if page.cursor.is_none()
-        && let Some(holder) = rows::holder_of_order(core, merchant_id, order_no)?
+        && let Some(holder) = core.store.get(&T::order(merchant_id, order_no))?
     {
-        let stored = rows::read(core, merchant_id, &holder)?;
-        let prefix = keys::payments_of(merchant_id);
-        let next_cursor = Some(cursor_of(&prefix, &keys::payment(merchant_id, &holder)));
-        let items: Vec<Payment> = Some(stored.payment).into_iter().filter(|payment| wanted.includes(payment)).collect();
+        let row = T::row(merchant_id, &String::from_utf8_lossy(&holder.value));
+        let stored = core.store.get(&row)?.ok_or(GatewayError::NotFound(T::NAME))?;
+        let next_cursor = Some(cursor_of(&T::rows_of(merchant_id), &row));
+        let object: T = decode(&stored.value)?;
+        let items = if wanted.includes(&object) { vec![object] } else { Vec::new() };
         return Ok(Page { items, next_cursor });
     }
     scan(core, merchant_id, wanted, Some(order_no), page)
 }
 
-fn scan(
+fn scan<T: Numbered>(
     core: &Core,
     merchant_id: &MerchantId,
-    wanted: &Wanted<'_>,
+    wanted: &Wanted<'_, T>,
     order_no: Option<&str>,
     page: &PageRequest,
-) -> Result<Page<Payment>, GatewayError> {
+) -> Result<Page<T>, GatewayError> {
     let rows_wanted = page.rows()?;
-    let prefix = keys::payments_of(merchant_id);
+    let prefix = T::rows_of(merchant_id);
     let mut items = Vec::new();
     let mut end = page.key_after(&prefix)?.or_else(|| crate::storage::prefix_end(&prefix));
     let mut looked_at = 0;
@@ -205,13 +240,12 @@ fn scan(
         let rows = core.store.scan(&chunk)?;
         for row in &rows {
             looked_at += 1;
-            let payment: Payment = decode(&row.versioned.value)?;
-            if wanted.ends_before(&payment) {
+            let object: T = decode(&row.versioned.value)?;
+            if wanted.ends_before(&object) {
                 return Ok(Page { items, next_cursor: None });
             }
-            let fits = wanted.includes(&payment) && order_no.is_none_or(|order_no| payment.terms.order_no == order_no);
-            if fits {
-                items.push(payment);
+            if wanted.includes(&object) && order_no.is_none_or(|order_no| object.order_no() == order_no) {
+                items.push(object);
             }
             if items.len() == rows_wanted {
                 return Ok(Page { items, next_cursor: Some(cursor_of(&prefix, &row.key)) });

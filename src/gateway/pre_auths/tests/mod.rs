@@ -1,0 +1,9 @@
+//! Tests of pre-auths over a store that can fail and a provider that does what a test says, on virtual time.
+
+mod canceling;
+mod capturing;
+mod expiring;
+mod fixture;
+mod recovering;
+mod refunding;
+mod taking;
