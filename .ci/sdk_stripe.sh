@@ -22,8 +22,10 @@ install "$directory/localstripe" "localstripe==1.15.10"
 PYTHONPATH="$directory/stripe" timeout 120 python3 sdk_stripe.py "$program"
 
 port="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
-(cd "$directory" && PYTHONPATH="$directory/localstripe" exec python3 -m localstripe --host 127.0.0.1 --port "$port" \
-  --from-scratch) >"$directory/localstripe.log" 2>&1 &
+# Its own command listens on every address.
+serve="import sys; from aiohttp import web; from localstripe.server import app; \
+web.run_app(app, host='127.0.0.1', port=int(sys.argv[1]))"
+PYTHONPATH="$directory/localstripe" python3 -c "$serve" "$port" >"$directory/localstripe.log" 2>&1 &
 localstripe=$!
 for _ in $(seq 100); do
   if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
