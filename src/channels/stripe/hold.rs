@@ -83,17 +83,14 @@ impl StripeChannel {
         let Some(amount) = amount::to_stripe(hold.money) else {
             return HoldAnswer::not_done(amount_not_supported());
         };
-        let form =
-            if question.close { closing_hold_parameters(hold, amount) } else { hold_parameters(hold, amount) };
+        let form = if question.close { closing_hold_parameters(hold, amount) } else { hold_parameters(hold, amount) };
         let answer = match self.client.create_intent(&form, &hold.provider_key, deadline).await {
             Ok(answer) => answer,
             Err(error) => return HoldAnswer::unknown(error.to_string()),
         };
         match read::<PaymentIntent>(&answer) {
             // The answer may be a recorded one; what the object is now has to be read.
-            Ok(Reply::Object(intent)) => {
-                self.ask_hold_by_number(&intent.id, hold, question.close, deadline).await
-            }
+            Ok(Reply::Object(intent)) => self.ask_hold_by_number(&intent.id, hold, question.close, deadline).await,
             Ok(Reply::Error(reply)) => self.refused_hold_repetition(reply, question, deadline).await,
             Err(reason) => HoldAnswer::unknown(reason),
         }

@@ -200,7 +200,9 @@ impl StripeChannel {
                 Reply::Error(reply) => return Err(format!("Stripe's list was answered with status {}", reply.status)),
             };
             let last = page.data.last().map(|intent| intent.id.clone());
-            if let Some(intent) = page.data.into_iter().find(|intent| intent.is_of(sought.reference, sought.provider_key)) {
+            if let Some(intent) =
+                page.data.into_iter().find(|intent| intent.is_of(sought.reference, sought.provider_key))
+            {
                 return Ok(Some(intent));
             }
             if !page.has_more || last.is_none() {

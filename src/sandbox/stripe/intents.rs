@@ -34,7 +34,8 @@ const CREATE_PARAMETERS: &[&str] = &[
 /// Statuses in which a PaymentIntent can be confirmed.
 const OPEN: &[&str] = &["requires_payment_method", "requires_confirmation", "requires_action"];
 /// Statuses in which a PaymentIntent can be canceled.
-const CANCELABLE: &[&str] = &["requires_payment_method", "requires_capture", "requires_confirmation", "requires_action"];
+const CANCELABLE: &[&str] =
+    &["requires_payment_method", "requires_capture", "requires_confirmation", "requires_action"];
 /// The payer did not approve.
 const NOT_AUTHENTICATED: Decline = Decline {
     code: "payment_intent_authentication_failure",
@@ -258,8 +259,7 @@ impl State {
             .map(|intent| (intent.id.as_str(), intent));
         match page_of(context, newest_first) {
             Ok((intents, has_more)) => {
-                let data: Vec<Value> =
-                    intents.into_iter().map(|intent| intent.show(context.expansion)).collect();
+                let data: Vec<Value> = intents.into_iter().map(|intent| intent.show(context.expansion)).collect();
                 Reply::ok(&json!({
                     "object": "list", "url": "/v1/payment_intents", "has_more": has_more, "data": data,
                 }))

@@ -173,9 +173,9 @@ impl Intent {
 
     pub(super) fn show(&self, expansion: Expansion) -> Value {
         let url = || format!("{}{}", self.base_url, page::path_of(&self.id));
-        let next_action = (self.status == "requires_action").then(|| {
-            json!({ "type": "redirect_to_url", "redirect_to_url": { "url": url(), "return_url": self.return_url } })
-        });
+        let next_action = (self.status == "requires_action").then(
+            || json!({ "type": "redirect_to_url", "redirect_to_url": { "url": url(), "return_url": self.return_url } }),
+        );
         let mut shown = json!({
             "id": self.id,
             "object": "payment_intent",

@@ -327,9 +327,8 @@ async fn a_hold_is_canceled_once_and_expires_by_itself() {
     let here = client.made(HOLD).await;
     let away = client.made(&format!("{HOLD}&off_session=true")).await;
     let path = |id: &str| format!("payment_intents/{id}?expand[]=latest_charge");
-    let capture_before = |intent: Value| {
-        intent["latest_charge"]["payment_method_details"]["card"]["capture_before"].as_i64().unwrap()
-    };
+    let capture_before =
+        |intent: Value| intent["latest_charge"]["payment_method_details"]["card"]["capture_before"].as_i64().unwrap();
     let now_s = super::START.unix_s();
     assert_eq!(capture_before(client.get(&path(&here)).await.json()), now_s + 7 * 86_400);
     // Merchant-initiated: four days and eighteen hours.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::channels::stripe::response::PaymentIntent;
+use crate::channels::stripe::tests::NOTHING;
 use crate::channels::tests::{
     Bench, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown, peer_that_answers,
     refund_of,
 };
-use crate::channels::stripe::response::PaymentIntent;
-use crate::channels::stripe::tests::NOTHING;
 use crate::channels::{ChargeState, DeclineScope, NextAction, ProviderRefs, RefundState};
 use crate::clock::Clock;
 use crate::config::ChannelKind;

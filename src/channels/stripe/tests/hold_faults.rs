@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use crate::channels::stripe::tests::NOTHING;
 use crate::channels::stripe::tests::holds::{ask, bench, capture_of, held, hold_with, lines, made, release_of};
-use crate::channels::tests::{
-    Bench, START, channel_at, http_answer, peer_that_answers, question_about, sent_first,
-};
+use crate::channels::tests::{Bench, START, channel_at, http_answer, peer_that_answers, question_about, sent_first};
 use crate::channels::{CaptureRequest, HoldAnswer, HoldQuestion, HoldState, ProviderRefs, Sent};
 use crate::clock::Clock;
 use crate::config::ChannelKind;
@@ -85,7 +83,9 @@ async fn a_hold_that_comes_late_is_made_once_or_never() {
     for close in [false, true] {
         let bench = bench();
         let hold = hold_with(Some("tok_visa"));
-        bench.faults(FaultPatch { late_effect_rate: Some(1.0), late_effect_ms: Some(20_000), ..FaultPatch::default() }).await;
+        bench
+            .faults(FaultPatch { late_effect_rate: Some(1.0), late_effect_ms: Some(20_000), ..FaultPatch::default() })
+            .await;
         assert!(is_unknown(&bench.channel.authorize(&hold).await));
         bench.faults(calm()).await;
         let early = ask(&bench, &hold, &NOTHING, close).await;
@@ -255,10 +255,8 @@ async fn a_capture_that_took_another_amount_is_told_as_it_is() {
     let bench = bench();
     let (hold, refs) = made(&bench).await;
     // Somebody has captured by hand in the meantime.
-    let by_hand = CaptureRequest {
-        provider_key: String::from("somebody"),
-        ..capture_of(&hold, &refs, 1500, sent_first())
-    };
+    let by_hand =
+        CaptureRequest { provider_key: String::from("somebody"), ..capture_of(&hold, &refs, 1500, sent_first()) };
     assert_eq!(bench.channel.capture(&by_hand).await.state, CAPTURED);
     let answer = bench.channel.capture(&capture_of(&hold, &refs, 2000, sent_first())).await;
     assert_eq!((&answer.state, &answer.refused), (&CAPTURED, &None));
@@ -284,7 +282,8 @@ async fn all_calls(url: &str) -> Vec<HoldAnswer> {
 #[tokio::test]
 async fn what_is_not_stripes_answer_is_unknown() {
     let html = "<html>Bad gateway</html>";
-    let foreign = r#"{"id":"pi_x","status":"succeeded","amount":2000,"amount_received":1500,"currency":"usd","metadata":{}}"#;
+    let foreign =
+        r#"{"id":"pi_x","status":"succeeded","amount":2000,"amount_received":1500,"currency":"usd","metadata":{}}"#;
     let other = foreign.replace("pi_x", "pi_y");
     let error = r#"{"error":{"type":"api_error","message":"try later"}}"#;
     let in_use = r#"{"error":{"type":"invalid_request_error","code":"idempotency_key_in_use"}}"#;

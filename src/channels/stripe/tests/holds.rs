@@ -61,8 +61,7 @@ pub(super) fn release_of(hold: &AuthorizeRequest, refs: &ProviderRefs, sent: Sen
 
 /// Asks about a hold by its number, or without one.
 pub(super) async fn ask(bench: &Bench, hold: &AuthorizeRequest, refs: &ProviderRefs, close: bool) -> HoldAnswer {
-    let question =
-        HoldQuestion { refs: refs.clone(), now: bench.clock.now(), close, ..question_about(hold) };
+    let question = HoldQuestion { refs: refs.clone(), now: bench.clock.now(), close, ..question_about(hold) };
     bench.channel.ask_hold(&question).await
 }
 
@@ -232,7 +231,8 @@ async fn what_nobody_captures_in_time_expires() {
     bench.clock.advance(Duration::from_secs(1));
     let expired = HoldState::Released { expired: true };
     assert_eq!(ask(&bench, &hold, &refs, false).await.state, expired);
-    let sent = Sent { first_sent_at: bench.clock.now(), sent_by: bench.clock.now(), now: bench.clock.now(), ..sent_first() };
+    let sent =
+        Sent { first_sent_at: bench.clock.now(), sent_by: bench.clock.now(), now: bench.clock.now(), ..sent_first() };
     for answer in [
         bench.channel.capture(&capture_of(&hold, &refs, 2000, sent)).await,
         bench.channel.release(&release_of(&hold, &refs, sent)).await,
@@ -294,7 +294,10 @@ async fn holds_are_listed_as_holds() {
     assert_eq!(charge.hold, None);
     assert_eq!(listed.hold, Some(held(2000)));
     assert!(matches!(listed.state, ChargeState::Unknown { .. }));
-    assert_eq!((listed.reference.as_ref(), listed.provider_key.as_ref()), (Some(&hold.reference), Some(&hold.provider_key)));
+    assert_eq!(
+        (listed.reference.as_ref(), listed.provider_key.as_ref()),
+        (Some(&hold.reference), Some(&hold.provider_key))
+    );
     bench.channel.capture(&capture_of(&hold, &refs, 700, sent_first())).await;
     let items = bench.channel.list_charges(START, None).await.unwrap().items;
     assert_eq!(items[1].hold, Some(HoldState::Captured { captured_minor: 700, fee_minor: Some(50) }));

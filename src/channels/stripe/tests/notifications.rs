@@ -109,10 +109,7 @@ async fn only_a_fresh_signature_of_the_current_scheme_counts() {
         let refusal = refused(wrong.clone()).await;
         assert!(matches!(refusal, NotificationRefusal::Signature(_)), "{wrong}: {refusal:?}");
     }
-    assert!(matches!(
-        channel.verify(&inbound(None, body, START)).await,
-        Err(NotificationRefusal::Signature(_))
-    ));
+    assert!(matches!(channel.verify(&inbound(None, body, START)).await, Err(NotificationRefusal::Signature(_))));
     assert_eq!(refused(format!("t={},{old}", now_s - 400)).await, NotificationRefusal::Stale);
     for (distance_s, is_stale) in [(-301, true), (-300, false), (300, false), (301, true)] {
         let at_s = now_s + distance_s;
@@ -156,7 +153,8 @@ async fn other_modes_and_accounts_are_refused() {
     }
     let credentials = Credentials::new([("secret_key", "sk_test_x")]);
     let config = config(ChannelKind::Stripe);
-    let deaf = build(&ChannelName::new("x"), &config, "http://127.0.0.1:9", &credentials, Clock::manual(START)).unwrap();
+    let deaf =
+        build(&ChannelName::new("x"), &config, "http://127.0.0.1:9", &credentials, Clock::manual(START)).unwrap();
     assert!(!deaf.capabilities().notifications && channel.capabilities().notifications);
     assert_eq!(taken(&deaf, &event(&object)).await, Err(NotificationRefusal::NotSupported));
 }
@@ -175,7 +173,10 @@ async fn what_it_is_about_is_the_payment_intent() {
     let numbered = |provider_no: &str| Subject { provider_no: some(provider_no), ..Subject::default() };
     for (object, subjects) in [
         (json!({ "id": "pi_1", "object": "payment_intent", "metadata": metadata }), vec![ours("pi_1")]),
-        (json!({ "id": "ch_1", "object": "charge", "payment_intent": "pi_1", "metadata": metadata }), vec![ours("pi_1")]),
+        (
+            json!({ "id": "ch_1", "object": "charge", "payment_intent": "pi_1", "metadata": metadata }),
+            vec![ours("pi_1")],
+        ),
         (json!({ "id": "re_1", "object": "refund", "payment_intent": { "id": "pi_1" } }), vec![numbered("pi_1")]),
         (json!({ "id": "ch_1", "object": "charge", "payment_intent": null, "metadata": {} }), Vec::new()),
         (json!({ "id": "cus_1", "object": "customer", "metadata": metadata }), Vec::new()),
@@ -207,8 +208,7 @@ async fn told(channel: &Arc<dyn Channel>, outbox: &Outbox, clock: &Clock, count:
     for _ in 0..count {
         let prepared = tokio::time::timeout(Duration::from_secs(10), outbox.take()).await.unwrap();
         assert_eq!((prepared.channel, prepared.content_type, prepared.url), ("stripe", "application/json", None));
-        let inbound =
-            Inbound { headers: prepared.headers, query: None, body: prepared.body, received_at: clock.now() };
+        let inbound = Inbound { headers: prepared.headers, query: None, body: prepared.body, received_at: clock.now() };
         read.push(channel.verify(&inbound).await.unwrap());
     }
     read
@@ -247,10 +247,7 @@ async fn the_emulator_tells_of_a_hold_in_stripes_order() {
     let declined = hold_with(Some("tok_declined"));
     channel.authorize(&crate::channels::AuthorizeRequest { provider_key: String::from("k2"), ..declined }).await;
     let notifications = told(&channel, &outbox, &clock, 3).await;
-    assert_eq!(
-        events(&notifications),
-        ["payment_intent.created", "charge.failed", "payment_intent.payment_failed"]
-    );
+    assert_eq!(events(&notifications), ["payment_intent.created", "charge.failed", "payment_intent.payment_failed"]);
 }
 
 #[tokio::test]
@@ -284,13 +281,7 @@ async fn the_emulator_tells_of_refunds_and_disputes() {
     let notifications = told(&channel, &outbox, &clock, 6).await;
     assert_eq!(
         events(&notifications)[1..],
-        [
-            "charge.succeeded",
-            "payment_intent.succeeded",
-            "charge.dispute.created",
-            "refund.created",
-            "charge.refunded",
-        ]
+        ["charge.succeeded", "payment_intent.succeeded", "charge.dispute.created", "refund.created", "charge.refunded",]
     );
     assert!(notifications[3].dispute.is_some() && notifications[4].dispute.is_none());
     for notification in &notifications {
