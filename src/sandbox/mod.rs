@@ -170,7 +170,10 @@ impl Running {
         let (clock, random) = (options.clock.clone(), options.random.clone());
         let settle_after = options.settle_after;
         let emulator: Arc<dyn Emulator> = match name {
-            "stripe" => Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, settle_after)),
+            "stripe" => {
+                let outbox = Arc::clone(&options.outbox);
+                Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, settle_after, outbox))
+            }
             "paypal" => Arc::new(PaypalEmulator::new(random)),
             "alipay" => {
                 let made = AlipayEmulator::new(Arc::clone(&faults), clock, random, settle_after);

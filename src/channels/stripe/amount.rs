@@ -37,6 +37,9 @@ fn unit_of(currency: Currency) -> Unit {
     }
 }
 
+/// Stripe takes amounts of at most twelve digits.
+const AMOUNT_MAX: i64 = 999_999_999_999;
+
 /// The number that Stripe wants for `money`; `None` when it can't express the amount or does not take the currency.
 pub(super) fn to_stripe(money: Money) -> Option<i64> {
     if !CURRENCIES.contains(&money.currency.code()) {
@@ -47,7 +50,7 @@ pub(super) fn to_stripe(money: Money) -> Option<i64> {
         Unit::Hundredths => money.amount_minor.checked_mul(100),
         Unit::Whole => (money.amount_minor % 100 == 0).then_some(money.amount_minor / 100),
     };
-    amount.filter(|amount| *amount > 0)
+    amount.filter(|amount| (1..=AMOUNT_MAX).contains(amount))
 }
 
 /// The money that Stripe means by `amount`; `None` when it is not a whole number of our minor units.
@@ -80,9 +83,11 @@ mod tests {
                 let money = Money::new(amount_minor, currency);
                 let Some(amount) = to_stripe(money) else {
                     let coarse = matches!(currency.code(), "MGA" | "BHD" | "JOD" | "KWD" | "OMR" | "TND");
-                    assert!(coarse || !CURRENCIES.contains(&currency.code()), "{money} was refused");
+                    let hundredfold = matches!(currency.code(), "ISK" | "UGX") && amount_minor > AMOUNT_MAX / 100;
+                    assert!(coarse || hundredfold || !CURRENCIES.contains(&currency.code()), "{money} was refused");
                     continue;
                 };
+                assert!(amount <= AMOUNT_MAX, "{money}");
                 assert_eq!(from_stripe(amount, currency), Some(money), "{money}");
             }
         }
@@ -96,6 +101,8 @@ mod tests {
         assert_eq!(sent(500, "JPY"), Some(500));
         assert_eq!(sent(5, "ISK"), Some(500));
         assert_eq!(sent(5, "UGX"), Some(500));
+        assert_eq!(sent(9_999_999_999, "ISK"), Some(999_999_999_900));
+        assert_eq!(sent(10_000_000_000, "ISK"), None, "thirteen digits");
         assert_eq!(sent(500, "MGA"), Some(5));
         assert_eq!(sent(550, "MGA"), None);
         assert_eq!(sent(1250, "KWD"), Some(1250));

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::channels::stripe::hold::state_of_hold;
 use crate::channels::stripe::refund::state_of;
 use crate::channels::stripe::response::{IntentStatus, List, PaymentIntent, Refund, Reply, read};
 use crate::channels::stripe::{
     ATTEMPT_KEY, MERCHANT_KEY, ORDER_KEY, REFERENCE_KEY, REFUND_KEY, StripeChannel, amount, decline, not_received,
 };
 use crate::channels::{
-    ChargeState, ListError, ListPage, ListedCharge, ListedRefund, NextAction, ProviderRefs, RefundState,
+    ChargeState, HoldState, ListError, ListPage, ListedCharge, ListedRefund, ProviderRefs, RefundState,
 };
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
@@ -61,7 +62,14 @@ fn whole<T>(reply: Result<Reply<T>, String>) -> Result<T, ListError> {
 
 fn listed_charge(mut intent: PaymentIntent) -> ListedCharge {
     let money = money_of(intent.amount, &intent.currency);
-    let state = state_of_intent(&intent, money);
+    let hold = intent.is_hold().then(|| match money {
+        Some(money) => state_of_hold(&intent, money),
+        None => HoldState::Unknown { reason: String::from("the hold's amount is none of ours") },
+    });
+    let state = match hold {
+        Some(_) => ChargeState::Unknown { reason: String::from("it is a hold, and no charge") },
+        None => state_of_intent(&intent, money),
+    };
     let mut take = |name: &str| intent.metadata.remove(name);
     ListedCharge {
         reference: take(REFERENCE_KEY),
@@ -70,7 +78,7 @@ fn listed_charge(mut intent: PaymentIntent) -> ListedCharge {
         order_no: take(ORDER_KEY),
         money,
         state,
-        hold: None,
+        hold,
         refs: ProviderRefs {
             channel_order_no: Some(intent.id.clone()),
             client_secret: intent.client_secret,
@@ -97,10 +105,7 @@ fn state_of_intent(intent: &PaymentIntent, money: Option<Money>) -> ChargeState 
         (IntentStatus::Canceled, None) => ChargeState::Canceled,
         (IntentStatus::Processing, _) => ChargeState::Processing,
         (IntentStatus::RequiresAction, _) if !intent.is_for_closing() => {
-            let redirect = intent.next_action.as_ref().and_then(|action| action.redirect_to_url.as_ref());
-            let next_action =
-                redirect.and_then(|redirect| redirect.url.clone()).map(|url| NextAction::Redirect { url });
-            ChargeState::ActionRequired { next_action, expires_at: None }
+            ChargeState::ActionRequired { next_action: intent.page_for_payer(), expires_at: None }
         }
         _ => unknown("the PaymentIntent is not closed"),
     }
@@ -134,6 +139,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::channels::NextAction;
     use crate::channels::tests::{
         Bench, START, channel_at, charge_with, http_answer, is_success, peer_that_answers, refund_of,
     };

@@ -4,18 +4,29 @@
 //! that the present state is always read from the object itself. A declined charge leaves a PaymentIntent that could
 //! still be paid, so that it is canceled before anyone hears of a decline. And a key is taken by the first request that
 //! arrives with it, so that a charge can be ruled out for good by taking its key for something harmless.
+//!
+//! Holds are PaymentIntents that are captured by hand. A declined one is left open: its payer goes on with it.
 
 mod amount;
+mod capture;
+mod check;
 mod codes;
 mod decline;
+mod hold;
 mod listing;
+mod notification;
 mod refund;
+mod release;
 mod request;
 mod resolve;
 mod response;
 mod search;
 #[cfg(test)]
 mod tests;
+
+use std::future::ready;
+
+use zeroize::Zeroizing;
 
 use crate::channels::build::required;
 use crate::channels::credentials::Credentials;
@@ -24,13 +35,14 @@ use crate::channels::stripe::request::{StripeClient, charge_parameters};
 use crate::channels::stripe::response::{ErrorReply, IntentStatus, PaymentIntent, Reply, read};
 use crate::channels::stripe::search::Searches;
 use crate::channels::{
-    AMOUNT_NOT_SUPPORTED, Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, ChargeState, CurrencySupport,
-    DeclineScope, Failure, ListError, ListPage, ListedCharge, ListedRefund, NextAction, ProviderRefs, RefundAnswer,
-    RefundRequest, ResolveRequest,
+    AMOUNT_NOT_SUPPORTED, AuthorizeRequest, Call, Capabilities, CaptureRequest, Channel, ChargeAnswer, ChargeRequest,
+    ChargeState, CheckFailure, CheckReport, CurrencySupport, DeclineScope, Failure, HoldAnswer, HoldQuestion, Inbound,
+    ListError, ListPage, ListedCharge, ListedRefund, Notification, NotificationRefusal, ProviderRefs, RefundAnswer,
+    RefundRequest, ReleaseRequest, ResolveRequest,
 };
 use crate::domain::time::Timestamp;
 
-/// Metadata that holds our payment number.
+/// Metadata that holds our number of the payment or pre-auth.
 const REFERENCE_KEY: &str = "gateway_payment_id";
 /// Metadata that holds the attempt's key, which tells attempts of one payment apart.
 const ATTEMPT_KEY: &str = "gateway_attempt";
@@ -42,6 +54,8 @@ const ORDER_KEY: &str = "gateway_order";
 const CLOSED_KEY: &str = "gateway_closed";
 /// Metadata that holds our refund number.
 const REFUND_KEY: &str = "gateway_refund_id";
+/// Metadata that holds our name of a capture.
+const CAPTURE_KEY: &str = "gateway_capture_id";
 
 /// How Stripe's tokens, PaymentMethods, cards and sources begin.
 const TOKEN_PREFIXES: [&str; 4] = ["tok_", "pm_", "card_", "src_"];
@@ -53,6 +67,10 @@ pub(super) const CURRENCIES: CurrencySupport = CurrencySupport::Listed(amount::C
 pub(crate) struct StripeChannel {
     client: StripeClient,
     default_payment_token: Option<String>,
+    /// Whether it moves real money, as its key says; `None` when the key is of no known kind.
+    livemode: Option<bool>,
+    /// With what Stripe signs what it sends of its own accord.
+    webhook_secret: Option<Zeroizing<String>>,
     searches: Searches,
 }
 
@@ -69,9 +87,13 @@ impl StripeChannel {
     /// # Errors
     /// A sentence about the credential that is missing.
     pub(crate) fn new(http: HttpClient, credentials: &Credentials) -> Result<Self, String> {
-        let client = StripeClient::new(http, required(credentials, "secret_key")?);
+        let secret_key = required(credentials, "secret_key")?;
+        let livemode = livemode_of(&secret_key);
+        let webhook_secret = credentials.get("webhook_secret").filter(|secret| !secret.is_empty());
+        let webhook_secret = webhook_secret.map(|secret| Zeroizing::new(secret.to_owned()));
         let default_payment_token = credentials.get("default_payment_token").map(str::to_owned);
-        Ok(Self { client, default_payment_token, searches: Searches::default() })
+        let client = StripeClient::new(http, secret_key);
+        Ok(Self { client, default_payment_token, livemode, webhook_secret, searches: Searches::default() })
     }
 
     fn token_of<'a>(&'a self, charge: &'a ChargeRequest) -> Option<&'a str> {
@@ -120,7 +142,7 @@ impl StripeChannel {
         charge: &ChargeRequest,
         deadline: Deadline,
     ) -> ChargeAnswer {
-        if !intent.is_of(charge) {
+        if !intent.is_of(&charge.reference, &charge.provider_key) {
             return ChargeAnswer::unknown("Stripe's refusal is about another payment");
         }
         let ending = if reply.status == 402 {
@@ -139,7 +161,7 @@ impl StripeChannel {
         close: bool,
         deadline: Deadline,
     ) -> ChargeAnswer {
-        if !intent.is_of(charge) || !intent.amounts_to(charge.money) {
+        if !intent.is_of(&charge.reference, &charge.provider_key) || !intent.amounts_to(charge.money) {
             return ChargeAnswer::unknown(format!("PaymentIntent {} is not that of this payment", intent.id));
         }
         let declined = intent.last_payment_error.as_ref().map(decline::decline);
@@ -215,8 +237,7 @@ fn succeeded(intent: &PaymentIntent, charge: &ChargeRequest) -> ChargeAnswer {
 }
 
 fn action_required(intent: PaymentIntent) -> ChargeAnswer {
-    let url = intent.next_action.and_then(|action| action.redirect_to_url).and_then(|redirect| redirect.url);
-    let next_action = url.map(|url| NextAction::Redirect { url });
+    let next_action = intent.page_for_payer();
     let refs = ProviderRefs {
         channel_order_no: Some(intent.id),
         client_secret: intent.client_secret,
@@ -234,6 +255,12 @@ fn unknown_state(reason: &str) -> ChargeState {
     ChargeState::Unknown { reason: reason.to_owned() }
 }
 
+/// Whether a secret or restricted key is for real money.
+fn livemode_of(secret_key: &str) -> Option<bool> {
+    let of_mode = |mode: &str| ["sk", "rk"].iter().any(|kind| secret_key.starts_with(&format!("{kind}_{mode}_")));
+    if of_mode("live") { Some(true) } else { of_mode("test").then_some(false) }
+}
+
 fn amount_not_supported() -> Failure {
     Failure::new(AMOUNT_NOT_SUPPORTED, "Stripe can't take this amount in this currency.", DeclineScope::Processor)
 }
@@ -242,13 +269,25 @@ fn unreachable(error: &HttpError) -> Failure {
     Failure::new("channel_unreachable", error.to_string(), DeclineScope::Processor)
 }
 
+fn missing_number() -> Failure {
+    let message = "What holds the money has no number at Stripe, so that nothing can be done with it.";
+    Failure::new("missing_hold", message, DeclineScope::Processor)
+}
+
 fn not_received() -> Failure {
     Failure::new("not_received", "Stripe never carried out the request.", DeclineScope::Processor)
 }
 
 impl Channel for StripeChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, ..Capabilities::default() }
+        Capabilities {
+            charge: true,
+            refund: true,
+            pre_auth: true,
+            partial_capture: true,
+            notifications: self.webhook_secret.is_some(),
+            check: true,
+        }
     }
 
     fn currencies(&self) -> CurrencySupport {
@@ -275,6 +314,22 @@ impl Channel for StripeChannel {
         Box::pin(self.give_back(request))
     }
 
+    fn authorize<'a>(&'a self, request: &'a AuthorizeRequest) -> Call<'a, HoldAnswer> {
+        Box::pin(self.send_hold(request))
+    }
+
+    fn capture<'a>(&'a self, request: &'a CaptureRequest) -> Call<'a, HoldAnswer> {
+        Box::pin(self.take_held(request))
+    }
+
+    fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, HoldAnswer> {
+        Box::pin(self.let_go(request))
+    }
+
+    fn ask_hold<'a>(&'a self, question: &'a HoldQuestion) -> Call<'a, HoldAnswer> {
+        Box::pin(self.ask_about_hold(question))
+    }
+
     fn list_charges<'a>(
         &'a self,
         since: Timestamp,
@@ -289,5 +344,13 @@ impl Channel for StripeChannel {
         after: Option<&'a str>,
     ) -> Call<'a, Result<ListPage<ListedRefund>, ListError>> {
         Box::pin(self.refunds_since(since, after))
+    }
+
+    fn verify<'a>(&'a self, inbound: &'a Inbound) -> Call<'a, Result<Notification, NotificationRefusal>> {
+        Box::pin(ready(self.read_notification(inbound)))
+    }
+
+    fn check<'a>(&'a self) -> Call<'a, Result<CheckReport, CheckFailure>> {
+        Box::pin(self.look_at_account())
     }
 }

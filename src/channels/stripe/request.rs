@@ -4,8 +4,11 @@ use reqwest::RequestBuilder;
 use zeroize::Zeroizing;
 
 use crate::channels::http::{Deadline, HttpAnswer, HttpClient, HttpError};
-use crate::channels::stripe::{ATTEMPT_KEY, CLOSED_KEY, MERCHANT_KEY, ORDER_KEY, REFERENCE_KEY, REFUND_KEY};
-use crate::channels::{ChargeRequest, RefundRequest};
+use crate::channels::stripe::{
+    ATTEMPT_KEY, CAPTURE_KEY, CLOSED_KEY, MERCHANT_KEY, ORDER_KEY, REFERENCE_KEY, REFUND_KEY,
+};
+use crate::channels::{AuthorizeRequest, CaptureRequest, ChargeRequest, RefundRequest};
+use crate::domain::money::Currency;
 use crate::domain::time::Timestamp;
 
 /// The version of Stripe's API that this adapter was written for.
@@ -20,26 +23,78 @@ fn pair(name: impl Into<String>, value: impl Into<String>) -> (String, String) {
     (name.into(), value.into())
 }
 
-/// The parameters of a new PaymentIntent.
+/// What a PaymentIntent is made of, be it a charge or a hold.
+struct NewIntent<'a> {
+    reference: &'a str,
+    provider_key: &'a str,
+    merchant_id: &'a str,
+    order_no: &'a str,
+    currency: Currency,
+    amount: i64,
+    capture_method: &'static str,
+    description: Option<&'a str>,
+    customer_email: Option<&'a str>,
+    return_url: Option<&'a str>,
+    token: Option<&'a str>,
+}
+
+/// The parameters of a PaymentIntent that charges.
 pub(super) fn charge_parameters(charge: &ChargeRequest, amount: i64, token: Option<&str>) -> Parameters {
-    let mut form = vec![
-        pair("amount", amount.to_string()),
-        pair("currency", charge.money.currency.code().to_ascii_lowercase()),
-        pair("payment_method_types[]", "card"),
+    intent_parameters(&NewIntent {
+        reference: &charge.reference,
+        provider_key: &charge.provider_key,
+        merchant_id: &charge.merchant_id,
+        order_no: &charge.order_no,
+        currency: charge.money.currency,
+        amount,
         // Captured before the answer. By default Stripe captures behind it, and the answer lacks the fee.
-        pair("capture_method", "automatic"),
-        pair(format!("metadata[{REFERENCE_KEY}]"), charge.reference.clone()),
-        pair(format!("metadata[{ATTEMPT_KEY}]"), charge.provider_key.clone()),
-        pair(format!("metadata[{MERCHANT_KEY}]"), charge.merchant_id.clone()),
-        pair(format!("metadata[{ORDER_KEY}]"), charge.order_no.clone()),
+        capture_method: "automatic",
+        description: charge.description.as_deref(),
+        customer_email: charge.customer_email.as_deref(),
+        return_url: charge.return_url.as_deref(),
+        token,
+    })
+}
+
+/// The parameters of a PaymentIntent that holds.
+pub(super) fn hold_parameters(hold: &AuthorizeRequest, amount: i64) -> Parameters {
+    intent_parameters(&new_hold(hold, amount, hold.payment_token.as_deref()))
+}
+
+fn new_hold<'a>(hold: &'a AuthorizeRequest, amount: i64, token: Option<&'a str>) -> NewIntent<'a> {
+    NewIntent {
+        reference: &hold.reference,
+        provider_key: &hold.provider_key,
+        merchant_id: &hold.merchant_id,
+        order_no: &hold.order_no,
+        currency: hold.money.currency,
+        amount,
+        capture_method: "manual",
+        description: hold.description.as_deref(),
+        customer_email: hold.customer_email.as_deref(),
+        return_url: hold.return_url.as_deref(),
+        token,
+    }
+}
+
+fn intent_parameters(intent: &NewIntent<'_>) -> Parameters {
+    let mut form = vec![
+        pair("amount", intent.amount.to_string()),
+        pair("currency", intent.currency.code().to_ascii_lowercase()),
+        pair("payment_method_types[]", "card"),
+        pair("capture_method", intent.capture_method),
+        pair(format!("metadata[{REFERENCE_KEY}]"), intent.reference),
+        pair(format!("metadata[{ATTEMPT_KEY}]"), intent.provider_key),
+        pair(format!("metadata[{MERCHANT_KEY}]"), intent.merchant_id),
+        pair(format!("metadata[{ORDER_KEY}]"), intent.order_no),
     ];
-    if let Some(description) = &charge.description {
-        form.push(pair("description", description.clone()));
+    if let Some(description) = intent.description {
+        form.push(pair("description", description));
     }
-    if let Some(email) = &charge.customer_email {
-        form.push(pair("receipt_email", email.clone()));
+    if let Some(email) = intent.customer_email {
+        form.push(pair("receipt_email", email));
     }
-    if let Some(token) = token {
+    if let Some(token) = intent.token {
         form.push(pair("confirm", "true"));
         form.push(pair("expand[]", "latest_charge.balance_transaction"));
         if token.starts_with("tok_") {
@@ -48,8 +103,8 @@ pub(super) fn charge_parameters(charge: &ChargeRequest, amount: i64, token: Opti
         } else {
             form.push(pair("payment_method", token));
         }
-        if let Some(return_url) = &charge.return_url {
-            form.push(pair("return_url", return_url.clone()));
+        if let Some(return_url) = intent.return_url {
+            form.push(pair("return_url", return_url));
         }
     }
     form
@@ -60,6 +115,23 @@ pub(super) fn closing_parameters(charge: &ChargeRequest, amount: i64) -> Paramet
     let mut form = charge_parameters(charge, amount, None);
     form.push(pair(format!("metadata[{CLOSED_KEY}]"), "true"));
     form
+}
+
+/// The same for a hold.
+pub(super) fn closing_hold_parameters(hold: &AuthorizeRequest, amount: i64) -> Parameters {
+    let mut form = intent_parameters(&new_hold(hold, amount, None));
+    form.push(pair(format!("metadata[{CLOSED_KEY}]"), "true"));
+    form
+}
+
+/// The parameters of a capture. What is not captured is released.
+pub(super) fn capture_parameters(request: &CaptureRequest, amount: i64) -> Parameters {
+    vec![
+        pair("amount_to_capture", amount.to_string()),
+        pair("final_capture", "true"),
+        pair(format!("metadata[{CAPTURE_KEY}]"), request.capture_reference.clone()),
+        pair("expand[]", "latest_charge.balance_transaction"),
+    ]
 }
 
 /// The parameters of a refund.
@@ -106,6 +178,28 @@ impl StripeClient {
     pub(super) async fn get_intent(&self, id: &str, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
         let expand = [pair("expand[]", "latest_charge.balance_transaction")];
         self.send(self.http.get(&format!("/v1/payment_intents/{}", segment(id)), &expand), deadline).await
+    }
+
+    /// Takes what a PaymentIntent holds.
+    pub(super) async fn capture_intent(
+        &self,
+        id: &str,
+        form: &Parameters,
+        key: &str,
+        deadline: Deadline,
+    ) -> Result<HttpAnswer, HttpError> {
+        let path = format!("/v1/payment_intents/{}/capture", segment(id));
+        self.send(self.http.post_form(&path, &[], form).header("Idempotency-Key", key), deadline).await
+    }
+
+    /// Reads whose account it is.
+    pub(super) async fn get_account(&self, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        self.send(self.http.get("/v1/account", &[]), deadline).await
+    }
+
+    /// Reads the newest PaymentIntent there is.
+    pub(super) async fn newest_intent(&self, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        self.send(self.http.get("/v1/payment_intents", &[pair("limit", "1")]), deadline).await
     }
 
     /// Cancels a PaymentIntent. Without a key: repeating it is harmless by itself, and a recorded failure would only

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::channels::http::Deadline;
 use crate::channels::stripe::request::{charge_parameters, closing_parameters};
 use crate::channels::stripe::response::{ErrorReply, IntentStatus, PaymentIntent, Reply, read};
+use crate::channels::stripe::search::Sought;
 use crate::channels::stripe::{StripeChannel, amount, amount_not_supported, decline, not_received};
 use crate::channels::{ChargeAnswer, Failure, ResolveRequest};
 use crate::domain::time::Timestamp;
@@ -34,14 +35,13 @@ impl StripeChannel {
         if let Some(id) = &request.refs.channel_order_no {
             return self.ask_by_number(id, request, deadline).await;
         }
-        if request.key_age().is_some_and(|age| age < KEY_LIFETIME) {
+        let sought = Sought::from(request);
+        if sought.key_is_remembered() {
             return self.ask_by_key(request, deadline).await;
         }
-        // Until the key's time was over it may have been sent again.
-        let last_sent_at = request.sent_by.max(request.first_sent_at.plus(KEY_LIFETIME));
-        let executed_by = last_sent_at.plus(request.settling);
-        let executed_by = self.searches.executed_by(&request.charge.provider_key, executed_by);
-        let is_settled = request.now >= last_sent_at.plus(request.settling);
+        let settled_at = sought.settled_after_key();
+        let executed_by = self.searches.executed_by(sought.provider_key, settled_at);
+        let is_settled = request.now >= settled_at;
         self.ask_by_list(request, not_received(), executed_by, is_settled, deadline).await
     }
 
@@ -104,22 +104,8 @@ impl StripeChannel {
             402 if reply.is_stripes() => decline::decline(&reply.error),
             status => return ChargeAnswer::unknown(format!("Stripe answered with HTTP status {status}")),
         };
-        let executed_by = self.executed_by(&reply, request);
+        let executed_by = self.executed_by(&reply, &Sought::from(request));
         self.ask_by_list(request, absent, executed_by, request.is_settled(), deadline).await
-    }
-
-    /// By when Stripe had done all that it will ever do for the key, which it still remembers. That is not bound to the
-    /// first try: a repetition may have been the first to arrive, at any time up to now.
-    fn executed_by(&self, reply: &ErrorReply, request: &ResolveRequest) -> Timestamp {
-        let key = &request.charge.provider_key;
-        if reply.replayed {
-            return self.searches.executed_by(key, request.now);
-        }
-        if reply.is_key_conflict() {
-            // The request that took the key may be under way still.
-            return self.searches.executed_by(key, request.now.plus(request.settling));
-        }
-        request.now
     }
 
     /// Looks for the PaymentIntent in Stripe's list. When it is not there and nothing can be on its way any more, it was
@@ -132,7 +118,7 @@ impl StripeChannel {
         is_settled: bool,
         deadline: Deadline,
     ) -> ChargeAnswer {
-        match self.find_intent(request, executed_by, is_settled, deadline).await {
+        match self.find_intent(&Sought::from(request), executed_by, is_settled, deadline).await {
             Ok(Some(intent)) => self.judge(intent, &request.charge, request.close, deadline).await,
             Ok(None) if is_settled => ChargeAnswer::not_done(absent),
             Ok(None) => ChargeAnswer::unknown("Stripe has no such PaymentIntent yet"),

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::channels::ChargeRequest;
+use crate::channels::NextAction;
 use crate::channels::http::HttpAnswer;
 use crate::channels::stripe::amount;
 use crate::domain::money::Money;
+use crate::domain::time::Timestamp;
 
 /// Where a PaymentIntent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -32,7 +33,14 @@ pub(super) struct PaymentIntent {
     pub(super) amount: i64,
     #[serde(default)]
     pub(super) amount_received: i64,
+    /// What can still be captured; means something only while it can be.
+    #[serde(default)]
+    pub(super) amount_capturable: Option<i64>,
     pub(super) currency: String,
+    #[serde(default)]
+    pub(super) capture_method: Option<String>,
+    #[serde(default)]
+    pub(super) cancellation_reason: Option<String>,
     #[serde(default)]
     pub(super) metadata: BTreeMap<String, String>,
     #[serde(default)]
@@ -45,6 +53,9 @@ pub(super) struct PaymentIntent {
     pub(super) last_payment_error: Option<ApiError>,
     #[serde(default)]
     pub(super) next_action: Option<NextActionObject>,
+    /// Where the payer of the emulator chooses a means of payment; Stripe itself has nothing like it.
+    #[serde(default)]
+    pub(super) sandbox_payer_page: Option<String>,
 }
 
 /// A field that is an id, or the object itself where its expansion was asked for.
@@ -52,7 +63,7 @@ pub(super) struct PaymentIntent {
 #[serde(untagged)]
 pub(super) enum Expandable<T> {
     Object(Box<T>),
-    Id(#[allow(dead_code, reason = "only tells it from the object")] String),
+    Id(String),
 }
 
 impl<T> Expandable<T> {
@@ -69,6 +80,31 @@ impl<T> Expandable<T> {
 pub(super) struct Charge {
     #[serde(default)]
     pub(super) balance_transaction: Option<Expandable<BalanceTransaction>>,
+    #[serde(default)]
+    pub(super) payment_method_details: Option<PaymentMethodDetails>,
+}
+
+/// With what a charge was made.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct PaymentMethodDetails {
+    #[serde(default)]
+    pub(super) card: Option<CardDetails>,
+}
+
+/// The card's part of a charge.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct CardDetails {
+    /// Until when it can be captured, in Unix seconds.
+    #[serde(default)]
+    pub(super) capture_before: Option<i64>,
+}
+
+/// What credentials open.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Account {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) charges_enabled: Option<bool>,
 }
 
 /// What a charge did to the account's balance.
@@ -193,10 +229,10 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(answer: &HttpAnswer) -> Result<
 }
 
 impl PaymentIntent {
-    /// Whether it was made for this attempt of this payment.
-    pub(super) fn is_of(&self, charge: &ChargeRequest) -> bool {
+    /// Whether it was made for this attempt of what has this reference.
+    pub(super) fn is_of(&self, reference: &str, provider_key: &str) -> bool {
         let carries = |name: &str, value: &str| self.metadata.get(name).is_some_and(|found| found == value);
-        carries(super::REFERENCE_KEY, &charge.reference) && carries(super::ATTEMPT_KEY, &charge.provider_key)
+        carries(super::REFERENCE_KEY, reference) && carries(super::ATTEMPT_KEY, provider_key)
     }
 
     /// Whether it is of this amount.
@@ -208,6 +244,24 @@ impl PaymentIntent {
     /// Whether it was made only to use up its key.
     pub(super) fn is_for_closing(&self) -> bool {
         self.metadata.contains_key(super::CLOSED_KEY)
+    }
+
+    /// Whether it holds money first, to be captured later.
+    pub(super) fn is_hold(&self) -> bool {
+        self.capture_method.as_deref() == Some("manual")
+    }
+
+    /// Until when what is held can be captured, where the charge is there as an object and says so.
+    pub(super) fn capture_before(&self) -> Option<Timestamp> {
+        let details = self.latest_charge.as_ref()?.object()?.payment_method_details.as_ref()?;
+        details.card.as_ref()?.capture_before.map(Timestamp::from_unix_s)
+    }
+
+    /// What the payer has to do, where there is a page for it.
+    pub(super) fn page_for_payer(&self) -> Option<NextAction> {
+        let redirect = self.next_action.as_ref().and_then(|action| action.redirect_to_url.as_ref());
+        let url = redirect.and_then(|redirect| redirect.url.as_ref()).or(self.sandbox_payer_page.as_ref());
+        url.map(|url| NextAction::Redirect { url: url.clone() })
     }
 
     /// Stripe's own fee in minor units of the payment's currency. Where it takes the fee in another currency, that in which

@@ -1,4 +1,4 @@
-//! Looking for the PaymentIntent of a charge in Stripe's list, which can be asked by time only.
+//! Looking for the PaymentIntent of a charge or a hold in Stripe's list, which can be asked by time only.
 //!
 //! The time in which it may have been made is cut into spans, and a span with more than a page into halves, so that the
 //! likely moments are seen first. On a busy account that takes more pages than one call has time for. What has been
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::channels::ResolveRequest;
 use crate::channels::http::Deadline;
 use crate::channels::stripe::StripeChannel;
 use crate::channels::stripe::resolve::{CLOCK_SLACK, KEY_LIFETIME, PAGES_MAX};
-use crate::channels::stripe::response::{List, PaymentIntent, Reply, read};
+use crate::channels::stripe::response::{ErrorReply, List, PaymentIntent, Reply, read};
+use crate::channels::{HoldQuestion, ResolveRequest};
 use crate::domain::time::Timestamp;
 
 /// Charges whose search is remembered; beyond that the oldest are forgotten, and begin anew.
@@ -22,6 +22,62 @@ const REMEMBERED_MAX: usize = 4_096;
 
 /// How far before the time when a request was sent its PaymentIntent is looked for when that time is in doubt.
 const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// What a PaymentIntent is known by, and what is known about the request that may have made it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought<'a> {
+    /// Our number.
+    pub(super) reference: &'a str,
+    /// The key of the request.
+    pub(super) provider_key: &'a str,
+    pub(super) first_sent_at: Timestamp,
+    pub(super) sent_by: Timestamp,
+    pub(super) settling: Duration,
+    pub(super) now: Timestamp,
+    /// As [`ResolveRequest::key_age`] says it.
+    pub(super) key_age: Option<Duration>,
+}
+
+impl<'a> From<&'a ResolveRequest> for Sought<'a> {
+    fn from(request: &'a ResolveRequest) -> Self {
+        Self {
+            reference: &request.charge.reference,
+            provider_key: &request.charge.provider_key,
+            first_sent_at: request.first_sent_at,
+            sent_by: request.sent_by,
+            settling: request.settling,
+            now: request.now,
+            key_age: request.key_age(),
+        }
+    }
+}
+
+impl<'a> From<&'a HoldQuestion> for Sought<'a> {
+    fn from(question: &'a HoldQuestion) -> Self {
+        Self {
+            reference: &question.hold.reference,
+            provider_key: &question.hold.provider_key,
+            first_sent_at: question.first_sent_at,
+            sent_by: question.sent_by,
+            settling: question.settling,
+            now: question.now,
+            key_age: question.key_age(),
+        }
+    }
+}
+
+impl Sought<'_> {
+    /// Whether Stripe is sure to remember the key.
+    pub(super) fn key_is_remembered(&self) -> bool {
+        self.key_age.is_some_and(|age| age < KEY_LIFETIME)
+    }
+
+    /// By when the last request with the key has taken effect, if it ever does, once the key is not used any more: until
+    /// its time was over it may have been sent again.
+    pub(super) fn settled_after_key(&self) -> Timestamp {
+        self.sent_by.max(self.first_sent_at.plus(KEY_LIFETIME)).plus(self.settling)
+    }
+}
 
 /// A time to be looked through, in whole seconds, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,22 +147,35 @@ impl Searches {
 }
 
 impl StripeChannel {
+    /// By when Stripe had done all that it will ever do for the key, which it still remembers. That is not bound to the
+    /// first try: a repetition may have been the first to arrive, at any time up to now.
+    pub(super) fn executed_by(&self, reply: &ErrorReply, sought: &Sought<'_>) -> Timestamp {
+        if reply.replayed {
+            return self.searches.executed_by(sought.provider_key, sought.now);
+        }
+        if reply.is_key_conflict() {
+            // The request that took the key may be under way still.
+            return self.searches.executed_by(sought.provider_key, sought.now.plus(sought.settling));
+        }
+        sought.now
+    }
+
     /// Looks for the PaymentIntent among those of the time in which it may have been made: from when the request was
     /// first sent to `executed_by`. `is_settled` says that no request is on its way.
     pub(super) async fn find_intent(
         &self,
-        request: &ResolveRequest,
+        sought: &Sought<'_>,
         executed_by: Timestamp,
         is_settled: bool,
         deadline: Deadline,
     ) -> Result<Option<PaymentIntent>, String> {
-        let key = &request.charge.provider_key;
-        let until = executed_by.max(request.first_sent_at).plus(CLOCK_SLACK);
+        let key = sought.provider_key;
+        let until = executed_by.max(sought.first_sent_at).plus(CLOCK_SLACK);
         // Only what can't change any more need not be looked at again.
-        let is_past = is_settled && request.now >= until;
+        let is_past = is_settled && sought.now >= until;
         let resumed = if is_past { self.searches.resume(key) } else { None };
-        let mut left = resumed.unwrap_or_else(|| spans_of(request, until));
-        let found = self.look_through(&mut left, request, deadline).await;
+        let mut left = resumed.unwrap_or_else(|| spans_of(sought, until));
+        let found = self.look_through(&mut left, sought, deadline).await;
         match &found {
             Err(_) if is_past => self.searches.keep(key, left),
             Ok(found) if is_settled || found.is_some() => self.searches.forget(key),
@@ -119,7 +188,7 @@ impl StripeChannel {
     async fn look_through(
         &self,
         left: &mut Vec<Span>,
-        request: &ResolveRequest,
+        sought: &Sought<'_>,
         deadline: Deadline,
     ) -> Result<Option<PaymentIntent>, String> {
         for _ in 0..PAGES_MAX {
@@ -131,12 +200,14 @@ impl StripeChannel {
                 Reply::Error(reply) => return Err(format!("Stripe's list was answered with status {}", reply.status)),
             };
             let last = page.data.last().map(|intent| intent.id.clone());
-            if let Some(intent) = page.data.into_iter().find(|intent| intent.is_of(&request.charge)) {
+            if let Some(intent) =
+                page.data.into_iter().find(|intent| intent.is_of(sought.reference, sought.provider_key))
+            {
                 return Ok(Some(intent));
             }
             if !page.has_more || last.is_none() {
                 left.pop();
-            } else if let Some((first, second)) = span.split(request.first_sent_at.unix_s()) {
+            } else if let Some((first, second)) = span.split(sought.first_sent_at.unix_s()) {
                 left.pop();
                 left.extend([second, first]);
             } else {
@@ -152,16 +223,16 @@ impl StripeChannel {
 
 /// What has to be looked through, the last one first: where it most likely is, the time of the first try, and then the
 /// time in which the request may have been repeated.
-fn spans_of(request: &ResolveRequest, until: Timestamp) -> Vec<Span> {
-    let since = request.first_sent_at.minus(CLOCK_SLACK);
-    let first_over = request.first_sent_at.plus(request.settling).plus(CLOCK_SLACK).min(until);
+fn spans_of(sought: &Sought<'_>, until: Timestamp) -> Vec<Span> {
+    let since = sought.first_sent_at.minus(CLOCK_SLACK);
+    let first_over = sought.first_sent_at.plus(sought.settling).plus(CLOCK_SLACK).min(until);
     let mut spans = Vec::new();
     if first_over.unix_s() < until.unix_s() {
         spans.push(Span::new(first_over.unix_s() + 1, until.unix_s()));
     }
-    if request.key_age().is_none() {
+    if sought.key_age.is_none() {
         // The clock may have been ahead when it was sent, so that it was made before that; the least likely, looked at last.
-        let earliest = request.now.minus(KEY_LIFETIME).max(since.minus(CLOCK_AHEAD_MAX));
+        let earliest = sought.now.minus(KEY_LIFETIME).max(since.minus(CLOCK_AHEAD_MAX));
         if earliest < since {
             spans.insert(0, Span::new(earliest.unix_s(), since.unix_s() - 1));
         }

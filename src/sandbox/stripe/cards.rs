@@ -5,6 +5,8 @@
 pub(super) enum Card {
     /// Pays.
     Approved,
+    /// Pays, and its holder's bank claims the money back.
+    Disputed,
     /// Is refused with these codes.
     Declined(Decline),
     /// Wants its holder to act first.
@@ -140,7 +142,8 @@ pub(super) fn card_of(token: &str) -> Option<Card> {
     }
     let name = token.strip_prefix("tok_").or_else(|| token.strip_prefix("pm_card_"))?;
     match name {
-        "visa" | "mastercard" | "amex" | "createDispute" => Some(Card::Approved),
+        "visa" | "mastercard" | "amex" => Some(Card::Approved),
+        "createDispute" => Some(Card::Disputed),
         "declined" | "visa_chargeDeclined" | "chargeDeclined" => Some(Card::Declined(GENERIC)),
         "insufficient_funds" | "visa_chargeDeclinedInsufficientFunds" | "chargeDeclinedInsufficientFunds" => {
             refusal("card_declined", "insufficient_funds", Some("try_again_later"))

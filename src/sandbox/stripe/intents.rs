@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use crate::domain::money::{AMOUNT_MINOR_MAX, Currency};
 use crate::domain::time::Timestamp;
 use crate::sandbox::OBJECTS_MAX;
-use crate::sandbox::ledger::{LedgerEntry, LedgerOperation};
+use crate::sandbox::ledger::LedgerOperation;
 use crate::sandbox::page::Visit;
 use crate::sandbox::stripe::cards::{Card, Decline, GENERIC, card_of};
-use crate::sandbox::stripe::objects::{Charge, Expansion, Intent, money_of};
+use crate::sandbox::stripe::objects::{CaptureMethod, Charge, Expansion, Intent, money_of};
 use crate::sandbox::stripe::reply::{Reply, bad_parameter, card_error, full, internal_error, invalid_request, missing};
 use crate::sandbox::stripe::{Context, State, Step, page_of};
 
@@ -23,6 +23,7 @@ const CREATE_PARAMETERS: &[&str] = &[
     "description",
     "expand",
     "metadata",
+    "off_session",
     "payment_method",
     "payment_method_data",
     "payment_method_types",
@@ -30,8 +31,11 @@ const CREATE_PARAMETERS: &[&str] = &[
     "return_url",
     "statement_descriptor_suffix",
 ];
-/// Statuses in which a PaymentIntent can be canceled or confirmed.
+/// Statuses in which a PaymentIntent can be confirmed.
 const OPEN: &[&str] = &["requires_payment_method", "requires_confirmation", "requires_action"];
+/// Statuses in which a PaymentIntent can be canceled.
+const CANCELABLE: &[&str] =
+    &["requires_payment_method", "requires_capture", "requires_confirmation", "requires_action"];
 /// The payer did not approve.
 const NOT_AUTHENTICATED: Decline = Decline {
     code: "payment_intent_authentication_failure",
@@ -46,9 +50,18 @@ impl State {
     pub(super) fn create_intent(&mut self, context: &Context<'_>) -> Step {
         match self.new_intent(context) {
             Ok(intent) if intent.card.is_some() && context.get("confirm") == Some("true") => {
-                self.confirm(intent, context)
+                let (id, shown, told) = (intent.id.clone(), intent.show(Expansion::default()), self.events.len());
+                let step = self.confirm(intent, context);
+                // Before whatever came of it, and not at all if nothing did.
+                if self.intents.contains_key(&id) {
+                    self.tell_at(told, "payment_intent.created", shown, context.now);
+                }
+                step
             }
-            Ok(intent) => Step::Done(self.keep(intent, context)),
+            Ok(intent) => {
+                self.tell_of_intent("payment_intent.created", &intent, context.now);
+                Step::Done(self.keep(intent, context))
+            }
             Err(reply) => Step::Done(reply),
         }
     }
@@ -59,10 +72,10 @@ impl State {
             let message = format!("Received unknown parameter: {name}");
             return Err(bad_parameter("parameter_unknown", name, &message));
         }
-        if context.get("capture_method").is_some_and(|method| !method.starts_with("automatic")) {
-            let message = "This emulator captures automatically.";
-            return Err(bad_parameter("parameter_invalid_string", "capture_method", message));
-        }
+        let capture = CaptureMethod::named(context.get("capture_method")).ok_or_else(|| {
+            let message = "Invalid capture_method: must be one of automatic, automatic_async, or manual";
+            bad_parameter("parameter_invalid_string", "capture_method", message)
+        })?;
         let currency = required(context, "currency")?.to_ascii_uppercase();
         let currency: Currency = currency.parse().map_err(|_| {
             bad_parameter("invalid_currency", "currency", &format!("Invalid currency: {}", currency.to_lowercase()))
@@ -89,7 +102,9 @@ impl State {
             amount,
             currency,
             status: if card.is_some() { "requires_confirmation" } else { "requires_payment_method" },
-            captured_later: context.get("capture_method") != Some("automatic"),
+            capture,
+            off_session: context.get("off_session") == Some("true"),
+            base_url: context.base_url.to_owned(),
             card,
             metadata: context.map("metadata"),
             description: context.get("description").map(str::to_owned),
@@ -106,7 +121,7 @@ impl State {
     pub(super) fn confirm_intent(&mut self, id: &str, context: &Context<'_>) -> Step {
         let Some(intent) = self.intents.get(id) else { return Step::Done(missing("payment_intent", id, "intent")) };
         if !OPEN.contains(&intent.status) {
-            return Step::Done(unexpected_state(intent, "confirm", context));
+            return Step::Done(unexpected_state(intent, "confirmed", OPEN));
         }
         let mut intent = intent.clone();
         match card_in(context) {
@@ -117,68 +132,88 @@ impl State {
         if let Some(return_url) = context.get("return_url") {
             intent.return_url = Some(return_url.to_owned());
         }
+        if context.get("off_session").is_some() {
+            intent.off_session = context.get("off_session") == Some("true");
+        }
         self.confirm(intent, context)
     }
 
-    /// Tries to take the money, and keeps what comes of it.
+    /// Tries to take or hold the money, and keeps what comes of it.
     fn confirm(&mut self, mut intent: Intent, context: &Context<'_>) -> Step {
         intent.last_payment_error = None;
         match intent.card {
-            None => Step::Done(unexpected_state(&intent, "confirm", context)),
+            None => Step::Done(unexpected_state(&intent, "confirmed", OPEN)),
             Some(Card::Timeout) => Step::Held,
             Some(Card::Error) => Step::Done(internal_error()),
             Some(Card::Declined(decline)) => Step::Done(self.decline(intent, decline, context)),
-            Some(Card::Approved | Card::LostResponse) if context.draw.decline => {
+            Some(Card::Approved | Card::Disputed | Card::LostResponse) if context.draw.decline => {
                 Step::Done(self.decline(intent, GENERIC, context))
             }
-            Some(Card::Approved) => {
-                self.take(&mut intent, context.now);
+            Some(Card::Approved | Card::Disputed) => {
+                self.authorize(&mut intent, context.now);
                 Step::Done(self.keep(intent, context))
             }
             Some(Card::LostResponse) => {
-                self.take(&mut intent, context.now);
+                self.authorize(&mut intent, context.now);
                 Step::Lost(self.keep(intent, context))
             }
             Some(Card::ActionRequired) => {
                 intent.status = "requires_action";
+                self.tell_of_intent("payment_intent.requires_action", &intent, context.now);
                 Step::Done(self.keep(intent, context))
             }
             Some(Card::Processing) => {
                 intent.status = "processing";
                 self.due.insert((context.now.plus(self.settle_after), intent.id.clone()));
+                self.tell_of_intent("payment_intent.processing", &intent, context.now);
                 Step::Done(self.keep(intent, context))
             }
         }
     }
 
     fn decline(&mut self, mut intent: Intent, decline: Decline, context: &Context<'_>) -> Reply {
-        let mut error = self.fail(&mut intent, decline);
-        error["payment_intent"] = intent.show(context.base_url, Expansion::default());
+        let mut error = self.fail(&mut intent, decline, context.now);
+        error["payment_intent"] = intent.show(Expansion::default());
         self.keep(intent, context);
         Reply::refused(402, error)
     }
 
     /// Makes the attempt a failed one; the PaymentIntent waits for other means of payment.
-    fn fail(&self, intent: &mut Intent, decline: Decline) -> Value {
-        let charge = Charge { id: self.new_id("ch_"), paid: false, refunded: 0 };
+    fn fail(&mut self, intent: &mut Intent, decline: Decline, now: Timestamp) -> Value {
+        let charge = Charge { id: self.new_id("ch_"), paid: false, captured: 0, refunded: 0, capture_before: None };
         let error = card_error(decline, &charge.id);
         intent.status = "requires_payment_method";
         intent.card = None;
         intent.last_payment_error = Some(error.clone());
         intent.charge = Some(charge);
+        self.tell_of_charge("charge.failed", intent, now);
+        self.tell_of_intent("payment_intent.payment_failed", intent, now);
         error
+    }
+
+    /// The bank says yes: takes the money, or holds it.
+    fn authorize(&mut self, intent: &mut Intent, now: Timestamp) {
+        if intent.capture == CaptureMethod::Manual { self.hold(intent, now) } else { self.take(intent, now) }
     }
 
     /// Takes the money.
     fn take(&mut self, intent: &mut Intent, now: Timestamp) {
         intent.status = "succeeded";
-        intent.charge = Some(Charge { id: self.new_id("ch_"), paid: true, refunded: 0 });
-        let entry = LedgerEntry::new(LedgerOperation::Charge, &intent.id, intent.reference(), intent.money(), now);
-        self.ledger.push(entry);
+        intent.charge = Some(Charge {
+            id: self.new_id("ch_"),
+            paid: true,
+            captured: intent.amount,
+            refunded: 0,
+            capture_before: None,
+        });
+        self.write(LedgerOperation::Charge, intent, intent.amount, now);
+        self.tell_of_charge("charge.succeeded", intent, now);
+        self.tell_of_intent("payment_intent.succeeded", intent, now);
+        self.tell_of_dispute(intent, now);
     }
 
-    fn keep(&mut self, intent: Intent, context: &Context<'_>) -> Reply {
-        let reply = Reply::ok(&intent.show(context.base_url, context.expansion));
+    pub(super) fn keep(&mut self, intent: Intent, context: &Context<'_>) -> Reply {
+        let reply = Reply::ok(&intent.show(context.expansion));
         if !self.intents.contains_key(&intent.id) {
             self.intent_order.push(intent.id.clone());
         }
@@ -186,21 +221,23 @@ impl State {
         reply
     }
 
-    /// Takes the money of intents whose time to settle has come.
+    /// Goes on with intents whose time has come: what is being processed settles, and what is held expires.
     pub(super) fn settle_due(&mut self, now: Timestamp) {
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             let Some((at, id)) = self.due.pop_first() else { return };
-            let Some(mut intent) = self.intents.get(&id).filter(|intent| intent.status == "processing").cloned() else {
-                continue;
-            };
-            self.take(&mut intent, at);
+            let Some(mut intent) = self.intents.get(&id).cloned() else { continue };
+            match intent.status {
+                "processing" => self.authorize(&mut intent, at),
+                "requires_capture" => self.expire(&mut intent, at),
+                _ => continue,
+            }
             self.intents.insert(id, intent);
         }
     }
 
     pub(super) fn get_intent(&self, id: &str, context: &Context<'_>) -> Reply {
         match self.intents.get(id) {
-            Some(intent) => Reply::ok(&intent.show(context.base_url, context.expansion)),
+            Some(intent) => Reply::ok(&intent.show(context.expansion)),
             None => missing("payment_intent", id, "intent"),
         }
     }
@@ -222,8 +259,7 @@ impl State {
             .map(|intent| (intent.id.as_str(), intent));
         match page_of(context, newest_first) {
             Ok((intents, has_more)) => {
-                let data: Vec<Value> =
-                    intents.into_iter().map(|intent| intent.show(context.base_url, context.expansion)).collect();
+                let data: Vec<Value> = intents.into_iter().map(|intent| intent.show(context.expansion)).collect();
                 Reply::ok(&json!({
                     "object": "list", "url": "/v1/payment_intents", "has_more": has_more, "data": data,
                 }))
@@ -239,39 +275,34 @@ impl State {
         {
             return bad_parameter("parameter_invalid_string", "cancellation_reason", "Invalid cancellation_reason");
         }
-        let Some(intent) = self.intents.get_mut(id) else { return missing("payment_intent", id, "intent") };
-        if !OPEN.contains(&intent.status) {
-            return unexpected_state(intent, "cancel", context);
+        let Some(mut intent) = self.intents.get(id).cloned() else { return missing("payment_intent", id, "intent") };
+        if !CANCELABLE.contains(&intent.status) {
+            return unexpected_state(&intent, "canceled", CANCELABLE);
         }
-        intent.status = "canceled";
-        intent.cancellation_reason = reason.map(str::to_owned);
-        intent.canceled_at = Some(context.now);
-        Reply::ok(&intent.show(context.base_url, context.expansion))
-    }
-
-    /// Everything here is captured at once, so that there is never anything left to capture.
-    pub(super) fn capture_intent(&self, id: &str, context: &Context<'_>) -> Reply {
-        match self.intents.get(id) {
-            Some(intent) => unexpected_state(intent, "capture", context),
-            None => missing("payment_intent", id, "intent"),
-        }
+        self.end_unpaid(&mut intent, reason, context.now);
+        self.tell_of_intent("payment_intent.canceled", &intent, context.now);
+        self.keep(intent, context)
     }
 
     /// A payer's visit: how the payment stands after it, and whether it still waits for the payer.
     pub(super) fn visit(&mut self, id: &str, visit: Visit, now: Timestamp) -> (Option<&'static str>, bool) {
         let Some(mut intent) = self.intents.get(id).cloned() else { return (None, false) };
-        if intent.status == "requires_action" {
+        if intent.waits_for_payer() {
             match visit {
                 Visit::Look => {}
-                Visit::Approve => self.take(&mut intent, now),
+                Visit::Approve => {
+                    intent.last_payment_error = None;
+                    self.authorize(&mut intent, now);
+                }
                 Visit::Decline => {
-                    self.fail(&mut intent, NOT_AUTHENTICATED);
+                    let decline = if intent.status == "requires_action" { NOT_AUTHENTICATED } else { GENERIC };
+                    self.fail(&mut intent, decline, now);
                 }
             }
         }
-        let status = intent.status;
+        let (status, waits) = (intent.status, intent.waits_for_payer());
         self.intents.insert(intent.id.clone(), intent);
-        (Some(status), status == "requires_action")
+        (Some(status), waits)
     }
 }
 
@@ -296,14 +327,15 @@ fn card_in(context: &Context<'_>) -> Result<Option<Card>, Reply> {
     })
 }
 
-fn unexpected_state(intent: &Intent, verb: &str, context: &Context<'_>) -> Reply {
+/// Why it can't be `participle`, which it can in the `allowed` statuses only.
+pub(super) fn unexpected_state(intent: &Intent, participle: &str, allowed: &[&str]) -> Reply {
     let message = format!(
-        "You cannot {verb} this PaymentIntent because it has a status of {}. Only a PaymentIntent with one of the \
-         following statuses may be {verb}ed: {}.",
+        "This PaymentIntent cannot be {participle} because it has a status of {}. Only a PaymentIntent with one of the \
+         following statuses may be {participle}: {}.",
         intent.status,
-        OPEN.join(", ")
+        allowed.join(", ")
     );
     let mut error = invalid_request(Some("payment_intent_unexpected_state"), None, &message);
-    error["payment_intent"] = intent.show(context.base_url, Expansion::default());
+    error["payment_intent"] = intent.show(Expansion::default());
     Reply::refused(400, error)
 }

@@ -1,6 +1,9 @@
-//! The Stripe emulator: PaymentIntents and refunds with Stripe's rules for authentication, idempotency and errors.
+//! The Stripe emulator: PaymentIntents, captured at once or by hand, and refunds, with Stripe's rules for authentication,
+//! idempotency and errors, and its events.
 
 mod cards;
+mod events;
+mod holds;
 mod intents;
 mod objects;
 mod refunds;
@@ -26,7 +29,9 @@ use crate::sandbox::credentials::STRIPE_SECRET_KEY;
 use crate::sandbox::faults::{Draw, Faults};
 use crate::sandbox::late::Late;
 use crate::sandbox::ledger::LedgerEntry;
+use crate::sandbox::notify::Outbox;
 use crate::sandbox::server::{Call, Emulator, Outcome, answer};
+use crate::sandbox::stripe::events::Event;
 use crate::sandbox::stripe::objects::{Expansion, Intent, Refund};
 use crate::sandbox::stripe::reply::Reply;
 use crate::sandbox::{HELD_OPEN, OBJECTS_MAX, page};
@@ -59,6 +64,9 @@ struct State {
     /// Requests whose clients are gone and that take effect later.
     late: Late<Call>,
     ledger: Vec<LedgerEntry>,
+    /// What happened and was not told yet, in its order.
+    events: Vec<Event>,
+    outbox: Arc<Outbox>,
 }
 
 /// What a key remembers.
@@ -102,7 +110,13 @@ enum Step {
 }
 
 impl StripeEmulator {
-    pub(super) fn new(faults: Arc<Faults>, clock: Clock, random: Random, settle_after: Duration) -> Self {
+    pub(super) fn new(
+        faults: Arc<Faults>,
+        clock: Clock,
+        random: Random,
+        settle_after: Duration,
+        outbox: Arc<Outbox>,
+    ) -> Self {
         let state = State {
             random,
             settle_after,
@@ -115,15 +129,18 @@ impl StripeEmulator {
             due: BTreeSet::new(),
             late: Late::new(),
             ledger: Vec::new(),
+            events: Vec::new(),
+            outbox,
         };
         Self { state: Mutex::new(state), faults, clock }
     }
 
     async fn answer(&self, call: Call) -> Outcome {
         if let Some((id, visit)) = page::visit(&call) {
-            let mut state = self.state.lock();
-            state.catch_up(self.clock.now());
-            let (status, waits) = state.visit(id, visit, self.clock.now());
+            let (mut state, now) = (self.state.lock(), self.clock.now());
+            state.catch_up(now);
+            let (status, waits) = state.visit(id, visit, now);
+            state.send_events(now);
             return Outcome::Answer(page::render(id, status, waits));
         }
         let draw = self.faults.draw();
@@ -167,8 +184,9 @@ impl Emulator for StripeEmulator {
     }
 
     fn ledger(&self) -> Vec<LedgerEntry> {
-        let mut state = self.state.lock();
-        state.catch_up(self.clock.now());
+        let (mut state, now) = (self.state.lock(), self.clock.now());
+        state.catch_up(now);
+        state.send_events(now);
         state.ledger.clone()
     }
 }
@@ -187,7 +205,9 @@ impl State {
     /// Serves one request; says too whether the answer is a recorded one.
     fn serve(&mut self, call: &Call, draw: Draw, now: Timestamp) -> (Step, bool) {
         self.catch_up(now);
-        self.serve_at(call, draw, now)
+        let served = self.serve_at(call, draw, now);
+        self.send_events(now);
+        served
     }
 
     fn serve_at(&mut self, call: &Call, draw: Draw, now: Timestamp) -> (Step, bool) {
@@ -252,6 +272,7 @@ impl State {
             ("GET", ["v1", "payment_intents", id]) => Step::Done(self.get_intent(id, context)),
             ("POST", ["v1", "payment_intents", id, "cancel"]) => Step::Done(self.cancel_intent(id, context)),
             ("POST", ["v1", "payment_intents", id, "capture"]) => Step::Done(self.capture_intent(id, context)),
+            ("GET", ["v1", "account"]) => Step::Done(Reply::ok(&objects::account())),
             ("POST", ["v1", "refunds"]) => Step::Done(self.create_refund(context)),
             ("GET", ["v1", "refunds"]) => Step::Done(self.list_refunds(context)),
             ("GET", ["v1", "refunds", id]) => Step::Done(self.get_refund(id)),

@@ -18,8 +18,11 @@ pub(super) struct Intent {
     pub(super) amount: i64,
     pub(super) currency: Currency,
     pub(super) status: &'static str,
-    /// Captured behind the answer, so that what was charged has no fee yet.
-    pub(super) captured_later: bool,
+    pub(super) capture: CaptureMethod,
+    /// Whether the payer is away, which shortens the life of a hold.
+    pub(super) off_session: bool,
+    /// Where the emulator is, for the payer's page.
+    pub(super) base_url: String,
     pub(super) card: Option<Card>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) description: Option<String>,
@@ -32,12 +35,47 @@ pub(super) struct Intent {
     pub(super) created: Timestamp,
 }
 
-/// A charge of a PaymentIntent, taken or refused.
+/// When what was authorized is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CaptureMethod {
+    /// Before the answer.
+    Automatic,
+    /// Behind the answer, so that what was charged has no fee yet.
+    AutomaticAsync,
+    /// By a request of its own; until then it is held.
+    Manual,
+}
+
+impl CaptureMethod {
+    /// The method of this name; Stripe's own choice without a name.
+    pub(super) fn named(name: Option<&str>) -> Option<Self> {
+        match name {
+            Some("automatic") => Some(Self::Automatic),
+            None | Some("automatic_async") => Some(Self::AutomaticAsync),
+            Some("manual") => Some(Self::Manual),
+            Some(_) => None,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::AutomaticAsync => "automatic_async",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// A charge of a PaymentIntent: authorized and perhaps taken, or refused.
 #[derive(Clone, Debug)]
 pub(super) struct Charge {
     pub(super) id: String,
     pub(super) paid: bool,
+    /// How much was taken; less than the whole amount when the rest was released.
+    pub(super) captured: i64,
     pub(super) refunded: i64,
+    /// Until when it can be captured, if it is or was a hold.
+    pub(super) capture_before: Option<Timestamp>,
 }
 
 /// A refund.
@@ -72,6 +110,18 @@ impl Expansion {
     }
 }
 
+/// Whose account it is.
+pub(super) fn account() -> Value {
+    json!({
+        "id": "acct_tollgate_sandbox",
+        "object": "account",
+        "charges_enabled": true,
+        "country": "US",
+        "default_currency": "usd",
+        "payouts_enabled": true,
+    })
+}
+
 /// Whether Stripe takes this amount of this currency; the money that it means.
 pub(super) fn money_of(amount: i64, currency: Currency) -> Result<Money, (&'static str, &'static str)> {
     let minor = match currency.code() {
@@ -90,8 +140,8 @@ pub(super) fn money_of(amount: i64, currency: Currency) -> Result<Money, (&'stat
 }
 
 /// The fee of a charge: 2.9 % rounded half up, and 30 cents. Other currencies settle later, at a rate that is not known.
-fn fee_of(intent: &Intent) -> Option<i64> {
-    (intent.currency == Currency::USD).then(|| (intent.amount * 29 + 500) / 1000 + 30)
+fn fee_of(captured: i64, currency: Currency) -> Option<i64> {
+    (currency == Currency::USD && captured > 0).then(|| (captured * 29 + 500) / 1000 + 30)
 }
 
 impl Intent {
@@ -105,21 +155,36 @@ impl Intent {
         money_of(self.amount, self.currency).unwrap_or(Money::new(self.amount, self.currency))
     }
 
-    pub(super) fn show(&self, base_url: &str, expansion: Expansion) -> Value {
-        let paid = self.status == "succeeded";
-        let next_action = (self.status == "requires_action").then(|| {
-            let url = format!("{base_url}{}", page::path_of(&self.id));
-            json!({ "type": "redirect_to_url", "redirect_to_url": { "url": url, "return_url": self.return_url } })
-        });
-        json!({
+    /// Whether the payer can do something about it on the page.
+    pub(super) fn waits_for_payer(&self) -> bool {
+        self.status == "requires_action" || self.has_payer_page()
+    }
+
+    /// A hold whose payer has still to choose a means of payment, which Stripe leaves to its own code in the browser.
+    fn has_payer_page(&self) -> bool {
+        self.capture == CaptureMethod::Manual && self.status == "requires_payment_method"
+    }
+
+    /// How much can be captured. It stays what it was when it is canceled, as it was seen to do.
+    fn capturable(&self) -> i64 {
+        let is_authorized = self.charge.as_ref().is_some_and(|charge| charge.paid && charge.captured == 0);
+        if is_authorized { self.amount } else { 0 }
+    }
+
+    pub(super) fn show(&self, expansion: Expansion) -> Value {
+        let url = || format!("{}{}", self.base_url, page::path_of(&self.id));
+        let next_action = (self.status == "requires_action").then(
+            || json!({ "type": "redirect_to_url", "redirect_to_url": { "url": url(), "return_url": self.return_url } }),
+        );
+        let mut shown = json!({
             "id": self.id,
             "object": "payment_intent",
             "amount": self.amount,
-            "amount_capturable": 0,
-            "amount_received": if paid { self.amount } else { 0 },
+            "amount_capturable": self.capturable(),
+            "amount_received": self.charge.as_ref().map_or(0, |charge| charge.captured),
             "canceled_at": self.canceled_at.map(Timestamp::unix_s),
             "cancellation_reason": self.cancellation_reason,
-            "capture_method": if self.captured_later { "automatic_async" } else { "automatic" },
+            "capture_method": self.capture.as_str(),
             "client_secret": self.client_secret,
             "confirmation_method": "automatic",
             "created": self.created.unix_s(),
@@ -133,15 +198,20 @@ impl Intent {
             "payment_method_types": ["card"],
             "receipt_email": self.receipt_email,
             "status": self.status,
-        })
+        });
+        if self.has_payer_page() {
+            shown["sandbox_payer_page"] = json!(url());
+        }
+        shown
     }
 
     fn show_charge(&self, charge: &Charge, expansion: Expansion) -> Value {
-        if !expansion.charge {
-            return json!(charge.id);
-        }
+        if expansion.charge { self.charge_object(charge, expansion) } else { json!(charge.id) }
+    }
+
+    pub(super) fn charge_object(&self, charge: &Charge, expansion: Expansion) -> Value {
         let transaction_id = charge.id.replacen("ch_", "txn_", 1);
-        let fee = fee_of(self).filter(|_| charge.paid && !self.captured_later);
+        let fee = fee_of(charge.captured, self.currency).filter(|_| self.capture != CaptureMethod::AutomaticAsync);
         let transaction = fee.map(|fee| {
             if !expansion.balance_transaction {
                 return json!(transaction_id);
@@ -149,10 +219,10 @@ impl Intent {
             json!({
                 "id": transaction_id,
                 "object": "balance_transaction",
-                "amount": self.amount,
+                "amount": charge.captured,
                 "currency": "usd",
                 "fee": fee,
-                "net": self.amount - fee,
+                "net": charge.captured - fee,
                 "type": "charge",
             })
         });
@@ -160,15 +230,19 @@ impl Intent {
             "id": charge.id,
             "object": "charge",
             "amount": self.amount,
-            "amount_captured": if charge.paid { self.amount } else { 0 },
+            "amount_captured": charge.captured,
             "amount_refunded": charge.refunded,
             "balance_transaction": transaction,
-            "captured": charge.paid,
+            "captured": charge.captured > 0,
             "currency": self.currency.code().to_ascii_lowercase(),
             "metadata": self.metadata,
             "paid": charge.paid,
             "payment_intent": self.id,
-            "refunded": charge.paid && charge.refunded == self.amount,
+            "payment_method_details": {
+                "type": "card",
+                "card": { "capture_before": charge.capture_before.map(Timestamp::unix_s) },
+            },
+            "refunded": charge.captured > 0 && charge.refunded == charge.captured,
             "status": if charge.paid { "succeeded" } else { "failed" },
         })
     }

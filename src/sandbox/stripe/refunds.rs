@@ -24,12 +24,12 @@ impl State {
         let refund_id = self.new_id("re_");
         let missing_intent = || missing("payment_intent", &intent_id, "payment_intent");
         let intent = self.intents.get_mut(&intent_id).ok_or_else(missing_intent)?;
-        let (total, currency) = (intent.amount, intent.currency);
-        let Some(charge) = intent.charge.as_mut().filter(|charge| charge.paid) else {
+        let currency = intent.currency;
+        let Some(charge) = intent.charge.as_mut().filter(|charge| charge.captured > 0) else {
             let message = format!("This PaymentIntent ({intent_id}) does not have a successful charge to refund.");
             return Err(Reply::refused(400, invalid_request(None, Some("payment_intent"), &message)));
         };
-        let left = total - charge.refunded;
+        let left = charge.captured - charge.refunded;
         if left == 0 {
             let message = format!("Charge {} has already been refunded.", charge.id);
             return Err(Reply::refused(400, invalid_request(Some("charge_already_refunded"), None, &message)));
@@ -62,7 +62,10 @@ impl State {
         let money = money_of(amount, currency).map_err(|(code, message)| bad_parameter(code, "amount", message))?;
         let entry = LedgerEntry::new(LedgerOperation::Refund, &refund.id, intent.reference(), money, context.now);
         self.ledger.push(entry);
-        let reply = Reply::ok(&refund.show());
+        let (shown, intent) = (refund.show(), intent.clone());
+        let reply = Reply::ok(&shown);
+        self.tell("refund.created", shown, context.now);
+        self.tell_of_charge("charge.refunded", &intent, context.now);
         self.refunds_by_intent.entry(refund.intent_id.clone()).or_default().push(refund.id.clone());
         self.refund_order.push(refund.id.clone());
         self.refunds.insert(refund.id.clone(), refund);

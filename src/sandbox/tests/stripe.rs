@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::random::Random;
 use crate::sandbox::testing::{Answer, send};
 use crate::sandbox::tests::sandbox;
-use crate::sandbox::{FaultPatch, Sandbox, SandboxOptions};
+use crate::sandbox::{FaultPatch, LedgerOperation, Sandbox, SandboxOptions};
 
 const KEY: (&str, &str) = ("authorization", "Bearer sk_test_tollgate_sandbox");
 const CHARGE: &str =
@@ -181,7 +181,7 @@ async fn wrong_requests_are_named() {
         ("amount=150&currency=isk", "invalid_charge_amount_no_decimal_compatible", "amount"),
         ("amount=1005&currency=kwd", "parameter_invalid_integer", "amount"),
         ("amount=1&currency=usd&payment_method=tok_visa", "resource_missing", "payment_method"),
-        ("amount=1&currency=usd&capture_method=manual", "parameter_invalid_string", "capture_method"),
+        ("amount=1&currency=usd&capture_method=later", "parameter_invalid_string", "capture_method"),
     ] {
         let answer = client.post("payment_intents", "", form).await;
         assert_eq!(answer.status, 400, "{form}");
@@ -240,4 +240,128 @@ async fn lists_are_newest_first_in_pages_and_by_time() {
     assert_eq!(page(format!("created[gte]={from}")).await, (ids[..3].to_vec(), false));
     assert_eq!(page(format!("created[lt]={from}")).await, (ids[3..].to_vec(), false));
     assert_eq!(client.get("payment_intents?limit=101").await.status, 400);
+}
+
+const HOLD: &str = "amount=2000&currency=usd&capture_method=manual&confirm=true&payment_method=pm_card_visa\
+    &metadata[gateway_payment_id]=PA1&expand[]=latest_charge.balance_transaction";
+
+/// What was done with money, and how much of it.
+fn lines(client: &Client) -> Vec<(LedgerOperation, i64)> {
+    client.0.ledger("stripe").unwrap().into_iter().map(|entry| (entry.operation, entry.amount_minor)).collect()
+}
+
+#[tokio::test]
+async fn a_hold_is_captured_in_part_and_its_amounts_are_stripes() {
+    let (client, _) = client();
+    let held = client.post("payment_intents", "", HOLD).await.json();
+    let id = held["id"].as_str().unwrap();
+    let shown = |intent: &Value| {
+        (intent["status"].clone(), intent["amount_capturable"].clone(), intent["amount_received"].clone())
+    };
+    assert_eq!(shown(&held), (json!("requires_capture"), json!(2000), json!(0)));
+    assert_eq!((&held["capture_method"], &held["latest_charge"]["captured"]), (&json!("manual"), &json!(false)));
+    let capture = format!("payment_intents/{id}/capture");
+    let form = "amount_to_capture=1500&metadata[gateway_capture_id]=PA1-2&expand[]=latest_charge.balance_transaction";
+    let captured = client.post(&capture, "c1", form).await;
+    assert_eq!(shown(&captured.json()), (json!("succeeded"), json!(0), json!(1500)));
+    let charge = &captured.json()["latest_charge"];
+    assert_eq!((&charge["amount"], &charge["amount_captured"]), (&json!(2000), &json!(1500)));
+    assert_eq!((&charge["amount_refunded"], &charge["captured"]), (&json!(0), &json!(true)));
+    assert_eq!(charge["balance_transaction"]["fee"], 74);
+    assert_eq!(captured.json()["metadata"], json!({ "gateway_payment_id": "PA1", "gateway_capture_id": "PA1-2" }));
+    let again = client.post(&capture, "c1", form).await;
+    assert_eq!((is_replayed(&again), again.body), (true, captured.body));
+    let second = error_of(&client.post(&capture, "c2", "").await);
+    assert_eq!(second["code"], "payment_intent_unexpected_state");
+    assert_eq!(second["payment_intent"]["amount_received"], 1500);
+    assert!(second["message"].as_str().unwrap().starts_with("The remaining amount on this PaymentIntent could not be"));
+    let over = client.post("refunds", "", &format!("payment_intent={id}&amount=1501")).await;
+    assert!(error_of(&over)["message"].as_str().unwrap().contains("unrefunded amount on charge ($15.00)"));
+    assert_eq!(client.post("refunds", "", &format!("payment_intent={id}")).await.json()["amount"], 1500);
+    assert_eq!(
+        lines(&client),
+        [(LedgerOperation::Hold, 2000), (LedgerOperation::Capture, 1500), (LedgerOperation::Refund, 1500)]
+    );
+}
+
+#[tokio::test]
+async fn wrong_captures_are_named_and_take_nothing() {
+    let (client, _) = client();
+    let id = client.made(HOLD).await;
+    let capture = format!("payment_intents/{id}/capture");
+    for (form, code, param) in [
+        ("amount_to_capture=0", json!("parameter_invalid_integer"), "amount"),
+        ("amount_to_capture=-5", json!("parameter_invalid_integer"), "amount_to_capture"),
+        ("amount_to_capture=x", json!("parameter_invalid_integer"), "amount_to_capture"),
+        ("amount_to_capture=2001", json!("amount_too_large"), "amount_to_capture"),
+        ("final_capture=false", Value::Null, "final_capture"),
+        ("colour=red", json!("parameter_unknown"), "colour"),
+    ] {
+        let answer = client.post(&capture, "", form).await;
+        assert_eq!(answer.status, 400, "{form}");
+        assert_eq!((&error_of(&answer)["code"], &error_of(&answer)["param"]), (&code, &json!(param)), "{form}");
+    }
+    assert_eq!(client.post("payment_intents/pi_none/capture", "", "").await.status, 404);
+    let unheld = client.post("refunds", "", &format!("payment_intent={id}")).await;
+    assert_eq!(unheld.status, 400, "what is only held can't be given back");
+    let waiting = client.made("amount=2000&currency=usd&capture_method=manual").await;
+    let early = client.post(&format!("payment_intents/{waiting}/capture"), "", "").await;
+    assert_eq!(error_of(&early)["payment_intent"]["status"], "requires_payment_method");
+    assert_eq!(lines(&client), [(LedgerOperation::Hold, 2000)]);
+    let whole = client.post(&capture, "", "").await.json();
+    assert_eq!((&whole["status"], &whole["amount_received"]), (&json!("succeeded"), &json!(2000)));
+    let again = error_of(&client.post(&capture, "", "").await);
+    assert!(again["message"].as_str().unwrap().contains("already been captured"));
+}
+
+#[tokio::test]
+async fn a_hold_is_canceled_once_and_expires_by_itself() {
+    let (client, clock) = client();
+    let canceled = client.made(HOLD).await;
+    let cancel = format!("payment_intents/{canceled}/cancel");
+    assert_eq!(client.post(&cancel, "", "cancellation_reason=expired").await.status, 400);
+    assert_eq!(client.post(&cancel, "", "cancellation_reason=abandoned").await.json()["status"], "canceled");
+    let again = client.post(&cancel, "", "").await;
+    assert_eq!((again.status, error_of(&again)["payment_intent"]["status"].clone()), (400, json!("canceled")));
+
+    let here = client.made(HOLD).await;
+    let away = client.made(&format!("{HOLD}&off_session=true")).await;
+    let path = |id: &str| format!("payment_intents/{id}?expand[]=latest_charge");
+    let capture_before =
+        |intent: Value| intent["latest_charge"]["payment_method_details"]["card"]["capture_before"].as_i64().unwrap();
+    let now_s = super::START.unix_s();
+    assert_eq!(capture_before(client.get(&path(&here)).await.json()), now_s + 7 * 86_400);
+    // Merchant-initiated: four days and eighteen hours.
+    assert_eq!(capture_before(client.get(&path(&away)).await.json()), now_s + 4 * 86_400 + 18 * 3_600);
+    clock.advance(Duration::from_secs(4 * 86_400 + 18 * 3_600));
+    let expired = client.get(&path(&away)).await.json();
+    assert_eq!((&expired["status"], &expired["cancellation_reason"]), (&json!("canceled"), &json!("automatic")));
+    assert_eq!(client.get(&path(&here)).await.json()["status"], "requires_capture");
+    assert_eq!(client.post(&format!("payment_intents/{here}/capture"), "", "").await.status, 200);
+    clock.advance(Duration::from_secs(4 * 86_400));
+    assert_eq!(client.get(&path(&here)).await.json()["status"], "succeeded", "what was captured does not expire");
+    use LedgerOperation::{Capture, Hold, Void};
+    let operations: Vec<_> = lines(&client).into_iter().map(|(operation, _)| operation).collect();
+    assert_eq!(operations, [Hold, Void, Hold, Hold, Void, Capture]);
+}
+
+#[tokio::test]
+async fn a_hold_waits_for_its_payer_on_the_page_and_can_be_confirmed_by_its_own_client() {
+    let (client, _) = client();
+    let waiting = client.post("payment_intents", "", "amount=2000&currency=usd&capture_method=manual").await.json();
+    let page = waiting["sandbox_payer_page"].as_str().unwrap();
+    assert!(send("GET", page, &[], "").await.unwrap().body.contains("Decline"));
+    send("POST", &format!("{page}/decline"), &[], "").await.unwrap();
+    let path = format!("payment_intents/{}", waiting["id"].as_str().unwrap());
+    let declined = client.get(&path).await.json();
+    assert_eq!(declined["last_payment_error"]["code"], "card_declined");
+    assert_eq!(declined["status"], "requires_payment_method");
+    let confirm = format!("{path}/confirm");
+    assert_eq!(client.post(&confirm, "", "payment_method=pm_card_chargeDeclined").await.status, 402);
+    let held = client.post(&confirm, "", "payment_method=pm_card_visa").await.json();
+    assert_eq!((&held["status"], &held["sandbox_payer_page"]), (&json!("requires_capture"), &Value::Null));
+    assert_eq!(lines(&client), [(LedgerOperation::Hold, 2000)]);
+    // Nothing is chosen on a page for what is charged at once.
+    let charge = client.post("payment_intents", "", "amount=2000&currency=usd").await.json();
+    assert_eq!(charge["sandbox_payer_page"], Value::Null);
 }

@@ -1,7 +1,9 @@
-//! The Stripe adapter against its emulator over real sockets, and against peers that are not Stripe.
+//! Charges and what is given back of them.
 
 use std::time::Duration;
 
+use crate::channels::stripe::response::PaymentIntent;
+use crate::channels::stripe::tests::NOTHING;
 use crate::channels::tests::{
     Bench, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown, peer_that_answers,
     refund_of,
@@ -14,9 +16,6 @@ use crate::domain::outcome::RetryAdvice;
 use crate::domain::payment::failure_allows;
 use crate::domain::time::Timestamp;
 use crate::sandbox::{FaultPatch, LedgerOperation};
-
-const NOTHING: ProviderRefs =
-    ProviderRefs { channel_order_no: None, client_secret: None, hold_no: None, parent_hold_no: None, capture_no: None };
 
 fn bench() -> Bench {
     Bench::new(ChannelKind::Stripe)
@@ -38,7 +37,7 @@ async fn an_approved_charge_is_in_the_ledger_once_with_its_fee() {
 #[test]
 fn a_fee_taken_in_another_currency_is_the_same_share_of_the_payment() {
     let fee = |amount_minor, code: &str, transaction: serde_json::Value| {
-        let intent: super::response::PaymentIntent = serde_json::from_value(serde_json::json!({
+        let intent: PaymentIntent = serde_json::from_value(serde_json::json!({
             "id": "pi_1", "status": "succeeded", "amount": amount_minor, "currency": code,
             "latest_charge": { "id": "ch_1", "balance_transaction": transaction },
         }))
