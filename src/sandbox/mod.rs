@@ -173,7 +173,13 @@ impl Running {
             "stripe" => Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, settle_after)),
             "paypal" => Arc::new(PaypalEmulator::new(random)),
             "alipay" => {
-                let made = AlipayEmulator::new(Arc::clone(&faults), clock, random, settle_after);
+                let made = AlipayEmulator::new(
+                    Arc::clone(&faults),
+                    clock,
+                    random,
+                    settle_after,
+                    Arc::clone(&options.outbox),
+                );
                 Arc::new(made.map_err(io::Error::other)?)
             }
             "crypto" => Arc::new(CryptoEmulator),

@@ -6,12 +6,12 @@ use serde::Serialize;
 use crate::channels::alipay::charge::{Paid, is_amount, passback_of, title_of};
 use crate::channels::alipay::codes::{Refusal, Reply};
 use crate::channels::alipay::freeze::product_of;
-use crate::channels::alipay::hold::refs_of_hold;
+use crate::channels::alipay::hold::{cannot_be_sent, refs_of_hold};
 use crate::channels::alipay::resolve::{Trade, TradeName};
 use crate::channels::alipay::wire::CallError;
 use crate::channels::alipay::{AlipayChannel, amount, amount_not_supported, missing_hold, number_of, unreachable};
 use crate::channels::http::Deadline;
-use crate::channels::{CaptureRequest, Failure, HoldAnswer, HoldState, ProviderRefs};
+use crate::channels::{CaptureRequest, DeclineScope, Failure, HoldAnswer, HoldState, ProviderRefs};
 use crate::domain::money::Currency;
 
 /// A trade that takes what is held.
@@ -35,8 +35,8 @@ struct CaptureContent<'a> {
 
 /// What a question about the trade of a capture came to.
 enum Taken {
-    /// The money was taken.
-    Yes(HoldAnswer),
+    /// The money was taken, by the trade with this number of Alipay's.
+    Yes(String),
     /// There is no such trade.
     NoTrade,
     /// It is closed: never paid, or paid and given back in full.
@@ -50,15 +50,15 @@ enum Taken {
 impl AlipayChannel {
     pub(super) async fn take(&self, request: &CaptureRequest) -> HoldAnswer {
         let Some(auth_no) = request.refs.hold_no.as_deref() else {
-            return self.never_sent(missing_hold(), request);
+            return cannot_be_sent(missing_hold(), &request.sent);
         };
         let Some(total_amount) = amount::to_alipay(request.money) else {
-            return self.never_sent(amount_not_supported(), request);
+            return cannot_be_sent(amount_not_supported(), &request.sent);
         };
         let deadline = self.client.deadline();
         if !request.sent.is_first {
             match self.ask_about_capture(request, deadline).await {
-                Taken::Yes(answer) => return answer,
+                Taken::Yes(trade_no) => return taken(trade_no, request),
                 // It can be sent again, and counts once.
                 Taken::NoTrade => {}
                 Taken::Closed => return self.closed_capture(request, deadline).await,
@@ -67,15 +67,6 @@ impl AlipayChannel {
             }
         }
         self.send_capture(request, auth_no, &total_amount, deadline).await
-    }
-
-    /// What this request can't even say was certainly not done by it; an earlier one could say it no better.
-    fn never_sent(&self, failure: Failure, request: &CaptureRequest) -> HoldAnswer {
-        let unknown = HoldAnswer::unknown(failure.message.clone());
-        match request.sent.is_first {
-            true => HoldAnswer { refused: Some(failure), ..unknown },
-            false => unknown,
-        }
     }
 
     async fn send_capture(
@@ -130,7 +121,7 @@ impl AlipayChannel {
         }
         // The number, or the hold: the trade with the number tells which.
         match self.ask_about_capture(request, deadline).await {
-            Taken::Yes(answer) => answer,
+            Taken::Yes(trade_no) => taken(trade_no, request),
             Taken::NoTrade => self.refused_operation(refusal.failure(), &request.hold, &request.sent, deadline).await,
             Taken::Closed => self.closed_capture(request, deadline).await,
             Taken::Processing => HoldAnswer::bare(HoldState::Processing),
@@ -141,7 +132,7 @@ impl AlipayChannel {
     /// Alipay does not know, or has not finished: it is asked at once, as nobody else knows better.
     async fn unclear_capture(&self, state: HoldState, request: &CaptureRequest, deadline: Deadline) -> HoldAnswer {
         match self.ask_about_capture(request, deadline).await {
-            Taken::Yes(answer) => answer,
+            Taken::Yes(trade_no) => taken(trade_no, request),
             Taken::Processing => HoldAnswer::bare(HoldState::Processing),
             Taken::NoTrade | Taken::Closed | Taken::Unknown(_) => HoldAnswer::bare(state),
         }
@@ -150,7 +141,7 @@ impl AlipayChannel {
     /// The trade is closed, and its number used up. Where the hold stands says whether the money was taken before.
     async fn closed_capture(&self, request: &CaptureRequest, deadline: Deadline) -> HoldAnswer {
         let message = "Alipay has closed the trade that was to take the money.";
-        let failure = Failure::new("trade_closed", message, crate::channels::DeclineScope::Unknown);
+        let failure = Failure::new("trade_closed", message, DeclineScope::Unknown);
         self.refused_operation(failure, &request.hold, &request.sent, deadline).await
     }
 
@@ -163,7 +154,7 @@ impl AlipayChannel {
                 Taken::Unknown(String::from("Alipay answered about another payment"))
             }
             Ok(Reply::Done(trade)) => match trade.trade_status.as_str() {
-                "TRADE_SUCCESS" | "TRADE_FINISHED" => Taken::Yes(taken(trade.trade_no, request)),
+                "TRADE_SUCCESS" | "TRADE_FINISHED" => Taken::Yes(trade.trade_no),
                 "TRADE_CLOSED" => Taken::Closed,
                 "WAIT_BUYER_PAY" => Taken::Processing,
                 status => Taken::Unknown(format!("the trade's status is {status}")),

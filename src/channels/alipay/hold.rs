@@ -290,6 +290,13 @@ impl AlipayChannel {
     }
 }
 
+/// An operation that can't be put into a request. If it was sent before, by whatever stood here then, nobody can tell what
+/// became of that.
+pub(super) fn cannot_be_sent(failure: Failure, sent: &Sent) -> HoldAnswer {
+    let unknown = HoldAnswer::unknown(failure.message.clone());
+    HoldAnswer { refused: sent.is_first.then_some(failure), ..unknown }
+}
+
 /// Whether Alipay should have given up waiting for the payer. A freeze that was refused looks like one that waits, when
 /// the process ended before it could close it.
 fn is_overdue(question: &HoldQuestion) -> bool {

@@ -50,7 +50,7 @@ impl AlipayChannel {
         let fields = Fields::read(&inbound.body)?;
         let signature = fields.get("sign").ok_or(NotificationRefusal::Signature("it has none"))?;
         // Alipay leaves the kind of signature out of what it signs; some of its products do not.
-        let is_signed = [&["sign", "sign_type"][..], &["sign"]]
+        let is_signed = [&["sign", "sign_type"][..], &["sign"][..]]
             .into_iter()
             .any(|without| self.client.is_signed(&fields.signed_text(without), signature));
         if !is_signed {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channels::alipay::charge::is_amount;
 use crate::channels::alipay::codes::Reply;
-use crate::channels::alipay::hold::refs_of_hold;
+use crate::channels::alipay::hold::{cannot_be_sent, refs_of_hold};
 use crate::channels::alipay::wire::CallError;
 use crate::channels::alipay::{AlipayChannel, amount, amount_not_supported, missing_hold, number_of, unreachable};
 use crate::channels::http::Deadline;
@@ -42,11 +42,7 @@ impl AlipayChannel {
         });
         let (auth_no, amount) = match prepared {
             Ok(prepared) => prepared,
-            // What this request can't even say, an earlier one could say no better.
-            Err(failure) => {
-                let unknown = HoldAnswer::unknown(failure.message.clone());
-                return HoldAnswer { refused: request.sent.is_first.then_some(failure), ..unknown };
-            }
+            Err(failure) => return cannot_be_sent(failure, &request.sent),
         };
         let deadline = self.client.deadline();
         let number = number_of(&request.provider_key);
