@@ -128,9 +128,7 @@ impl AlipayChannel {
             return HoldAnswer::unknown("Alipay answered about another pre-authorization");
         }
         let state = match self.standing(&freeze, hold.money) {
-            Standing::Held { held_minor, expires_at } => {
-                HoldState::Held { held_minor, expires_at, honor_until: None }
-            }
+            Standing::Held { held_minor, expires_at } => HoldState::Held { held_minor, expires_at, honor_until: None },
             Standing::Waiting => HoldState::Processing,
             Standing::NeverHeld | Standing::Captured(_) | Standing::Released | Standing::Other(_) => {
                 HoldState::Unknown { reason: format!("the freeze's status is {}", freeze.status) }

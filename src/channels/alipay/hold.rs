@@ -10,9 +10,7 @@ use crate::channels::alipay::codes::Reply;
 use crate::channels::alipay::freeze::waiting_for_payer;
 use crate::channels::alipay::resolve::{CONFIRM_MARGIN, Cancellation};
 use crate::channels::alipay::wire::moment_of;
-use crate::channels::alipay::{
-    AlipayChannel, amount, amount_not_supported, hold_bar_code_of, not_received, number_of,
-};
+use crate::channels::alipay::{AlipayChannel, amount, amount_not_supported, hold_bar_code_of, not_received, number_of};
 use crate::channels::http::Deadline;
 use crate::channels::{AuthorizeRequest, Failure, HoldAnswer, HoldQuestion, HoldState, ProviderRefs, Sent};
 use crate::domain::money::Money;
@@ -94,9 +92,7 @@ impl AlipayChannel {
         let deadline = self.client.deadline();
         match self.query_freeze(&question.hold, deadline).await {
             Ok(Some(freeze)) => self.judge_hold(freeze, question, deadline).await,
-            Ok(None) if question.refs.hold_no.is_some() => {
-                HoldAnswer::unknown("Alipay does not know what it has held")
-            }
+            Ok(None) if question.refs.hold_no.is_some() => HoldAnswer::unknown("Alipay does not know what it has held"),
             Ok(None) => self.no_freeze(question, deadline).await,
             Err(reason) => HoldAnswer::unknown(reason),
         }
@@ -105,8 +101,7 @@ impl AlipayChannel {
     /// What Alipay knows of a freeze; `None` when it knows none.
     async fn query_freeze(&self, hold: &AuthorizeRequest, deadline: Deadline) -> Result<Option<Freeze>, String> {
         let (number, request_number) = numbers_of(hold);
-        let name =
-            FreezeName { out_order_no: &number, out_request_no: &request_number, operation_type: "FREEZE" };
+        let name = FreezeName { out_order_no: &number, out_request_no: &request_number, operation_type: "FREEZE" };
         match self.client.call::<Freeze>("alipay.fund.auth.operation.detail.query", &name, deadline).await {
             Ok(Reply::Done(freeze)) => {
                 let is_ours = freeze.out_order_no == number
@@ -169,17 +164,15 @@ impl AlipayChannel {
             let expired = !question.close;
             return of_hold(match self.cancel_freeze(hold, deadline).await {
                 Cancellation::Closed => HoldState::Released { expired },
-                Cancellation::NoTrade => {
-                    HoldState::Unknown { reason: String::from("Alipay says that it both has the freeze and has it not") }
-                }
+                Cancellation::NoTrade => HoldState::Unknown {
+                    reason: String::from("Alipay says that it both has the freeze and has it not"),
+                },
                 Cancellation::Unknown(reason) => HoldState::Unknown { reason },
             });
         }
         of_hold(match standing {
             Standing::Waiting if hold_bar_code_of(hold).is_some() => HoldState::Processing,
-            Standing::Waiting => {
-                waiting_for_payer(hold, None, question.offered_at.unwrap_or(question.first_sent_at))
-            }
+            Standing::Waiting => waiting_for_payer(hold, None, question.offered_at.unwrap_or(question.first_sent_at)),
             Standing::NeverHeld => HoldState::Released { expired: !question.close && is_overdue(question) },
             other => state_of(other),
         })

@@ -32,8 +32,8 @@ use crate::channels::credentials::Credentials;
 use crate::channels::http::HttpClient;
 use crate::channels::{
     AMOUNT_NOT_SUPPORTED, Acknowledgement, AuthorizeRequest, Call, Capabilities, CaptureRequest, Channel, ChargeAnswer,
-    ChargeRequest, CheckFailure, CheckReport, CurrencySupport, DeclineScope, Failure, HoldAnswer, HoldQuestion, Inbound,
-    ListError, Notification, NotificationRefusal, RefundAnswer, RefundRequest, ReleaseRequest, ResolveRequest,
+    ChargeRequest, CheckFailure, CheckReport, CurrencySupport, DeclineScope, Failure, HoldAnswer, HoldQuestion,
+    Inbound, ListError, Notification, NotificationRefusal, RefundAnswer, RefundRequest, ReleaseRequest, ResolveRequest,
 };
 use crate::clock::Clock;
 

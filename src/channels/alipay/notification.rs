@@ -14,8 +14,10 @@ struct Fields(Vec<(String, String)>);
 
 impl Fields {
     fn read(body: &[u8]) -> Result<Self, NotificationRefusal> {
-        let mut fields: Vec<(String, String)> =
-            url::form_urlencoded::parse(body).take(FIELDS_MAX + 1).map(|(name, value)| (name.into(), value.into())).collect();
+        let mut fields: Vec<(String, String)> = url::form_urlencoded::parse(body)
+            .take(FIELDS_MAX + 1)
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         if fields.len() > FIELDS_MAX {
             return Err(NotificationRefusal::Malformed("it has too many fields"));
         }

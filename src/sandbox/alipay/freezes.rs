@@ -167,13 +167,7 @@ impl Freezes {
         })
     }
 
-    fn freeze(
-        &mut self,
-        content: &Content,
-        draw: Draw,
-        now: Timestamp,
-        journal: &mut Journal,
-    ) -> Result<Step, Value> {
+    fn freeze(&mut self, content: &Content, draw: Draw, now: Timestamp, journal: &mut Journal) -> Result<Step, Value> {
         let order = order_of(content, &[BAR_CODE_PRODUCT])?;
         let timeout = minutes(&content.pay_timeout, "pay_timeout", PAY_MINUTES)?;
         if given(&content.auth_code_type, "auth_code_type")? != "bar_code" {
@@ -409,15 +403,17 @@ impl Freezes {
     fn query(&self, content: &Content) -> Result<Value, Value> {
         let freeze = self.number_in(content).and_then(|number| self.orders.get(number));
         let freeze = freeze.ok_or_else(order_not_there)?;
-        let request = given(&content.out_request_no, "out_request_no").or(given(&content.operation_id, "operation_id"))?;
+        let request =
+            given(&content.out_request_no, "out_request_no").or(given(&content.operation_id, "operation_id"))?;
         let not_there = || business("AUTH_OPERATION_NOT_EXIST", "The operation does not exist");
-        let (operation, id, amount) = if [&freeze.order.out_request_no, &freeze.operation_id].iter().any(|n| *n == request) {
-            ("FREEZE", freeze.operation_id.as_str(), freeze.order.total)
-        } else {
-            let unfrozen = freeze.unfrozen.iter().find(|(number, (_, id))| *number == request || id == request);
-            let (_, (amount_minor, id)) = unfrozen.ok_or_else(not_there)?;
-            ("UNFREEZE", id.as_str(), Money::new(*amount_minor, freeze.order.total.currency))
-        };
+        let (operation, id, amount) =
+            if [&freeze.order.out_request_no, &freeze.operation_id].iter().any(|n| *n == request) {
+                ("FREEZE", freeze.operation_id.as_str(), freeze.order.total)
+            } else {
+                let unfrozen = freeze.unfrozen.iter().find(|(number, (_, id))| *number == request || id == request);
+                let (_, (amount_minor, id)) = unfrozen.ok_or_else(not_there)?;
+                ("UNFREEZE", id.as_str(), Money::new(*amount_minor, freeze.order.total.currency))
+            };
         if content.operation_type.as_deref().is_some_and(|asked| asked != operation) {
             return Err(not_there());
         }
@@ -592,7 +588,9 @@ fn order_of(content: &Content, products: &[&str]) -> Result<Order, Value> {
     }
     let extra: Value = match content.extra_param.as_deref() {
         None => Value::Null,
-        Some(text) => serde_json::from_str(text).map_err(|_| business("ILLEGAL_ARGUMENT", "extra_param is not valid"))?,
+        Some(text) => {
+            serde_json::from_str(text).map_err(|_| business("ILLEGAL_ARGUMENT", "extra_param is not valid"))?
+        }
     };
     let reference = extra["reference"].as_str().unwrap_or_default().to_owned();
     let notify_url = content.notify_url.clone();

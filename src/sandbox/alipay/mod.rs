@@ -162,7 +162,8 @@ impl AlipayEmulator {
             return Err(invalid("isv.invalid-signature", "The signature is wrong"));
         }
         let content = serde_json::from_str(parameter(parameters, "biz_content").unwrap_or_default());
-        let content: Content = content.map_err(|_| invalid("isv.invalid-parameter", "biz_content is not valid JSON"))?;
+        let content: Content =
+            content.map_err(|_| invalid("isv.invalid-parameter", "biz_content is not valid JSON"))?;
         let notify_url = parameter(parameters, "notify_url").filter(|url| !url.is_empty()).map(str::to_owned);
         Ok(Content { notify_url, ..content })
     }

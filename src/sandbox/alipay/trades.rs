@@ -217,7 +217,10 @@ impl Trades {
         }
         let holding = self.freezes.holding(auth_no)?;
         if holding.product_code != product_code {
-            return Err(business("ACQ.PRE_AUTH_PROD_CODE_INCONSISTENT", "The product is not that of the authorization"));
+            return Err(business(
+                "ACQ.PRE_AUTH_PROD_CODE_INCONSISTENT",
+                "The product is not that of the authorization",
+            ));
         }
         if holding.rest.currency != order.total.currency {
             return Err(business("ACQ.INVALID_PARAMETER", "trans_currency is not that of the authorization"));

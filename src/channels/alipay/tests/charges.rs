@@ -6,8 +6,8 @@ use crate::channels::alipay::number_of;
 use crate::channels::alipay::rsa2::Signer;
 use crate::channels::alipay::tests::{NOTHING, SETTLED_S, bench};
 use crate::channels::tests::{
-    TIMEOUT_MS, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown,
-    peer_that_answers, refund_of,
+    TIMEOUT_MS, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown, peer_that_answers,
+    refund_of,
 };
 use crate::channels::{ChargeAnswer, ChargeRequest, ChargeState, DeclineScope, NextAction, ProviderRefs, RefundState};
 use crate::clock::Clock;

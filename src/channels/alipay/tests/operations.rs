@@ -207,11 +207,8 @@ async fn a_release_is_done_once_whatever_happens_to_its_answer() {
 async fn what_was_taken_is_given_back_by_the_trade_that_took_it() {
     let (bench, hold, mut refs) = held().await;
     refs.learn(&bench.channel.capture(&capture_of(&hold, &refs, 800, 2)).await.refs);
-    let captured = ChargeRequest {
-        reference: hold.reference.clone(),
-        money: Money::new(800, Currency::USD),
-        ..charge_with(None)
-    };
+    let captured =
+        ChargeRequest { reference: hold.reference.clone(), money: Money::new(800, Currency::USD), ..charge_with(None) };
     for (amount_minor, number, expected) in [(300, 1, true), (501, 2, false), (500, 3, true)] {
         let state = bench.channel.refund(&refund_of(&captured, &refs, amount_minor, number)).await.state;
         assert_eq!(state == RefundState::Success, expected, "{amount_minor}: {state:?}");

@@ -10,7 +10,9 @@ use crate::channels::alipay::tests::{
     again_after, capture_of, hold_with, is_captured, is_held, is_unknown_hold, release_of,
 };
 use crate::channels::tests::{channel_at, http_answer, peer_that_answers, question_about, sent_first};
-use crate::channels::{CaptureRequest, CheckFailure, HoldAnswer, HoldQuestion, HoldState, ProviderRefs, ReleaseRequest, Sent};
+use crate::channels::{
+    CaptureRequest, CheckFailure, HoldAnswer, HoldQuestion, HoldState, ProviderRefs, ReleaseRequest, Sent,
+};
 use crate::clock::Clock;
 use crate::config::ChannelKind;
 use crate::sandbox::credentials;
@@ -156,10 +158,8 @@ async fn a_capture_that_alipay_has_not_finished_is_asked_about() {
     let busy = String::from(r#"{"code":"20000","sub_code":"isp.unknow-error"}"#);
     let waiting = String::from(r#"{"code":"10003"}"#);
     for unclear in [&busy, &waiting] {
-        let done = capture_at(
-            vec![(PAY, vec![unclear.clone()]), (TRADE, vec![trade("TRADE_SUCCESS", "5.00")])],
-            sent_first(),
-        );
+        let done =
+            capture_at(vec![(PAY, vec![unclear.clone()]), (TRADE, vec![trade("TRADE_SUCCESS", "5.00")])], sent_first());
         let done = done.await;
         assert!(is_captured(&done, 500) && done.refs.capture_no.as_deref() == Some("T1"), "{done:?}");
         for (answer, processing) in [
@@ -167,7 +167,8 @@ async fn a_capture_that_alipay_has_not_finished_is_asked_about() {
             (refused("ACQ.TRADE_NOT_EXIST"), *unclear == waiting),
             (busy.clone(), *unclear == waiting),
         ] {
-            let open = capture_at(vec![(PAY, vec![unclear.clone()]), (TRADE, vec![answer.clone()])], sent_first()).await;
+            let open =
+                capture_at(vec![(PAY, vec![unclear.clone()]), (TRADE, vec![answer.clone()])], sent_first()).await;
             assert_eq!(open.state == HoldState::Processing, processing, "{answer}: {open:?}");
             assert!(open.refused.is_none() && !matches!(open.state, HoldState::Captured { .. }), "{open:?}");
         }
