@@ -134,6 +134,8 @@ impl AlipayChannel {
         match (freeze.status.as_str(), freeze.order_status.as_deref(), rest, taken) {
             ("INIT", None | Some("INIT"), ..) => Standing::Waiting,
             ("INIT" | "CLOSED", Some("CLOSED"), ..) | ("CLOSED", Some("INIT"), ..) => Standing::NeverHeld,
+            // Without its number nothing could be done with what is held.
+            ("SUCCESS", ..) if freeze.auth_no.is_none() => Standing::Other(String::from("the freeze has no number")),
             ("SUCCESS", None, ..) => Standing::Held { held_minor: money.amount_minor, expires_at },
             ("SUCCESS", Some("AUTHORIZED"), Some(held_minor), Some(0)) if held_minor > 0 => {
                 Standing::Held { held_minor, expires_at }

@@ -124,7 +124,13 @@ async fn what_is_not_alipays_answer_about_a_hold_is_unknown() {
         Vec::new(),
     ];
     // Signed, and about something else.
-    for (from, to) in [("12.30", "12.31"), (&*number, "tg7_other_1"), (&*request, "tg7_other_1f"), ("SUCCESS", "ODD")] {
+    for (from, to) in [
+        ("12.30", "12.31"),
+        (&*number, "tg7_other_1"),
+        (&*request, "tg7_other_1f"),
+        ("SUCCESS", "ODD"),
+        ("auth_no", "auth"),
+    ] {
         let other = frozen.replace(from, to);
         wrong.push(respond(&enveloped(name, &other, &sign(&other))));
     }
