@@ -51,7 +51,10 @@ pub fn build(
         .map_err(|error| failed(error.to_string()))?;
     let channel: Arc<dyn Channel> = match config.kind {
         ChannelKind::Stripe => Arc::new(StripeChannel::new(http, credentials).map_err(failed)?),
-        ChannelKind::Alipay => Arc::new(AlipayChannel::new(http, credentials, clock).map_err(failed)?),
+        ChannelKind::Alipay => {
+            let hold_valid = Duration::from_secs(config.hold_valid_s);
+            Arc::new(AlipayChannel::new(http, credentials, clock, hold_valid).map_err(failed)?)
+        }
         ChannelKind::Paypal => Arc::new(PaypalChannel::new(credentials).map_err(failed)?),
         ChannelKind::Btcpay => Arc::new(BtcpayChannel::new(credentials).map_err(failed)?),
         ChannelKind::Instant => Arc::new(InstantChannel),

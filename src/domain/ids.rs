@@ -159,9 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn a_payments_number_says_when_it_was_made() {
+    fn a_number_of_a_payment_or_a_pre_auth_says_when_it_was_made() {
         let at = Timestamp::from_unix_ms(1_737_715_200_999);
-        assert_eq!(object_made_at(&dated_number("PY", at, 7)), Some(Timestamp::from_unix_s(1_737_715_200)));
+        for prefix in ["PY", PRE_AUTH_NO_PREFIX] {
+            assert_eq!(object_made_at(&dated_number(prefix, at, 7)), Some(Timestamp::from_unix_s(1_737_715_200)));
+        }
         let others =
             ["", "PY", "PY007", "RF20250124104000aaaaaaaa", "PY20251324104000aaaaaaaa", "PY2025012410400a1234567"];
         for other in

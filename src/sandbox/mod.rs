@@ -176,7 +176,13 @@ impl Running {
             }
             "paypal" => Arc::new(PaypalEmulator::new(random)),
             "alipay" => {
-                let made = AlipayEmulator::new(Arc::clone(&faults), clock, random, settle_after);
+                let made = AlipayEmulator::new(
+                    Arc::clone(&faults),
+                    clock,
+                    random,
+                    settle_after,
+                    Arc::clone(&options.outbox),
+                );
                 Arc::new(made.map_err(io::Error::other)?)
             }
             "crypto" => Arc::new(CryptoEmulator),

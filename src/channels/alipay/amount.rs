@@ -40,6 +40,7 @@ pub(super) fn from_alipay(text: &str, currency: Currency) -> Option<Money> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::money::AMOUNT_MINOR_MAX;
 
     #[test]
     fn amounts_have_two_decimals_and_read_back() {
@@ -53,6 +54,26 @@ mod tests {
             assert_eq!(to_alipay(money).as_deref(), Some(text));
             assert_eq!(from_alipay(text, money.currency), Some(money));
         }
+    }
+
+    #[test]
+    fn every_iso_currency_is_sent_exactly_or_not_at_all() {
+        let letters = || b'A'..=b'Z';
+        let codes = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
+        let currencies: Vec<Currency> =
+            codes.filter_map(|code| std::str::from_utf8(&code).ok()?.parse().ok()).collect();
+        assert!(currencies.len() > 140, "{}", currencies.len());
+        for currency in currencies {
+            for amount_minor in [1, 9, 10, 99, 100, 12_340, 12_345, 1_000_000, 100_000_000] {
+                let money = Money::new(amount_minor, currency);
+                match to_alipay(money) {
+                    Some(text) => assert_eq!(from_alipay(&text, currency), Some(money), "{money}"),
+                    None => assert!(!CURRENCIES.contains(&currency.code()), "{money} was refused"),
+                }
+            }
+            assert_eq!(to_alipay(Money::new(AMOUNT_MINOR_MAX, currency)), None, "{currency}");
+        }
+        assert!(CURRENCIES.iter().all(|code| code.parse::<Currency>().is_ok()));
     }
 
     #[test]

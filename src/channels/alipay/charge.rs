@@ -17,11 +17,13 @@ use crate::domain::time::Timestamp;
 /// merchant gives up stays open for as long.
 pub(super) const QR_CODE_LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// [`QR_CODE_LIFETIME`] as Alipay writes it.
-const QR_CODE_LIFETIME_TEXT: &str = "30m";
+pub(super) const QR_CODE_LIFETIME_TEXT: &str = "30m";
 /// How long a payer may take to confirm a bar code payment on the telephone.
 pub(super) const BAR_CODE_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// [`BAR_CODE_LIFETIME`] as Alipay writes it.
-const BAR_CODE_LIFETIME_TEXT: &str = "10m";
+pub(super) const BAR_CODE_LIFETIME_TEXT: &str = "10m";
+/// Between our number and whose it is, in what Alipay sends back. Neither of them has it, and no URL has to escape it.
+pub(super) const PASSBACK_SEPARATOR: char = '~';
 /// Longest title of an order.
 const SUBJECT_CHARACTERS_MAX: usize = 200;
 
@@ -33,6 +35,8 @@ struct TradeContent<'a> {
     subject: String,
     /// Our payment number: shown beside the order and sent back with notifications.
     body: &'a str,
+    /// Whose it is, sent back with notifications.
+    passback_params: String,
     product_code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     scene: Option<&'static str>,
@@ -54,8 +58,9 @@ impl<'a> TradeContent<'a> {
         Self {
             out_trade_no: number,
             total_amount,
-            subject: subject_of(charge),
+            subject: title_of(charge.description.as_deref(), &charge.reference),
             body: &charge.reference,
+            passback_params: passback_of(&charge.reference, &charge.merchant_id),
             product_code: "FACE_TO_FACE_PAYMENT",
             scene: None,
             auth_code: None,
@@ -68,18 +73,23 @@ impl<'a> TradeContent<'a> {
 }
 
 /// The title of the order; Alipay refuses `/`, `=` and `&` in it.
-fn subject_of(charge: &ChargeRequest) -> String {
-    let text = charge.description.as_deref().filter(|text| !text.trim().is_empty()).unwrap_or(&charge.reference);
+pub(super) fn title_of(description: Option<&str>, reference: &str) -> String {
+    let text = description.filter(|text| !text.trim().is_empty()).unwrap_or(reference);
     let allowed = |character: char| if matches!(character, '/' | '=' | '&') { ' ' } else { character };
     text.chars().map(allowed).take(SUBJECT_CHARACTERS_MAX).collect()
 }
 
-/// The answer to a bar code payment.
+/// What Alipay sends back with every notification about a trade: our number and whose it is.
+pub(super) fn passback_of(reference: &str, merchant_id: &str) -> String {
+    format!("{reference}{PASSBACK_SEPARATOR}{merchant_id}")
+}
+
+/// The answer to a payment by bar code or out of held money.
 #[derive(Deserialize)]
-struct Paid {
-    out_trade_no: String,
-    trade_no: String,
-    total_amount: String,
+pub(super) struct Paid {
+    pub(super) out_trade_no: String,
+    pub(super) trade_no: String,
+    pub(super) total_amount: String,
 }
 
 /// The answer with a QR code.
@@ -119,7 +129,8 @@ impl AlipayChannel {
             timeout_express: Some(BAR_CODE_LIFETIME_TEXT),
             ..TradeContent::new(charge, &number, total_amount)
         };
-        match self.client.call::<Paid>("alipay.trade.pay", &content, deadline).await {
+        let notify_url = charge.notify_url.as_deref();
+        match self.client.call_notified::<Paid>("alipay.trade.pay", &content, notify_url, deadline).await {
             Ok(Reply::Done(paid)) => {
                 if paid.out_trade_no != number || !is_amount(&paid.total_amount, charge.money) {
                     return ChargeAnswer::unknown("Alipay answered about another payment");
@@ -135,8 +146,8 @@ impl AlipayChannel {
     }
 
     async fn refused(&self, refusal: Refusal, charge: &ChargeRequest, deadline: Deadline) -> ChargeAnswer {
-        // The number is in use: what for has to be asked.
-        if ["TRADE_HAS_SUCCESS", "TRADE_HAS_CLOSE", "CONTEXT_INCONSISTENT"].iter().any(|reason| refusal.is(reason)) {
+        // What for has to be asked.
+        if refusal.is_used_number() {
             return ChargeAnswer::unknown(format!("Alipay answered {}", refusal.sub_code));
         }
         if refusal.code != "40004" {
@@ -168,7 +179,8 @@ impl AlipayChannel {
             qr_code_timeout_express: Some(QR_CODE_LIFETIME_TEXT),
             ..TradeContent::new(charge, &number, total_amount)
         };
-        Ok(match self.client.call::<QrCode>("alipay.trade.precreate", &content, deadline).await {
+        let notify_url = charge.notify_url.as_deref();
+        Ok(match self.client.call_notified::<QrCode>("alipay.trade.precreate", &content, notify_url, deadline).await {
             Ok(Reply::Done(offer)) if offer.out_trade_no == number => {
                 waiting_for_payer(Some(offer.qr_code), offered_at)
             }

@@ -55,7 +55,7 @@ pub(super) fn reply_of<T: DeserializeOwned>(raw: &str) -> Result<Reply<T>, Strin
 
 /// Reasons of business failures that say for certain that this call did nothing, and who is the reason. `SYSTEM_ERROR`,
 /// `CONCURRENT_REQUEST` and the like are not among them, nor is what Alipay may add: what happened is then not known.
-const REASONS: [(&str, DeclineScope); 42] = [
+const REASONS: [(&str, DeclineScope); 55] = [
     // The payer.
     ("BUYER_BALANCE_NOT_ENOUGH", Customer),
     ("BUYER_BANKCARD_BALANCE_NOT_ENOUGH", Customer),
@@ -78,6 +78,7 @@ const REASONS: [(&str, DeclineScope); 42] = [
     // The content of the request, which is its sender's matter.
     ("BUYER_SELLER_EQUAL", Customer),
     ("EXIST_FORBIDDEN_WORD", Customer),
+    ("ILLEGAL_ARGUMENT", Customer),
     ("INVALID_PARAMETER", Customer),
     ("SUBJECT_CAN_NOT_BE_EMPTY", Customer),
     // The amount, which another channel may take.
@@ -86,6 +87,7 @@ const REASONS: [(&str, DeclineScope); 42] = [
     ("ACCESS_FORBIDDEN", Processor),
     ("BEYOND_PAY_RESTRICTION", Processor),
     ("BEYOND_PER_RECEIPT_RESTRICTION", Processor),
+    ("HAS_NO_PRIVILEGE", Processor),
     ("INVALID_RECEIVE_ACCOUNT", Processor),
     ("PARTNER_ERROR", Processor),
     ("SELLER_BALANCE_NOT_ENOUGH", Processor),
@@ -104,11 +106,34 @@ const REASONS: [(&str, DeclineScope); 42] = [
     ("TRADE_NOT_ALLOW_REFUND", Unknown),
     ("TRADE_NOT_EXIST", Unknown),
     ("TRADE_STATUS_ERROR", Unknown),
+    // Held money that is not there, not there any more, or not enough: where it stands has to be asked.
+    ("AUTH_AMOUNT_NOT_ENOUGH", Unknown),
+    ("AUTH_NO_ERROR", Unknown),
+    ("AUTH_OPERATION_NOT_EXIST", Unknown),
+    ("AUTH_ORDER_HAS_CLOSED", Unknown),
+    ("AUTH_ORDER_HAS_FINISHED", Unknown),
+    ("AUTH_ORDER_NOT_EXIST", Unknown),
+    ("AUTH_ORDER_NOT_PAID", Unknown),
+    ("ORDER_ALREADY_CLOSED", Unknown),
+    ("ORDER_ALREADY_FINISH", Unknown),
+    ("PRE_AUTH_PROD_CODE_INCONSISTENT", Unknown),
+    ("REQUEST_AMOUNT_EXCEED", Unknown),
 ];
 
 /// Reasons about the content of the request.
-const WRONG_REQUESTS: [&str; 4] =
-    ["BUYER_SELLER_EQUAL", "EXIST_FORBIDDEN_WORD", "INVALID_PARAMETER", "SUBJECT_CAN_NOT_BE_EMPTY"];
+const WRONG_REQUESTS: [&str; 5] =
+    ["BUYER_SELLER_EQUAL", "EXIST_FORBIDDEN_WORD", "ILLEGAL_ARGUMENT", "INVALID_PARAMETER", "SUBJECT_CAN_NOT_BE_EMPTY"];
+
+/// Reasons that say that a number is in use, so that what for has to be asked.
+const USED_NUMBERS: [&str; 7] = [
+    "AUTH_ORDER_HAS_CLOSED",
+    "AUTH_ORDER_HAS_FINISHED",
+    "CONTEXT_INCONSISTENT",
+    "ORDER_ALREADY_CLOSED",
+    "ORDER_ALREADY_FINISH",
+    "TRADE_HAS_CLOSE",
+    "TRADE_HAS_SUCCESS",
+];
 
 /// Who is the reason for a business failure; `None` when the reason is not known, or says nothing for certain.
 fn scope_of_reason(reason: &str) -> Option<DeclineScope> {
@@ -124,6 +149,16 @@ impl Refusal {
     /// Whether its reason is this one, without the prefix (`ACQ.` or `AQC.`).
     pub(super) fn is(&self, reason: &str) -> bool {
         self.reason() == reason
+    }
+
+    /// Whether it was refused because its number was used before, for whatever it was.
+    pub(super) fn is_used_number(&self) -> bool {
+        self.code == "40004" && USED_NUMBERS.contains(&self.reason())
+    }
+
+    /// Whether Alipay is called too often, so that nothing is refused but this try.
+    pub(super) fn is_call_limit(&self) -> bool {
+        self.code == "40005" || self.reason() == "app-call-limited"
     }
 
     /// Whether the payer's side refused, rather than Alipay the request.
@@ -221,6 +256,7 @@ mod tests {
         reasons.dedup();
         assert_eq!(reasons.len(), REASONS.len());
         assert!(WRONG_REQUESTS.iter().all(|reason| scope_of_reason(reason) == Some(Customer)));
+        assert!(USED_NUMBERS.iter().all(|reason| scope_of_reason(reason) == Some(Unknown)));
         let others_turn: Vec<&str> =
             REASONS.iter().filter(|(_, scope)| *scope == Processor).map(|(reason, _)| *reason).collect();
         assert_eq!(
@@ -230,6 +266,7 @@ mod tests {
                 "ACCESS_FORBIDDEN",
                 "BEYOND_PAY_RESTRICTION",
                 "BEYOND_PER_RECEIPT_RESTRICTION",
+                "HAS_NO_PRIVILEGE",
                 "INVALID_RECEIVE_ACCOUNT",
                 "PARTNER_ERROR",
                 "SELLER_BALANCE_NOT_ENOUGH",

@@ -1,18 +1,27 @@
-//! Alipay's open platform: `gateway.do`, RSA2 signatures, trades by bar code and by QR code.
+//! Alipay's open platform: `gateway.do`, RSA2 signatures, trades and held money by bar code and by QR code.
 //!
 //! A payment token is what the payer's app shows as a bar code, and is charged at once; without one the payer gets a QR
-//! code to scan. Trades are known by a number of ours that can be used once, for ever: that is what makes asking and
-//! closing safe.
+//! code to scan. Trades and holds are known by a number of ours that can be used once, for ever: that is what makes asking
+//! and closing safe.
 
 mod amount;
+mod capture;
 mod charge;
+mod check;
 mod codes;
+mod freeze;
+mod hold;
+mod notification;
 mod refund;
 mod resolve;
 mod rsa2;
 #[cfg(test)]
 mod tests;
+mod unfreeze;
 mod wire;
+
+use std::future::ready;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -22,8 +31,9 @@ use crate::channels::build::required;
 use crate::channels::credentials::Credentials;
 use crate::channels::http::HttpClient;
 use crate::channels::{
-    AMOUNT_NOT_SUPPORTED, Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, CurrencySupport, DeclineScope,
-    Failure, ListError, RefundAnswer, RefundRequest, ResolveRequest,
+    AMOUNT_NOT_SUPPORTED, Acknowledgement, AuthorizeRequest, Call, Capabilities, CaptureRequest, Channel, ChargeAnswer,
+    ChargeRequest, CheckFailure, CheckReport, CurrencySupport, DeclineScope, Failure, HoldAnswer, HoldQuestion,
+    Inbound, ListError, Notification, NotificationRefusal, RefundAnswer, RefundRequest, ReleaseRequest, ResolveRequest,
 };
 use crate::clock::Clock;
 
@@ -54,20 +64,31 @@ pub(super) const CURRENCIES: CurrencySupport = CurrencySupport::Listed(amount::C
 pub(crate) struct AlipayChannel {
     client: AlipayClient,
     default_payment_token: Option<String>,
+    /// The merchant's account, where it is known: what is told about another is not ours.
+    seller_id: Option<String>,
+    /// How long Alipay holds money. That is a matter of the contract; no answer says it.
+    hold_valid: Duration,
 }
 
 impl AlipayChannel {
-    /// A channel with the application's credentials.
+    /// A channel with the application's credentials. Money is held for `hold_valid`.
     ///
     /// # Errors
     /// A sentence about the credential that is missing or unusable.
-    pub(crate) fn new(http: HttpClient, credentials: &Credentials, clock: Clock) -> Result<Self, String> {
+    pub(crate) fn new(
+        http: HttpClient,
+        credentials: &Credentials,
+        clock: Clock,
+        hold_valid: Duration,
+    ) -> Result<Self, String> {
         let app_id = required(credentials, "app_id")?;
         let signer = Signer::new(&required(credentials, "app_private_key")?)?;
         let verifier = Verifier::new(&required(credentials, "alipay_public_key")?)?;
         Ok(Self {
             client: AlipayClient::new(http, clock, app_id, signer, verifier),
             default_payment_token: credentials.get("default_payment_token").map(str::to_owned),
+            seller_id: credentials.get("seller_id").map(str::to_owned),
+            hold_valid,
         })
     }
 
@@ -76,6 +97,12 @@ impl AlipayChannel {
         let token = charge.payment_token.as_deref().or(self.default_payment_token.as_deref());
         token.filter(|token| *token != SCAN_TOKEN)
     }
+}
+
+/// The payer's bar code of a hold; `None` when a QR code is to be shown instead. Nothing stands in for it: a hold without
+/// one waits for its payer.
+fn hold_bar_code_of(hold: &AuthorizeRequest) -> Option<&str> {
+    hold.payment_token.as_deref().filter(|token| *token != SCAN_TOKEN)
 }
 
 /// The number under which Alipay knows an attempt: its key where Alipay takes that (64 letters, digits and
@@ -103,13 +130,25 @@ fn unreachable(reason: String) -> Failure {
     Failure::new("channel_unreachable", reason, DeclineScope::Processor)
 }
 
+fn missing_hold() -> Failure {
+    let message = "The pre-authorization has no number at Alipay, so that nothing can be done with what is held.";
+    Failure::new("missing_hold", message, DeclineScope::Processor)
+}
+
 fn not_received() -> Failure {
     Failure::new("not_received", "Alipay never carried out the request.", DeclineScope::Processor)
 }
 
 impl Channel for AlipayChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, ..Capabilities::default() }
+        Capabilities {
+            charge: true,
+            refund: true,
+            pre_auth: true,
+            partial_capture: true,
+            notifications: true,
+            check: true,
+        }
     }
 
     fn currencies(&self) -> CurrencySupport {
@@ -140,5 +179,33 @@ impl Channel for AlipayChannel {
 
     fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer> {
         Box::pin(self.give_back(request))
+    }
+
+    fn authorize<'a>(&'a self, request: &'a AuthorizeRequest) -> Call<'a, HoldAnswer> {
+        Box::pin(self.send_hold(request))
+    }
+
+    fn capture<'a>(&'a self, request: &'a CaptureRequest) -> Call<'a, HoldAnswer> {
+        Box::pin(self.take(request))
+    }
+
+    fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, HoldAnswer> {
+        Box::pin(self.let_go(request))
+    }
+
+    fn ask_hold<'a>(&'a self, question: &'a HoldQuestion) -> Call<'a, HoldAnswer> {
+        Box::pin(self.ask_about_hold(question))
+    }
+
+    fn verify<'a>(&'a self, inbound: &'a Inbound) -> Call<'a, Result<Notification, NotificationRefusal>> {
+        Box::pin(ready(self.read_notification(inbound)))
+    }
+
+    fn acknowledgement(&self) -> Acknowledgement {
+        Acknowledgement { content_type: "text/plain", body: "success" }
+    }
+
+    fn check<'a>(&'a self) -> Call<'a, Result<CheckReport, CheckFailure>> {
+        Box::pin(self.check_credentials())
     }
 }

@@ -7,7 +7,7 @@ use crate::channels::alipay::charge::is_amount;
 use crate::channels::alipay::codes::Reply;
 use crate::channels::alipay::{AlipayChannel, amount, amount_not_supported, number_of};
 use crate::channels::http::Deadline;
-use crate::channels::{DeclineScope, Failure, RefundAnswer, RefundRequest, RefundState};
+use crate::channels::{DeclineScope, Failure, ProviderRefs, RefundAnswer, RefundRequest, RefundState};
 
 /// Longest reason that Alipay takes.
 const REASON_CHARACTERS_MAX: usize = 200;
@@ -52,7 +52,7 @@ struct RefundFound {
 
 impl AlipayChannel {
     pub(super) async fn give_back(&self, request: &RefundRequest) -> RefundAnswer {
-        let Some(trade_no) = request.refs.channel_order_no.as_deref() else {
+        let Some(trade_no) = trade_of(&request.refs) else {
             let message = "The payment has no number at Alipay, so that nothing can be given back.";
             return RefundAnswer::failed(Failure::new("missing_payment", message, DeclineScope::Processor));
         };
@@ -136,6 +136,12 @@ impl AlipayChannel {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// The trade that took the money: the payment itself, or what took it out of a hold.
+fn trade_of(refs: &ProviderRefs) -> Option<&str> {
+    let payment = refs.channel_order_no.as_ref().filter(|_| refs.hold_no.is_none());
+    refs.capture_no.as_ref().or(payment).map(String::as_str)
 }
 
 fn done(number: String) -> RefundAnswer {

@@ -20,7 +20,7 @@ use crate::channels::{ChargeAnswer, ChargeState, ListError, ResolveRequest};
 use crate::domain::time::Timestamp;
 
 /// How much longer than Alipay itself we wait for a payer to confirm.
-const CONFIRM_MARGIN: Duration = Duration::from_secs(2);
+pub(super) const CONFIRM_MARGIN: Duration = Duration::from_secs(2);
 
 /// What canceling came to.
 pub(super) enum Cancellation {
@@ -34,17 +34,17 @@ pub(super) enum Cancellation {
 
 /// Names a trade.
 #[derive(Serialize)]
-struct TradeName<'a> {
-    out_trade_no: &'a str,
+pub(super) struct TradeName<'a> {
+    pub(super) out_trade_no: &'a str,
 }
 
 /// The answer to a question about a trade.
 #[derive(Deserialize)]
-struct Trade {
-    out_trade_no: String,
-    trade_no: String,
-    trade_status: String,
-    total_amount: String,
+pub(super) struct Trade {
+    pub(super) out_trade_no: String,
+    pub(super) trade_no: String,
+    pub(super) trade_status: String,
+    pub(super) total_amount: String,
 }
 
 /// The answer to a cancellation.

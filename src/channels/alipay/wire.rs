@@ -53,6 +53,16 @@ impl AlipayClient {
         self.clock.now()
     }
 
+    /// The application whose credentials these are.
+    pub(super) fn app_id(&self) -> &str {
+        &self.app_id
+    }
+
+    /// Whether `signature` is Alipay's signature of `text`.
+    pub(super) fn is_signed(&self, text: &str, signature: &str) -> bool {
+        self.verifier.verify(text.as_bytes(), signature)
+    }
+
     /// Calls `method` once and reads its answer.
     ///
     /// # Errors
@@ -63,9 +73,23 @@ impl AlipayClient {
         content: &impl Serialize,
         deadline: Deadline,
     ) -> Result<Reply<T>, CallError> {
+        self.call_notified(method, content, None, deadline).await
+    }
+
+    /// Calls `method` as [`AlipayClient::call`] does; Alipay tells `notify_url` what becomes of what it makes.
+    ///
+    /// # Errors
+    /// As [`AlipayClient::call`].
+    pub(super) async fn call_notified<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        content: &impl Serialize,
+        notify_url: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<Reply<T>, CallError> {
         let content = serde_json::to_string(content).map_err(|error| CallError::NotSent(error.to_string()))?;
         let not_signed = || CallError::NotSent(String::from("the request could not be signed"));
-        let query = self.parameters(method, &content).ok_or_else(not_signed)?;
+        let query = self.parameters(method, &content, notify_url).ok_or_else(not_signed)?;
         let form = [(String::from("biz_content"), content)];
         let answer = self.http.send(self.http.post_form(GATEWAY_PATH, &query, &form), deadline).await;
         let answer = answer.map_err(|error| match error {
@@ -77,9 +101,9 @@ impl AlipayClient {
     }
 
     /// The public parameters with their signature; they travel in the address, only the content in the body.
-    fn parameters(&self, method: &str, content: &str) -> Option<Vec<(String, String)>> {
+    fn parameters(&self, method: &str, content: &str, notify_url: Option<&str>) -> Option<Vec<(String, String)>> {
         let timestamp = beijing_time(self.clock.now())?;
-        let public = [
+        let mut public = vec![
             ("app_id", self.app_id.as_str()),
             ("charset", "utf-8"),
             ("format", "JSON"),
@@ -88,7 +112,8 @@ impl AlipayClient {
             ("timestamp", timestamp.as_str()),
             ("version", "1.0"),
         ];
-        let signature = self.signer.sign(&canonical(public.into_iter().chain([("biz_content", content)])))?;
+        public.extend(notify_url.map(|url| ("notify_url", url)));
+        let signature = self.signer.sign(&canonical(public.iter().copied().chain([("biz_content", content)])))?;
         let mut query: Vec<(String, String)> =
             public.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         query.push((String::from("sign"), signature));
@@ -123,6 +148,13 @@ pub(super) fn beijing_time(now: Timestamp) -> Option<String> {
     Some(there.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
+/// The moment that Alipay means by `yyyy-MM-dd HH:mm:ss`.
+pub(super) fn moment_of(text: &str) -> Option<Timestamp> {
+    let there = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
+    let as_if_utc = there.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+    Some(Timestamp::from_unix_s(as_if_utc - BEIJING_OFFSET_S))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +163,9 @@ mod tests {
     fn timestamps_are_in_beijing_time() {
         let late_in_london = Timestamp::parse_rfc3339("2026-02-28T23:59:58Z").unwrap();
         assert_eq!(beijing_time(late_in_london).as_deref(), Some("2026-03-01 07:59:58"));
+        assert_eq!(moment_of("2026-03-01 07:59:58"), Some(late_in_london));
+        for text in ["", "2026-03-01", "2026-03-01T07:59:58Z", "2026-13-01 07:59:58"] {
+            assert_eq!(moment_of(text), None, "{text}");
+        }
     }
 }

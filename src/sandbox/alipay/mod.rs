@@ -2,6 +2,9 @@
 
 mod amount;
 mod codes;
+mod content;
+mod freezes;
+mod notify;
 mod payer;
 pub(super) mod rsa2;
 mod trades;
@@ -11,6 +14,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -20,19 +26,26 @@ use crate::random::Random;
 use crate::sandbox::credentials::{ALIPAY_APP_ID, ALIPAY_APP_PUBLIC_KEY, ALIPAY_PRIVATE_KEY};
 use crate::sandbox::faults::{Draw, Faults};
 use crate::sandbox::ledger::LedgerEntry;
+use crate::sandbox::notify::Outbox;
 use crate::sandbox::server::{Call, Emulator, Outcome, answer};
 use crate::sandbox::{HELD_OPEN, page};
 
 use rsa2::{Signer, Verifier, signed_text};
 
 use codes::{call_limited, invalid, missing, system_error};
-use trades::{Content, Step, Trades};
+use content::Content;
+use trades::{Step, Trades};
+
+/// Where the payer's app is: it takes a signed order as a query or a form.
+const APP_PATH: &str = "/pay/app";
 
 /// The emulator behind one port.
 pub(super) struct AlipayEmulator {
     trades: Mutex<Trades>,
     faults: Arc<Faults>,
     clock: Clock,
+    random: Random,
+    outbox: Arc<Outbox>,
     signer: Signer,
     verifier: Verifier,
 }
@@ -47,11 +60,14 @@ impl AlipayEmulator {
         clock: Clock,
         random: Random,
         settle_after: Duration,
+        outbox: Arc<Outbox>,
     ) -> Result<Self, String> {
         Ok(Self {
-            trades: Mutex::new(Trades::new(random, settle_after)),
+            trades: Mutex::new(Trades::new(random.clone(), settle_after)),
             faults,
             clock,
+            random,
+            outbox,
             signer: Signer::new(ALIPAY_PRIVATE_KEY)?,
             verifier: Verifier::new(ALIPAY_APP_PUBLIC_KEY)?,
         })
@@ -59,10 +75,16 @@ impl AlipayEmulator {
 
     async fn answer(&self, call: Call) -> Outcome {
         let now = self.clock.now();
+        if call.path == APP_PATH {
+            return Outcome::Answer(self.open_app(&call, now));
+        }
         if let Some((id, visit)) = page::visit(&call) {
-            let mut trades = self.trades.lock();
-            trades.catch_up(now);
-            let (status, waits) = trades.visit(id, visit, now);
+            let (status, waits) = {
+                let mut trades = self.trades.lock();
+                trades.catch_up(now);
+                trades.visit(id, visit, now)
+            };
+            self.tell();
             return Outcome::Answer(page::render(id, status, waits));
         }
         if call.path != "/gateway.do" {
@@ -71,6 +93,8 @@ impl AlipayEmulator {
         let draw = self.faults.draw();
         let parameters: Vec<(String, String)> = call.query.iter().cloned().chain(call.form()).collect();
         let step = self.serve(&parameters, &call, draw, now);
+        // Often it is known elsewhere before the answer is here.
+        self.tell();
         tokio::time::sleep(draw.latency).await;
         let value = match step {
             Step::Done(value) if !draw.lost_response => value,
@@ -137,8 +161,42 @@ impl AlipayEmulator {
         if !self.verifier.verify(text.as_bytes(), parameter(parameters, "sign").unwrap_or_default()) {
             return Err(invalid("isv.invalid-signature", "The signature is wrong"));
         }
-        serde_json::from_str(parameter(parameters, "biz_content").unwrap_or_default())
-            .map_err(|_| invalid("isv.invalid-parameter", "biz_content is not valid JSON"))
+        let content = serde_json::from_str(parameter(parameters, "biz_content").unwrap_or_default());
+        let content: Content =
+            content.map_err(|_| invalid("isv.invalid-parameter", "biz_content is not valid JSON"))?;
+        let notify_url = parameter(parameters, "notify_url").filter(|url| !url.is_empty()).map(str::to_owned);
+        Ok(Content { notify_url, ..content })
+    }
+
+    /// What the payer's app shows for an order that was signed for it: the page that asks the payer.
+    fn open_app(&self, call: &Call, now: Timestamp) -> Response<Full<Bytes>> {
+        let parameters: Vec<(String, String)> = call.query.iter().cloned().chain(call.form()).collect();
+        let page = self.checked(&parameters).and_then(|content| match parameter(&parameters, "method") {
+            Some("alipay.fund.auth.order.app.freeze") => {
+                let mut trades = self.trades.lock();
+                trades.catch_up(now);
+                trades.freezes.open_app(&content, now)
+            }
+            _ => Err(invalid("isv.invalid-method", "The app does not know the method")),
+        });
+        self.tell();
+        match page {
+            Ok(page) => page::render(&page, Some("not scanned"), true),
+            Err(refusal) => answer(400, "application/json; charset=utf-8", refusal.to_string()),
+        }
+    }
+
+    /// Signs what there is to tell and hands it over.
+    fn tell(&self) {
+        let notices = self.trades.lock().journal.take_notices();
+        let now = self.clock.now();
+        for notice in notices {
+            let id = format!("2026{:016x}{:016x}", self.random.draw_u64(), self.random.draw_u64());
+            if let Some(prepared) = notice.prepare(id, now, &self.signer) {
+                // One too many is lost, as with a provider that gives up.
+                let _ = self.outbox.push(prepared);
+            }
+        }
     }
 
     /// The answer as it goes out: the signature is over the very bytes of the object before it.
@@ -156,9 +214,13 @@ impl Emulator for AlipayEmulator {
     }
 
     fn ledger(&self) -> Vec<LedgerEntry> {
-        let mut trades = self.trades.lock();
-        trades.catch_up(self.clock.now());
-        trades.ledger.clone()
+        let ledger = {
+            let mut trades = self.trades.lock();
+            trades.catch_up(self.clock.now());
+            trades.journal.ledger.clone()
+        };
+        self.tell();
+        ledger
     }
 }
 

@@ -1,18 +1,21 @@
-//! Trades in the Alipay emulator: paying by bar code, QR codes, questions, cancellations, refunds.
+//! Trades in the Alipay emulator: paying by bar code and out of held money, QR codes, questions, cancellations, refunds.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::Money;
 use crate::domain::time::Timestamp;
 use crate::random::Random;
 use crate::sandbox::OBJECTS_MAX;
-use crate::sandbox::alipay::amount::{money_of, shown};
+use crate::sandbox::alipay::amount::shown;
 use crate::sandbox::alipay::codes::{business, invalid, missing, system_error, waiting};
+use crate::sandbox::alipay::content::{Content, check_title, given, minutes, money, money_in, number};
+use crate::sandbox::alipay::freezes::{self, Freezes};
+use crate::sandbox::alipay::notify::Journal;
 use crate::sandbox::alipay::payer::{DECLINED, Payer, payer_of};
+use crate::sandbox::credentials::ALIPAY_SELLER_ID;
 use crate::sandbox::faults::Draw;
 use crate::sandbox::late::Late;
 use crate::sandbox::ledger::{LedgerEntry, LedgerOperation};
@@ -37,14 +40,23 @@ pub(super) struct Trades {
     due: BTreeSet<(Timestamp, String)>,
     /// Requests whose clients are gone and that take effect later.
     late: Late<LateCall>,
-    pub(super) ledger: Vec<LedgerEntry>,
+    pub(super) freezes: Freezes,
+    pub(super) journal: Journal,
+}
+
+/// What a trade is made from.
+struct Order {
+    reference: String,
+    total: Money,
+    /// Sent back with notifications.
+    passback: String,
+    notify_url: Option<String>,
 }
 
 struct Trade {
     trade_no: String,
     out_trade_no: String,
-    reference: String,
-    total: Money,
+    order: Order,
     status: Status,
     /// By the merchant's number of the refund.
     refunds: HashMap<String, i64>,
@@ -53,8 +65,7 @@ struct Trade {
 }
 
 struct Offer {
-    reference: String,
-    total: Money,
+    order: Order,
     page: String,
     /// When the code can't be scanned any more.
     expires_at: Timestamp,
@@ -99,27 +110,13 @@ pub(super) enum Step {
 /// Whether a method changes anything.
 pub(super) fn has_effect(method: &str) -> bool {
     matches!(method, "alipay.trade.pay" | "alipay.trade.precreate" | "alipay.trade.cancel" | "alipay.trade.refund")
-}
-
-/// Every field that one of the methods takes.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Content {
-    out_trade_no: Option<String>,
-    trade_no: Option<String>,
-    total_amount: Option<String>,
-    subject: Option<String>,
-    body: Option<String>,
-    auth_code: Option<String>,
-    trans_currency: Option<String>,
-    out_request_no: Option<String>,
-    refund_amount: Option<String>,
-    qr_code_timeout_express: Option<String>,
+        || freezes::has_effect(method)
 }
 
 impl Trades {
     pub(super) fn new(random: Random, settle_after: Duration) -> Self {
         Self {
+            freezes: Freezes::new(random.clone(), settle_after),
             random,
             settle_after,
             trades: HashMap::new(),
@@ -128,7 +125,7 @@ impl Trades {
             pages: HashMap::new(),
             due: BTreeSet::new(),
             late: Late::new(),
-            ledger: Vec::new(),
+            journal: Journal::default(),
         }
     }
 
@@ -147,8 +144,9 @@ impl Trades {
         self.late.keep(at, LateCall { method: method.to_owned(), content, base_url });
     }
 
-    /// Pays trades whose time has come.
+    /// Pays trades whose time has come, and lets freezes go on.
     fn settle_due(&mut self, now: Timestamp) {
+        self.freezes.settle_due(now, &mut self.journal);
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             let Some((at, number)) = self.due.pop_first() else { return };
             self.mark_paid(&number, at);
@@ -156,7 +154,11 @@ impl Trades {
     }
 
     pub(super) fn call(&mut self, method: &str, content: &Content, draw: Draw, base_url: &str, now: Timestamp) -> Step {
+        if let Some(step) = self.freezes.call(method, content, draw, base_url, now, &mut self.journal) {
+            return step.unwrap_or_else(Step::Done);
+        }
         let step = match method {
+            "alipay.trade.pay" if content.auth_no.is_some() => self.capture(content, now).map(Step::Done),
             "alipay.trade.pay" => self.pay(content, draw, now),
             "alipay.trade.precreate" => self.precreate(content, base_url, now),
             "alipay.trade.query" => Ok(Step::Done(self.query(content))),
@@ -169,29 +171,18 @@ impl Trades {
     }
 
     fn pay(&mut self, content: &Content, draw: Draw, now: Timestamp) -> Result<Step, Value> {
-        let (number, total) = self.new_trade_of(content)?;
+        let (number, order) = new_trade_of(content)?;
         let auth_code = content.auth_code.as_deref().ok_or_else(|| missing("auth_code"))?;
         let payer = match payer_of(auth_code) {
             Some(Payer::Pays | Payer::LosesAnswer) if draw.decline => DECLINED,
             Some(payer) => payer,
             None => return Err(business("ACQ.PAYMENT_AUTH_CODE_INVALID", "The payment code is invalid")),
         };
-        let known = match self.trades.get(&number) {
-            Some(trade) if trade.total != total => {
-                return Err(business("ACQ.CONTEXT_INCONSISTENT", "The trade's information was changed"));
-            }
-            Some(trade) if trade.status == Status::Paid => {
-                return Err(business("ACQ.TRADE_HAS_SUCCESS", "The trade has been paid"));
-            }
-            Some(trade) if trade.status == Status::Closed => {
-                return Err(business("ACQ.TRADE_HAS_CLOSE", "The trade has been closed"));
-            }
-            known => known.is_some(),
-        };
+        let is_known = self.check_number(&number, order.total)?;
         match payer {
             Payer::Hangs => return Ok(Step::Held),
             Payer::Breaks => return Err(system_error()),
-            _ if !known => self.open(&number, content, total)?,
+            _ if !is_known => self.open(&number, order)?,
             _ => {}
         }
         match payer {
@@ -211,33 +202,60 @@ impl Trades {
         }
     }
 
-    /// The number and amount of a trade to be made, if there can be one.
-    fn new_trade_of(&self, content: &Content) -> Result<(String, Money), Value> {
-        let number = content.out_trade_no.as_deref().filter(|number| !number.is_empty());
-        let number = number.ok_or_else(|| missing("out_trade_no"))?;
-        if number.len() > 64 || !number.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Err(business("ACQ.INVALID_PARAMETER", "out_trade_no is not valid"));
-        }
-        let subject = content.subject.as_deref().filter(|subject| !subject.is_empty());
-        if subject.ok_or_else(|| missing("subject"))?.contains(['/', '=', '&']) {
-            return Err(business("ACQ.INVALID_PARAMETER", "subject is not valid"));
-        }
-        let currency = match content.trans_currency.as_deref() {
-            None => Currency::CNY,
-            Some(code) => code.parse().map_err(|_| business("ACQ.INVALID_PARAMETER", "trans_currency is not valid"))?,
+    /// Takes money that is held, with a trade of its own.
+    fn capture(&mut self, content: &Content, now: Timestamp) -> Result<Value, Value> {
+        let (number, order) = new_trade_of(content)?;
+        let auth_no = given(&content.auth_no, "auth_no")?;
+        let product_code = given(&content.product_code, "product_code")?;
+        let completes = match content.auth_confirm_mode.as_deref() {
+            Some("COMPLETE") => true,
+            None | Some("NOT_COMPLETE") => false,
+            Some(_) => return Err(business("ACQ.INVALID_PARAMETER", "auth_confirm_mode is not valid")),
         };
-        let text = content.total_amount.as_deref().ok_or_else(|| missing("total_amount"))?;
-        let total =
-            money_of(text, currency).ok_or_else(|| business("ACQ.INVALID_PARAMETER", "total_amount is not valid"))?;
-        Ok((number.to_owned(), total))
+        if self.check_number(&number, order.total)? {
+            return Err(business("ACQ.CONTEXT_INCONSISTENT", "The trade's information was changed"));
+        }
+        let holding = self.freezes.holding(auth_no)?;
+        if holding.product_code != product_code {
+            return Err(business(
+                "ACQ.PRE_AUTH_PROD_CODE_INCONSISTENT",
+                "The product is not that of the authorization",
+            ));
+        }
+        if holding.rest.currency != order.total.currency {
+            return Err(business("ACQ.INVALID_PARAMETER", "trans_currency is not that of the authorization"));
+        }
+        let total = order.total;
+        self.open(&number, order)?;
+        if total.amount_minor > holding.rest.amount_minor {
+            // The number is used up all the same.
+            if let Some(trade) = self.trades.get_mut(&number) {
+                trade.status = Status::Closed;
+            }
+            return Err(business("ACQ.AUTH_AMOUNT_NOT_ENOUGH", "The amount is more than what is held"));
+        }
+        self.freezes.take(&holding, total, completes, now);
+        self.pay_by(&number, LedgerOperation::Capture, now);
+        Ok(self.paid(&number))
     }
 
-    fn open(&mut self, number: &str, content: &Content, total: Money) -> Result<(), Value> {
-        let reference = content.body.clone().unwrap_or_default();
-        self.open_trade(number, reference, total)
+    /// Whether there is a trade with this number that can still be paid; a number that was used is refused.
+    fn check_number(&self, number: &str, total: Money) -> Result<bool, Value> {
+        match self.trades.get(number) {
+            Some(trade) if trade.order.total != total => {
+                Err(business("ACQ.CONTEXT_INCONSISTENT", "The trade's information was changed"))
+            }
+            Some(trade) if trade.status == Status::Paid => {
+                Err(business("ACQ.TRADE_HAS_SUCCESS", "The trade has been paid"))
+            }
+            Some(trade) if trade.status == Status::Closed => {
+                Err(business("ACQ.TRADE_HAS_CLOSE", "The trade has been closed"))
+            }
+            known => Ok(known.is_some()),
+        }
     }
 
-    fn open_trade(&mut self, number: &str, reference: String, total: Money) -> Result<(), Value> {
+    fn open(&mut self, number: &str, order: Order) -> Result<(), Value> {
         if self.trades.len() >= OBJECTS_MAX {
             return Err(system_error());
         }
@@ -246,8 +264,7 @@ impl Trades {
         let trade = Trade {
             trade_no,
             out_trade_no: number.to_owned(),
-            reference,
-            total,
+            order,
             status: Status::Waiting,
             refunds: HashMap::new(),
             refunded_minor: 0,
@@ -258,16 +275,17 @@ impl Trades {
     }
 
     fn mark_paid(&mut self, number: &str, now: Timestamp) {
+        self.pay_by(number, LedgerOperation::Charge, now);
+    }
+
+    fn pay_by(&mut self, number: &str, operation: LedgerOperation, now: Timestamp) {
         let Some(trade) = self.trades.get_mut(number).filter(|trade| trade.status == Status::Waiting) else { return };
         trade.status = Status::Paid;
         trade.paid_at = Some(now);
-        self.ledger.push(LedgerEntry::new(
-            LedgerOperation::Charge,
-            &trade.trade_no,
-            &trade.reference,
-            trade.total,
-            now,
-        ));
+        let order = &trade.order;
+        let entry = LedgerEntry::new(operation, &trade.trade_no, &order.reference, order.total, now);
+        self.journal.ledger.push(entry);
+        self.journal.tell("trade_status_sync", order.notify_url.as_ref(), trade.told());
     }
 
     /// The answer that says that a trade is paid.
@@ -279,10 +297,10 @@ impl Trades {
                 "trade_no": trade.trade_no,
                 "out_trade_no": trade.out_trade_no,
                 "buyer_logon_id": "san***@sandbox.com",
-                "total_amount": shown(trade.total),
-                "receipt_amount": shown(trade.total),
+                "total_amount": shown(trade.order.total),
+                "receipt_amount": shown(trade.order.total),
                 "gmt_payment": trade.paid_at.and_then(super::beijing_time),
-                "fund_bill_list": [{ "fund_channel": "ALIPAYACCOUNT", "amount": shown(trade.total) }],
+                "fund_bill_list": [{ "fund_channel": "ALIPAYACCOUNT", "amount": shown(trade.order.total) }],
             }),
             None => system_error(),
         }
@@ -290,8 +308,9 @@ impl Trades {
 
     /// Makes a QR code. That is no trade yet: canceling does not take it back, only its time does.
     fn precreate(&mut self, content: &Content, base_url: &str, now: Timestamp) -> Result<Step, Value> {
-        let (number, total) = self.new_trade_of(content)?;
-        let expires_at = now.plus(lifetime_of(content)?);
+        let (number, order) = new_trade_of(content)?;
+        let lifetime = minutes(&content.qr_code_timeout_express, "qr_code_timeout_express", QR_CODE_MINUTES)?;
+        let expires_at = now.plus(lifetime);
         match self.trades.get(&number) {
             Some(trade) if trade.status == Status::Paid => {
                 return Err(business("ACQ.TRADE_HAS_SUCCESS", "The trade has been paid"));
@@ -303,7 +322,7 @@ impl Trades {
             return Err(system_error());
         }
         let page = match self.offers.get_mut(&number) {
-            Some(offer) if offer.total != total => {
+            Some(offer) if offer.order.total != order.total => {
                 return Err(business("ACQ.CONTEXT_INCONSISTENT", "The trade's information was changed"));
             }
             Some(offer) => {
@@ -312,9 +331,8 @@ impl Trades {
             }
             None => {
                 let page = format!("qr{:016x}", self.random.draw_u64());
-                let reference = content.body.clone().unwrap_or_default();
                 self.pages.insert(page.clone(), number.clone());
-                self.offers.insert(number.clone(), Offer { reference, total, page: page.clone(), expires_at });
+                self.offers.insert(number.clone(), Offer { order, page: page.clone(), expires_at });
                 page
             }
         };
@@ -344,8 +362,8 @@ impl Trades {
             "trade_no": trade.trade_no,
             "out_trade_no": trade.out_trade_no,
             "trade_status": trade.status.as_str(),
-            "total_amount": shown(trade.total),
-            "trans_currency": trade.total.currency.code(),
+            "total_amount": shown(trade.order.total),
+            "trans_currency": trade.order.total.currency.code(),
             "send_pay_date": trade.paid_at.and_then(super::beijing_time),
         })
     }
@@ -359,13 +377,13 @@ impl Trades {
         let mut answer = json!({ "code": "10000", "msg": "Success", "out_trade_no": number, "retry_flag": "N" });
         let Some(trade) = self.trades.get_mut(&number) else { return answer };
         answer["trade_no"] = json!(trade.trade_no);
-        let left = trade.total.amount_minor - trade.refunded_minor;
+        let left = trade.order.total.amount_minor - trade.refunded_minor;
         answer["action"] = json!(if trade.status == Status::Paid { "refund" } else { "close" });
         if trade.status == Status::Paid && left > 0 {
             trade.refunded_minor += left;
-            let money = Money::new(left, trade.total.currency);
-            let entry = LedgerEntry::new(LedgerOperation::Refund, &trade.trade_no, &trade.reference, money, now);
-            self.ledger.push(entry);
+            let money = Money::new(left, trade.order.total.currency);
+            let entry = LedgerEntry::new(LedgerOperation::Refund, &trade.trade_no, &trade.order.reference, money, now);
+            self.journal.ledger.push(entry);
         }
         trade.status = Status::Closed;
         answer
@@ -375,9 +393,7 @@ impl Trades {
         let number = self.number_in(content).map(str::to_owned);
         let trade = number.and_then(|number| self.trades.get_mut(&number));
         let trade = trade.ok_or_else(|| business("ACQ.TRADE_NOT_EXIST", "The trade does not exist"))?;
-        let text = content.refund_amount.as_deref().ok_or_else(|| missing("refund_amount"))?;
-        let amount = money_of(text, trade.total.currency)
-            .ok_or_else(|| business("ACQ.INVALID_PARAMETER", "refund_amount is not valid"))?;
+        let amount = money_in(&content.refund_amount, "refund_amount", trade.order.total.currency)?;
         let request = content.out_request_no.clone().unwrap_or_else(|| trade.out_trade_no.clone());
         let mut answer = json!({
             "code": "10000",
@@ -394,22 +410,22 @@ impl Trades {
             None if trade.paid_at.is_none() => {
                 return Err(business("ACQ.TRADE_STATUS_ERROR", "The trade's status does not allow it"));
             }
-            None if amount.amount_minor > trade.total.amount_minor - trade.refunded_minor => {
+            None if amount.amount_minor > trade.order.total.amount_minor - trade.refunded_minor => {
                 return Err(business("ACQ.REFUND_AMT_NOT_EQUAL_TOTAL", "The refund is more than what is left"));
             }
             None => {
                 trade.refunds.insert(request.clone(), amount.amount_minor);
                 trade.refunded_minor += amount.amount_minor;
-                if trade.refunded_minor == trade.total.amount_minor {
+                if trade.refunded_minor == trade.order.total.amount_minor {
                     trade.status = Status::Closed;
                 }
-                let entry = LedgerEntry::new(LedgerOperation::Refund, &request, &trade.reference, amount, now);
-                self.ledger.push(entry);
+                let entry = LedgerEntry::new(LedgerOperation::Refund, &request, &trade.order.reference, amount, now);
+                self.journal.ledger.push(entry);
                 true
             }
         };
         answer["fund_change"] = json!(if changed { "Y" } else { "N" });
-        answer["refund_fee"] = json!(shown(Money::new(trade.refunded_minor, trade.total.currency)));
+        answer["refund_fee"] = json!(shown(Money::new(trade.refunded_minor, trade.order.total.currency)));
         Ok(answer)
     }
 
@@ -422,8 +438,8 @@ impl Trades {
             answer["trade_no"] = json!(trade.trade_no);
             answer["out_trade_no"] = json!(trade.out_trade_no);
             answer["out_request_no"] = json!(request);
-            answer["total_amount"] = json!(shown(trade.total));
-            answer["refund_amount"] = json!(shown(Money::new(*amount_minor, trade.total.currency)));
+            answer["total_amount"] = json!(shown(trade.order.total));
+            answer["refund_amount"] = json!(shown(Money::new(*amount_minor, trade.order.total.currency)));
             answer["refund_status"] = json!("REFUND_SUCCESS");
         }
         Ok(answer)
@@ -431,13 +447,15 @@ impl Trades {
 
     /// A payer's visit to the page of a QR code. Acting is what makes the trade.
     pub(super) fn visit(&mut self, page: &str, visit: Visit, now: Timestamp) -> (Option<&'static str>, bool) {
-        let Some(number) = self.pages.get(page).cloned() else { return (None, false) };
+        let Some(number) = self.pages.get(page).cloned() else {
+            return self.freezes.visit(page, visit, now, &mut self.journal);
+        };
         if self.offers.get(&number).is_some_and(|offer| offer.expires_at <= now) {
             self.offers.remove(&number);
         }
         if visit != Visit::Look
             && let Some(offer) = self.offers.remove(&number)
-            && self.open_trade(&number, offer.reference, offer.total).is_ok()
+            && self.open(&number, offer.order).is_ok()
         {
             match visit {
                 Visit::Approve => self.mark_paid(&number, now),
@@ -456,13 +474,38 @@ impl Trades {
     }
 }
 
-/// How long a QR code can be scanned; Alipay takes whole minutes, such as `90m`.
-fn lifetime_of(content: &Content) -> Result<Duration, Value> {
-    let minutes = match content.qr_code_timeout_express.as_deref() {
-        None => Some(QR_CODE_MINUTES),
-        Some(text) => text.strip_suffix('m').and_then(|minutes| minutes.parse().ok()),
+impl Trade {
+    /// What a notification says about it.
+    fn told(&self) -> Vec<(&'static str, String)> {
+        let total = shown(self.order.total);
+        let paid_at = self.paid_at.and_then(super::beijing_time).unwrap_or_default();
+        vec![
+            ("trade_no", self.trade_no.clone()),
+            ("out_trade_no", self.out_trade_no.clone()),
+            ("trade_status", self.status.as_str().to_owned()),
+            ("total_amount", total.clone()),
+            ("receipt_amount", total.clone()),
+            ("buyer_pay_amount", total),
+            ("trans_currency", self.order.total.currency.code().to_owned()),
+            ("body", self.order.reference.clone()),
+            ("passback_params", self.order.passback.clone()),
+            ("buyer_logon_id", String::from("san***@sandbox.com")),
+            ("seller_id", ALIPAY_SELLER_ID.to_owned()),
+            ("gmt_create", paid_at.clone()),
+            ("gmt_payment", paid_at),
+        ]
+    }
+}
+
+/// The number of a trade to be made, and what it is made from, if there can be one.
+fn new_trade_of(content: &Content) -> Result<(String, Order), Value> {
+    let number = number(&content.out_trade_no, "out_trade_no")?.to_owned();
+    check_title(&content.subject, "subject")?;
+    let order = Order {
+        total: money(&content.total_amount, "total_amount", content)?,
+        reference: content.body.clone().unwrap_or_default(),
+        passback: content.passback_params.clone().unwrap_or_default(),
+        notify_url: content.notify_url.clone(),
     };
-    let minutes = minutes.filter(|minutes| (1..=24 * 60).contains(minutes));
-    let wrong = || business("ACQ.INVALID_PARAMETER", "qr_code_timeout_express is not valid");
-    Ok(Duration::from_secs(minutes.ok_or_else(wrong)? * 60))
+    Ok((number, order))
 }

@@ -46,7 +46,8 @@ fn open(body: &str) -> Value {
     serde_json::from_str(signed).unwrap()
 }
 
-async fn call(sandbox: &Sandbox, method: &str, content: Value) -> Value {
+/// Calls a method as the application does.
+pub(super) async fn call(sandbox: &Sandbox, method: &str, content: Value) -> Value {
     call_with(sandbox, method, &content, |_| {}, |signature| signature).await
 }
 

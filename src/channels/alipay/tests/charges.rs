@@ -1,12 +1,13 @@
-//! The Alipay adapter against its emulator over real sockets, and against peers that are not Alipay.
+//! Charges and their refunds.
 
 use std::time::Duration;
 
 use crate::channels::alipay::number_of;
 use crate::channels::alipay::rsa2::Signer;
+use crate::channels::alipay::tests::{NOTHING, SETTLED_S, bench};
 use crate::channels::tests::{
-    Bench, TIMEOUT_MS, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown,
-    peer_that_answers, refund_of,
+    TIMEOUT_MS, browse, channel_at, charge_with, failure_of, http_answer, is_success, is_unknown, peer_that_answers,
+    refund_of,
 };
 use crate::channels::{ChargeAnswer, ChargeRequest, ChargeState, DeclineScope, NextAction, ProviderRefs, RefundState};
 use crate::clock::Clock;
@@ -14,15 +15,6 @@ use crate::config::ChannelKind;
 use crate::domain::money::{Currency, Money};
 use crate::domain::payment::failure_allows;
 use crate::sandbox::{FaultPatch, LedgerOperation, credentials};
-
-const NOTHING: ProviderRefs =
-    ProviderRefs { channel_order_no: None, client_secret: None, hold_no: None, parent_hold_no: None, capture_no: None };
-/// Old enough that a request can't be on its way any more.
-const SETTLED_S: i64 = 5;
-
-fn bench() -> Bench {
-    Bench::new(ChannelKind::Alipay)
-}
 
 fn page_of(answer: &ChargeAnswer) -> &str {
     match &answer.state {
