@@ -53,7 +53,7 @@ pub fn build(
         ChannelKind::Stripe => Arc::new(StripeChannel::new(http, credentials).map_err(failed)?),
         ChannelKind::Alipay => Arc::new(AlipayChannel::new(http, credentials, clock).map_err(failed)?),
         ChannelKind::Paypal => Arc::new(PaypalChannel::new(credentials).map_err(failed)?),
-        ChannelKind::Btcpay => Arc::new(BtcpayChannel::new(credentials).map_err(failed)?),
+        ChannelKind::Btcpay => Arc::new(BtcpayChannel::new(http, credentials).map_err(failed)?),
         ChannelKind::Instant => Arc::new(InstantChannel),
         ChannelKind::Custom => {
             return Err(failed(String::from(

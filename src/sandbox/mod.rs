@@ -176,7 +176,7 @@ impl Running {
                 let made = AlipayEmulator::new(Arc::clone(&faults), clock, random, settle_after);
                 Arc::new(made.map_err(io::Error::other)?)
             }
-            "crypto" => Arc::new(CryptoEmulator),
+            "crypto" => Arc::new(CryptoEmulator::new(Arc::clone(&faults), options)),
             other => return Err(SandboxError::UnknownChannel(other.to_owned())),
         };
         let server = Server::start(Arc::clone(&emulator), config.down)?;
