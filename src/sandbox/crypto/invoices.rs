@@ -46,9 +46,9 @@ impl Invoice {
         self.metadata.get("orderId").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Whether money came that is no success, or is.
-    pub(super) const fn is_refundable(&self) -> bool {
-        self.paid_minor > 0 && matches!(self.status.as_bytes(), b"Settled" | b"Expired" | b"Invalid")
+    /// Whether there is money that can be given back.
+    pub(super) fn is_refundable(&self) -> bool {
+        self.paid_minor > 0 && matches!(self.status, "Settled" | "Expired" | "Invalid")
     }
 
     fn show(&self, base_url: &str) -> Value {
@@ -110,13 +110,14 @@ fn payer_of(token: &str) -> Option<Payer> {
 
 impl State {
     pub(super) fn create_invoice(&mut self, context: &Context<'_>) -> Step {
-        let (mut invoice, payer) = match self.new_invoice(context) {
+        let (invoice, payer) = match self.new_invoice(context) {
             Ok(made) => made,
             Err(reply) => return Step::Done(reply),
         };
+        if context.draw.decline {
+            return Step::Done(no_wallet());
+        }
         match payer {
-            // Its like in coins: the server can't offer any way to pay.
-            _ if context.draw.decline => return Step::Done(no_wallet()),
             Payer::Refused => return Step::Done(no_wallet()),
             Payer::NeverAnswered => return Step::Held,
             Payer::Fails => return Step::Done(reply::internal_error()),
@@ -126,7 +127,7 @@ impl State {
         self.tell(&invoice, "InvoiceCreated", &json!({}), context.now);
         self.order.push(id.clone());
         let amount_minor = invoice.money.amount_minor;
-        invoice.settles = None;
+        self.due.insert((invoice.expires, id.clone()));
         self.invoices.insert(id.clone(), invoice);
         match payer {
             Payer::Pays | Payer::AnswerLost => {
@@ -229,12 +230,16 @@ impl State {
         let is_full = invoice.paid_minor >= invoice.money.amount_minor;
         let is_late = invoice.status != "New";
         match (invoice.status, is_full) {
-            ("New", true) => (invoice.status, invoice.settles) = ("Processing", Some(now.plus(settle_after))),
+            ("New", true) => {
+                let settles = now.plus(settle_after);
+                (invoice.status, invoice.settles) = ("Processing", Some(settles));
+                self.due.insert((settles, id.to_owned()));
+            }
             ("Expired", true) => invoice.additional = "PaidLate",
             ("New" | "Expired", false) => invoice.additional = "PaidPartial",
             _ => {}
         }
-        if is_full && invoice.status == "Processing" {
+        if is_full && matches!(invoice.status, "Processing" | "Settled") && invoice.additional != "Marked" {
             let is_over = invoice.paid_minor > invoice.money.amount_minor;
             invoice.additional = if is_over { "PaidOver" } else { "None" };
         }
@@ -261,20 +266,13 @@ impl State {
 
     /// Lets happen what time brings: payments are confirmed, payers' time ends.
     pub(super) fn settle_due(&mut self, now: Timestamp) {
-        let is_due = |invoice: &Invoice| match invoice.status {
-            "New" => invoice.expires <= now,
-            _ => invoice.settles.is_some_and(|settles| settles <= now),
-        };
-        let due: Vec<String> =
-            self.order.iter().filter(|id| self.invoices.get(*id).is_some_and(is_due)).cloned().collect();
-        for id in due {
-            let Some(invoice) = self.invoices.get_mut(&id) else { continue };
+        while let Some((at, id)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
+            self.due.remove(&(at, id.clone()));
+            let Some(invoice) = self.invoices.get(&id) else { continue };
             match invoice.settles {
-                Some(settles) => self.settle(&id, settles),
-                None => {
-                    let expires = invoice.expires;
-                    self.expire(&id, expires);
-                }
+                Some(settles) if settles <= at => self.settle(&id, at),
+                None => self.expire(&id, at),
+                Some(_) => {}
             }
         }
     }
@@ -294,6 +292,7 @@ impl State {
     }
 }
 
+/// The like of a decline where coins are sent: the server can't offer any way to pay.
 fn no_wallet() -> Reply {
     reply::invalid("paymentMethods", "No wallet has been linked to your BTCPay Store.")
 }

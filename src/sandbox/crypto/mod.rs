@@ -5,7 +5,7 @@ mod invoices;
 mod pulls;
 mod reply;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ struct State {
     pulls: HashMap<String, PullPayment>,
     /// Ids of pull payments, oldest first.
     pull_order: Vec<String>,
+    /// Invoices to which something happens by itself, by when.
+    due: BTreeSet<(Timestamp, String)>,
     /// Requests whose clients are gone and that take effect later.
     late: Late<Call>,
     ledger: Vec<LedgerEntry>,
@@ -102,6 +104,7 @@ impl CryptoEmulator {
             order: Vec::new(),
             pulls: HashMap::new(),
             pull_order: Vec::new(),
+            due: BTreeSet::new(),
             late: Late::new(),
             ledger: Vec::new(),
             outbox: Arc::clone(&options.outbox),
