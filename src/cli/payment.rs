@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
@@ -10,6 +10,9 @@ use super::failure::{Failure, Outcome};
 use super::output;
 use super::table::{Column, or_dash, table};
 use crate::domain::money::{Currency, Money};
+
+/// How refunds' numbers begin.
+const REFUND_PREFIX: &str = "RF";
 
 /// Flags of `payment`.
 #[derive(Debug, Args)]
@@ -47,6 +50,17 @@ enum Action {
         /// Its number, PY…
         payment_no: String,
     },
+    /// End a payment or a refund in needs_review as it was found to have ended; it is in the audit, and the merchant is told
+    Resolve {
+        /// Its number, PY… or RF…
+        number: String,
+        /// Whether the money moved
+        #[arg(long, value_parser = ["success", "failed"])]
+        status: String,
+        /// How that was found out
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
 }
 
 /// Does what was asked through the admin API and prints the result.
@@ -66,6 +80,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         }
         Action::Routing { payment_no } => {
             (admin.call(Method::GET, &["payments", payment_no.as_str(), "routing"], None).await?, routing_text)
+        }
+        Action::Resolve { number, status, reason } => {
+            let kind = if number.starts_with(REFUND_PREFIX) { "refunds" } else { "payments" };
+            let body = json!({ "status": status, "reason": reason });
+            (admin.call(Method::POST, &[kind, number.as_str(), "resolve"], Some(&body)).await?, payment_text)
         }
     };
     if is_json {

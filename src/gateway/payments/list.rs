@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::ids::{MerchantId, PaymentNo};
+use crate::domain::ids::{MerchantId, PaymentNo, RefundNo};
 use crate::domain::payment::{Payment, PaymentStatus};
 use crate::domain::time::Timestamp;
 use crate::gateway::command::PaymentFilter;
@@ -123,6 +123,21 @@ pub(super) fn find(core: &Core, payment_no: &PaymentNo) -> Result<Payment, Gatew
         Ok(found.is_none())
     })?;
     found.ok_or(GatewayError::NotFound("payment"))
+}
+
+/// Whose refund it is, and of which payment.
+pub(super) fn holder_of_refund(core: &Core, refund_no: &RefundNo) -> Result<(MerchantId, PaymentNo), GatewayError> {
+    let mut found = None;
+    for_each_merchant(core, |prefix| {
+        let Some(merchant_id) = keys::merchant_of(prefix) else { return Ok(true) };
+        match rows::payment_of_refund(core, &merchant_id, refund_no) {
+            Ok(payment_no) => found = Some((merchant_id, payment_no)),
+            Err(GatewayError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(found.is_none())
+    })?;
+    found.ok_or(GatewayError::NotFound("refund"))
 }
 
 /// Calls `each` with the beginning of the keys of every merchant's payments, also of merchants that are gone, until it
