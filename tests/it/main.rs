@@ -21,6 +21,7 @@ mod payments;
 mod privacy;
 mod rate_limit_layer;
 mod reload;
+mod resolve;
 mod restart;
 mod routing;
 mod simulate;

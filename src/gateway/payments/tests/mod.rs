@@ -5,5 +5,7 @@ mod fixture;
 mod holding;
 mod in_flight;
 mod reconciling;
+mod reviewing;
 mod storing;
+mod strays;
 mod teaching;
