@@ -9,6 +9,7 @@ mod auth;
 mod channels;
 mod costs;
 mod countries;
+mod crypto;
 mod custom_strategy;
 mod deliveries;
 mod explain;

@@ -48,7 +48,8 @@ async fn a_payment_without_outcome_is_ended_by_hand() {
     house.admin("POST", "/admin/v1/payments/PY0/resolve", Some(verdict.clone())).await.expect(404, "NOT_FOUND");
     house.admin("POST", "/admin/v1/refunds/RF0/resolve", Some(verdict)).await.expect(404, "NOT_FOUND");
 
-    let words = ["tollgate", "payment", "resolve", stuck[1].as_str(), "--status", "success", "--reason", "in the books"];
+    let words =
+        ["tollgate", "payment", "resolve", stuck[1].as_str(), "--status", "success", "--reason", "in the books"];
     let flags = ["--admin-url", house.admin_url.as_str(), "--admin-token", house.admin_token.as_str()];
     let words: Vec<OsString> = words.into_iter().chain(flags).map(OsString::from).collect();
     for expected in [0, 1] {
@@ -66,7 +67,8 @@ async fn a_payment_without_outcome_is_ended_by_hand() {
     assert_eq!(audit.body["data"]["chain"]["intact"], true);
 
     let events = shop.get("/api/v1/events").await;
-    let told: Vec<&Value> = events.body["data"]["items"].as_array().unwrap().iter().map(|event| &event["body"]["event"]).collect();
+    let told: Vec<&Value> =
+        events.body["data"]["items"].as_array().unwrap().iter().map(|event| &event["body"]["event"]).collect();
     assert_eq!(told, [&json!("payment.failed"), &json!("payment.success")]);
     house.disturb("stripe", json!({ "error_rate": 0.0 })).await;
     shop.pay("O-1", 900, json!({ "channel": "stripe" })).await.expect(201, "SUCCESS");

@@ -27,7 +27,9 @@ impl BtcpayChannel {
     fn findings(&self) -> Vec<String> {
         match self.webhook_secret {
             Some(_) => Vec::new(),
-            None => vec![String::from("There is no webhook_secret: what the server sends of its own accord is not taken.")],
+            None => {
+                vec![String::from("There is no webhook_secret: what the server sends of its own accord is not taken.")]
+            }
         }
     }
 }

@@ -72,10 +72,9 @@ fn over(invoice: &Invoice, asked: Money, is_watched: bool) -> ChargeState {
     let paid = invoice.paid(asked);
     let has_paid = match paid {
         Some(paid) => paid.amount_minor > 0,
-        None => matches!(
-            special,
-            AdditionalStatus::PaidLate | AdditionalStatus::PaidPartial | AdditionalStatus::PaidOver
-        ),
+        None => {
+            matches!(special, AdditionalStatus::PaidLate | AdditionalStatus::PaidPartial | AdditionalStatus::PaidOver)
+        }
     };
     let is_full = match paid {
         Some(paid) => paid.amount_minor >= asked.amount_minor.saturating_sub(ROUNDING_MINOR),

@@ -35,8 +35,11 @@ pub(super) fn invoice_body(charge: &ChargeRequest, amount: &str, token: Option<&
         MERCHANT_KEY: charge.merchant_id,
         ORDER_KEY: charge.order_no,
     });
-    let optional =
-        [("itemDesc", charge.description.as_deref()), ("buyerEmail", charge.customer_email.as_deref()), (TOKEN_KEY, token)];
+    let optional = [
+        ("itemDesc", charge.description.as_deref()),
+        ("buyerEmail", charge.customer_email.as_deref()),
+        (TOKEN_KEY, token),
+    ];
     for (name, value) in optional {
         if let Some(value) = value {
             metadata[name] = json!(value);

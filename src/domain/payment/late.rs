@@ -42,9 +42,7 @@ impl Arrival {
     /// `None` when the answer says nothing of money that came.
     fn of(state: &ChargeState, asked: Money) -> Option<Self> {
         match state {
-            ChargeState::Success { .. } => {
-                Some(Self { kind: StrayKind::Late, total_minor: Some(asked.amount_minor) })
-            }
+            ChargeState::Success { .. } => Some(Self { kind: StrayKind::Late, total_minor: Some(asked.amount_minor) }),
             ChargeState::Stray { kind, received } => {
                 let comparable = received.filter(|money| money.currency == asked.currency);
                 Some(Self { kind: *kind, total_minor: comparable.map(|money| money.amount_minor) })

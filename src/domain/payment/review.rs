@@ -19,12 +19,7 @@ pub enum ReviewVerdict {
 }
 
 /// Takes a person's word about a payment. `None` when the payment does not wait for one.
-pub fn on_review(
-    before: &Payment,
-    verdict: ReviewVerdict,
-    policy: &ResolvePolicy,
-    now: Timestamp,
-) -> Option<Outcome> {
+pub fn on_review(before: &Payment, verdict: ReviewVerdict, policy: &ResolvePolicy, now: Timestamp) -> Option<Outcome> {
     if before.status != PaymentStatus::NeedsReview {
         return None;
     }

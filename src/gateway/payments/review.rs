@@ -133,7 +133,9 @@ fn check(command: &ResolveByHand) -> Result<(), GatewayError> {
 }
 
 fn change(action: &'static str, object: String, was: &str, is: &str, command: &ResolveByHand) -> Change {
-    Change::new(action, object)
-        .field("status", Some(json!(was)), Some(json!(is)))
-        .field("reason", None, Some(json!(command.reason)))
+    Change::new(action, object).field("status", Some(json!(was)), Some(json!(is))).field(
+        "reason",
+        None,
+        Some(json!(command.reason)),
+    )
 }

@@ -200,8 +200,11 @@ impl State {
     pub(super) fn mark_invoice(&mut self, id: &str, context: &Context<'_>) -> Reply {
         let Some(invoice) = self.invoices.get_mut(id) else { return reply::missing_invoice() };
         let status = context.body["status"].as_str().unwrap_or_default();
-        let Some(status) = invoice.markable().iter().find(|markable| **markable == status) else {
-            return reply::invalid("status", "Status can only be marked to invalid or settled within certain conditions.");
+        let Some(status) = invoice.markable().iter().copied().find(|markable| *markable == status) else {
+            return reply::invalid(
+                "status",
+                "Status can only be marked to invalid or settled within certain conditions.",
+            );
         };
         (invoice.status, invoice.additional, invoice.settles) = (status, "Marked", None);
         let invoice = invoice.clone();

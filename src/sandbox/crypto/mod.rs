@@ -195,9 +195,7 @@ impl State {
         let step = self.route(&call.method, resource, &context);
         match step {
             // The effect stays; only the answer is spoilt.
-            Step::Done(reply) if draw.error_after_effect && reply.status == 200 => {
-                Step::Done(reply::internal_error())
-            }
+            Step::Done(reply) if draw.error_after_effect && reply.status == 200 => Step::Done(reply::internal_error()),
             step => step,
         }
     }

@@ -133,7 +133,8 @@ async fn a_refund_is_what_the_payer_claims() {
     assert_eq!(call(&sandbox, "POST", &refund, &wanted).await.json()["code"], "non-refundable");
     pay(&invoice, "20.00").await;
     clock.advance(Duration::from_secs(3));
-    for (name, value) in [("payoutMethodId", Value::Null), ("customAmount", json!("0")), ("refundVariant", json!("x"))] {
+    for (name, value) in [("payoutMethodId", Value::Null), ("customAmount", json!("0")), ("refundVariant", json!("x"))]
+    {
         let mut wrong = wanted.clone();
         wrong[name] = value;
         assert_eq!(call(&sandbox, "POST", &refund, &wrong).await.status, 422, "{name}");

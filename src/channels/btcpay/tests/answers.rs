@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::channels::tests::{
-    START, charge_with, channel_at, http_answer, is_success, is_unknown, peer_that_answers, refund_of,
+    START, channel_at, charge_with, http_answer, is_success, is_unknown, peer_that_answers, refund_of,
 };
 use crate::channels::{Channel, ChargeAnswer, ChargeState, ProviderRefs, RefundState, ResolveRequest, StrayKind};
 use crate::clock::Clock;

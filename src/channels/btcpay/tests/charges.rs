@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::{EXPIRED, MINUTE, UNWATCHED, ask, bench, pay, waiting};
-use crate::channels::tests::{START, charge_with, failure_of, is_success, is_unknown};
-use crate::channels::{Capabilities, ChargeAnswer, ChargeState, Failure, ListError, ProviderRefs, StrayKind};
+use crate::channels::tests::{START, charge_with, failure_of, hold_of, is_success, is_unknown};
+use crate::channels::{
+    Capabilities, ChargeAnswer, ChargeState, Failure, HoldState, ListError, NOT_SUPPORTED, ProviderRefs, StrayKind,
+};
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 use crate::sandbox::{FaultPatch, LedgerOperation};
@@ -26,6 +28,8 @@ async fn it_says_what_it_can_do_and_nothing_is_held() {
     assert!(bench.channel.takes_token("tok_visa") && !bench.channel.takes_token("pm_card_visa"));
     let report = bench.channel.check().await.unwrap();
     assert_eq!((report.account.as_deref(), report.findings.len()), (Some("TollgateSandboxStore"), 0));
+    let held = bench.channel.authorize(&hold_of(1000)).await;
+    assert!(matches!(held.state, HoldState::NotDone(failure) if failure.code == NOT_SUPPORTED));
     assert!(bench.ledger().is_empty());
 }
 

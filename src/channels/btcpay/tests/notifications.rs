@@ -88,7 +88,8 @@ async fn what_is_not_from_the_store_is_refused() {
     let signature = right.headers[0].1.clone();
     let mut changed = right.body.to_vec();
     changed[20] ^= 1;
-    for forged in [inbound(None, right.body.clone()), inbound(Some(signature), changed), inbound(Some(String::new()), "")]
+    for forged in
+        [inbound(None, right.body.clone()), inbound(Some(signature), changed), inbound(Some(String::new()), "")]
     {
         let refusal = channel.verify(&forged).await.unwrap_err();
         assert!(matches!(refusal, NotificationRefusal::Signature(_)), "{refusal}");
@@ -119,8 +120,7 @@ async fn without_a_secret_nothing_is_taken() {
     let config = crate::channels::tests::config(ChannelKind::Btcpay);
     let keys = crate::channels::Credentials::new([("api_key", "k"), ("store_id", "s")]);
     let name = crate::domain::ids::ChannelName::new("x");
-    let channel =
-        crate::channels::build(&name, &config, "http://127.0.0.1:1", &keys, Clock::manual(START)).unwrap();
+    let channel = crate::channels::build(&name, &config, "http://127.0.0.1:1", &keys, Clock::manual(START)).unwrap();
     assert!(!channel.capabilities().notifications && !channel.takes_token("tok_visa"));
     let refusal = channel.verify(&signed(&json!({}))).await.unwrap_err();
     assert_eq!(refusal, NotificationRefusal::NotSupported);

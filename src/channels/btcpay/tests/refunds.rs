@@ -72,7 +72,10 @@ async fn a_refund_whose_answer_was_lost_is_found_and_never_made_again() {
 async fn what_can_t_be_given_back_fails() {
     let bench = bench();
     let (charge, refs) = paid(&bench).await;
-    assert_eq!(code(&bench.channel.refund(&refund_of(&charge, &ProviderRefs::default(), 100, 1)).await), "missing_payment");
+    assert_eq!(
+        code(&bench.channel.refund(&refund_of(&charge, &ProviderRefs::default(), 100, 1)).await),
+        "missing_payment"
+    );
     assert_eq!(code(&bench.channel.refund(&refund_of(&charge, &refs, 0, 1)).await), "amount_not_supported");
     let nowhere = ProviderRefs { channel_order_no: Some(String::from("nowhere")), ..ProviderRefs::default() };
     assert_eq!(code(&bench.channel.refund(&refund_of(&charge, &nowhere, 100, 1)).await), "invoice-not-found");
