@@ -3,7 +3,7 @@
 //! Three things decide most of what is here. Creating is not idempotent, so that an invoice is created once and looked for
 //! by our number from then on. Nobody can keep a payer from sending coins to an address once it was shown, so that an
 //! invoice is over only when the server stops looking for them. And what comes late or in part is money all the same: it
-//! is reported as stray, never as success and never as nothing.
+//! is reported as stray, never as success and never as nothing, once it can't be taken back any more.
 
 mod amount;
 mod charge;

@@ -4,10 +4,10 @@
 //! nothing would keep the payer from paying both. Several that are there all the same are closed but for one.
 
 use crate::channels::btcpay::invoice::{answer, unknown};
-use crate::channels::btcpay::response::{Invoice, InvoiceStatus, Reply, read};
+use crate::channels::btcpay::response::{Invoice, InvoiceStatus, PaymentMethod, Reply, read};
 use crate::channels::btcpay::{BtcpayChannel, not_received};
 use crate::channels::http::Deadline;
-use crate::channels::{ChargeAnswer, ListError, ResolveRequest};
+use crate::channels::{ChargeAnswer, ChargeState, ListError, ResolveRequest};
 
 impl BtcpayChannel {
     pub(super) async fn ask_about_charge(&self, request: &ResolveRequest) -> ChargeAnswer {
@@ -35,9 +35,10 @@ impl BtcpayChannel {
 
     /// Looks for it and changes nothing.
     pub(super) async fn look_for_charge(&self, request: &ResolveRequest) -> Result<Option<ChargeAnswer>, ListError> {
-        let found = self.invoices_of(request, self.client.deadline()).await.map_err(ListError::Failed)?;
+        let deadline = self.client.deadline();
+        let found = self.invoices_of(request, deadline).await.map_err(ListError::Failed)?;
         match found.first() {
-            Some(kept) => Ok(Some(self.judge(kept, &request.charge, Some(request.now)))),
+            Some(kept) => Ok(Some(self.judge_confirmed(kept, request, deadline).await)),
             None if request.is_settled() => Ok(None),
             None => Err(ListError::Failed(String::from("it may be on its way"))),
         }
@@ -58,15 +59,36 @@ impl BtcpayChannel {
 
     /// What an invoice means, after it was closed if that is wanted and the payer's page is still open.
     async fn judge_or_close(&self, invoice: &Invoice, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
-        let judged = self.judge(invoice, &request.charge, Some(request.now));
+        let judged = self.judge_confirmed(invoice, request, deadline).await;
         // One that is not ours has no number in its answer, and is left alone.
         let is_ours = judged.refs.channel_order_no.is_some();
         if !request.close || invoice.status != InvoiceStatus::New || !is_ours {
             return judged;
         }
         match self.close_invoice(invoice, deadline).await {
-            Ok(closed) => self.judge(&closed, &request.charge, Some(request.now)),
+            Ok(closed) => self.judge_confirmed(&closed, request, deadline).await,
             Err(reason) => answer(invoice, unknown(format!("it could not be closed: {reason}"))),
+        }
+    }
+
+    /// What an invoice means. Stray money counts once it can't be taken back any more: else whoever sent it could take it
+    /// back, and be given it back as well.
+    async fn judge_confirmed(&self, invoice: &Invoice, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
+        let judged = self.judge(invoice, &request.charge, Some(request.now));
+        if !matches!(judged.state, ChargeState::Stray { .. }) {
+            return judged;
+        }
+        let response = match self.client.payment_methods(&invoice.id, deadline).await {
+            Ok(response) => response,
+            Err(error) => return answer(invoice, unknown(error.to_string())),
+        };
+        match read::<Vec<PaymentMethod>>(&response) {
+            Ok(Reply::Object(methods)) if methods.iter().all(PaymentMethod::is_confirmed) => judged,
+            Ok(Reply::Object(_)) => answer(invoice, unknown("what came otherwise than asked for is not confirmed yet")),
+            Ok(Reply::Error(reply)) => {
+                answer(invoice, unknown(format!("BTCPay answered with status {}", reply.status)))
+            }
+            Err(reason) => answer(invoice, unknown(reason)),
         }
     }
 

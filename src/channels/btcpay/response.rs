@@ -101,7 +101,33 @@ impl Invoice {
 pub(super) struct PaymentMethod {
     pub(super) payment_method_id: String,
     #[serde(default)]
-    pub(super) payments: Vec<Value>,
+    pub(super) payments: Vec<CoinPayment>,
+}
+
+impl PaymentMethod {
+    /// Whether nothing that was paid by it can be taken back any more.
+    pub(super) fn is_confirmed(&self) -> bool {
+        let is_over = |payment: &CoinPayment| matches!(payment.status, CoinStatus::Settled | CoinStatus::Invalid);
+        self.payments.iter().all(is_over)
+    }
+}
+
+/// Coins that somebody has sent.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct CoinPayment {
+    #[serde(default)]
+    status: CoinStatus,
+}
+
+/// Whether they have arrived for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+enum CoinStatus {
+    Settled,
+    Invalid,
+    /// Not yet, or nobody says so.
+    #[default]
+    #[serde(other)]
+    Open,
 }
 
 /// Money that its receiver claims.

@@ -36,7 +36,9 @@ pub(super) struct Invoice {
     pub(super) created: Timestamp,
     expires: Timestamp,
     watched_until: Timestamp,
-    /// When what was paid is confirmed, while it is not.
+    /// When what was paid last is confirmed.
+    confirmed_at: Timestamp,
+    /// When that settles it, while it is not settled.
     pub(super) settles: Option<Timestamp>,
 }
 
@@ -178,6 +180,7 @@ impl State {
             created: context.now,
             expires,
             watched_until,
+            confirmed_at: context.now,
             settles: None,
         };
         Ok((invoice, payer))
@@ -213,10 +216,11 @@ impl State {
         Reply::ok(&invoice.show(context.base_url))
     }
 
-    pub(super) fn payment_methods(&self, id: &str) -> Reply {
+    pub(super) fn payment_methods(&self, id: &str, now: Timestamp) -> Reply {
         let Some(invoice) = self.invoices.get(id) else { return reply::missing_invoice() };
         let paid = Money::new(invoice.paid_minor, invoice.money.currency).decimal();
-        let payments = if invoice.paid_minor > 0 { json!([{ "value": paid, "status": "Settled" }]) } else { json!([]) };
+        let status = if now >= invoice.confirmed_at { "Settled" } else { "Processing" };
+        let payments = if invoice.paid_minor > 0 { json!([{ "value": paid, "status": status }]) } else { json!([]) };
         Reply::ok(&json!([{ "paymentMethodId": PAYMENT_METHOD, "activated": true, "payments": payments }]))
     }
 
@@ -230,6 +234,7 @@ impl State {
             return;
         }
         invoice.paid_minor = invoice.paid_minor.saturating_add(amount_minor);
+        invoice.confirmed_at = now.plus(settle_after);
         let is_full = invoice.paid_minor >= invoice.money.amount_minor;
         let is_late = invoice.status != "New";
         match (invoice.status, is_full) {

@@ -213,7 +213,7 @@ impl State {
         }
         Step::Done(match (method, resource) {
             (&Method::GET, ["invoices", id]) => self.get_invoice(id, context.base_url),
-            (&Method::GET, ["invoices", id, "payment-methods"]) => self.payment_methods(id),
+            (&Method::GET, ["invoices", id, "payment-methods"]) => self.payment_methods(id, context.now),
             (&Method::POST, ["invoices", id, "status"]) => self.mark_invoice(id, context),
             (&Method::POST, ["invoices", id, "refund"]) => self.refund_invoice(id, context),
             (&Method::GET, ["pull-payments", id, "payouts"]) => self.list_payouts(id),

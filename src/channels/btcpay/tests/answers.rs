@@ -1,6 +1,7 @@
 //! Answers that no server should give.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::channels::tests::{
     START, channel_at, charge_with, http_answer, is_success, is_unknown, peer_that_answers, refund_of,
@@ -27,9 +28,31 @@ fn invoice(change: impl FnOnce(&mut Value)) -> Value {
     invoice
 }
 
+/// A server that answers about ways to pay with `methods`, and about everything else with `invoice`.
+async fn server_with(invoice: String, methods: String) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 16 * 1024];
+            let read = stream.read(&mut request).await.unwrap_or(0);
+            let about_methods = String::from_utf8_lossy(&request[..read]).contains("/payment-methods ");
+            let body = if about_methods { &methods } else { &invoice };
+            let _ = stream.write_all(&http_answer(200, "application/json", body, body.len())).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    format!("http://{address}")
+}
+
+/// What is made of an invoice like that of the payment but for `change`, all payments for it being confirmed.
 async fn judged(change: impl FnOnce(&mut Value)) -> ChargeAnswer {
-    let body = invoice(change).to_string();
-    let channel = channel_that_gets(http_answer(200, "application/json", &body, body.len())).await;
+    judged_with(change, json!([{ "paymentMethodId": "BTC-CHAIN", "payments": [{ "status": "Settled" }] }])).await
+}
+
+async fn judged_with(change: impl FnOnce(&mut Value), methods: Value) -> ChargeAnswer {
+    let address = server_with(invoice(change).to_string(), methods.to_string()).await;
+    let channel = channel_at(ChannelKind::Btcpay, &address, Clock::manual(START));
     let charge = charge_with(None);
     let refs = ProviderRefs { channel_order_no: Some(String::from("INV1")), ..ProviderRefs::default() };
     let request = ResolveRequest {
@@ -108,6 +131,31 @@ async fn statuses_mean_what_they_say() {
         ("Settled", "None", json!("12.28")),
     ] {
         assert!(is_unknown(&with(status, special, paid.clone()).await), "{status} {special} {paid}");
+    }
+}
+
+#[tokio::test]
+async fn stray_money_counts_when_it_can_t_be_taken_back_any_more() {
+    let late = |methods: Value| {
+        let change = |invoice: &mut Value| {
+            (invoice["status"], invoice["additionalStatus"]) = (json!("Expired"), json!("PaidLate"));
+        };
+        judged_with(change, methods)
+    };
+    let with = |payments: Value| json!([{ "paymentMethodId": "A" }, { "paymentMethodId": "B", "payments": payments }]);
+    for confirmed in [json!([{ "status": "Settled" }]), json!([{ "status": "Settled" }, { "status": "Invalid" }])] {
+        let answer = late(with(confirmed)).await;
+        assert!(matches!(answer.state, ChargeState::Stray { kind: StrayKind::Late, .. }), "{answer:?}");
+    }
+    for open in [
+        with(json!([{ "status": "Processing" }])),
+        with(json!([{ "status": "Settled" }, { "status": "Processing" }])),
+        with(json!([{ "status": "SomethingNew" }])),
+        with(json!([{}])),
+        json!({}),
+    ] {
+        let answer = late(open.clone()).await;
+        assert!(is_unknown(&answer) && answer.refs.channel_order_no.is_some(), "{open}: {answer:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{EXPIRED, MINUTE, UNWATCHED, ask, bench, pay, waiting};
+use super::{CONFIRMED, EXPIRED, MINUTE, UNWATCHED, ask, bench, pay, waiting};
 use crate::channels::tests::{START, charge_with, failure_of, hold_of, is_success, is_unknown};
 use crate::channels::{
     Capabilities, ChargeAnswer, ChargeState, Failure, HoldState, ListError, NOT_SUPPORTED, ProviderRefs, StrayKind,
@@ -53,7 +53,7 @@ async fn a_payer_has_until_the_server_stops_looking() {
     assert_eq!(expires_at, Some(START.plus((15 + 1_440) * MINUTE)));
     pay(&url, "12.30").await;
     assert_eq!(ask(&bench, &charge, &refs).await.state, ChargeState::Processing);
-    bench.clock.advance(Duration::from_secs(3));
+    bench.clock.advance(CONFIRMED);
     assert!(is_success(&ask(&bench, &charge, &refs).await));
     bench.assert_charged_once(&charge);
 }
@@ -76,6 +76,8 @@ async fn what_is_given_up_is_closed_at_once_and_over_when_nobody_looks_any_more(
     let (charge, refs, url) = waiting(&bench).await;
     assert!(is_unknown(&bench.resolve(&charge, &refs, 60, true).await));
     pay(&url, "12.30").await;
+    assert!(is_unknown(&ask(&bench, &charge, &refs).await), "it can be taken back for some seconds");
+    bench.clock.advance(CONFIRMED);
     let late = ask(&bench, &charge, &refs).await;
     assert_eq!(stray(&late), (StrayKind::Late, Some(1230)), "it was paid after all");
 
@@ -92,7 +94,7 @@ async fn what_is_paid_is_not_closed() {
     let (charge, refs, url) = waiting(&bench).await;
     pay(&url, "12.30").await;
     assert_eq!(bench.resolve(&charge, &refs, 60, true).await.state, ChargeState::Processing);
-    bench.clock.advance(Duration::from_secs(3));
+    bench.clock.advance(CONFIRMED);
     assert!(is_success(&bench.resolve(&charge, &refs, 60, true).await));
 }
 
@@ -103,6 +105,8 @@ async fn money_that_comes_late_in_part_or_in_excess_is_no_success() {
     let (charge, refs, url) = waiting(&bench).await;
     bench.clock.advance(EXPIRED);
     pay(&url, "12.30").await;
+    assert!(is_unknown(&ask(&bench, &charge, &refs).await), "it can be taken back for some seconds");
+    bench.clock.advance(CONFIRMED);
     assert_eq!(stray(&ask(&bench, &charge, &refs).await), (StrayKind::Late, Some(1230)));
     assert_eq!(bench.count(LedgerOperation::Charge), 1);
 
@@ -126,6 +130,7 @@ async fn money_that_comes_late_in_part_or_in_excess_is_no_success() {
     pay(&url, "12.00").await;
     bench.clock.advance(EXPIRED);
     pay(&url, "0.30").await;
+    bench.clock.advance(CONFIRMED);
     assert_eq!(stray(&ask(&bench, &charge, &refs).await), (StrayKind::Late, Some(1230)));
 
     // In two parts, both in time.
@@ -133,14 +138,14 @@ async fn money_that_comes_late_in_part_or_in_excess_is_no_success() {
     let (charge, refs, url) = waiting(&bench).await;
     pay(&url, "12.00").await;
     pay(&url, "0.30").await;
-    bench.clock.advance(Duration::from_secs(3));
+    bench.clock.advance(CONFIRMED);
     assert!(is_success(&ask(&bench, &charge, &refs).await));
 
     // Too much.
     let bench = super::bench();
     let (charge, refs, url) = waiting(&bench).await;
     pay(&url, "20.00").await;
-    bench.clock.advance(Duration::from_secs(3));
+    bench.clock.advance(CONFIRMED);
     assert_eq!(stray(&ask(&bench, &charge, &refs).await), (StrayKind::Over, Some(2000)));
 }
 
@@ -184,6 +189,7 @@ async fn of_several_invoices_the_paid_one_counts_and_the_others_are_closed() {
     assert!(is_unknown(&closed), "{closed:?}");
     // A payer who had its page open all the same.
     pay(&second_url, "12.30").await;
+    bench.clock.advance(CONFIRMED);
     let late = ask(&bench, &charge, &nameless).await;
     assert_eq!((stray(&late), &late.refs), ((StrayKind::Late, Some(1230)), &second));
     let (_, page) = super::browse("GET", &first_url).await;

@@ -13,6 +13,8 @@ use crate::config::ChannelKind;
 
 /// The payer's time, and how long after it is looked for what comes late.
 const MINUTE: Duration = Duration::from_secs(60);
+/// What was paid can't be taken back any more.
+const CONFIRMED: Duration = Duration::from_secs(3);
 const EXPIRED: Duration = Duration::from_secs(16 * 60);
 const UNWATCHED: Duration = Duration::from_secs((15 + 1_440 + 6) * 60);
 
