@@ -11,11 +11,12 @@ use crate::channels::tests::{Bench, browse, charge_with};
 use crate::channels::{ChargeAnswer, ChargeRequest, ChargeState, NextAction, ProviderRefs};
 use crate::config::ChannelKind;
 
-/// The payer's time, and how long after it is looked for what comes late.
 const MINUTE: Duration = Duration::from_secs(60);
-/// What was paid can't be taken back any more.
+/// After this what was paid can't be taken back any more.
 const CONFIRMED: Duration = Duration::from_secs(3);
+/// After this the payer's time is over.
 const EXPIRED: Duration = Duration::from_secs(16 * 60);
+/// After this nobody looks for what comes late any more.
 const UNWATCHED: Duration = Duration::from_secs((15 + 1_440 + 6) * 60);
 
 fn bench() -> Bench {
