@@ -139,8 +139,10 @@ impl State {
             Payer::PaysUnconfirmed => self.receive(&id, amount_minor, context.now),
             _ => {}
         }
-        let shown = self.get_invoice(&id, context.base_url);
-        if matches!(payer, Payer::AnswerLost) { Step::Lost(shown) } else { Step::Done(shown) }
+        if matches!(payer, Payer::AnswerLost) {
+            return Step::Lost;
+        }
+        Step::Done(self.get_invoice(&id, context.base_url))
     }
 
     fn new_invoice(&self, context: &Context<'_>) -> Result<(Invoice, Payer), Reply> {

@@ -89,8 +89,8 @@ impl Context<'_> {
 enum Step {
     /// It has this answer.
     Done(Reply),
-    /// It has this answer, and its connection is cut in place of it.
-    Lost(Reply),
+    /// It was done, and its connection is cut in place of an answer.
+    Lost,
     /// It never gets one, and nothing was done.
     Held,
 }
@@ -128,7 +128,7 @@ impl CryptoEmulator {
         tokio::time::sleep(draw.latency).await;
         let reply = match step {
             Step::Done(reply) if !draw.lost_response => reply,
-            Step::Done(_) | Step::Lost(_) => return Outcome::Cut,
+            Step::Done(_) | Step::Lost => return Outcome::Cut,
             Step::Held => {
                 tokio::time::sleep(HELD_OPEN).await;
                 return Outcome::Cut;
