@@ -11,7 +11,7 @@ use crate::api::admin::payments as all_payments;
 use crate::api::admin::pre_auths as all_pre_auths;
 use crate::api::admin::webhooks as all_webhooks;
 use crate::api::admin::{
-    audit, channels, config, costs, erasures, hold, keys, merchants, metrics, routing, rules, sandbox, store,
+    audit, channels, config, costs, erasures, hold, keys, merchants, metrics, resolve, routing, rules, sandbox, store,
 };
 use crate::api::{
     channel_pre_auths, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
@@ -131,7 +131,7 @@ pub(crate) struct ReasonSchema {
         costs::list, channels::list, channels::get, channels::update, channels::reset_health,
         routing::get, routing::update, routing::versions, routing::roll_back,
         rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload,
-        all_payments::list, all_payments::get, all_payments::routing,
+        all_payments::list, all_payments::get, all_payments::routing, resolve::payment, resolve::refund,
         all_pre_auths::list, all_pre_auths::get,
         all_webhooks::list_endpoints, all_webhooks::get_endpoint, all_webhooks::pause_endpoint,
         all_webhooks::enable_endpoint, all_webhooks::list_notifications, all_webhooks::get_notification,

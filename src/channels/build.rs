@@ -56,7 +56,7 @@ pub fn build(
             Arc::new(AlipayChannel::new(http, credentials, clock, hold_valid).map_err(failed)?)
         }
         ChannelKind::Paypal => Arc::new(PaypalChannel::new(credentials).map_err(failed)?),
-        ChannelKind::Btcpay => Arc::new(BtcpayChannel::new(credentials).map_err(failed)?),
+        ChannelKind::Btcpay => Arc::new(BtcpayChannel::new(http, credentials).map_err(failed)?),
         ChannelKind::Instant => Arc::new(InstantChannel),
         ChannelKind::Custom => {
             return Err(failed(String::from(

@@ -128,6 +128,11 @@ impl HttpClient {
         self.client.post(self.address(path, query)).form(form)
     }
 
+    /// A POST of a JSON document to `path` below the provider's address.
+    pub(crate) fn post_json(&self, path: &str, body: &impl serde::Serialize) -> RequestBuilder {
+        self.client.post(self.address(path, &[])).json(body)
+    }
+
     /// Sends a request once and reads the whole answer.
     ///
     /// # Errors

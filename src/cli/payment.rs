@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
@@ -13,6 +13,8 @@ use crate::domain::money::{Currency, Money};
 
 /// Where the values of an object begin, unless it has long names.
 const NAME_WIDTH_MIN: usize = 18;
+/// How refunds' numbers begin.
+const REFUND_PREFIX: &str = "RF";
 
 /// Flags of `payment`.
 #[derive(Debug, Args)]
@@ -50,6 +52,17 @@ enum Action {
         /// Its number, PY…
         payment_no: String,
     },
+    /// End a payment or a refund in needs_review as it was found to have ended; it is in the audit, and the merchant is told
+    Resolve {
+        /// Its number, PY… or RF…
+        number: String,
+        /// Whether the money moved
+        #[arg(long, value_parser = ["success", "failed"])]
+        status: String,
+        /// How that was found out
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
 }
 
 /// Does what was asked through the admin API and prints the result.
@@ -69,6 +82,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         }
         Action::Routing { payment_no } => {
             (admin.call(Method::GET, &["payments", payment_no.as_str(), "routing"], None).await?, routing_text)
+        }
+        Action::Resolve { number, status, reason } => {
+            let kind = if number.starts_with(REFUND_PREFIX) { "refunds" } else { "payments" };
+            let body = json!({ "status": status, "reason": reason });
+            (admin.call(Method::POST, &[kind, number.as_str(), "resolve"], Some(&body)).await?, payment_text)
         }
     };
     if is_json {
@@ -283,8 +301,6 @@ fn indented(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

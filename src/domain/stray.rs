@@ -12,9 +12,12 @@ use crate::domain::time::Timestamp;
 pub struct Stray {
     /// In which way it came.
     pub kind: StrayKind,
-    /// How much, in minor units of what it was for, where the provider says so.
+    /// How much, in minor units of what it was for, where the provider says so: of too much, only what is beyond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_minor: Option<i64>,
+    /// By which try of a payment it came, counted from 0.
+    #[serde(default)]
+    pub attempt: usize,
     /// When that was noticed.
     pub seen_at: Timestamp,
     /// What was done about it.
@@ -29,6 +32,18 @@ pub enum StrayAction {
     Refunding(RefundNo),
     /// Somebody has to look.
     Reported,
+    /// It counts as what was asked for.
+    Accepted,
+}
+
+impl Stray {
+    /// How much of it can be given back beside what was asked for, in minor units.
+    pub fn refundable_minor(&self) -> i64 {
+        match self.action {
+            StrayAction::Refunding(_) | StrayAction::Reported => self.received_minor.unwrap_or(0),
+            StrayAction::Accepted => 0,
+        }
+    }
 }
 
 /// What is done about stray money.

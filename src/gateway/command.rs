@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::merchant::{LimitOverrides, MerchantStatus};
+use crate::domain::payment::ReviewVerdict;
 
 /// Body of `POST /payments`, of `POST /pre-auths` and of a quote.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -171,6 +172,36 @@ pub struct CreateRefund {
     /// Up to 255 characters.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+/// Body of an operator's `…/resolve`: how something ended that could not be resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveByHand {
+    /// `success`: the money moved. `failed`: it certainly did not.
+    pub status: ResolvedStatus,
+    /// How that was found out, 1 to 255 characters without customers' data. It stands in the audit.
+    #[schema(example = "no such order in the provider's dashboard", min_length = 1, max_length = 255)]
+    pub reason: String,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolvedStatus {
+    /// The money moved.
+    Success,
+    /// It certainly did not.
+    Failed,
+}
+
+impl ResolvedStatus {
+    pub(crate) const fn verdict(self) -> ReviewVerdict {
+        match self {
+            Self::Success => ReviewVerdict::Success,
+            Self::Failed => ReviewVerdict::Failed,
+        }
+    }
 }
 
 /// Which payments, or pre-auths, to list.

@@ -15,12 +15,14 @@ use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use utoipa::ToSchema;
 
 use crate::actors::router::RouterHandle;
+use crate::domain::audit::{Change, Operator};
 use crate::domain::fees::FxRate;
 use crate::domain::ids::ChannelName;
 use crate::domain::money::{Currency, Money};
 use crate::domain::payment::{Payment, PaymentStatus, RefundStatus};
 use crate::domain::routing::RoutingSetup;
 use crate::domain::time::{Day, Timestamp};
+use crate::gateway::audit;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::IntCounterVec;
@@ -431,9 +433,30 @@ impl Costs {
         before: Option<&Payment>,
         after: &Payment,
     ) -> Result<Committed, StoreError> {
+        self.note_after(commit_finish(&self.0.core, batch), before, after).await
+    }
+
+    /// As [`Costs::commit`], with an operator's change in the audit.
+    pub(crate) async fn commit_audited(
+        &self,
+        batch: Batch,
+        by: &Operator,
+        change: &Change,
+        before: &Payment,
+        after: &Payment,
+    ) -> Result<Committed, StoreError> {
+        self.note_after(audit::commit(&self.0.core, batch, by, change), Some(before), after).await
+    }
+
+    async fn note_after(
+        &self,
+        committing: impl Future<Output = Result<Committed, StoreError>>,
+        before: Option<&Payment>,
+        after: &Payment,
+    ) -> Result<Committed, StoreError> {
         let _changing = self.changing().await;
         let doubt = Doubt { costs: self, is_certain: false };
-        let committed = commit_finish(&self.0.core, batch).await;
+        let committed = committing.await;
         doubt.dispel();
         match &committed {
             Ok(_) => self.note(before, after),

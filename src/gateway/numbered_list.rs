@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::ids::{ChannelName, MerchantId};
+use crate::domain::ids::{ChannelName, MerchantId, RefundNo};
 use crate::domain::time::Timestamp;
 use crate::gateway::command::PaymentFilter;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
+use crate::gateway::payments::rows::{Refunded, object_of_refund};
 use crate::storage::record::{Record, decode};
 use crate::storage::{Scan, keys};
 
@@ -103,7 +104,7 @@ pub(super) fn list_all<T: Numbered>(
     let looked_at_max = if is_filtered { ROWS_LOOKED_AT_MAX } else { rows_wanted };
     // The newest, by their numbers; of merchants with the same number, which chance would have to draw, by the merchant.
     let mut newest: BTreeMap<NumberAndMerchant, Arc<[u8]>> = BTreeMap::new();
-    for_each_merchant::<T>(core, |prefix| {
+    for_each_merchant(core, T::rows(), |prefix| {
         let end = before.as_ref().map(|number| [prefix, number].concat());
         let mut scan = Scan { start: prefix.to_vec(), end, limit: CHUNK_ROWS.min(looked_at_max), reverse: true };
         scan.end = scan.end.or_else(|| crate::storage::prefix_end(prefix));
@@ -149,7 +150,7 @@ pub(super) fn list_all<T: Numbered>(
 /// One by its number alone: whose it is has to be found out.
 pub(super) fn find<T: Numbered>(core: &Core, number: &str) -> Result<T, GatewayError> {
     let mut found = None;
-    for_each_merchant::<T>(core, |prefix| {
+    for_each_merchant(core, T::rows(), |prefix| {
         let Some(merchant_id) = keys::merchant_of(prefix) else { return Ok(true) };
         if let Some(stored) = core.store.get(&T::row(&merchant_id, number))? {
             found = Some(decode(&stored.value)?);
@@ -159,13 +160,28 @@ pub(super) fn find<T: Numbered>(core: &Core, number: &str) -> Result<T, GatewayE
     found.ok_or(GatewayError::NotFound(T::NAME))
 }
 
-/// Calls `each` with the beginning of the keys of what every merchant has, also of merchants that are gone, until it says
-/// that this is enough.
-fn for_each_merchant<T: Numbered>(
+/// Whose refund it is, by its number alone, and what it is a refund of.
+pub(super) fn holder_of_refund(core: &Core, refund_no: &RefundNo) -> Result<(MerchantId, Refunded), GatewayError> {
+    let mut found = None;
+    for_each_merchant(core, keys::refunds(), |prefix| {
+        let Some(merchant_id) = keys::merchant_of(prefix) else { return Ok(true) };
+        match object_of_refund(core, &merchant_id, refund_no) {
+            Ok(object) => found = Some((merchant_id, object)),
+            Err(GatewayError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(found.is_none())
+    })?;
+    found.ok_or(GatewayError::NotFound("refund"))
+}
+
+/// Calls `each` with the beginning of the keys below `all` of every merchant, also of merchants that are gone, until it
+/// says that this is enough.
+fn for_each_merchant(
     core: &Core,
+    all: Vec<u8>,
     mut each: impl FnMut(&[u8]) -> Result<bool, GatewayError>,
 ) -> Result<(), GatewayError> {
-    let all = T::rows();
     let end = crate::storage::prefix_end(&all);
     let mut start = all;
     loop {

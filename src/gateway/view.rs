@@ -204,6 +204,35 @@ pub struct OperatorPaymentView {
     /// The payment.
     #[serde(flatten)]
     pub payment: PaymentView,
+    /// Money that came otherwise than it was asked for; absent when there was none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub strays: Vec<StrayView>,
+}
+
+/// Money that came otherwise than it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct StrayView {
+    /// `partial`, `late` or `over`.
+    pub kind: String,
+    /// Minor units; null when the channel did not say. Of too much, only what is beyond.
+    pub amount: Option<i64>,
+    /// When that was noticed.
+    pub seen_at: String,
+    /// `refunding`, `reported` for a person to look at, or `accepted` as paid.
+    pub action: String,
+    /// The refund that gives it back.
+    pub refund_no: Option<String>,
+}
+
+/// A refund with whose it is, for the operator.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct OperatorRefundView {
+    /// Whose it is.
+    pub merchant_id: String,
+    /// The refund.
+    #[serde(flatten)]
+    pub refund: RefundView,
 }
 
 /// How a payment was routed, with whose it is, for the operator.

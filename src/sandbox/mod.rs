@@ -185,7 +185,7 @@ impl Running {
                 );
                 Arc::new(made.map_err(io::Error::other)?)
             }
-            "crypto" => Arc::new(CryptoEmulator),
+            "crypto" => Arc::new(CryptoEmulator::new(Arc::clone(&faults), options)),
             other => return Err(SandboxError::UnknownChannel(other.to_owned())),
         };
         let server = Server::start(Arc::clone(&emulator), config.down)?;

@@ -133,6 +133,11 @@ pub fn refund(merchant_id: &MerchantId, refund_no: &RefundNo) -> Vec<u8> {
     with_text(of_merchant(REFUND, merchant_id), refund_no.as_str())
 }
 
+/// Prefix of all refunds of all merchants.
+pub fn refunds() -> Vec<u8> {
+    vec![REFUND]
+}
+
 /// Stream of a merchant's events; its rows are this prefix and the number as 8 bytes.
 pub fn events_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(EVENT, merchant_id)

@@ -13,6 +13,7 @@ pub(crate) mod merchants;
 pub(crate) mod metrics;
 pub(crate) mod payments;
 pub(crate) mod pre_auths;
+pub(crate) mod resolve;
 pub(crate) mod routing;
 pub(crate) mod rules;
 pub(crate) mod sandbox;
@@ -139,6 +140,7 @@ pub(crate) fn routes() -> Routes {
     let routes = costs::add_routes(routes);
     let routes = payments::add_routes(routes);
     let routes = pre_auths::add_routes(routes);
+    let routes = resolve::add_routes(routes);
     let routes = webhooks::add_routes(routes);
     let routes = routing::add_routes(routes);
     let routes = rules::add_routes(routes);
@@ -175,6 +177,8 @@ mod tests {
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}/keys/{key_id}", As("key.delete")),
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/payments/{payment_no}/erase", As("payment.erase")),
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/erasures", As("customer.erase")),
+        (Verb::Post, "/admin/v1/payments/{payment_no}/resolve", As("payment.resolve")),
+        (Verb::Post, "/admin/v1/refunds/{refund_no}/resolve", As("refund.resolve")),
         (Verb::Post, "/admin/v1/hold/confirm", As("hold.confirm")),
         (Verb::Post, "/admin/v1/store/backup", As("store.backup")),
         (Verb::Post, "/admin/v1/store/export", As("store.export")),

@@ -2,8 +2,10 @@
 
 mod erase;
 mod failover;
+mod late;
 mod refund;
 mod resolve;
+mod review;
 #[cfg(test)]
 mod tests;
 mod transition;
@@ -14,15 +16,18 @@ use serde::{Deserialize, Serialize};
 
 pub use erase::{Erasability, erasability, erase_customer_data};
 pub use failover::{FAILOVERS_MAX, Failover, FailoverBounds, failure_allows, may_ask_another};
+pub use late::{NewRefund, StrayRules, on_stray};
 pub use refund::{RefundRejection, begin_refund, on_refund_answer};
 pub use resolve::{ResolvePolicy, next_due_at};
+pub use review::{ReviewVerdict, on_refund_review, on_review};
 pub use transition::{Effect, Outcome, begin_attempt, on_answer, on_cancel_request, on_recovery};
 
-use crate::domain::ids::{ChannelName, MerchantId, PaymentNo};
+use crate::domain::ids::{ChannelName, MerchantId, PaymentNo, RefundNo};
 use crate::domain::money::Money;
 use crate::domain::outcome::{Failure, NextAction, ProviderRefs};
 pub use crate::domain::refund::{Refund, RefundStatus};
 use crate::domain::routing::DecisionRecord;
+use crate::domain::stray::{Stray, StrayAction};
 use crate::domain::time::Timestamp;
 
 /// Where a payment stands.
@@ -207,6 +212,9 @@ pub struct Payment {
     /// Money on its way back or given back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refunds: Vec<Refund>,
+    /// Money that came otherwise than it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strays: Vec<Stray>,
     /// What the payer has to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_action: Option<NextAction>,
@@ -263,12 +271,29 @@ impl Payment {
         self.refunds_sum(|status| status == RefundStatus::Success)
     }
 
-    /// Minor units that may still be given back: charged, less what went back, less what is on its way or unknown.
+    /// Minor units that may still be given back: charged and come otherwise, less what went back, less what is on its way
+    /// or unknown.
     pub fn refundable_minor(&self) -> i64 {
-        if self.status != PaymentStatus::Success {
-            return 0;
-        }
-        self.terms.money.amount_minor - self.refunds_sum(|status| status != RefundStatus::Failed)
+        let charged = if self.status == PaymentStatus::Success { self.terms.money.amount_minor } else { 0 };
+        charged + self.strayed_minor() - self.refunds_sum(|status| status != RefundStatus::Failed)
+    }
+
+    /// Minor units that came otherwise than they were asked for, and can be given back.
+    pub fn strayed_minor(&self) -> i64 {
+        self.strays.iter().map(Stray::refundable_minor).sum()
+    }
+
+    /// The attempt whose money a refund gives back, and how many minor units that attempt has brought.
+    pub fn source_of(&self, refund_no: &RefundNo) -> Option<(&Attempt, i64)> {
+        let is_source = |stray: &&Stray| matches!(&stray.action, StrayAction::Refunding(of) if of == refund_no);
+        let any = || self.strays.last().filter(|_| self.status != PaymentStatus::Success);
+        let last = self.attempts.len().checked_sub(1)?;
+        let place = self.strays.iter().find(is_source).or_else(any).map_or(last, |stray| stray.attempt);
+        let attempt = self.attempts.get(place)?;
+        let is_charged = self.status == PaymentStatus::Success && place == last;
+        let charged = if is_charged { self.terms.money.amount_minor } else { 0 };
+        let strayed = self.strays.iter().filter(|stray| stray.attempt == place).map(Stray::refundable_minor);
+        Some((attempt, strayed.fold(charged, i64::saturating_add)))
     }
 
     fn refunds_sum(&self, counts: impl Fn(RefundStatus) -> bool) -> i64 {

@@ -22,7 +22,7 @@ pub fn begin_refund(
     policy: &ResolvePolicy,
     now: Timestamp,
 ) -> Result<Payment, RefundRejection> {
-    if before.status != PaymentStatus::Success {
+    if before.status != PaymentStatus::Success && before.strayed_minor() == 0 {
         return Err(RefundRejection::State(before.status));
     }
     let refundable_minor = before.refundable_minor();

@@ -1,5 +1,7 @@
 //! Every pair of state and event, against the documented table.
 
+mod strays;
+
 use std::time::Duration;
 
 use super::*;
@@ -96,6 +98,7 @@ fn payment(status: PaymentStatus) -> Payment {
         cancel_requested: false,
         attempts: vec![attempt("stripe")],
         refunds: Vec::new(),
+        strays: Vec::new(),
         next_action: None,
         fee_minor: Some(59),
         fee_reported: false,

@@ -61,7 +61,7 @@ pub fn on_answer(before: &Payment, answer: &ChargeAnswer, policy: &ResolvePolicy
             payment.known_at = Some(now);
             note_failover(&mut payment, Failover::OutcomeOpen);
         }
-        // Money that came otherwise than it was asked for is no payment yet; where it went has to be asked again.
+        // Whoever asks about it deals with money that came otherwise than it was asked for; until then nothing is known.
         ChargeState::Unknown { .. } | ChargeState::Stray { .. } => stay_unknown(&mut payment, policy, now),
     }
     if before.status != PaymentStatus::Pending {
@@ -150,7 +150,7 @@ fn note_failover(payment: &mut Payment, failover: Failover) {
     }
 }
 
-fn learn(payment: &mut Payment, answer: &ChargeAnswer, now: Timestamp) {
+pub(super) fn learn(payment: &mut Payment, answer: &ChargeAnswer, now: Timestamp) {
     let Some(attempt) = payment.attempts.last_mut() else { return };
     attempt.refs.learn(&answer.refs);
     if answer.sent_money {
@@ -158,7 +158,7 @@ fn learn(payment: &mut Payment, answer: &ChargeAnswer, now: Timestamp) {
     }
 }
 
-fn succeed(payment: &mut Payment, fee_minor: Option<i64>, now: Timestamp) {
+pub(super) fn succeed(payment: &mut Payment, fee_minor: Option<i64>, now: Timestamp) {
     payment.status = PaymentStatus::Success;
     payment.paid_at = Some(now);
     if fee_minor.is_some() {
@@ -171,7 +171,7 @@ fn succeed(payment: &mut Payment, fee_minor: Option<i64>, now: Timestamp) {
 }
 
 /// The attempt is over and nothing was charged. What the payer or the merchant gave up is `canceled`, the rest `failed`.
-fn close(payment: &mut Payment, outcome: AttemptOutcome, failure: Option<&Failure>) {
+pub(super) fn close(payment: &mut Payment, outcome: AttemptOutcome, failure: Option<&Failure>) {
     // The payer had something to act on, whether that was known at once or only later.
     let waited = payment.status == PaymentStatus::RequiresAction || payment.next_action.is_some();
     let given_up = payment.cancel_requested || (waited && outcome == AttemptOutcome::Canceled);
@@ -189,7 +189,7 @@ fn closed_by_channel() -> Failure {
 }
 
 /// What follows from the new state alone: when to look again, what to forget, whom to tell.
-fn finish(before: &Payment, mut payment: Payment, policy: &ResolvePolicy, now: Timestamp) -> Outcome {
+pub(super) fn finish(before: &Payment, mut payment: Payment, policy: &ResolvePolicy, now: Timestamp) -> Outcome {
     if payment.status.is_final() {
         payment.reconciling = false;
         payment.next_action = None;

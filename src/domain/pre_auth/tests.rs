@@ -204,6 +204,7 @@ fn a_row_reads_back_and_reads_without_what_was_added() {
     full.strays = vec![Stray {
         kind: crate::domain::outcome::StrayKind::Late,
         received_minor: Some(5),
+        attempt: 0,
         seen_at: NOW,
         action: crate::domain::stray::StrayAction::Refunding(RefundNo::new("RF1")),
     }];

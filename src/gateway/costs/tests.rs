@@ -96,6 +96,7 @@ fn payment(number: usize) -> Payment {
         cancel_requested: false,
         attempts: vec![attempt],
         refunds: Vec::new(),
+        strays: Vec::new(),
         next_action: None,
         fee_minor: Some(60),
         fee_reported: false,

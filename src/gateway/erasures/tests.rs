@@ -115,6 +115,7 @@ fn payment(merchant: &str, number: usize, status: PaymentStatus, at: Timestamp) 
         cancel_requested: false,
         attempts: Vec::new(),
         refunds: Vec::new(),
+        strays: Vec::new(),
         next_action: None,
         fee_minor: None,
         fee_reported: false,

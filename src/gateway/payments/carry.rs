@@ -148,6 +148,7 @@ impl Inner {
             cancel_requested: false,
             attempts: vec![attempt],
             refunds: Vec::new(),
+            strays: Vec::new(),
             next_action: None,
             fee_minor,
             fee_reported: false,
@@ -193,9 +194,10 @@ impl Inner {
 
     /// Asks the channel of the current attempt, once, and tells the router how that went.
     async fn charge(&self, payment: &Payment, mut place: Reservation) -> ChargeAnswer {
-        let Some(request) = charge_request(payment, &self.core.config.callbacks) else {
+        let Some(attempt) = payment.current() else {
             return ChargeAnswer::unknown("the payment has no attempt");
         };
+        let request = charge_request(payment, attempt, &self.core.config.callbacks);
         let channel_name = place.channel().clone();
         place.begin();
         let started = self.core.clock.monotonic();
@@ -319,10 +321,10 @@ impl Inner {
     }
 }
 
-/// The request of the current attempt, the same every time it is made, as long as the configuration is.
-pub(super) fn charge_request(payment: &Payment, callbacks: &CallbacksConfig) -> Option<ChargeRequest> {
-    let attempt = payment.current()?;
-    Some(ChargeRequest {
+/// The request of an attempt, the same every time it is made, as long as the payment is not over and the configuration is
+/// the same.
+pub(super) fn charge_request(payment: &Payment, attempt: &Attempt, callbacks: &CallbacksConfig) -> ChargeRequest {
+    ChargeRequest {
         reference: payment.payment_no.to_string(),
         merchant_id: payment.merchant_id.to_string(),
         order_no: payment.terms.order_no.clone(),
@@ -334,7 +336,7 @@ pub(super) fn charge_request(payment: &Payment, callbacks: &CallbacksConfig) -> 
         customer_email: payment.terms.customer_email.clone(),
         return_url: payment.terms.return_url.clone(),
         notify_url: callbacks.url_of(attempt.channel.as_str()),
-    })
+    }
 }
 
 fn not_configured(channel: &ChannelName) -> ChargeAnswer {

@@ -5,8 +5,10 @@ mod carry;
 mod hold;
 mod reconcile;
 mod refunds;
+mod review;
 pub(crate) mod rows;
 mod shared;
+mod strays;
 mod terms;
 #[cfg(test)]
 pub(in crate::gateway) mod tests;
@@ -79,6 +81,8 @@ struct Inner {
     stage: hold::StageCell,
     /// Rows of the due index that can't be read.
     unreadable: UnreadableRows,
+    /// What somebody has to look at.
+    alerts: strays::Alerts,
 }
 
 /// Says that somebody works on a payment, until it is dropped.
@@ -106,13 +110,15 @@ impl Drop for Refunding {
 }
 
 impl Payments {
+    /// # Errors
+    /// When the figures can't be set up.
     pub(crate) fn new(
         core: Core,
         router: RouterHandle,
         channels: Arc<ChannelSet>,
         webhooks: Webhooks,
         provider_keys: ProviderKeys,
-    ) -> Self {
+    ) -> Result<Self, GatewayError> {
         let settings = &core.config.payments;
         let policy = ResolvePolicy {
             first: Duration::from_millis(settings.resolve_first_ms),
@@ -122,8 +128,9 @@ impl Payments {
             action_expires: Duration::from_secs(settings.action_expires_s),
             abandoned_after: Duration::from_millis(core.config.limits.lease_ms),
         };
-        Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             started_at: core.clock.now(),
+            alerts: strays::Alerts::new(&core.figures)?,
             costs: Costs::new(core.clone(), router.clone()),
             core,
             router,
@@ -137,7 +144,7 @@ impl Payments {
             recovered: AtomicBool::new(false),
             stage: hold::StageCell::default(),
             unreadable: UnreadableRows::default(),
-        }))
+        })))
     }
 
     /// What payments cost.
@@ -403,7 +410,11 @@ impl Inner {
     }
 
     fn operator_view(&self, payment: &Payment) -> OperatorPaymentView {
-        OperatorPaymentView { merchant_id: payment.merchant_id.to_string(), payment: self.view(payment) }
+        OperatorPaymentView {
+            merchant_id: payment.merchant_id.to_string(),
+            payment: self.view(payment),
+            strays: payment.strays.iter().map(views::stray_view).collect(),
+        }
     }
 
     /// The terms of a payment. A token that none of the channels in question knows is wrong, and stays so: that is not a

@@ -353,6 +353,10 @@ impl Inner {
     /// Asks the channel what became of a payment and stores the answer.
     async fn resolve(&self, mut stored: StoredPayment) -> Result<StoredPayment, GatewayError> {
         let Some(answer) = self.ask(&stored.payment).await else { return Ok(stored) };
+        if matches!(answer.state, ChargeState::Stray { .. }) {
+            let current = stored.payment.attempts.len().saturating_sub(1);
+            return self.settle_stray(stored, current, &answer).await;
+        }
         for _ in 0..CONFLICTS_MAX {
             let now = self.core.clock.now();
             let Some(outcome) = on_answer(&stored.payment, &answer, &self.policy, now) else { return Ok(stored) };
@@ -362,6 +366,7 @@ impl Inner {
             match self.costs.commit(batch, Some(&stored.payment), &outcome.payment).await {
                 Ok(committed) => {
                     log_resolution(&stored.payment, &outcome.payment);
+                    self.alerts.note(&stored.payment, &outcome.payment);
                     self.teach(&stored.payment, &outcome.payment, &answer.state);
                     self.announce(planned, outcome.payment.due_at);
                     return Ok(StoredPayment { payment: outcome.payment, revision: committed.sequence });
@@ -390,21 +395,28 @@ impl Inner {
             let reason = format!("channel {} is not configured any more", attempt.channel);
             return Some(ChargeAnswer::with(ChargeState::Unknown { reason }, attempt.refs.clone()));
         };
+        // After a restore, what no provider has on record must not be sent any more.
+        let close = payment.cancel_requested || expired || (is_nameless && stage != Stage::Free);
+        let request = self.question(payment, payment.attempts.len().checked_sub(1)?, close)?;
+        Some(channel.resolve(&request).await)
+    }
+
+    /// A question about the attempt at `place`, counted from 0.
+    pub(super) fn question(&self, payment: &Payment, place: usize, close: bool) -> Option<ResolveRequest> {
+        let attempt = payment.attempts.get(place)?;
         let sent_by = attempt.unanswered_at.unwrap_or(attempt.sent_at).max(self.started_at);
-        let request = ResolveRequest {
-            charge: charge_request(payment, &self.core.config.callbacks)?,
+        Some(ResolveRequest {
+            charge: charge_request(payment, attempt, &self.core.config.callbacks),
             first_sent_at: attempt.sent_at,
             sent_by,
             settling: self.settling(&attempt.channel, sent_by),
             set_back: self.core.clock_guard.set_back_since(&self.core.clock, attempt.sent_at),
-            now,
+            now: self.core.clock.now(),
             refs: attempt.refs.clone(),
             offered_at: attempt.offered_at,
             money_sent_at: attempt.money_sent_at,
-            // After a restore, what no provider has on record must not be sent any more.
-            close: payment.cancel_requested || expired || (is_nameless && stage != Stage::Free),
-        };
-        Some(channel.resolve(&request).await)
+            close,
+        })
     }
 
     async fn ask_about_refunds(&self, stored: StoredPayment) -> Result<(), GatewayError> {
@@ -439,7 +451,7 @@ impl Inner {
     }
 }
 
-fn log_resolution(before: &Payment, after: &Payment) {
+pub(super) fn log_resolution(before: &Payment, after: &Payment) {
     if before.status == after.status {
         return;
     }

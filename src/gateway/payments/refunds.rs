@@ -31,6 +31,10 @@ impl Refunds {
         Self(payments)
     }
 
+    pub(super) fn payments(&self) -> &Payments {
+        &self.0
+    }
+
     /// Gives money back. `pending` in the answer means that the outcome is not known yet; the amount stays reserved.
     ///
     /// # Errors
@@ -106,7 +110,7 @@ impl Refunds {
 }
 
 /// Who waits for a refund's answer, and what that takes.
-struct Client {
+pub(super) struct Client {
     slot: Option<Slot>,
     renderer: Renderer,
     /// What the client was told before the outcome could be stored, if it was.
@@ -236,7 +240,7 @@ impl Inner {
     }
 
     /// Makes what came of a refund durable, with the event and the answer of whoever waits for one.
-    async fn store_refund(
+    pub(super) async fn store_refund(
         &self,
         stored: &mut StoredPayment,
         refund_no: &RefundNo,
@@ -276,6 +280,7 @@ impl Inner {
             }
             match self.costs.commit(batch, Some(&stored.payment), payment).await {
                 Ok(_) => {
+                    self.alerts.note(&stored.payment, payment);
                     self.announce(planned, payment.due_at);
                     return Ok(answered);
                 }
@@ -289,7 +294,7 @@ impl Inner {
     }
 
     /// `is_first` says that nothing was sent for this refund before.
-    async fn ask_refund(
+    pub(super) async fn ask_refund(
         &self,
         payment: &Payment,
         refund_no: &RefundNo,
@@ -297,7 +302,9 @@ impl Inner {
     ) -> Result<RefundAnswer, GatewayError> {
         let refund = find(payment, refund_no)?;
         let unknown = |reason: String| RefundAnswer { state: RefundState::Unknown { reason }, channel_refund_no: None };
-        let Some(attempt) = payment.current() else { return Ok(unknown("the payment has no attempt".to_owned())) };
+        let Some((attempt, brought_minor)) = payment.source_of(refund_no) else {
+            return Ok(unknown("the payment has no attempt".to_owned()));
+        };
         let Some(channel) = self.channels.get(&attempt.channel) else {
             return Ok(unknown(format!("channel {} is not configured any more", attempt.channel)));
         };
@@ -314,7 +321,7 @@ impl Inner {
             merchant_id: payment.merchant_id.to_string(),
             provider_key: refund.provider_key.clone(),
             money: Money::new(refund.amount_minor, currency),
-            charged: payment.terms.money,
+            charged: Money::new(brought_minor, currency),
             reason: refund.reason.clone(),
             refs: attempt.refs.clone(),
             first_sent_at: refund.created_at,

@@ -10,13 +10,14 @@ use crate::domain::money::Currency;
 use crate::domain::outcome::{DeclineScope, Failure, NextAction};
 use crate::domain::payment::{Failover, Payment, PaymentStatus, Refund};
 use crate::domain::routing::DecisionRecord;
+use crate::domain::stray::{Stray, StrayAction};
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::Reply;
 use crate::gateway::error::GatewayError;
 use crate::gateway::explain::{decision_view, failed_over};
 use crate::gateway::view::{
     AttemptView, FailoverView, FailureView, FeeView, NextActionView, PaymentView, RefundView, RoutingSummary,
-    RoutingView,
+    RoutingView, StrayView,
 };
 
 /// The payment as its merchant sees it.
@@ -114,6 +115,22 @@ pub(in crate::gateway) fn refund_view_of(refund: &Refund, currency: Currency, li
         livemode,
         created_at: refund.created_at.rfc3339(),
         updated_at: refund.updated_at.rfc3339(),
+    }
+}
+
+/// Money that came otherwise than it was asked for, as the operator sees it.
+pub(crate) fn stray_view(stray: &Stray) -> StrayView {
+    let (action, refund_no) = match &stray.action {
+        StrayAction::Refunding(refund_no) => ("refunding", Some(refund_no.to_string())),
+        StrayAction::Reported => ("reported", None),
+        StrayAction::Accepted => ("accepted", None),
+    };
+    StrayView {
+        kind: stray.kind.as_str().to_owned(),
+        amount: stray.received_minor,
+        seen_at: stray.seen_at.rfc3339(),
+        action: action.to_owned(),
+        refund_no,
     }
 }
 

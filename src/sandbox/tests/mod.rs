@@ -2,6 +2,7 @@
 
 mod alipay;
 mod alipay_holds;
+mod crypto;
 mod server;
 mod stripe;
 mod unknown;

@@ -268,6 +268,7 @@ impl Hold {
             cancel_requested: false,
             attempts,
             refunds: Vec::new(),
+            strays: Vec::new(),
             next_action: None,
             fee_minor: estimate,
             fee_reported: false,

@@ -347,7 +347,7 @@ impl Fixture {
         let setup = setup_from_config(&core.config, &channels.abilities()).unwrap();
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await.unwrap();
         let webhooks = Webhooks::start(core.clone(), Arc::new(NoNetwork)).await.unwrap();
-        let payments = Payments::new(core.clone(), router, channels, webhooks, ProviderKeys::for_tests());
+        let payments = Payments::new(core.clone(), router, channels, webhooks, ProviderKeys::for_tests()).unwrap();
         Self { payments, store, core, stripe, alipay, caller: caller() }
     }
 

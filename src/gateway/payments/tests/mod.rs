@@ -5,5 +5,7 @@ pub(in crate::gateway) mod fixture;
 mod holding;
 mod in_flight;
 mod reconciling;
+mod reviewing;
 mod storing;
+mod strays;
 mod teaching;

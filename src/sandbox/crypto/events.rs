@@ -1,0 +1,45 @@
+//! What the BTCPay emulator sends of its own accord: signed as BTCPay signs, over the body alone.
+
+use bytes::Bytes;
+use hmac::{Hmac, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::domain::time::Timestamp;
+use crate::sandbox::credentials::{BTCPAY_STORE_ID, BTCPAY_WEBHOOK_SECRET};
+use crate::sandbox::crypto::invoices::Invoice;
+use crate::sandbox::notify::Prepared;
+
+/// The event `kind` about an invoice, with what is special to it. `id` is that of its first delivery.
+pub(super) fn event(invoice: &Invoice, kind: &str, special: &Value, id: &str, now: Timestamp) -> Prepared {
+    let mut body = json!({
+        "deliveryId": id,
+        "webhookId": "TollgateSandboxWebhook",
+        "originalDeliveryId": id,
+        "isRedelivery": false,
+        "type": kind,
+        "timestamp": now.unix_s(),
+        "storeId": BTCPAY_STORE_ID,
+        "invoiceId": invoice.id,
+        "metadata": invoice.metadata,
+    });
+    for (name, value) in special.as_object().into_iter().flatten() {
+        body[name.as_str()] = value.clone();
+    }
+    let body = Bytes::from(body.to_string());
+    Prepared {
+        channel: "crypto",
+        url: None,
+        content_type: "application/json",
+        headers: vec![(String::from("btcpay-sig"), signature_of(&body))],
+        body,
+        taken_says: None,
+    }
+}
+
+fn signature_of(body: &[u8]) -> String {
+    // A key of any length will do, so that there is always a code.
+    let mac = Hmac::<Sha256>::new_from_slice(BTCPAY_WEBHOOK_SECRET.as_bytes());
+    let code = mac.map(|mac| mac.chain_update(body).finalize().into_bytes());
+    format!("sha256={}", code.map(hex::encode).unwrap_or_default())
+}

@@ -1,0 +1,81 @@
+//! Payments that could not be resolved, ended by the operator over HTTP and from the command line.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tollgate::cli::{self, CommandLine};
+use tollgate::clock::Clock;
+use tollgate::domain::time::Timestamp;
+
+use crate::support::{House, eventually, unix_s};
+
+/// A house whose clock can be set.
+async fn house() -> (House, Clock) {
+    let clock = Clock::virtual_from(Timestamp::from_unix_s(i64::try_from(unix_s()).unwrap()));
+    let house = House::start_at(tempfile::tempdir().unwrap(), clock.clone(), |_| {}).await;
+    (house, clock)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_without_outcome_is_ended_by_hand() {
+    let (house, clock) = house().await;
+    let shop = house.merchant("business").await;
+    house.disturb("stripe", json!({ "error_rate": 1.0 })).await;
+    let mut stuck = Vec::new();
+    for order_no in ["O-1", "O-2"] {
+        let pending = shop.pay(order_no, 900, json!({ "channel": "stripe" })).await.expect(202, "SUCCESS");
+        stuck.push(pending.data("payment_no").to_owned());
+    }
+    clock.set_forward(Duration::from_secs(73 * 3_600));
+    for number in &stuck {
+        let path = format!("/admin/v1/payments/{number}");
+        eventually("a person is needed", || async {
+            let payment = house.admin("GET", &path, None).await;
+            (payment.data("status") == "needs_review").then_some(())
+        })
+        .await;
+    }
+    let resolve = format!("/admin/v1/payments/{}/resolve", stuck[0]);
+    let verdict = json!({ "status": "failed", "reason": "not in the dashboard" });
+    for wrong in [json!({}), json!({ "status": "failed" }), json!({ "status": "canceled", "reason": "x" })] {
+        house.admin("POST", &resolve, Some(wrong)).await.expect(400, "INVALID_REQUEST");
+    }
+    let ended = house.admin("POST", &resolve, Some(verdict.clone())).await.expect(200, "SUCCESS");
+    assert_eq!((ended.data("status"), ended.data("merchant_id")), ("failed", shop.merchant_id.as_str()));
+    let again = house.admin("POST", &resolve, Some(verdict.clone())).await.expect(409, "INVALID_STATE");
+    assert_eq!(again.body["status"], "failed");
+    house.admin("POST", "/admin/v1/payments/PY0/resolve", Some(verdict.clone())).await.expect(404, "NOT_FOUND");
+    house.admin("POST", "/admin/v1/refunds/RF0/resolve", Some(verdict)).await.expect(404, "NOT_FOUND");
+
+    let words =
+        ["tollgate", "payment", "resolve", stuck[1].as_str(), "--status", "success", "--reason", "in the books"];
+    let flags = ["--admin-url", house.admin_url.as_str(), "--admin-token", house.admin_token.as_str()];
+    let words: Vec<OsString> = words.into_iter().chain(flags).map(OsString::from).collect();
+    for expected in [0, 1] {
+        let command = CommandLine::from_arguments(words.clone()).unwrap();
+        assert_eq!(cli::run(command, Vec::new()).await, expected, "the second time there is nothing to end");
+    }
+
+    let audit = house.admin("GET", "/admin/v1/audit?action=payment.resolve&verify=true", None).await;
+    let items = audit.items();
+    let object = |number: &str| Value::from(format!("{}/{number}", shop.merchant_id));
+    assert_eq!((&items[0]["object"], &items[1]["object"]), (&object(&stuck[1]), &object(&stuck[0])));
+    let expected = json!({ "status": { "before": "needs_review", "after": "failed" },
+        "reason": { "after": "not in the dashboard" } });
+    assert_eq!((&items[1]["changes"], items.len()), (&expected, 2));
+    assert_eq!(audit.body["data"]["chain"]["intact"], true);
+
+    let events = shop.get("/api/v1/events").await;
+    let told: Vec<&Value> =
+        events.body["data"]["items"].as_array().unwrap().iter().map(|event| &event["body"]["event"]).collect();
+    assert_eq!(told, [&json!("payment.failed"), &json!("payment.success")]);
+    house.disturb("stripe", json!({ "error_rate": 0.0 })).await;
+    shop.pay("O-1", 900, json!({ "channel": "stripe" })).await.expect(201, "SUCCESS");
+    shop.pay("O-2", 900, json!({ "channel": "stripe" })).await.expect(409, "ORDER_EXISTS");
+    let metrics = house.admin("GET", "/admin/v1/metrics", None).await;
+    for line in ["tollgate_needs_review_total{object=\"payment\"} 2", "tollgate_strays_total{kind=\"late\"} 0"] {
+        assert!(metrics.text.contains(line), "{line} is missing in\n{}", metrics.text);
+    }
+    house.stop().await;
+}
