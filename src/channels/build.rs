@@ -52,7 +52,7 @@ pub fn build(
     let channel: Arc<dyn Channel> = match config.kind {
         ChannelKind::Stripe => Arc::new(StripeChannel::new(http, credentials).map_err(failed)?),
         ChannelKind::Alipay => Arc::new(AlipayChannel::new(http, credentials, clock).map_err(failed)?),
-        ChannelKind::Paypal => Arc::new(PaypalChannel::new(credentials).map_err(failed)?),
+        ChannelKind::Paypal => Arc::new(PaypalChannel::new(http, credentials, clock).map_err(failed)?),
         ChannelKind::Btcpay => Arc::new(BtcpayChannel::new(credentials).map_err(failed)?),
         ChannelKind::Instant => Arc::new(InstantChannel),
         ChannelKind::Custom => {
