@@ -171,7 +171,11 @@ impl Running {
         let settle_after = options.settle_after;
         let emulator: Arc<dyn Emulator> = match name {
             "stripe" => Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, settle_after)),
-            "paypal" => Arc::new(PaypalEmulator::new(random)),
+            "paypal" => {
+                let outbox = Arc::clone(&options.outbox);
+                let made = PaypalEmulator::new(Arc::clone(&faults), clock, random, settle_after, outbox);
+                Arc::new(made.map_err(io::Error::other)?)
+            }
             "alipay" => {
                 let made = AlipayEmulator::new(Arc::clone(&faults), clock, random, settle_after);
                 Arc::new(made.map_err(io::Error::other)?)
