@@ -66,7 +66,11 @@ impl Bench {
     pub(crate) fn new(kind: ChannelKind) -> Self {
         let clock = Clock::manual(START);
         let sandbox = Sandbox::start(SandboxOptions::new(clock.clone(), Random::seeded(1))).unwrap();
-        let (name, settling_s) = if kind == ChannelKind::Stripe { ("stripe", 60) } else { ("alipay", 5) };
+        let (name, settling_s) = match kind {
+            ChannelKind::Stripe => ("stripe", 60),
+            ChannelKind::Paypal => ("paypal", 60),
+            _ => ("alipay", 5),
+        };
         let settling = Duration::from_secs(settling_s);
         let channel = channel_at(kind, &sandbox.urls()[name], clock.clone());
         Self { sandbox, channel, clock, settling, name }

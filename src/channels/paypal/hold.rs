@@ -63,7 +63,7 @@ impl PaypalChannel {
     async fn ask_by_hold(&self, question: &HoldQuestion, deadline: Deadline) -> HoldAnswer {
         let state = self.state_of_hold(&question.hold, &question.refs, deadline).await;
         if question.close && matches!(state.state, HoldState::Held { .. } | HoldState::Processing) {
-            return self.void(&question.hold, &question.refs, deadline).await;
+            return HoldAnswer { refused: None, ..self.void(&question.hold, &question.refs, deadline).await };
         }
         state
     }
@@ -134,7 +134,7 @@ impl PaypalChannel {
             return self.authorize_order(&order, hold, asking, deadline).await;
         };
         if asking.close && matches!(judged.state, HoldState::Held { .. } | HoldState::Processing) {
-            return self.void(hold, &judged.refs, deadline).await;
+            return HoldAnswer { refused: None, ..self.void(hold, &judged.refs, deadline).await };
         }
         judged
     }
@@ -353,7 +353,7 @@ pub(super) fn taken(captures: &[Capture], hold: &AuthorizeRequest) -> HoldAnswer
         None => unknown("PayPal captured in another currency than was asked for"),
         Some(amounts) if amounts.is_empty() => unknown("it was captured, and nothing shows how much"),
         Some(amounts) => {
-            let captured_minor = amounts.iter().sum();
+            let captured_minor: i64 = amounts.iter().sum();
             let is_over = done.iter().any(|capture| capture.final_capture) || captured_minor == hold.money.amount_minor;
             let fees: Option<Vec<i64>> = done.iter().map(|capture| capture.fee_minor(currency)).collect();
             if is_over {

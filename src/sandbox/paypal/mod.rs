@@ -31,7 +31,7 @@ use crate::sandbox::notify::Outbox;
 use crate::sandbox::paypal::events::{CERTIFICATE_PATH, Signer, Told};
 use crate::sandbox::paypal::objects::{Authorization, Capture, Intent, Order, Refund};
 use crate::sandbox::paypal::reply::{
-    Made, Reply, Step, internal_error, invalid, invalid_client, not_found, rate_limited, unauthorized, unprocessable,
+    DEBUG_ID, Made, Reply, Step, internal_error, invalid, invalid_client, not_found, rate_limited, unauthorized, unprocessable,
     unsupported_media_type,
 };
 use crate::sandbox::server::{Call, Emulator, Outcome, answer};
@@ -185,16 +185,15 @@ impl PaypalEmulator {
             }
             ("POST", "/v1/oauth2/token") => self.state.lock().grant(call, now),
             ("POST", "/v1/notifications/verify-webhook-signature") => {
-                if !self.state.lock().is_authorized(call, now) {
-                    unauthorized()
-                } else {
-                    match self.signer.check(&call.body) {
-                        Some(true) => Reply::new(200, json!({ "verification_status": "SUCCESS" })),
-                        Some(false) => Reply::new(200, json!({ "verification_status": "FAILURE" })),
-                        None => invalid("MISSING_REQUIRED_PARAMETER", "/webhook_event"),
-                    }
+                let is_authorized = self.state.lock().is_authorized(call, now);
+                match self.signer.check(&call.body).filter(|_| is_authorized) {
+                    Some(true) => Reply::new(200, json!({ "verification_status": "SUCCESS" })),
+                    Some(false) => Reply::new(200, json!({ "verification_status": "FAILURE" })),
+                    None if is_authorized => invalid("MISSING_REQUIRED_PARAMETER", "/webhook_event"),
+                    None => unauthorized(),
                 }
             }
+            (_, path) if !path.starts_with("/v1/") && !path.starts_with("/v2/") => not_found(),
             _ => return None,
         };
         Some(Outcome::Answer(respond(&reply)))
@@ -398,7 +397,7 @@ impl State {
 fn respond(reply: &Reply) -> hyper::Response<http_body_util::Full<bytes::Bytes>> {
     let body = if reply.status == 204 { String::new() } else { reply.body.to_string() };
     let mut response = answer(reply.status, "application/json", body);
-    response.headers_mut().insert("paypal-debug-id", HeaderValue::from_static("0a1b2c3d4e5f6"));
+    response.headers_mut().insert("paypal-debug-id", HeaderValue::from_static(DEBUG_ID));
     response
 }
 

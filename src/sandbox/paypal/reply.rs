@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+/// What PayPal's support would ask for.
+pub(super) const DEBUG_ID: &str = "0a1b2c3d4e5f6a7b";
+
 /// What a request's id remembers: where to look for what it made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Made {
@@ -42,7 +45,7 @@ impl Reply {
 }
 
 fn error(status: u16, name: &str, message: &str, details: &Value) -> Reply {
-    let body = json!({ "name": name, "message": message, "debug_id": "0a1b2c3d4e5f6", "details": details, "links": [] });
+    let body = json!({ "name": name, "message": message, "debug_id": DEBUG_ID, "details": details, "links": [] });
     Reply::new(status, body)
 }
 

@@ -1,6 +1,7 @@
 //! The emulators, seen by clients that know nothing of the adapters.
 
 mod alipay;
+mod paypal;
 mod server;
 mod stripe;
 mod unknown;
