@@ -94,12 +94,7 @@ impl Certificates {
         if ca.is_some() && anchors.is_empty() {
             return Err(String::from("credential `webhook_ca` holds no certificate that can be a root"));
         }
-        Ok(Self {
-            anchors,
-            is_configured: ca.is_some(),
-            kept: Mutex::new(VecDeque::new()),
-            fetches: Allowance::new(6),
-        })
+        Ok(Self { anchors, is_configured: ca.is_some(), kept: Mutex::new(VecDeque::new()), fetches: Allowance::new(6) })
     }
 
     /// Whether there is nothing to hold certificates against.

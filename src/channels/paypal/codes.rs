@@ -135,7 +135,8 @@ impl ErrorReply {
     }
 
     fn is_wrong_request(&self) -> bool {
-        let known = ["INVALID_PARAMETER_SYNTAX", "INVALID_PARAMETER_VALUE", "INVALID_STRING_LENGTH", "CURRENCY_MISMATCH"];
+        let known =
+            ["INVALID_PARAMETER_SYNTAX", "INVALID_PARAMETER_VALUE", "INVALID_STRING_LENGTH", "CURRENCY_MISMATCH"];
         self.status == 400 || known.contains(&self.issue()) || self.issue() == "MISSING_REQUIRED_PARAMETER"
     }
 

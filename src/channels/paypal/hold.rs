@@ -13,9 +13,7 @@ use crate::channels::paypal::response::{
     Authorization, AuthorizationStatus, Capture, CaptureStatus, ErrorReply, Order, OrderStatus, Reply, error_of, read,
 };
 use crate::channels::paypal::{PaypalChannel, amount, amount_not_supported, given_up, not_received, unreachable};
-use crate::channels::{
-    AuthorizeRequest, DeclineScope, Failure, HoldAnswer, HoldQuestion, HoldState, ProviderRefs,
-};
+use crate::channels::{AuthorizeRequest, DeclineScope, Failure, HoldAnswer, HoldQuestion, HoldState, ProviderRefs};
 use crate::domain::time::Timestamp;
 
 /// For so long after it was made, capturing what an authorization holds is sure to work.
@@ -68,13 +66,7 @@ impl PaypalChannel {
         state
     }
 
-    async fn ask_by_order(
-        &self,
-        id: &str,
-        question: &HoldQuestion,
-        asking: Asking,
-        deadline: Deadline,
-    ) -> HoldAnswer {
+    async fn ask_by_order(&self, id: &str, question: &HoldQuestion, asking: Asking, deadline: Deadline) -> HoldAnswer {
         let answer = match self.client.get_order(id, deadline).await {
             Ok(answer) => answer,
             Err(error) => return HoldAnswer::unknown(error.to_string()),

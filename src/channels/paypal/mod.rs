@@ -72,8 +72,7 @@ impl PaypalChannel {
     /// # Errors
     /// A sentence about the credential that is missing or can't be read.
     pub(crate) fn new(http: HttpClient, credentials: &Credentials, clock: Clock) -> Result<Self, String> {
-        let (client_id, client_secret) =
-            (required(credentials, "client_id")?, required(credentials, "client_secret")?);
+        let (client_id, client_secret) = (required(credentials, "client_id")?, required(credentials, "client_secret")?);
         let notifications = match credentials.get("webhook_id") {
             Some(webhook_id) => {
                 let certificates = Certificates::new(credentials.get("webhook_ca"))?;
@@ -128,10 +127,9 @@ impl Channel for PaypalChannel {
     }
 
     fn takes_token(&self, token: &str) -> bool {
-        let is_sandbox = SANDBOX_TOKENS.contains(&token)
-            || SANDBOX_PREFIXES.iter().any(|prefix| token.starts_with(prefix));
-        let is_bar_code =
-            BAR_CODE_LENGTHS.contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_digit());
+        let is_sandbox =
+            SANDBOX_TOKENS.contains(&token) || SANDBOX_PREFIXES.iter().any(|prefix| token.starts_with(prefix));
+        let is_bar_code = BAR_CODE_LENGTHS.contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_digit());
         let is_vault_id = VAULT_ID_LENGTHS.contains(&token.len())
             && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         is_sandbox || (is_vault_id && !is_bar_code)

@@ -157,7 +157,10 @@ impl PaypalChannel {
             match notifications.certificates.judge(&chain, message.as_bytes(), &signature, inbound.received_at) {
                 Verdict::Good => notifications.certificates.keep(&address, &chain),
                 Verdict::Bad(reason) => return Err(NotificationRefusal::Signature(reason)),
-                Verdict::NoRoot => self.check_online(notifications, &transmission, inbound).await?,
+                Verdict::NoRoot => {
+                    self.check_online(notifications, &transmission, inbound).await?;
+                    notifications.certificates.keep(&address, &chain);
+                }
             }
         }
         read(&inbound.body, notifications.merchant_id.as_deref())
@@ -243,9 +246,8 @@ fn read(body: &[u8], merchant_id: Option<&str>) -> Result<Notification, Notifica
 fn subjects_of(resource: &Resource) -> Vec<Subject> {
     if !resource.disputed_transactions.is_empty() {
         let disputed = resource.disputed_transactions.iter();
-        let subject = |disputed: &Disputed| {
-            subject_of(disputed.custom.as_deref(), disputed.seller_transaction_id.as_deref())
-        };
+        let subject =
+            |disputed: &Disputed| subject_of(disputed.custom.as_deref(), disputed.seller_transaction_id.as_deref());
         return disputed.filter_map(subject).collect();
     }
     if !resource.purchase_units.is_empty() {

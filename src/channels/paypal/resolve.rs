@@ -62,8 +62,7 @@ impl PaypalChannel {
     /// approval, or a capture that was ever sent, nobody can say.
     async fn order_is_gone(&self, id: &str, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
         let Some(capture_id) = &request.refs.capture_no else {
-            let never_paid =
-                request.money_sent_at.is_none() && self.charge_terms(&request.charge).token.is_none();
+            let never_paid = request.money_sent_at.is_none() && self.charge_terms(&request.charge).token.is_none();
             let state = if never_paid {
                 ChargeState::Canceled
             } else {
@@ -110,9 +109,10 @@ impl PaypalChannel {
                     ChargeState::NotDone(reply.failure())
                 })
             }
-            Ok(Reply::Error(reply)) => {
-                ChargeAnswer { sent_money: has_token && !reply.is_definite(), ..ChargeAnswer::unknown(reply.describe()) }
-            }
+            Ok(Reply::Error(reply)) => ChargeAnswer {
+                sent_money: has_token && !reply.is_definite(),
+                ..ChargeAnswer::unknown(reply.describe())
+            },
             Err(reason) => ChargeAnswer { sent_money: has_token, ..ChargeAnswer::unknown(reason) },
         }
     }

@@ -68,7 +68,11 @@ impl Tokens {
     /// # Errors
     /// [`TokenError`]; nothing but the question for a token was sent then. Whoever waits here waits for those that came
     /// before, whose deadlines are earlier.
-    pub(super) async fn get(&self, refused: Option<&AccessToken>, deadline: Deadline) -> Result<AccessToken, TokenError> {
+    pub(super) async fn get(
+        &self,
+        refused: Option<&AccessToken>,
+        deadline: Deadline,
+    ) -> Result<AccessToken, TokenError> {
         let mut current = self.current.lock().await;
         if let Some(known) = current.as_ref()
             && self.clock.monotonic() < known.until

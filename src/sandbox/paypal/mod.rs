@@ -31,8 +31,8 @@ use crate::sandbox::notify::Outbox;
 use crate::sandbox::paypal::events::{CERTIFICATE_PATH, Signer, Told};
 use crate::sandbox::paypal::objects::{Authorization, Capture, Intent, Order, Refund};
 use crate::sandbox::paypal::reply::{
-    DEBUG_ID, Made, Reply, Step, internal_error, invalid, invalid_client, not_found, rate_limited, unauthorized, unprocessable,
-    unsupported_media_type,
+    DEBUG_ID, Made, Reply, Step, internal_error, invalid, invalid_client, not_found, rate_limited, unauthorized,
+    unprocessable, unsupported_media_type,
 };
 use crate::sandbox::server::{Call, Emulator, Outcome, answer};
 use crate::sandbox::{HELD_OPEN, OBJECTS_MAX, page};

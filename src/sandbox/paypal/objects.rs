@@ -77,8 +77,8 @@ pub(super) fn money_in(amount: &Value) -> Result<Money, &'static str> {
         return Err("MISSING_REQUIRED_PARAMETER");
     };
     let known = [
-        "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ILS", "JPY", "MXN", "MYR",
-        "NOK", "NZD", "PHP", "PLN", "SEK", "SGD", "THB", "TWD", "USD",
+        "AUD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ILS", "JPY", "MXN", "MYR", "NOK",
+        "NZD", "PHP", "PLN", "SEK", "SGD", "THB", "TWD", "USD",
     ];
     let currency: Currency = code.parse().map_err(|_| "INVALID_CURRENCY_CODE")?;
     if !known.contains(&code) {

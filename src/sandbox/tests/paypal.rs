@@ -28,7 +28,8 @@ impl Client {
     async fn fetch_token(&self) -> String {
         let basic = format!("Basic {}", STANDARD.encode("tollgate-sandbox-client:tollgate-sandbox-secret"));
         let headers = [("authorization", basic.as_str())];
-        let answer = send("POST", &self.url("/v1/oauth2/token"), &headers, "grant_type=client_credentials").await.unwrap();
+        let answer =
+            send("POST", &self.url("/v1/oauth2/token"), &headers, "grant_type=client_credentials").await.unwrap();
         assert_eq!((answer.status, &answer.json()["token_type"]), (200, &json!("Bearer")));
         assert_eq!(answer.json()["expires_in"], 32_400);
         answer.json()["access_token"].as_str().unwrap().to_owned()
@@ -175,7 +176,8 @@ async fn an_authorization_is_replaced_once_and_after_three_days() {
     assert_eq!(issue_of(&early), "REAUTHORIZATION_TOO_SOON");
     clock.advance(Duration::from_secs(4 * 24 * 60 * 60));
     client.token = client.fetch_token().await;
-    let child = client.post(&path(&id, "reauthorize"), "r1", &json!({})).await.json()["id"].as_str().unwrap().to_owned();
+    let child =
+        client.post(&path(&id, "reauthorize"), "r1", &json!({})).await.json()["id"].as_str().unwrap().to_owned();
     assert_ne!(child, id);
     for again in [&id, &child] {
         let refused = client.post(&path(again, "reauthorize"), "r2", &json!({})).await;

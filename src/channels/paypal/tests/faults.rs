@@ -148,7 +148,8 @@ async fn peer_after_token(status: u16, content_type: &'static str, body: &'stati
 
 #[tokio::test]
 async fn nonsense_is_unknown_for_every_call() {
-    let another = r#"{"id":"O9","status":"COMPLETED","amount":{"currency_code":"USD","value":"12.30"},"purchase_units":[]}"#;
+    let another =
+        r#"{"id":"O9","status":"COMPLETED","amount":{"currency_code":"USD","value":"12.30"},"purchase_units":[]}"#;
     let error = r#"{"name":"UNPROCESSABLE_ENTITY","details":[{"issue":"PREVIOUS_REQUEST_IN_PROGRESS"}]}"#;
     for (status, content_type, body, length) in [
         (200, "application/json", "{}", 2),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    NOTHING, approve, bench, bench_without_default, capture_of, held, hold_with, is_held, is_unknown, page_of, question,
-    release_of, sent,
+    NOTHING, approve, bench, bench_without_default, capture_of, held, hold_with, is_held, is_unknown, page_of,
+    question, release_of, sent,
 };
 use crate::channels::tests::{START, browse};
 use crate::channels::{ExtendRequest, HoldAnswer, HoldQuestion, HoldState, ProviderRefs};
@@ -24,8 +24,11 @@ async fn stored_means_hold_money_at_once_with_paypal_s_own_times() {
     let bench = bench();
     let hold = hold_with(Some("tok_visa"));
     let answer = bench.channel.authorize(&hold).await;
-    let expected =
-        HoldState::Held { held_minor: 2000, expires_at: Some(START.plus(29 * DAY)), honor_until: Some(START.plus(3 * DAY)) };
+    let expected = HoldState::Held {
+        held_minor: 2000,
+        expires_at: Some(START.plus(29 * DAY)),
+        honor_until: Some(START.plus(3 * DAY)),
+    };
     assert_eq!(answer.state, expected);
     assert!(answer.refs.channel_order_no.is_some() && answer.refs.hold_no.is_some());
     assert_ne!(answer.refs.channel_order_no, answer.refs.hold_no);

@@ -52,14 +52,7 @@ fn hold_with(token: Option<&str>) -> AuthorizeRequest {
 fn question(bench: &Bench, hold: &AuthorizeRequest, refs: &ProviderRefs, age_s: i64, close: bool) -> HoldQuestion {
     let now = bench.clock.now();
     let first_sent_at = Timestamp::from_unix_s(now.unix_s() - age_s);
-    HoldQuestion {
-        refs: refs.clone(),
-        first_sent_at,
-        sent_by: first_sent_at,
-        now,
-        close,
-        ..question_about(hold)
-    }
+    HoldQuestion { refs: refs.clone(), first_sent_at, sent_by: first_sent_at, now, close, ..question_about(hold) }
 }
 
 /// What is known about an operation that was sent so many seconds ago.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -134,7 +136,10 @@ async fn what_was_changed_or_signed_for_another_is_forged() {
         ("paypal-cert-url", "https://api.paypal.com.evil.example/cert"),
     ] {
         let verified = channel.verify(&with_header(&told, name, value)).await;
-        assert!(verified.is_err() && !matches!(verified, Err(NotificationRefusal::CertificateUnavailable(_))), "{name}");
+        assert!(
+            verified.is_err() && !matches!(verified, Err(NotificationRefusal::CertificateUnavailable(_))),
+            "{name}"
+        );
     }
     for missing in 0..told.headers.len() {
         let mut changed = copy_of(&told);
@@ -163,7 +168,9 @@ async fn a_certificate_that_nobody_vouches_for_is_none() {
     let teller = Teller::at(START);
     let told = teller.told_of_charge().await;
     let other = rcgen::generate_simple_self_signed(vec![String::from("ca.example")]).unwrap();
-    let other: &'static str = Box::leak(other.cert.pem().into_boxed_str());
+    let pem = STANDARD.encode(other.cert.der());
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n");
+    let other: &'static str = Box::leak(pem.into_boxed_str());
     assert!(is_forged(&teller.channel(&[("webhook_ca", other)]).verify(&told).await));
     // Long after the certificate's time.
     let teller = Teller::at(Timestamp::from_unix_s(4_900_000_000));

@@ -29,7 +29,8 @@ async fn peer(takes: fn(usize) -> bool) -> (String, Arc<AtomicUsize>) {
                     let body = format!(r#"{{"access_token":"token-{number}-","expires_in":32400}}"#);
                     http_answer(200, "application/json", &body, body.len())
                 } else {
-                    let number = text.split("earer token-").nth(1).and_then(|rest| rest.split('-').next()?.parse().ok());
+                    let number =
+                        text.split("earer token-").nth(1).and_then(|rest| rest.split('-').next()?.parse().ok());
                     match number {
                         Some(number) if takes(number) => {
                             let body = r#"{"name":"UNPROCESSABLE_ENTITY","details":[{"issue":"INSTRUMENT_DECLINED"}]}"#;
