@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::channels::http::{Deadline, HttpError};
 use crate::channels::paypal::charge::not_captured;
 use crate::channels::paypal::hold::taken;
-use crate::channels::paypal::request::amount_of;
+use crate::channels::paypal::request::{Terms, amount_of};
 use crate::channels::paypal::response::{Authorization, Capture, CaptureStatus, ErrorReply, Reply, read};
 use crate::channels::paypal::{PaypalChannel, amount, amount_not_supported, not_received, unreachable};
 use crate::channels::{
@@ -61,7 +61,8 @@ impl PaypalChannel {
         tried: &Tried<'_>,
         deadline: Deadline,
     ) -> HoldAnswer {
-        if !capture.amount.is(request.money) {
+        let names_us = |id: &str| id == Terms::of_hold(tried.hold).custom_id();
+        if !capture.amount.is(request.money) || !capture.custom_id.as_deref().is_none_or(names_us) {
             return HoldAnswer::unknown(format!("capture {} is not the one that was asked for", capture.id));
         }
         let refs = ProviderRefs { capture_no: Some(capture.id.clone()), ..ProviderRefs::default() };
