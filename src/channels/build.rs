@@ -55,7 +55,7 @@ pub fn build(
             let hold_valid = Duration::from_secs(config.hold_valid_s);
             Arc::new(AlipayChannel::new(http, credentials, clock, hold_valid).map_err(failed)?)
         }
-        ChannelKind::Paypal => Arc::new(PaypalChannel::new(credentials).map_err(failed)?),
+        ChannelKind::Paypal => Arc::new(PaypalChannel::new(http, credentials, clock).map_err(failed)?),
         ChannelKind::Btcpay => Arc::new(BtcpayChannel::new(http, credentials).map_err(failed)?),
         ChannelKind::Instant => Arc::new(InstantChannel),
         ChannelKind::Custom => {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, RequestBuilder, Url};
 
 use crate::clock::Clock;
@@ -131,6 +131,21 @@ impl HttpClient {
     /// A POST of a JSON document to `path` below the provider's address.
     pub(crate) fn post_json(&self, path: &str, body: &impl serde::Serialize) -> RequestBuilder {
         self.client.post(self.address(path, &[])).json(body)
+    }
+
+    /// A POST of JSON text as it stands to `path` below the provider's address.
+    pub(crate) fn post_json_text(&self, path: &str, text: Vec<u8>) -> RequestBuilder {
+        self.client.post(self.address(path, &[])).header(CONTENT_TYPE, "application/json").body(text)
+    }
+
+    /// A GET of an address that its caller has found to be the provider's.
+    pub(crate) fn get_url(&self, url: Url) -> RequestBuilder {
+        self.client.get(url)
+    }
+
+    /// The provider's address.
+    pub(crate) fn base_url(&self) -> &Url {
+        &self.base_url
     }
 
     /// Sends a request once and reads the whole answer.

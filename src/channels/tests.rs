@@ -69,6 +69,7 @@ impl Bench {
         let (name, settling_s) = match kind {
             ChannelKind::Stripe => ("stripe", 60),
             ChannelKind::Btcpay => ("crypto", 5),
+            ChannelKind::Paypal => ("paypal", 60),
             _ => ("alipay", 5),
         };
         let settling = Duration::from_secs(settling_s);

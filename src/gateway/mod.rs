@@ -367,8 +367,13 @@ impl Gateway {
         };
         // Before anything is sealed.
         rotation.open().await?;
-        let payments =
-            Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), provider_keys.clone())?;
+        let payments = Payments::new(
+            core.clone(),
+            router.clone(),
+            Arc::clone(&channels),
+            webhooks.clone(),
+            provider_keys.clone(),
+        )?;
         // Before anything stores an outcome.
         payments.costs().open(cost_files, disk_work, last_change).await?;
         // Before anything looks after payments.

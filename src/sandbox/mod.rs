@@ -6,7 +6,8 @@
 //! `tok_timeout` gets no answer and nothing happens, `tok_lost_response` pays but the answer is lost, `tok_error` fails
 //! before anything happens, `tok_processing_error` is refused by Stripe through a fault of its own and paid by Alipay.
 //! `tok_stripe_declines:CODE[:ADVICE[:NETWORK_CODE[:NETWORK_ADVICE]]]` is refused by Stripe with these codes and paid by
-//! Alipay, `tok_alipay_declines:REASON` the other way round.
+//! Alipay, `tok_alipay_declines:REASON` the other way round. `tok_paypal_declines:ISSUE` is refused by PayPal with that
+//! issue; with `CAPTURE_DECLINED`, PayPal takes it and then answers 201 to a capture that it declines.
 
 mod alipay;
 mod control;
@@ -174,15 +175,14 @@ impl Running {
                 let outbox = Arc::clone(&options.outbox);
                 Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, settle_after, outbox))
             }
-            "paypal" => Arc::new(PaypalEmulator::new(random)),
+            "paypal" => {
+                let outbox = Arc::clone(&options.outbox);
+                let made = PaypalEmulator::new(Arc::clone(&faults), clock, random, settle_after, outbox);
+                Arc::new(made.map_err(io::Error::other)?)
+            }
             "alipay" => {
-                let made = AlipayEmulator::new(
-                    Arc::clone(&faults),
-                    clock,
-                    random,
-                    settle_after,
-                    Arc::clone(&options.outbox),
-                );
+                let made =
+                    AlipayEmulator::new(Arc::clone(&faults), clock, random, settle_after, Arc::clone(&options.outbox));
                 Arc::new(made.map_err(io::Error::other)?)
             }
             "crypto" => Arc::new(CryptoEmulator::new(Arc::clone(&faults), options)),

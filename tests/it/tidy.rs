@@ -22,7 +22,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
@@ -30,6 +30,7 @@ const CRATES: [(&str, &[&str]); 7] = [
     ("clap", &["cli", "main.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
     ("maxminddb", &["gateway/countries.rs"]),
+    ("webpki", &["channels"]),
 ];
 
 /// What the domain does without: it decides, and nothing else.

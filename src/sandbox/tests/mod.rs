@@ -3,6 +3,7 @@
 mod alipay;
 mod alipay_holds;
 mod crypto;
+mod paypal;
 mod server;
 mod stripe;
 mod unknown;
