@@ -86,7 +86,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         Action::Resolve { number, status, reason } => {
             let kind = if number.starts_with(REFUND_PREFIX) { "refunds" } else { "payments" };
             let body = json!({ "status": status, "reason": reason });
-            (admin.call(Method::POST, &[kind, number.as_str(), "resolve"], Some(&body)).await?, payment_text)
+            (admin.call(Method::POST, &[kind, number.as_str(), "resolve"], Some(&body)).await?, object_text)
         }
     };
     if is_json {

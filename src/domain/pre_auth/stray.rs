@@ -45,7 +45,7 @@ pub(super) fn after_the_end(draft: &mut Draft<'_>, state: &HoldState, now: Times
 
 fn note(draft: &mut Draft<'_>, kind: StrayKind, received_minor: Option<i64>, now: Timestamp) {
     draft.step(EventKind::StrayMoney, draft.pre_auth.status);
-    draft.pre_auth.strays.push(Stray { kind, received_minor, seen_at: now, action: StrayAction::Reported });
+    draft.pre_auth.strays.push(Stray { kind, received_minor, attempt: 0, seen_at: now, action: StrayAction::Reported });
 }
 
 /// Minor units that came after the end, as far as is known.

@@ -327,7 +327,7 @@ impl House {
         let webhooks = Webhooks::start(core.clone(), Arc::new(NoNetwork)).await.unwrap();
         let keys = ProviderKeys::for_tests();
         let payments =
-            Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), keys.clone());
+            Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), keys.clone()).unwrap();
         let refunds = Refunds::new(payments.clone());
         let pre_auths = PreAuths::new(core.clone(), payments, router, channels, webhooks.clone(), keys).unwrap();
         pre_auths.start().unwrap();
