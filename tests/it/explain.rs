@@ -161,8 +161,8 @@ async fn who_finds_no_channel_is_told_why_for_each_and_when_to_come_back() {
     let refused = shop.post(PAYMENTS, named).await.expect(503, "NO_CHANNEL_AVAILABLE");
     assert_eq!(refused.body["reasons"][0]["reason"], "could take it, but another channel was asked for");
     assert_eq!(refused.body["reasons"][0]["dropped_by"], Value::Null);
-    // A currency that nobody serves is not a matter of time.
-    let nobodys = json!({ "order_no": "O", "amount": 100, "currency": "KPW" });
+    // A currency that the channel asked for does not serve is not a matter of time.
+    let nobodys = json!({ "order_no": "O", "amount": 100, "currency": "KPW", "channel": "alipay" });
     shop.post(PAYMENTS, nobodys.clone()).await.expect(422, "CURRENCY_NOT_SUPPORTED");
     let quote = shop.post("/api/v1/routing/quote", nobodys).await.expect(200, "SUCCESS");
     assert_eq!((&quote.body["data"]["channel"], &quote.body["data"]["reproduced"]), (&Value::Null, &json!(true)));
