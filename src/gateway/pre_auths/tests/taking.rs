@@ -39,10 +39,7 @@ async fn an_order_number_and_a_merchant_s_own_number_are_taken_once() {
     let named = |key: &'static str, reference: &'static str| {
         house.hold_with(key, move |command| command.reference = Some(reference.to_owned()))
     };
-    let create = |key: &'static str| {
-        let wanted = house.hold_with(key, |command| command.wanted.order_no = String::from("O-1"));
-        async move { wanted.await }
-    };
+    let create = |key: &'static str| house.hold_with(key, |command| command.wanted.order_no = String::from("O-1"));
     let (one, other) = tokio::join!(create("k-1"), create("k-2"));
     let refused = if one.is_ok() { other } else { one };
     assert_eq!(holder_of(refused), house.only().pre_auth_no);
