@@ -264,7 +264,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::{Config, RetentionConfig};
     use crate::domain::event::EventName;
-    use crate::domain::ids::{EndpointId, EventId, MerchantId, NotificationId};
+    use crate::domain::ids::{ChannelName, EndpointId, EventId, MerchantId, NotificationId};
     use crate::domain::webhook::{Anew, Ending, Failure, NewNotification};
     use crate::gateway::answer::StoredAnswer;
     use crate::gateway::idempotency::{IdempotencyKey, Known, look_up, once};
@@ -564,6 +564,39 @@ mod tests {
         tokio::time::sleep(2 * HOUR).await;
         assert!(row().is_none());
         assert_eq!(count(&core, &keys::dead_letters()), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_providers_have_told_goes_days_after_it_was_gone_into() {
+        let core = core();
+        start_counted(&core, |_| {});
+        let channel = ChannelName::new("stripe");
+        let put = async |number: usize, handled_at: Option<Timestamp>| {
+            let row = InboxRow {
+                received_at: core.clock.now(),
+                event: "x".to_owned(),
+                subjects: Vec::new(),
+                dispute: None,
+                handled_at,
+                outcome: None,
+                tries: 0,
+            };
+            let mut batch = Batch::new();
+            batch.put(keys::inbox(&channel, &format!("evt_{number}")), encode(&row).unwrap());
+            core.store.commit(batch).await.unwrap();
+        };
+        for number in 0..PAGE_ROWS + 10 {
+            put(number, Some(core.clock.now())).await;
+        }
+        // One that is still to be gone into stays, however old it is.
+        put(1_000, None).await;
+        tokio::time::sleep(6 * 24 * HOUR).await;
+        put(1_001, Some(core.clock.now())).await;
+        assert_eq!(count(&core, &keys::inboxes()), PAGE_ROWS + 12);
+        tokio::time::sleep(25 * HOUR).await;
+        assert_eq!(count(&core, &keys::inboxes()), 2);
+        tokio::time::sleep(7 * 24 * HOUR).await;
+        assert_eq!(count(&core, &keys::inboxes()), 1);
     }
 
     #[tokio::test(start_paused = true)]
