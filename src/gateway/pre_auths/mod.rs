@@ -7,6 +7,7 @@ mod create;
 mod figures;
 mod hints;
 mod reconcile;
+mod review;
 mod rows;
 #[cfg(test)]
 mod tests;
