@@ -5,6 +5,7 @@ id gives what it made again; refusals arrive as the library's errors. The librar
 that its table of addresses is changed here; all else is as it was installed. It knows nothing of notifications.
 """
 
+import base64
 import sys
 import urllib.request
 
@@ -28,8 +29,8 @@ from sandbox import WAIT_S, control, sandbox
 FULL = "return=representation"
 
 
-def client(secret="tollgate-sandbox-secret"):
-    credentials = ClientCredentialsAuthCredentials("tollgate-sandbox-client", secret)
+def client():
+    credentials = ClientCredentialsAuthCredentials("tollgate-sandbox-client", "tollgate-sandbox-secret")
     return PaypalServersdkClient(environment=Environment.SANDBOX, timeout=WAIT_S,
                                  client_credentials_auth_credentials=credentials)
 
@@ -109,11 +110,12 @@ def main():
         api = client()
         payments(api)
         holds(api, addresses["paypal"])
+        authorization = "Basic " + base64.b64encode(b"tollgate-sandbox-client:wrong").decode()
         try:
-            client("wrong").orders.get_order({"id": "X"})
+            api.o_auth_authorization.request_token({"authorization": authorization})
             raise SystemExit("a wrong secret is accepted")
-        except OAuthProviderException:
-            pass
+        except OAuthProviderException as error:
+            assert (error.response_code, error.error) == (401, "invalid_client"), error
         lines = control("GET", f"{addresses['control']}/paypal/ledger")["items"]
         done = [(line["operation"], line["amount_minor"]) for line in lines]
         expected = [("charge", 2000), ("refund", 500), ("hold", 2000), ("capture", 1500), ("hold", 2000), ("void", 2000)]
