@@ -171,6 +171,13 @@ impl Config {
         self.validate_with(&[])
     }
 
+    /// Whether two channels' provider may tell about one at the address of the other: they are the same, or two accounts, or
+    /// two names of one account, at the same built-in kind of provider.
+    pub fn is_one_provider(&self, one: &str, other: &str) -> bool {
+        let kind_of = |name: &str| self.channels.get(name).map(|channel| channel.kind);
+        one == other || kind_of(one).is_some_and(|kind| kind != ChannelKind::Custom && kind_of(other) == Some(kind))
+    }
+
     /// The same for a program that brings the channels along which are named in `custom`: these have to be there, and only
     /// they may be of kind `custom`.
     ///

@@ -11,21 +11,13 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tollgate::config::Config;
 use tollgate::sandbox::credentials::{
     ALIPAY_APP_ID, ALIPAY_PRIVATE_KEY, BTCPAY_STORE_ID, BTCPAY_WEBHOOK_SECRET, STRIPE_WEBHOOK_SECRET,
 };
 
-use crate::support::{Client, House, eventually, http_client, unix_s};
+use crate::support::{Client, House, eventually, http_client, unix_s, without_polling};
 
 const PAYMENTS: &str = "/api/v1/payments";
-const DAY_MS: u64 = 86_400_000;
-
-/// Nobody asks of his own accord within a day.
-fn without_polling(config: &mut Config) {
-    config.payments.resolve_first_ms = DAY_MS;
-    config.payments.resolve_early_max_ms = DAY_MS;
-}
 
 fn hmac_of(secret: &str, message: &[u8]) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();

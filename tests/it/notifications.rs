@@ -13,7 +13,7 @@ use tollgate::clock::Clock;
 use tollgate::random::Random;
 use tollgate::sandbox::{Sandbox, SandboxOptions, serve_control};
 
-use crate::support::{House, eventually};
+use crate::support::{Client, House, eventually, http_client, without_polling};
 
 /// Something that takes all that comes, and where it is.
 async fn taker() -> (String, Arc<Mutex<Vec<String>>>) {
@@ -66,6 +66,103 @@ async fn separate_emulators_are_told_where_the_gateway_is() {
     sandbox.stop().await;
 }
 
+const PAYMENTS: &str = "/api/v1/payments";
+const PRE_AUTHS: &str = "/api/v1/pre-auths";
+
+/// Begins something at a channel and lets the payer approve it, if he is asked; answers its number.
+async fn begun(shop: &Client, path: &str, channel: &str, token: Option<&str>) -> String {
+    let order_no = format!("{channel}-{}", token.unwrap_or("none"));
+    let order = json!({
+        "order_no": order_no, "amount": 900, "currency": "USD", "channel": channel, "payment_token": token,
+    });
+    let begun = shop.post(path, order).await;
+    let waits = match token {
+        None => (201, "requires_payment_method"),
+        Some("tok_3ds") => (201, "requires_action"),
+        _ => (202, "processing"),
+    };
+    assert_eq!((begun.status, begun.data("status")), waits, "{}", begun.text);
+    if let Some(page) = begun.body["data"]["next_action"]["url"].as_str() {
+        let looked_at = http_client().get(page).send().await.unwrap().text().await.unwrap();
+        assert!(looked_at.contains("/approve") && looked_at.contains("/decline"), "{looked_at}");
+        let approved = http_client().post(format!("{page}/approve")).send().await.unwrap();
+        assert!(approved.status().is_success());
+    }
+    begun.data(if path == PAYMENTS { "payment_no" } else { "pre_auth_no" }).to_owned()
+}
+
+/// The names of the events about something.
+async fn events_about(shop: &Client, number: &str) -> Vec<String> {
+    let events = shop.get("/api/v1/events?limit=100").await.items();
+    let is_about = |event: &&Value| event["payment_no"] == number || event["pre_auth_no"] == number;
+    events.iter().filter(is_about).map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+}
+
+/// With the notifications of all four providers, each sent twice, and with nobody who asks of his own accord.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_payer_or_time_decides_is_known_by_the_provider_s_notification() {
+    let house = House::start_with(without_polling).await;
+    house.gateway.register_callbacks(&house.url).await.unwrap();
+    let shop = house.merchant("premium").await;
+    let mut begun_ones = Vec::new();
+    for channel in ["stripe", "paypal", "alipay", "crypto"] {
+        house.disturb(channel, json!({ "duplicate_notification_rate": 1 })).await;
+        for token in ["tok_3ds", "tok_processing", "tok_lost_response"] {
+            let number = begun(&shop, PAYMENTS, channel, Some(token)).await;
+            begun_ones.push((channel, PAYMENTS, number, "success", "charge"));
+        }
+        if channel == "crypto" {
+            let order = json!({ "order_no": "coins", "amount": 900, "currency": "USD", "channel": channel });
+            shop.post(PRE_AUTHS, order).await.expect(422, "PRE_AUTH_NOT_SUPPORTED");
+            continue;
+        }
+        for token in [None, Some("tok_3ds"), Some("tok_processing"), Some("tok_lost_response")] {
+            let number = begun(&shop, PRE_AUTHS, channel, token).await;
+            begun_ones.push((channel, PRE_AUTHS, number, "requires_capture", "hold"));
+        }
+    }
+    for (channel, path, number, status, done) in &begun_ones {
+        eventually(&format!("{channel}{path} {status}"), || async {
+            (shop.get(&format!("{path}/{number}")).await.data("status") == *status).then_some(())
+        })
+        .await;
+        let told = if *path == PAYMENTS { "payment.success" } else { "pre_auth.authorized" };
+        let events = events_about(&shop, number).await;
+        assert_eq!(events.iter().filter(|event| *event == told).count(), 1, "{channel}{path}: {events:?}");
+        let ledger = house.ledger(channel, number).await;
+        assert_eq!((ledger.len(), &ledger[0]["operation"]), (1, &json!(done)), "{ledger:?}");
+    }
+    for channel in ["stripe", "paypal", "alipay", "crypto"] {
+        let figures = house.admin("GET", "/admin/v1/metrics", None).await.text;
+        let came = |outcome| {
+            let line = format!("tollgate_callbacks_total{{channel=\"{channel}\",outcome=\"{outcome}\"}} ");
+            figures.lines().find_map(|found| found.strip_prefix(&line)).unwrap().parse::<u64>().unwrap()
+        };
+        assert!(came("taken") >= 3 && came("duplicate") >= 3 && came("refused") == 0, "{channel}: {figures}");
+    }
+    house.stop().await;
+}
+
+/// Emulators know one address for each provider, also for channels of other names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_channel_at_the_same_emulator_hears_too() {
+    let house = House::start_with(|config| {
+        without_polling(config);
+        config.channels.insert(String::from("second"), config.channels["stripe"].clone());
+    })
+    .await;
+    house.gateway.register_callbacks(&house.url).await.unwrap();
+    let shop = house.merchant("premium").await;
+    for (path, status) in [(PAYMENTS, "success"), (PRE_AUTHS, "requires_capture")] {
+        let number = begun(&shop, path, "second", Some("tok_3ds")).await;
+        eventually(status, || async {
+            (shop.get(&format!("{path}/{number}")).await.data("status") == status).then_some(())
+        })
+        .await;
+    }
+    house.stop().await;
+}
+
 /// A process that ends with its test.
 struct Process(Child);
 
@@ -92,7 +189,7 @@ async fn serve_registers_itself_with_a_separate_sandbox() {
     let _serve = Process(serve.unwrap());
     let base = eventually("the registration", || async { sandbox.callbacks() }).await;
     assert!(base.starts_with("http://127.0.0.1:"), "{base}");
-    let answer = crate::support::http_client().get(format!("{base}healthz")).send().await.unwrap();
+    let answer = http_client().get(format!("{base}healthz")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     sandbox.stop().await;
 }
@@ -112,7 +209,7 @@ async fn the_sandbox_command_takes_a_base() {
     let mut line = String::new();
     BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let control = line.split_whitespace().last().unwrap().to_owned();
-    let answer = crate::support::http_client().get(format!("{control}/callbacks")).send().await.unwrap();
+    let answer = http_client().get(format!("{control}/callbacks")).send().await.unwrap();
     let registered: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
     assert_eq!(registered, json!({ "url": "http://127.0.0.1:9/" }));
 }

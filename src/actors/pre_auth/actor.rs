@@ -14,7 +14,7 @@ use crate::actors::pre_auth::slot::{ActorMessage, Call, Counted, Slot};
 use crate::actors::pre_auth::{
     Answered, Client, ClientPart, Command, CommitError, PreAuthMessage, StoredPreAuth, Told,
 };
-use crate::domain::outcome::{HoldAnswer, RefundAnswer};
+use crate::domain::outcome::{HoldAnswer, HoldState, RefundAnswer};
 use crate::domain::pre_auth::{
     Alert, Change, Dispatch, OperationKind, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection, ReleaseWhy, Sending,
     begin_capture, begin_refund, begin_release, on_due, on_hint, on_recovery,
@@ -407,10 +407,17 @@ impl PreAuthState {
             }
             None => Answered::Hold { operation: asked.operation, answer: Box::new(HoldAnswer::unknown(BROKEN_OFF)) },
         });
-        let mut met = take_met(&mut self.waiting, &answered, asked.closes).into_iter();
+        let is_silent = says_nothing(&answered);
+        let met = take_met(&mut self.waiting, &answered, asked.closes);
+        // Whoever only looks wants to know that, too.
+        let (in_vain, met): (Vec<_>, Vec<_>) = met.into_iter().partition(|met| is_silent && met.awaited == Awaited::Look);
+        let mut met = met.into_iter();
         self.settle(Unsettled::new(Some(answered), met.next(), Some(call))).await;
         for waiting in met {
             self.settle(Unsettled::new(None, Some(waiting), None)).await;
+        }
+        for mut waiting in in_vain {
+            waiting.client.tell(Told::Unanswered);
         }
     }
 
@@ -516,6 +523,11 @@ pub(super) struct Asked {
     operation: u32,
     /// Whether the provider's object was to be closed.
     closes: bool,
+}
+
+/// Whether an answer about the hold is none.
+fn says_nothing(answered: &Answered) -> bool {
+    matches!(answered, Answered::Hold { answer, .. } if matches!(answer.state, HoldState::Unknown { .. }))
 }
 
 /// Which of two is asked next. What was never sent is never left out, and closing asks, too.

@@ -148,6 +148,8 @@ pub enum Told {
     NotStored(PreAuth),
     /// Nothing was done.
     Rejected(Rejection),
+    /// The channel was asked and gave no answer.
+    Unanswered,
     /// A request with the same idempotency key is being worked on.
     InProgress,
     /// Nothing was done, or it is not known, because of the store.

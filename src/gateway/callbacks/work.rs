@@ -254,19 +254,15 @@ impl Inner {
                     Some(claim) => self.payments.note_dispute(merchant_id, payment_no, claim).await?,
                     None => self.payments.follow_hint(merchant_id, payment_no).await?,
                 };
-                Ok(match followed {
-                    Followed::Asked => Verdict::Done(if claim.is_some() { "disputed" } else { "asked" }),
-                    Followed::Busy => Verdict::Soon,
-                    Followed::Unanswered => Verdict::Later,
-                })
+                Ok(verdict_on(followed, if claim.is_some() { "disputed" } else { "asked" }))
             }
             Target::PreAuth(merchant_id, pre_auth_no) => {
                 if let Some(dispute_no) = claim {
                     tracing::warn!(%pre_auth_no, dispute_no, "the payer's bank claims a capture's money back");
                     return Ok(Verdict::Done("disputed"));
                 }
-                self.pre_auths.follow_hint(merchant_id, pre_auth_no).await?;
-                Ok(Verdict::Done("asked"))
+                let followed = self.pre_auths.follow_hint(merchant_id, pre_auth_no).await?;
+                Ok(verdict_on(followed, "asked"))
             }
             Target::Number(number) => {
                 let Some(adapter) = self.channels.get(channel) else { return Ok(Verdict::Later) };
@@ -302,6 +298,15 @@ impl Inner {
             () = self.core.stopping.cancelled() => {}
             () = tokio::time::sleep(SLEEP_IDLE) => {}
         }
+    }
+}
+
+/// What is to become of a notification that was followed; `done` when that is enough.
+fn verdict_on(followed: Followed, done: &'static str) -> Verdict {
+    match followed {
+        Followed::Asked => Verdict::Done(done),
+        Followed::Busy => Verdict::Soon,
+        Followed::Unanswered => Verdict::Later,
     }
 }
 

@@ -50,7 +50,8 @@ impl Payments {
             Err(GatewayError::NotFound(_)) => return Ok(Need::Presence),
             Err(error) => return Err(error),
         };
-        if !payment.attempts.iter().any(|attempt| attempt.channel == *channel) {
+        let is_told_to = |other: &ChannelName| inner.core.config.is_one_provider(other.as_str(), channel.as_str());
+        if !payment.attempts.iter().any(|attempt| is_told_to(&attempt.channel)) {
             return Ok(Need::Presence);
         }
         if inner.working.contains(payment_no) {

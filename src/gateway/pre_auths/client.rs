@@ -175,17 +175,28 @@ impl Client for WaitingClient {
             Told::NotStored(pre_auth) => self.answer_unstored(&pre_auth),
             Told::Rejected(rejection) => Err(rejected(rejection, self.asked)),
             Told::InProgress => Err(GatewayError::IdempotencyInProgress),
+            // Only who looks is told that.
+            Told::Unanswered => Err(GatewayError::Internal("there is no answer to a request".to_owned())),
             Told::Failed(error) => Err(error.into()),
         };
         self.send(outcome.map(|answer| Answered { answer, replayed: false }));
     }
 }
 
+/// What an onlooker has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// What its channel says is stored, or it can't be asked.
+    Known,
+    /// Its channel gave no answer, or that is not stored yet.
+    NotKnown,
+}
+
 /// Somebody who wants to know where it stands when its channel has been asked.
-pub(super) struct Onlooker(Option<oneshot::Sender<Result<(), GatewayError>>>);
+pub(super) struct Onlooker(Option<oneshot::Sender<Result<Seen, GatewayError>>>);
 
 impl Onlooker {
-    pub(super) fn new() -> (Self, oneshot::Receiver<Result<(), GatewayError>>) {
+    pub(super) fn new() -> (Self, oneshot::Receiver<Result<Seen, GatewayError>>) {
         let (waiting, seen) = oneshot::channel();
         (Self(Some(waiting)), seen)
     }
@@ -205,7 +216,8 @@ impl Client for Onlooker {
     fn tell(&mut self, told: Told) {
         let outcome = match told {
             // What can't be asked about now is as it is stored.
-            Told::Now(_) | Told::NotStored(_) | Told::Rejected(_) | Told::InProgress => Ok(()),
+            Told::Now(_) | Told::Rejected(_) | Told::InProgress => Ok(Seen::Known),
+            Told::NotStored(_) | Told::Unanswered => Ok(Seen::NotKnown),
             Told::Failed(error) => Err(error.into()),
         };
         if let Some(waiting) = self.0.take() {

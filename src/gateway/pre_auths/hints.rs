@@ -5,8 +5,8 @@ use crate::domain::ids::{ChannelName, MerchantId, PreAuthNo};
 use crate::domain::pre_auth::PreAuthStatus;
 use crate::domain::refund::RefundStatus;
 use crate::gateway::error::GatewayError;
-use crate::gateway::payments::Need;
-use crate::gateway::pre_auths::client::Onlooker;
+use crate::gateway::payments::{Followed, Need};
+use crate::gateway::pre_auths::client::{Onlooker, Seen};
 use crate::gateway::pre_auths::{PreAuths, rows};
 
 impl PreAuths {
@@ -39,7 +39,7 @@ impl PreAuths {
     ) -> Result<Need, GatewayError> {
         let Some(stored) = rows::load(&self.0.core, merchant_id, pre_auth_no)? else { return Ok(Need::Presence) };
         let pre_auth = stored.pre_auth;
-        if pre_auth.channel != *channel {
+        if !self.0.core.config.is_one_provider(pre_auth.channel.as_str(), channel.as_str()) {
             return Ok(Need::Presence);
         }
         let has_open_refunds = pre_auth.refunds.iter().any(|refund| refund.status == RefundStatus::Pending);
@@ -48,7 +48,8 @@ impl PreAuths {
         Ok(if is_settled && !has_open_refunds { Need::Nothing } else { Need::Question })
     }
 
-    /// Has the channel asked about a pre-auth, and waits for that.
+    /// Has the channel asked about a pre-auth, and waits for that. One that is open is asked about again by whoever looks after
+    /// those; of one that is over nobody else will.
     ///
     /// # Errors
     /// [`GatewayError::Overloaded`] when it has too much to do, [`GatewayError::ShuttingDown`], and what the store says.
@@ -56,11 +57,17 @@ impl PreAuths {
         &self,
         merchant_id: &MerchantId,
         pre_auth_no: &PreAuthNo,
-    ) -> Result<(), GatewayError> {
+    ) -> Result<Followed, GatewayError> {
         let id = PreAuthId { merchant_id: merchant_id.clone(), pre_auth_no: pre_auth_no.clone() };
         let (onlooker, seen) = Onlooker::new();
         self.0.send(&id, PreAuthMessage::Begin { command: Command::Refresh, client: Box::new(onlooker) })?;
         // An actor that was lost may not have asked.
-        seen.await.unwrap_or(Err(GatewayError::Overloaded { retry_after_s: 1 }))
+        let seen = seen.await.unwrap_or(Err(GatewayError::Overloaded { retry_after_s: 1 }))?;
+        if self.0.core.stopping.is_cancelled() {
+            // Nor one that was to ask only now.
+            return Err(GatewayError::ShuttingDown);
+        }
+        let is_over = rows::read(&self.0.core, merchant_id, pre_auth_no)?.pre_auth.status.is_final();
+        Ok(if is_over && seen == Seen::NotKnown { Followed::Unanswered } else { Followed::Asked })
     }
 }

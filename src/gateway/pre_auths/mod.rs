@@ -41,7 +41,7 @@ use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, StoreError};
 
 pub use addressed::ChannelPreAuths;
-use client::{Asked, Awaited, Onlooker, WaitingClient};
+use client::{Asked, Awaited, Onlooker, Seen, WaitingClient};
 use figures::PreAuthFigures;
 use views::Form;
 use works::Works;
@@ -348,7 +348,7 @@ impl PreAuths {
         let (onlooker, seen) = Onlooker::new();
         self.0.send(&id, PreAuthMessage::Begin { command: Command::Refresh, client: Box::new(onlooker) })?;
         // Who was put away before it could answer has stored what it knows.
-        seen.await.unwrap_or(Ok(()))?;
+        seen.await.unwrap_or(Ok(Seen::Known))?;
         Ok(rows::read(core, merchant_id, &id.pre_auth_no)?.pre_auth)
     }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::fixture::{House, pass, shop};
 use crate::channels::{ChargeState, DeclineScope, Failure, HoldState, RefundState, Subject};
 use crate::clock::Clock;
+use crate::config::{ChannelConfig, ChannelKind};
 use crate::gateway::payments::tests::fixture::START;
 use crate::storage::{Batch, keys};
 
@@ -192,6 +193,57 @@ async fn a_question_about_what_is_over_is_repeated_until_it_is_answered() {
     house.provider.set(|mood| mood.resolve = ChargeState::Success { fee_minor: None });
     pass(30).await;
     assert_eq!((house.open(), house.payment(payment.payment_no.as_str()).strays.len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_about_a_hold_that_is_over_is_repeated_until_it_is_answered() {
+    let house = House::new().await;
+    let pre_auth = house.hold("O-1").await;
+    let number = pre_auth.pre_auth_no.as_str();
+    let tell = async |id: &str| {
+        let subject = json!({ "reference": number, "merchant_id": "m_1" });
+        house.arrives("right", &json!({ "id": id, "subjects": [subject] })).await.unwrap();
+        pass(5).await;
+    };
+    house.provider.set(|mood| mood.hold = HoldState::Released { expired: false });
+    tell("evt_1").await;
+    assert_eq!((house.pre_auth(number).status.as_str(), house.open()), ("canceled", 0));
+    house.provider.set(|mood| mood.hold = HoldState::Unknown { reason: "away".to_owned() });
+    tell("evt_2").await;
+    assert_eq!((house.open(), house.pre_auth(number).strays.len()), (1, 0));
+    house.provider.set(|mood| mood.hold = HoldState::Captured { captured_minor: 900, fee_minor: None });
+    pass(30).await;
+    assert_eq!((house.open(), house.pre_auth(number).strays.len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_is_open_is_asked_about_once_for_each_notification() {
+    let house = House::new().await;
+    let pre_auth = house.hold("O-1").await;
+    house.provider.set(|mood| mood.hold = HoldState::Unknown { reason: "away".to_owned() });
+    let subject = json!({ "reference": pre_auth.pre_auth_no.as_str(), "merchant_id": "m_1" });
+    house.arrives("right", &json!({ "id": "evt_1", "subjects": [subject] })).await.unwrap();
+    pass(10).await;
+    assert_eq!((house.provider.asked(), house.open()), (1, 0), "it is due by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_to_another_channel_of_the_same_provider_is_gone_into() {
+    for (kind, open) in [(ChannelKind::Stripe, 0), (ChannelKind::Paypal, 1)] {
+        let house = House::with(|config| {
+            let two = ChannelConfig { kind, ..config.channels["stripe"].clone() };
+            config.channels.insert("two".to_owned(), two);
+        })
+        .await;
+        let (payment, pre_auth) = (house.pay("O-1").await, house.hold("O-1").await);
+        house.provider.set(|mood| mood.hold = HoldState::Released { expired: false });
+        for reference in [payment.payment_no.as_str(), pre_auth.pre_auth_no.as_str()] {
+            let body = json!({ "id": reference, "subjects": [{ "reference": reference, "merchant_id": "m_1" }] });
+            house.arrives_at("two", "right", &body).await.unwrap();
+        }
+        pass(5).await;
+        assert_eq!((house.open(), house.provider.asked()), (2 * open, 2 - 2 * open), "{kind:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
