@@ -376,8 +376,6 @@ impl Gateway {
         )?;
         // Before anything stores an outcome.
         payments.costs().open(cost_files, disk_work, last_change).await?;
-        // Before anything looks after payments.
-        let hold = Hold::open(&payments, held)?;
         let pre_auths = PreAuths::new(
             core.clone(),
             payments.clone(),
@@ -386,6 +384,8 @@ impl Gateway {
             webhooks.clone(),
             provider_keys,
         )?;
+        // Before anything looks after payments and pre-auths.
+        let hold = Hold::open(&payments, &pre_auths, held)?;
         let limits_changed = {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
