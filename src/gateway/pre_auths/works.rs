@@ -341,7 +341,7 @@ impl Inner {
             let (pre_auth_no, channel) = (&pre_auth.pre_auth_no, &pre_auth.channel);
             tracing::warn!(%pre_auth_no, %channel, reason, "the state of a pre-auth is unknown");
         }
-        Answered::Hold { operation: number, answer }
+        Answered::Hold { operation: number, answer: Box::new(answer) }
     }
 
     /// The same while the store is held after a restore: what lets go of money is sent, about what is held is asked, and for
