@@ -167,7 +167,8 @@ mod tests {
             "answers": 2, "notifications": 3, "unreadable": 0 },
             "requested_by": "admin", "requested_at": "2025-01-24T10:40:00Z" });
         assert_eq!(cells(&erasure)[2..10], ["PY1", "done", "1", "5", "10", "2", "3", "0"]);
-        let of_pre_auth = json!({ "erasure_id": "er_2", "subject": "pre_auth", "payment_no": null, "pre_auth_no": "PA1" });
+        let of_pre_auth =
+            json!({ "erasure_id": "er_2", "subject": "pre_auth", "payment_no": null, "pre_auth_no": "PA1" });
         assert_eq!(cells(&of_pre_auth)[2], "PA1");
         assert_eq!(erasures_table(&erasure), erasures_table(&json!([erasure])));
     }

@@ -179,8 +179,7 @@ impl PreAuths {
         else {
             return Ok(Compared::Person("it carries marks of a gateway and not all of them"));
         };
-        let (merchant_id, pre_auth_no) =
-            (MerchantId::new(merchant_id.as_str()), PreAuthNo::new(reference.as_str()));
+        let (merchant_id, pre_auth_no) = (MerchantId::new(merchant_id.as_str()), PreAuthNo::new(reference.as_str()));
         let refund_no = RefundNo::new(refund_no.as_str());
         for _ in 0..CONFLICTS_MAX {
             let Some(stored) = rows::load(&inner.core, &merchant_id, &pre_auth_no)? else {
@@ -210,10 +209,8 @@ impl PreAuths {
                     with_it.refunds.push(inner.refund_made(&refund_no, money.amount_minor, listed));
                 }
             }
-            let answer = RefundAnswer {
-                state: listed.state.clone(),
-                channel_refund_no: Some(listed.provider_no.clone()),
-            };
+            let answer =
+                RefundAnswer { state: listed.state.clone(), channel_refund_no: Some(listed.provider_no.clone()) };
             if known.is_some() && matches!(listed.state, RefundState::Pending | RefundState::Unknown { .. }) {
                 return Ok(Compared::Agrees);
             }
@@ -291,8 +288,7 @@ impl Inner {
         listed: &ListedCharge,
         answer: &HoldAnswer,
     ) -> Result<Compared, GatewayError> {
-        let (Some(order_no), Some(money), Some(provider_key)) =
-            (&listed.order_no, listed.money, &listed.provider_key)
+        let (Some(order_no), Some(money), Some(provider_key)) = (&listed.order_no, listed.money, &listed.provider_key)
         else {
             return Ok(Compared::Person("it does not say what it is for"));
         };

@@ -1,6 +1,5 @@
 //! Pre-auths are erased as payments are, with what belongs to them.
 
-
 use super::*;
 use crate::domain::ids::ChannelName;
 use crate::domain::outcome::ProviderRefs;

@@ -116,11 +116,7 @@ impl Hold {
     ///
     /// # Errors
     /// When the mark can't be read.
-    pub(crate) fn open(
-        payments: &Payments,
-        pre_auths: &PreAuths,
-        file: Option<HeldFile>,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn open(payments: &Payments, pre_auths: &PreAuths, file: Option<HeldFile>) -> Result<Self, StoreError> {
         let inner = &payments.0;
         let held = file.as_ref().map(HeldFile::read).transpose()?.flatten();
         let mut channels = BTreeMap::new();

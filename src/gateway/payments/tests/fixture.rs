@@ -352,8 +352,7 @@ impl Fixture {
         let keys = ProviderKeys::for_tests();
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), keys.clone()).unwrap();
-        let pre_auths =
-            PreAuths::new(core.clone(), payments.clone(), router, channels, webhooks, keys).unwrap();
+        let pre_auths = PreAuths::new(core.clone(), payments.clone(), router, channels, webhooks, keys).unwrap();
         Self { payments, pre_auths, store, core, stripe, alipay, caller: caller() }
     }
 

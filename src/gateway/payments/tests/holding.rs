@@ -8,7 +8,8 @@ use futures_util::FutureExt;
 
 use super::fixture::{Fixture, START, UnsteadyStore, caller, pass};
 use crate::channels::{
-    ChargeState, DeclineScope, Failure, HoldState, ListError, ListedCharge, ListedRefund, ProviderRefs, RefundState, StrayKind,
+    ChargeState, DeclineScope, Failure, HoldState, ListError, ListedCharge, ListedRefund, ProviderRefs, RefundState,
+    StrayKind,
 };
 use crate::clock::Clock;
 use crate::config::Config;

@@ -17,7 +17,7 @@ use crate::gateway::payments::Hold;
 use crate::gateway::payments::tests::fixture::{START, UnsteadyStore};
 use crate::storage::held::{Held, HeldFile};
 use crate::storage::record::encode;
-use crate::storage::{Batch, Store, keys};
+use crate::storage::{Batch, keys};
 
 const MADE_AGAIN: &str = "PA20260921141320aaaaaaaa";
 
@@ -134,7 +134,10 @@ async fn a_capture_that_was_under_way_is_asked_about_and_not_sent() {
     pass(Duration::from_secs(60)).await;
     assert!(!hold.view().held, "{:?}", hold.view());
     let row = house.row(&no);
-    assert_eq!((row.status.as_str(), row.operation.is_none(), house.provider.captures()), ("requires_capture", true, sent));
+    assert_eq!(
+        (row.status.as_str(), row.operation.is_none(), house.provider.captures()),
+        ("requires_capture", true, sent)
+    );
     assert_eq!(row.failure.map(|failure| failure.code).as_deref(), Some("not_received"));
     assert_eq!(house.events().last().map(String::as_str), Some("pre_auth.authorized"), "it is there to be captured");
     // Behind the point other operations may have had the numbers that come next.
@@ -282,10 +285,8 @@ async fn a_capture_of_before_is_not_sent_by_a_hint() {
     // It has no list, so that nothing is asked before somebody has compared it.
     let restored = Restored::of(left).await;
     let house = &restored.house;
-    let id = PreAuthId {
-        merchant_id: house.caller.merchant.merchant_id.clone(),
-        pre_auth_no: PreAuthNo::new(no.as_str()),
-    };
+    let id =
+        PreAuthId { merchant_id: house.caller.merchant.merchant_id.clone(), pre_auth_no: PreAuthNo::new(no.as_str()) };
     house.pre_auths.0.directory.send(&id, PreAuthMessage::Hint).unwrap();
     pass(Duration::from_millis(100)).await;
     assert_eq!(house.provider.captures(), sent);

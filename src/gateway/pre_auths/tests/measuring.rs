@@ -59,10 +59,8 @@ async fn money_that_comes_after_the_end_is_counted() {
     assert_eq!(house.pre_auths.get(&house.caller, &no, true).await.unwrap().captured_amount, 500);
     assert_eq!(figure(&house, "tollgate_strays_total{kind=\"over\"}"), "0");
     house.provider.take_more(800);
-    let id = PreAuthId {
-        merchant_id: house.caller.merchant.merchant_id.clone(),
-        pre_auth_no: PreAuthNo::new(no.as_str()),
-    };
+    let id =
+        PreAuthId { merchant_id: house.caller.merchant.merchant_id.clone(), pre_auth_no: PreAuthNo::new(no.as_str()) };
     house.pre_auths.0.directory.send(&id, PreAuthMessage::Hint).unwrap();
     pass(Duration::from_secs(1)).await;
     assert_eq!(figure(&house, "tollgate_strays_total{kind=\"over\"}"), "1");
