@@ -26,8 +26,7 @@ pub struct Options {
 impl Options {
     /// Reads flags with a value each; what cargo adds is passed over.
     pub fn read(arguments: &[String]) -> Self {
-        let mut options =
-            Self { count: 2_000, seconds: 2.0, turns: 3, connections: 64, dir: std::env::temp_dir() };
+        let mut options = Self { count: 2_000, seconds: 2.0, turns: 3, connections: 64, dir: std::env::temp_dir() };
         let mut words = arguments.iter().map(String::as_str).filter(|word| *word != "--bench");
         while let Some(flag) = words.next() {
             let value = words.next().unwrap_or_else(|| panic!("{flag} needs a value"));

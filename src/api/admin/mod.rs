@@ -179,6 +179,7 @@ mod tests {
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/pre-auths/{pre_auth_no}/erase", As("pre_auth.erase")),
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/erasures", As("customer.erase")),
         (Verb::Post, "/admin/v1/payments/{payment_no}/resolve", As("payment.resolve")),
+        (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/resolve", As("pre_auth.resolve")),
         (Verb::Post, "/admin/v1/refunds/{refund_no}/resolve", As("refund.resolve")),
         (Verb::Post, "/admin/v1/hold/confirm", As("hold.confirm")),
         (Verb::Post, "/admin/v1/store/backup", As("store.backup")),

@@ -8,6 +8,7 @@ mod figures;
 pub(in crate::gateway) mod held;
 mod own_time;
 mod reconcile;
+mod review;
 mod rows;
 #[cfg(test)]
 mod tests;
