@@ -110,7 +110,7 @@ async fn what_was_captured_behind_the_point_is_learned_and_not_captured_again() 
     let left = before.killed().await;
     left.1.take(4_000);
     lists(&left.1, Vec::new());
-    let Restored { house, hold, .. } = Restored::of(left).await;
+    let Restored { house, hold, _directory } = Restored::of(left).await;
     pass(Duration::from_secs(60)).await;
     assert!(!hold.view().held, "{:?}", hold.view());
     let view = house.view(&no).await;
@@ -130,7 +130,7 @@ async fn a_capture_that_was_under_way_is_asked_about_and_not_sent() {
     let sent = left.1.captures();
     left.1.set(|mood| mood.is_away = false);
     lists(&left.1, Vec::new());
-    let Restored { house, hold, .. } = Restored::of(left).await;
+    let Restored { house, hold, _directory } = Restored::of(left).await;
     pass(Duration::from_secs(60)).await;
     assert!(!hold.view().held, "{:?}", hold.view());
     let row = house.row(&no);
@@ -154,7 +154,7 @@ async fn what_no_provider_has_named_is_closed_and_not_sent() {
     let left = before.killed().await;
     left.1.set(|mood| mood.is_away = false);
     lists(&left.1, Vec::new());
-    let Restored { house, hold, .. } = Restored::of(left).await;
+    let Restored { house, hold, _directory } = Restored::of(left).await;
     pass(Duration::from_secs(60)).await;
     assert!(!hold.view().held, "{:?}", hold.view());
     assert_eq!((house.view(&no).await.status.as_str(), house.provider.authorizes()), ("canceled", 1));
@@ -177,7 +177,7 @@ async fn holds_that_are_not_here_are_made_again() {
         ],
     );
     *left.1.listed_refunds.lock() = vec![refund_listed(taken, "RF20260921141400aaaaaaaa", 300)];
-    let Restored { house, hold, .. } = Restored::of(left).await;
+    let Restored { house, hold, _directory } = Restored::of(left).await;
     pass(Duration::from_secs(60)).await;
     let view = hold.view();
     assert!(!view.held, "{view:?}");
@@ -206,7 +206,7 @@ async fn what_was_put_in_the_place_of_another_takes_its_order_number() {
     let left = before.killed().await;
     // Behind the point it was given up, and the order has another.
     lists(&left.1, vec![listed(MADE_AGAIN, "O-1", held())]);
-    let Restored { house, hold, .. } = Restored::of(left).await;
+    let Restored { house, hold, _directory } = Restored::of(left).await;
     pass(Duration::from_secs(60)).await;
     assert!(!hold.view().held, "{:?}", hold.view());
     assert_eq!(house.view(MADE_AGAIN).await.status, "requires_capture");
@@ -253,7 +253,7 @@ async fn while_it_is_held_nothing_is_captured_or_held_and_holds_are_let_go() {
     left.1.set(|mood| mood.is_away = false);
     lists(&left.1, Vec::new());
     // Nobody has compared Alipay.
-    let Restored { house, hold, .. } = Restored::with(left, &[]).await;
+    let Restored { house, hold, _directory } = Restored::with(left, &[]).await;
     pass(Duration::from_secs(60)).await;
     assert!(hold.view().held);
     assert!(matches!(house.hold("O-4").await, Err(GatewayError::Held)));
@@ -333,7 +333,7 @@ async fn a_refund_that_was_under_way_and_that_no_list_names_is_not_sent() {
     let sent = left.1.count(|asked| matches!(asked, Asked::Refund { .. }));
     left.1.set(|mood| mood.is_away = false);
     lists(&left.1, Vec::new());
-    let Restored { house, hold, .. } = Restored::of(left).await;
+    let Restored { house, hold, _directory } = Restored::of(left).await;
     pass(Duration::from_secs(600)).await;
     assert!(!hold.view().held, "{:?}", hold.view());
     let refund = house.pre_auths.refunds(&house.caller, &no).unwrap().items.remove(0);
