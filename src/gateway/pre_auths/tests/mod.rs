@@ -9,4 +9,5 @@ mod holding;
 mod measuring;
 mod recovering;
 mod refunding;
+mod reviewing;
 mod taking;
