@@ -6,6 +6,7 @@ mod client;
 mod create;
 mod figures;
 pub(in crate::gateway) mod held;
+mod hints;
 mod own_time;
 mod reconcile;
 mod review;
