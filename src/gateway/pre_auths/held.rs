@@ -38,6 +38,17 @@ pub(in crate::gateway) enum Compared {
     Person(&'static str),
 }
 
+/// What came of asking about an open pre-auth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gateway) enum AskedWhileHeld {
+    /// What has to be known is known.
+    Known,
+    /// Nobody can say yet.
+    Unknown,
+    /// It was not asked about: its provider's list may still name it.
+    TooEarly,
+}
+
 /// What has to be known of an open pre-auth before the hold ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
@@ -74,9 +85,8 @@ pub(in crate::gateway) fn has_to_be_asked(pre_auth: &PreAuth) -> bool {
 }
 
 impl PreAuths {
-    /// Asks about an open pre-auth what has to be known. Returns whether that is so; `is_compared`: somebody has compared
-    /// its channel by hand, so that what nobody can say is left to a person. `may_close` is false as long as its provider's
-    /// list may still name it.
+    /// Asks about an open pre-auth what has to be known. With `is_compared` somebody has compared its channel by hand, so
+    /// that what nobody can say is left to a person; `may_close` is false as long as a list may still name it.
     ///
     /// # Errors
     /// What the store says.
@@ -85,13 +95,14 @@ impl PreAuths {
         id: &PreAuthId,
         may_close: bool,
         is_compared: bool,
-    ) -> Result<bool, GatewayError> {
+    ) -> Result<AskedWhileHeld, GatewayError> {
+        use AskedWhileHeld::{Known, TooEarly, Unknown};
         let inner = &self.0;
         for _ in 0..CONFLICTS_MAX {
-            let Some(stored) = rows::load(&inner.core, &id.merchant_id, &id.pre_auth_no)? else { return Ok(true) };
-            let Some(wanted) = Wanted::of(&stored.pre_auth) else { return Ok(true) };
+            let Some(stored) = rows::load(&inner.core, &id.merchant_id, &id.pre_auth_no)? else { return Ok(Known) };
+            let Some(wanted) = Wanted::of(&stored.pre_auth) else { return Ok(Known) };
             if wanted == Wanted::End && !may_close {
-                return Ok(false);
+                return Ok(TooEarly);
             }
             let Some(stored) = inner.given_up(stored, wanted).await? else { continue };
             let mut answer = inner.works.ask_where_it_stands(&stored.pre_auth, wanted == Wanted::End).await;
@@ -102,17 +113,17 @@ impl PreAuths {
             }
             let is_unknown = matches!(answer.state, HoldState::Unknown { .. });
             if is_unknown && !is_compared {
-                return Ok(false);
+                return Ok(Unknown);
             }
             let policy = inner.works.policy_on(stored.pre_auth.channel.as_str());
             let policy = if is_unknown { at_once(&policy) } else { policy };
             match inner.learn(&stored, &answer, is_unknown, &policy).await? {
-                Some(after) if wanted == Wanted::End => return Ok(Wanted::of(&after) != Some(Wanted::End)),
-                Some(_) => return Ok(true),
+                Some(after) if wanted == Wanted::End && Wanted::of(&after) == Some(Wanted::End) => return Ok(Unknown),
+                Some(_) => return Ok(Known),
                 None => {}
             }
         }
-        Ok(false)
+        Ok(Unknown)
     }
 
     /// Compares a hold that a provider lists with what is here, or makes it again.

@@ -20,7 +20,7 @@ use crate::gateway::payments::hold::refunds::PendingRefund;
 use crate::gateway::payments::hold::report::ChannelState;
 use crate::gateway::payments::hold::{Hold, LIST_WAIT_FIRST, LIST_WAIT_MAX};
 use crate::gateway::payments::rows::parse_due_value;
-use crate::gateway::pre_auths::held::{Compared, has_to_be_asked};
+use crate::gateway::pre_auths::held::{AskedWhileHeld, Compared, has_to_be_asked};
 use crate::storage::held::Held;
 use crate::storage::record::decode;
 use crate::storage::{Scan, StoreError, keys};
@@ -151,8 +151,9 @@ impl Hold {
             && (one.tries >= TRIES_MAX || self.inner().channels.get(&one.channel).is_none());
         let known = self.pre_auths().ask_while_held(&one.id, may_close, is_compared).await;
         match known {
-            Ok(true) => return None,
-            Ok(false) => {}
+            Ok(AskedWhileHeld::Known) => return None,
+            Ok(AskedWhileHeld::TooEarly) => return Some(one),
+            Ok(AskedWhileHeld::Unknown) => {}
             Err(error) => {
                 tracing::warn!(pre_auth_no = %one.id.pre_auth_no, %error, "a pre-auth can't be asked about yet");
             }
