@@ -25,11 +25,14 @@ for _ in $(seq 100); do
   if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
   sleep 0.1
 done
-TOLLGATE_LOCALSTRIPE_URL="http://127.0.0.1:$port" timeout 120 python3 differential.py "$program"
-
 mkfifo "$directory/front"
 python3 localstripe_front.py "http://127.0.0.1:$port" >"$directory/front" &
 started+=($!)
 read -r front <"$directory/front"
-cd ..
-TOLLGATE_LOCALSTRIPE_URL="$front" timeout 300 cargo test --quiet --lib channels::stripe::tests::differential -- --nocapture
+# First, while localstripe has nothing else to tell: it sends its events a second later.
+(
+  cd ..
+  TOLLGATE_LOCALSTRIPE_URL="$front" \
+    timeout 250 cargo test --quiet --lib channels::stripe::tests::differential -- --nocapture
+)
+TOLLGATE_LOCALSTRIPE_URL="http://127.0.0.1:$port" timeout 120 python3 differential.py "$program"

@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use crate::channels::stripe::tests::holds::{capture_of, release_of};
 use crate::channels::tests::{channel_at, charge_with, hold_of, question_about, refund_of, sent_first};
 use crate::channels::{
-    AuthorizeRequest, Channel, ChargeAnswer, ChargeRequest, ChargeState, HoldAnswer, HoldQuestion, HoldState, Inbound,
-    ProviderRefs, RefundAnswer, RefundState, ResolveRequest,
+    AuthorizeRequest, CaptureRequest, Channel, ChargeAnswer, ChargeRequest, ChargeState, HoldAnswer, HoldQuestion,
+    HoldState, Inbound, ProviderRefs, RefundAnswer, RefundState, ResolveRequest,
 };
 use crate::clock::Clock;
 use crate::config::ChannelKind;
@@ -114,15 +114,14 @@ async fn story(channel: &Arc<dyn Channel>, came: &Came, clock: &Clock) -> Vec<(S
     let mut steps = Vec::new();
     let mut step = |name: &str, said: String| steps.push((name.to_owned(), said));
 
-    for (name, money) in
-        [("dollars", Money::new(1230, Currency::USD)), ("yen", Money::new(500, "JPY".parse().unwrap()))]
-    {
+    let monies = [("dollars", Money::new(1230, Currency::USD)), ("yen", Money::new(500, "JPY".parse().unwrap()))];
+    for (number, (name, money)) in (1..).zip(monies) {
         let request = charge(name, money);
         let answer = channel.charge(&request).await;
         step(name, charged(&answer));
         let again = channel.resolve(&asked(&request, &answer.refs, clock)).await;
         step(&format!("{name}, asked"), charged(&again));
-        let part = channel.refund(&refund_of(&request, &answer.refs, 400, 1)).await;
+        let part = channel.refund(&refund_of(&request, &answer.refs, 400, number)).await;
         assert_eq!(part.state, RefundState::Success);
         step(&format!("{name}, given back"), refunded(&part));
     }
@@ -138,7 +137,9 @@ async fn story(channel: &Arc<dyn Channel>, came: &Came, clock: &Clock) -> Vec<(S
         assert!(matches!(answer.state, HoldState::Held { held_minor: 2000, .. }), "{answer:?}");
         step("held", held(&answer));
         step("held, asked", held(&channel.ask_hold(&ask(&request, &answer.refs, false)).await));
-        let taken = channel.capture(&capture_of(&request, &answer.refs, amount_minor, sent_first())).await;
+        let capture = capture_of(&request, &answer.refs, amount_minor, sent_first());
+        let capture = CaptureRequest { provider_key: format!("c-{amount_minor}"), ..capture };
+        let taken = channel.capture(&capture).await;
         step("captured", held(&taken));
         step("captured, asked", held(&channel.ask_hold(&ask(&request, &answer.refs, false)).await));
     }
