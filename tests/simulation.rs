@@ -31,10 +31,14 @@
 mod clients;
 #[path = "simulation/growth.rs"]
 mod growth;
+#[path = "simulation/holds.rs"]
+mod holds;
 #[path = "simulation/life.rs"]
 mod life;
 #[path = "simulation/model.rs"]
 mod model;
+#[path = "simulation/pre_auths.rs"]
+mod pre_auths;
 #[path = "simulation/provider.rs"]
 mod provider;
 #[path = "simulation/receiver.rs"]
