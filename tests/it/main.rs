@@ -20,6 +20,7 @@ mod input;
 mod isolation;
 mod limits;
 mod payments;
+mod pre_auth_input;
 mod pre_auths;
 mod privacy;
 mod rate_limit_layer;

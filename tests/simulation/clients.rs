@@ -31,7 +31,7 @@ use crate::world::{Dice, World};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Requests that are about pre-auths.
-const HOLDS_PERCENT: u64 = 35;
+const HOLDS_PERCENT: u64 = 28;
 
 /// Who makes every change of a merchant.
 fn by() -> Operator {

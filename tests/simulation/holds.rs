@@ -270,7 +270,7 @@ impl SimChannel {
     fn draw_hold(&self, request: &AuthorizeRequest, arrives_us: u64) -> Hold {
         let dice = self.dice();
         let has_token = request.payment_token.is_some();
-        let lives_us = dice.chance(60).then(|| dice.between(20, 500) * SECOND_US);
+        let lives_us = dice.chance(40).then(|| dice.between(20, 200) * SECOND_US);
         let honored_us = dice.chance(15).then(|| dice.between(2, 40) * SECOND_US);
         let mut hold = Hold {
             reference: request.reference.clone(),
@@ -542,6 +542,6 @@ impl SimChannel {
 
     /// How much longer a hold lives that is held for longer.
     pub fn extension_us(&self) -> u64 {
-        self.world.now_us() + micros(Duration::from_secs(self.dice().between(60, 600)))
+        self.world.now_us() + micros(Duration::from_secs(self.dice().between(60, 200)))
     }
 }

@@ -105,7 +105,7 @@ pub fn run(world: &Arc<World>) -> Outcome {
             };
             world.trace(&format!("life {life} ends: {end:?}"));
             // Within the runtime, whose time it is.
-            let off_ms = if world.dice.chance(8) { 600_000 } else { 20_000 };
+            let off_ms = if world.dice.chance(8) { 300_000 } else { 20_000 };
             world.end_life(Duration::from_millis(world.dice.between(1, off_ms)));
             end
         });

@@ -65,14 +65,14 @@ pub fn draw_requests(model: &mut Model, dice: &Dice, merchant: usize) -> Vec<usi
     };
     let cancel = |no: String| Op::Void(no, CancelPreAuth { reason: None });
     let ops = match (dice.below(100), held, open, taken) {
-        (0..=29, Some(held), _, _) => match dice.below(10) {
+        (0..=39, Some(held), _, _) => match dice.below(10) {
             0..=2 => vec![capture(held.clone()), capture(held)],
             3..=4 => vec![capture(held.clone()), cancel(held.0)],
             _ => vec![capture(held)],
         },
-        (30..=39, _, Some((no, _)), _) if dice.chance(15) => vec![cancel(no.clone()), cancel(no)],
-        (30..=39, _, Some((no, _)), _) => vec![cancel(no)],
-        (40..=54, _, _, Some((no, amount))) => {
+        (40..=47, _, Some((no, _)), _) if dice.chance(15) => vec![cancel(no.clone()), cancel(no)],
+        (40..=47, _, Some((no, _)), _) => vec![cancel(no)],
+        (48..=64, _, _, Some((no, amount))) => {
             let amount = match dice.below(4) {
                 0 => None,
                 1 => Some(amount + 1),
