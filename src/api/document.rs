@@ -14,7 +14,7 @@ use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, merchants, metrics, resolve, routing, rules, sandbox, store,
 };
 use crate::api::{
-    channel_pre_auths, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
+    callbacks, channel_pre_auths, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
 };
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
 
@@ -131,7 +131,7 @@ pub(crate) struct ReasonSchema {
         costs::list, channels::list, channels::get, channels::update, channels::reset_health,
         routing::get, routing::update, routing::versions, routing::roll_back,
         rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload,
-        all_payments::list, all_payments::get, all_payments::routing, resolve::payment, resolve::refund,
+        all_payments::list, all_payments::get, all_payments::routing, resolve::payment, resolve::pre_auth, resolve::refund,
         all_pre_auths::list, all_pre_auths::get,
         all_webhooks::list_endpoints, all_webhooks::get_endpoint, all_webhooks::pause_endpoint,
         all_webhooks::enable_endpoint, all_webhooks::list_notifications, all_webhooks::get_notification,
@@ -143,7 +143,7 @@ pub(crate) struct ReasonSchema {
         store::rotate, store::read_rotation,
         metrics::read, metrics::read_short,
         sandbox::get, sandbox::put, sandbox::ledger,
-        open::alive, open::ready, open::document,
+        open::alive, open::ready, open::document, callbacks::receive,
     ),
     components(schemas(ErrorSchema)),
     modifiers(&Credentials, &UsualParameters, &UsualErrors, &UsualHeaders),

@@ -37,7 +37,7 @@ pub use crate::channels::requests::{
     AuthorizeRequest, CaptureRequest, ChargeRequest, ExtendRequest, HoldQuestion, RefundRequest, ReleaseRequest,
     ResolveRequest, Sent,
 };
-pub use crate::channels::separate_sandbox::separate_sandbox_urls;
+pub use crate::channels::separate_sandbox::{register_callbacks, separate_sandbox_urls};
 use crate::config::ChannelKind;
 use crate::domain::money::Currency;
 use crate::domain::time::Timestamp;
@@ -207,6 +207,13 @@ pub trait Channel: Send + Sync + 'static {
     fn verify<'a>(&'a self, inbound: &'a Inbound) -> Call<'a, Result<Notification, NotificationRefusal>> {
         let _ = inbound;
         at_once(Err(NotificationRefusal::NotSupported))
+    }
+
+    /// Our names of what a notification calls by the provider's number alone, as the provider keeps them; `None` when it
+    /// has none of ours. Changes nothing.
+    fn names_of<'a>(&'a self, provider_no: &'a str) -> Call<'a, Result<Option<Subject>, ListError>> {
+        let _ = provider_no;
+        at_once(Err(ListError::NotSupported))
     }
 
     /// What the provider wants to read when a notification was taken.

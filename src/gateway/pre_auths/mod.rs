@@ -5,7 +5,9 @@ mod addressed;
 mod client;
 mod create;
 mod figures;
+mod hints;
 mod reconcile;
+mod review;
 mod rows;
 #[cfg(test)]
 mod tests;
