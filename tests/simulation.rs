@@ -37,6 +37,8 @@ mod holds;
 mod life;
 #[path = "simulation/model.rs"]
 mod model;
+#[path = "simulation/notices.rs"]
+mod notices;
 #[path = "simulation/pre_auths.rs"]
 mod pre_auths;
 #[path = "simulation/provider.rs"]

@@ -82,6 +82,7 @@ pub struct Hold {
     /// Merchant and order, from the description.
     pub order: String,
     pub amount: i64,
+    pub channel: &'static str,
     /// When the request takes effect.
     arrives_us: u64,
     first: Phase,
@@ -276,6 +277,7 @@ impl SimChannel {
             reference: request.reference.clone(),
             order: request.description.clone().unwrap_or_default(),
             amount: request.money.amount_minor,
+            channel: self.name(),
             arrives_us,
             first: Phase::Method { was_refused: false },
             lives_us,

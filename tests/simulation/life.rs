@@ -15,6 +15,7 @@ use tollgate::storage::Store;
 use crate::clients::{client, operator, perform, set_up, wake_all};
 use crate::growth::{LOW_SPACE_BYTES, Moment, back_up_once, check_audit, check_journal, check_rebuilt};
 use crate::model::{check_books, check_known, excuse_repetitions, unrest};
+use crate::notices::{self, check_notices};
 use crate::pre_auths::check_rows;
 use crate::provider::SimChannel;
 use crate::receiver::SimReceiver;
@@ -154,6 +155,10 @@ fn config(seed: u64) -> Config {
     // Lives are minutes long, and so are holds.
     config.pre_auth.unconfirmed_expires_s = 90;
     (config.pre_auth.expiring_before_s, config.pre_auth.on_expiry_before_s) = (120, 60);
+    if seed % 5 == 2 {
+        // Who waits for providers to tell asks seldom.
+        (config.payments.resolve_first_ms, config.payments.resolve_early_max_ms) = (20_000, 60_000);
+    }
     config.pre_auth.on_expiry = if seed.is_multiple_of(4) { OnExpiry::Capture } else { OnExpiry::Release };
     config.limits.snapshot_interval_ms = 10_000;
     // There are few webhooks: with the default no breaker would ever open.
@@ -246,6 +251,8 @@ async fn busy_life(world: &Arc<World>, gateway: &Gateway, store: &Arc<SimStore>,
         let dice = Dice::new(world.seed, 1_000 + 100 * world.life() + number);
         tokio::spawn(client(Arc::clone(world), gateway.clone(), dice, merchant));
     }
+    let notices_dice = Dice::new(world.seed, 6_000 + world.life());
+    tokio::spawn(notices::tell(Arc::clone(world), gateway.clone(), notices_dice));
     tokio::spawn(operator(Arc::clone(world), gateway.clone(), Dice::new(world.seed, 2_000 + world.life())));
     tokio::spawn(trouble(Arc::clone(world), Dice::new(world.seed, 3_000 + world.life())));
     if dice.chance(BACKUPS_PERCENT) {
@@ -303,6 +310,7 @@ async fn recovered(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice
     check_audit(world, store);
     check_webhooks(world, store);
     check_rows(world, store);
+    check_notices(world, store);
     let answered: Vec<usize> = {
         let model = world.model.lock();
         (0..model.sent.len()).filter(|index| model.sent[*index].answer.is_some()).collect()
@@ -410,6 +418,10 @@ async fn last_life(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice
         tokio::time::sleep(Duration::from_secs(45)).await;
         world.ledger.settle_soon(world.now_us());
         open = unrest(world, gateway).await;
+        let notices = check_notices(world, store);
+        if notices > 0 {
+            open.push(format!("{notices} notices"));
+        }
     }
     world.trace(&format!("quiet after {} s", (world.now_us() - began_us) / 1_000_000));
     if !open.is_empty() {

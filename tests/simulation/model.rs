@@ -121,6 +121,8 @@ pub struct Model {
     pub payments: BTreeMap<String, Payment>,
     pub refunds: BTreeMap<String, Refund>,
     pub pre_auths: BTreeMap<String, pre_auths::Known>,
+    /// What providers have told of their own accord and was taken: channels and ids.
+    pub notices: BTreeSet<(&'static str, String)>,
     pub jobs: BTreeMap<String, Job>,
     pub answers: u64,
     /// The end of the audit's chain when it was last looked.

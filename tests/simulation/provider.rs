@@ -9,11 +9,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tollgate::channels::{
     AuthorizeRequest, Call, Capabilities, CaptureRequest, Channel, ChargeAnswer, ChargeRequest, ChargeState,
-    DeclineScope, ExtendRequest, Failure, HoldAnswer, HoldQuestion, NextAction, ProviderRefs, RefundAnswer,
-    RefundRequest, RefundState, ReleaseRequest, ResolveRequest,
+    DeclineScope, ExtendRequest, Failure, HoldAnswer, HoldQuestion, Inbound, NextAction, Notification,
+    NotificationRefusal, ProviderRefs, RefundAnswer, RefundRequest, RefundState, ReleaseRequest, ResolveRequest,
 };
 
 use crate::holds::{Act, Holds, Operation};
+use crate::notices;
 use crate::world::{Dice, World};
 
 /// How long the adapter waits for an answer; as in the configuration.
@@ -37,6 +38,7 @@ pub struct Charge {
     /// Merchant and order, from the description.
     pub order: String,
     pub amount: i64,
+    pub channel: &'static str,
     /// When the request takes effect.
     arrives_us: u64,
     first: State,
@@ -202,6 +204,7 @@ impl SimChannel {
                 reference: request.reference.clone(),
                 order: request.description.clone().unwrap_or_default(),
                 amount: request.money.amount_minor,
+                channel: self.name,
                 arrives_us,
                 first,
                 then,
@@ -428,7 +431,18 @@ fn refund_answer(state: RefundState, request: &RefundRequest) -> RefundAnswer {
 
 impl Channel for SimChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, pre_auth: true, partial_capture: true, ..Capabilities::default() }
+        Capabilities {
+            charge: true,
+            refund: true,
+            pre_auth: true,
+            partial_capture: true,
+            notifications: true,
+            ..Capabilities::default()
+        }
+    }
+
+    fn verify<'a>(&'a self, inbound: &'a Inbound) -> Call<'a, Result<Notification, NotificationRefusal>> {
+        Box::pin(std::future::ready(notices::verify(inbound)))
     }
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {
