@@ -475,7 +475,8 @@ impl SimChannel {
         self.check();
         let is_known = {
             let holds = world.ledger.holds.by_key.lock();
-            holds.get(&request.provider_key).is_some_and(|hold| hold.entry(key).is_some())
+            let entry = holds.get(&request.provider_key).and_then(|hold| hold.entry(key));
+            entry.is_some_and(|entry| entry.at_us <= world.now_us())
         };
         world.trace(&format!("{} {act:?} of {} again, known: {is_known}", self.name(), request.reference));
         if world.has_faults() && self.dice().chance(10) {

@@ -72,6 +72,11 @@ pub fn draw_requests(model: &mut Model, dice: &Dice, merchant: usize) -> Vec<usi
         },
         (40..=47, _, Some((no, _)), _) if dice.chance(15) => vec![cancel(no.clone()), cancel(no)],
         (40..=47, _, Some((no, _)), _) => vec![cancel(no)],
+        // More than there is, both together.
+        (48..=64, _, _, Some((no, _))) if dice.chance(25) => {
+            let all = Op::HoldRefund(no, CreateRefund { amount: None, reason: None });
+            vec![all.clone(), all]
+        }
         (48..=64, _, _, Some((no, amount))) => {
             let amount = match dice.below(4) {
                 0 => None,
