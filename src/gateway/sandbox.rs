@@ -138,7 +138,7 @@ impl SandboxControl {
 fn refused(error: SandboxError) -> GatewayError {
     match error {
         SandboxError::UnknownChannel(_) => GatewayError::NotFound("emulator"),
-        SandboxError::Invalid(invalid) => GatewayError::field(invalid.field, invalid.to_string()),
+        SandboxError::Invalid(invalid) => GatewayError::field(invalid.field, format!("must be {}", invalid.expected)),
         SandboxError::Callbacks(expected) => GatewayError::field("url", format!("must be {expected}")),
         SandboxError::Io(error) => GatewayError::Internal(format!("an emulator's socket: {error}")),
     }

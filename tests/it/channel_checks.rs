@@ -43,6 +43,17 @@ async fn all_four_are_fine_until_one_is_away() {
     house.disturb("paypal", json!({ "down": false })).await;
     assert_eq!(check(&house, "paypal").await.data("result"), "fine");
 
+    // The credentials are not to blame for that. A new access token of PayPal's is no request that is disturbed.
+    for faults in ["error_rate", "rate_limited_rate"] {
+        for name in ["stripe", "alipay", "crypto"] {
+            house.disturb(name, json!({ faults: 1 })).await;
+            let checked = check(&house, name).await;
+            assert_eq!(checked.data("result"), "unreachable", "{}", checked.text);
+            assert!(!checked.data("advice").contains("credentials"), "{}", checked.text);
+            house.disturb(name, json!({ faults: 0 })).await;
+        }
+    }
+
     // Nothing was moved, nothing learned, nothing written down.
     for name in CHANNELS {
         let ledger = house.admin("GET", &format!("/admin/v1/sandbox/{name}/ledger"), None).await;
@@ -57,6 +68,36 @@ async fn all_four_are_fine_until_one_is_away() {
     wrong.expect(400, "INVALID_REQUEST");
     let path = "/admin/v1/channels/stripe/check";
     house.admin_as("POST", path, None, Default::default()).await.expect(401, "UNAUTHENTICATED");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_emulator_is_named_by_which_its_faults_are_changed() {
+    let house = House::start_with(|config| {
+        let mut coins = config.channels["crypto"].clone();
+        coins.methods.clear();
+        config.channels.insert(String::from("coins"), coins);
+    })
+    .await;
+    house.disturb("crypto", json!({ "down": true })).await;
+    let away = check(&house, "coins").await;
+    assert!(away.data("advice").contains("tollgate channel faults crypto"), "{}", away.text);
+    let patch = Some(json!({ "down": false, "error_rate": 2 }));
+    let wrong = house.admin("PUT", "/admin/v1/sandbox/crypto", patch).await.expect(400, "INVALID_REQUEST");
+    let errors = json!([{ "field": "error_rate", "message": "must be between 0 and 1" }]);
+    assert_eq!(wrong.body["errors"], errors, "{}", wrong.text);
+    house.stop().await;
+
+    let sandbox = std::sync::Arc::new(Sandbox::start(SandboxOptions::new(Clock::system(), Random::from_os())).unwrap());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(tollgate::sandbox::serve_control(listener, std::sync::Arc::clone(&sandbox), std::future::pending()));
+    let house = House::start_with(|config| config.sandbox.as_mut().unwrap().url = Some(url)).await;
+    let down = serde_json::from_value(json!({ "down": true })).unwrap();
+    sandbox.set_faults("stripe", down).await.unwrap();
+    let away = check(&house, "stripe").await;
+    assert_eq!(away.data("result"), "unreachable", "{}", away.text);
+    assert!(away.data("advice").contains("/control/stripe"), "{}", away.text);
     house.stop().await;
 }
 

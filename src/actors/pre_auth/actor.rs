@@ -410,7 +410,8 @@ impl PreAuthState {
         let is_silent = says_nothing(&answered);
         let met = take_met(&mut self.waiting, &answered, asked.closes);
         // Whoever only looks wants to know that, too.
-        let (in_vain, met): (Vec<_>, Vec<_>) = met.into_iter().partition(|met| is_silent && met.awaited == Awaited::Look);
+        let (in_vain, met): (Vec<_>, Vec<_>) =
+            met.into_iter().partition(|met| is_silent && met.awaited == Awaited::Look);
         let mut met = met.into_iter();
         self.settle(Unsettled::new(Some(answered), met.next(), Some(call))).await;
         for waiting in met {

@@ -27,6 +27,10 @@ impl AlipayChannel {
         match self.client.call::<IgnoredAny>("alipay.trade.query", &name, deadline).await {
             Ok(Reply::Done(_)) => {}
             Ok(Reply::Refused(refusal)) if refusal.is("TRADE_NOT_EXIST") => {}
+            // Nothing that the keys are to blame for.
+            Ok(Reply::Refused(refusal)) if refusal.is_call_limit() => {
+                return Err(CheckFailure::Unreachable(String::from("it is asked too often")));
+            }
             Ok(Reply::Refused(refusal)) => {
                 return Err(CheckFailure::Refused(format!("{} {}", refusal.code, refusal.sub_code)));
             }

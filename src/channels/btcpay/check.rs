@@ -19,7 +19,13 @@ impl BtcpayChannel {
             }),
             Reply::Error(reply) => {
                 let said = reply.said.map_or_else(String::new, |(code, message)| format!(" ({code}: {message})"));
-                Err(CheckFailure::Refused(format!("HTTP status {}{said}", reply.status)))
+                let answered = format!("HTTP status {}{said}", reply.status);
+                // Too much was asked, or the server is not well: nothing that the credentials are to blame for.
+                Err(if reply.status == 429 || reply.status >= 500 {
+                    CheckFailure::Unreachable(format!("it answered with {answered}"))
+                } else {
+                    CheckFailure::Refused(answered)
+                })
             }
         }
     }

@@ -52,7 +52,8 @@ fn refused(reply: &ErrorReply) -> CheckFailure {
     match reply.status {
         401 => CheckFailure::Refused(String::from("Stripe does not know the secret key.")),
         403 => CheckFailure::Refused(String::from("The key may not read PaymentIntents.")),
-        500.. => CheckFailure::Unreachable(format!("Stripe answered with HTTP status {}", reply.status)),
+        // Nothing that the credentials are to blame for.
+        429 | 500.. => CheckFailure::Unreachable(format!("Stripe answered with HTTP status {}", reply.status)),
         status => CheckFailure::Refused(format!("Stripe answered with HTTP status {status}")),
     }
 }

@@ -10,6 +10,7 @@ use crate::config::{ChannelConfig, ServerConfig};
 use crate::domain::ids::ChannelName;
 use crate::gateway::error::GatewayError;
 use crate::gateway::routing::control::Routing;
+use crate::gateway::sandbox::provider_of;
 
 /// How much longer than its calls' timeout a check may take, so that an adapter can say itself what was too slow; and how
 /// much earlier than the request it ends that asked for it.
@@ -102,10 +103,18 @@ impl Routing {
             ..told(found, name)
         };
         if config.sandbox && view.result == "unreachable" {
-            view.advice = Some(format!(
-                "The channel talks to an emulator: `tollgate channel faults {name}` says how it misbehaves, `--down false` \
-                 brings it back."
-            ));
+            let emulator = provider_of(config.kind);
+            let is_separate = core.config.sandbox.as_ref().is_some_and(|sandbox| sandbox.url.is_some());
+            view.advice = Some(if is_separate {
+                format!(
+                    "The channel talks to an emulator: /control/{emulator} at [sandbox] url says how it misbehaves."
+                )
+            } else {
+                format!(
+                    "The channel talks to an emulator: `tollgate channel faults {emulator}` says how it misbehaves, `--down \
+                     false` brings it back."
+                )
+            });
         }
         if capabilities.notifications && view.callback_url.is_none() && !config.sandbox {
             view.findings.push(format!(
