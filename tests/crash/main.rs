@@ -1,5 +1,5 @@
 //! Kills a gateway with SIGKILL and starts it again on the same directory, again and again: under load, while it opens,
-//! and while it makes a checkpoint. After each start, and in the end, what was answered is looked for, and our books are
+//! while it makes a checkpoint, and between the sending of captures and their answers. After each start, and in the end, what was answered is looked for, and our books are
 //! compared with the providers'.
 //!
 //! `TOLLGATE_CRASH_KILLS` sets how often (100 by default), `TOLLGATE_CRASH_SEED` at which moments. It has no harness that
@@ -19,14 +19,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what it is asked to list")]
 
+mod between;
 mod books;
 mod check;
 #[path = "../it/support/client.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod client;
+mod deposits;
 mod hooks;
 mod knocker;
+mod ledger;
 mod load;
+mod payer;
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod process;
 mod receiver;
@@ -39,6 +43,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
+use between::{Between, Taken};
 use client::{Client, Key};
 use hooks::Hooks;
 use knocker::Knocker;
@@ -53,6 +58,8 @@ use tollgate::clock::Clock;
 use tollgate::random::Random;
 
 const CLIENTS: usize = 8;
+/// Those that have money held.
+const HOLDERS: usize = 4;
 const KILLS_DEFAULT: usize = 100;
 /// Checkpoints are made this often; the configuration takes no less.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(1000);
@@ -69,6 +76,8 @@ struct Kills {
     checkpoint_half_made: usize,
     /// While a base export was being made, whose file was left half made.
     base_half_made: usize,
+    /// Captures of which the provider knew before it was killed, and whose answers came after that.
+    captures_between: usize,
     opening: usize,
     ready_already: usize,
     /// Starts before which segments had left the journal since the last.
@@ -95,6 +104,7 @@ impl Kills {
             (self.at_checkpoint, 6),
             (self.checkpoint_half_made, 3),
             (self.base_half_made, 1),
+            (self.captures_between, 6),
             (self.journal_shortened, 2),
         ];
         for (place, (count, least)) in of_each.into_iter().enumerate() {
@@ -158,6 +168,7 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     let mut done = Kills::default();
     let mut lives = check::Lives::default();
     let mut read = check::Read::default();
+    let mut between: Option<Between> = None;
     for kill in 0..kills {
         report.step(format!("kill {} of {kills}", kill + 1));
         if kill > 0 && kill.is_multiple_of(20) {
@@ -179,14 +190,24 @@ async fn kill_and_look(report: Arc<Report>) -> String {
             serving = serve(directory.path(), &sandbox_url);
             opening = Clock::system().monotonic().since(begun);
             go_on(&mut run, &serving, kill).await;
+            if let Some(between) = between.take() {
+                done.captures_between += between.are_captured_once(&run, &sandbox_url).await;
+            }
             check::after_a_start(&run, &serving, &mut read).await;
             hooks.after_a_start(&run.shop, &receiver).await;
             done.look_at_journal(directory.path());
         }
-        let load = Load::start(&run, CLIENTS);
+        let load = Load::start(&run, CLIENTS, HOLDERS);
         let knocking = knocker.clone().knock(run.shop.url.clone(), run.life, Arc::clone(&run.is_killed));
         let knocking = tokio::spawn(knocking);
+        let mut under_way = None;
         match kill % 12 {
+            3 if (kill / 12).is_multiple_of(3) => {
+                let taken = if (kill / 12).is_multiple_of(2) { Taken::Before } else { Taken::After };
+                under_way = Some(between::begin(&run, &serving, &sandbox_url, taken).await);
+                load.about_to_kill();
+                done.under_load += 1;
+            }
             6 if (kill / 12).is_multiple_of(3) => {
                 until_checkpoint(directory.path(), &random).await;
                 load.about_to_kill();
@@ -214,11 +235,18 @@ async fn kill_and_look(report: Arc<Report>) -> String {
         report.killed();
         load.end().await;
         knocking.await.unwrap();
+        if let Some(under_way) = under_way {
+            between = Some(under_way.unanswered().await);
+            misbehave(&sandbox_url, true).await;
+        }
         lives.ended(&receiver).await;
     }
     report.step("the last start");
     serving = serve(directory.path(), &sandbox_url);
     go_on(&mut run, &serving, kills).await;
+    if let Some(between) = between.take() {
+        done.captures_between += between.are_captured_once(&run, &sandbox_url).await;
+    }
     done.look_at_journal(directory.path());
     misbehave(&sandbox_url, false).await;
     report.step("what must be so in the end");
@@ -335,14 +363,14 @@ async fn until_half_made(process: &Process, file: PathBuf) -> bool {
     .unwrap()
 }
 
-/// Has both providers fail in every way that leaves an outcome unknown, or behave again.
+/// Has all providers fail in every way that leaves an outcome unknown, or behave again.
 async fn misbehave(sandbox_url: &str, does: bool) {
     let rate = if does { 0.03 } else { 0.0 };
-    for (channel, seed) in [("stripe", 1), ("alipay", 2)] {
+    for (channel, seed) in [("stripe", 1), ("alipay", 2), ("paypal", 3), ("crypto", 4)] {
         let faults = json!({
             "error_rate": rate, "error_after_effect_rate": rate, "lost_response_rate": rate, "rate_limited_rate": rate,
-            "late_effect_rate": rate, "late_effect_ms": 1_500, "duplicate_notification_rate": rate,
-            "latency_jitter_ms": 20, "seed": seed,
+            "late_effect_rate": rate, "late_effect_ms": 1_500, "duplicate_notification_rate": 10.0 * rate,
+            "latency_ms": 0, "latency_jitter_ms": 20, "seed": seed,
         });
         let path = format!("/control/{channel}");
         let http = client::http_client();

@@ -245,6 +245,8 @@ pub fn serve_arguments(command: &mut Command, directory: &Path, sandbox_url: &st
         .env("TOLLGATE_PAYMENTS__SETTLING_MS", "4000")
         .env("TOLLGATE_CHANNELS__STRIPE__TIMEOUT_MS", "1000")
         .env("TOLLGATE_CHANNELS__ALIPAY__TIMEOUT_MS", "1000")
+        .env("TOLLGATE_CHANNELS__PAYPAL__TIMEOUT_MS", "1000")
+        .env("TOLLGATE_CHANNELS__CRYPTO__TIMEOUT_MS", "1000")
         .env("TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS", "[\"127.0.0.0/8\"]")
         .env("TOLLGATE_WEBHOOK__RESTART_SPREAD_MS", "100")
         .env("TOLLGATE_WEBHOOK__MAX_BACKOFF_S", "1")
