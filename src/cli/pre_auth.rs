@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
@@ -42,6 +42,24 @@ enum Action {
         /// Its number, PA…
         pre_auth_no: String,
     },
+    /// Say where a pre-auth in needs_review stands, as its provider shows it
+    Resolve {
+        /// Its number, PA…
+        pre_auth_no: String,
+        /// requires_capture: the money is held; captured: --captured of it was taken; canceled: nothing is held any more;
+        /// failed: nothing ever was
+        #[arg(long, value_parser = ["requires_capture", "captured", "canceled", "failed"])]
+        status: String,
+        /// What was taken, in minor units (with --status captured)
+        #[arg(long, value_name = "MINOR", value_parser = clap::value_parser!(i64).range(1..))]
+        captured: Option<i64>,
+        /// When the provider lets the money go, such as 2025-01-24T10:30:45Z (with --status requires_capture)
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+        /// How that was found out
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
 }
 
 /// Does what was asked through the admin API and prints the result.
@@ -57,6 +75,18 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         }
         Action::Show { pre_auth_no } => {
             (admin.call(Method::GET, &["pre-auths", pre_auth_no.as_str()], None).await?, pre_auth_text)
+        }
+        Action::Resolve { pre_auth_no, status, captured, expires_at, reason } => {
+            let mut body = json!({ "status": status, "reason": reason });
+            for (name, value) in
+                [("captured_amount", captured.map(Value::from)), ("expires_at", expires_at.map(Value::from))]
+            {
+                if let Some(value) = value {
+                    body[name] = value;
+                }
+            }
+            let path = ["pre-auths", pre_auth_no.as_str(), "resolve"];
+            (admin.call(Method::POST, &path, Some(&body)).await?, pre_auth_text)
         }
     };
     if arguments.admin.json {
@@ -115,8 +145,6 @@ fn pre_auth_text(pre_auth: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

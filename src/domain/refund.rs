@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::EventName;
 use crate::domain::ids::RefundNo;
 use crate::domain::outcome::{Failure, RefundAnswer, RefundState};
-use crate::domain::payment::ResolvePolicy;
+use crate::domain::payment::{ResolvePolicy, ReviewVerdict, said_by_person};
 use crate::domain::time::Timestamp;
 
 /// Where a refund stands.
@@ -81,6 +81,27 @@ pub enum RefundRejection<S> {
     },
     /// It has as many refunds as it may have.
     TooMany,
+}
+
+/// Takes a person's word about a refund, and says whom to tell; one that failed gives its reservation back. `None` when it
+/// does not wait for one.
+pub fn reviewed(refund: &mut Refund, verdict: ReviewVerdict, now: Timestamp) -> Option<EventName> {
+    if refund.status != RefundStatus::NeedsReview {
+        return None;
+    }
+    let name = match verdict {
+        ReviewVerdict::Success => {
+            refund.status = RefundStatus::Success;
+            EventName::RefundSuccess
+        }
+        ReviewVerdict::Failed => {
+            refund.status = RefundStatus::Failed;
+            refund.failure = Some(said_by_person("Somebody found that nothing was given back."));
+            EventName::RefundFailed
+        }
+    };
+    refund.updated_at = now;
+    Some(name)
 }
 
 /// Takes an answer of the channel about a refund, and says whom to tell. A refund that is not pending stays as it is.

@@ -185,6 +185,37 @@ pub struct ResolveByHand {
     pub reason: String,
 }
 
+/// Body of an operator's `…/resolve` of a pre-auth: where something stands that could not be resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolvePreAuthByHand {
+    /// Where it stands at the provider.
+    pub status: ResolvedPreAuthStatus,
+    /// How that was found out, 1 to 255 characters without customers' data. It stands in the audit.
+    #[schema(example = "captured by hand in the provider's dashboard", min_length = 1, max_length = 255)]
+    pub reason: String,
+    /// What was taken, in minor units; only with `captured`, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captured_amount: Option<i64>,
+    /// When the provider lets the money go, RFC 3339; only with `requires_capture`. When absent, what was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+/// Where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolvedPreAuthStatus {
+    /// The money is held.
+    RequiresCapture,
+    /// `captured_amount` of it was taken, and the rest is released.
+    Captured,
+    /// Nothing was taken, and nothing is held any more.
+    Canceled,
+    /// Nothing was ever held.
+    Failed,
+}
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -17,7 +17,7 @@ use crate::actors::pre_auth::{
 use crate::domain::outcome::{HoldAnswer, RefundAnswer};
 use crate::domain::pre_auth::{
     Alert, Change, Dispatch, OperationKind, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection, ReleaseWhy, Sending,
-    begin_capture, begin_refund, begin_release, on_due, on_hint, on_recovery, on_review,
+    begin_capture, begin_refund, begin_release, on_due, on_hint, on_recovery,
 };
 use crate::domain::time::Timestamp;
 use crate::storage::StoreError;
@@ -325,7 +325,6 @@ impl PreAuthState {
                 let refund = works.refund(before, amount_minor, reason.clone(), now);
                 begin_refund(before, refund, self.shared.settings.refunds_max, policy, now)
             }
-            Command::Review(verdict) => on_review(before, *verdict, policy, now),
             Command::Refresh => Ok(Change::nothing(before)),
         }
     }

@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::domain::ids::{MerchantId, PreAuthNo, RefundNo};
 use crate::domain::outcome::{HoldAnswer, RefundAnswer};
-use crate::domain::pre_auth::{Change, Dispatch, PreAuth, PreAuthPolicy, Rejection, ReviewVerdict};
+use crate::domain::pre_auth::{Change, Dispatch, PreAuth, PreAuthPolicy, Rejection};
 use crate::domain::refund::Refund;
 use crate::domain::time::Timestamp;
 use crate::storage::{Batch, StoreError};
@@ -174,8 +174,6 @@ pub enum Command {
         /// In the merchant's words.
         reason: Option<String>,
     },
-    /// To say what became of it.
-    Review(ReviewVerdict),
     /// To have the channel asked. Nothing of it is stored for the client.
     Refresh,
 }

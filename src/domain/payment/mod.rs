@@ -19,6 +19,7 @@ pub use failover::{FAILOVERS_MAX, Failover, FailoverBounds, failure_allows, may_
 pub use late::{NewRefund, StrayRules, on_stray};
 pub use refund::{RefundRejection, begin_refund, on_refund_answer};
 pub use resolve::{ResolvePolicy, next_due_at};
+pub(in crate::domain) use review::said_by_person;
 pub use review::{ReviewVerdict, on_refund_review, on_review};
 pub use transition::{Effect, Outcome, begin_attempt, on_answer, on_cancel_request, on_recovery};
 

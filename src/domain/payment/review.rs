@@ -1,12 +1,11 @@
 //! What a person says about a payment or a refund that could not be resolved.
 
-use crate::domain::event::EventName;
 use crate::domain::ids::RefundNo;
 use crate::domain::outcome::{DeclineScope, Failure};
 use crate::domain::payment::resolve::{ResolvePolicy, next_due_at};
 use crate::domain::payment::transition::{Effect, Outcome, finish, succeed};
 use crate::domain::payment::{AttemptOutcome, Payment, PaymentStatus};
-use crate::domain::refund::RefundStatus;
+use crate::domain::refund::reviewed;
 use crate::domain::time::Timestamp;
 
 /// What has become of it.
@@ -48,27 +47,14 @@ pub fn on_refund_review(
 ) -> Option<Outcome> {
     let mut payment = before.clone();
     let refund = payment.refunds.iter_mut().find(|refund| refund.refund_no == *refund_no)?;
-    if refund.status != RefundStatus::NeedsReview {
-        return None;
-    }
-    let name = match verdict {
-        ReviewVerdict::Success => {
-            refund.status = RefundStatus::Success;
-            EventName::RefundSuccess
-        }
-        ReviewVerdict::Failed => {
-            refund.status = RefundStatus::Failed;
-            refund.failure = Some(said_by_person("Somebody found that nothing was given back."));
-            EventName::RefundFailed
-        }
-    };
-    refund.updated_at = now;
+    let name = reviewed(refund, verdict, now)?;
     payment.updated_at = now;
     payment.event_count += 1;
     payment.due_at = next_due_at(&payment, policy, now);
     Some(Outcome { payment, effect: Effect::Tell(name) })
 }
 
-fn said_by_person(message: &str) -> Failure {
+/// What stands as a failure that a person found.
+pub(in crate::domain) fn said_by_person(message: &str) -> Failure {
     Failure::new("resolved_by_operator", message, DeclineScope::Unknown)
 }

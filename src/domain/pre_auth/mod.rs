@@ -27,7 +27,7 @@ pub use due::{next_due_at, on_due, on_hint};
 pub use erase::{erasability, erase_customer_data};
 pub use operation::{EndedOperation, Operation, OperationKind, OperationOutcome, ReleaseWhy};
 pub use policy::{OnExpiry, PreAuthPolicy};
-pub use refund::{begin_refund, on_refund_answer};
+pub use refund::{begin_refund, on_refund_answer, on_refund_review};
 pub use review::on_review;
 pub use status::{EventKind, PreAuthStatus, table};
 pub use stray::refund_strays;

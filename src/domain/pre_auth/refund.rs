@@ -2,9 +2,10 @@
 
 use crate::domain::ids::RefundNo;
 use crate::domain::outcome::RefundAnswer;
+use crate::domain::payment::ReviewVerdict;
 use crate::domain::pre_auth::draft::Draft;
 use crate::domain::pre_auth::{Alert, Change, EventKind, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection, Sending};
-use crate::domain::refund::{Refund, RefundStatus, answered};
+use crate::domain::refund::{Refund, RefundStatus, answered, reviewed};
 use crate::domain::time::Timestamp;
 
 /// Reserves the amount of `refund`. The state is checked first, then the amount.
@@ -33,6 +34,22 @@ pub fn begin_refund(
     draft.send(Sending::Refund(refund.refund_no.clone()), true);
     draft.pre_auth.refunds.push(refund);
     Ok(draft.finish(policy, now).unwrap_or_else(|| Change::nothing(before)))
+}
+
+/// Takes a person's word about a refund; one that failed gives its reservation back. `None` when there is no such refund, or
+/// it does not wait for one.
+pub fn on_refund_review(
+    before: &PreAuth,
+    refund_no: &RefundNo,
+    verdict: ReviewVerdict,
+    policy: &PreAuthPolicy,
+    now: Timestamp,
+) -> Option<Change> {
+    let mut draft = Draft::of(before);
+    let refund = draft.pre_auth.refunds.iter_mut().find(|refund| refund.refund_no == *refund_no)?;
+    let event = reviewed(refund, verdict, now)?;
+    draft.tell(event);
+    draft.finish(policy, now)
 }
 
 /// Takes an answer of the channel about a refund. `None` when it changes nothing: there is no such refund, or it is

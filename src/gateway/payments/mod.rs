@@ -14,6 +14,7 @@ mod terms;
 pub(in crate::gateway) mod tests;
 pub(crate) mod views;
 
+pub(in crate::gateway) use review::{check_resolution, resolution};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -26,7 +26,7 @@ impl Payments {
         payment_no: &str,
         command: ResolveByHand,
     ) -> Result<OperatorPaymentView, GatewayError> {
-        check(&command)?;
+        check_resolution(&command.reason)?;
         let found = numbered_list::find(&self.0.core, payment_no)?;
         let (payments, by) = (self.clone(), by.clone());
         self.0.core.carry(async move { payments.0.resolve_payment(&by, &found, &command).await }).await
@@ -34,7 +34,7 @@ impl Payments {
 }
 
 impl Refunds {
-    /// Ends a refund that could not be resolved; one that failed gives its reservation back. The merchant is told.
+    /// Ends a refund of a payment that could not be resolved; one that failed gives its reservation back. The merchant is told.
     ///
     /// # Errors
     /// As for [`Payments::resolve`].
@@ -44,7 +44,7 @@ impl Refunds {
         refund_no: &str,
         command: ResolveByHand,
     ) -> Result<OperatorRefundView, GatewayError> {
-        check(&command)?;
+        check_resolution(&command.reason)?;
         let refund_no = RefundNo::new(refund_no);
         let inner = &self.payments().0;
         let (merchant_id, payment_no) = match numbered_list::holder_of_refund(&inner.core, &refund_no)? {
@@ -75,7 +75,8 @@ impl Inner {
             let tell = |name, id| views::payment_event(&outcome.payment, name, id);
             let planned = self.record(&mut batch, &before, &outcome, tell, now)?;
             let object = format!("{merchant_id}/{payment_no}");
-            let change = change("payment.resolve", object, was, outcome.payment.status.as_str(), command);
+            let is = outcome.payment.status.as_str();
+            let change = resolution("payment.resolve", &object, was, is, &command.reason);
             match self.costs.commit_audited(batch, by, &change, &before.payment, &outcome.payment).await {
                 Ok(_) => {
                     self.announce(planned, outcome.payment.due_at);
@@ -109,7 +110,7 @@ impl Inner {
             let tell = |name, id| views::refund_event(payment, refund, name, id);
             let planned = self.record(&mut batch, &before, &outcome, tell, now)?;
             let object = format!("{merchant_id}/{payment_no}/{refund_no}");
-            let change = change("refund.resolve", object, was, refund.status.as_str(), command);
+            let change = resolution("refund.resolve", &object, was, refund.status.as_str(), &command.reason);
             match self.costs.commit_audited(batch, by, &change, &before.payment, payment).await {
                 Ok(_) => {
                     self.announce(planned, payment.due_at);
@@ -129,17 +130,19 @@ fn refund_in<'a>(stored: &'a StoredPayment, refund_no: &RefundNo) -> Result<&'a 
     found.ok_or(GatewayError::NotFound("refund"))
 }
 
-fn check(command: &ResolveByHand) -> Result<(), GatewayError> {
-    if command.reason.trim().is_empty() {
+/// Whether it is said how something was found out.
+///
+/// # Errors
+/// [`GatewayError::InvalidRequest`].
+pub(in crate::gateway) fn check_resolution(reason: &String) -> Result<(), GatewayError> {
+    if reason.trim().is_empty() {
         return Err(GatewayError::field("reason", "must say how that was found out"));
     }
-    terms::check_reason(Some(&command.reason))
+    terms::check_reason(Some(reason))
 }
 
-fn change(action: &'static str, object: String, was: &str, is: &str, command: &ResolveByHand) -> Change {
-    Change::new(action, object).field("status", Some(json!(was)), Some(json!(is))).field(
-        "reason",
-        None,
-        Some(json!(command.reason)),
-    )
+/// The audit's entry about something that a person has ended.
+pub(in crate::gateway) fn resolution(action: &'static str, object: &str, was: &str, is: &str, reason: &str) -> Change {
+    let change = Change::new(action, object.to_owned()).field("status", Some(json!(was)), Some(json!(is)));
+    change.field("reason", None, Some(json!(reason)))
 }

@@ -214,7 +214,7 @@ impl Client for Onlooker {
     }
 }
 
-fn rejected(rejection: Rejection, asked: Asked) -> GatewayError {
+pub(super) fn rejected(rejection: Rejection, asked: Asked) -> GatewayError {
     match rejection {
         Rejection::State(status) => GatewayError::InvalidState { status: status.as_str().to_owned() },
         Rejection::TooMuch { max_minor } => GatewayError::AmountTooLarge { max_minor },

@@ -6,6 +6,7 @@ mod client;
 mod create;
 mod figures;
 mod reconcile;
+mod review;
 mod rows;
 #[cfg(test)]
 mod tests;

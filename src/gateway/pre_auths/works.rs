@@ -15,6 +15,7 @@ use crate::channels::{
     RefundRequest, RefundState, ReleaseRequest, Sent,
 };
 use crate::config::Config;
+use crate::domain::audit::{self, Operator};
 use crate::domain::event::EventName;
 use crate::domain::ids::{EventId, PreAuthNo, RefundNo, dated_number, sortable_id};
 use crate::domain::money::Money;
@@ -24,6 +25,7 @@ use crate::domain::pre_auth::{
 use crate::domain::refund::{Refund, RefundStatus};
 use crate::domain::routing::OutcomeClass;
 use crate::domain::time::Timestamp;
+use crate::gateway::audit::commit as commit_audited;
 use crate::gateway::channels::ChannelSet;
 use crate::gateway::core::Core;
 use crate::gateway::installation::ProviderKeys;
@@ -80,6 +82,26 @@ impl Works {
     /// Ready when something may have become due.
     pub(super) fn due(&self) -> &Notify {
         &self.0.due
+    }
+
+    /// Makes what a person has said durable, in one commit with the audit's entry about it.
+    ///
+    /// # Errors
+    /// [`StoreError::Precondition`] when somebody else has changed the row.
+    pub(super) async fn commit_audited(
+        &self,
+        before: &StoredPreAuth,
+        change: &Change,
+        by: &Operator,
+        entry: &audit::Change,
+    ) -> Result<(), StoreError> {
+        let inner = &self.0;
+        let mut batch = Batch::finishing();
+        rows::replace(&mut batch, before, &change.pre_auth)?;
+        let planned = inner.plan(&mut batch, &before.pre_auth, change, inner.core.clock.now())?;
+        commit_audited(&inner.core, batch, by, entry).await?;
+        inner.follow(&before.pre_auth, change, planned);
+        Ok(())
     }
 
     /// How pre-auths on a channel are worked on.
