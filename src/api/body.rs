@@ -12,7 +12,7 @@ use hyper::body::Body;
 
 use crate::api::context::RequestContext;
 use crate::api::error::ApiError;
-use crate::config::ServerConfig;
+use crate::config::{CallbacksConfig, ServerConfig};
 use crate::domain::limit::ClientNetwork;
 use crate::gateway::error::GatewayError;
 
@@ -47,6 +47,11 @@ impl BodyBounds {
     pub(crate) fn of(config: &ServerConfig) -> Self {
         let timeout = Duration::from_millis(config.body_timeout_ms);
         Self::new(config.body_max_bytes, timeout, config.requests_in_flight_max)
+    }
+
+    /// The bounds of what providers send of their own accord.
+    pub(crate) fn of_callbacks(server: &ServerConfig, callbacks: &CallbacksConfig) -> Self {
+        Self { max_bytes: callbacks.body_max_bytes, ..Self::of(server) }
     }
 
     /// Reads the whole body.

@@ -76,6 +76,11 @@ impl Call {
         Query::read(self.query.as_deref(), names, pages)
     }
 
+    /// The query as it was sent.
+    pub(crate) fn raw_query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
     /// 200 with `data`.
     ///
     /// # Errors
@@ -203,6 +208,14 @@ pub(crate) struct OpenCall {
     pub(crate) document: Bytes,
 }
 
+/// What a provider sends of its own accord, or somebody who claims to be one.
+pub(crate) struct CallbackCall {
+    /// What every handler gets.
+    pub(crate) call: Call,
+    /// Its headers in their order, names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+}
+
 /// Notes which route answers, for the log.
 fn note_route(head: &Parts, context: &RequestContext) {
     if let Some(route) = head.extensions.get::<MatchedPath>() {
@@ -225,7 +238,7 @@ macro_rules! extracted {
     )*};
 }
 
-extracted!(MerchantCall, OperatorCall, OpenCall);
+extracted!(MerchantCall, OperatorCall, OpenCall, CallbackCall);
 
 /// What a path's placeholders stand for, in their order. One that is not UTF-8 names nothing.
 pub(crate) struct Named<T>(pub(crate) T);

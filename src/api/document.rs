@@ -14,7 +14,7 @@ use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, merchants, metrics, resolve, routing, rules, sandbox, store,
 };
 use crate::api::{
-    channel_pre_auths, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
+    callbacks, channel_pre_auths, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
 };
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
 
@@ -143,7 +143,7 @@ pub(crate) struct ReasonSchema {
         store::rotate, store::read_rotation,
         metrics::read, metrics::read_short,
         sandbox::get, sandbox::put, sandbox::ledger,
-        open::alive, open::ready, open::document,
+        open::alive, open::ready, open::document, callbacks::receive,
     ),
     components(schemas(ErrorSchema)),
     modifiers(&Credentials, &UsualParameters, &UsualErrors, &UsualHeaders),

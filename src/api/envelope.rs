@@ -70,6 +70,12 @@ impl Answer {
         Self { status: StatusCode::OK, body, content_type: JSON, replayed: false }
     }
 
+    /// A text without the envelope.
+    pub(crate) fn plain(content_type: &'static str, body: &'static str) -> Self {
+        let content_type = HeaderValue::from_static(content_type);
+        Self { status: StatusCode::OK, body: Bytes::from_static(body.as_bytes()), content_type, replayed: false }
+    }
+
     /// Figures for Prometheus.
     pub(crate) fn metrics(text: String) -> Self {
         Self { status: StatusCode::OK, body: Bytes::from(text), content_type: METRICS, replayed: false }

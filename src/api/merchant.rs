@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use crate::api::auth::Presented;
 use crate::api::body::BodyBounds;
-use crate::api::call::{Call, MerchantCall, OpenCall};
+use crate::api::call::{Call, CallbackCall, MerchantCall, OpenCall};
 use crate::api::client_address::{client_of, note_failure};
 use crate::api::context::RequestContext;
 use crate::api::edge::{Handler, PROBES};
@@ -21,8 +21,8 @@ use crate::api::render::renderer;
 use crate::api::routes::Routes;
 use crate::api::worth::worth_of;
 use crate::api::{
-    call, channel_pre_auths, events, idempotency, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs,
-    webhooks,
+    call, callbacks, channel_pre_auths, events, idempotency, limits, open, payments, pre_auths, quotes, refunds,
+    webhook_jobs, webhooks,
 };
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
@@ -39,16 +39,22 @@ const PREFIX: &str = "/api/v1";
 pub(crate) struct MerchantHandler {
     gateway: Gateway,
     body_bounds: BodyBounds,
+    /// Of what providers send, which have places for large ones of their own.
+    callback_bounds: BodyBounds,
     own: Routes,
     open: Routes,
+    callbacks: Routes,
     document: Bytes,
 }
 
 impl MerchantHandler {
     /// For the merchants of `gateway`; `document` describes its API.
     pub(crate) fn new(gateway: Gateway, document: Bytes) -> Self {
-        let body_bounds = BodyBounds::of(&gateway.config().server);
-        Self { gateway, body_bounds, own: routes(), open: open::routes(), document }
+        let config = gateway.config();
+        let body_bounds = BodyBounds::of(&config.server);
+        let callback_bounds = BodyBounds::of_callbacks(&config.server, &config.callbacks);
+        let (own, open, callbacks) = (routes(), open::routes(), callbacks::routes());
+        Self { gateway, body_bounds, callback_bounds, own, open, callbacks, document }
     }
 
     /// Whose address a request comes from, and whether that may send another one. Probes may always be sent.
@@ -91,6 +97,27 @@ impl MerchantHandler {
         };
         let body = self.body_bounds.read(&head.headers, body, context).await?;
         Ok(ReadRequest::Own { head: Box::new(head), body, presented, client })
+    }
+
+    /// A body of a size of its own, and only where there is somebody to look at it. What it says moves no money by itself,
+    /// and finishes what was begun.
+    async fn read_callback(
+        &self,
+        context: &RequestContext,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<ReadRequest, ApiError> {
+        if let Err(overloaded) = self.gateway.check_load(Worth::Finish) {
+            context.leave_body_unread_unless_empty(&body);
+            return Err(overloaded.into());
+        }
+        let channel = head.uri.path().strip_prefix(callbacks::PREFIX).unwrap_or_default().trim_start_matches('/');
+        if head.method != Method::POST || !self.gateway.callbacks().takes(channel) {
+            context.leave_body_unread_unless_empty(&body);
+            return Ok(ReadRequest::Callback { head: Box::new(head), body: Bytes::new() });
+        }
+        let body = self.callback_bounds.read(&head.headers, body, context).await?;
+        Ok(ReadRequest::Callback { head: Box::new(head), body })
     }
 
     /// Finds out who asks.
@@ -194,6 +221,13 @@ pub(crate) enum ReadRequest {
         /// Whose address it comes from, if that is limited.
         client: Option<Client>,
     },
+    /// A provider's, or of somebody who claims to be one.
+    Callback {
+        /// Its head.
+        head: Box<Parts>,
+        /// Its body, as it came.
+        body: Bytes,
+    },
     /// Anybody's; its body is not read.
     Open(Box<Parts>),
 }
@@ -202,7 +236,11 @@ impl Handler for MerchantHandler {
     type Read = ReadRequest;
 
     fn worth(&self, method: &Method, path: &str) -> Option<Worth> {
-        Some(if is_below(PREFIX, path) { worth_of(method, path) } else { Worth::List })
+        Some(match path {
+            path if is_below(PREFIX, path) => worth_of(method, path),
+            path if is_below(callbacks::PREFIX, path) => Worth::Finish,
+            _ => Worth::List,
+        })
     }
 
     fn note_full(&self, worth: Option<Worth>) {
@@ -221,6 +259,9 @@ impl Handler for MerchantHandler {
         if is_below(PREFIX, head.uri.path()) {
             return self.read_own(context, head, body, client).await;
         }
+        if is_below(callbacks::PREFIX, head.uri.path()) {
+            return self.read_callback(context, head, body).await;
+        }
         context.leave_body_unread_unless_empty(&body);
         Ok(ReadRequest::Open(Box::new(head)))
     }
@@ -229,6 +270,11 @@ impl Handler for MerchantHandler {
         match read {
             ReadRequest::Own { head, body, presented, client } => {
                 self.guard(context, *head, body, &presented, client.as_ref()).await
+            }
+            ReadRequest::Callback { head, body } => {
+                let headers = callbacks::headers_of(&head.headers);
+                let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, body);
+                self.callbacks.answer(*head, CallbackCall { call, headers }).await
             }
             ReadRequest::Open(head) => {
                 let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());

@@ -8,6 +8,7 @@ mod admin;
 mod auth;
 mod body;
 mod call;
+mod callbacks;
 mod channel_pre_auths;
 mod client_address;
 mod codes;

@@ -209,6 +209,13 @@ pub trait Channel: Send + Sync + 'static {
         at_once(Err(NotificationRefusal::NotSupported))
     }
 
+    /// Our names of what a notification calls by the provider's number alone, as the provider keeps them; `None` when it
+    /// has none of ours. Changes nothing.
+    fn names_of<'a>(&'a self, provider_no: &'a str) -> Call<'a, Result<Option<Subject>, ListError>> {
+        let _ = provider_no;
+        at_once(Err(ListError::NotSupported))
+    }
+
     /// What the provider wants to read when a notification was taken.
     fn acknowledgement(&self) -> Acknowledgement {
         Acknowledgement::default()

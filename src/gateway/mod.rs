@@ -11,6 +11,7 @@ pub mod answer;
 pub mod audit;
 pub mod auth;
 pub mod backups;
+pub mod callbacks;
 mod channel_figures;
 mod channel_snapshots;
 pub mod channels;
@@ -73,6 +74,7 @@ use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::audit::Audit;
 use crate::gateway::auth::Authentication;
 use crate::gateway::backups::{BackupView, Backups};
+use crate::gateway::callbacks::Callbacks;
 use crate::gateway::channel_figures::ChannelFigures;
 use crate::gateway::channel_snapshots::ChannelSnapshots;
 use crate::gateway::channels::{ChannelSet, ChannelsError, MissingChannels};
@@ -208,6 +210,7 @@ struct Inner {
     merchants: Merchants,
     payments: Payments,
     pre_auths: PreAuths,
+    callbacks: Callbacks,
     refunds: Refunds,
     hold: Hold,
     own_store: Option<OwnStore>,
@@ -386,6 +389,7 @@ impl Gateway {
             webhooks.clone(),
             provider_keys,
         )?;
+        let callbacks = Callbacks::new(core.clone(), Arc::clone(&channels), payments.clone(), pre_auths.clone())?;
         let limits_changed = {
             let directory = directory.clone();
             Box::new(move |merchant_id: &_, figures, revision| directory.update_limits(merchant_id, figures, revision))
@@ -421,6 +425,7 @@ impl Gateway {
             routing_figures: RoutingFigures::new(&core.figures)?,
             payments,
             pre_auths,
+            callbacks,
             webhooks,
             routing: Routing::new(core.clone(), router.clone(), Arc::clone(&channels), in_force),
             config_source: OnceLock::new(),
@@ -441,6 +446,7 @@ impl Gateway {
         let gateway = Self(Arc::new(inner));
         gateway.0.payments.start()?;
         gateway.0.pre_auths.start()?;
+        gateway.0.callbacks.start()?;
         gateway.0.payments.costs().start();
         gateway.0.hold.start();
         gateway.0.rotation.start();
@@ -499,6 +505,11 @@ impl Gateway {
     /// Pre-auths.
     pub fn pre_auths(&self) -> &PreAuths {
         &self.0.pre_auths
+    }
+
+    /// Notifications of providers.
+    pub fn callbacks(&self) -> &Callbacks {
+        &self.0.callbacks
     }
 
     /// Refunds.

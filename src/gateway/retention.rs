@@ -1,10 +1,11 @@
-//! Takes away what has been kept long enough: answers under idempotency keys, events, notifications. In the background, a
-//! page at a time, so that nobody waits for it.
+//! Takes away what has been kept long enough: answers under idempotency keys, events, notifications, and what
+//! providers have told. In the background, a page at a time, so that nobody waits for it.
 
 use std::time::Duration;
 
 use crate::actors::webhook::rows::{Changed, Removal};
 use crate::domain::event::Event;
+use crate::domain::inbox::InboxRow;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Notification, NotificationStatus};
 use crate::gateway::core::Core;
@@ -67,16 +68,19 @@ enum Kind {
     Events,
     /// Notifications that were taken or given up.
     Notifications,
+    /// What providers have told and was gone into.
+    Inbox,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Answers, Self::Events, Self::Notifications];
+    const ALL: [Self; 4] = [Self::Answers, Self::Events, Self::Notifications, Self::Inbox];
 
     fn prefix(self) -> Vec<u8> {
         match self {
             Self::Answers => keys::idempotencies(),
             Self::Events => keys::events(),
             Self::Notifications => keys::notifications(),
+            Self::Inbox => keys::inboxes(),
         }
     }
 }
@@ -172,7 +176,7 @@ impl Keeper {
         let revision = row.versioned.revision;
         let notification = match kind {
             Kind::Notifications => self.read::<Notification>(row),
-            Kind::Answers | Kind::Events => None,
+            Kind::Answers | Kind::Events | Kind::Inbox => None,
         };
         match notification {
             Some(notification) => Removal::of(&notification, revision),
@@ -186,6 +190,7 @@ impl Keeper {
             Kind::Answers => self.read(row).map_or(Age::Young, |record| self.age_of_answer(&record, now)),
             Kind::Events => self.read(row).map_or(Age::Young, |record| self.age_of_event(&record, now)),
             Kind::Notifications => self.read(row).map_or(Age::Young, |record| self.age_of_notification(&record, now)),
+            Kind::Inbox => self.read(row).map_or(Age::Young, |row| self.age_in_inbox(&row, now)),
         }
     }
 
@@ -202,6 +207,12 @@ impl Keeper {
             None => payments.needs_review_after_s.saturating_add(payments.idempotency_keep_s),
         };
         if now.since(record.at).as_secs() >= keep_s { Age::Old } else { Age::Young }
+    }
+
+    /// What is still to be gone into is never old. The rows stand in the order of their ids, which says nothing.
+    fn age_in_inbox(&self, row: &InboxRow, now: Timestamp) -> Age {
+        let is_old = is_over(row.handled_at, self.core.config.callbacks.keep_days, now);
+        if is_old { Age::Old } else { Age::Young }
     }
 
     /// A merchant's events stand in the order in which they happened.
@@ -253,7 +264,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::{Config, RetentionConfig};
     use crate::domain::event::EventName;
-    use crate::domain::ids::{EndpointId, EventId, MerchantId, NotificationId};
+    use crate::domain::ids::{ChannelName, EndpointId, EventId, MerchantId, NotificationId};
     use crate::domain::webhook::{Anew, Ending, Failure, NewNotification};
     use crate::gateway::answer::StoredAnswer;
     use crate::gateway::idempotency::{IdempotencyKey, Known, look_up, once};
@@ -553,6 +564,39 @@ mod tests {
         tokio::time::sleep(2 * HOUR).await;
         assert!(row().is_none());
         assert_eq!(count(&core, &keys::dead_letters()), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_providers_have_told_goes_days_after_it_was_gone_into() {
+        let core = core();
+        start_counted(&core, |_| {});
+        let channel = ChannelName::new("stripe");
+        let put = async |number: usize, handled_at: Option<Timestamp>| {
+            let row = InboxRow {
+                received_at: core.clock.now(),
+                event: "x".to_owned(),
+                subjects: Vec::new(),
+                dispute: None,
+                handled_at,
+                outcome: None,
+                tries: 0,
+            };
+            let mut batch = Batch::new();
+            batch.put(keys::inbox(&channel, &format!("evt_{number}")), encode(&row).unwrap());
+            core.store.commit(batch).await.unwrap();
+        };
+        for number in 0..PAGE_ROWS + 10 {
+            put(number, Some(core.clock.now())).await;
+        }
+        // One that is still to be gone into stays, however old it is.
+        put(1_000, None).await;
+        tokio::time::sleep(6 * 24 * HOUR).await;
+        put(1_001, Some(core.clock.now())).await;
+        assert_eq!(count(&core, &keys::inboxes()), PAGE_ROWS + 12);
+        tokio::time::sleep(25 * HOUR).await;
+        assert_eq!(count(&core, &keys::inboxes()), 2);
+        tokio::time::sleep(7 * 24 * HOUR).await;
+        assert_eq!(count(&core, &keys::inboxes()), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ mod addresses;
 mod admin;
 mod audit;
 mod auth;
+mod callbacks;
 mod channel_pre_auths;
 mod channels;
 mod costs;

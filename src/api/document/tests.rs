@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::openapi_document;
 use crate::api::codes::Code;
 use crate::api::routes::Verb;
-use crate::api::{admin, merchant, open};
+use crate::api::{admin, callbacks, merchant, open};
 
 fn document() -> Value {
     serde_json::from_str(&openapi_document()).unwrap()
@@ -32,7 +32,7 @@ fn the_document_has_exactly_the_routes() {
         Verb::Patch => "patch",
         Verb::Delete => "delete",
     };
-    let listed = [merchant::routes(), admin::routes(), open::routes()];
+    let listed = [merchant::routes(), admin::routes(), open::routes(), callbacks::routes()];
     let routes: Vec<(String, String)> = listed
         .iter()
         .flat_map(|routes| routes.listed())

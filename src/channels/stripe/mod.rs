@@ -38,7 +38,7 @@ use crate::channels::{
     AMOUNT_NOT_SUPPORTED, AuthorizeRequest, Call, Capabilities, CaptureRequest, Channel, ChargeAnswer, ChargeRequest,
     ChargeState, CheckFailure, CheckReport, CurrencySupport, DeclineScope, Failure, HoldAnswer, HoldQuestion, Inbound,
     ListError, ListPage, ListedCharge, ListedRefund, Notification, NotificationRefusal, ProviderRefs, RefundAnswer,
-    RefundRequest, ReleaseRequest, ResolveRequest,
+    RefundRequest, ReleaseRequest, ResolveRequest, Subject,
 };
 use crate::domain::time::Timestamp;
 
@@ -348,6 +348,10 @@ impl Channel for StripeChannel {
 
     fn verify<'a>(&'a self, inbound: &'a Inbound) -> Call<'a, Result<Notification, NotificationRefusal>> {
         Box::pin(ready(self.read_notification(inbound)))
+    }
+
+    fn names_of<'a>(&'a self, provider_no: &'a str) -> Call<'a, Result<Option<Subject>, ListError>> {
+        Box::pin(self.look_up_names(provider_no))
     }
 
     fn check<'a>(&'a self) -> Call<'a, Result<CheckReport, CheckFailure>> {

@@ -8,9 +8,9 @@ use ring::hmac;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use crate::channels::stripe::response::Expandable;
+use crate::channels::stripe::response::{Expandable, PaymentIntent, Reply, read};
 use crate::channels::stripe::{ATTEMPT_KEY, MERCHANT_KEY, REFERENCE_KEY, StripeChannel};
-use crate::channels::{DisputeHint, Inbound, Notification, NotificationRefusal, Subject};
+use crate::channels::{DisputeHint, Inbound, ListError, Notification, NotificationRefusal, Subject};
 use crate::domain::time::Timestamp;
 
 /// How far the time of a signature may be from ours.
@@ -81,6 +81,29 @@ impl StripeChannel {
             _ => None,
         };
         Ok(Notification { id: event.id, event: event.kind, subjects: object.subject().into_iter().collect(), dispute })
+    }
+}
+
+impl StripeChannel {
+    /// The names that we gave a PaymentIntent: a dispute names it by its number alone.
+    pub(super) async fn look_up_names(&self, provider_no: &str) -> Result<Option<Subject>, ListError> {
+        let answer = self.client.get_intent(provider_no, self.client.deadline()).await;
+        let answer = answer.map_err(|error| ListError::Failed(error.to_string()))?;
+        match read::<PaymentIntent>(&answer) {
+            Ok(Reply::Object(mut intent)) if intent.id == provider_no => {
+                let subject = Subject {
+                    reference: intent.metadata.remove(REFERENCE_KEY),
+                    merchant_id: intent.metadata.remove(MERCHANT_KEY),
+                    provider_key: intent.metadata.remove(ATTEMPT_KEY),
+                    provider_no: Some(intent.id),
+                };
+                Ok(Some(subject).filter(|subject| subject.reference.is_some()))
+            }
+            Ok(Reply::Object(_)) => Err(ListError::Failed("Stripe answered about another PaymentIntent".to_owned())),
+            Ok(Reply::Error(reply)) if reply.status == 404 => Ok(None),
+            Ok(Reply::Error(reply)) => Err(ListError::Failed(format!("Stripe answered with status {}", reply.status))),
+            Err(reason) => Err(ListError::Failed(reason)),
+        }
     }
 }
 

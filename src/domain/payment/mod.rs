@@ -1,5 +1,6 @@
 //! A payment: what it is, what it may become, and what has to be done next.
 
+mod dispute;
 mod erase;
 mod failover;
 mod late;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use dispute::{DISPUTES_MAX, Dispute, on_dispute};
 pub use erase::{Erasability, erasability, erase_customer_data};
 pub use failover::{FAILOVERS_MAX, Failover, FailoverBounds, failure_allows, may_ask_another};
 pub use late::{NewRefund, StrayRules, on_stray};
@@ -216,6 +218,9 @@ pub struct Payment {
     /// Money that came otherwise than it was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strays: Vec<Stray>,
+    /// Claims of the payer's bank.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disputes: Vec<Dispute>,
     /// What the payer has to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_action: Option<NextAction>,

@@ -99,6 +99,7 @@ fn payment(status: PaymentStatus) -> Payment {
         attempts: vec![attempt("stripe")],
         refunds: Vec::new(),
         strays: Vec::new(),
+        disputes: Vec::new(),
         next_action: None,
         fee_minor: Some(59),
         fee_reported: false,

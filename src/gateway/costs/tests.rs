@@ -97,6 +97,7 @@ fn payment(number: usize) -> Payment {
         attempts: vec![attempt],
         refunds: Vec::new(),
         strays: Vec::new(),
+        disputes: Vec::new(),
         next_action: None,
         fee_minor: Some(60),
         fee_reported: false,

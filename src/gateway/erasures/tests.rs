@@ -116,6 +116,7 @@ fn payment(merchant: &str, number: usize, status: PaymentStatus, at: Timestamp) 
         attempts: Vec::new(),
         refunds: Vec::new(),
         strays: Vec::new(),
+        disputes: Vec::new(),
         next_action: None,
         fee_minor: None,
         fee_reported: false,

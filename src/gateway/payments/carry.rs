@@ -149,6 +149,7 @@ impl Inner {
             attempts: vec![attempt],
             refunds: Vec::new(),
             strays: Vec::new(),
+            disputes: Vec::new(),
             next_action: None,
             fee_minor,
             fee_reported: false,

@@ -2,6 +2,7 @@
 //! channel is asked, the outcome before anybody is told.
 
 mod carry;
+mod hints;
 mod hold;
 mod reconcile;
 mod refunds;
@@ -49,6 +50,7 @@ use crate::gateway::webhooks::Webhooks;
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, StoreError};
 
+pub(in crate::gateway) use hints::{Followed, Need};
 pub use hold::{HeldChannelView, HeldItemView, Hold, HoldView};
 pub use refunds::Refunds;
 use rows::StoredPayment;

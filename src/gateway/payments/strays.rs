@@ -1,7 +1,8 @@
 //! Money that came otherwise than it was asked for: written down, somebody alerted, and given back if that is the rule.
 
+use crate::channels::ListError;
 use crate::domain::ids::{MerchantId, PaymentNo, RefundNo, dated_number};
-use crate::domain::outcome::{ChargeAnswer, StrayKind};
+use crate::domain::outcome::{ChargeAnswer, ChargeState, StrayKind};
 use crate::domain::payment::{NewRefund, Payment, PaymentStatus, RefundStatus, StrayRules, on_stray};
 use crate::domain::stray::StrayAction;
 use crate::gateway::error::GatewayError;
@@ -73,22 +74,26 @@ impl Payments {
     /// Asks again about a payment that is over, because its provider says that something has happened. Money that came all
     /// the same is dealt with; whatever is still open at the provider is closed, and nothing is charged by asking.
     ///
+    /// `false` when it is not known yet, because a provider gave no answer or somebody else works on it.
+    ///
     /// # Errors
     /// [`GatewayError::NotFound`], and what the store says.
-    pub async fn look_again(&self, merchant_id: &MerchantId, payment_no: &PaymentNo) -> Result<(), GatewayError> {
+    pub async fn look_again(&self, merchant_id: &MerchantId, payment_no: &PaymentNo) -> Result<bool, GatewayError> {
         let inner = &self.0;
-        // Whoever works on it asks, too.
-        let Some(_working) = inner.work_on(payment_no) else { return Ok(()) };
+        let Some(_working) = inner.work_on(payment_no) else { return Ok(false) };
+        let mut is_known = true;
         let mut stored = rows::read(&inner.core, merchant_id, payment_no)?;
         for place in 0..stored.payment.attempts.len() {
             if !stored.payment.status.is_final() {
-                return Ok(());
+                // It is asked about when it is due.
+                return Ok(is_known);
             }
             if let Some(answer) = inner.ask_again(&stored.payment, place).await {
+                is_known &= !matches!(answer.state, ChargeState::Unknown { .. });
                 stored = inner.settle_stray(stored, place, &answer).await?;
             }
         }
-        Ok(())
+        Ok(is_known)
     }
 }
 
@@ -101,7 +106,11 @@ impl Inner {
         if request.refs.channel_order_no.is_some() {
             return Some(channel.resolve(&request).await);
         }
-        channel.find_charge(&request).await.ok().flatten()
+        match channel.find_charge(&request).await {
+            Ok(found) => found,
+            Err(ListError::NotSupported) => None,
+            Err(ListError::Failed(reason)) => Some(ChargeAnswer::unknown(reason)),
+        }
     }
 
     /// Makes durable what an answer says about money that came otherwise than it was asked for, and gives it back if a

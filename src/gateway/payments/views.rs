@@ -178,6 +178,10 @@ pub(crate) fn payment_event(payment: &Payment, name: EventName, id: EventId) -> 
     if let Some(failure) = payment.failure() {
         extra.insert("failure".to_owned(), json!(failure));
     }
+    if name == EventName::PaymentDisputed {
+        let dispute_no = payment.disputes.last().map(|dispute| dispute.dispute_no.as_str());
+        extra.insert("dispute_no".to_owned(), json!(dispute_no));
+    }
     extra.insert("sequence".to_owned(), json!(payment.event_count));
     let body = json!({
         "event": name.as_str(),

@@ -5,6 +5,7 @@ mod addressed;
 mod client;
 mod create;
 mod figures;
+mod hints;
 mod reconcile;
 mod review;
 mod rows;

@@ -96,10 +96,19 @@ pub(super) fn number_at_provider(
     channel: &ChannelName,
     number: &str,
 ) -> Result<PreAuthNo, GatewayError> {
-    let stored = core.store.get(&keys::provider_no(channel, number))?;
-    let found = stored.and_then(|stored| parse_owner(&stored.value));
+    let found = owner_at_provider(core, channel, number)?;
     let own = found.filter(|(owner, _)| owner == merchant_id).map(|(_, pre_auth_no)| pre_auth_no);
     own.ok_or(GatewayError::NotFound(PreAuth::NAME))
+}
+
+/// Whose pre-auth a channel's provider names by a number of its own, or by our key, and our number of it.
+pub(super) fn owner_at_provider(
+    core: &Core,
+    channel: &ChannelName,
+    number: &str,
+) -> Result<Option<(MerchantId, PreAuthNo)>, GatewayError> {
+    let stored = core.store.get(&keys::provider_no(channel, number))?;
+    Ok(stored.and_then(|stored| parse_owner(&stored.value)))
 }
 
 /// The pre-auth that holds an order number, or stands under a merchant's own number, if any.

@@ -269,6 +269,7 @@ impl Hold {
             attempts,
             refunds: Vec::new(),
             strays: Vec::new(),
+            disputes: Vec::new(),
             next_action: None,
             fee_minor: estimate,
             fee_reported: false,
