@@ -211,7 +211,8 @@ pub fn see(world: &World, view: &PaymentView) {
 pub fn see_refund(world: &World, view: &RefundView) {
     let mut model = world.model.lock();
     let Some(known) = model.refunds.get_mut(&view.refund_no) else { return };
-    let has_changed = (known.payment_no.as_str(), known.amount) != (view.payment_no.as_deref().unwrap_or_default(), view.amount);
+    let has_changed =
+        (known.payment_no.as_str(), known.amount) != (view.payment_no.as_deref().unwrap_or_default(), view.amount);
     let was = known.ended.clone();
     if known.ended.is_none() && view.status != "pending" {
         known.ended = Some(view.status.clone());
