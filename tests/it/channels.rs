@@ -51,7 +51,7 @@ async fn a_channel_without_credentials_is_left_out_until_a_reload_finds_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_channel_leaves_payments_to_others_also_after_a_restart() {
     let capped = |config: &mut Config| config.channels.get_mut("alipay").unwrap().caps.per_day = Some(2);
-    let house = House::start_with(capped).await;
+    let house = House::start_with_two(capped).await;
     let shop = house.merchant("premium").await;
     let china = || json!({ "country": "CN" });
     for (order_no, expected) in [("O-1", "alipay"), ("O-2", "alipay"), ("O-3", "stripe")] {
@@ -94,7 +94,7 @@ async fn a_kill_gives_no_channel_a_second_budget_for_its_day() {
         let caps = &mut config.channels.get_mut("stripe").unwrap().caps;
         (caps.per_day, caps.amount_per_day_minor) = (Some(5), Some(1_000));
     };
-    let house = House::start_with(capped).await;
+    let house = House::start_with_two(capped).await;
     let shop = house.merchant("premium").await;
     let pays = |more: Value| json!({ "country": "US", "payment_token": more });
     assert_eq!(shop.pay("O-1", 100, json!({ "country": "US" })).await.data("channel"), "stripe");

@@ -11,13 +11,10 @@ use crate::support::{Client, House, eventually, http_client, unix_s};
 const PAYMENTS: &str = "/api/v1/payments";
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A house that takes coins, on a clock that can be set.
+/// A house on a clock that can be set.
 async fn house() -> (House, Clock) {
     let clock = Clock::virtual_from(Timestamp::from_unix_s(i64::try_from(unix_s()).unwrap()));
-    let takes_coins = |config: &mut tollgate::config::Config| {
-        config.channels.get_mut("crypto").unwrap().enabled = true;
-    };
-    let house = House::start_at(tempfile::tempdir().unwrap(), clock.clone(), takes_coins).await;
+    let house = House::start_at(tempfile::tempdir().unwrap(), clock.clone(), |_| {}).await;
     (house, clock)
 }
 
@@ -42,7 +39,7 @@ async fn an_order_number_is_held_until_nobody_looks_for_coins_any_more() {
     assert_eq!(waits.data("status"), "requires_action");
     assert!(waits.body["data"]["next_action"]["url"].as_str().unwrap().contains("/pay/"), "{}", waits.text);
     let number = waits.data("payment_no").to_owned();
-    shop.post(&format!("{PAYMENTS}/{number}/cancel"), json!({})).await.expect(202, "SUCCESS");
+    shop.post_with_key(&format!("{PAYMENTS}/{number}/cancel"), json!({}), "k-cancel").await.expect(202, "SUCCESS");
     clock.set_forward(16 * MINUTE);
     shop.pay("O-1", 900, coins("tok_visa")).await.expect(409, "ORDER_EXISTS");
     clock.set_forward(25 * 60 * MINUTE);

@@ -19,7 +19,7 @@ fn changed(house: &House, change: impl FnOnce(&mut Config)) -> Config {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_and_channels_change_at_once_and_the_rest_is_named() {
-    let house = House::start().await;
+    let house = House::start_with_two(|_| {}).await;
     let shop = house.merchant("starter").await;
     assert_eq!(shop.get("/api/v1/limits").await.header("x-ratelimit-limit"), "10");
     let china = json!({ "country": "CN" });

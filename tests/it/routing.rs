@@ -267,7 +267,7 @@ async fn a_split_keeps_a_payment_s_share() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_change_and_what_is_not_given_stays() {
-    let house = House::start().await;
+    let house = House::start_with_two(|_| {}).await;
     let shop = house.merchant("premium").await;
     let path = "/admin/v1/channels/alipay";
     let before = house.admin("GET", path, None).await.expect(200, "SUCCESS");

@@ -110,7 +110,9 @@ impl Actor for PreAuthActor {
             ActorMessage::Outer(PreAuthMessage::Due { at, place }) => state.due(at, place).await,
             ActorMessage::Outer(PreAuthMessage::Hint) => state.hint().await,
             ActorMessage::Outer(PreAuthMessage::Reread) => state.stored = None,
-            ActorMessage::Answered { call, asked, answered } => state.take_in(call, asked, answered).await,
+            ActorMessage::Answered { call, asked, answered } => {
+                state.take_in(call, asked, answered.map(|answered| *answered)).await
+            }
             ActorMessage::Retry => state.retry().await,
             ActorMessage::Leave => {
                 if state.has_nothing_to_do() && state.slot.close(1) {
@@ -252,7 +254,7 @@ impl PreAuthState {
             drop(place);
             let slot = Arc::clone(call.slot());
             // Nobody takes it once everything was stopped; then the next process asks.
-            let _ = shared.post(&slot, ActorMessage::Answered { call, asked, answered }, None);
+            let _ = shared.post(&slot, ActorMessage::Answered { call, asked, answered: answered.map(Box::new) }, None);
         });
     }
 
@@ -404,7 +406,7 @@ impl PreAuthState {
                 let answer = RefundAnswer::unknown(BROKEN_OFF);
                 Answered::Refund { refund_no: refund_no.clone(), answer }
             }
-            None => Answered::Hold { operation: asked.operation, answer: HoldAnswer::unknown(BROKEN_OFF) },
+            None => Answered::Hold { operation: asked.operation, answer: Box::new(HoldAnswer::unknown(BROKEN_OFF)) },
         });
         let mut met = take_met(&mut self.waiting, &answered, asked.closes).into_iter();
         self.settle(Unsettled::new(Some(answered), met.next(), Some(call))).await;
@@ -443,10 +445,7 @@ impl PreAuthState {
                 let nothing = Change::nothing(&before.pre_auth);
                 return Ok((before, nothing));
             };
-            let client = match unsettled.client() {
-                Some(client) => Some((client.as_mut() as &mut dyn Client, ClientPart::Answer)),
-                None => None,
-            };
+            let client = unsettled.client().map(|client| (client.as_mut() as &mut dyn Client, ClientPart::Answer));
             match self.shared.works.commit(&before, &change, client).await {
                 Ok(stored) => {
                     unsettled.tell(Told::Now(stored.pre_auth.clone()));

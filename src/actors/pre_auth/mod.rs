@@ -106,7 +106,7 @@ pub enum Answered {
         /// Which operation was open when it was asked: [`PreAuth::operation_number`].
         operation: u32,
         /// The answer.
-        answer: HoldAnswer,
+        answer: Box<HoldAnswer>,
     },
     /// About a refund.
     Refund {

@@ -24,7 +24,7 @@ pub(super) enum ActorMessage {
         /// What was asked for.
         asked: Asked,
         /// What was answered.
-        answered: Option<Answered>,
+        answered: Option<Box<Answered>>,
     },
     /// To store what could not be stored.
     Retry,

@@ -56,6 +56,8 @@ pub(super) type Chain = Arc<Vec<CertificateDer<'static>>>;
 pub(super) enum Verdict {
     /// Made by PayPal.
     Good,
+    /// The certificate is PayPal's, and the signature none of this message by it.
+    Forged,
     /// Not made by PayPal, and why.
     Bad(&'static str),
     /// No root that we have can say.
@@ -134,7 +136,7 @@ impl Certificates {
         chain.map(Arc::new).ok_or(NotificationRefusal::Signature("what is at its certificate's address is none"))
     }
 
-    /// Keeps a certificate that proved good; the oldest makes room.
+    /// Keeps a certificate that somebody trusted vouches for; the oldest makes room.
     pub(super) fn keep(&self, address: &Url, chain: &Chain) {
         let mut kept = self.kept.lock();
         if kept.iter().any(|(known, _)| known == address.as_str()) {
@@ -169,7 +171,7 @@ impl Certificates {
         }
         match certificate.verify_signature(webpki::ring::RSA_PKCS1_2048_8192_SHA256, message, signature) {
             Ok(()) => Verdict::Good,
-            Err(_) => Verdict::Bad("it is not one of this message"),
+            Err(_) => Verdict::Forged,
         }
     }
 }

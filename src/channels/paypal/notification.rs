@@ -156,6 +156,11 @@ impl PaypalChannel {
             let message = transmission.message(&notifications.webhook_id, &inbound.body);
             match notifications.certificates.judge(&chain, message.as_bytes(), &signature, inbound.received_at) {
                 Verdict::Good => notifications.certificates.keep(&address, &chain),
+                // Kept all the same, or forged notifications would use up what may be fetched.
+                Verdict::Forged => {
+                    notifications.certificates.keep(&address, &chain);
+                    return Err(NotificationRefusal::Signature("it is not one of this message"));
+                }
                 Verdict::Bad(reason) => return Err(NotificationRefusal::Signature(reason)),
                 Verdict::NoRoot => {
                     self.check_online(notifications, &transmission, inbound).await?;

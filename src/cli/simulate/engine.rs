@@ -475,7 +475,8 @@ mod tests {
     #[test]
     fn success_rates_steer_and_give_expected_approvals() {
         let config = Config::embedded().unwrap();
-        let success = ["stripe=0.98", "alipay=0.6"].map(|text| text.parse().unwrap()).to_vec();
+        let success =
+            ["stripe=0.98", "paypal=0.6", "alipay=0.6", "crypto=0.6"].map(|text| text.parse().unwrap()).to_vec();
         let settings = Settings { success, ..settings(&[RoutingMode::Success, RoutingMode::Cost]) };
         let report = simulated(&config, &settings, &[line(10_000, None, 100)]);
         assert_eq!(report.modes[0].channels[0].channel, "stripe");

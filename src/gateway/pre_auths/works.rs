@@ -275,7 +275,7 @@ impl Inner {
             let (pre_auth_no, channel) = (&pre_auth.pre_auth_no, &pre_auth.channel);
             tracing::warn!(%pre_auth_no, %channel, reason, "the state of a pre-auth is unknown");
         }
-        Answered::Hold { operation: number, answer }
+        Answered::Hold { operation: number, answer: Box::new(answer) }
     }
 
     async fn ask(&self, channel: &dyn Channel, pre_auth: &PreAuth, dispatch: &Dispatch) -> HoldAnswer {

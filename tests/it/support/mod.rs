@@ -70,6 +70,15 @@ impl House {
         Self::start_in(directory, change).await
     }
 
+    /// With no other channel than Stripe and Alipay: one for cards, one that is local to China.
+    pub async fn start_with_two(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_with(|config| {
+            config.channels.retain(|name, _| matches!(name.as_str(), "stripe" | "alipay"));
+            change(config);
+        })
+        .await
+    }
+
     /// Opens a gateway without listeners, or does not.
     pub async fn open(data_directory: &Path, change: impl FnOnce(&mut Config)) -> Result<Gateway, OpenError> {
         Self::open_by(Clock::system(), data_directory, change).await
@@ -176,7 +185,7 @@ impl House {
     /// All charges of a reference in all emulators.
     pub async fn charges(&self, reference: &str) -> usize {
         let mut charges = 0;
-        for channel in ["stripe", "alipay"] {
+        for channel in ["stripe", "paypal", "alipay", "crypto"] {
             let items = self.ledger(channel, reference).await;
             charges += items.iter().filter(|item| item["operation"] == "charge").count();
         }

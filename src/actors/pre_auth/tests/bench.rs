@@ -140,7 +140,7 @@ impl Script {
     /// Answers the oldest call, about the hold.
     pub fn answer(&self, answer: HoldAnswer) {
         let asked = self.asked.lock().pop_front().unwrap();
-        assert!(asked.answer.send(Answered::Hold { operation: asked.operation, answer }).is_ok());
+        assert!(asked.answer.send(Answered::Hold { operation: asked.operation, answer: Box::new(answer) }).is_ok());
     }
 
     /// Answers the oldest call, about a refund.

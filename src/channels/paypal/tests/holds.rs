@@ -7,7 +7,7 @@ use super::{
     question, release_of, sent,
 };
 use crate::channels::tests::{START, browse};
-use crate::channels::{ExtendRequest, HoldAnswer, HoldQuestion, HoldState, ProviderRefs};
+use crate::channels::{AuthorizeRequest, ExtendRequest, HoldAnswer, HoldQuestion, HoldState, ProviderRefs};
 use crate::sandbox::{FaultPatch, LedgerOperation};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -66,7 +66,8 @@ async fn means_that_want_their_payer_are_told_from_none() {
     let bench = bench();
     let answer = bench.channel.authorize(&hold_with(Some("tok_3ds"))).await;
     assert!(matches!(answer.state, HoldState::ActionRequired { .. }), "{answer:?}");
-    let declined = bench.channel.authorize(&hold_with(Some("tok_declined"))).await;
+    let other = AuthorizeRequest { provider_key: String::from("another"), ..hold_with(Some("tok_declined")) };
+    let declined = bench.channel.authorize(&other).await;
     assert!(matches!(declined.state, HoldState::Declined(_)), "{declined:?}");
 }
 

@@ -31,7 +31,7 @@ impl Run {
                 let all = answers();
                 let (_, answer) = &all[usize::from(choice) % all.len()];
                 // Late ones, too.
-                let operation = if event % 2 == 0 { before.operation_number() } else { u32::from(choice % 5) };
+                let operation = if event.is_multiple_of(2) { before.operation_number() } else { u32::from(choice % 5) };
                 on_answer(before, operation, answer, &policy, now)
             }
             7 => begin_capture(before, Some(amount), key(), &policy, now).ok(),
