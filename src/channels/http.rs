@@ -133,6 +133,11 @@ impl HttpClient {
         self.client.post(self.address(path, &[])).json(body)
     }
 
+    /// A PUT of a JSON document to `path` below the address.
+    pub(crate) fn put_json(&self, path: &str, body: &impl serde::Serialize) -> RequestBuilder {
+        self.client.put(self.address(path, &[])).json(body)
+    }
+
     /// A POST of JSON text as it stands to `path` below the provider's address.
     pub(crate) fn post_json_text(&self, path: &str, text: Vec<u8>) -> RequestBuilder {
         self.client.post(self.address(path, &[])).header(CONTENT_TYPE, "application/json").body(text)

@@ -37,7 +37,7 @@ pub use crate::channels::requests::{
     AuthorizeRequest, CaptureRequest, ChargeRequest, ExtendRequest, HoldQuestion, RefundRequest, ReleaseRequest,
     ResolveRequest, Sent,
 };
-pub use crate::channels::separate_sandbox::separate_sandbox_urls;
+pub use crate::channels::separate_sandbox::{register_callbacks, separate_sandbox_urls};
 use crate::config::ChannelKind;
 use crate::domain::money::Currency;
 use crate::domain::time::Timestamp;

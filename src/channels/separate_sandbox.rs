@@ -1,4 +1,4 @@
-//! Finds the emulators of a sandbox that runs as a process of its own.
+//! Finds the emulators of a sandbox that runs as a process of its own, and tells it where to find us.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,4 +20,15 @@ pub async fn separate_sandbox_urls(url: &str, clock: Clock) -> Result<BTreeMap<S
         return Err(format!("it answered {}", answer.status));
     }
     serde_json::from_slice(&answer.body).map_err(|_| "its answer is not a sandbox's".to_owned())
+}
+
+/// Has the sandbox at `url` send its notifications to `<base>/callbacks/<channel>`.
+///
+/// # Errors
+/// Why it does not.
+pub async fn register_callbacks(url: &str, base: &str, clock: Clock) -> Result<(), String> {
+    let http = HttpClient::new(url, TIMEOUT, 1, clock).map_err(|error| error.to_string())?;
+    let request = http.put_json("/control/callbacks", &serde_json::json!({ "url": base }));
+    let answer = http.send(request, http.deadline()).await.map_err(|error| error.to_string())?;
+    if answer.status == 200 { Ok(()) } else { Err(format!("it answered {}", answer.status)) }
 }

@@ -1,6 +1,6 @@
 //! A gateway with its two listeners, as `serve` and `demo` run it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,11 @@ impl RunningGateway {
         let shutdown = CancellationToken::new();
         let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone())
             .map_err(|error| Failure::Failed(format!("the listeners can't be used: {error}")))?;
+        let base = format!("http://{}", reachable(address));
+        if let Err(reason) = gateway.register_callbacks(&base).await {
+            // What they would say is asked for instead.
+            tracing::warn!(reason, "the sandbox can't be told where its notifications are to go; none will come");
+        }
         Ok(Self { gateway, address, admin_address, api, shutdown })
     }
 
@@ -53,6 +58,17 @@ impl RunningGateway {
             Failure::Failed(format!("the store was not closed in good order ({error}); it recovers at the next start"))
         })
     }
+}
+
+/// An address under which this machine reaches a listener of its own.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let loopback = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        // One that listens on all addresses listens on those of IPv6, whether or not on the others.
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(loopback, address.port())
 }
 
 fn not_opened(error: OpenError) -> Failure {

@@ -20,6 +20,10 @@ pub(super) struct Arguments {
     /// Address of the control server
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8090", value_parser = listen_address)]
     listen: SocketAddr,
+    /// Where the emulators' notifications go, <URL>/callbacks/<channel>; nowhere when not given, until a gateway registers
+    /// itself by PUT /control/callbacks {"url": …}, as `serve` does with [sandbox] url
+    #[arg(long, value_name = "URL")]
+    callbacks: Option<String>,
     /// Configuration file with faults in [sandbox.<channel>]
     #[command(flatten)]
     config: ConfigArguments,
@@ -33,6 +37,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let faults = config.sandbox.map(|section| section.faults).unwrap_or_default();
     let options = SandboxOptions { faults, ..SandboxOptions::new(context.clock.clone(), context.random.clone()) };
     let sandbox = Sandbox::start(options).map_err(|error| Failure::Failed(error.to_string()))?;
+    sandbox
+        .set_callbacks(arguments.callbacks.as_deref())
+        .map_err(|error| Failure::Usage(format!("--callbacks can't be used: {error}")))?;
     let sandbox = Arc::new(sandbox);
     let listener = TcpListener::bind(arguments.listen).await.map_err(|error| {
         Failure::Failed(format!("{} can't be listened on ({error}); give another with --listen", arguments.listen))

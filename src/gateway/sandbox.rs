@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::channels::{Credentials, separate_sandbox_urls};
+use crate::channels::{Credentials, register_callbacks, separate_sandbox_urls};
 use crate::clock::Clock;
-use crate::config::{ChannelKind, Config, FaultConfig, Mode};
+use crate::config::{ChannelKind, Config, FaultConfig, Mode, SandboxConfig};
+use crate::gateway::Gateway;
 use crate::gateway::error::GatewayError;
 use crate::random::Random;
 use crate::sandbox::{FaultPatch, LedgerEntry, Sandbox, SandboxError, SandboxOptions, credentials};
@@ -42,8 +43,7 @@ pub(super) struct Emulators {
 impl Emulators {
     /// Starts the built-in emulators, or finds the separate ones; neither in live mode.
     pub(super) async fn start(config: &Config, clock: &Clock, random: &Random) -> Result<Self, SandboxStartError> {
-        let needed = config.channels.values().any(|channel| channel.sandbox && channel.kind != ChannelKind::Instant);
-        let Some(settings) = config.sandbox.as_ref().filter(|_| needed && config.mode == Mode::Sandbox) else {
+        let Some(settings) = settings_in(config) else {
             return Ok(Self { urls: BTreeMap::new(), built_in: None });
         };
         if let Some(url) = &settings.url {
@@ -56,6 +56,29 @@ impl Emulators {
             SandboxOptions { faults: settings.faults.clone(), ..SandboxOptions::new(clock.clone(), random.clone()) };
         let sandbox = Arc::new(Sandbox::start(options)?);
         Ok(Self { urls: sandbox.urls(), built_in: Some(sandbox) })
+    }
+}
+
+/// What is said about the emulators, if there are to be any.
+fn settings_in(config: &Config) -> Option<&SandboxConfig> {
+    let needed = config.channels.values().any(|channel| channel.sandbox && channel.kind != ChannelKind::Instant);
+    config.sandbox.as_ref().filter(|_| needed && config.mode == Mode::Sandbox)
+}
+
+impl Gateway {
+    /// Tells the emulators where the merchants' listener is, so that their notifications come to
+    /// `<base>/callbacks/<channel>`. Does nothing where there are no emulators.
+    ///
+    /// # Errors
+    /// Why they can't be told.
+    pub async fn register_callbacks(&self, base: &str) -> Result<(), String> {
+        if let Some(SandboxControl(sandbox)) = self.sandbox() {
+            return sandbox.set_callbacks(Some(base)).map_err(|error| error.to_string());
+        }
+        match settings_in(self.config()).and_then(|settings| settings.url.as_deref()) {
+            Some(url) => register_callbacks(url, base, self.clock().clone()).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -116,6 +139,7 @@ fn refused(error: SandboxError) -> GatewayError {
     match error {
         SandboxError::UnknownChannel(_) => GatewayError::NotFound("emulator"),
         SandboxError::Invalid(invalid) => GatewayError::field(invalid.field, invalid.to_string()),
+        SandboxError::Callbacks(expected) => GatewayError::field("url", format!("must be {expected}")),
         SandboxError::Io(error) => GatewayError::Internal(format!("an emulator's socket: {error}")),
     }
 }

@@ -127,24 +127,58 @@ pub(super) struct Draw {
     pub(super) late_effect: Option<Duration>,
 }
 
+/// What happens to one notification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NotificationDraw {
+    /// How long it is held back, so that a later one may overtake it.
+    pub(super) delay: Duration,
+    /// Sent twice.
+    pub(super) is_duplicated: bool,
+}
+
 /// One emulator's faults and its dice.
-pub(super) struct Faults(Mutex<(FaultConfig, Random)>);
+pub(super) struct Faults(Mutex<State>);
+
+struct State {
+    config: FaultConfig,
+    /// For requests.
+    random: Random,
+    /// For notifications, which would else change what hits requests.
+    notification_random: Random,
+}
+
+impl State {
+    fn new(config: FaultConfig) -> Self {
+        let (random, notification_random) = (Random::seeded(config.seed), Random::seeded(!config.seed));
+        Self { config, random, notification_random }
+    }
+}
 
 impl Faults {
     pub(super) fn new(config: FaultConfig) -> Self {
-        Self(Mutex::new((config, Random::seeded(config.seed))))
+        Self(Mutex::new(State::new(config)))
     }
 
     pub(super) fn config(&self) -> FaultConfig {
-        self.0.lock().0
+        self.0.lock().config
     }
 
     /// Changes the faults; `restart` starts the random numbers anew.
     pub(super) fn set(&self, config: FaultConfig, restart: bool) {
         let mut state = self.0.lock();
-        state.0 = config;
-        if restart {
-            state.1 = Random::seeded(config.seed);
+        match restart {
+            true => *state = State::new(config),
+            false => state.config = config,
+        }
+    }
+
+    /// Draws what happens to one notification: always the same number of draws, too.
+    pub(super) fn draw_notification(&self) -> NotificationDraw {
+        let state = self.0.lock();
+        let State { config, notification_random: random, .. } = &*state;
+        NotificationDraw {
+            delay: Duration::from_millis(share_of(random.draw_u64(), config.latency_jitter_ms)),
+            is_duplicated: hits(random, config.duplicate_notification_rate),
         }
     }
 
@@ -152,7 +186,7 @@ impl Faults {
     /// what the others hit.
     pub(super) fn draw(&self) -> Draw {
         let state = self.0.lock();
-        let (config, random) = &*state;
+        let State { config, random, .. } = &*state;
         let jitter_ms = share_of(random.draw_u64(), config.latency_jitter_ms);
         Draw {
             latency: Duration::from_millis(config.latency_ms.saturating_add(jitter_ms)),
@@ -197,6 +231,24 @@ mod tests {
         assert_eq!(drawn, draws(config, 4000));
         let other = draws(FaultConfig { decline_rate: 0.5, ..config }, 4000);
         assert!(drawn.iter().zip(&other).all(|(one, two)| one.error == two.error));
+    }
+
+    #[test]
+    fn notifications_have_dice_of_their_own() {
+        let config = FaultConfig {
+            error_rate: 0.5,
+            duplicate_notification_rate: 0.25,
+            latency_ms: 900,
+            latency_jitter_ms: 5,
+            ..FaultConfig::default()
+        };
+        let (one, two) = (Faults::new(config), Faults::new(config));
+        let drawn: Vec<NotificationDraw> = (0..4000).map(|_| one.draw_notification()).collect();
+        let duplicated = drawn.iter().filter(|draw| draw.is_duplicated).count();
+        assert!((850..1150).contains(&duplicated), "{duplicated}");
+        let delays: Vec<u128> = drawn.iter().map(|draw| draw.delay.as_millis()).collect();
+        assert_eq!((delays.iter().min(), delays.iter().max()), (Some(&0), Some(&5)), "held back by the jitter alone");
+        assert!((0..1000).all(|_| one.draw() == two.draw()), "what hits requests is the same");
     }
 
     #[test]

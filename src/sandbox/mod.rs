@@ -6,8 +6,11 @@
 //! `tok_timeout` gets no answer and nothing happens, `tok_lost_response` pays but the answer is lost, `tok_error` fails
 //! before anything happens, `tok_processing_error` is refused by Stripe through a fault of its own and paid by Alipay.
 //! `tok_stripe_declines:CODE[:ADVICE[:NETWORK_CODE[:NETWORK_ADVICE]]]` is refused by Stripe with these codes and paid by
-//! Alipay, `tok_alipay_declines:REASON` the other way round. `tok_paypal_declines:ISSUE` is refused by PayPal with that
-//! issue; with `CAPTURE_DECLINED`, PayPal takes it and then answers 201 to a capture that it declines.
+//! the others, as `tok_alipay_declines:REASON` is by Alipay and `tok_paypal_declines:ISSUE` by PayPal; with
+//! `CAPTURE_DECLINED`, PayPal takes it and then answers 201 to a capture that it declines.
+//!
+//! Time goes on in them without anybody calling: what is due happens, and is told to `<base>/callbacks/<channel>` once a
+//! gateway has registered its base.
 
 mod alipay;
 mod control;
@@ -19,6 +22,7 @@ mod ledger;
 pub mod notify;
 mod page;
 mod paypal;
+mod sender;
 mod server;
 mod stripe;
 #[cfg(test)]
@@ -31,6 +35,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::{CancellationToken, DropGuard};
+
 use crate::clock::Clock;
 use crate::config::FaultConfig;
 use crate::random::Random;
@@ -39,6 +45,7 @@ use crate::sandbox::crypto::CryptoEmulator;
 use crate::sandbox::faults::Faults;
 use crate::sandbox::notify::Outbox;
 use crate::sandbox::paypal::PaypalEmulator;
+use crate::sandbox::sender::Sender;
 use crate::sandbox::server::{Emulator, Server};
 use crate::sandbox::stripe::StripeEmulator;
 
@@ -50,6 +57,8 @@ pub use crate::sandbox::ledger::{Ledger, LedgerEntry, LedgerOperation};
 const OBJECTS_MAX: usize = 1_000_000;
 /// A request that gets no answer is held open this long at most.
 const HELD_OPEN: Duration = Duration::from_secs(60);
+/// How often the emulators look for what has happened by itself.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Names of the emulated channels.
 const CHANNELS: [&str; 4] = ["stripe", "paypal", "alipay", "crypto"];
 
@@ -64,14 +73,19 @@ pub struct SandboxOptions {
     pub random: Random,
     /// How long what settles by itself takes for it.
     pub settle_after: Duration,
-    /// Where the notifications go that they send of their own accord.
-    pub outbox: Arc<Outbox>,
+    /// Where the notifications stay that they would send of their own accord; `None` to have them sent.
+    pub kept: Option<Arc<Outbox>>,
 }
 
 impl SandboxOptions {
     /// Emulators without faults.
     pub fn new(clock: Clock, random: Random) -> Self {
-        Self { faults: BTreeMap::new(), clock, random, settle_after: Duration::from_secs(3), outbox: Arc::default() }
+        Self { faults: BTreeMap::new(), clock, random, settle_after: Duration::from_secs(3), kept: None }
+    }
+
+    /// Has the notifications stay in the outbox that is returned, for whoever passes them on in a way of its own.
+    pub fn keep_notifications(&mut self) -> Arc<Outbox> {
+        Arc::clone(self.kept.get_or_insert_default())
     }
 }
 
@@ -84,6 +98,9 @@ pub enum SandboxError {
     /// A fault that can't be had.
     #[error(transparent)]
     Invalid(#[from] InvalidFault),
+    /// No address to which notifications could go.
+    #[error("`url` must be {0}")]
+    Callbacks(&'static str),
     /// A socket failed.
     #[error("the emulator's socket failed: {0}")]
     Io(#[from] io::Error),
@@ -92,6 +109,9 @@ pub enum SandboxError {
 /// Running emulators. They stop when this is dropped; [`Sandbox::stop`] also waits until they have.
 pub struct Sandbox {
     channels: BTreeMap<&'static str, Running>,
+    sender: Sender,
+    /// Ends what lets time go on.
+    _time: DropGuard,
 }
 
 struct Running {
@@ -109,13 +129,36 @@ impl Sandbox {
         if let Some(unknown) = options.faults.keys().find(|name| !CHANNELS.contains(&name.as_str())) {
             return Err(SandboxError::UnknownChannel(unknown.clone()));
         }
+        let outbox = options.kept.clone().unwrap_or_default();
         let mut channels = BTreeMap::new();
         for name in CHANNELS {
             let config = options.faults.get(name).copied().unwrap_or_default();
             faults::check(&config)?;
-            channels.insert(name, Running::start(name, config, &options)?);
+            channels.insert(name, Running::start(name, config, &options, Arc::clone(&outbox))?);
         }
-        Ok(Self { channels })
+        let faults = channels.iter().map(|(name, running)| (*name, Arc::clone(&running.faults))).collect();
+        // What is kept is not sent.
+        let sent = if options.kept.is_some() { Arc::default() } else { outbox };
+        let sender = Sender::start(sent, faults, options.clock);
+        let time = CancellationToken::new();
+        let emulators = channels.values().map(|running| Arc::clone(&running.emulator)).collect();
+        tokio::spawn(time.clone().run_until_cancelled_owned(let_time_go_on(emulators)));
+        Ok(Self { channels, sender, _time: time.drop_guard() })
+    }
+
+    /// Where notifications go from now on, those too that were not taken yet: `<url>/callbacks/<channel>`, or nowhere.
+    ///
+    /// # Errors
+    /// [`SandboxError::Callbacks`].
+    pub fn set_callbacks(&self, url: Option<&str>) -> Result<(), SandboxError> {
+        let base = url.map(sender::base_of).transpose().map_err(SandboxError::Callbacks)?;
+        self.sender.set_base(base);
+        Ok(())
+    }
+
+    /// Where notifications go.
+    pub fn callbacks(&self) -> Option<String> {
+        self.sender.base().map(String::from)
     }
 
     /// Where each emulator listens, or would if it were not down: `http://127.0.0.1:PORT`.
@@ -153,8 +196,9 @@ impl Sandbox {
         Ok(self.channel(channel)?.emulator.ledger())
     }
 
-    /// Closes every socket and connection and waits until that is done.
+    /// Closes every socket and connection, gives up what is not sent yet, and waits until that is done.
     pub async fn stop(&self) {
+        self.sender.stop().await;
         for running in self.channels.values() {
             running.server.stop().await;
         }
@@ -165,27 +209,37 @@ impl Sandbox {
     }
 }
 
+/// What is due in the emulators happens soon after, without anybody calling.
+async fn let_time_go_on(emulators: Vec<Arc<dyn Emulator>>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        for emulator in &emulators {
+            emulator.catch_up();
+        }
+    }
+}
+
 impl Running {
-    fn start(name: &str, config: FaultConfig, options: &SandboxOptions) -> Result<Self, SandboxError> {
+    fn start(
+        name: &str,
+        config: FaultConfig,
+        options: &SandboxOptions,
+        outbox: Arc<Outbox>,
+    ) -> Result<Self, SandboxError> {
         let faults = Arc::new(Faults::new(config));
         let (clock, random) = (options.clock.clone(), options.random.clone());
         let settle_after = options.settle_after;
         let emulator: Arc<dyn Emulator> = match name {
-            "stripe" => {
-                let outbox = Arc::clone(&options.outbox);
-                Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, settle_after, outbox))
-            }
+            "stripe" => Arc::new(StripeEmulator::new(Arc::clone(&faults), clock, random, settle_after, outbox)),
             "paypal" => {
-                let outbox = Arc::clone(&options.outbox);
                 let made = PaypalEmulator::new(Arc::clone(&faults), clock, random, settle_after, outbox);
                 Arc::new(made.map_err(io::Error::other)?)
             }
             "alipay" => {
-                let made =
-                    AlipayEmulator::new(Arc::clone(&faults), clock, random, settle_after, Arc::clone(&options.outbox));
+                let made = AlipayEmulator::new(Arc::clone(&faults), clock, random, settle_after, outbox);
                 Arc::new(made.map_err(io::Error::other)?)
             }
-            "crypto" => Arc::new(CryptoEmulator::new(Arc::clone(&faults), options)),
+            "crypto" => Arc::new(CryptoEmulator::new(Arc::clone(&faults), options, outbox)),
             other => return Err(SandboxError::UnknownChannel(other.to_owned())),
         };
         let server = Server::start(Arc::clone(&emulator), config.down)?;

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::domain::time::Timestamp;
+
 /// Notifications that may wait; more are lost, as they are with a provider that gives up.
 const WAITING_MAX: usize = 10_000;
 
@@ -24,6 +26,12 @@ pub struct Prepared {
     pub body: Bytes,
     /// The body of an answer that means that it was taken; `None` where the status alone says so.
     pub taken_says: Option<&'static str>,
+    /// Whether it is not sent again after a 4xx other than 408 and 429.
+    pub refusal_is_final: bool,
+    /// When it was signed.
+    pub signed_at: Timestamp,
+    /// Headers and body when it is sent again, where they are others then.
+    pub again: Option<(Vec<(String, String)>, Bytes)>,
 }
 
 /// Notifications that wait to be sent, the oldest first.
@@ -74,6 +82,9 @@ mod tests {
             headers: Vec::new(),
             body: Bytes::from(number.to_string()),
             taken_says: None,
+            refusal_is_final: false,
+            signed_at: Timestamp::from_unix_s(0),
+            again: None,
         }
     }
 

@@ -66,6 +66,9 @@ pub(super) trait Emulator: Send + Sync + 'static {
     /// Answers one request.
     fn handle(&self, call: Call) -> Pin<Box<dyn Future<Output = Outcome> + Send + '_>>;
 
+    /// Lets everything happen that should have happened by now, and tells it.
+    fn catch_up(&self);
+
     /// What it did with money, in order.
     fn ledger(&self) -> Vec<LedgerEntry>;
 }

@@ -20,6 +20,7 @@ mod fixture;
 mod input;
 mod isolation;
 mod limits;
+mod notifications;
 mod payments;
 mod pre_auths;
 mod privacy;

@@ -213,14 +213,14 @@ impl Emulator for AlipayEmulator {
         Box::pin(self.answer(call))
     }
 
-    fn ledger(&self) -> Vec<LedgerEntry> {
-        let ledger = {
-            let mut trades = self.trades.lock();
-            trades.catch_up(self.clock.now());
-            trades.journal.ledger.clone()
-        };
+    fn catch_up(&self) {
+        self.trades.lock().catch_up(self.clock.now());
         self.tell();
-        ledger
+    }
+
+    fn ledger(&self) -> Vec<LedgerEntry> {
+        self.catch_up();
+        self.trades.lock().journal.ledger.clone()
     }
 }
 

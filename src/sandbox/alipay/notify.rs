@@ -58,6 +58,9 @@ impl Notice {
             headers: Vec::new(),
             body: Bytes::from(body),
             taken_says: Some("success"),
+            refusal_is_final: false,
+            signed_at: now,
+            again: None,
         })
     }
 }

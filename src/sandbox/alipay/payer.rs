@@ -13,8 +13,8 @@ pub(super) enum Payer {
 
 /// How a token begins that names the reason of its refusal, without `ACQ.`.
 const NAMED_DECLINE: &str = "tok_alipay_declines:";
-/// How a token begins that Stripe refuses; here it pays.
-const DECLINED_BY_STRIPE: &str = "tok_stripe_declines:";
+/// How tokens begin that others refuse; here they pay.
+const DECLINED_BY_OTHERS: [&str; 2] = ["tok_paypal_declines:", "tok_stripe_declines:"];
 /// Reasons that can be asked for.
 const REASONS: [&str; 32] = [
     "ACQ.ACCESS_FORBIDDEN",
@@ -57,7 +57,7 @@ pub(super) fn payer_of(auth_code: &str) -> Option<Payer> {
         let known = REASONS.iter().find(|known| known.strip_prefix("ACQ.") == Some(reason));
         return known.map(|known| Payer::Declines(known, "The payment was refused"));
     }
-    if auth_code.starts_with(DECLINED_BY_STRIPE) {
+    if DECLINED_BY_OTHERS.iter().any(|prefix| auth_code.starts_with(prefix)) {
         return Some(Payer::Pays);
     }
     Some(match auth_code {

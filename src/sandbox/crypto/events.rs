@@ -10,12 +10,13 @@ use crate::sandbox::credentials::{BTCPAY_STORE_ID, BTCPAY_WEBHOOK_SECRET};
 use crate::sandbox::crypto::invoices::Invoice;
 use crate::sandbox::notify::Prepared;
 
-/// The event `kind` about an invoice, with what is special to it. `id` is that of its first delivery.
-pub(super) fn event(invoice: &Invoice, kind: &str, special: &Value, id: &str, now: Timestamp) -> Prepared {
+/// The event `kind` about an invoice, with what is special to it. `ids` are those of its first delivery and of all others.
+pub(super) fn event(invoice: &Invoice, kind: &str, special: &Value, ids: [&str; 2], now: Timestamp) -> Prepared {
+    let [first_id, later_id] = ids;
     let mut body = json!({
-        "deliveryId": id,
+        "deliveryId": first_id,
         "webhookId": "TollgateSandboxWebhook",
-        "originalDeliveryId": id,
+        "originalDeliveryId": first_id,
         "isRedelivery": false,
         "type": kind,
         "timestamp": now.unix_s(),
@@ -26,15 +27,25 @@ pub(super) fn event(invoice: &Invoice, kind: &str, special: &Value, id: &str, no
     for (name, value) in special.as_object().into_iter().flatten() {
         body[name.as_str()] = value.clone();
     }
-    let body = Bytes::from(body.to_string());
+    let (headers, first) = signed(&body);
+    (body["deliveryId"], body["isRedelivery"]) = (json!(later_id), json!(true));
     Prepared {
         channel: "crypto",
         url: None,
         content_type: "application/json",
-        headers: vec![(String::from("btcpay-sig"), signature_of(&body))],
-        body,
+        headers,
+        body: first,
         taken_says: None,
+        refusal_is_final: true,
+        signed_at: now,
+        again: Some(signed(&body)),
     }
+}
+
+/// The headers and the bytes of a body.
+fn signed(body: &Value) -> (Vec<(String, String)>, Bytes) {
+    let body = Bytes::from(body.to_string());
+    (vec![(String::from("btcpay-sig"), signature_of(&body))], body)
 }
 
 fn signature_of(body: &[u8]) -> String {

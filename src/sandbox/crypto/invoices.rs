@@ -95,7 +95,7 @@ enum Payer {
 }
 
 fn payer_of(token: &str) -> Option<Payer> {
-    if token.starts_with("tok_stripe_declines:") || token.starts_with("tok_alipay_declines:") {
+    if ["tok_alipay_declines:", "tok_paypal_declines:", "tok_stripe_declines:"].iter().any(|it| token.starts_with(it)) {
         return Some(Payer::Pays);
     }
     match token {
@@ -296,9 +296,9 @@ impl State {
     }
 
     fn tell(&mut self, invoice: &Invoice, kind: &str, special: &Value, now: Timestamp) {
-        let id = self.new_id("");
+        let ids = [self.new_id(""), self.new_id("")];
         // What there is no room for is lost, as with a server that gives up.
-        let _ = self.outbox.push(events::event(invoice, kind, special, &id, now));
+        let _ = self.outbox.push(events::event(invoice, kind, special, [&ids[0], &ids[1]], now));
     }
 }
 

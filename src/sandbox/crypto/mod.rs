@@ -96,7 +96,7 @@ enum Step {
 }
 
 impl CryptoEmulator {
-    pub(super) fn new(faults: Arc<Faults>, options: &SandboxOptions) -> Self {
+    pub(super) fn new(faults: Arc<Faults>, options: &SandboxOptions, outbox: Arc<Outbox>) -> Self {
         let state = State {
             random: options.random.clone(),
             settle_after: options.settle_after,
@@ -107,7 +107,7 @@ impl CryptoEmulator {
             due: BTreeSet::new(),
             late: Late::new(),
             ledger: Vec::new(),
-            outbox: Arc::clone(&options.outbox),
+            outbox,
         };
         Self { state: Mutex::new(state), faults, clock: options.clock.clone() }
     }
@@ -147,10 +147,13 @@ impl Emulator for CryptoEmulator {
         Box::pin(self.answer(call))
     }
 
+    fn catch_up(&self) {
+        self.state.lock().catch_up(self.clock.now());
+    }
+
     fn ledger(&self) -> Vec<LedgerEntry> {
-        let mut state = self.state.lock();
-        state.catch_up(self.clock.now());
-        state.ledger.clone()
+        self.catch_up();
+        self.state.lock().ledger.clone()
     }
 }
 

@@ -81,6 +81,9 @@ impl Signer {
             ],
             body: Bytes::from(body),
             taken_says: None,
+            refusal_is_final: false,
+            signed_at: told.at,
+            again: None,
         })
     }
 

@@ -214,11 +214,15 @@ impl Emulator for PaypalEmulator {
         Box::pin(self.answer(call))
     }
 
-    fn ledger(&self) -> Vec<LedgerEntry> {
+    fn catch_up(&self) {
         let mut state = self.state.lock();
         state.catch_up(self.clock.now());
         self.send_out(&mut state);
-        state.ledger.clone()
+    }
+
+    fn ledger(&self) -> Vec<LedgerEntry> {
+        self.catch_up();
+        self.state.lock().ledger.clone()
     }
 }
 

@@ -46,8 +46,8 @@ const fn declined(code: &'static str, decline_code: &'static str, advice_code: O
 /// How a token begins that names the codes of its refusal: the decline code, then, each behind a colon and all but the first
 /// optional, Stripe's advice, the network's decline code and the network's advice.
 const NAMED_DECLINE: &str = "tok_stripe_declines:";
-/// How a token begins that Alipay refuses; here it pays.
-const DECLINED_BY_ALIPAY: &str = "tok_alipay_declines:";
+/// How tokens begin that others refuse; here they pay.
+const DECLINED_BY_OTHERS: [&str; 2] = ["tok_alipay_declines:", "tok_paypal_declines:"];
 /// Codes that are on the error itself, without a decline code of their own kind.
 const OWN_CODES: [&str; 4] = ["expired_card", "incorrect_cvc", "incorrect_number", "processing_error"];
 /// Decline codes that can be asked for.
@@ -137,7 +137,7 @@ pub(super) fn card_of(token: &str) -> Option<Card> {
     if let Some(codes) = token.strip_prefix(NAMED_DECLINE) {
         return named_decline(codes).map(Card::Declined);
     }
-    if token.starts_with(DECLINED_BY_ALIPAY) {
+    if DECLINED_BY_OTHERS.iter().any(|prefix| token.starts_with(prefix)) {
         return Some(Card::Approved);
     }
     let name = token.strip_prefix("tok_").or_else(|| token.strip_prefix("pm_card_"))?;

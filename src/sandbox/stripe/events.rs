@@ -86,6 +86,9 @@ impl State {
                 headers: vec![(String::from("stripe-signature"), signature_of(&body, now))],
                 body: Bytes::from(body),
                 taken_says: None,
+                refusal_is_final: false,
+                signed_at: now,
+                again: None,
             });
         }
     }

@@ -183,11 +183,15 @@ impl Emulator for StripeEmulator {
         Box::pin(self.answer(call))
     }
 
-    fn ledger(&self) -> Vec<LedgerEntry> {
+    fn catch_up(&self) {
         let (mut state, now) = (self.state.lock(), self.clock.now());
         state.catch_up(now);
         state.send_events(now);
-        state.ledger.clone()
+    }
+
+    fn ledger(&self) -> Vec<LedgerEntry> {
+        self.catch_up();
+        self.state.lock().ledger.clone()
     }
 }
 

@@ -4,6 +4,7 @@ mod alipay;
 mod alipay_holds;
 mod crypto;
 mod paypal;
+mod sender;
 mod server;
 mod stripe;
 mod unknown;

@@ -32,8 +32,8 @@ struct House {
 impl House {
     fn new() -> Self {
         let clock = Clock::manual(START);
-        let options = SandboxOptions::new(clock.clone(), Random::seeded(1));
-        let outbox = Arc::clone(&options.outbox);
+        let mut options = SandboxOptions::new(clock.clone(), Random::seeded(1));
+        let outbox = options.keep_notifications();
         let sandbox = Sandbox::start(options).unwrap();
         let channel = channel_at(ChannelKind::Alipay, &sandbox.urls()["alipay"], clock.clone());
         Self { sandbox, channel, clock, outbox }

@@ -11,7 +11,7 @@ use crate::channels::{Channel, Inbound, Notification, NotificationRefusal, Subje
 use crate::clock::Clock;
 use crate::config::ChannelKind;
 use crate::random::Random;
-use crate::sandbox::notify::{Outbox, Prepared};
+use crate::sandbox::notify::Prepared;
 use crate::sandbox::{Sandbox, SandboxOptions, credentials};
 
 fn inbound(signature: Option<String>, body: impl Into<bytes::Bytes>) -> Inbound {
@@ -36,9 +36,8 @@ fn channel() -> Arc<dyn Channel> {
 
 #[tokio::test]
 async fn the_emulators_events_are_taken_with_all_names_of_their_payment() {
-    let outbox = Arc::new(Outbox::default());
-    let options =
-        SandboxOptions { outbox: Arc::clone(&outbox), ..SandboxOptions::new(Clock::manual(START), Random::seeded(1)) };
+    let mut options = SandboxOptions::new(Clock::manual(START), Random::seeded(1));
+    let outbox = options.keep_notifications();
     let sandbox = Sandbox::start(options).unwrap();
     let channel = channel_at(ChannelKind::Btcpay, &sandbox.urls()["crypto"], Clock::manual(START));
     let charge = charge_with(Some("tok_visa"));
@@ -59,6 +58,10 @@ async fn the_emulators_events_are_taken_with_all_names_of_their_payment() {
             provider_no: answer.refs.channel_order_no.clone(),
         };
         assert_eq!(subjects, [subject]);
+        let (headers, body) = prepared.again.clone().unwrap();
+        assert_ne!(body, prepared.body, "a redelivery says that it is one");
+        let again = channel.verify(&as_sent(&Prepared { headers, body, ..prepared })).await.unwrap();
+        assert_eq!((again.id.as_str(), again.event.as_str()), (id.as_str(), kind));
         ids.push(id);
     }
     ids.sort();

@@ -28,8 +28,8 @@ struct Teller {
 impl Teller {
     fn at(start: Timestamp) -> Self {
         let clock = Clock::manual(start);
-        let options = SandboxOptions::new(clock.clone(), Random::seeded(1));
-        let outbox = Arc::clone(&options.outbox);
+        let mut options = SandboxOptions::new(clock.clone(), Random::seeded(1));
+        let outbox = options.keep_notifications();
         Self { sandbox: Sandbox::start(options).unwrap(), outbox, clock }
     }
 
