@@ -16,13 +16,7 @@ const STEP: Duration = Duration::from_millis(100);
 /// Nothing is left to be gone into, and whatever is sent once more is known. Returns how many were taken, and how many of
 /// them were so more than once.
 pub async fn are_acted_upon(messenger: &Messenger, serving: &Serving, report: &Report) -> [usize; 2] {
-    for step in 0.. {
-        if figure(serving, "tollgate_callbacks_open", "").await == 0 {
-            break;
-        }
-        assert!(step < GONE_INTO_WITHIN.as_millis() / STEP.as_millis(), "notifications are not gone into");
-        tokio::time::sleep(STEP).await;
-    }
+    are_gone_into(serving).await;
     messenger.keep_back(true);
     // What was on its way is there.
     tokio::time::sleep(2 * STEP).await;
@@ -41,6 +35,17 @@ pub async fn are_acted_upon(messenger: &Messenger, serving: &Serving, report: &R
     messenger.none_was_refused();
     let (all, different) = messenger.taken();
     [different, all - different]
+}
+
+/// Waits until nothing is left to be gone into.
+pub async fn are_gone_into(serving: &Serving) {
+    for step in 0.. {
+        if figure(serving, "tollgate_callbacks_open", "").await == 0 {
+            return;
+        }
+        assert!(step < GONE_INTO_WITHIN.as_millis() / STEP.as_millis(), "notifications are not gone into");
+        tokio::time::sleep(STEP).await;
+    }
 }
 
 /// The sum of a metric's figures whose labels contain this.

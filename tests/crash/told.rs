@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::callbacks;
 use crate::client::{self, Client};
 use crate::messenger::Messenger;
 use crate::process::{BINARY, Serving, serve_arguments, start_sandbox};
@@ -46,8 +47,9 @@ pub async fn and_killed(report: &Report) -> usize {
     for (kind, channel, token) in WAITING {
         waiting.push(begin(&shop, kind, channel, token).await);
     }
-    // What was told of their beginning is of no interest.
+    // What was told of their beginning is gone into before: else it would be asked for that later.
     tokio::time::sleep(ALL_COME_WITHIN).await;
+    callbacks::are_gone_into(&serving).await;
     messenger.keep_back(true);
     for (path, object) in &waiting {
         assert!(object["next_action"]["url"].is_string(), "nobody can act for {path}: {object}");
