@@ -1,4 +1,4 @@
-//! Payments that could not be resolved, ended by the operator over HTTP and from the command line.
+//! Payments and pre-auths that could not be resolved, ended by the operator over HTTP and from the command line.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -77,5 +77,55 @@ async fn a_payment_without_outcome_is_ended_by_hand() {
     for line in ["tollgate_needs_review_total{object=\"payment\"} 2", "tollgate_strays_total{kind=\"late\"} 0"] {
         assert!(metrics.text.contains(line), "{line} is missing in\n{}", metrics.text);
     }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pre_auth_without_outcome_is_ended_by_hand() {
+    let (house, clock) = house().await;
+    let shop = house.merchant("business").await;
+    let mut stuck = Vec::new();
+    for order_no in ["O-1", "O-2"] {
+        let body = json!({ "order_no": order_no, "amount": 9_000, "currency": "USD", "channel": "stripe",
+            "payment_token": "tok_visa" });
+        let held = shop.post("/api/v1/pre-auths", body).await.expect(201, "SUCCESS");
+        assert_eq!(held.data("status"), "requires_capture", "{}", held.text);
+        stuck.push(held.data("pre_auth_no").to_owned());
+    }
+    house.disturb("stripe", json!({ "error_rate": 1.0 })).await;
+    for number in &stuck {
+        let path = format!("/api/v1/pre-auths/{number}/capture");
+        shop.post_with_key(&path, json!({ "amount": 4_000 }), number).await.expect(202, "SUCCESS");
+    }
+    clock.set_forward(Duration::from_secs(73 * 3_600));
+    for number in &stuck {
+        let path = format!("/admin/v1/pre-auths/{number}");
+        eventually("a person is needed", || async {
+            (house.admin("GET", &path, None).await.data("status") == "needs_review").then_some(())
+        })
+        .await;
+    }
+    let resolve = format!("/admin/v1/pre-auths/{}/resolve", stuck[0]);
+    for wrong in
+        [json!({}), json!({ "status": "success", "reason": "x" }), json!({ "status": "captured", "reason": "x" })]
+    {
+        house.admin("POST", &resolve, Some(wrong)).await.expect(400, "INVALID_REQUEST");
+    }
+    let verdict = json!({ "status": "captured", "captured_amount": 4_000, "reason": "in the dashboard" });
+    let ended = house.admin("POST", &resolve, Some(verdict.clone())).await.expect(200, "SUCCESS");
+    assert_eq!((ended.data("status"), ended.data("merchant_id")), ("captured", shop.merchant_id.as_str()));
+    assert_eq!(ended.body["data"]["released_amount"], 5_000);
+    house.admin("POST", &resolve, Some(verdict)).await.expect(409, "INVALID_STATE");
+
+    let words =
+        ["tollgate", "pre-auth", "resolve", stuck[1].as_str(), "--status", "canceled", "--reason", "voided there"];
+    let flags = ["--admin-url", house.admin_url.as_str(), "--admin-token", house.admin_token.as_str()];
+    let words: Vec<OsString> = words.into_iter().chain(flags).map(OsString::from).collect();
+    for expected in [0, 1] {
+        let command = CommandLine::from_arguments(words.clone()).unwrap();
+        assert_eq!(cli::run(command, Vec::new()).await, expected, "the second time there is nothing to end");
+    }
+    let audit = house.admin("GET", "/admin/v1/audit?action=pre_auth.resolve&verify=true", None).await;
+    assert_eq!((audit.items().len(), &audit.body["data"]["chain"]["intact"]), (2, &json!(true)));
     house.stop().await;
 }

@@ -29,7 +29,7 @@ use crate::gateway::answer::{Renderer, Reply, StoredAnswer};
 use crate::gateway::auth::Caller;
 use crate::gateway::callbacks::Callbacks;
 use crate::gateway::channels::ChannelSet;
-use crate::gateway::command::{CreatePayment, CreatePreAuth};
+use crate::gateway::command::{CreatePayment, CreatePreAuth, PaymentFilter};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::Origin;
@@ -314,8 +314,9 @@ impl House {
         }))
         .unwrap();
         self.payments.create(&self.caller, origin(), command).await.unwrap();
-        let all = self.payments.list(&self.caller, &Default::default(), &Default::default()).unwrap();
-        self.payment(&all.items[0].payment_no)
+        let filter = PaymentFilter { order_no: Some(order_no.to_owned()), ..PaymentFilter::default() };
+        let found = self.payments.list(&self.caller, &filter, &Default::default()).unwrap();
+        self.payment(&found.items[0].payment_no)
     }
 
     /// A pre-auth of 900 by way of `stripe`, as it is stored then.

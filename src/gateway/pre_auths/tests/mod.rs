@@ -6,4 +6,5 @@ mod expiring;
 mod fixture;
 mod recovering;
 mod refunding;
+mod reviewing;
 mod taking;
