@@ -38,7 +38,10 @@ pub enum Taken {
 }
 
 /// Captures that are under way.
-pub struct UnderWay(Vec<Capturing>);
+pub struct UnderWay {
+    taken: Taken,
+    captures: Vec<Capturing>,
+}
 
 struct Capturing {
     channel: &'static str,
@@ -50,12 +53,14 @@ struct Capturing {
 }
 
 /// Captures that were under way when the process was killed.
-pub struct Between(Vec<Unanswered>);
+pub struct Between(Vec<Cut>);
 
-struct Unanswered {
+struct Cut {
     path: String,
     pre_auth_no: String,
     amount: i64,
+    /// Whether the process was killed between its sending and its provider's answer, or before its effect.
+    is_between: bool,
 }
 
 /// Has money held at each channel and begins to take it. When this returns, it is taken where it is to be before the kill,
@@ -85,18 +90,18 @@ pub async fn begin(run: &Run, serving: &Serving, sandbox_url: &str, taken: Taken
         let answer = tokio::spawn(async move { asked.send(&run.http, &run.shop).await });
         Capturing { channel, path, pre_auth_no, amount, answer }
     });
-    let under_way = UnderWay(captures.collect());
-    under_way.until_sent(run, sandbox_url, taken).await;
+    let under_way = UnderWay { taken, captures: captures.collect() };
+    under_way.until_sent(run, sandbox_url).await;
     under_way
 }
 
 impl UnderWay {
     /// Waits until the providers have taken the money, or at least are about to be asked to.
-    async fn until_sent(&self, run: &Run, sandbox_url: &str, taken: Taken) {
-        for capturing in &self.0 {
+    async fn until_sent(&self, run: &Run, sandbox_url: &str) {
+        for capturing in &self.captures {
             for step in 0.. {
                 assert!(step < STEPS, "{} is not captured", capturing.pre_auth_no);
-                let is_sent = match taken {
+                let is_sent = match self.taken {
                     Taken::Before => {
                         let mut all = HashMap::new();
                         ledger::read(&run.http, sandbox_url, capturing.channel, &mut all).await;
@@ -117,24 +122,25 @@ impl UnderWay {
         tokio::time::sleep(5 * STEP).await;
     }
 
-    /// The process is gone. Those whose answers it had not given yet; nobody asks for them again.
-    pub async fn unanswered(self) -> Between {
-        let mut unanswered = Vec::new();
-        for capturing in self.0 {
+    /// The process is gone. Nobody asks for them again.
+    pub async fn cut_off(self) -> Between {
+        let mut cut = Vec::new();
+        for capturing in self.captures {
             let Capturing { path, pre_auth_no, amount, .. } = capturing;
-            match capturing.answer.await.unwrap() {
-                // Too late to say anything; the books look at it in the end.
-                Ok(answer) => assert_eq!(answer.status, 202, "{}", answer.text),
-                Err(_) => unanswered.push(Unanswered { path, pre_auth_no, amount }),
-            }
+            let answer = capturing.answer.await.unwrap();
+            // A provider that gives no answer at all is told of at once, and one that keeps it back after a second.
+            let is_unknown = |answer: &Answer| answer.status == 202;
+            assert!(answer.as_ref().map_or(true, is_unknown), "{answer:?}");
+            let is_between = answer.is_err() || self.taken == Taken::After;
+            cut.push(Cut { path, pre_auth_no, amount, is_between });
         }
-        Between(unanswered)
+        Between(cut)
     }
 }
 
 impl Between {
-    /// Without anybody's doing each comes to be captured once, with the amount that was asked for. Returns how many there
-    /// were.
+    /// Without anybody's doing each comes to be captured once, with the amount that was asked for. Returns how many of
+    /// them the kill has come between.
     pub async fn are_captured_once(self, run: &Run, sandbox_url: &str) -> usize {
         for one in &self.0 {
             let captured = becomes(run, &one.path, "captured").await;
@@ -145,7 +151,7 @@ impl Between {
             books::compare_hold(&captured, &there);
             run.report.checked();
         }
-        self.0.len()
+        self.0.iter().filter(|one| one.is_between).count()
     }
 }
 

@@ -39,7 +39,7 @@ pub async fn read(http: &reqwest::Client, sandbox_url: &str, provider: &str, all
     let ledger = client::send(http, sandbox_url, "GET", &path, None, HashMap::new()).await;
     let lines: &[Value] = ledger.body["items"].as_array().unwrap();
     for line in lines {
-        let entries = all.entry(line["reference"].as_str().unwrap().to_owned()).or_insert_with(Entries::default);
+        let entries = all.entry(line["reference"].as_str().unwrap().to_owned()).or_default();
         let of_its_kind = match line["operation"].as_str().unwrap() {
             "charge" => &mut entries.charges,
             "hold" => &mut entries.holds,

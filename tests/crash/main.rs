@@ -80,7 +80,7 @@ struct Kills {
     checkpoint_half_made: usize,
     /// While a base export was being made, whose file was left half made.
     base_half_made: usize,
-    /// Captures of which the provider knew before it was killed, and whose answers came after that.
+    /// Captures that were sent before it was killed, and whose answers or effects came after that.
     captures_between: usize,
     opening: usize,
     ready_already: usize,
@@ -245,7 +245,7 @@ async fn kill_and_look(report: Arc<Report>) -> String {
         load.end().await;
         knocking.await.unwrap();
         if let Some(under_way) = under_way {
-            between = Some(under_way.unanswered().await);
+            between = Some(under_way.cut_off().await);
             misbehave(&sandbox_url, true).await;
         }
         lives.ended(&receiver).await;
