@@ -292,7 +292,7 @@ pub async fn in_the_end(
     read: &mut Read,
 ) -> Found {
     after_a_start(run, serving, read).await;
-    let unknown = unknown_outcomes_are_asked_about(&run.shop).await;
+    let unknown = unknown_outcomes_are_asked_about(&run.shop, serving).await;
     let crypto_url = crypto_url(run, sandbox_url).await;
     let all = settle(run, &crypto_url).await;
     for object in &all {
@@ -414,7 +414,7 @@ fn path_of(object: &Value) -> String {
 /// Payments and pre-auths whose outcome is not known are asked about without anybody's doing: each changes soon, or ends.
 /// Whatever else is done to one of them, such as a cancellation, would make good for a lost entry that says when. Returns
 /// how many there were.
-async fn unknown_outcomes_are_asked_about(shop: &Client) -> usize {
+async fn unknown_outcomes_are_asked_about(shop: &Client, serving: &Serving) -> usize {
     let all = everything(shop).await;
     let mut waiting: Vec<Value> =
         all.into_iter().filter(|object| is_open(object) && object["reconciling"] == true).collect();
@@ -433,7 +433,8 @@ async fn unknown_outcomes_are_asked_about(shop: &Client) -> usize {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    panic!("nobody asks about outcomes that are not known: {waiting:?}");
+    let said = serving.process.last_said();
+    panic!("nobody asks about outcomes that are not known: {waiting:?}; what was said last: {said}");
 }
 
 /// Where the emulator of the one provider is whose refunds are claimed by the payer.

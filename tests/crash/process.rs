@@ -133,15 +133,20 @@ impl Process {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }
+        let last = self.last_said();
+        assert!(status.signal() == Some(9), "the process ended by itself before it was killed ({status}): {last}");
         let said = self.said.lock();
-        let last = || said.last.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-        assert!(status.signal() == Some(9), "the process ended by itself before it was killed ({status}): {}", last());
-        assert!(said.panics.is_empty(), "the process panicked: {:?}\n{}", said.panics, last());
+        assert!(said.panics.is_empty(), "the process panicked: {:?}\n{last}", said.panics);
     }
 
     /// Whether a line that was said contains `text`.
     pub fn has_said(&self, text: &str) -> bool {
         self.said.lock().last.iter().any(|line| line.contains(text))
+    }
+
+    /// What it said last.
+    pub fn last_said(&self) -> String {
+        self.said.lock().last.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
     /// The process's number.
