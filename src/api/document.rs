@@ -129,6 +129,7 @@ pub(crate) struct ReasonSchema {
         merchants::fullest,
         keys::create, keys::delete, audit::list,
         costs::list, channels::list, channels::get, channels::update, channels::reset_health,
+        channels::check,
         routing::get, routing::update, routing::versions, routing::roll_back,
         rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload,
         all_payments::list, all_payments::get, all_payments::routing, resolve::payment, resolve::pre_auth, resolve::refund,

@@ -1,5 +1,7 @@
 //! `tollgate channel …`: channels, and the faults of the sandbox's emulators, through the admin API.
 
+mod check;
+
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -48,6 +50,11 @@ enum Action {
     },
     /// Close a channel's breaker at once and forget what was learned about it
     Reset {
+        /// Name of the channel, such as stripe
+        channel: String,
+    },
+    /// Make a harmless, authenticated call of a channel's provider and say what it found; ends with 1 when all is not well
+    Check {
         /// Name of the channel, such as stripe
         channel: String,
     },
@@ -204,6 +211,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             let text = channel_text(&value);
             (value, text)
         }
+        Action::Check { channel } => return check::run(&admin, &channel, arguments.admin.json).await,
         Action::Faults { channel, faults } => {
             let path = ["sandbox", channel.as_str()];
             let patch = faults.patch();

@@ -52,7 +52,8 @@ impl ConfigArguments {
             overrides.push(override_of("--data-dir", "storage.dir", dir.to_string_lossy().into_owned()));
         }
         let environment = context.environment.clone();
-        Ok(Config::load(LoadOptions { file: self.config.clone(), environment, overrides })?)
+        let file = self.config.clone();
+        Ok(Config::load(LoadOptions { file, environment, overrides, ..LoadOptions::default() })?)
     }
 }
 

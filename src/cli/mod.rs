@@ -68,7 +68,7 @@ enum Command {
     Request(request::Arguments),
     /// Add, list, change and remove merchants and their keys.
     Merchant(merchant::Arguments),
-    /// List and change channels; make the sandbox's emulators misbehave.
+    /// List, change and check channels; make the sandbox's emulators misbehave.
     Channel(channel::Arguments),
     /// List, add, change, check and remove rules of the routing.
     Rule(rule::Arguments),

@@ -100,10 +100,10 @@ impl Layers {
         self.set_by.get(&path) == Some(&Source::Embedded)
     }
 
-    /// Reads the typed sections and checks them.
-    pub(super) fn read_checked(mut self) -> Result<Config, ConfigError> {
+    /// Reads the typed sections and checks them; the channels in `custom` are brought along by who asks.
+    pub(super) fn read_checked(mut self, custom: &[&str]) -> Result<Config, ConfigError> {
         let config = self.read().map_err(ConfigError::Problems)?;
-        let mut problems = validate::problems(&config, &[]);
+        let mut problems = validate::problems(&config, custom);
         if problems.is_empty() {
             return Ok(config);
         }

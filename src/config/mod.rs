@@ -122,6 +122,8 @@ pub struct LoadOptions {
     pub environment: Vec<(String, String)>,
     /// Single values above everything else, in their order.
     pub overrides: Vec<Override>,
+    /// The channels that a program which embeds this one brings along; only those may be of kind `custom`.
+    pub custom_channels: Vec<String>,
 }
 
 impl Config {
@@ -149,7 +151,8 @@ impl Config {
             layers.set(&Source::Flag(one.source), &path, one.value);
         }
         layers.drop_embedded_sandbox_in_live_mode();
-        layers.read_checked()
+        let custom: Vec<&str> = options.custom_channels.iter().map(String::as_str).collect();
+        layers.read_checked(&custom)
     }
 
     /// The embedded defaults alone: sandbox mode, loopback addresses.
@@ -157,7 +160,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Problems`] if the embedded file is wrong, which a test rules out.
     pub fn embedded() -> Result<Self, ConfigError> {
-        embedded_layers()?.read_checked()
+        embedded_layers()?.read_checked(&[])
     }
 
     /// Checks every rule that types can't express.
@@ -168,14 +171,21 @@ impl Config {
         self.validate_with(&[])
     }
 
-    /// The same for a program that brings the channels along which are named in `custom`; only those may be of kind
-    /// `custom`.
+    /// The same for a program that brings the channels along which are named in `custom`: these have to be there, and only
+    /// they may be of kind `custom`.
     ///
     /// # Errors
     /// As [`Config::validate`].
     pub fn validate_with(&self, custom: &[&str]) -> Result<(), ConfigError> {
         let problems = validate::problems(self, custom);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(problems)) }
+    }
+
+    /// The same for what a running gateway is to go by: its channels of kind `custom` were brought along when it was opened.
+    pub(crate) fn validate_running(&self) -> Result<(), ConfigError> {
+        let brought = self.channels.iter().filter(|(_, channel)| channel.kind == ChannelKind::Custom);
+        let brought: Vec<&str> = brought.map(|(name, _)| name.as_str()).collect();
+        self.validate_with(&brought)
     }
 }
 

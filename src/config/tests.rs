@@ -120,6 +120,7 @@ fn later_layers_win_tables_merge_and_lists_are_replaced() {
             path: String::from("server.listen"),
             value: toml::Value::from("127.0.0.1:4"),
         }],
+        ..LoadOptions::default()
     })
     .unwrap();
     assert_eq!(config.server.listen.port(), 4);

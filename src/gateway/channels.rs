@@ -31,6 +31,12 @@ pub enum ChannelsError {
     /// There is no address to talk to.
     #[error("channel {0} has no base_url, and there is no sandbox for it")]
     NoAddress(String),
+    /// It is configured as one that is brought along, and nobody has.
+    #[error("channel {0} is of kind \"custom\", and the program that embeds Tollgate does not bring it along")]
+    NotBrought(String),
+    /// It was brought along, and the configuration has none of this name and kind.
+    #[error("the channel {0} was brought along; add [channels.{0}] with kind = \"custom\" and its fees")]
+    NotConfigured(String),
 }
 
 impl ChannelsError {
@@ -42,7 +48,7 @@ impl ChannelsError {
 }
 
 /// Channels by name.
-type Channels = BTreeMap<ChannelName, Arc<dyn Channel>>;
+pub(super) type Channels = BTreeMap<ChannelName, Arc<dyn Channel>>;
 
 /// The channels of a gateway.
 pub(crate) struct ChannelSet {
@@ -73,8 +79,8 @@ impl Sources {
 }
 
 impl ChannelSet {
-    /// Sets up every configured channel whose credentials are there. Channels with `sandbox = true` talk to the emulators at
-    /// `sandbox_urls`.
+    /// Sets up every configured channel whose credentials are there; those of kind `custom` are the `brought` ones. Channels
+    /// with `sandbox = true` talk to the emulators at `sandbox_urls`.
     ///
     /// # Errors
     /// When a channel is wrong in another way, when none that is enabled could be set up, or, in live mode, when the default
@@ -83,18 +89,28 @@ impl ChannelSet {
         config: &Config,
         sandbox_urls: BTreeMap<String, String>,
         variable: Arc<Variables>,
+        mut brought: Channels,
         clock: &Clock,
     ) -> Result<(Channels, MissingChannels), ChannelsError> {
         let sources = Sources { sandbox_urls, variable, clock: clock.clone() };
         let (mut channels, mut missing) = (BTreeMap::new(), Vec::new());
         for (name, channel_config) in &config.channels {
-            match sources.build(name, channel_config) {
+            let built = if channel_config.kind == ChannelKind::Custom {
+                let own = brought.remove(&ChannelName::new(name.as_str()));
+                own.ok_or_else(|| ChannelsError::NotBrought(name.clone()))
+            } else {
+                sources.build(name, channel_config)
+            };
+            match built {
                 Ok(channel) => {
                     channels.insert(ChannelName::new(name.as_str()), channel);
                 }
                 Err(error) if error.is_missing() => missing.push((name, error)),
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(name) = brought.keys().next() {
+            return Err(ChannelsError::NotConfigured(name.to_string()));
         }
         let is_usable = |(name, channel): (&String, &ChannelConfig)| {
             channel.enabled && channels.contains_key(&ChannelName::new(name.as_str()))
@@ -259,7 +275,7 @@ mod tests {
     fn build(config: &Config) -> Result<ChannelSet, ChannelsError> {
         let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
         let variable: Variables = Box::new(|_| None);
-        ChannelSet::build(config, BTreeMap::new(), Arc::new(variable), &clock)
+        ChannelSet::build(config, BTreeMap::new(), Arc::new(variable), Channels::new(), &clock)
             .map(|(channels, missing)| ChannelSet::new(channels, missing))
     }
 

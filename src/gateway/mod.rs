@@ -67,7 +67,7 @@ use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::ChannelName;
-use crate::domain::routing::{CustomStrategies, InvalidStrategy, RoutingStrategy};
+use crate::domain::routing::{CustomStrategies, InvalidStrategy};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::Addresses;
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
@@ -91,7 +91,7 @@ use crate::gateway::limit_events::{LimitCounts, Teller, Telling};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::{LimitsChanging, Merchants};
 use crate::gateway::metrics::Metrics;
-use crate::gateway::outside::{DiskWork, MasterKey, Outside};
+use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;
@@ -246,11 +246,21 @@ impl Gateway {
     /// # Errors
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn open(config: Config, environment: Environment) -> Result<Self, OpenError> {
-        Self::open_by(config, environment, CustomStrategies::default()).await
+        Self::open_with(config, environment, Extensions::default()).await
     }
 
-    async fn open_by(config: Config, environment: Environment, custom: CustomStrategies) -> Result<Self, OpenError> {
+    /// The same with what the program that embeds the gateway adds to it.
+    ///
+    /// # Errors
+    /// As for [`Gateway::open`]; [`OpenError::Channels`] when the channels are not those of kind `custom` in the
+    /// configuration, [`OpenError::Strategy`] when the strategies can't be told apart.
+    pub async fn open_with(
+        config: Config,
+        environment: Environment,
+        extensions: Extensions,
+    ) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
+        let custom = CustomStrategies::register(extensions.strategies)?;
         let countries = Countries::open(config.routing.geoip_database.as_deref()).await?;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
         let last_written_at = engine.last_written_at();
@@ -263,7 +273,10 @@ impl Gateway {
         let master_key = MasterKey::File(key_file_of(&config));
         let emulators = Emulators::start(&config, &clock, &random).await?;
         let variable = Arc::new(variable);
-        let (channels, missing) = ChannelSet::build(&config, emulators.urls, Arc::clone(&variable), &clock)?;
+        let (channels, missing) = {
+            let (urls, brought) = (emulators.urls, extensions.channels);
+            ChannelSet::build(&config, urls, Arc::clone(&variable), brought, &clock)?
+        };
         let outside = Outside {
             channels,
             deliver: Arc::new(sender(&config)?),
@@ -281,18 +294,6 @@ impl Gateway {
             gateway.note_accepted_clock(last_written_at, behind).await;
         }
         Ok(gateway)
-    }
-
-    /// The same with strategies that take their place among the built-in ones when channels are chosen.
-    ///
-    /// # Errors
-    /// As for [`Gateway::open`]; [`OpenError::Strategy`] when the strategies can't be told apart.
-    pub async fn open_with_strategies(
-        config: Config,
-        environment: Environment,
-        strategies: Vec<Arc<dyn RoutingStrategy>>,
-    ) -> Result<Self, OpenError> {
-        Self::open_by(config, environment, CustomStrategies::register(strategies)?).await
     }
 
     /// Puts a gateway together from what the caller has made, and takes over what an earlier process left behind. Must

@@ -1,19 +1,59 @@
 //! What a gateway stands on and does not make by itself: the store, the master key, small files, the channels and the
 //! sender of webhooks. [`super::Gateway::open`] makes them as the configuration says; whoever has others hands them to
-//! [`super::Gateway::assemble`].
+//! [`super::Gateway::assemble`]. And what is added to what it makes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::channels::Channel;
+use crate::config::Config;
 use crate::delivery::Deliver;
 use crate::domain::ids::ChannelName;
+use crate::domain::routing::RoutingStrategy;
 use crate::gateway::admin_tokens::AdminToken;
+use crate::gateway::{Environment, Gateway, OpenError};
 use crate::random::Random;
 use crate::storage::Store;
 use crate::storage::key_file::KeyFile;
 use crate::storage::vault::{Vault, VaultError};
 use crate::storage::whole_file::WholeFiles;
+
+/// What a program that embeds the gateway adds to it ([`super::Gateway::open_with`]).
+#[derive(Default)]
+pub struct Extensions {
+    /// Channels, by the names that they have in the configuration; their kind there is `custom`.
+    pub channels: BTreeMap<ChannelName, Arc<dyn Channel>>,
+    /// Strategies that take their place among the built-in ones when channels are chosen.
+    pub strategies: Vec<Arc<dyn RoutingStrategy>>,
+}
+
+impl Gateway {
+    /// A gateway as [`Gateway::open`] makes it, with strategies that take their place among the built-in ones when channels
+    /// are chosen.
+    ///
+    /// # Errors
+    /// As for [`Gateway::open_with`].
+    pub async fn open_with_strategies(
+        config: Config,
+        environment: Environment,
+        strategies: Vec<Arc<dyn RoutingStrategy>>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(config, environment, Extensions { strategies, ..Extensions::default() }).await
+    }
+
+    /// A gateway as [`Gateway::open`] makes it, with channels of the embedding program's own, by the names that they have in
+    /// the configuration. Their kind there is `custom` ([`Config::validate_with`]).
+    ///
+    /// # Errors
+    /// As for [`Gateway::open_with`].
+    pub async fn open_with_channels(
+        config: Config,
+        environment: Environment,
+        channels: BTreeMap<ChannelName, Arc<dyn Channel>>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(config, environment, Extensions { channels, ..Extensions::default() }).await
+    }
+}
 
 /// See the module.
 pub struct Outside {

@@ -126,7 +126,7 @@ impl Inner {
         if reloaded.applied.is_empty() {
             return Ok(reloaded);
         }
-        next.validate()?;
+        next.validate_running()?;
         let geoip_database = &next.routing.geoip_database;
         let new_countries = match geoip_database {
             _ if *geoip_database == in_force.file.routing.geoip_database => None,

@@ -231,7 +231,7 @@ mod tests {
             path: "storage.dir".to_owned(),
             value: toml::Value::String(directory.display().to_string()),
         }];
-        let options = crate::config::LoadOptions { file: None, environment: Vec::new(), overrides };
+        let options = crate::config::LoadOptions { overrides, ..Default::default() };
         let storage = crate::config::Config::load(options).unwrap().storage;
         StorageConfig { segment_bytes: 1 << 20, group_bytes_max: 1 << 18, ballast_bytes: 0, ..storage }
     }

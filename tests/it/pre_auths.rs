@@ -140,6 +140,9 @@ async fn a_channel_that_holds_no_money_says_so_in_the_merchant_s_language() {
     let body = json!({ "order_no": "O-1", "amount": 100, "currency": "USD", "channel": "crypto" });
     let refused = shop.post(PRE_AUTHS, body.clone()).await.expect(422, "PRE_AUTH_NOT_SUPPORTED");
     assert_eq!(refused.body["message"], "The payment channel does not support pre-authorization");
+    let by_method = |method: &str| json!({ "order_no": "O-1", "amount": 100, "currency": "USD", "method": method });
+    shop.post(PRE_AUTHS, by_method("crypto")).await.expect(422, "PRE_AUTH_NOT_SUPPORTED");
+    shop.post(PRE_AUTHS, by_method("shells")).await.expect(503, "NO_CHANNEL_AVAILABLE");
     let text = body.to_string();
     let mut headers: HashMap<String, String> =
         shop.signed("POST", PRE_AUTHS, &text, None, crate::support::unix_s(), &nonce());

@@ -7,6 +7,7 @@ use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::gateway::page::Page;
 use crate::gateway::routing::channels::{ChannelDetailView, UpdateChannel};
+use crate::gateway::routing::check::ChannelCheckView;
 use crate::gateway::view::ChannelView;
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
@@ -15,6 +16,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         .with(Verb::Get, "/admin/v1/channels/{name}", get)
         .with(Verb::Patch, "/admin/v1/channels/{name}", update)
         .with(Verb::Post, "/admin/v1/channels/{name}/reset-health", reset_health)
+        .with(Verb::Post, "/admin/v1/channels/{name}/check", check)
 }
 
 /// List channels with their health
@@ -72,4 +74,22 @@ pub(crate) async fn update(Named(name): Named<String>, OperatorCall { call, oper
 pub(crate) async fn reset_health(Named(name): Named<String>, OperatorCall { call, operator }: OperatorCall) -> Outcome {
     call.no_fields()?;
     call.ok(call.gateway.routing().reset_health(&name, &operator).await?)
+}
+
+/// Check a channel
+///
+/// Makes a harmless, authenticated call of its provider and says what that showed: whether the credentials are taken, whose
+/// account they are, and what is missing. No money is moved, nothing is changed, and payments do not notice. The answer is 200
+/// also when the provider can't be reached or refuses; `result` says so.
+#[utoipa::path(
+    post, path = "/admin/v1/channels/{name}/check", operation_id = "check_channel", tag = "Channels",
+    params(("name" = String, Path, description = "The channel's name")),
+    responses(
+        (status = 200, description = "What was found", body = Envelope<ChannelCheckView>),
+        (status = 404, description = "`NOT_FOUND`"),
+    ),
+)]
+pub(crate) async fn check(Named(name): Named<String>, OperatorCall { call, .. }: OperatorCall) -> Outcome {
+    call.no_fields()?;
+    call.ok(call.gateway.routing().check_channel(&name).await?)
 }

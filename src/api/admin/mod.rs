@@ -169,7 +169,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 32] = [
+    const CHANGES: [(Verb, &str, Audited); 33] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -192,6 +192,7 @@ mod tests {
         (Verb::Post, "/admin/v1/rules/check", Not("a question; nothing is saved")),
         (Verb::Patch, "/admin/v1/channels/{name}", As("channel.update")),
         (Verb::Post, "/admin/v1/channels/{name}/reset-health", As("channel.reset_health")),
+        (Verb::Post, "/admin/v1/channels/{name}/check", Not("a question to the provider; nothing is changed")),
         (Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/pause", As("webhook_endpoint.pause")),
         (Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/enable", As("webhook_endpoint.enable")),
         (Verb::Post, "/admin/v1/webhooks/endpoints/{endpoint_id}/recover", As("webhook_endpoint.recover")),

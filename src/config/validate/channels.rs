@@ -48,6 +48,13 @@ pub(super) fn check(config: &Config, custom: &[&str], findings: &mut Findings) {
         check_provider(config, &path, channel, findings);
         check_credentials(&path, channel, findings);
     }
+    for name in custom {
+        findings.require(
+            config.channels.contains_key(*name),
+            format!("channels.{name}"),
+            "is missing: the program that embeds Tollgate brings this channel along; add it with kind = \"custom\" and fees",
+        );
+    }
     let default = &config.routing.default_channel;
     match config.channels.get(default) {
         None => findings.add("routing.default_channel", "names no channel; name one of [channels.<name>]"),

@@ -141,10 +141,15 @@ impl Inner {
         let mut groups = Groups::new();
         for (entry, id) in entries {
             let Some(open) = self.read_open(entry, channel.clone(), id)? else { continue };
-            let targets = self.targets_of(&open)?;
-            match self.sort(&open, &targets)? {
-                Some(verdict) => settled.push((open, verdict)),
-                None => {
+            let sorted = self.targets_of(&open).and_then(|targets| Ok((self.sort(&open, &targets)?, targets)));
+            match sorted {
+                Ok((Some(verdict), _)) => settled.push((open, verdict)),
+                Err(error) => {
+                    // What it is about can't be read. It must not hold up the others.
+                    tracing::warn!(%channel, id = open.id, %error, "a notification could not be gone into; tried again");
+                    settled.push((open, Verdict::Later));
+                }
+                Ok((None, targets)) => {
                     let claim = open.row.dispute.as_ref().map(|dispute| dispute.dispute_no.clone());
                     groups.entry((targets, claim)).or_default().push(open);
                 }

@@ -12,7 +12,7 @@ use crate::domain::payment::{
     Attempt, Failover, FailoverBounds, Payment, PaymentStatus, PaymentTerms, begin_attempt, may_ask_another,
     next_due_at, on_answer, on_recovery,
 };
-use crate::domain::routing::{ChannelVerdict, DroppedBy, NoChannel};
+use crate::domain::routing::{ChannelFacts, ChannelVerdict, DecisionRecord, DroppedBy, NoChannel};
 use crate::domain::time::Timestamp;
 use crate::gateway::answer::{Answered, Renderer, StoredAnswer};
 use crate::gateway::auth::Caller;
@@ -352,12 +352,7 @@ fn chosen_fee_minor(attempt: &Attempt) -> Option<i64> {
 /// no matter of which of them are available, nor is that none of them holds money; one that is switched off serves nothing.
 pub(super) fn refusal(none: NoChannel) -> GatewayError {
     let record = &none.record;
-    let is_asked = |verdict: &&ChannelVerdict| match &record.requested {
-        Some(requested) => verdict.channel == *requested,
-        None => !matches!(verdict.dropped_by, Some(DroppedBy::Merchant | DroppedBy::Disabled)),
-    };
-    let asked: Vec<Option<DroppedBy>> =
-        record.channels.iter().filter(is_asked).map(|verdict| verdict.dropped_by).collect();
+    let asked: Vec<Option<DroppedBy>> = asked(record).map(|verdict| verdict.dropped_by).collect();
     if !asked.is_empty() && asked.iter().all(|dropped| *dropped == Some(DroppedBy::PreAuth)) {
         return GatewayError::PreAuthNotSupported;
     }
@@ -367,4 +362,26 @@ pub(super) fn refusal(none: NoChannel) -> GatewayError {
         return GatewayError::CurrencyNotSupported(record.currency.to_string());
     }
     GatewayError::NoChannelAvailable(Box::new(none))
+}
+
+/// What is said when no channel can hold money: where none of those that serve the method can, it is that.
+pub(super) fn hold_refusal(none: NoChannel, method: Option<&str>, known: &[ChannelFacts]) -> GatewayError {
+    let serves = |verdict: &&ChannelVerdict| {
+        let facts = known.iter().find(|facts| facts.name == verdict.channel);
+        let is_served = |method| facts.is_some_and(|facts| facts.methods.iter().any(|served| served == method));
+        facts.is_some_and(|facts| facts.methods.is_empty()) || method.is_none_or(is_served)
+    };
+    let serving: Vec<&ChannelVerdict> = asked(&none.record).filter(serves).collect();
+    if !serving.is_empty() && serving.iter().all(|verdict| verdict.dropped_by == Some(DroppedBy::PreAuth)) {
+        return GatewayError::PreAuthNotSupported;
+    }
+    refusal(none)
+}
+
+/// What was found about the channels that could be meant: the one that was asked for, else those that the merchant may use.
+fn asked(record: &DecisionRecord) -> impl Iterator<Item = &ChannelVerdict> {
+    record.channels.iter().filter(|verdict| match &record.requested {
+        Some(requested) => verdict.channel == *requested,
+        None => !matches!(verdict.dropped_by, Some(DroppedBy::Merchant | DroppedBy::Disabled)),
+    })
 }

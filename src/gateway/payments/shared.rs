@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::gateway::auth::Caller;
 use crate::gateway::command::CreatePayment;
 use crate::gateway::error::GatewayError;
-use crate::gateway::payments::carry::refusal;
+use crate::gateway::payments::carry::hold_refusal;
 use crate::gateway::payments::{Payments, terms};
 
 impl Payments {
@@ -48,7 +48,8 @@ impl Payments {
     ) -> Result<(Reservation, DecisionRecord), GatewayError> {
         let refusing = self.0.channels.refusing(terms.payment_token.as_deref());
         let as_payment = self.0.route_request(caller, terms, &[], &refusing, now);
-        self.0.router.decide(&RouteRequest { needs_pre_auth: true, ..as_payment }).map_err(refusal)
+        let decided = self.0.router.decide(&RouteRequest { needs_pre_auth: true, ..as_payment });
+        decided.map_err(|none| hold_refusal(none, terms.method.as_deref(), &self.0.router.table().setup.channels))
     }
 
     /// How long a request to a channel that was sent at `sent_by` at the latest may still take effect.

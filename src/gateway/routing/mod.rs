@@ -1,6 +1,7 @@
 //! Routing as the configuration describes it, what can be asked about it, and how the operator changes it.
 
 pub mod channels;
+pub mod check;
 pub(crate) mod control;
 pub mod overrides;
 pub mod rules;

@@ -243,7 +243,7 @@ pub(super) fn merge_patch(target: &mut Map<String, Value>, patch: &Map<String, V
 }
 
 fn problems_of(config: &Config) -> Vec<String> {
-    match config.validate() {
+    match config.validate_running() {
         Ok(()) => Vec::new(),
         Err(ConfigError::Problems(problems)) => problems.iter().map(ToString::to_string).collect(),
         Err(other) => vec![other.to_string()],

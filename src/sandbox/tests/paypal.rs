@@ -242,5 +242,7 @@ async fn a_header_asks_for_an_issue_and_a_body_has_to_be_json() {
     let bearer = format!("Bearer {}", client.token);
     let untyped = send("POST", &client.url("/v2/checkout/orders"), &[("authorization", &bearer)], "{}").await.unwrap();
     assert_eq!(untyped.status, 415);
+    let bare = send("POST", &client.url("/v2/payments/authorizations/X/void"), &[("authorization", &bearer)], "").await;
+    assert_eq!(bare.unwrap().status, 404, "without a body there is no type to be wrong");
     assert!(client.operations().is_empty());
 }

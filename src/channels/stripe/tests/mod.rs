@@ -1,6 +1,7 @@
 //! The Stripe adapter against its emulator over real sockets, and against peers that are not Stripe.
 
 mod charges;
+mod differential;
 mod hold_faults;
 mod holds;
 mod notifications;

@@ -87,6 +87,22 @@ async fn what_is_not_there_yet_is_looked_for_for_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_cant_be_read_holds_up_nothing_else() {
+    let house = House::new().await;
+    let (broken, whole) = (house.pay("O-1").await, house.pay("O-2").await);
+    let mut batch = Batch::finishing();
+    batch.put(keys::payment(&shop(), &broken.payment_no), b"?".to_vec());
+    // An entry without its notification, in front of all others.
+    batch.put(keys::inbox_open(START, &crate::domain::ids::ChannelName::new("stripe"), "evt_0"), Vec::new());
+    house.core.store.commit(batch).await.unwrap();
+    house.tell("evt_1", &broken).await;
+    house.tell("evt_2", &whole).await;
+    pass(5).await;
+    assert_eq!(house.payment(whole.payment_no.as_str()).status.as_str(), "success");
+    assert_eq!((house.open(), house.resolves()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_never_comes_up_is_given_up_and_counted() {
     let house = House::new().await;
     let subject = json!({ "reference": "PY20260101000000abcdefgh", "merchant_id": "m_1" });
