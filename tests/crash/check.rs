@@ -527,10 +527,12 @@ async fn every_webhook_arrives(receiver: &Receiver, events: &[Value]) {
 }
 
 /// How many webhooks came, and how many of each life came once more in a later one: to each endpoint at most what was in
-/// flight when it ended. What was taken does not come again within a life.
+/// flight when it ended. One that came again, was refused and is tried again is one all the same. What was taken does not
+/// come again within a life.
 fn count_duplicates(receiver: &Receiver, lives: &Lives, events: &[Value]) -> (usize, Vec<usize>) {
     let deliveries = receiver.deliveries();
     let mut last_taken: HashMap<String, usize> = HashMap::new();
+    let mut came_again: HashSet<(String, usize)> = HashSet::new();
     let mut duplicates = vec![[0; ENDPOINTS]; lives.0.len() + 1];
     let mut firsts: HashMap<String, (usize, Vec<u8>)> = HashMap::new();
     for (number, delivery) in deliveries.iter().enumerate() {
@@ -538,7 +540,9 @@ fn count_duplicates(receiver: &Receiver, lives: &Lives, events: &[Value]) -> (us
         let life = lives.of(number);
         if let Some(before) = last_taken.get(&id) {
             assert!(*before < life, "{id} came again in the life of the process in which it was taken");
-            duplicates[*before][delivery.endpoint] += 1;
+            if came_again.insert((id.clone(), *before)) {
+                duplicates[*before][delivery.endpoint] += 1;
+            }
         }
         if delivery.is_taken {
             last_taken.insert(id.clone(), life);
