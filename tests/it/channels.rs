@@ -24,7 +24,7 @@ async fn a_channel_without_credentials_is_left_out_until_a_reload_finds_them() {
         (stripe.sandbox, stripe.base_url) = (false, Some(String::from("https://api.stripe.com")));
         stripe.credentials.insert(String::from("secret_key_file"), path.clone());
     };
-    let house = House::start_with(without).await;
+    let house = House::start_with_two(without).await;
     let shop = house.merchant("starter").await;
     let lacks = channel(&house, "stripe").await["lacks"].clone();
     assert!(lacks.as_str().is_some_and(|lacks| lacks.contains(&path)), "{lacks}");
