@@ -166,8 +166,8 @@ pub trait Channel: Send + Sync + 'static {
         at_once(not_supported(&request.sent))
     }
 
-    /// Finds out where held money stands, as for a charge. It may finish what the payer has approved; with `close`, the
-    /// object is closed, even if money is held by now, so that the answer is final.
+    /// Finds out where held money stands, as for a charge. It may finish what the payer has approved, unless the pre-auth is
+    /// over; with `close`, the object is closed, even if money is held by now, so that the answer is final.
     fn ask_hold<'a>(&'a self, question: &'a HoldQuestion) -> Call<'a, HoldAnswer> {
         let _ = question;
         at_once(HoldAnswer::unknown(CANT_BE_ASKED))

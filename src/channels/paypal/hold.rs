@@ -1,7 +1,7 @@
 //! Holding money: an order of intent AUTHORIZE that the payer approves, and the authorization that it is given then.
 //!
 //! An approved order holds nothing yet. It is authorized by whoever asks next, with an id of its own, so that it happens
-//! once however often it is asked.
+//! once however often it is asked; and by nobody once its pre-auth is over.
 
 use std::time::Duration;
 
@@ -44,7 +44,11 @@ impl PaypalChannel {
         }
         if let Some(id) = &question.refs.channel_order_no {
             let certain = question.money_sent_at.is_none() || question.is_settled();
-            return self.ask_by_order(id, question, Asking { close: question.close, certain }, deadline).await;
+            let asking = Asking { close: question.close, certain, is_over: question.is_over };
+            return self.ask_by_order(id, question, asking, deadline).await;
+        }
+        if question.is_over {
+            return HoldAnswer::unknown("to ask without a number could be what makes it");
         }
         if question.key_age().is_some_and(|age| age < ORDER_KEY_LIFETIME) {
             return self.ask_hold_by_key(question, deadline).await;
@@ -103,7 +107,7 @@ impl PaypalChannel {
         };
         match read::<Order>(&answer) {
             Ok(Reply::Object(order)) => {
-                let asking = Asking { close: question.close, certain };
+                let asking = Asking { close: question.close, certain, is_over: question.is_over };
                 self.judge_hold_order(order, hold, asking, deadline).await
             }
             Ok(Reply::Error(reply)) if reply.is_about_the_request() && certain => HoldAnswer::bare(refused(&reply)),
@@ -123,6 +127,10 @@ impl PaypalChannel {
         deadline: Deadline,
     ) -> HoldAnswer {
         let Some(judged) = judge_present(&order, hold, asking) else {
+            if asking.is_over {
+                let state = HoldState::NotDone(given_up());
+                return HoldAnswer { refs: order_refs(&order.id), ..HoldAnswer::bare(state) };
+            }
             return self.authorize_order(&order, hold, asking, deadline).await;
         };
         if asking.close && matches!(judged.state, HoldState::Held { .. } | HoldState::Processing) {

@@ -22,7 +22,8 @@ impl PaypalChannel {
         if let Some(id) = &request.refs.channel_order_no {
             // Its number was learned from an answer: of what was sent, only a capture can still be on its way.
             let certain = request.money_sent_at.is_none() || request.is_settled();
-            return self.ask_by_number(id, request, Asking { close: request.close, certain }, deadline).await;
+            let asking = Asking { close: request.close, certain, is_over: false };
+            return self.ask_by_number(id, request, asking, deadline).await;
         }
         if request.key_age().is_some_and(|age| age < ORDER_KEY_LIFETIME) {
             return self.ask_by_key(request, deadline).await;
@@ -98,7 +99,7 @@ impl PaypalChannel {
         let certain = request.is_settled();
         match read::<Order>(&answer) {
             Ok(Reply::Object(order)) => {
-                let asking = Asking { close: request.close, certain };
+                let asking = Asking { close: request.close, certain, is_over: false };
                 self.judge_order(order, charge, asking, deadline).await
             }
             // It was looked at and refused. An earlier one with the same id did nothing, or that would have been shown.

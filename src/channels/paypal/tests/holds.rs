@@ -94,6 +94,25 @@ async fn closing_before_and_after_the_payer_approves() {
 }
 
 #[tokio::test]
+async fn what_the_payer_approves_after_the_end_is_held_by_nobody() {
+    let bench = bench();
+    let hold = hold_with(None);
+    let offered = bench.channel.authorize(&hold).await;
+    approve(&page_of(&offered)).await;
+    let over = HoldQuestion { is_over: true, ..question(&bench, &hold, &offered.refs, 90, false) };
+    let answer = bench.channel.ask_hold(&over).await;
+    assert!(matches!(answer.state, HoldState::NotDone(_)), "{answer:?}");
+    let stored = hold_with(Some("tok_visa"));
+    let nameless = HoldQuestion { is_over: true, ..question(&bench, &stored, &NOTHING, 90, false) };
+    assert!(is_unknown(&bench.channel.ask_hold(&nameless).await), "it is not made by asking");
+    assert!(bench.ledger().is_empty());
+    // What is held all the same is told.
+    let (hold, refs) = held(&bench).await;
+    let over = HoldQuestion { is_over: true, ..question(&bench, &hold, &refs, 90, false) };
+    assert!(is_held(&bench.channel.ask_hold(&over).await));
+}
+
+#[tokio::test]
 async fn an_authorization_on_its_way_keeps_an_order_open() {
     let bench = bench_without_default();
     let hold = hold_with(None);
