@@ -96,9 +96,11 @@ impl PaypalChannel {
         let Some(value) = amount::to_paypal(hold.money) else {
             return HoldAnswer::not_done(amount_not_supported());
         };
-        let has_token = hold.payment_token.is_some();
+        let terms = Terms::of_hold(hold);
+        let terms = if question.close { terms.for_closing() } else { terms };
+        let has_token = terms.token.is_some();
         let certain = question.is_settled();
-        let answer = match self.client.create_order(&Terms::of_hold(hold), &value, deadline).await {
+        let answer = match self.client.create_order(&terms, &value, deadline).await {
             Ok(answer) => answer,
             Err(error) => {
                 let sent_money = has_token && matches!(error, HttpError::MayHaveArrived(_));

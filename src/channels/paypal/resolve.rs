@@ -4,6 +4,9 @@
 //! ids: the answer is then the present state of what the first one made, or it is made now, once. Nothing else shows an
 //! order of which no number is known. When that time is over, a charge that needs the payer's approval was certainly not
 //! done, for nobody ever had the page to approve it on; one with stored means of payment stays unknown.
+//!
+//! To close a charge of which no number is known, its id is sent with an order that lacks means of payment: either that is
+//! what was made before, or it is made now and takes the id, and nothing is charged.
 
 use std::time::Duration;
 
@@ -88,6 +91,7 @@ impl PaypalChannel {
             return ChargeAnswer::not_done(amount_not_supported());
         };
         let terms = self.charge_terms(charge);
+        let terms = if request.close { terms.for_closing() } else { terms };
         let has_token = terms.token.is_some();
         let answer = match self.client.create_order(&terms, &value, deadline).await {
             Ok(answer) => answer,

@@ -113,6 +113,16 @@ async fn what_the_payer_approves_after_the_end_is_held_by_nobody() {
 }
 
 #[tokio::test]
+async fn closing_what_never_arrived_holds_nothing() {
+    let bench = bench();
+    let hold = hold_with(Some("tok_visa"));
+    let closed = bench.channel.ask_hold(&question(&bench, &hold, &NOTHING, 90, true)).await;
+    assert!(matches!(closed.state, HoldState::NotDone(_)), "{closed:?}");
+    assert!(!is_held(&bench.channel.authorize(&hold).await), "its id is taken");
+    assert!(bench.ledger().is_empty());
+}
+
+#[tokio::test]
 async fn an_authorization_on_its_way_keeps_an_order_open() {
     let bench = bench_without_default();
     let hold = hold_with(None);
