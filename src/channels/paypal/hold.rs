@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::channels::http::{Deadline, HttpError};
 use crate::channels::paypal::charge::{Asking, page_of, unit_of};
 use crate::channels::paypal::request::Terms;
-use crate::channels::paypal::resolve::{ORDER_KEY_LIFETIME, is_gone, is_taken};
+use crate::channels::paypal::resolve::{ORDER_KEY_LIFETIME, finished_by_nobody, is_gone, is_taken};
 use crate::channels::paypal::response::{
     Authorization, AuthorizationStatus, Capture, CaptureStatus, ErrorReply, Order, OrderStatus, Reply, error_of, read,
 };
@@ -43,9 +43,7 @@ impl PaypalChannel {
             return self.ask_by_hold(question, deadline).await;
         }
         if let Some(id) = &question.refs.channel_order_no {
-            let certain = question.money_sent_at.is_none() || question.is_settled();
-            let asking = Asking { close: question.close, certain, is_over: question.is_over };
-            return self.ask_by_order(id, question, asking, deadline).await;
+            return self.ask_by_order(id, question, deadline).await;
         }
         if question.is_over {
             return HoldAnswer::unknown("to ask without a number could be what makes it");
@@ -70,13 +68,16 @@ impl PaypalChannel {
         state
     }
 
-    async fn ask_by_order(&self, id: &str, question: &HoldQuestion, asking: Asking, deadline: Deadline) -> HoldAnswer {
+    async fn ask_by_order(&self, id: &str, question: &HoldQuestion, deadline: Deadline) -> HoldAnswer {
         let answer = match self.client.get_order(id, deadline).await {
             Ok(answer) => answer,
             Err(error) => return HoldAnswer::unknown(error.to_string()),
         };
         match read::<Order>(&answer) {
             Ok(Reply::Object(order)) if order.id == id => {
+                let certain = question.is_settled()
+                    || finished_by_nobody(&order, question.first_sent_at, question.sent_by, question.money_sent_at);
+                let asking = Asking { close: question.close, certain, is_over: question.is_over };
                 self.judge_hold_order(order, &question.hold, asking, deadline).await
             }
             Ok(Reply::Object(_)) => HoldAnswer::unknown("PayPal answered about another order"),
