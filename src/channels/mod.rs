@@ -110,6 +110,12 @@ pub trait Channel: Send + Sync + 'static {
         CurrencySupport::All
     }
 
+    /// Whether it moves real money, where its credentials or its address say so. A gateway does not start with a channel
+    /// that contradicts its mode.
+    fn livemode(&self) -> Option<bool> {
+        None
+    }
+
     /// The payment methods it serves, as merchants name them; empty for any.
     fn methods(&self) -> &'static [&'static str] {
         &[]

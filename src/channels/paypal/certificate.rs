@@ -19,9 +19,9 @@ use crate::domain::time::{Monotonic, Timestamp};
 const KEPT_MAX: usize = 8;
 /// Certificates of one chain that are looked at.
 const CHAIN_MAX: usize = 6;
-/// Where PayPal's certificates are, for real money and for its sandbox.
-const LIVE_HOSTS: [&str; 2] = ["api-m.paypal.com", "api.paypal.com"];
-const SANDBOX_HOSTS: [&str; 2] = ["api-m.sandbox.paypal.com", "api.sandbox.paypal.com"];
+/// Where PayPal and its certificates are, for real money and for its sandbox.
+pub(super) const LIVE_HOSTS: [&str; 2] = ["api-m.paypal.com", "api.paypal.com"];
+pub(super) const SANDBOX_HOSTS: [&str; 2] = ["api-m.sandbox.paypal.com", "api.sandbox.paypal.com"];
 
 /// So many things in a minute, and no more.
 pub(super) struct Allowance {
