@@ -355,3 +355,19 @@ async fn others_hold(bench: &Bench, count: u32) {
         bench.channel.authorize(&other).await;
     }
 }
+
+#[tokio::test]
+async fn pages_of_real_size_are_read_and_endless_ones_are_not() {
+    for (bytes_each, is_read) in [(8_000, true), (30_000, false)] {
+        let page: Vec<Value> = (0..100)
+            .map(|number| {
+                json!({ "id": format!("pi_{number}"), "status": "succeeded", "amount": 1, "currency": "usd",
+                    "description": "x".repeat(bytes_each) })
+            })
+            .collect();
+        let body = json!({ "object": "list", "data": page, "has_more": false }).to_string();
+        let url = peer_that_answers(http_answer(200, "application/json", &body, body.len())).await;
+        let listed = channel_at(ChannelKind::Stripe, &url, Clock::manual(START)).list_charges(START, None).await;
+        assert_eq!(listed.map(|page| page.items.len()).ok(), is_read.then_some(100), "{bytes_each}");
+    }
+}
