@@ -246,3 +246,10 @@ async fn a_header_asks_for_an_issue_and_a_body_has_to_be_json() {
     assert_eq!(bare.unwrap().status, 404, "without a body there is no type to be wrong");
     assert!(client.operations().is_empty());
 }
+
+#[tokio::test]
+async fn the_largest_amount_there_is_can_be_taken() {
+    let (client, _) = client().await;
+    let answer = client.post("/v2/checkout/orders", "", &order("CAPTURE", "92233720368547758.07", "tok_visa")).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+}
