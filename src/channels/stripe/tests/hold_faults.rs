@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::channels::stripe::tests::NOTHING;
 use crate::channels::stripe::tests::holds::{ask, bench, capture_of, held, hold_with, lines, made, release_of};
 use crate::channels::tests::{Bench, START, channel_at, http_answer, peer_that_answers, question_about, sent_first};
