@@ -155,16 +155,16 @@ impl PaypalChannel {
             let chain = notifications.certificates.chain_at(&address, http, now).await?;
             let message = transmission.message(&notifications.webhook_id, &inbound.body);
             match notifications.certificates.judge(&chain, message.as_bytes(), &signature, inbound.received_at) {
-                Verdict::Good => notifications.certificates.keep(&address, &chain),
+                Verdict::Good => notifications.certificates.keep(&address, &chain, true),
                 // Kept all the same, or forged notifications would use up what may be fetched.
                 Verdict::Forged => {
-                    notifications.certificates.keep(&address, &chain);
+                    notifications.certificates.keep(&address, &chain, false);
                     return Err(NotificationRefusal::Signature("it is not one of this message"));
                 }
                 Verdict::Bad(reason) => return Err(NotificationRefusal::Signature(reason)),
                 Verdict::NoRoot => {
                     self.check_online(notifications, &transmission, inbound).await?;
-                    notifications.certificates.keep(&address, &chain);
+                    notifications.certificates.keep(&address, &chain, true);
                 }
             }
         }
