@@ -63,7 +63,7 @@ impl PaypalChannel {
     async fn ask_by_hold(&self, question: &HoldQuestion, deadline: Deadline) -> HoldAnswer {
         let state = self.state_of_hold(&question.hold, &question.refs, deadline).await;
         if question.close && matches!(state.state, HoldState::Held { .. } | HoldState::Processing) {
-            return HoldAnswer { refused: None, ..self.void(&question.hold, &question.refs, deadline).await };
+            return HoldAnswer { refused: None, ..self.void(&question.hold, &question.refs, false, deadline).await };
         }
         state
     }
@@ -137,7 +137,7 @@ impl PaypalChannel {
             return self.authorize_order(&order, hold, asking, deadline).await;
         };
         if asking.close && matches!(judged.state, HoldState::Held { .. } | HoldState::Processing) {
-            return HoldAnswer { refused: None, ..self.void(hold, &judged.refs, deadline).await };
+            return HoldAnswer { refused: None, ..self.void(hold, &judged.refs, false, deadline).await };
         }
         judged
     }
@@ -230,7 +230,13 @@ impl PaypalChannel {
 
     /// Releases what is held. That it is released already comes back as an error; so does that it was captured, and then
     /// its state is read.
-    pub(super) async fn void(&self, hold: &AuthorizeRequest, refs: &ProviderRefs, deadline: Deadline) -> HoldAnswer {
+    pub(super) async fn void(
+        &self,
+        hold: &AuthorizeRequest,
+        refs: &ProviderRefs,
+        is_first: bool,
+        deadline: Deadline,
+    ) -> HoldAnswer {
         // Voiding takes the authorization that the payer gave, not the one that has replaced it.
         let Some(id) = refs.parent_hold_no.as_deref().or(refs.hold_no.as_deref()) else {
             return HoldAnswer::unknown("the hold has no number at PayPal");
@@ -253,7 +259,8 @@ impl PaypalChannel {
                 if reply.status == 422 && reply.issue() == "PREVIOUSLY_VOIDED" {
                     return released();
                 }
-                if !reply.is_about_the_request() {
+                // What is said of the credentials or of too many requests says nothing about an earlier try.
+                if !reply.is_definite() || !(is_first || reply.is_about_the_request()) {
                     return unknown(reply.describe());
                 }
                 let now = self.state_of_hold(hold, refs, deadline).await;
@@ -356,11 +363,11 @@ pub(super) fn taken(captures: &[Capture], hold: &AuthorizeRequest) -> HoldAnswer
         None => unknown("PayPal captured in another currency than was asked for"),
         Some(amounts) if amounts.is_empty() => unknown("it was captured, and nothing shows how much"),
         Some(amounts) => {
-            let captured_minor: i64 = amounts.iter().sum();
+            let captured_minor = amounts.iter().copied().fold(0, i64::saturating_add);
             let is_over = done.iter().any(|capture| capture.final_capture) || captured_minor == hold.money.amount_minor;
             let fees: Option<Vec<i64>> = done.iter().map(|capture| capture.fee_minor(currency)).collect();
             if is_over {
-                HoldState::Captured { captured_minor, fee_minor: fees.map(|fees| fees.iter().sum()) }
+                HoldState::Captured { captured_minor, fee_minor: fees.map(|fees| fees.into_iter().fold(0, i64::saturating_add)) }
             } else {
                 unknown("a part was captured, and the rest is still held")
             }
