@@ -374,6 +374,7 @@ mod tests {
         std::fs::write(directory.path().join("b"), "sk_live_b").unwrap();
         assert!(refused(&config).is_some_and(|error| error.starts_with("channel a: the file ")), "the default's");
         config.mode = Mode::Sandbox;
+        std::fs::write(directory.path().join("b"), "sk_test_b").unwrap();
         assert_eq!(refused(&config), None, "nobody's money");
         config.channels.get_mut("b").unwrap().enabled = false;
         assert!(

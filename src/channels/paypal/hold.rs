@@ -367,7 +367,10 @@ pub(super) fn taken(captures: &[Capture], hold: &AuthorizeRequest) -> HoldAnswer
             let is_over = done.iter().any(|capture| capture.final_capture) || captured_minor == hold.money.amount_minor;
             let fees: Option<Vec<i64>> = done.iter().map(|capture| capture.fee_minor(currency)).collect();
             if is_over {
-                HoldState::Captured { captured_minor, fee_minor: fees.map(|fees| fees.into_iter().fold(0, i64::saturating_add)) }
+                HoldState::Captured {
+                    captured_minor,
+                    fee_minor: fees.map(|fees| fees.into_iter().fold(0, i64::saturating_add)),
+                }
             } else {
                 unknown("a part was captured, and the rest is still held")
             }

@@ -94,7 +94,7 @@ impl Tokens {
             Err(error @ TokenError::Refused(_)) => Err(error),
             Err(error) => match known.as_mut().filter(|known| self.clock.monotonic() < known.until) {
                 Some(known) => {
-                    known.renewed_at = self.clock.monotonic().plus(RETRY_AFTER);
+                    known.renewed_at = self.clock.monotonic().plus(RETRY_AFTER).min(known.until);
                     Ok(known.token.clone())
                 }
                 None => Err(error),

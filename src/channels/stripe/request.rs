@@ -282,12 +282,7 @@ impl StripeClient {
         self.http.send(self.with_headers(request), deadline).await
     }
 
-    async fn get_page(
-        &self,
-        path: &str,
-        query: &Parameters,
-        deadline: Deadline,
-    ) -> Result<HttpAnswer, HttpError> {
+    async fn get_page(&self, path: &str, query: &Parameters, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
         self.http.send_for_page(self.with_headers(self.http.get(path, query)), deadline).await
     }
 

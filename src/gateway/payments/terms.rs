@@ -255,7 +255,11 @@ mod tests {
 
     #[test]
     fn live_mode_takes_no_token_of_the_emulators() {
-        let tokens = MAGIC_TOKENS.into_iter().chain(["tok_stripe_declines:lost_card", "tok_alipay_declines:X", "tok_paypal_declines:X"]);
+        let tokens = MAGIC_TOKENS.into_iter().chain([
+            "tok_stripe_declines:lost_card",
+            "tok_alipay_declines:X",
+            "tok_paypal_declines:X",
+        ]);
         for token in tokens {
             let body = serde_json::json!({
                 "order_no": "O-1", "amount": 100, "currency": "USD", "payment_token": token,

@@ -110,7 +110,8 @@ impl Context<'_> {
     /// What was made, whole only where that is asked for.
     fn as_preferred(&self, mut reply: Reply) -> Reply {
         if reply.status < 300 && reply.body.is_object() && self.prefer != Some("return=representation") {
-            reply.body = json!({ "id": reply.body["id"], "status": reply.body["status"], "links": reply.body["links"] });
+            reply.body =
+                json!({ "id": reply.body["id"], "status": reply.body["status"], "links": reply.body["links"] });
         }
         reply
     }

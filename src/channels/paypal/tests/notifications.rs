@@ -236,7 +236,10 @@ async fn forged_ones_do_not_drive_out_the_certificate_in_use() {
             teller.clock.advance(Duration::from_secs(60));
         }
         let forged = with_header(&told, "paypal-cert-url", &format!("{address}?{number}"));
-        assert!(is_forged(&channel.verify(&with_header(&forged, "paypal-transmission-id", "another")).await), "{number}");
+        assert!(
+            is_forged(&channel.verify(&with_header(&forged, "paypal-transmission-id", "another")).await),
+            "{number}"
+        );
     }
     teller.sandbox.set_faults("paypal", FaultPatch { down: Some(true), ..FaultPatch::default() }).await.unwrap();
     assert!(channel.verify(&told).await.is_ok());

@@ -98,7 +98,9 @@ async fn a_token_that_cannot_be_renewed_is_used_to_its_end() {
     let (url, asked) = peer_that(|number| number == 1, |_| true).await;
     let clock = Clock::manual(START);
     let channel = channel_with(&url, clock.clone(), &[]);
-    for (after_s, is_sent, asked_for) in [(0, true, 1), (29_160, true, 2), (9, true, 2), (1, true, 3), (3_229, true, 4), (1, false, 5)] {
+    for (after_s, is_sent, asked_for) in
+        [(0, true, 1), (29_160, true, 2), (9, true, 2), (1, true, 3), (3_229, true, 4), (1, false, 5)]
+    {
         clock.advance(Duration::from_secs(after_s));
         let answer = channel.charge(&charge_with(Some("tok_visa"))).await;
         assert_eq!(matches!(answer.state, ChargeState::Declined(_)), is_sent, "{after_s}: {answer:?}");
