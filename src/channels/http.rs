@@ -12,6 +12,8 @@ use crate::domain::time::Monotonic;
 
 /// An answer with a longer body is not read to its end and counts as none.
 const BODY_BYTES_MAX: usize = 256 * 1024;
+/// The same for a page of a list: of a hundred objects, each with others in it, indented.
+const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Longest wait for a connection; less where the channel's own timeout is shorter.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 /// Connections without a request are closed after this, before a provider's own idle limit.
@@ -158,6 +160,27 @@ impl HttpClient {
     /// # Errors
     /// [`HttpError`], which says whether the request can have arrived.
     pub(crate) async fn send(&self, request: RequestBuilder, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        self.send_for(request, deadline, BODY_BYTES_MAX).await
+    }
+
+    /// The same for a page of a list.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub(crate) async fn send_for_page(
+        &self,
+        request: RequestBuilder,
+        deadline: Deadline,
+    ) -> Result<HttpAnswer, HttpError> {
+        self.send_for(request, deadline, PAGE_BYTES_MAX).await
+    }
+
+    async fn send_for(
+        &self,
+        request: RequestBuilder,
+        deadline: Deadline,
+        bytes_max: usize,
+    ) -> Result<HttpAnswer, HttpError> {
         let left = deadline.0.since(self.clock.monotonic()).min(self.timeout);
         if left.is_zero() {
             return Err(HttpError::NotSent(String::from("no time was left")));
@@ -166,8 +189,8 @@ impl HttpClient {
         let mut body = BytesMut::new();
         // A body cut short is no answer: half a document can read like a whole one.
         while let Some(chunk) = response.chunk().await.map_err(|error| arrived(&error))? {
-            if body.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(HttpError::MayHaveArrived(format!("its answer is longer than {BODY_BYTES_MAX} bytes")));
+            if body.len() + chunk.len() > bytes_max {
+                return Err(HttpError::MayHaveArrived(format!("its answer is longer than {bytes_max} bytes")));
             }
             body.extend_from_slice(&chunk);
         }

@@ -110,6 +110,12 @@ pub trait Channel: Send + Sync + 'static {
         CurrencySupport::All
     }
 
+    /// Whether it moves real money, where its credentials or its address say so. A gateway does not start with a channel
+    /// that contradicts its mode.
+    fn livemode(&self) -> Option<bool> {
+        None
+    }
+
     /// The payment methods it serves, as merchants name them; empty for any.
     fn methods(&self) -> &'static [&'static str] {
         &[]
@@ -166,8 +172,8 @@ pub trait Channel: Send + Sync + 'static {
         at_once(not_supported(&request.sent))
     }
 
-    /// Finds out where held money stands, as for a charge. It may finish what the payer has approved; with `close`, the
-    /// object is closed, even if money is held by now, so that the answer is final.
+    /// Finds out where held money stands, as for a charge. It may finish what the payer has approved, unless the pre-auth is
+    /// over; with `close`, the object is closed, even if money is held by now, so that the answer is final.
     fn ask_hold<'a>(&'a self, question: &'a HoldQuestion) -> Call<'a, HoldAnswer> {
         let _ = question;
         at_once(HoldAnswer::unknown(CANT_BE_ASKED))

@@ -256,6 +256,8 @@ pub struct HoldQuestion {
     pub money_sent_at: Option<Timestamp>,
     /// Close it, whatever it has become: the merchant canceled, or its time ran out.
     pub close: bool,
+    /// The pre-auth is over: nothing is sent that could still hold or take money.
+    pub is_over: bool,
 }
 
 impl HoldQuestion {

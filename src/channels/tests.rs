@@ -229,6 +229,7 @@ pub(crate) fn question_about(hold: &AuthorizeRequest) -> HoldQuestion {
         offered_at: None,
         money_sent_at: None,
         close: false,
+        is_over: false,
     }
 }
 

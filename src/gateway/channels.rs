@@ -34,6 +34,18 @@ pub enum ChannelsError {
     /// It is configured as one that is brought along, and nobody has.
     #[error("channel {0} is of kind \"custom\", and the program that embeds Tollgate does not bring it along")]
     NotBrought(String),
+    /// It moves real money in sandbox mode.
+    #[error(
+        "channel {0} moves real money, as its key or its address says, and mode is \"sandbox\"; give it a test key and the \
+         provider's test address, or set mode = \"live\""
+    )]
+    RealMoney(String),
+    /// It moves play money in live mode.
+    #[error(
+        "channel {0} moves no real money, as its key or its address says, and mode is \"live\"; give it a live key and the \
+         provider's live address"
+    )]
+    PlayMoney(String),
     /// It was brought along, and the configuration has none of this name and kind.
     #[error("the channel {0} was brought along; add [channels.{0}] with kind = \"custom\" and its fees")]
     NotConfigured(String),
@@ -70,11 +82,14 @@ struct Sources {
     sandbox_urls: BTreeMap<String, String>,
     variable: Arc<Variables>,
     clock: Clock,
+    /// Which kind of money they have to move.
+    mode: Mode,
 }
 
 impl Sources {
     fn build(&self, name: &str, config: &ChannelConfig) -> Result<Arc<dyn Channel>, ChannelsError> {
-        build_one(name, config, &self.sandbox_urls, &**self.variable, &self.clock)
+        let built = build_one(name, config, &self.sandbox_urls, &**self.variable, &self.clock)?;
+        in_mode(name, built, self.mode)
     }
 }
 
@@ -92,12 +107,13 @@ impl ChannelSet {
         mut brought: Channels,
         clock: &Clock,
     ) -> Result<(Channels, MissingChannels), ChannelsError> {
-        let sources = Sources { sandbox_urls, variable, clock: clock.clone() };
+        let sources = Sources { sandbox_urls, variable, clock: clock.clone(), mode: config.mode };
         let (mut channels, mut missing) = (BTreeMap::new(), Vec::new());
         for (name, channel_config) in &config.channels {
             let built = if channel_config.kind == ChannelKind::Custom {
                 let own = brought.remove(&ChannelName::new(name.as_str()));
                 own.ok_or_else(|| ChannelsError::NotBrought(name.clone()))
+                    .and_then(|channel| in_mode(name, channel, config.mode))
             } else {
                 sources.build(name, channel_config)
             };
@@ -228,6 +244,15 @@ impl ChannelSet {
     }
 }
 
+/// The channel, unless it moves another kind of money than the mode promises.
+fn in_mode(name: &str, channel: Arc<dyn Channel>, mode: Mode) -> Result<Arc<dyn Channel>, ChannelsError> {
+    match (channel.livemode(), mode) {
+        (Some(true), Mode::Sandbox) => Err(ChannelsError::RealMoney(name.to_owned())),
+        (Some(false), Mode::Live) => Err(ChannelsError::PlayMoney(name.to_owned())),
+        _ => Ok(channel),
+    }
+}
+
 fn build_one(
     name: &str,
     config: &ChannelConfig,
@@ -280,6 +305,42 @@ mod tests {
     }
 
     #[test]
+    fn real_and_play_money_do_not_mix() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config(directory.path());
+        config.channels.remove("b");
+        let path = directory.path().join("a");
+        for (key, mode, is_right) in [
+            ("sk_live_a", Mode::Live, true),
+            ("sk_test_a", Mode::Live, false),
+            ("rk_test_a", Mode::Live, false),
+            ("sk_live_a", Mode::Sandbox, false),
+            ("rk_live_a", Mode::Sandbox, false),
+            ("sk_test_a", Mode::Sandbox, true),
+            ("unheard_of", Mode::Live, true),
+        ] {
+            std::fs::write(&path, key).unwrap();
+            config.mode = mode;
+            assert_eq!(build(&config).is_ok(), is_right, "{key} {mode:?}");
+        }
+        let channel = config.channels.get_mut("a").unwrap();
+        channel.kind = ChannelKind::Paypal;
+        for name in ["client_id", "client_secret"] {
+            channel.credentials.insert(format!("{name}_file"), path.display().to_string());
+        }
+        for (host, mode, is_right) in [
+            ("api-m.paypal.com", Mode::Live, true),
+            ("api-m.sandbox.paypal.com", Mode::Live, false),
+            ("api-m.paypal.com", Mode::Sandbox, false),
+            ("api-m.sandbox.paypal.com", Mode::Sandbox, true),
+        ] {
+            config.channels.get_mut("a").unwrap().base_url = Some(format!("https://{host}"));
+            config.mode = mode;
+            assert_eq!(build(&config).is_ok(), is_right, "{host} {mode:?}");
+        }
+    }
+
+    #[test]
     fn a_channel_without_credentials_is_left_out_until_they_are_there() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
@@ -313,6 +374,7 @@ mod tests {
         std::fs::write(directory.path().join("b"), "sk_live_b").unwrap();
         assert!(refused(&config).is_some_and(|error| error.starts_with("channel a: the file ")), "the default's");
         config.mode = Mode::Sandbox;
+        std::fs::write(directory.path().join("b"), "sk_test_b").unwrap();
         assert_eq!(refused(&config), None, "nobody's money");
         config.channels.get_mut("b").unwrap().enabled = false;
         assert!(

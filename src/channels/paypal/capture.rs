@@ -85,7 +85,7 @@ impl PaypalChannel {
 
     pub(super) async fn let_go(&self, request: &ReleaseRequest) -> HoldAnswer {
         let deadline = self.client.deadline();
-        let answer = self.void(&request.hold, &request.refs, deadline).await;
+        let answer = self.void(&request.hold, &request.refs, request.sent.is_first, deadline).await;
         let Some(failure) = answer.refused.clone() else { return answer };
         let tried = Tried { hold: &request.hold, refs: &request.refs, sent: &request.sent };
         believed(answer, failure, &tried)

@@ -19,9 +19,9 @@ use crate::domain::time::{Monotonic, Timestamp};
 const KEPT_MAX: usize = 8;
 /// Certificates of one chain that are looked at.
 const CHAIN_MAX: usize = 6;
-/// Where PayPal's certificates are, for real money and for its sandbox.
-const LIVE_HOSTS: [&str; 2] = ["api-m.paypal.com", "api.paypal.com"];
-const SANDBOX_HOSTS: [&str; 2] = ["api-m.sandbox.paypal.com", "api.sandbox.paypal.com"];
+/// Where PayPal and its certificates are, for real money and for its sandbox.
+pub(super) const LIVE_HOSTS: [&str; 2] = ["api-m.paypal.com", "api.paypal.com"];
+pub(super) const SANDBOX_HOSTS: [&str; 2] = ["api-m.sandbox.paypal.com", "api.sandbox.paypal.com"];
 
 /// So many things in a minute, and no more.
 pub(super) struct Allowance {
@@ -64,12 +64,20 @@ pub(super) enum Verdict {
     NoRoot,
 }
 
+/// A certificate that somebody trusted vouches for.
+struct Kept {
+    address: String,
+    chain: Chain,
+    /// Something was signed with it.
+    is_proved: bool,
+}
+
 /// The certificates that were fetched, and the roots that they are held against.
 pub(super) struct Certificates {
     anchors: Vec<TrustAnchor<'static>>,
     /// Whether the roots are those that were configured for this, and nobody else is asked.
     is_configured: bool,
-    kept: Mutex<VecDeque<(String, Chain)>>,
+    kept: Mutex<VecDeque<Kept>>,
     fetches: Allowance,
 }
 
@@ -114,7 +122,7 @@ impl Certificates {
         http: &HttpClient,
         now: Monotonic,
     ) -> Result<Chain, NotificationRefusal> {
-        let kept = self.kept.lock().iter().find(|(known, _)| known == address.as_str()).map(|(_, chain)| chain.clone());
+        let kept = self.kept.lock().iter().find(|kept| kept.address == address.as_str()).map(|kept| kept.chain.clone());
         if let Some(chain) = kept {
             return Ok(chain);
         }
@@ -136,16 +144,22 @@ impl Certificates {
         chain.map(Arc::new).ok_or(NotificationRefusal::Signature("what is at its certificate's address is none"))
     }
 
-    /// Keeps a certificate that somebody trusted vouches for; the oldest makes room.
-    pub(super) fn keep(&self, address: &Url, chain: &Chain) {
+    /// Keeps a certificate that somebody trusted vouches for, and that it has proved something. The oldest makes room, one
+    /// that has proved nothing before one that has, so that forged notifications don't drive out those in use.
+    pub(super) fn keep(&self, address: &Url, chain: &Chain, is_proved: bool) {
         let mut kept = self.kept.lock();
-        if kept.iter().any(|(known, _)| known == address.as_str()) {
+        if let Some(known) = kept.iter_mut().find(|kept| kept.address == address.as_str()) {
+            known.is_proved |= is_proved;
             return;
         }
         if kept.len() >= KEPT_MAX {
-            kept.pop_front();
+            match kept.iter().position(|kept| !kept.is_proved) {
+                Some(place) => drop(kept.remove(place)),
+                None if is_proved => drop(kept.pop_front()),
+                None => return,
+            }
         }
-        kept.push_back((address.to_string(), Arc::clone(chain)));
+        kept.push_back(Kept { address: address.to_string(), chain: Arc::clone(chain), is_proved });
     }
 
     /// Whether `signature` is one of `message` by this certificate, and the certificate is good at `now`.

@@ -18,11 +18,13 @@ pub(super) struct Asking {
     pub(super) close: bool,
     /// Nothing that was sent before can still take effect, so that what is said now holds.
     pub(super) certain: bool,
+    /// What it is for is over: what the payer has approved is not finished any more.
+    pub(super) is_over: bool,
 }
 
 impl Asking {
     /// Nothing was sent before.
-    pub(super) const FIRST: Self = Self { close: false, certain: true };
+    pub(super) const FIRST: Self = Self { close: false, certain: true, is_over: false };
 }
 
 impl PaypalChannel {

@@ -2,10 +2,7 @@
 
 use crate::channels::paypal::PaypalChannel;
 use crate::channels::paypal::token::TokenError;
-use crate::channels::{CheckFailure, CheckReport};
-
-/// PayPal's address for real money.
-const LIVE_HOSTS: [&str; 2] = ["api-m.paypal.com", "api.paypal.com"];
+use crate::channels::{Channel, CheckFailure, CheckReport};
 
 impl PaypalChannel {
     pub(super) async fn look_around(&self) -> Result<CheckReport, CheckFailure> {
@@ -14,13 +11,12 @@ impl PaypalChannel {
             Err(TokenError::Refused(reason)) => return Err(CheckFailure::Refused(reason)),
             Err(TokenError::Unreachable(reason)) => return Err(CheckFailure::Unreachable(reason)),
         };
-        let host = self.client.http().base_url().host_str().unwrap_or_default();
         let mut findings = Vec::new();
         if self.notifications.is_none() {
             let finding = "Without the credential `webhook_id` no notification of PayPal's can be checked: what payers \
                            do is learned by asking alone.";
             findings.push(finding.to_owned());
         }
-        Ok(CheckReport { account: granted.app_id, livemode: Some(LIVE_HOSTS.contains(&host)), findings })
+        Ok(CheckReport { account: granted.app_id, livemode: Some(self.livemode() == Some(true)), findings })
     }
 }

@@ -1,14 +1,14 @@
 //! Holding money: an order of intent AUTHORIZE that the payer approves, and the authorization that it is given then.
 //!
 //! An approved order holds nothing yet. It is authorized by whoever asks next, with an id of its own, so that it happens
-//! once however often it is asked.
+//! once however often it is asked; and by nobody once its pre-auth is over.
 
 use std::time::Duration;
 
 use crate::channels::http::{Deadline, HttpError};
 use crate::channels::paypal::charge::{Asking, page_of, unit_of};
 use crate::channels::paypal::request::Terms;
-use crate::channels::paypal::resolve::{ORDER_KEY_LIFETIME, is_gone, is_taken};
+use crate::channels::paypal::resolve::{ORDER_KEY_LIFETIME, finished_by_nobody, is_gone, is_taken};
 use crate::channels::paypal::response::{
     Authorization, AuthorizationStatus, Capture, CaptureStatus, ErrorReply, Order, OrderStatus, Reply, error_of, read,
 };
@@ -43,8 +43,10 @@ impl PaypalChannel {
             return self.ask_by_hold(question, deadline).await;
         }
         if let Some(id) = &question.refs.channel_order_no {
-            let certain = question.money_sent_at.is_none() || question.is_settled();
-            return self.ask_by_order(id, question, Asking { close: question.close, certain }, deadline).await;
+            return self.ask_by_order(id, question, deadline).await;
+        }
+        if question.is_over {
+            return HoldAnswer::unknown("to ask without a number could be what makes it");
         }
         if question.key_age().is_some_and(|age| age < ORDER_KEY_LIFETIME) {
             return self.ask_hold_by_key(question, deadline).await;
@@ -61,18 +63,21 @@ impl PaypalChannel {
     async fn ask_by_hold(&self, question: &HoldQuestion, deadline: Deadline) -> HoldAnswer {
         let state = self.state_of_hold(&question.hold, &question.refs, deadline).await;
         if question.close && matches!(state.state, HoldState::Held { .. } | HoldState::Processing) {
-            return HoldAnswer { refused: None, ..self.void(&question.hold, &question.refs, deadline).await };
+            return HoldAnswer { refused: None, ..self.void(&question.hold, &question.refs, false, deadline).await };
         }
         state
     }
 
-    async fn ask_by_order(&self, id: &str, question: &HoldQuestion, asking: Asking, deadline: Deadline) -> HoldAnswer {
+    async fn ask_by_order(&self, id: &str, question: &HoldQuestion, deadline: Deadline) -> HoldAnswer {
         let answer = match self.client.get_order(id, deadline).await {
             Ok(answer) => answer,
             Err(error) => return HoldAnswer::unknown(error.to_string()),
         };
         match read::<Order>(&answer) {
             Ok(Reply::Object(order)) if order.id == id => {
+                let certain = question.is_settled()
+                    || finished_by_nobody(&order, question.first_sent_at, question.sent_by, question.money_sent_at);
+                let asking = Asking { close: question.close, certain, is_over: question.is_over };
                 self.judge_hold_order(order, &question.hold, asking, deadline).await
             }
             Ok(Reply::Object(_)) => HoldAnswer::unknown("PayPal answered about another order"),
@@ -92,9 +97,11 @@ impl PaypalChannel {
         let Some(value) = amount::to_paypal(hold.money) else {
             return HoldAnswer::not_done(amount_not_supported());
         };
-        let has_token = hold.payment_token.is_some();
+        let terms = Terms::of_hold(hold);
+        let terms = if question.close { terms.for_closing() } else { terms };
+        let has_token = terms.token.is_some();
         let certain = question.is_settled();
-        let answer = match self.client.create_order(&Terms::of_hold(hold), &value, deadline).await {
+        let answer = match self.client.create_order(&terms, &value, deadline).await {
             Ok(answer) => answer,
             Err(error) => {
                 let sent_money = has_token && matches!(error, HttpError::MayHaveArrived(_));
@@ -103,7 +110,7 @@ impl PaypalChannel {
         };
         match read::<Order>(&answer) {
             Ok(Reply::Object(order)) => {
-                let asking = Asking { close: question.close, certain };
+                let asking = Asking { close: question.close, certain, is_over: question.is_over };
                 self.judge_hold_order(order, hold, asking, deadline).await
             }
             Ok(Reply::Error(reply)) if reply.is_about_the_request() && certain => HoldAnswer::bare(refused(&reply)),
@@ -123,10 +130,14 @@ impl PaypalChannel {
         deadline: Deadline,
     ) -> HoldAnswer {
         let Some(judged) = judge_present(&order, hold, asking) else {
+            if asking.is_over {
+                let state = HoldState::NotDone(given_up());
+                return HoldAnswer { refs: order_refs(&order.id), ..HoldAnswer::bare(state) };
+            }
             return self.authorize_order(&order, hold, asking, deadline).await;
         };
         if asking.close && matches!(judged.state, HoldState::Held { .. } | HoldState::Processing) {
-            return HoldAnswer { refused: None, ..self.void(hold, &judged.refs, deadline).await };
+            return HoldAnswer { refused: None, ..self.void(hold, &judged.refs, false, deadline).await };
         }
         judged
     }
@@ -219,7 +230,13 @@ impl PaypalChannel {
 
     /// Releases what is held. That it is released already comes back as an error; so does that it was captured, and then
     /// its state is read.
-    pub(super) async fn void(&self, hold: &AuthorizeRequest, refs: &ProviderRefs, deadline: Deadline) -> HoldAnswer {
+    pub(super) async fn void(
+        &self,
+        hold: &AuthorizeRequest,
+        refs: &ProviderRefs,
+        is_first: bool,
+        deadline: Deadline,
+    ) -> HoldAnswer {
         // Voiding takes the authorization that the payer gave, not the one that has replaced it.
         let Some(id) = refs.parent_hold_no.as_deref().or(refs.hold_no.as_deref()) else {
             return HoldAnswer::unknown("the hold has no number at PayPal");
@@ -242,7 +259,8 @@ impl PaypalChannel {
                 if reply.status == 422 && reply.issue() == "PREVIOUSLY_VOIDED" {
                     return released();
                 }
-                if !reply.is_about_the_request() {
+                // What is said of the credentials or of too many requests says nothing about an earlier try.
+                if !reply.is_definite() || !(is_first || reply.is_about_the_request()) {
                     return unknown(reply.describe());
                 }
                 let now = self.state_of_hold(hold, refs, deadline).await;
@@ -345,11 +363,14 @@ pub(super) fn taken(captures: &[Capture], hold: &AuthorizeRequest) -> HoldAnswer
         None => unknown("PayPal captured in another currency than was asked for"),
         Some(amounts) if amounts.is_empty() => unknown("it was captured, and nothing shows how much"),
         Some(amounts) => {
-            let captured_minor: i64 = amounts.iter().sum();
+            let captured_minor = amounts.iter().copied().fold(0, i64::saturating_add);
             let is_over = done.iter().any(|capture| capture.final_capture) || captured_minor == hold.money.amount_minor;
             let fees: Option<Vec<i64>> = done.iter().map(|capture| capture.fee_minor(currency)).collect();
             if is_over {
-                HoldState::Captured { captured_minor, fee_minor: fees.map(|fees| fees.iter().sum()) }
+                HoldState::Captured {
+                    captured_minor,
+                    fee_minor: fees.map(|fees| fees.into_iter().fold(0, i64::saturating_add)),
+                }
             } else {
                 unknown("a part was captured, and the rest is still held")
             }

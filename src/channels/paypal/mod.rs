@@ -24,7 +24,7 @@ mod token;
 use crate::channels::build::required;
 use crate::channels::credentials::Credentials;
 use crate::channels::http::{HttpClient, HttpError};
-use crate::channels::paypal::certificate::Certificates;
+use crate::channels::paypal::certificate::{Certificates, LIVE_HOSTS, SANDBOX_HOSTS};
 use crate::channels::paypal::notification::Notifications;
 use crate::channels::paypal::request::PaypalClient;
 use crate::channels::{
@@ -120,6 +120,11 @@ impl Channel for PaypalChannel {
 
     fn currencies(&self) -> CurrencySupport {
         CURRENCIES
+    }
+
+    fn livemode(&self) -> Option<bool> {
+        let host = self.client.http().base_url().host_str().unwrap_or_default();
+        if LIVE_HOSTS.contains(&host) { Some(true) } else { SANDBOX_HOSTS.contains(&host).then_some(false) }
     }
 
     fn methods(&self) -> &'static [&'static str] {

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::channels::paypal::PaypalChannel;
 use crate::channels::paypal::certificate::{Allowance, Certificates, Verdict, allowed};
@@ -80,7 +80,7 @@ struct Event {
     id: String,
     event_type: String,
     #[serde(default)]
-    resource: Resource,
+    resource: Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -155,16 +155,16 @@ impl PaypalChannel {
             let chain = notifications.certificates.chain_at(&address, http, now).await?;
             let message = transmission.message(&notifications.webhook_id, &inbound.body);
             match notifications.certificates.judge(&chain, message.as_bytes(), &signature, inbound.received_at) {
-                Verdict::Good => notifications.certificates.keep(&address, &chain),
+                Verdict::Good => notifications.certificates.keep(&address, &chain, true),
                 // Kept all the same, or forged notifications would use up what may be fetched.
                 Verdict::Forged => {
-                    notifications.certificates.keep(&address, &chain);
+                    notifications.certificates.keep(&address, &chain, false);
                     return Err(NotificationRefusal::Signature("it is not one of this message"));
                 }
                 Verdict::Bad(reason) => return Err(NotificationRefusal::Signature(reason)),
                 Verdict::NoRoot => {
                     self.check_online(notifications, &transmission, inbound).await?;
-                    notifications.certificates.keep(&address, &chain);
+                    notifications.certificates.keep(&address, &chain, true);
                 }
             }
         }
@@ -231,15 +231,22 @@ fn read(body: &[u8], merchant_id: Option<&str>) -> Result<Notification, Notifica
     if event.id.is_empty() || event.id.len() > ID_LENGTH_MAX {
         return Err(NotificationRefusal::Malformed("its id is missing or too long"));
     }
-    let payees = event.resource.purchase_units.iter().map(|unit| &unit.payee).chain([&event.resource.payee]);
+    // That of other events may have any shape.
+    let is_of_interest = EVENTS.iter().any(|beginning| event.event_type.starts_with(beginning));
+    let resource = if is_of_interest {
+        serde_json::from_value::<Resource>(event.resource)
+            .map_err(|_| NotificationRefusal::Malformed("its resource can't be read"))?
+    } else {
+        Resource::default()
+    };
+    let payees = resource.purchase_units.iter().map(|unit| &unit.payee).chain([&resource.payee]);
     let mut accounts = payees.flatten().filter_map(|payee| payee.merchant_id.as_deref());
     if merchant_id.is_some_and(|ours| accounts.any(|theirs| theirs != ours)) {
         return Err(NotificationRefusal::WrongAccount);
     }
-    let is_of_interest = EVENTS.iter().any(|beginning| event.event_type.starts_with(beginning));
-    let mut subjects = if is_of_interest { subjects_of(&event.resource) } else { Vec::new() };
+    let mut subjects = subjects_of(&resource);
     subjects.truncate(SUBJECTS_MAX);
-    let dispute = event.resource.dispute_id.filter(|_| event.event_type.starts_with("CUSTOMER.DISPUTE."));
+    let dispute = resource.dispute_id.filter(|_| event.event_type.starts_with("CUSTOMER.DISPUTE."));
     Ok(Notification {
         id: event.id,
         event: event.event_type,
@@ -322,6 +329,10 @@ mod tests {
 
     #[test]
     fn what_is_somebody_else_s_is_of_no_interest() {
+        let shapeless = json!({ "id": "WH-1", "event_type": "BILLING.PLAN.CREATED",
+            "resource": { "id": 7, "links": null, "purchase_units": null } });
+        assert!(subjects(shapeless).is_empty());
+        assert!(subjects(json!({ "id": "WH-1", "event_type": "BILLING.PLAN.CREATED", "resource": null })).is_empty());
         for (event_type, custom_id) in [("PAYMENT.CAPTURE.COMPLETED", "inv-1"), ("BILLING.PLAN.CREATED", "PY1~m_1")] {
             let event = json!({ "id": "WH-1", "event_type": event_type, "resource": { "custom_id": custom_id } });
             assert!(subjects(event).is_empty(), "{event_type}");

@@ -69,6 +69,12 @@ impl<'a> Terms<'a> {
         }
     }
 
+    /// The same without means of payment, so that nothing moves unless its payer approves: to use up the id of what must not
+    /// be done any more. What arrives with that id later is answered with this order.
+    pub(super) const fn for_closing(self) -> Self {
+        Self { token: None, ..self }
+    }
+
     /// What PayPal keeps beside the money and shows with everything that belongs to it.
     pub(super) fn custom_id(&self) -> String {
         custom_id_of(self.reference, self.merchant_id)

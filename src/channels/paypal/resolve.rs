@@ -4,14 +4,18 @@
 //! ids: the answer is then the present state of what the first one made, or it is made now, once. Nothing else shows an
 //! order of which no number is known. When that time is over, a charge that needs the payer's approval was certainly not
 //! done, for nobody ever had the page to approve it on; one with stored means of payment stays unknown.
+//!
+//! To close a charge of which no number is known, its id is sent with an order that lacks means of payment: either that is
+//! what was made before, or it is made now and takes the id, and nothing is charged.
 
 use std::time::Duration;
 
 use crate::channels::http::{Deadline, HttpError};
 use crate::channels::paypal::charge::{Asking, with_order};
-use crate::channels::paypal::response::{Capture, CaptureStatus, ErrorReply, Order, Reply, read};
+use crate::channels::paypal::response::{Capture, CaptureStatus, ErrorReply, Order, OrderStatus, Reply, read};
 use crate::channels::paypal::{PaypalChannel, amount, amount_not_supported, not_received};
 use crate::channels::{ChargeAnswer, ChargeState, ResolveRequest};
+use crate::domain::time::Timestamp;
 
 /// PayPal remembers the ids of orders for six hours; an hour less leaves room for clocks and delays.
 pub(super) const ORDER_KEY_LIFETIME: Duration = Duration::from_secs(5 * 60 * 60);
@@ -20,9 +24,7 @@ impl PaypalChannel {
     pub(super) async fn ask_about_charge(&self, request: &ResolveRequest) -> ChargeAnswer {
         let deadline = self.client.deadline();
         if let Some(id) = &request.refs.channel_order_no {
-            // Its number was learned from an answer: of what was sent, only a capture can still be on its way.
-            let certain = request.money_sent_at.is_none() || request.is_settled();
-            return self.ask_by_number(id, request, Asking { close: request.close, certain }, deadline).await;
+            return self.ask_by_number(id, request, deadline).await;
         }
         if request.key_age().is_some_and(|age| age < ORDER_KEY_LIFETIME) {
             return self.ask_by_key(request, deadline).await;
@@ -36,19 +38,16 @@ impl PaypalChannel {
         ChargeAnswer::unknown("PayPal can't be asked about an order without its number any more")
     }
 
-    async fn ask_by_number(
-        &self,
-        id: &str,
-        request: &ResolveRequest,
-        asking: Asking,
-        deadline: Deadline,
-    ) -> ChargeAnswer {
+    async fn ask_by_number(&self, id: &str, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
         let answer = match self.client.get_order(id, deadline).await {
             Ok(answer) => answer,
             Err(error) => return ChargeAnswer::unknown(error.to_string()),
         };
         match read::<Order>(&answer) {
             Ok(Reply::Object(order)) if order.id == id => {
+                let certain = request.is_settled()
+                    || finished_by_nobody(&order, request.first_sent_at, request.sent_by, request.money_sent_at);
+                let asking = Asking { close: request.close, certain, is_over: false };
                 self.judge_order(order, &request.charge, asking, deadline).await
             }
             Ok(Reply::Object(_)) => ChargeAnswer::unknown("PayPal answered about another order"),
@@ -87,6 +86,7 @@ impl PaypalChannel {
             return ChargeAnswer::not_done(amount_not_supported());
         };
         let terms = self.charge_terms(charge);
+        let terms = if request.close { terms.for_closing() } else { terms };
         let has_token = terms.token.is_some();
         let answer = match self.client.create_order(&terms, &value, deadline).await {
             Ok(answer) => answer,
@@ -98,7 +98,7 @@ impl PaypalChannel {
         let certain = request.is_settled();
         match read::<Order>(&answer) {
             Ok(Reply::Object(order)) => {
-                let asking = Asking { close: request.close, certain };
+                let asking = Asking { close: request.close, certain, is_over: false };
                 self.judge_order(order, charge, asking, deadline).await
             }
             // It was looked at and refused. An earlier one with the same id did nothing, or that would have been shown.
@@ -126,6 +126,17 @@ impl PaypalChannel {
             Reply::Error(reply) => Err(reply.describe()),
         }
     }
+}
+
+/// Whether nothing that finishes this order can be on its way. Its number was learned from an answer, so that of what was
+/// sent only that can be. It is sent to approved ones; what a process before this one sent last, nobody has written down.
+pub(super) fn finished_by_nobody(
+    order: &Order,
+    first_sent_at: Timestamp,
+    sent_by: Timestamp,
+    money_sent_at: Option<Timestamp>,
+) -> bool {
+    money_sent_at.is_none() && (sent_by <= first_sent_at || order.status != OrderStatus::Approved)
 }
 
 /// Whether PayPal itself says that there is no such thing.

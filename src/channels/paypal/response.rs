@@ -6,6 +6,11 @@ use crate::channels::http::HttpAnswer;
 use crate::channels::paypal::amount;
 use crate::domain::money::{Currency, Money};
 
+/// Longest code of a card network that is kept; they have a few characters.
+const NETWORK_CODE_LENGTH_MAX: usize = 8;
+/// Longest name of an error that is one.
+const NAME_LENGTH_MAX: usize = 64;
+
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -172,9 +177,12 @@ impl Capture {
         fee.in_currency(currency).map(|fee| fee.amount_minor)
     }
 
-    /// The network's code of a refusal.
+    /// The network's code of a refusal, if it looks like one.
     pub(super) fn network_code(&self) -> Option<String> {
-        self.processor_response.as_ref()?.response_code.clone()
+        let code = self.processor_response.as_ref()?.response_code.as_ref()?;
+        let looks_right = (1..=NETWORK_CODE_LENGTH_MAX).contains(&code.len())
+            && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        looks_right.then(|| code.to_ascii_uppercase())
     }
 }
 
@@ -260,5 +268,45 @@ pub(super) fn error_of(answer: &HttpAnswer) -> ErrorReply {
     }
     let body: Body = serde_json::from_slice(&answer.body).unwrap_or_default();
     let issue = body.details.into_iter().next().and_then(|detail| detail.issue);
-    ErrorReply { status: answer.status, name: body.name, issue, debug_id: body.debug_id }
+    let (name, issue, debug_id) = (name_in(body.name), name_in(issue), name_in(body.debug_id));
+    ErrorReply { status: answer.status, name, issue, debug_id }
+}
+
+/// What looks like a name of PayPal's; other text goes into no log and no failure.
+fn name_in(text: Option<String>) -> Option<String> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    text.filter(|text| (1..=NAME_LENGTH_MAX).contains(&text.len()) && text.bytes().all(is_part))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn error(body: &serde_json::Value) -> ErrorReply {
+        let body = bytes::Bytes::from(body.to_string());
+        error_of(&HttpAnswer { status: 422, headers: reqwest::header::HeaderMap::new(), body })
+    }
+
+    #[test]
+    fn only_what_looks_like_a_name_is_kept_of_an_error() {
+        let detail = json!({ "issue": "INSTRUMENT_DECLINED", "description": "Mr X's card" });
+        let reply = error(&json!({ "name": "UNPROCESSABLE_ENTITY", "debug_id": "f0-1", "details": [detail] }));
+        assert_eq!((reply.issue(), reply.debug_id.as_deref()), ("INSTRUMENT_DECLINED", Some("f0-1")));
+        for text in ["card 4242 4242", "a\nb", "", &"X".repeat(65)] {
+            let reply = error(&json!({ "name": text, "debug_id": text, "details": [{ "issue": text }] }));
+            assert_eq!((reply.name, reply.issue, reply.debug_id), (None, None, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_s_code_looks_like_one() {
+        let code = |text: &str| {
+            let capture = json!({ "id": "C1", "status": "DECLINED", "amount": { "currency_code": "USD", "value": "1.00" },
+                "processor_response": { "response_code": text } });
+            serde_json::from_value::<Capture>(capture).unwrap().network_code()
+        };
+        assert_eq!((code("0500").as_deref(), code("a sentence"), code("")), (Some("0500"), None, None));
+    }
 }

@@ -1,5 +1,5 @@
 //! Access tokens. One is shared by all calls until most of its time is over; while it is fetched, everybody waits for
-//! that one fetch.
+//! that one fetch. When no new one can be had, the old one is used until its end.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +14,8 @@ use crate::domain::time::Monotonic;
 
 /// A token is used for so much of its time, in percent.
 const USED_PERCENT: u32 = 90;
+/// When no new token could be had, the old one is used for so long before it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// No token is believed to be good for longer than this.
 const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -31,6 +33,9 @@ pub(super) struct Tokens {
 
 struct Current {
     token: AccessToken,
+    /// When another one is to be fetched.
+    renewed_at: Monotonic,
+    /// Its end.
     until: Monotonic,
 }
 
@@ -74,16 +79,27 @@ impl Tokens {
         deadline: Deadline,
     ) -> Result<AccessToken, TokenError> {
         let mut current = self.current.lock().await;
-        if let Some(known) = current.as_ref()
-            && self.clock.monotonic() < known.until
-            && refused != Some(&known.token)
+        let mut known = current.as_mut().filter(|known| refused != Some(&known.token));
+        if let Some(known) = &known
+            && self.clock.monotonic() < known.renewed_at
         {
             return Ok(known.token.clone());
         }
-        let (fetched, _) = self.fetch(deadline).await?;
-        let token = fetched.token.clone();
-        *current = Some(fetched);
-        Ok(token)
+        match self.fetch(deadline).await {
+            Ok((fetched, _)) => {
+                let token = fetched.token.clone();
+                *current = Some(fetched);
+                Ok(token)
+            }
+            Err(error @ TokenError::Refused(_)) => Err(error),
+            Err(error) => match known.as_mut().filter(|known| self.clock.monotonic() < known.until) {
+                Some(known) => {
+                    known.renewed_at = self.clock.monotonic().plus(RETRY_AFTER).min(known.until);
+                    Ok(known.token.clone())
+                }
+                None => Err(error),
+            },
+        }
     }
 
     /// Fetches a token in any case, and says what PayPal said about it.
@@ -123,7 +139,11 @@ impl Tokens {
             return Err(TokenError::Unreachable(reason));
         };
         let lifetime = Duration::from_secs(body.expires_in).min(LIFETIME_MAX);
-        let until = asked_at.plus(lifetime * USED_PERCENT / 100);
-        Ok((Current { token: Zeroizing::new(body.access_token), until }, Granted { app_id: body.app_id }))
+        let fetched = Current {
+            token: Zeroizing::new(body.access_token),
+            renewed_at: asked_at.plus(lifetime * USED_PERCENT / 100),
+            until: asked_at.plus(lifetime),
+        };
+        Ok((fetched, Granted { app_id: body.app_id }))
     }
 }

@@ -55,7 +55,8 @@ impl StripeChannel {
             return self.ask_hold_by_number(id, &question.hold, question.close, deadline).await;
         }
         let sought = Sought::from(question);
-        if sought.key_is_remembered() {
+        // With the key it could be made now.
+        if sought.key_is_remembered() && !question.is_over {
             return self.ask_hold_by_key(question, deadline).await;
         }
         let settled_at = sought.settled_after_key();

@@ -294,6 +294,10 @@ impl Channel for StripeChannel {
         CURRENCIES
     }
 
+    fn livemode(&self) -> Option<bool> {
+        self.livemode
+    }
+
     fn methods(&self) -> &'static [&'static str] {
         &["card"]
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ring::hmac;
 use serde::Deserialize;
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use crate::channels::stripe::response::{Expandable, PaymentIntent, Reply, read};
@@ -33,11 +34,14 @@ struct Event {
 
 #[derive(Deserialize)]
 struct EventData {
-    object: EventObject,
+    object: Value,
 }
 
-/// What happened to something: a PaymentIntent, a charge, a refund, a dispute, or something of no interest.
-#[derive(Deserialize)]
+/// Kinds of objects that matter here. The others may have any shape.
+const KINDS: [&str; 4] = ["payment_intent", "charge", "refund", "dispute"];
+
+/// What happened to something that matters here.
+#[derive(Default, Deserialize)]
 struct EventObject {
     #[serde(default)]
     id: Option<String>,
@@ -75,7 +79,13 @@ impl StripeChannel {
         if event.account.is_some() {
             return Err(NotificationRefusal::WrongAccount);
         }
-        let object = event.data.object;
+        let matters = event.data.object["object"].as_str().is_some_and(|kind| KINDS.contains(&kind));
+        let object = if matters {
+            serde_json::from_value::<EventObject>(event.data.object)
+                .map_err(|_| NotificationRefusal::Malformed("its object can't be read"))?
+        } else {
+            EventObject::default()
+        };
         let dispute = match (&object.id, object.object.as_deref()) {
             (Some(id), Some("dispute")) => Some(DisputeHint { dispute_no: id.clone() }),
             _ => None,

@@ -225,7 +225,7 @@ impl StripeClient {
             pair("expand[]", "data.latest_charge.balance_transaction"),
         ];
         query.extend(starting_after.map(|id| pair("starting_after", id)));
-        self.send(self.http.get("/v1/payment_intents", &query), deadline).await
+        self.get_page("/v1/payment_intents", &query, deadline).await
     }
 
     /// Lists PaymentIntents made since `since`, as [`StripeClient::list_intents`] does.
@@ -237,7 +237,7 @@ impl StripeClient {
     ) -> Result<HttpAnswer, HttpError> {
         let mut query = since_query(since, starting_after);
         query.push(pair("expand[]", "data.latest_charge.balance_transaction"));
-        self.send(self.http.get("/v1/payment_intents", &query), deadline).await
+        self.get_page("/v1/payment_intents", &query, deadline).await
     }
 
     /// Lists refunds made since `since`, newest first.
@@ -247,7 +247,7 @@ impl StripeClient {
         starting_after: Option<&str>,
         deadline: Deadline,
     ) -> Result<HttpAnswer, HttpError> {
-        self.send(self.http.get("/v1/refunds", &since_query(since, starting_after)), deadline).await
+        self.get_page("/v1/refunds", &since_query(since, starting_after), deadline).await
     }
 
     /// Gives money back.
@@ -275,12 +275,19 @@ impl StripeClient {
     ) -> Result<HttpAnswer, HttpError> {
         let mut query = vec![pair("limit", PAGE_OBJECTS), pair("payment_intent", intent_id)];
         query.extend(starting_after.map(|id| pair("starting_after", id)));
-        self.send(self.http.get("/v1/refunds", &query), deadline).await
+        self.get_page("/v1/refunds", &query, deadline).await
     }
 
     async fn send(&self, request: RequestBuilder, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
-        let request = request.bearer_auth(self.secret_key.as_str()).header("Stripe-Version", API_VERSION);
-        self.http.send(request, deadline).await
+        self.http.send(self.with_headers(request), deadline).await
+    }
+
+    async fn get_page(&self, path: &str, query: &Parameters, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        self.http.send_for_page(self.with_headers(self.http.get(path, query)), deadline).await
+    }
+
+    fn with_headers(&self, request: RequestBuilder) -> RequestBuilder {
+        request.bearer_auth(self.secret_key.as_str()).header("Stripe-Version", API_VERSION)
     }
 }
 

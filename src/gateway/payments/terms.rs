@@ -33,7 +33,7 @@ const MAGIC_TOKENS: [&str; 10] = [
     "tok_processing_error",
 ];
 /// How further ones begin.
-const MAGIC_PREFIXES: [&str; 2] = ["tok_stripe_declines:", "tok_alipay_declines:"];
+const MAGIC_PREFIXES: [&str; 3] = ["tok_stripe_declines:", "tok_alipay_declines:", "tok_paypal_declines:"];
 
 fn is_magic(token: &str) -> bool {
     MAGIC_TOKENS.contains(&token) || MAGIC_PREFIXES.iter().any(|prefix| token.starts_with(prefix))
@@ -255,7 +255,11 @@ mod tests {
 
     #[test]
     fn live_mode_takes_no_token_of_the_emulators() {
-        let tokens = MAGIC_TOKENS.into_iter().chain(["tok_stripe_declines:lost_card", "tok_alipay_declines:X"]);
+        let tokens = MAGIC_TOKENS.into_iter().chain([
+            "tok_stripe_declines:lost_card",
+            "tok_alipay_declines:X",
+            "tok_paypal_declines:X",
+        ]);
         for token in tokens {
             let body = serde_json::json!({
                 "order_no": "O-1", "amount": 100, "currency": "USD", "payment_token": token,

@@ -474,6 +474,7 @@ impl Inner {
             offered_at: pre_auth.offered_at,
             money_sent_at: pre_auth.money_sent_at,
             close,
+            is_over: pre_auth.status.is_final(),
         }
     }
 

@@ -106,6 +106,17 @@ struct Context<'a> {
     prefer: Option<&'a str>,
 }
 
+impl Context<'_> {
+    /// What was made, whole only where that is asked for.
+    fn as_preferred(&self, mut reply: Reply) -> Reply {
+        if reply.status < 300 && reply.body.is_object() && self.prefer != Some("return=representation") {
+            reply.body =
+                json!({ "id": reply.body["id"], "status": reply.body["status"], "links": reply.body["links"] });
+        }
+        reply
+    }
+}
+
 impl PaypalEmulator {
     /// An emulator that signs with the fixed certificate.
     ///
@@ -296,7 +307,7 @@ impl State {
                 if now < recorded.answered_at {
                     return Step::Done(unprocessable("PREVIOUS_REQUEST_IN_PROGRESS"));
                 }
-                return Step::Done(self.present(&recorded.made, &base_url));
+                return Step::Done(context.as_preferred(self.present(&recorded.made, &base_url)));
             }
             _ if self.keys.len() >= OBJECTS_MAX => return Step::Done(reply::full()),
             _ => {}
@@ -331,7 +342,12 @@ impl State {
         if context.draw.error {
             return Step::Done(internal_error());
         }
-        match self.route(call, context) {
+        let is_post = call.method == hyper::Method::POST;
+        let step = match self.route(call, context) {
+            Step::Done(reply) if is_post => Step::Done(context.as_preferred(reply)),
+            step => step,
+        };
+        match step {
             // The effect stays, and the id remembers it; only the answer is spoilt.
             Step::Done(reply) if context.draw.error_after_effect && reply.status < 300 => {
                 Step::Done(Reply { made: reply.made, ..internal_error() })

@@ -187,8 +187,8 @@ pub(super) struct Refund {
 
 /// The fee of a capture: 3.49 % rounded half up, and 49 cents; for dollars only.
 fn fee_of(money: Money) -> Option<Money> {
-    let fee = (money.amount_minor * 349 + 5_000) / 10_000 + 49;
-    (money.currency == Currency::USD).then(|| Money::new(fee, money.currency))
+    let fee = (i128::from(money.amount_minor) * 349 + 5_000) / 10_000 + 49;
+    i64::try_from(fee).ok().filter(|_| money.currency == Currency::USD).map(|fee| Money::new(fee, money.currency))
 }
 
 impl Order {

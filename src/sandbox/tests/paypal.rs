@@ -246,3 +246,23 @@ async fn a_header_asks_for_an_issue_and_a_body_has_to_be_json() {
     assert_eq!(bare.unwrap().status, 404, "without a body there is no type to be wrong");
     assert!(client.operations().is_empty());
 }
+
+#[tokio::test]
+async fn the_largest_amount_there_is_can_be_taken() {
+    let (client, _) = client().await;
+    let answer = client.post("/v2/checkout/orders", "", &order("CAPTURE", "92233720368547758.07", "tok_visa")).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn what_was_made_is_shown_whole_only_where_that_is_asked_for() {
+    let (client, _) = client().await;
+    let body = order("CAPTURE", "20.00", "tok_visa");
+    for key in ["k1", "k1", ""] {
+        let minimal = client.post_with("/v2/checkout/orders", key, &body, ("prefer", "return=minimal")).await.json();
+        let names: Vec<&String> = minimal.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["id", "links", "status"], "{minimal}");
+    }
+    let whole = client.post("/v2/checkout/orders", "k1", &body).await.json();
+    assert_eq!(whole["purchase_units"][0]["payments"]["captures"][0]["status"], "COMPLETED");
+}

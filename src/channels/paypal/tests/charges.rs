@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{NOTHING, approve, bench, bench_without_default, in_money, page_in};
 use crate::channels::tests::{browse, charge_with, failure_of, is_success, is_unknown};
-use crate::channels::{ChargeAnswer, ChargeState, DeclineScope, ResolveRequest};
+use crate::channels::{ChargeAnswer, ChargeRequest, ChargeState, DeclineScope, ProviderRefs, ResolveRequest};
 use crate::sandbox::{FaultPatch, LedgerOperation};
 
 fn page(answer: &ChargeAnswer) -> String {
@@ -230,4 +230,32 @@ async fn an_answer_about_another_payment_is_not_believed() {
         assert!(is_unknown(&bench.resolve(&other, &answer.refs, 5, false).await));
     }
     assert_eq!(bench.count(LedgerOperation::Charge), 1);
+}
+
+#[tokio::test]
+async fn closing_what_never_arrived_charges_nobody() {
+    let bench = bench();
+    let request = charge_with(Some("tok_visa"));
+    for (age_s, is_closed) in [(5, false), (6, true)] {
+        let refs = if is_closed { known(&bench, &request).await } else { NOTHING };
+        let answer = bench.resolve(&request, &refs, age_s, true).await;
+        assert_eq!(answer.state == ChargeState::Canceled, is_closed, "{answer:?}");
+    }
+    // The request itself, should it arrive by now, finds its id taken.
+    assert!(!is_success(&bench.charge(&request).await));
+    assert!(bench.ledger().is_empty());
+}
+
+/// The names of what a request's id has made.
+async fn known(bench: &crate::channels::tests::Bench, request: &ChargeRequest) -> ProviderRefs {
+    bench.resolve(request, &NOTHING, 5, true).await.refs
+}
+
+#[tokio::test]
+async fn closing_what_did_arrive_finds_it() {
+    let bench = bench();
+    let request = charge_with(Some("tok_visa"));
+    bench.charge(&request).await;
+    assert!(is_success(&bench.resolve(&request, &NOTHING, 5, true).await));
+    bench.assert_charged_once(&request);
 }

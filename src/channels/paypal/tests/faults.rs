@@ -121,6 +121,22 @@ async fn too_many_requests_are_not_done_the_first_time_and_unknown_later() {
     assert!(is_unknown(&later) && later.refused.is_none(), "{later:?}");
 }
 
+#[tokio::test]
+async fn a_release_that_paypal_turns_away_is_refused_the_first_time_and_unknown_later() {
+    let body = r#"{"name":"NOT_AUTHORIZED","details":[{"issue":"PERMISSION_DENIED"}]}"#;
+    let url = peer_after_token(403, "application/json", body, body.len()).await;
+    let bench = bench();
+    let channel = channel_with(&url, Clock::manual(START), &[]);
+    let hold = hold_with(Some("tok_visa"));
+    let refs = ProviderRefs { hold_no: Some(String::from("A1")), ..NOTHING };
+    for is_first in [true, false] {
+        let answer = channel.release(&release_of(&hold, &refs, sent(&bench, 0, is_first))).await;
+        assert_eq!((is_unknown(&answer), answer.refused.is_some()), (true, is_first), "{answer:?}");
+    }
+    let closing = channel.ask_hold(&question(&bench, &hold, &refs, 600, true)).await;
+    assert!(is_unknown(&closing) && closing.refused.is_none(), "{closing:?}");
+}
+
 /// A peer that gives out a token and answers everything else with this.
 async fn peer_after_token(status: u16, content_type: &'static str, body: &'static str, length: usize) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

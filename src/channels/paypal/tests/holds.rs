@@ -8,6 +8,7 @@ use super::{
 };
 use crate::channels::tests::{START, browse};
 use crate::channels::{AuthorizeRequest, ExtendRequest, HoldAnswer, HoldQuestion, HoldState, ProviderRefs};
+use crate::domain::time::Timestamp;
 use crate::sandbox::{FaultPatch, LedgerOperation};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -91,6 +92,53 @@ async fn closing_before_and_after_the_payer_approves() {
         assert!(matches!(closed.state, HoldState::Released { .. }), "{closed:?}");
     }
     assert_eq!(bench.count(LedgerOperation::Void), 1);
+}
+
+#[tokio::test]
+async fn what_the_payer_approves_after_the_end_is_held_by_nobody() {
+    let bench = bench();
+    let hold = hold_with(None);
+    let offered = bench.channel.authorize(&hold).await;
+    approve(&page_of(&offered)).await;
+    let over = HoldQuestion { is_over: true, ..question(&bench, &hold, &offered.refs, 90, false) };
+    let answer = bench.channel.ask_hold(&over).await;
+    assert!(matches!(answer.state, HoldState::NotDone(_)), "{answer:?}");
+    let stored = hold_with(Some("tok_visa"));
+    let nameless = HoldQuestion { is_over: true, ..question(&bench, &stored, &NOTHING, 90, false) };
+    assert!(is_unknown(&bench.channel.ask_hold(&nameless).await), "it is not made by asking");
+    assert!(bench.ledger().is_empty());
+    // What is held all the same is told.
+    let (hold, refs) = held(&bench).await;
+    let over = HoldQuestion { is_over: true, ..question(&bench, &hold, &refs, 90, false) };
+    assert!(is_held(&bench.channel.ask_hold(&over).await));
+}
+
+#[tokio::test]
+async fn what_a_dead_process_may_have_sent_to_an_approved_order_is_waited_for() {
+    let bench = bench();
+    let hold = hold_with(None);
+    let offered = bench.channel.authorize(&hold).await;
+    for (approves, after_s, is_closed) in [(false, 5, true), (true, 5, false), (true, 65, true)] {
+        if approves {
+            approve(&page_of(&offered)).await;
+        }
+        let asked = question(&bench, &hold, &offered.refs, 600 + after_s, true);
+        let restarted_at = Timestamp::from_unix_s(asked.now.unix_s() - after_s);
+        let closed = bench.channel.ask_hold(&HoldQuestion { sent_by: restarted_at, ..asked }).await;
+        assert_eq!(matches!(closed.state, HoldState::NotDone(_)), is_closed, "{approves} {after_s}: {closed:?}");
+        assert!(is_closed || is_unknown(&closed), "{closed:?}");
+    }
+    assert!(bench.ledger().is_empty());
+}
+
+#[tokio::test]
+async fn closing_what_never_arrived_holds_nothing() {
+    let bench = bench();
+    let hold = hold_with(Some("tok_visa"));
+    let closed = bench.channel.ask_hold(&question(&bench, &hold, &NOTHING, 90, true)).await;
+    assert!(matches!(closed.state, HoldState::NotDone(_)), "{closed:?}");
+    assert!(!is_held(&bench.channel.authorize(&hold).await), "its id is taken");
+    assert!(bench.ledger().is_empty());
 }
 
 #[tokio::test]

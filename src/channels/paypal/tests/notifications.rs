@@ -222,3 +222,25 @@ async fn forged_ones_with_ever_new_addresses_cause_few_fetches() {
     flood(1_000).await;
     assert_eq!(asked.load(Ordering::SeqCst), 12);
 }
+
+#[tokio::test]
+async fn forged_ones_do_not_drive_out_the_certificate_in_use() {
+    let teller = Teller::at(START);
+    let told = teller.told_of_charge().await;
+    let channel = teller.channel(&[]);
+    assert!(channel.verify(&told).await.is_ok());
+    let address = told.headers.iter().find(|(name, _)| name == "paypal-cert-url").unwrap().1.clone();
+    // The same certificate is there under as many addresses as one likes.
+    for number in 0..12 {
+        if number % 6 == 5 {
+            teller.clock.advance(Duration::from_secs(60));
+        }
+        let forged = with_header(&told, "paypal-cert-url", &format!("{address}?{number}"));
+        assert!(
+            is_forged(&channel.verify(&with_header(&forged, "paypal-transmission-id", "another")).await),
+            "{number}"
+        );
+    }
+    teller.sandbox.set_faults("paypal", FaultPatch { down: Some(true), ..FaultPatch::default() }).await.unwrap();
+    assert!(channel.verify(&told).await.is_ok());
+}

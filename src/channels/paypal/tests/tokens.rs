@@ -13,6 +13,11 @@ use crate::clock::Clock;
 
 /// A peer that gives out numbered tokens, and takes those only that `takes` says; its address and how many it gave out.
 async fn peer(takes: fn(usize) -> bool) -> (String, Arc<AtomicUsize>) {
+    peer_that(|_| true, takes).await
+}
+
+/// The same, which gives out only those that `gives` says.
+async fn peer_that(gives: fn(usize) -> bool, takes: fn(usize) -> bool) -> (String, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let given = Arc::new(AtomicUsize::new(0));
@@ -27,7 +32,7 @@ async fn peer(takes: fn(usize) -> bool) -> (String, Arc<AtomicUsize>) {
                 let answer = if text.starts_with("POST /v1/oauth2/token") {
                     let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
                     let body = format!(r#"{{"access_token":"token-{number}-","expires_in":32400}}"#);
-                    http_answer(200, "application/json", &body, body.len())
+                    http_answer(if gives(number) { 200 } else { 503 }, "application/json", &body, body.len())
                 } else {
                     let number =
                         text.split("earer token-").nth(1).and_then(|rest| rest.split('-').next()?.parse().ok());
@@ -85,6 +90,21 @@ async fn a_token_is_renewed_before_its_time_is_over() {
         clock.advance(Duration::from_secs(after_s));
         channel.charge(&charge_with(Some("tok_visa"))).await;
         assert_eq!(given.load(Ordering::SeqCst), fetched, "{after_s}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_renewed_is_used_to_its_end() {
+    let (url, asked) = peer_that(|number| number == 1, |_| true).await;
+    let clock = Clock::manual(START);
+    let channel = channel_with(&url, clock.clone(), &[]);
+    for (after_s, is_sent, asked_for) in
+        [(0, true, 1), (29_160, true, 2), (9, true, 2), (1, true, 3), (3_229, true, 4), (1, false, 5)]
+    {
+        clock.advance(Duration::from_secs(after_s));
+        let answer = channel.charge(&charge_with(Some("tok_visa"))).await;
+        assert_eq!(matches!(answer.state, ChargeState::Declined(_)), is_sent, "{after_s}: {answer:?}");
+        assert_eq!(asked.load(Ordering::SeqCst), asked_for, "{after_s}");
     }
 }
 

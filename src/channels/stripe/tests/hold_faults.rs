@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::channels::stripe::tests::NOTHING;
 use crate::channels::stripe::tests::holds::{ask, bench, capture_of, held, hold_with, lines, made, release_of};
 use crate::channels::tests::{Bench, START, channel_at, http_answer, peer_that_answers, question_about, sent_first};
@@ -353,5 +355,21 @@ async fn others_hold(bench: &Bench, count: u32) {
         let mut other = hold_with(None);
         other.provider_key = format!("tg7_PA20260924000000other_{number}");
         bench.channel.authorize(&other).await;
+    }
+}
+
+#[tokio::test]
+async fn pages_of_real_size_are_read_and_endless_ones_are_not() {
+    for (bytes_each, is_read) in [(8_000, true), (30_000, false)] {
+        let page: Vec<Value> = (0..100)
+            .map(|number| {
+                json!({ "id": format!("pi_{number}"), "status": "succeeded", "amount": 1, "currency": "usd",
+                    "description": "x".repeat(bytes_each) })
+            })
+            .collect();
+        let body = json!({ "object": "list", "data": page, "has_more": false }).to_string();
+        let url = peer_that_answers(http_answer(200, "application/json", &body, body.len())).await;
+        let listed = channel_at(ChannelKind::Stripe, &url, Clock::manual(START)).list_charges(START, None).await;
+        assert_eq!(listed.map(|page| page.items.len()).ok(), is_read.then_some(100), "{bytes_each}");
     }
 }

@@ -387,3 +387,17 @@ async fn a_check_says_whose_account_it_is_and_what_is_missing() {
     let nobody = channel_at(ChannelKind::Stripe, "http://127.0.0.1:9", Clock::manual(START));
     assert!(matches!(nobody.check().await, Err(CheckFailure::Unreachable(_))));
 }
+
+#[tokio::test]
+async fn what_is_over_is_not_made_by_asking_about_it() {
+    let bench = bench();
+    let hold = hold_with(Some("tok_visa"));
+    let over = HoldQuestion { is_over: true, now: START.plus(Duration::from_secs(90)), ..question_about(&hold) };
+    let answer = bench.channel.ask_hold(&over).await;
+    assert!(matches!(answer.state, HoldState::Unknown { .. }), "{answer:?}");
+    assert!(bench.ledger().is_empty());
+    // What is there all the same is found.
+    let (hold, _) = made(&bench).await;
+    let over = HoldQuestion { is_over: true, ..question_about(&hold) };
+    assert_eq!(bench.channel.ask_hold(&over).await.state, held(2000));
+}

@@ -299,3 +299,19 @@ async fn nothing_is_told_of_what_came_to_nothing() {
     assert_eq!(events(&told(&channel, &outbox, &clock, 1).await), ["payment_intent.created"]);
     assert!(tokio::time::timeout(Duration::from_millis(1), outbox.take()).await.is_err());
 }
+
+#[tokio::test]
+async fn objects_of_no_interest_may_have_any_shape() {
+    let channel = channel_with("sk_test_x", SECRET);
+    for object in [
+        json!({ "id": 7, "object": "invoice", "payment_intent": { "id": 5 }, "metadata": { "a": 1 } }),
+        json!({ "object": "balance", "metadata": [] }),
+        json!({}),
+        json!(null),
+    ] {
+        let read = taken(&channel, &event(&object)).await;
+        assert!(read.as_ref().is_ok_and(|read| read.subjects.is_empty()), "{object}: {read:?}");
+    }
+    let wrong = json!({ "id": 7, "object": "charge" });
+    assert!(matches!(taken(&channel, &event(&wrong)).await, Err(NotificationRefusal::Malformed(_))));
+}

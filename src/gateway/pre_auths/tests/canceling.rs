@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::fixture::{Asked, HELD, House, pass, state_of, told};
 use crate::channels::{DeclineScope, Failure};
+use crate::domain::ids::PreAuthNo;
 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_is_released_once() {
@@ -35,6 +36,23 @@ async fn what_waits_for_its_payer_is_closed_at_the_provider() {
     assert_eq!(house.view(&no).await.status, "canceled");
     assert_eq!(house.provider.count(|asked| matches!(asked, Asked::Release { .. })), 0);
     assert_eq!(house.events(), ["pre_auth.canceled"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_about_what_is_over_is_told_that_it_is() {
+    let house = House::new().await;
+    house.provider.set(|mood| mood.waits = true);
+    house.hold("O-1").await.unwrap();
+    let no = house.only().pre_auth_no;
+    let number = PreAuthNo::new(no.clone());
+    let open = house.provider.count(|asked| *asked == Asked::Ask { close: false, is_over: false });
+    house.pre_auths.follow_hint(&house.caller.merchant.merchant_id, &number).await.unwrap();
+    assert_eq!(house.provider.count(|asked| *asked == Asked::Ask { close: false, is_over: false }), open + 1);
+    house.cancel(&no, "k-1").await.unwrap();
+    let over = house.provider.count(|asked| matches!(asked, Asked::Ask { is_over: true, .. }));
+    assert_eq!(over, 0);
+    house.pre_auths.follow_hint(&house.caller.merchant.merchant_id, &number).await.unwrap();
+    assert_eq!(house.provider.count(|asked| matches!(asked, Asked::Ask { is_over: true, .. })), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -77,7 +77,7 @@ pub(super) enum Asked {
     Authorize,
     Capture { amount: i64, is_first: bool },
     Release { is_first: bool },
-    Ask { close: bool },
+    Ask { close: bool, is_over: bool },
     Refund { amount: i64, charged: i64 },
 }
 
@@ -223,7 +223,7 @@ impl Channel for Provider {
 
     fn ask_hold<'a>(&'a self, question: &'a HoldQuestion) -> Call<'a, HoldAnswer> {
         Box::pin(async move {
-            let mood = match self.listen(Asked::Ask { close: question.close }).await {
+            let mood = match self.listen(Asked::Ask { close: question.close, is_over: question.is_over }).await {
                 Ok(mood) => mood,
                 Err(away) => return away,
             };

@@ -158,7 +158,11 @@ async fn what_no_provider_has_named_is_closed_and_not_sent() {
     pass(Duration::from_secs(60)).await;
     assert!(!hold.view().held, "{:?}", hold.view());
     assert_eq!((house.view(&no).await.status.as_str(), house.provider.authorizes()), ("canceled", 1));
-    assert_eq!(house.provider.count(|asked| *asked == Asked::Ask { close: false }), 0, "asking could have sent it");
+    assert_eq!(
+        house.provider.count(|asked| matches!(asked, Asked::Ask { close: false, .. })),
+        0,
+        "asking could have sent it"
+    );
     let again = house.hold_with("O-1", |command| command.wanted.description = None).await.unwrap();
     assert_eq!(told(&again), (202, "processing"), "a repetition gets its answer");
 }
@@ -290,7 +294,10 @@ async fn a_capture_of_before_is_not_sent_by_a_hint() {
     house.pre_auths.0.directory.send(&id, PreAuthMessage::Hint).unwrap();
     pass(Duration::from_millis(100)).await;
     assert_eq!(house.provider.captures(), sent);
-    assert!(house.provider.count(|asked| *asked == Asked::Ask { close: false }) > 0, "it was only asked about");
+    assert!(
+        house.provider.count(|asked| matches!(asked, Asked::Ask { close: false, .. })) > 0,
+        "it was only asked about"
+    );
     assert!(matches!(house.capture(&no, None, "k-2").await, Err(GatewayError::Held)));
 }
 
