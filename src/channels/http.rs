@@ -158,6 +158,19 @@ impl HttpClient {
     /// # Errors
     /// [`HttpError`], which says whether the request can have arrived.
     pub(crate) async fn send(&self, request: RequestBuilder, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        self.send_up_to(request, deadline, BODY_BYTES_MAX).await
+    }
+
+    /// The same where a longer answer, of up to `bytes_max`, is what was asked for.
+    ///
+    /// # Errors
+    /// As [`HttpClient::send`].
+    pub(crate) async fn send_up_to(
+        &self,
+        request: RequestBuilder,
+        deadline: Deadline,
+        bytes_max: usize,
+    ) -> Result<HttpAnswer, HttpError> {
         let left = deadline.0.since(self.clock.monotonic()).min(self.timeout);
         if left.is_zero() {
             return Err(HttpError::NotSent(String::from("no time was left")));
@@ -166,8 +179,8 @@ impl HttpClient {
         let mut body = BytesMut::new();
         // A body cut short is no answer: half a document can read like a whole one.
         while let Some(chunk) = response.chunk().await.map_err(|error| arrived(&error))? {
-            if body.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(HttpError::MayHaveArrived(format!("its answer is longer than {BODY_BYTES_MAX} bytes")));
+            if body.len() + chunk.len() > bytes_max {
+                return Err(HttpError::MayHaveArrived(format!("its answer is longer than {bytes_max} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
