@@ -25,7 +25,7 @@ const MONITORING_MINUTES: u32 = 1_440;
 /// Invoices of one payment that are looked at; there is one.
 const INVOICES_MAX: usize = 50;
 /// Longest list of pull payments that is read: the server gives out all of a store's at once, some 400 bytes each.
-const PULL_PAYMENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+const PULL_PAYMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A new invoice. `token` is for the sandbox only.
 pub(super) fn invoice_body(charge: &ChargeRequest, amount: &str, token: Option<&str>) -> Value {
