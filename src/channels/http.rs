@@ -12,8 +12,6 @@ use crate::domain::time::Monotonic;
 
 /// An answer with a longer body is not read to its end and counts as none.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// The same for a page of a list: of a hundred objects, each with others in it, indented.
-const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Longest wait for a connection; less where the channel's own timeout is shorter.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 /// Connections without a request are closed after this, before a provider's own idle limit.
@@ -160,22 +158,14 @@ impl HttpClient {
     /// # Errors
     /// [`HttpError`], which says whether the request can have arrived.
     pub(crate) async fn send(&self, request: RequestBuilder, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
-        self.send_for(request, deadline, BODY_BYTES_MAX).await
+        self.send_up_to(request, deadline, BODY_BYTES_MAX).await
     }
 
-    /// The same for a page of a list.
+    /// The same where a longer answer, of up to `bytes_max`, is what was asked for.
     ///
     /// # Errors
-    /// [`HttpError`].
-    pub(crate) async fn send_for_page(
-        &self,
-        request: RequestBuilder,
-        deadline: Deadline,
-    ) -> Result<HttpAnswer, HttpError> {
-        self.send_for(request, deadline, PAGE_BYTES_MAX).await
-    }
-
-    async fn send_for(
+    /// As [`HttpClient::send`].
+    pub(crate) async fn send_up_to(
         &self,
         request: RequestBuilder,
         deadline: Deadline,

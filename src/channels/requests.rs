@@ -104,6 +104,8 @@ pub struct RefundRequest {
     pub reason: Option<String>,
     /// Names of the charge or of the capture.
     pub refs: ProviderRefs,
+    /// The provider's number of the refund, once it is known.
+    pub channel_refund_no: Option<String>,
     /// When it was first about to be sent; equal to `now` for the first try.
     pub first_sent_at: Timestamp,
     /// By then the first try had left this machine, or never did. Not earlier than `first_sent_at`.

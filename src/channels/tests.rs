@@ -179,6 +179,7 @@ pub(crate) fn refund_of(charge: &ChargeRequest, refs: &ProviderRefs, amount_mino
         charged: charge.money,
         reason: None,
         refs: refs.clone(),
+        channel_refund_no: None,
         first_sent_at: START,
         sent_by: START,
         settling: Duration::from_secs(60),

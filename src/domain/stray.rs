@@ -46,6 +46,15 @@ impl Stray {
     }
 }
 
+/// A refund has failed. If it was to give stray money back, nobody else does: somebody has to look.
+pub(in crate::domain) fn refund_failed(strays: &mut [Stray], refund_no: &RefundNo) {
+    for stray in strays {
+        if matches!(&stray.action, StrayAction::Refunding(of) if of == refund_no) {
+            stray.action = StrayAction::Reported;
+        }
+    }
+}
+
 /// What is done about stray money.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -54,11 +54,7 @@ impl AlipayChannel {
         let method = "alipay.fund.auth.operation.detail.query";
         match self.client.call::<IgnoredAny>(method, &name, deadline).await {
             Ok(Reply::Done(_)) => String::from("The application may hold money."),
-            Ok(Reply::Refused(refusal))
-                if refusal.is("AUTH_ORDER_NOT_EXIST") || refusal.is("AUTH_OPERATION_NOT_EXIST") =>
-            {
-                String::from("The application may hold money.")
-            }
+            Ok(Reply::Refused(refusal)) if refusal.is_no_freeze() => String::from("The application may hold money."),
             Ok(Reply::Refused(refusal)) => {
                 format!("The application may not hold money ({} {}).", refusal.code, refusal.sub_code)
             }

@@ -156,6 +156,11 @@ impl Refusal {
         self.code == "40004" && USED_NUMBERS.contains(&self.reason())
     }
 
+    /// Whether Alipay knows no such freeze.
+    pub(super) fn is_no_freeze(&self) -> bool {
+        self.is("AUTH_ORDER_NOT_EXIST") || self.is("AUTH_OPERATION_NOT_EXIST")
+    }
+
     /// Whether Alipay is called too often, so that nothing is refused but this try.
     pub(super) fn is_call_limit(&self) -> bool {
         self.code == "40005" || self.reason() == "app-call-limited"

@@ -110,11 +110,7 @@ impl AlipayChannel {
                 let not_ours = || String::from("Alipay answered about another pre-authorization");
                 is_ours.then_some(Some(freeze)).ok_or_else(not_ours)
             }
-            Ok(Reply::Refused(refusal))
-                if refusal.is("AUTH_ORDER_NOT_EXIST") || refusal.is("AUTH_OPERATION_NOT_EXIST") =>
-            {
-                Ok(None)
-            }
+            Ok(Reply::Refused(refusal)) if refusal.is_no_freeze() => Ok(None),
             Ok(Reply::Refused(refusal)) => Err(format!("Alipay answered {} {}", refusal.code, refusal.sub_code)),
             Ok(Reply::Waiting) => Err(String::from("Alipay has not finished")),
             Ok(Reply::Unclear(code)) => Err(format!("Alipay answered {code}")),
@@ -136,8 +132,9 @@ impl AlipayChannel {
             ("INIT" | "CLOSED", Some("CLOSED"), ..) | ("CLOSED", Some("INIT"), ..) => Standing::NeverHeld,
             // Without its number nothing could be done with what is held.
             ("SUCCESS", ..) if freeze.auth_no.is_none() => Standing::Other(String::from("the freeze has no number")),
-            ("SUCCESS", None, ..) => Standing::Held { held_minor: money.amount_minor, expires_at },
-            ("SUCCESS", Some("AUTHORIZED"), Some(held_minor), Some(0)) if held_minor > 0 => {
+            // The answer to the freeze itself: all of it.
+            ("SUCCESS", None, None, None) => Standing::Held { held_minor: money.amount_minor, expires_at },
+            ("SUCCESS", None | Some("AUTHORIZED"), Some(held_minor), Some(0)) if held_minor > 0 => {
                 Standing::Held { held_minor, expires_at }
             }
             ("SUCCESS", Some("FINISH" | "CLOSED"), Some(0), Some(0)) => Standing::Released,
@@ -245,6 +242,7 @@ impl AlipayChannel {
                 None | Some("") => Cancellation::NoTrade,
                 Some(action) => Cancellation::Unknown(format!("Alipay answered with the action {action}")),
             },
+            Ok(Reply::Refused(refusal)) if refusal.is_no_freeze() => Cancellation::NoTrade,
             Ok(Reply::Refused(refusal)) => Cancellation::Unknown(format!("{} {}", refusal.code, refusal.sub_code)),
             Ok(Reply::Waiting) => Cancellation::Unknown(String::from("Alipay has not finished")),
             Ok(Reply::Unclear(code)) => Cancellation::Unknown(code),

@@ -75,7 +75,8 @@ impl AlipayChannel {
             Ok(Reply::Done(refunded)) if refunded.fund_change.as_deref() == Some("Y") => done(number),
             Ok(Reply::Done(_)) => match self.ask_about_refund(trade_no, &number, request, deadline).await {
                 Ok(true) => done(number),
-                Ok(false) => RefundAnswer::bare(RefundState::Pending),
+                // It does not say that it works on it, and for how long it has not done it counts.
+                Ok(false) => RefundAnswer::unknown("Alipay took the refund and has not given anything back"),
                 Err(reason) => RefundAnswer::unknown(reason),
             },
             Ok(Reply::Refused(refusal)) => {

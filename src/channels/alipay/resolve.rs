@@ -213,6 +213,7 @@ impl AlipayChannel {
                 (_, None | Some("")) => Cancellation::NoTrade,
                 (_, Some(action)) => Cancellation::Unknown(format!("Alipay answered with the action {action}")),
             },
+            Ok(Reply::Refused(refusal)) if refusal.is("TRADE_NOT_EXIST") => Cancellation::NoTrade,
             Ok(Reply::Refused(refusal)) => Cancellation::Unknown(format!("{} {}", refusal.code, refusal.sub_code)),
             Ok(Reply::Waiting) => Cancellation::Unknown(String::from("Alipay has not finished")),
             Ok(Reply::Unclear(code)) => Cancellation::Unknown(code),

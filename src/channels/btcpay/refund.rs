@@ -1,14 +1,12 @@
 //! Refunds. BTCPay gives money back by a pull payment, which the payer claims: it is pending until that is paid out. Making
-//! one is not idempotent, so that it is asked for once, and found by our refund number from then on.
+//! one is not idempotent, so that it is asked for once. From then on it is known by its id, or found by our refund number
+//! where the answer with the id was lost.
 
-use crate::channels::btcpay::request::{PULL_PAYMENTS_PAGE, refund_body};
+use crate::channels::btcpay::request::refund_body;
 use crate::channels::btcpay::response::{ErrorReply, PaymentMethod, Payout, PayoutState, PullPayment, Reply, read};
 use crate::channels::btcpay::{BtcpayChannel, amount, amount_not_supported, not_received, refused, unreachable};
 use crate::channels::http::{Deadline, HttpError};
 use crate::channels::{DeclineScope, Failure, RefundAnswer, RefundRequest, RefundState};
-
-/// Pages of pull payments that are looked through by one call.
-const PAGES_MAX: usize = 20;
 
 impl BtcpayChannel {
     pub(super) async fn give_back(&self, request: &RefundRequest) -> RefundAnswer {
@@ -60,6 +58,9 @@ impl BtcpayChannel {
 
     /// Looks for the refund. When it is not there and can't be on its way any more, it was not carried out.
     async fn ask_about_refund(&self, request: &RefundRequest, deadline: Deadline) -> RefundAnswer {
+        if let Some(id) = request.channel_refund_no.as_deref() {
+            return self.ask_by_id(id, request, deadline).await;
+        }
         match self.find_refund(request, deadline).await {
             Ok(Some(pull)) => self.judge_refund(&pull, request, deadline).await,
             Ok(None) if request.is_settled() => RefundAnswer::failed(not_received()),
@@ -68,23 +69,25 @@ impl BtcpayChannel {
         }
     }
 
-    async fn find_refund(&self, request: &RefundRequest, deadline: Deadline) -> Result<Option<PullPayment>, String> {
-        for page in 0..PAGES_MAX {
-            let response = self.client.pull_payments(page * PULL_PAYMENTS_PAGE, deadline).await;
-            let pulls = match read::<Vec<PullPayment>>(&response.map_err(|error| error.to_string())?)? {
-                Reply::Object(pulls) => pulls,
-                Reply::Error(reply) => return Err(format!("BTCPay's list was answered with status {}", reply.status)),
-            };
-            let is_last = pulls.len() < PULL_PAYMENTS_PAGE;
-            let named = |pull: &PullPayment| pull.name.as_deref() == Some(request.refund_reference.as_str());
-            if let Some(pull) = pulls.into_iter().find(named) {
-                return Ok(Some(pull));
-            }
-            if is_last {
-                return Ok(None);
-            }
+    async fn ask_by_id(&self, id: &str, request: &RefundRequest, deadline: Deadline) -> RefundAnswer {
+        let response = match self.client.pull_payment(id, deadline).await {
+            Ok(response) => response,
+            Err(error) => return RefundAnswer::unknown(error.to_string()),
+        };
+        match read::<PullPayment>(&response) {
+            Ok(Reply::Object(pull)) => self.judge_refund(&pull, request, deadline).await,
+            Ok(Reply::Error(reply)) => RefundAnswer::unknown(format!("BTCPay answered with status {}", reply.status)),
+            Err(reason) => RefundAnswer::unknown(reason),
         }
-        Err(String::from("BTCPay's list is too long to be looked through"))
+    }
+
+    async fn find_refund(&self, request: &RefundRequest, deadline: Deadline) -> Result<Option<PullPayment>, String> {
+        let response = self.client.pull_payments(deadline).await.map_err(|error| error.to_string())?;
+        let named = |pull: &PullPayment| pull.name.as_deref() == Some(request.refund_reference.as_str());
+        match read::<Vec<PullPayment>>(&response)? {
+            Reply::Object(pulls) => Ok(pulls.into_iter().find(named)),
+            Reply::Error(reply) => Err(format!("BTCPay's list was answered with status {}", reply.status)),
+        }
     }
 
     async fn judge_refund(&self, pull: &PullPayment, request: &RefundRequest, deadline: Deadline) -> RefundAnswer {

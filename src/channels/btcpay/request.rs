@@ -24,8 +24,8 @@ const EXPIRATION_MINUTES: u32 = 15;
 const MONITORING_MINUTES: u32 = 1_440;
 /// Invoices of one payment that are looked at; there is one.
 const INVOICES_MAX: usize = 50;
-/// Refunds on one page of the list.
-pub(super) const PULL_PAYMENTS_PAGE: usize = 100;
+/// Longest list of pull payments that is read: the server gives out all of a store's at once, some 400 bytes each.
+const PULL_PAYMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A new invoice. `token` is for the sandbox only.
 pub(super) fn invoice_body(charge: &ChargeRequest, amount: &str, token: Option<&str>) -> Value {
@@ -130,14 +130,17 @@ impl BtcpayClient {
         self.send(self.http.post_json(&of_invoice(id, "/refund"), body), deadline).await
     }
 
-    /// A page of the store's pull payments, among them refunds.
-    pub(super) async fn pull_payments(&self, skip: usize, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
-        let query = [
-            (String::from("skip"), skip.to_string()),
-            (String::from("take"), PULL_PAYMENTS_PAGE.to_string()),
-            (String::from("includeArchived"), String::from("true")),
-        ];
-        self.send(self.http.get(&self.of_store("pull-payments"), &query), deadline).await
+    /// All of the store's pull payments, among them refunds.
+    pub(super) async fn pull_payments(&self, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        let query = [(String::from("includeArchived"), String::from("true"))];
+        let request = self.http.get(&self.of_store("pull-payments"), &query);
+        let request = request.header("authorization", self.authorization.as_str());
+        self.http.send_up_to(request, deadline, PULL_PAYMENTS_BYTES_MAX).await
+    }
+
+    /// One pull payment.
+    pub(super) async fn pull_payment(&self, id: &str, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
+        self.send(self.http.get(&format!("/api/v1/pull-payments/{id}"), &[]), deadline).await
     }
 
     /// The claims of a pull payment.

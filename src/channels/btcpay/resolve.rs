@@ -7,7 +7,7 @@ use crate::channels::btcpay::invoice::{answer, unknown};
 use crate::channels::btcpay::response::{Invoice, InvoiceStatus, PaymentMethod, Reply, read};
 use crate::channels::btcpay::{BtcpayChannel, not_received};
 use crate::channels::http::Deadline;
-use crate::channels::{ChargeAnswer, ChargeState, ListError, ResolveRequest};
+use crate::channels::{ChargeAnswer, ChargeState, ListError, ResolveRequest, StrayKind};
 
 impl BtcpayChannel {
     pub(super) async fn ask_about_charge(&self, request: &ResolveRequest) -> ChargeAnswer {
@@ -72,7 +72,8 @@ impl BtcpayChannel {
     }
 
     /// What an invoice means. Stray money counts once it can't be taken back any more: else whoever sent it could take it
-    /// back, and be given it back as well.
+    /// back, and be given it back as well. Until then what was asked for is paid where the server says so, and of what is
+    /// beyond it no amount counts.
     async fn judge_confirmed(&self, invoice: &Invoice, request: &ResolveRequest, deadline: Deadline) -> ChargeAnswer {
         let judged = self.judge(invoice, &request.charge, Some(request.now));
         if !matches!(judged.state, ChargeState::Stray { .. }) {
@@ -84,6 +85,9 @@ impl BtcpayChannel {
         };
         match read::<Vec<PaymentMethod>>(&response) {
             Ok(Reply::Object(methods)) if methods.iter().all(PaymentMethod::is_confirmed) => judged,
+            Ok(Reply::Object(_)) if matches!(judged.state, ChargeState::Stray { kind: StrayKind::Over, .. }) => {
+                answer(invoice, ChargeState::Stray { kind: StrayKind::Over, received: None })
+            }
             Ok(Reply::Object(_)) => answer(invoice, unknown("what came otherwise than asked for is not confirmed yet")),
             Ok(Reply::Error(reply)) => {
                 answer(invoice, unknown(format!("BTCPay answered with status {}", reply.status)))

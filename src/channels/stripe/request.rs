@@ -11,6 +11,8 @@ use crate::channels::{AuthorizeRequest, CaptureRequest, ChargeRequest, RefundReq
 use crate::domain::money::Currency;
 use crate::domain::time::Timestamp;
 
+/// The same for a page of a list: of a hundred objects, each with others in it, indented.
+const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The version of Stripe's API that this adapter was written for.
 const API_VERSION: &str = "2026-08-26.dahlia";
 /// Objects on one page of a list; Stripe gives at most this many.
@@ -283,7 +285,7 @@ impl StripeClient {
     }
 
     async fn get_page(&self, path: &str, query: &Parameters, deadline: Deadline) -> Result<HttpAnswer, HttpError> {
-        self.http.send_for_page(self.with_headers(self.http.get(path, query)), deadline).await
+        self.http.send_up_to(self.with_headers(self.http.get(path, query)), deadline, PAGE_BYTES_MAX).await
     }
 
     fn with_headers(&self, request: RequestBuilder) -> RequestBuilder {

@@ -6,6 +6,7 @@ use crate::domain::payment::resolve::{ResolvePolicy, next_due_at};
 use crate::domain::payment::transition::{Effect, Outcome};
 use crate::domain::payment::{Payment, PaymentStatus};
 use crate::domain::refund::{Refund, RefundStatus, answered};
+use crate::domain::stray::refund_failed;
 use crate::domain::time::Timestamp;
 
 /// Why a refund of a payment can't begin.
@@ -54,6 +55,9 @@ pub fn on_refund_answer(
         return None;
     }
     let effect = answered(refund, answer, policy, now).map_or(Effect::None, Effect::Tell);
+    if refund.status == RefundStatus::Failed {
+        refund_failed(&mut payment.strays, refund_no);
+    }
     payment.updated_at = now;
     payment.due_at = next_due_at(&payment, policy, now);
     if effect != Effect::None {

@@ -6,6 +6,7 @@ use crate::domain::payment::resolve::{ResolvePolicy, next_due_at};
 use crate::domain::payment::transition::{Effect, Outcome, finish, succeed};
 use crate::domain::payment::{AttemptOutcome, Payment, PaymentStatus};
 use crate::domain::refund::reviewed;
+use crate::domain::stray::refund_failed;
 use crate::domain::time::Timestamp;
 
 /// What has become of it.
@@ -48,6 +49,9 @@ pub fn on_refund_review(
     let mut payment = before.clone();
     let refund = payment.refunds.iter_mut().find(|refund| refund.refund_no == *refund_no)?;
     let name = reviewed(refund, verdict, now)?;
+    if verdict == ReviewVerdict::Failed {
+        refund_failed(&mut payment.strays, refund_no);
+    }
     payment.updated_at = now;
     payment.event_count += 1;
     payment.due_at = next_due_at(&payment, policy, now);

@@ -6,6 +6,7 @@ use crate::domain::payment::ReviewVerdict;
 use crate::domain::pre_auth::draft::Draft;
 use crate::domain::pre_auth::{Alert, Change, EventKind, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection, Sending};
 use crate::domain::refund::{Refund, RefundStatus, answered, reviewed};
+use crate::domain::stray::{Stray, StrayAction, refund_failed};
 use crate::domain::time::Timestamp;
 
 /// Reserves the amount of `refund`. The state is checked first, then the amount.
@@ -48,6 +49,9 @@ pub fn on_refund_review(
     let mut draft = Draft::of(before);
     let refund = draft.pre_auth.refunds.iter_mut().find(|refund| refund.refund_no == *refund_no)?;
     let event = reviewed(refund, verdict, now)?;
+    if verdict == ReviewVerdict::Failed {
+        refund_failed(&mut draft.pre_auth.strays, refund_no);
+    }
     draft.tell(event);
     draft.finish(policy, now)
 }
@@ -67,11 +71,16 @@ pub fn on_refund_answer(
         return None;
     }
     let event = answered(refund, answer, &policy.resolve, now);
-    let needs_review = refund.status == RefundStatus::NeedsReview;
+    let status = refund.status;
     if let Some(event) = event {
         draft.tell(event);
     }
-    if needs_review {
+    let is_of_stray = |stray: &Stray| matches!(&stray.action, StrayAction::Refunding(of) if of == refund_no);
+    let is_left = status == RefundStatus::Failed && draft.pre_auth.strays.iter().any(is_of_stray);
+    if is_left {
+        refund_failed(&mut draft.pre_auth.strays, refund_no);
+    }
+    if is_left || status == RefundStatus::NeedsReview {
         draft.alert(Alert::NeedsReview);
     }
     draft.finish(policy, now)

@@ -324,6 +324,7 @@ impl Inner {
             charged: Money::new(brought_minor, currency),
             reason: refund.reason.clone(),
             refs: attempt.refs.clone(),
+            channel_refund_no: refund.channel_refund_no.clone(),
             first_sent_at: refund.created_at,
             sent_by,
             settling: self.settling(&attempt.channel, sent_by),

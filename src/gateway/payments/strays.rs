@@ -55,6 +55,13 @@ impl Alerts {
                 "money came otherwise than it was asked for"
             );
         }
+        for (was, is) in before.strays.iter().zip(&after.strays) {
+            if let (StrayAction::Refunding(refund_no), StrayAction::Reported) = (&was.action, &is.action) {
+                self.needs_review.with_label_values(&["refund"]).inc();
+                let amount_minor = is.received_minor;
+                tracing::error!(%payment_no, %refund_no, amount_minor, "stray money could not be given back and needs a person");
+            }
+        }
         if after.status == PaymentStatus::NeedsReview && before.status != after.status {
             self.needs_review.with_label_values(&["payment"]).inc();
         }
@@ -175,7 +182,8 @@ impl Inner {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(stored)
+        // Whoever asked must not take it for dealt with.
+        Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
 
     /// Sends a refund that is stored. What comes of it that can't be stored now is asked for.

@@ -518,6 +518,7 @@ impl Inner {
             charged: Money::new(received_minor(pre_auth), currency),
             reason: refund.reason.clone(),
             refs: pre_auth.refs.clone(),
+            channel_refund_no: refund.channel_refund_no.clone(),
             first_sent_at: refund.created_at,
             sent_by,
             settling: self.payments.settling(&pre_auth.channel, sent_by),

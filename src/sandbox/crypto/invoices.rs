@@ -135,6 +135,9 @@ impl State {
             Payer::Pays | Payer::AnswerLost => {
                 self.receive(&id, amount_minor, context.now);
                 self.settle(&id, context.now);
+                if let Some(invoice) = self.invoices.get_mut(&id) {
+                    invoice.confirmed_at = context.now;
+                }
             }
             Payer::PaysUnconfirmed => self.receive(&id, amount_minor, context.now),
             _ => {}
@@ -230,20 +233,20 @@ impl State {
     pub(super) fn receive(&mut self, id: &str, amount_minor: i64, now: Timestamp) {
         let settle_after = self.settle_after;
         let Some(invoice) = self.invoices.get_mut(id) else { return };
+        let confirmed_at = now.plus(settle_after);
         let money = Money::new(amount_minor, invoice.money.currency);
         self.ledger.push(LedgerEntry::new(LedgerOperation::Charge, id, invoice.reference(), money, now));
         if now >= invoice.watched_until {
             return;
         }
         invoice.paid_minor = invoice.paid_minor.saturating_add(amount_minor);
-        invoice.confirmed_at = now.plus(settle_after);
+        invoice.confirmed_at = confirmed_at;
+        self.due.insert((confirmed_at, id.to_owned()));
         let is_full = invoice.paid_minor >= invoice.money.amount_minor;
         let is_late = invoice.status != "New";
         match (invoice.status, is_full) {
             ("New", true) => {
-                let settles = now.plus(settle_after);
-                (invoice.status, invoice.settles) = ("Processing", Some(settles));
-                self.due.insert((settles, id.to_owned()));
+                (invoice.status, invoice.settles) = ("Processing", Some(confirmed_at));
             }
             ("Expired", true) => invoice.additional = "PaidLate",
             ("New" | "Expired", false) => invoice.additional = "PaidPartial",
@@ -279,12 +282,22 @@ impl State {
         while let Some((at, id)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
             self.due.remove(&(at, id.clone()));
             let Some(invoice) = self.invoices.get(&id) else { continue };
+            let is_over = invoice.expires <= at;
             match invoice.settles {
                 Some(settles) if settles <= at => self.settle(&id, at),
-                None => self.expire(&id, at),
+                None if is_over && invoice.status == "New" => self.expire(&id, at),
+                None => self.confirm(&id, at),
                 Some(_) => {}
             }
         }
+    }
+
+    /// What came beside or after what settled it is confirmed.
+    fn confirm(&self, id: &str, now: Timestamp) {
+        let is_confirmed = |invoice: &&Invoice| invoice.confirmed_at == now && invoice.is_refundable();
+        let Some(invoice) = self.invoices.get(id).filter(is_confirmed) else { return };
+        let payment = json!({ "afterExpiration": invoice.status != "Settled", "paymentMethodId": PAYMENT_METHOD });
+        self.tell(invoice, "InvoicePaymentSettled", &payment, now);
     }
 
     /// The payer's time is over.
@@ -295,7 +308,7 @@ impl State {
         self.tell(&invoice, "InvoiceExpired", &json!({ "partiallyPaid": invoice.paid_minor > 0 }), now);
     }
 
-    fn tell(&mut self, invoice: &Invoice, kind: &str, special: &Value, now: Timestamp) {
+    fn tell(&self, invoice: &Invoice, kind: &str, special: &Value, now: Timestamp) {
         let ids = [self.new_id(""), self.new_id("")];
         // What there is no room for is lost, as with a server that gives up.
         let _ = self.outbox.push(events::event(invoice, kind, special, [&ids[0], &ids[1]], now));

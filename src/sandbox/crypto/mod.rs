@@ -219,6 +219,7 @@ impl State {
             (&Method::GET, ["invoices", id, "payment-methods"]) => self.payment_methods(id, context.now),
             (&Method::POST, ["invoices", id, "status"]) => self.mark_invoice(id, context),
             (&Method::POST, ["invoices", id, "refund"]) => self.refund_invoice(id, context),
+            (&Method::GET, ["pull-payments", id]) => self.get_pull(id, context.base_url),
             (&Method::GET, ["pull-payments", id, "payouts"]) => self.list_payouts(id),
             _ => reply::not_found(),
         })
@@ -265,9 +266,10 @@ fn is_known(method: &Method, resource: &[&str]) -> bool {
     };
     match resource {
         ["invoices"] => *method == Method::GET || *method == Method::POST,
-        ["pull-payments"] | ["invoices", _] | ["invoices", _, "payment-methods"] | ["pull-payments", _, "payouts"] => {
-            *method == Method::GET
-        }
+        ["pull-payments"]
+        | ["invoices" | "pull-payments", _]
+        | ["invoices", _, "payment-methods"]
+        | ["pull-payments", _, "payouts"] => *method == Method::GET,
         ["invoices", _, "status" | "refund"] => *method == Method::POST,
         _ => false,
     }

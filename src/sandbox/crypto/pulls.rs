@@ -66,11 +66,14 @@ impl State {
         shown
     }
 
-    /// Newest first.
+    /// All of them, newest first: this list has no pages.
     pub(super) fn list_pulls(&self, context: &Context<'_>) -> Reply {
         let pulls = self.pull_order.iter().rev().filter_map(|id| self.pulls.get(id));
-        let page = pulls.skip(context.number("skip", 0)).take(context.number("take", 50));
-        Reply::ok(&Value::Array(page.map(|pull| pull.show(context.base_url)).collect()))
+        Reply::ok(&Value::Array(pulls.map(|pull| pull.show(context.base_url)).collect()))
+    }
+
+    pub(super) fn get_pull(&self, id: &str, base_url: &str) -> Reply {
+        self.pulls.get(id).map_or_else(reply::missing_pull, |pull| Reply::ok(&pull.show(base_url)))
     }
 
     pub(super) fn list_payouts(&self, id: &str) -> Reply {

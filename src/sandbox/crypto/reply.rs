@@ -27,6 +27,10 @@ pub(super) fn missing_invoice() -> Reply {
     Reply::coded(404, "invoice-not-found", "The invoice was not found")
 }
 
+pub(super) fn missing_pull() -> Reply {
+    Reply::coded(404, "pullpayment-not-found", "The pull payment was not found")
+}
+
 pub(super) fn unauthenticated() -> Reply {
     Reply::coded(401, "unauthenticated", "Authentication is required for accessing this endpoint")
 }

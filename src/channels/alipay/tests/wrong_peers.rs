@@ -9,9 +9,12 @@ use crate::channels::alipay::rsa2::Signer;
 use crate::channels::alipay::tests::{
     again_after, capture_of, hold_with, is_captured, is_held, is_unknown_hold, release_of,
 };
-use crate::channels::tests::{channel_at, http_answer, peer_that_answers, question_about, sent_first};
+use crate::channels::tests::{
+    channel_at, charge_with, http_answer, peer_that_answers, question_about, refund_of, sent_first,
+};
 use crate::channels::{
-    CaptureRequest, CheckFailure, HoldAnswer, HoldQuestion, HoldState, ProviderRefs, ReleaseRequest, Sent,
+    CaptureRequest, ChargeState, CheckFailure, HoldAnswer, HoldQuestion, HoldState, ProviderRefs, RefundState,
+    ReleaseRequest, Sent,
 };
 use crate::clock::Clock;
 use crate::config::ChannelKind;
@@ -74,6 +77,11 @@ fn detail(order_status: &str, rest: &str, taken: &str) -> String {
     format!(
         r#"{{"code":"10000","out_order_no":"{number}","out_request_no":"{request}","auth_no":"A1","status":"SUCCESS","order_status":"{order_status}","amount":"12.30","rest_amount":"{rest}","total_pay_amount":"{taken}"}}"#
     )
+}
+
+/// The same by an Alipay that leaves out where the order stands.
+fn without_order_status(rest: &str) -> String {
+    detail("AUTHORIZED", rest, "0.00").replace(r#""order_status":"AUTHORIZED","#, "")
 }
 
 fn trade(status: &str, amount: &str) -> String {
@@ -201,6 +209,8 @@ async fn a_number_that_is_used_up_is_ours_only_with_our_amount() {
             (detail("AUTHORIZED", "7.30", "5.00"), "unknown"),
             (detail("FINISH", "1.00", "5.00"), "unknown"),
             (detail("FINISH", "0.00", "x"), "unknown"),
+            (without_order_status("12.30"), "held"),
+            (without_order_status("0.00"), "unknown"),
         ] {
             let closed = then(trade("TRADE_CLOSED", "5.00"));
             let answers = vec![(PAY, used.clone()), (TRADE, closed), (DETAIL, vec![detail.clone()])];
@@ -246,4 +256,44 @@ async fn a_release_that_alipay_has_not_finished_is_asked_about() {
         assert_eq!(open.state == HoldState::Processing, processing, "{open:?}");
         assert!(open.refused.is_none() && !is_held(&open, 1230), "it may still be done: {open:?}");
     }
+}
+
+#[tokio::test]
+async fn what_alipay_does_not_know_needs_no_canceling() {
+    const FREEZE: &str = "alipay.fund.auth.order.freeze";
+    const CANCEL: &str = "alipay.fund.auth.operation.cancel";
+    let hold = hold_with(Some("tok_visa"));
+    for gone in ["AUTH_ORDER_NOT_EXIST", "AUTH_OPERATION_NOT_EXIST"] {
+        let says = vec![
+            (FREEZE, vec![refused("ACQ.PAYMENT_FAIL")]),
+            (CANCEL, vec![refused(gone)]),
+            (DETAIL, vec![refused(gone)]),
+        ];
+        let channel = channel_at(ChannelKind::Alipay, &alipay_that_says(says).await, Clock::system());
+        let declined = channel.authorize(&hold).await;
+        assert!(matches!(declined.state, HoldState::Declined(_)), "{gone}: {declined:?}");
+        let early = HoldQuestion { close: true, ..question_about(&hold) };
+        let late = HoldQuestion { now: early.now.plus(Duration::from_secs(86_400)), ..early.clone() };
+        let answer = channel.ask_hold(&early).await;
+        assert!(is_unknown_hold(&answer), "it may be on its way: {answer:?}");
+        let answer = channel.ask_hold(&late).await;
+        assert!(matches!(answer.state, HoldState::NotDone(_)), "{gone}: {answer:?}");
+    }
+    let says =
+        vec![(PAY, vec![refused("ACQ.PAYMENT_FAIL")]), ("alipay.trade.cancel", vec![refused("ACQ.TRADE_NOT_EXIST")])];
+    let channel = channel_at(ChannelKind::Alipay, &alipay_that_says(says).await, Clock::system());
+    let declined = channel.charge(&charge_with(Some("tok_visa"))).await;
+    assert!(matches!(declined.state, ChargeState::Declined(_)), "{declined:?}");
+}
+
+#[tokio::test]
+async fn a_refund_that_alipay_took_and_does_not_carry_out_is_not_known_to_be_under_way() {
+    let says = vec![
+        ("alipay.trade.refund", vec![String::from(r#"{"code":"10000","trade_no":"T1","fund_change":"N"}"#)]),
+        ("alipay.trade.fastpay.refund.query", vec![String::from(r#"{"code":"10000","trade_no":"T1"}"#)]),
+    ];
+    let channel = channel_at(ChannelKind::Alipay, &alipay_that_says(says).await, Clock::system());
+    let named = ProviderRefs { channel_order_no: Some(String::from("T1")), ..ProviderRefs::default() };
+    let answer = channel.refund(&refund_of(&charge_with(None), &named, 500, 1)).await;
+    assert!(matches!(answer.state, RefundState::Unknown { .. }), "{answer:?}");
 }

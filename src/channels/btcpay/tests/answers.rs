@@ -148,6 +148,12 @@ async fn stray_money_counts_when_it_can_t_be_taken_back_any_more() {
         let answer = late(with(confirmed)).await;
         assert!(matches!(answer.state, ChargeState::Stray { kind: StrayKind::Late, .. }), "{answer:?}");
     }
+    // What was asked for is confirmed, or the invoice would not be settled; how much more there is to be is not.
+    let over = |invoice: &mut Value| {
+        (invoice["additionalStatus"], invoice["paidAmount"]) = (json!("PaidOver"), json!("13.00"));
+    };
+    let answer = judged_with(over, with(json!([{ "status": "Settled" }, { "status": "Processing" }]))).await;
+    assert_eq!(answer.state, ChargeState::Stray { kind: StrayKind::Over, received: None });
     for open in [
         with(json!([{ "status": "Processing" }])),
         with(json!([{ "status": "Settled" }, { "status": "Processing" }])),

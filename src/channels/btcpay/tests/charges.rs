@@ -147,6 +147,16 @@ async fn money_that_comes_late_in_part_or_in_excess_is_no_success() {
     pay(&url, "20.00").await;
     bench.clock.advance(CONFIRMED);
     assert_eq!(stray(&ask(&bench, &charge, &refs).await), (StrayKind::Over, Some(2000)));
+
+    // In full, and then more: that it is paid does not wait for the rest.
+    let bench = super::bench();
+    let (charge, refs, url) = waiting(&bench).await;
+    pay(&url, "12.30").await;
+    bench.clock.advance(CONFIRMED);
+    pay(&url, "7.70").await;
+    assert_eq!(stray(&ask(&bench, &charge, &refs).await), (StrayKind::Over, None));
+    bench.clock.advance(CONFIRMED);
+    assert_eq!(stray(&ask(&bench, &charge, &refs).await), (StrayKind::Over, Some(2000)));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use super::{CONFIRMED, pay};
 use crate::channels::tests::{START, channel_at, charge_with, is_success};
 use crate::channels::{Channel, Inbound, Notification, NotificationRefusal, Subject};
 use crate::clock::Clock;
@@ -127,4 +128,26 @@ async fn without_a_secret_nothing_is_taken() {
     assert!(!channel.capabilities().notifications && !channel.takes_token("tok_visa"));
     let refusal = channel.verify(&signed(&json!({}))).await.unwrap_err();
     assert_eq!(refusal, NotificationRefusal::NotSupported);
+}
+
+#[tokio::test]
+async fn what_comes_beside_what_settled_an_invoice_is_told_once_it_is_confirmed() {
+    let clock = Clock::manual(START);
+    let mut options = SandboxOptions::new(clock.clone(), Random::seeded(1));
+    let outbox = options.keep_notifications();
+    let sandbox = Sandbox::start(options).unwrap();
+    let channel = channel_at(ChannelKind::Btcpay, &sandbox.urls()["crypto"], clock.clone());
+    let paid = channel.charge(&charge_with(Some("tok_visa"))).await;
+    for _ in 0..5 {
+        outbox.take().await;
+    }
+    clock.advance(CONFIRMED);
+    let id = paid.refs.channel_order_no.unwrap();
+    pay(&format!("{}/pay/{id}", sandbox.urls()["crypto"]), "1.00").await;
+    clock.advance(CONFIRMED);
+    assert!(channel.check().await.is_ok());
+    for kind in ["InvoiceReceivedPayment", "InvoicePaymentSettled"] {
+        let told = channel.verify(&as_sent(&outbox.take().await)).await.unwrap();
+        assert_eq!((told.event.as_str(), told.subjects[0].provider_no.as_deref()), (kind, Some(id.as_str())));
+    }
 }

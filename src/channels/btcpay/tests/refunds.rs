@@ -97,3 +97,24 @@ async fn what_came_late_can_be_given_back() {
     claim(&bench, &answer).await;
     assert_eq!(bench.count(LedgerOperation::Refund), 1);
 }
+
+#[tokio::test]
+async fn however_many_refunds_there_are_one_is_found_and_that_another_is_not_there_is_found_out() {
+    let bench = bench();
+    let (charge, refs) = paid(&bench).await;
+    let first = refund_of(&charge, &refs, 1, 1);
+    let answer = bench.channel.refund(&first).await;
+    for number in 2..=900 {
+        let made = bench.channel.refund(&refund_of(&charge, &refs, 1, number)).await;
+        assert_eq!(made.state, RefundState::Pending);
+    }
+    assert_eq!(bench.channel.refund(&later(&first, 60)).await, answer);
+    let missing = refund_of(&charge, &refs, 1, 901);
+    assert_eq!(code(&bench.channel.refund(&later(&missing, 60)).await), "not_received");
+
+    let known = RefundRequest { channel_refund_no: answer.channel_refund_no.clone(), ..later(&first, 60) };
+    assert_eq!(bench.channel.refund(&known).await, answer);
+    let other = RefundRequest { channel_refund_no: Some(String::from("nowhere")), ..known };
+    let unknown = bench.channel.refund(&other).await;
+    assert!(matches!(unknown.state, RefundState::Unknown { .. }), "it is asked for by its number: {unknown:?}");
+}

@@ -232,3 +232,32 @@ fn a_person_gives_a_refunds_reservation_back_or_keeps_it() {
     let unknown = on_refund_review(&ended(PaymentStatus::Success), &number, ReviewVerdict::Failed, &policy(), NOW);
     assert_eq!(unknown, None);
 }
+
+#[test]
+fn stray_money_whose_refund_failed_is_left_to_a_person_and_can_be_given_back_by_hand() {
+    let refund_no = RefundNo::new("RF0");
+    let begun = told(&ended(PaymentStatus::Failed), 0, success(), StrayPolicy::Refund).unwrap().payment;
+    let no = Failure::new("channel_unreachable", "No.", DeclineScope::Processor);
+    let failed = on_refund_answer(&begun, &refund_no, &RefundAnswer::failed(no), &policy(), NOW).unwrap().payment;
+    assert_eq!(failed.strays[0].action, StrayAction::Reported);
+    assert_eq!((failed.strays.len(), failed.refundable_minor()), (1, 1000));
+    assert_eq!(told(&failed, 0, success(), StrayPolicy::Refund), None, "it is still the same money");
+    assert!(begin_refund(&failed, refund("RF1", 1000), 10, &policy(), NOW).is_ok());
+
+    let mut stuck = begun.clone();
+    stuck.refunds[0].status = RefundStatus::NeedsReview;
+    let verdict = |verdict| on_refund_review(&stuck, &refund_no, verdict, &policy(), NOW).unwrap().payment;
+    assert_eq!(verdict(ReviewVerdict::Failed).strays[0].action, StrayAction::Reported);
+    assert_eq!(verdict(ReviewVerdict::Success).strays, begun.strays);
+}
+
+#[test]
+fn excess_of_which_nobody_knows_how_much_it_is_yet_is_given_back_once_that_is_known() {
+    let waiting = payment(PaymentStatus::Processing);
+    let paid = told(&waiting, 0, stray(StrayKind::Over, None), StrayPolicy::Refund).unwrap().payment;
+    assert_eq!((paid.status, paid.refunds.len()), (PaymentStatus::Success, 0));
+    assert_eq!((paid.strays[0].received_minor, &paid.strays[0].action), (None, &StrayAction::Reported));
+    assert_eq!(told(&paid, 0, stray(StrayKind::Over, None), StrayPolicy::Refund), None);
+    let known = told(&paid, 0, stray(StrayKind::Over, usd(1300)), StrayPolicy::Refund).unwrap().payment;
+    assert_eq!((known.strays.len(), known.refunds[0].amount_minor), (2, 300));
+}

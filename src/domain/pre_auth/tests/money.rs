@@ -4,7 +4,7 @@ use super::super::*;
 use super::bench::*;
 use super::{NOW, refund};
 use crate::domain::event::EventName;
-use crate::domain::outcome::{HoldAnswer, HoldState, ProviderRefs, RefundAnswer, RefundState, StrayKind};
+use crate::domain::outcome::{DeclineScope, HoldAnswer, HoldState, ProviderRefs, RefundAnswer, RefundState, StrayKind};
 use crate::domain::refund::RefundStatus;
 use crate::domain::stray::{StrayAction, StrayPolicy};
 
@@ -93,6 +93,10 @@ fn money_that_comes_after_the_end_is_noted_alerted_and_given_back_once() {
             let done = on_refund_answer(&refunded.pre_auth, &refund_no, &answer, &policy, NOW).unwrap();
             assert_eq!((done.tell, done.pre_auth.refunded_minor()), (vec![EventName::RefundSuccess], 0), "{name}");
             assert_eq!(done.pre_auth.due_at, None, "{name}");
+            let no = RefundAnswer::failed(Failure::new("no", "No.", DeclineScope::Processor));
+            let failed = on_refund_answer(&refunded.pre_auth, &refund_no, &no, &policy, NOW).unwrap();
+            assert_eq!(failed.pre_auth.strays[0].action, StrayAction::Reported, "{name}");
+            assert_eq!(failed.alerts, [Alert::NeedsReview], "{name}: nobody else gives it back");
         }
         let report = PreAuthPolicy { stray: StrayPolicy::Report, ..policy() };
         let reported = with_strays_refunded(&before, change.clone(), &report);

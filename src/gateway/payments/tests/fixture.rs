@@ -50,6 +50,8 @@ pub(in crate::gateway) enum Failure {
     NoRoom,
     /// It is stored, and nobody knows.
     StoredUnknown,
+    /// Somebody else was first, and nothing is stored.
+    Conflict,
 }
 
 /// A store in memory that can be told to fail.
@@ -84,6 +86,7 @@ impl Store for UnsteadyStore {
         let failure = (batch.urgency == Urgency::Finish).then(|| self.failures.lock().pop_front()).flatten();
         match failure {
             None => self.inner.commit(batch),
+            Some(Failure::Conflict) => Box::pin(async { Err(StoreError::Precondition { index: 0 }) }),
             Some(Failure::NoRoom) => Box::pin(async { Err(StoreError::Overloaded("full")) }),
             Some(Failure::StoredUnknown) => {
                 let stored = self.inner.commit(batch);

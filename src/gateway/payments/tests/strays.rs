@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::fixture::{Fixture, START, UnsteadyStore, pass, told};
+use super::fixture::{Failure, Fixture, START, UnsteadyStore, pass, told};
 use crate::channels::{ChargeState, DeclineScope, Failure as Refusal, ProviderRefs, RefundState, StrayKind};
 use crate::clock::Clock;
 use crate::domain::ids::{MerchantId, PaymentNo};
@@ -160,4 +160,35 @@ async fn nothing_is_changed_about_a_payment_that_is_as_it_was() {
     assert_eq!(stored(&house), before, "its own success is none that comes late");
     let nobody = house.payments.look_again(&shop(), &PaymentNo::new("PY0")).await;
     assert!(nobody.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stray_money_that_can_t_be_given_back_is_left_to_a_person_and_counted() {
+    let house = house_with(StrayPolicy::Refund).await;
+    let no = RefundState::Failed(Refusal::new("channel_unreachable", "No.", DeclineScope::Processor));
+    house.stripe.set(|script| (script.charge, script.refund) = (declined(), no));
+    house.pay("O-1").await.unwrap();
+    let payment_no = house.only().payment_no;
+    for _ in 0..3 {
+        house.payments.look_again(&shop(), &PaymentNo::new(payment_no.as_str())).await.unwrap();
+    }
+    let payment = stored(&house);
+    assert_eq!((payment.strays.len(), &payment.strays[0].action), (1, &StrayAction::Reported));
+    assert_eq!((payment.refunds[0].status, refunds_sent(&house)), (RefundStatus::Failed, 1));
+    assert!(house.core.figures.text().contains("tollgate_needs_review_total{object=\"refund\"} 1"));
+    house.stripe.set(|script| script.refund = RefundState::Success);
+    assert_eq!(told(&house.refund(&payment_no, "r-1").await.unwrap()), (201, "success"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stray_money_that_could_not_be_written_down_is_not_taken_for_dealt_with() {
+    let house = house_with(StrayPolicy::Refund).await;
+    house.stripe.set(|script| script.charge = declined());
+    house.pay("O-1").await.unwrap();
+    let payment_no = PaymentNo::new(house.only().payment_no);
+    house.store.fail([Failure::Conflict; 8]);
+    assert!(house.payments.look_again(&shop(), &payment_no).await.is_err());
+    assert!(stored(&house).strays.is_empty());
+    house.payments.look_again(&shop(), &payment_no).await.unwrap();
+    assert_eq!(stored(&house).strays.len(), 1);
 }
