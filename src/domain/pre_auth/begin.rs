@@ -12,7 +12,7 @@ use crate::domain::pre_auth::{
 use crate::domain::routing::DecisionRecord;
 use crate::domain::time::Timestamp;
 
-/// Operations of one pre-auth at most; each stays in its row.
+/// Operations of one pre-auth that stay in its row, at most.
 pub const OPERATIONS_MAX: usize = 32;
 
 /// A hold that is about to be asked for.
@@ -168,12 +168,7 @@ fn may_begin(before: &PreAuth) -> Result<(), Rejection> {
     if before.status != PreAuthStatus::RequiresCapture || before.operation.is_some() {
         return Err(Rejection::State(before.status));
     }
-    has_room(before).then_some(()).ok_or(Rejection::TooMany)
-}
-
-/// Whether it may have one more operation.
-pub(super) fn has_room(pre_auth: &PreAuth) -> bool {
-    pre_auth.operations.len() < OPERATIONS_MAX
+    Ok(())
 }
 
 pub(super) fn open_capture(draft: &mut Draft<'_>, money_minor: i64, provider_key: String, now: Timestamp) {

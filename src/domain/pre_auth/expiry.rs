@@ -62,12 +62,10 @@ pub(super) fn on_due(
         return;
     }
     let Some(boundaries) = boundaries else { return };
-    let has_room = begin::has_room(&draft.pre_auth);
     let number = draft.pre_auth.next_operation_number();
     if is_due(boundaries.act_at) {
         draft.pre_auth.expiry_acted = true;
         match policy.on_expiry {
-            _ if !has_room => {}
             OnExpiry::Release => {
                 let kind = OperationKind::Release { why: ReleaseWhy::Expiry };
                 begin::open_release(draft, ReleaseWhy::Expiry, next_key(kind.as_str(), number), now);
@@ -80,9 +78,7 @@ pub(super) fn on_due(
         }
     } else if is_due(boundaries.extend_at) {
         draft.pre_auth.extended = true;
-        if has_room {
-            let key = next_key(OperationKind::Extend.as_str(), number);
-            draft.open(OperationKind::Extend, key, now);
-        }
+        let key = next_key(OperationKind::Extend.as_str(), number);
+        draft.open(OperationKind::Extend, key, now);
     }
 }
