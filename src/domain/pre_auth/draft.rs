@@ -182,6 +182,8 @@ impl<'a> Draft<'a> {
         }
         if pre_auth.status == PreAuthStatus::RequiresCapture {
             pre_auth.closing = None;
+            // That it is held is known; only what is open may be unknown.
+            pre_auth.reconciling &= pre_auth.operation.is_some();
         }
         if pre_auth.status.is_final() {
             pre_auth.reconciling = false;
