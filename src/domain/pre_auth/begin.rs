@@ -122,6 +122,8 @@ pub fn begin_release(
 ) -> Result<Change, Rejection> {
     let mut draft = Draft::of(before);
     match (before.status, before.operation.as_ref().map(|operation| &operation.kind)) {
+        // It is being released because it is about to expire.
+        (PreAuthStatus::RequiresCapture, Some(OperationKind::Release { .. })) => return Ok(Change::nothing(before)),
         (PreAuthStatus::RequiresCapture, _) => {
             may_begin(before)?;
             open_release(&mut draft, why, provider_key, now);

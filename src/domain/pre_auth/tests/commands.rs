@@ -19,7 +19,7 @@ const DOCUMENTED: &str = "
     releasing          409      -        release    release
     held               capture! release! ask        -
     extending          409      409      extend     extend
-    releasing-in-time  409      409      release    release
+    releasing-in-time  409      -        release    release
     captured           409      409      ask        -
     canceled           409      -        ask        -
     expired            409      409      ask        -
