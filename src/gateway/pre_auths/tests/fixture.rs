@@ -112,6 +112,13 @@ impl Provider {
         }
     }
 
+    /// Somebody takes all of every hold at the provider itself, whatever became of it.
+    pub(super) fn take_by_hand(&self) {
+        for truth in self.holds.lock().values_mut() {
+            *truth = Truth::Captured(HELD);
+        }
+    }
+
     /// All holds run out.
     pub(super) fn expire(&self) {
         for truth in self.holds.lock().values_mut().filter(|truth| **truth == Truth::Held) {
