@@ -27,6 +27,9 @@ use tempfile::TempDir;
 const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
 const ADMIN_TOKEN: &str = "an-admin-token-for-tests";
 const PAYMENTS: &str = "/api/v1/payments";
+const PRE_AUTHS: &str = "/api/v1/pre-auths";
+/// Channels whose providers have no list.
+const WITHOUT_LIST: [&str; 3] = ["alipay", "crypto", "paypal"];
 
 /// Longest time from one line of a process to the next until it is ready, and most lines until then.
 const LINE_WITHIN: Duration = Duration::from_secs(60);
@@ -218,6 +221,20 @@ impl Drill {
     }
 }
 
+impl Drill {
+    /// The operator has compared all channels that have no list.
+    async fn confirm(&self, serving: &Serving) {
+        for channel in WITHOUT_LIST {
+            let confirmed = self.store(&["confirm", channel, "--admin-url", &serving.admin_url]);
+            assert!(confirmed.status.success(), "{confirmed:?}");
+        }
+        eventually("the end of the hold", || async {
+            (admin(serving, "GET", "/admin/v1/hold", None).await["held"] == false).then_some(())
+        })
+        .await;
+    }
+}
+
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -325,12 +342,7 @@ async fn what_was_lost_after_the_restore_point_is_made_again_and_never_charged_t
         let stripe = hold["channels"].as_array().unwrap().iter().find(|row| row["channel"] == "stripe").unwrap();
         assert_eq!(stripe["items"], json!([]), "{stripe}");
         assert!(stripe["adopted"].as_u64().unwrap() >= 4, "{stripe}");
-        let confirmed = drill.store(&["confirm", "alipay", "--admin-url", &serving.admin_url]);
-        assert!(confirmed.status.success(), "{confirmed:?}");
-        eventually("the end of the hold", || async {
-            (admin(&serving, "GET", "/admin/v1/hold", None).await["held"] == false).then_some(())
-        })
-        .await;
+        drill.confirm(&serving).await;
 
         for (number, status) in [(&early, "success"), (&middle, "success"), (&late, "success"), (&again, "success")] {
             let found = payment(&shop, number).await.unwrap_or_else(|| panic!("{number} is gone"));
@@ -360,6 +372,78 @@ async fn what_was_lost_after_the_restore_point_is_made_again_and_never_charged_t
     assert_eq!(refunds, HashMap::from([(early, vec![250]), (late, vec![100])]));
     let paid = shop.post_with_key(PAYMENTS, order("O-new", "tok_visa"), "k-new").await;
     assert_eq!(paid.status, 201, "{}", paid.text);
+}
+
+/// Has money held and returns the number.
+async fn hold(shop: &Client, order_no: &str) -> String {
+    let body = order(order_no, "tok_visa");
+    let answer = shop.post_with_key(PRE_AUTHS, body, &format!("h-{order_no}")).await;
+    assert_eq!((answer.status, answer.data("status")), (201, "requires_capture"), "{}", answer.text);
+    answer.data("pre_auth_no").to_owned()
+}
+
+async fn change_hold(shop: &Client, pre_auth_no: &str, what: &str, body: Value) -> client::Answer {
+    shop.post_with_key(&format!("{PRE_AUTHS}/{pre_auth_no}/{what}"), body, &format!("{what}-{pre_auth_no}")).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_are_asked_about_and_made_again_and_nothing_is_captured_twice() {
+    let drill = Drill::begin();
+    let mut serving = drill.serve();
+    let mut shop = merchant(&serving).await;
+    let (taken, let_go, kept) =
+        (hold(&shop, "O-taken").await, hold(&shop, "O-let-go").await, hold(&shop, "O-kept").await);
+    drill.backup(&serving, "backup");
+    // Behind the restore point: what is there goes on, and more is held.
+    let captured = change_hold(&shop, &taken, "capture", json!({ "amount": 400 })).await;
+    assert_eq!(captured.data("status"), "captured", "{}", captured.text);
+    let canceled = change_hold(&shop, &let_go, "cancel", json!({})).await;
+    assert_eq!(canceled.data("status"), "canceled", "{}", canceled.text);
+    let late = hold(&shop, "O-late").await;
+    let late_taken = hold(&shop, "O-late-taken").await;
+    change_hold(&shop, &late_taken, "capture", json!({})).await;
+    let refunded = change_hold(&shop, &late_taken, "refunds", json!({ "amount": 250 })).await;
+    assert_eq!(refunded.data("status"), "success", "{}", refunded.text);
+
+    serving.process.kill();
+    drill.lose_and_restore("backup", None);
+    serving = drill.serve();
+    shop.url.clone_from(&serving.url);
+    admitted(&shop).await;
+    let refused = shop.post_with_key(PRE_AUTHS, order("O-new", "tok_visa"), "h-new").await;
+    assert_eq!((refused.status, refused.body["code"].as_str()), (503, Some("HELD")), "{}", refused.text);
+    let refused = change_hold(&shop, &kept, "capture", json!({})).await;
+    assert_eq!((refused.status, refused.body["code"].as_str()), (503, Some("HELD")), "{}", refused.text);
+    eventually("the comparison with stripe", || async {
+        (held_state(&serving, "stripe").await["state"] == "checked").then_some(())
+    })
+    .await;
+    let stripe = held_state(&serving, "stripe").await;
+    assert_eq!((&stripe["items"], stripe["pre_auths"].as_u64()), (&json!([]), Some(6)), "{stripe}");
+    drill.confirm(&serving).await;
+
+    let status_of = async |number: &str| {
+        let found = shop.get(&format!("{PRE_AUTHS}/{number}")).await;
+        let amount = |name: &str| found.body["data"][name].as_i64();
+        (found.data("status").to_owned(), amount("captured_amount"), amount("refunded_amount"))
+    };
+    let is = |status: &str, captured: i64, refunded: i64| (status.to_owned(), Some(captured), Some(refunded));
+    assert_eq!(status_of(&taken).await, is("captured", 400, 0));
+    assert_eq!(status_of(&let_go).await, is("canceled", 0, 0));
+    assert_eq!(status_of(&kept).await, is("requires_capture", 0, 0));
+    assert_eq!(status_of(&late).await, is("requires_capture", 0, 0));
+    assert_eq!(status_of(&late_taken).await, is("captured", 900, 250));
+    for (number, amount) in [(&kept, 500), (&late, 600)] {
+        let path = format!("{PRE_AUTHS}/{number}/capture");
+        let captured = shop.post_with_key(&path, json!({ "amount": amount }), "once-more").await;
+        assert_eq!(captured.data("status"), "captured", "{}", captured.text);
+    }
+    let holds = drill.ledger("hold").await;
+    assert!(holds.len() == 5 && holds.values().all(|amounts| *amounts == [900]), "{holds:?}");
+    let expected = [(taken, vec![400]), (kept, vec![500]), (late, vec![600]), (late_taken.clone(), vec![900])];
+    assert_eq!(drill.ledger("capture").await, HashMap::from(expected));
+    assert_eq!(drill.ledger("void").await, HashMap::from([(let_go, vec![900])]));
+    assert_eq!(drill.ledger("refund").await, HashMap::from([(late_taken, vec![250])]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -437,12 +521,7 @@ async fn what_was_charged_elsewhere_after_a_refusal_is_found_though_that_provide
     let found = payment(&shop, &moved).await.expect("the payment is made again");
     assert_eq!((found["status"].as_str(), found["channel"].as_str()), (Some("success"), Some("alipay")), "{found}");
     assert_eq!(held_state(&serving, "alipay").await["adopted"], 1);
-    let confirmed = drill.store(&["confirm", "alipay", "--admin-url", &serving.admin_url]);
-    assert!(confirmed.status.success(), "{confirmed:?}");
-    eventually("the end of the hold", || async {
-        (admin(&serving, "GET", "/admin/v1/hold", None).await["held"] == false).then_some(())
-    })
-    .await;
+    drill.confirm(&serving).await;
     let repeated = shop.post_with_key(PAYMENTS, order, "k-again").await;
     assert_eq!(repeated.status, 409, "its order is paid: {}", repeated.text);
     assert_eq!(drill.ledger_of("alipay", "charge").await[&moved], [900]);

@@ -139,7 +139,7 @@ pub(crate) struct ReasonSchema {
         all_webhooks::retry_notification, all_webhooks::recover, all_webhooks::reset_health,
         all_webhooks::list_jobs, all_webhooks::get_job, all_webhooks::cancel_job,
         external_limits::check, external_limits::release,
-        erasures::erase_payment, erasures::erase_customer, erasures::list, erasures::get,
+        erasures::erase_payment, erasures::erase_pre_auth, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,
         store::rotate, store::read_rotation,
         metrics::read, metrics::read_short,

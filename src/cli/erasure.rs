@@ -28,7 +28,14 @@ enum Action {
         /// The payment's number, PY…
         payment_no: String,
     },
-    /// Erase the data of one customer of a merchant, in all payments that are final
+    /// Erase the customer's data of one pre-auth
+    PreAuth {
+        /// The merchant's id, m_…
+        merchant_id: String,
+        /// The pre-auth's number, PA…
+        pre_auth_no: String,
+    },
+    /// Erase the data of one customer of a merchant, in all payments and pre-auths that are final
     Customer {
         /// The merchant's id, m_…
         merchant_id: String,
@@ -52,10 +59,10 @@ enum Action {
 #[derive(Debug, Args)]
 #[group(id = "who", required = true, multiple = false)]
 struct Customer {
-    /// The payments' customer_email
+    /// The customer_email of payments and pre-auths
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
-    /// The customer_id in the payments' metadata
+    /// The customer_id in their metadata
     #[arg(long, value_name = "ID")]
     customer_id: Option<String>,
 }
@@ -74,6 +81,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let value = match arguments.action {
         Action::Payment { merchant_id, payment_no } => {
             let path = ["merchants", merchant_id.as_str(), "payments", payment_no.as_str(), "erase"];
+            admin.call(Method::POST, &path, None).await?
+        }
+        Action::PreAuth { merchant_id, pre_auth_no } => {
+            let path = ["merchants", merchant_id.as_str(), "pre-auths", pre_auth_no.as_str(), "erase"];
             admin.call(Method::POST, &path, None).await?
         }
         Action::Customer { merchant_id, customer } => {
@@ -101,6 +112,7 @@ fn erasures_table(value: &Value) -> String {
         Column::Left("of"),
         Column::Left("status"),
         Column::Right("payments"),
+        Column::Right("pre-auths"),
         Column::Right("still open"),
         Column::Right("answers"),
         Column::Right("notifications"),
@@ -117,15 +129,19 @@ fn erasures_table(value: &Value) -> String {
 
 fn cells(row: &Value) -> Vec<String> {
     let text = |key: &str| or_dash(row.get(key).and_then(Value::as_str));
-    let count = |key: &str| or_dash(row["erased"].get(key).and_then(Value::as_u64).map(|n| n.to_string()).as_deref());
-    let subject = row.get("payment_no").and_then(Value::as_str).map_or_else(|| text("subject"), String::from);
+    let number = |key: &str| row["erased"].get(key).and_then(Value::as_u64);
+    let count = |key: &str| or_dash(number(key).map(|n| n.to_string()).as_deref());
+    let still_open = number("open_payments").map(|payments| payments + number("open_pre_auths").unwrap_or(0));
+    let one = ["payment_no", "pre_auth_no"].into_iter().find_map(|key| row.get(key).and_then(Value::as_str));
+    let subject = one.map_or_else(|| text("subject"), String::from);
     vec![
         text("erasure_id"),
         text("merchant_id"),
         subject,
         text("status"),
         count("payments"),
-        count("open_payments"),
+        count("pre_auths"),
+        or_dash(still_open.map(|n| n.to_string()).as_deref()),
         count("answers"),
         count("notifications"),
         count("unreadable"),
@@ -147,10 +163,13 @@ mod tests {
     #[test]
     fn an_erasure_is_one_row() {
         let erasure = json!({ "erasure_id": "er_1", "merchant_id": "m_1", "subject": "payment", "payment_no": "PY1",
-            "status": "done", "erased": { "payments": 1, "open_payments": 0, "answers": 2, "notifications": 3,
-            "unreadable": 0 },
+            "status": "done", "erased": { "payments": 1, "open_payments": 4, "pre_auths": 5, "open_pre_auths": 6,
+            "answers": 2, "notifications": 3, "unreadable": 0 },
             "requested_by": "admin", "requested_at": "2025-01-24T10:40:00Z" });
-        assert_eq!(cells(&erasure)[2..9], ["PY1", "done", "1", "0", "2", "3", "0"]);
+        assert_eq!(cells(&erasure)[2..10], ["PY1", "done", "1", "5", "10", "2", "3", "0"]);
+        let of_pre_auth =
+            json!({ "erasure_id": "er_2", "subject": "pre_auth", "payment_no": null, "pre_auth_no": "PA1" });
+        assert_eq!(cells(&of_pre_auth)[2], "PA1");
         assert_eq!(erasures_table(&erasure), erasures_table(&json!([erasure])));
     }
 }

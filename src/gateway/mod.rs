@@ -380,8 +380,6 @@ impl Gateway {
         )?;
         // Before anything stores an outcome.
         payments.costs().open(cost_files, disk_work, last_change).await?;
-        // Before anything looks after payments.
-        let hold = Hold::open(&payments, held)?;
         let pre_auths = PreAuths::new(
             core.clone(),
             payments.clone(),
@@ -390,6 +388,8 @@ impl Gateway {
             webhooks.clone(),
             provider_keys,
         )?;
+        // Before anything looks after payments and pre-auths.
+        let hold = Hold::open(&payments, &pre_auths, held)?;
         let callbacks = Callbacks::new(core.clone(), Arc::clone(&channels), payments.clone(), pre_auths.clone())?;
         let limits_changed = {
             let directory = directory.clone();

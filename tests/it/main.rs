@@ -24,6 +24,7 @@ mod isolation;
 mod limits;
 mod notifications;
 mod payments;
+mod pre_auth_input;
 mod pre_auths;
 mod privacy;
 mod rate_limit_layer;

@@ -266,3 +266,61 @@ async fn a_customer_is_found_by_address_or_id_within_one_merchant() {
     assert_eq!(house.admin("GET", "/admin/v1/erasures", None).await.items().len(), 2);
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pre_auth_s_customer_is_in_no_row_afterwards() {
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    let pre_auths = "/api/v1/pre-auths";
+    let with_token = |order_no: &str| {
+        let mut body = order(order_no, &customer());
+        body["payment_token"] = json!("tok_visa");
+        body
+    };
+    let taken = shop.post_with_key(pre_auths, with_token("O-1"), "k-1").await.expect(201, "SUCCESS");
+    let number = taken.data("pre_auth_no").to_owned();
+    let path = format!("{pre_auths}/{number}");
+    let captured = shop.post_with_key(&format!("{path}/capture"), json!({ "amount": 2_000 }), "k-2").await;
+    assert_eq!(captured.expect(200, "SUCCESS").data("status"), "captured");
+    let reason = json!({ "amount": 500, "reason": "she was taken ill" });
+    shop.post_with_key(&format!("{path}/refunds"), reason, "k-3").await.expect(201, "SUCCESS");
+    // One that is named by the merchant, waits for its payer, and is given up.
+    let named = json!({ "channel": "stripe", "pre_auth_no": "deposit-7", "amount": 700, "currency": "USD",
+        "customer_email": "ann.smith@example.com", "description": "a honeymoon suite" });
+    let waiting = shop.post_with_key("/api/v1/channel/pre-auth", named.clone(), "k-4").await.expect(201, "SUCCESS");
+    assert!(waiting.body["data"]["client_secret"].is_string(), "{}", waiting.text);
+    let erase = |number: &str| format!("/admin/v1/merchants/{}/pre-auths/{number}/erase", shop.merchant_id);
+    let open = shop.get(&format!("{pre_auths}/deposit-7")).await.data("pre_auth_no").to_owned();
+    let refused = house.admin("POST", &erase(&open), None).await.expect(409, "INVALID_STATE");
+    assert_eq!(refused.body["status"], waiting.data("status"));
+    let reason = json!({ "reason": "she was taken ill" });
+    let canceled = shop.post_with_key(&format!("{pre_auths}/{open}/cancel"), reason, "k-5").await;
+    assert_eq!(canceled.expect(200, "SUCCESS").data("status"), "canceled");
+    let journal = house.directory.path().join("data/journal");
+    assert_eq!(words_in(&files_in(&journal)), WORDS, "all of it was stored");
+
+    let begun = house.admin("POST", &erase(&number), None).await.expect(202, "SUCCESS");
+    let erased = done(&house, &begun).await;
+    assert_eq!((&erased["subject"], &erased["pre_auth_no"]), (&json!("pre_auth"), &json!(number)), "{erased}");
+    assert_eq!((&erased["erased"]["pre_auths"], &erased["erased"]["answers"]), (&json!(1), &json!(3)), "{erased}");
+    let erasures = format!("/admin/v1/merchants/{}/erasures", shop.merchant_id);
+    let whom = json!({ "customer_email": "ann.smith@example.com" });
+    let begun = house.admin("POST", &erasures, Some(whom)).await.expect(202, "SUCCESS");
+    let erased = done(&house, &begun).await["erased"].clone();
+    assert_eq!((&erased["pre_auths"], &erased["answers"]), (&json!(1), &json!(2)), "{erased}");
+
+    let again = shop.post_with_key(pre_auths, with_token("O-1"), "k-1").await.expect(201, "SUCCESS");
+    assert_eq!((again.header("idempotent-replayed"), again.data("pre_auth_no")), ("true", number.as_str()));
+    assert_eq!(words_in(&again.text), Vec::<&str>::new());
+    let again = shop.post_with_key("/api/v1/channel/pre-auth", named, "k-4").await.expect(201, "SUCCESS");
+    assert!(again.body["data"]["client_secret"].is_null() && again.body["data"]["next_action"].is_null());
+    let after = shop.get(&path).await;
+    assert_eq!((&after.body["data"]["metadata"], &after.body["data"]["captured_amount"]), (&json!({}), &json!(2_000)));
+    // What was captured can still be given back.
+    shop.post_with_key(&format!("{path}/refunds"), json!({}), "k-6").await.expect(201, "SUCCESS");
+    house.admin("POST", &erase("PA0"), None).await.expect(404, "NOT_FOUND");
+    let audit = house.admin("GET", "/admin/v1/audit?action=pre_auth.erase&verify=true", None).await;
+    assert_eq!((audit.items().len(), &audit.body["data"]["chain"]["intact"]), (1, &json!(true)));
+    let directory = house.stop().await;
+    assert_nothing_in(&rows_of(&directory.path().join("data")).await);
+}

@@ -12,7 +12,7 @@ use tollgate::gateway::admission::{Admission, Refusal};
 use tollgate::gateway::answer::{Answered, Renderer, Reply, StoredAnswer};
 use tollgate::gateway::audit::AuditFilter;
 use tollgate::gateway::command::{
-    ChangeLimits, ChangedLimits, CreateMerchant, CreatePayment, CreateRefund, UpdateMerchant,
+    ChangeLimits, ChangedLimits, CreateMerchant, CreatePayment, CreatePreAuth, CreateRefund, UpdateMerchant,
 };
 use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::idempotency::{IdempotencyKey, Origin};
@@ -21,12 +21,17 @@ use tollgate::gateway::view::{PaymentView, RefundView};
 use tollgate::gateway::webhooks::{CreateEndpoint, Kept, NotificationFilter, SettableStatus, UpdateEndpoint};
 
 use crate::model::{
-    Hook, Op, Payment, Refund, Sent, Shop, caller_of, is_excused, is_final, may_fail, see, see_job, see_refund,
+    Hook, Op, Payment, Refund, Sent, Shop, caller_of, is_excused, is_final, may_fail, refund_of, see, see_job,
+    see_refund,
 };
+use crate::pre_auths;
 use crate::world::{Dice, World};
 
 /// As the listener has it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Requests that are about pre-auths.
+const HOLDS_PERCENT: u64 = 28;
 
 /// Who makes every change of a merchant.
 fn by() -> Operator {
@@ -67,6 +72,7 @@ pub async fn set_up(world: &Arc<World>, gateway: &Gateway) -> Result<(), Gateway
             stable_url,
             known: Some(serde_json::to_value(&made.merchant).unwrap()),
             orders: 0,
+            holds: 0,
         });
     }
     Ok(())
@@ -78,6 +84,10 @@ pub async fn client(world: Arc<World>, gateway: Gateway, dice: Dice, merchant: u
         tokio::time::sleep(Duration::from_millis(dice.between(20, 2_500))).await;
         if world.is_dead() {
             return;
+        }
+        if dice.chance(12) {
+            let (world, gateway, dice) = (Arc::clone(&world), gateway.clone(), dice.clone());
+            tokio::spawn(pre_auths::look(world, gateway, dice, merchant));
         }
         for index in draw_requests(&world, &dice, merchant) {
             // Several at once now and then: with the same key, or for the same order.
@@ -109,6 +119,9 @@ fn draw_requests(world: &World, dice: &Dice, merchant: usize) -> Vec<usize> {
         .collect();
     let number = model.sent.len();
     let key = format!("key-{number}");
+    if dice.chance(HOLDS_PERCENT) {
+        return pre_auths::draw_requests(&mut model, dice, merchant);
+    }
     let op = match dice.below(100) {
         0..=13 => {
             // What was sent before is sent again, lately sent things more often.
@@ -161,6 +174,10 @@ pub fn key_of(sent: &Sent) -> IdempotencyKey {
         Op::Pay(command) => ("/payments".to_owned(), serde_json::to_vec(command).unwrap()),
         Op::Refund(no, command) => (format!("/payments/{no}/refunds"), serde_json::to_vec(command).unwrap()),
         Op::Cancel(no) => (format!("/payments/{no}/cancel"), b"{}".to_vec()),
+        Op::Hold(command) => ("/pre-auths".to_owned(), serde_json::to_vec(&command.wanted).unwrap()),
+        Op::Capture(no, command) => (format!("/pre-auths/{no}/capture"), serde_json::to_vec(command).unwrap()),
+        Op::Void(no, command) => (format!("/pre-auths/{no}/cancel"), serde_json::to_vec(command).unwrap()),
+        Op::HoldRefund(no, command) => (format!("/pre-auths/{no}/refunds"), serde_json::to_vec(command).unwrap()),
     };
     IdempotencyKey::new("POST", &path, &sent.key, &body).unwrap()
 }
@@ -184,8 +201,13 @@ pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patien
             Op::Pay(command) => gateway.payments().create(&caller, origin, CreatePayment::clone(command)).await,
             Op::Refund(no, command) => gateway.refunds().create(&caller, origin, no, command.clone()).await,
             Op::Cancel(no) => gateway.payments().cancel(&caller, origin, no).await,
+            Op::Hold(command) => gateway.pre_auths().create(&caller, origin, CreatePreAuth::clone(command)).await,
+            Op::Capture(no, command) => gateway.pre_auths().capture(&caller, origin, no, command.clone()).await,
+            Op::Void(no, command) => gateway.pre_auths().cancel(&caller, origin, no, command.clone()).await,
+            Op::HoldRefund(no, command) => gateway.pre_auths().refund(&caller, origin, no, command.clone()).await,
         }
     };
+    let holders = matches!(sent.op, Op::Hold(_)).then(|| world.model.lock().pre_auths.clone());
     let answered = tokio::time::timeout(patience, work).await;
     drop(permit);
     match answered {
@@ -199,6 +221,9 @@ pub async fn perform(world: &Arc<World>, gateway: &Gateway, index: usize, patien
                 && (!(may_fail(world, gateway) || world.had_trouble_since(troubles)) || reason.contains("panicked"))
             {
                 world.violate(format!("{} failed inside: {reason}", sent.key));
+            }
+            if let (GatewayError::OrderExists { number, .. }, Some(holders)) = (&error, &holders) {
+                pre_auths::check_in_use(world, number, holders);
             }
             if sent.answer.is_some() && matches!(error, GatewayError::OrderExists { .. } | GatewayError::NotFound(_)) {
                 world.violate(format!("{} was answered before and is now {error}", sent.key));
@@ -216,7 +241,11 @@ fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &
     world.trace(&format!("{} -> {} {}", sent.key, answer.status, body["object"]["status"]));
     if let Some(before) = &sent.answer {
         let told: Value = serde_json::from_str(&before.body).unwrap();
-        let number = if body["kind"] == "refund" { "refund_no" } else { "payment_no" };
+        let number = match body["kind"].as_str() {
+            Some("refund") => "refund_no",
+            Some("pre-auth") => "pre_auth_no",
+            _ => "payment_no",
+        };
         let is_same_object = told["object"][number] == body["object"][number];
         let may_differ = sent.unkept.is_some_and(|life| life < world.life()) && is_same_object;
         if before != answer && !may_differ {
@@ -231,7 +260,8 @@ fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &
         return;
     }
     {
-        let is_open = matches!(body["object"]["status"].as_str(), Some("processing" | "pending"));
+        let is_open = matches!(body["object"]["status"].as_str(), Some("processing" | "pending"))
+            || body["kind"] == "pre-auth" && body["object"]["reconciling"] == true;
         let had_no_room = world.had_trouble_since(troubles);
         let unkept = (had_no_room && is_open && !answered.replayed).then(|| world.life());
         if unkept.is_some() {
@@ -241,14 +271,17 @@ fn acknowledged(world: &Arc<World>, gateway: &Gateway, index: usize, answered: &
         (sent.answer, sent.unkept) = (Some(answer.clone()), unkept);
     }
     let object = &body["object"];
+    if body["kind"] == "pre-auth" {
+        return pre_auths::acknowledged(world, gateway, &sent, &body);
+    }
     let payment_no = object["payment_no"].as_str().unwrap_or_default().to_owned();
     if body["kind"] == "refund" {
         let refund_no = object["refund_no"].as_str().unwrap_or_default();
-        world.count("refunds");
         let told: RefundView = serde_json::from_value(object.clone()).unwrap();
+        world.count(if told.pre_auth_no.is_some() { "refunds of pre-auths" } else { "refunds" });
         world.model.lock().refunds.entry(refund_no.to_owned()).or_insert_with(|| Refund {
             merchant: sent.merchant,
-            payment_no: payment_no.clone(),
+            of: refund_of(&told).to_owned(),
             amount: told.amount,
             ended: None,
         });
@@ -297,7 +330,12 @@ fn renderer(world: &Arc<World>) -> Renderer {
             Reply::PaymentCanceled(view) => ("payment", 200, serde_json::to_value(view)),
             Reply::RefundCreated(view) => ("refund", 201, serde_json::to_value(view)),
             Reply::RefundNotDone(view) => ("refund", 502, serde_json::to_value(view)),
-            other => panic!("{other:?} is no answer about a payment"),
+            Reply::PreAuthCreated(view) => ("pre-auth", 201, serde_json::to_value(view)),
+            Reply::PreAuthCaptured(view) | Reply::PreAuthCanceled(view) => {
+                ("pre-auth", 200, serde_json::to_value(view))
+            }
+            Reply::PreAuthNotDone { pre_auth_no } => ("pre-auth", 502, Ok(json!({ "pre_auth_no": pre_auth_no }))),
+            other => panic!("{other:?} is no answer to what is asked here"),
         };
         let body = json!({ "kind": kind, "number": number, "object": object.unwrap_or_default() });
         StoredAnswer { status, body: body.to_string() }

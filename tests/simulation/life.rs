@@ -7,6 +7,7 @@ use std::time::Duration;
 use tollgate::channels::Channel;
 use tollgate::config::Config;
 use tollgate::domain::ids::ChannelName;
+use tollgate::domain::pre_auth::OnExpiry;
 use tollgate::gateway::Gateway;
 use tollgate::gateway::outside::{DiskWork, MasterKey, Outside};
 use tollgate::storage::Store;
@@ -14,6 +15,8 @@ use tollgate::storage::Store;
 use crate::clients::{client, operator, perform, set_up, wake_all};
 use crate::growth::{LOW_SPACE_BYTES, Moment, back_up_once, check_audit, check_journal, check_rebuilt};
 use crate::model::{check_books, check_known, excuse_repetitions, unrest};
+use crate::notices::{self, check_notices};
+use crate::pre_auths::check_rows;
 use crate::provider::SimChannel;
 use crate::receiver::SimReceiver;
 use crate::store::{BALLAST_BYTES, SimStore};
@@ -103,7 +106,8 @@ pub fn run(world: &Arc<World>) -> Outcome {
             };
             world.trace(&format!("life {life} ends: {end:?}"));
             // Within the runtime, whose time it is.
-            world.end_life(Duration::from_millis(world.dice.between(1, 20_000)));
+            let off_ms = if world.dice.chance(8) { 300_000 } else { 20_000 };
+            world.end_life(Duration::from_millis(world.dice.between(1, off_ms)));
             end
         });
         // Everything that the process had is gone with it.
@@ -146,8 +150,16 @@ pub fn run(world: &Arc<World>) -> Outcome {
     outcome_of(world)
 }
 
-fn config() -> Config {
+fn config(seed: u64) -> Config {
     let mut config = Config::embedded().unwrap();
+    // Lives are minutes long, and so are holds.
+    config.pre_auth.unconfirmed_expires_s = 90;
+    (config.pre_auth.expiring_before_s, config.pre_auth.on_expiry_before_s) = (120, 60);
+    if seed % 5 == 2 {
+        // Who waits for providers to tell asks seldom.
+        (config.payments.resolve_first_ms, config.payments.resolve_early_max_ms) = (20_000, 60_000);
+    }
+    config.pre_auth.on_expiry = if seed.is_multiple_of(4) { OnExpiry::Capture } else { OnExpiry::Release };
     config.limits.snapshot_interval_ms = 10_000;
     // There are few webhooks: with the default no breaker would ever open.
     config.webhook.breaker_min = 2;
@@ -193,7 +205,8 @@ async fn live(world: &Arc<World>, life: u64, is_last: bool) -> End {
             return End::PowerCut;
         }
     };
-    let assembled = Gateway::assemble(config(), clock, dice.random().clone(), outside(world, Arc::clone(&store)));
+    let assembled =
+        Gateway::assemble(config(world.seed), clock, dice.random().clone(), outside(world, Arc::clone(&store)));
     let gateway = tokio::select! {
         biased;
         () = world.crashed() => return cut(world),
@@ -238,6 +251,8 @@ async fn busy_life(world: &Arc<World>, gateway: &Gateway, store: &Arc<SimStore>,
         let dice = Dice::new(world.seed, 1_000 + 100 * world.life() + number);
         tokio::spawn(client(Arc::clone(world), gateway.clone(), dice, merchant));
     }
+    let notices_dice = Dice::new(world.seed, 6_000 + world.life());
+    tokio::spawn(notices::tell(Arc::clone(world), gateway.clone(), notices_dice));
     tokio::spawn(operator(Arc::clone(world), gateway.clone(), Dice::new(world.seed, 2_000 + world.life())));
     tokio::spawn(trouble(Arc::clone(world), Dice::new(world.seed, 3_000 + world.life())));
     if dice.chance(BACKUPS_PERCENT) {
@@ -287,10 +302,15 @@ async fn recovered(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice
         }
         return true;
     }
+    for _ in 0..world.ledger.holds.lapsed_between(world.off_since_us(), world.now_us()) {
+        world.count("holds ran out while off");
+    }
     excuse_repetitions(world, gateway);
     check_known(world, gateway);
     check_audit(world, store);
     check_webhooks(world, store);
+    check_rows(world, store);
+    check_notices(world, store);
     let answered: Vec<usize> = {
         let model = world.model.lock();
         (0..model.sent.len()).filter(|index| model.sent[*index].answer.is_some()).collect()
@@ -398,6 +418,10 @@ async fn last_life(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice
         tokio::time::sleep(Duration::from_secs(45)).await;
         world.ledger.settle_soon(world.now_us());
         open = unrest(world, gateway).await;
+        let notices = check_notices(world, store);
+        if notices > 0 {
+            open.push(format!("{notices} notices"));
+        }
     }
     world.trace(&format!("quiet after {} s", (world.now_us() - began_us) / 1_000_000));
     if !open.is_empty() {
@@ -408,6 +432,7 @@ async fn last_life(world: &Arc<World>, gateway: &Gateway, store: &SimStore, dice
     check_books(world, gateway);
     check_audit(world, store);
     check_webhooks(world, store);
+    check_rows(world, store);
     check_journal(world, store);
     // Every answer is the same as it was.
     let sent = world.model.lock().sent.len();

@@ -9,12 +9,13 @@ use tollgate::domain::ids::{EndpointId, JobId, MerchantId};
 use tollgate::gateway::Gateway;
 use tollgate::gateway::answer::StoredAnswer;
 use tollgate::gateway::auth::{Caller, Credentials};
-use tollgate::gateway::command::{CreatePayment, CreateRefund};
+use tollgate::gateway::command::{CancelPreAuth, CapturePreAuth, CreatePayment, CreatePreAuth, CreateRefund};
 use tollgate::gateway::error::GatewayError;
 use tollgate::gateway::page::{Page, PageRequest};
 use tollgate::gateway::view::{PaymentView, RefundView};
 use tollgate::gateway::webhooks::{EventView, JobView, NotificationFilter, NotificationView};
 
+use crate::pre_auths;
 use crate::provider::State;
 use crate::world::World;
 
@@ -28,6 +29,10 @@ pub enum Op {
     Pay(Box<CreatePayment>),
     Refund(String, CreateRefund),
     Cancel(String),
+    Hold(Box<CreatePreAuth>),
+    Capture(String, CapturePreAuth),
+    Void(String, CancelPreAuth),
+    HoldRefund(String, CreateRefund),
 }
 
 /// A request under its idempotency key.
@@ -54,6 +59,8 @@ pub struct Shop {
     /// What the operator was told last; `None` while that is not known.
     pub known: Option<Value>,
     pub orders: u64,
+    /// Orders that money was to be held for.
+    pub holds: u64,
 }
 
 /// An endpoint that is changed: what was told last, `None` while that is not known.
@@ -99,7 +106,8 @@ pub struct Job {
 #[derive(Clone, Debug)]
 pub struct Refund {
     pub merchant: usize,
-    pub payment_no: String,
+    /// The payment or the pre-auth.
+    pub of: String,
     pub amount: i64,
     /// The first final status that was seen.
     pub ended: Option<String>,
@@ -112,6 +120,9 @@ pub struct Model {
     pub sent: Vec<Sent>,
     pub payments: BTreeMap<String, Payment>,
     pub refunds: BTreeMap<String, Refund>,
+    pub pre_auths: BTreeMap<String, pre_auths::Known>,
+    /// What providers have told of their own accord and was taken: channels and ids.
+    pub notices: BTreeSet<(&'static str, String)>,
     pub jobs: BTreeMap<String, Job>,
     pub answers: u64,
     /// The end of the audit's chain when it was last looked.
@@ -125,7 +136,7 @@ fn page(cursor: Option<String>) -> PageRequest {
 }
 
 /// All pages of a list. The list of events always has a cursor, so that an empty page ends it.
-fn all<T>(mut read: impl FnMut(&PageRequest) -> Result<Page<T>, GatewayError>) -> Result<Vec<T>, GatewayError> {
+pub fn all<T>(mut read: impl FnMut(&PageRequest) -> Result<Page<T>, GatewayError>) -> Result<Vec<T>, GatewayError> {
     let (mut items, mut cursor) = (Vec::new(), None);
     loop {
         let got = read(&page(cursor))?;
@@ -207,12 +218,16 @@ pub fn see(world: &World, view: &PaymentView) {
     }
 }
 
+/// What a refund is of.
+pub fn refund_of(view: &RefundView) -> &str {
+    view.payment_no.as_ref().or(view.pre_auth_no.as_ref()).map_or("", String::as_str)
+}
+
 /// What a refund that somebody has seen means for what was seen before.
 pub fn see_refund(world: &World, view: &RefundView) {
     let mut model = world.model.lock();
     let Some(known) = model.refunds.get_mut(&view.refund_no) else { return };
-    let has_changed =
-        (known.payment_no.as_str(), known.amount) != (view.payment_no.as_deref().unwrap_or_default(), view.amount);
+    let has_changed = (known.of.as_str(), known.amount) != (refund_of(view), view.amount);
     let was = known.ended.clone();
     if known.ended.is_none() && view.status != "pending" {
         known.ended = Some(view.status.clone());
@@ -245,6 +260,7 @@ pub fn check_known(world: &World, gateway: &Gateway) {
         let model = world.model.lock();
         (model.shops.clone(), model.hooks.clone(), model.payments.clone(), model.refunds.clone())
     };
+    pre_auths::check_known(world, gateway);
     for (merchant, shop) in shops.iter().enumerate() {
         match (gateway.merchants().get(shop.merchant_id.as_str()), &shop.known) {
             (Ok(view), Some(known)) if serde_json::to_value(&view).unwrap() != *known => {
@@ -306,7 +322,12 @@ fn field<'a>(body: &'a Value, name: &str) -> &'a str {
     body[name].as_str().unwrap_or_default()
 }
 
-/// The stream of events has no gaps, each payment's are numbered from 1, and nothing about money is told twice.
+/// The payment or the pre-auth that an event is about.
+fn object_of(body: &Value) -> &str {
+    body["payment_no"].as_str().unwrap_or_else(|| field(body, "pre_auth_no"))
+}
+
+/// The stream of events has no gaps, each object's are numbered from 1, and nothing about money is told twice.
 fn check_events(world: &World, gateway: &Gateway, shop: &Shop) -> Vec<EventView> {
     let merchant_id = &shop.merchant_id;
     let events = match all(|page| gateway.webhooks().list_events(merchant_id, page)) {
@@ -316,7 +337,7 @@ fn check_events(world: &World, gateway: &Gateway, shop: &Shop) -> Vec<EventView>
             return Vec::new();
         }
     };
-    let mut of_payment: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut of_object: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut told = BTreeSet::new();
     let mut near_before = 0;
     for (index, event) in events.iter().enumerate() {
@@ -324,7 +345,7 @@ fn check_events(world: &World, gateway: &Gateway, shop: &Shop) -> Vec<EventView>
             world.violate(format!("the stream of {merchant_id} has {} at place {}", event.sequence, index + 1));
         }
         let body: Value = serde_json::from_str(event.body.get()).unwrap();
-        let no = field(&body, "payment_no").to_owned();
+        let no = object_of(&body).to_owned();
         if event.event == "limit.near" {
             // About no payment, and what is near is near again some time after it was not.
             let number = body["extra"]["sequence"].as_u64().unwrap_or(0);
@@ -343,12 +364,13 @@ fn check_events(world: &World, gateway: &Gateway, shop: &Shop) -> Vec<EventView>
             world.count("endpoints disabled by themselves");
             continue;
         }
-        if !told.insert((event.event.clone(), no.clone(), field(&body, "refund_no").to_owned())) {
+        let is_new = told.insert((event.event.clone(), no.clone(), field(&body, "refund_no").to_owned()));
+        if !is_new && !pre_auths::is_told_again(event) {
             world.violate(format!("{} of {no} was told twice", event.event));
         }
-        of_payment.entry(no).or_default().push(body["extra"]["sequence"].as_u64().unwrap_or(0));
+        of_object.entry(no).or_default().push(body["extra"]["sequence"].as_u64().unwrap_or(0));
     }
-    for (no, numbers) in of_payment {
+    for (no, numbers) in of_object {
         if numbers.iter().enumerate().any(|(index, number)| *number != index as u64 + 1) {
             world.violate(format!("the events of {no} are numbered {numbers:?}"));
         }
@@ -408,6 +430,7 @@ pub async fn unrest(world: &Arc<World>, gateway: &Gateway) -> Vec<String> {
                 refunds.iter().filter(|refund| refund.status == "pending").map(|refund| refund.refund_no.clone()),
             );
         }
+        pre_auths::unrest(world, gateway, &caller, &mut open);
         let live: Vec<String> = gateway
             .webhooks()
             .list_endpoints(&shop.merchant_id, &page(None))
@@ -439,7 +462,7 @@ pub fn check_books(world: &World, gateway: &Gateway) {
     let shops = world.model.lock().shops.clone();
     let now_us = world.now_us();
     let charges = world.ledger.charges.lock().clone();
-    let mut ours = BTreeMap::new();
+    let (mut ours, mut held) = (BTreeMap::new(), BTreeSet::new());
     for (merchant, shop) in shops.iter().enumerate() {
         let Some(caller) = caller_of(world, gateway, merchant) else {
             world.violate(format!("{} can't ask at the end", shop.merchant_id));
@@ -476,13 +499,16 @@ pub fn check_books(world: &World, gateway: &Gateway) {
             }
             ours.insert(no, view);
         }
+        held.append(&mut pre_auths::check_books(world, gateway, &caller, &mut expected));
         let told: BTreeSet<(String, String, String)> = events
             .iter()
-            .filter(|event| !["payment.requires_action", "limit.near"].contains(&event.event.as_str()))
+            .filter(|event| {
+                !["payment.requires_action", "pre_auth.expiring", "limit.near"].contains(&event.event.as_str())
+            })
             .filter(|event| !event.event.starts_with("webhook."))
             .map(|event| {
                 let body: Value = serde_json::from_str(event.body.get()).unwrap();
-                (event.event.clone(), field(&body, "payment_no").to_owned(), field(&body, "refund_no").to_owned())
+                (event.event.clone(), object_of(&body).to_owned(), field(&body, "refund_no").to_owned())
             })
             .collect();
         if let Some(missing) = expected.symmetric_difference(&told).next() {
@@ -490,6 +516,7 @@ pub fn check_books(world: &World, gateway: &Gateway) {
         }
         check_deliveries(world, shop, &events);
     }
+    pre_auths::check_provider(world, &held);
     for charge in charges.values() {
         let Some(view) = ours.get(&charge.reference) else {
             // Nobody was told of it: it may not be, unless it never came to anything.

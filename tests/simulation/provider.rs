@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tollgate::channels::{
-    Call, Capabilities, Channel, ChargeAnswer, ChargeRequest, ChargeState, DeclineScope, Failure, NextAction,
-    ProviderRefs, RefundAnswer, RefundRequest, RefundState, ResolveRequest,
+    AuthorizeRequest, Call, Capabilities, CaptureRequest, Channel, ChargeAnswer, ChargeRequest, ChargeState,
+    DeclineScope, ExtendRequest, Failure, HoldAnswer, HoldQuestion, Inbound, NextAction, Notification,
+    NotificationRefusal, ProviderRefs, RefundAnswer, RefundRequest, RefundState, ReleaseRequest, ResolveRequest,
 };
 
+use crate::holds::{Act, Holds, Operation};
+use crate::notices;
 use crate::world::{Dice, World};
 
 /// How long the adapter waits for an answer; as in the configuration.
-const TIMEOUT: Duration = Duration::from_secs(10);
-const SECOND_US: u64 = 1_000_000;
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+pub const SECOND_US: u64 = 1_000_000;
 
 /// Where an object stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,7 @@ pub struct Charge {
     /// Merchant and order, from the description.
     pub order: String,
     pub amount: i64,
+    pub channel: &'static str,
     /// When the request takes effect.
     arrives_us: u64,
     first: State,
@@ -75,16 +79,18 @@ impl Refund {
 /// What all channels of a world have done, by provider key.
 pub struct Ledger {
     pub charges: Mutex<BTreeMap<String, Charge>>,
+    pub holds: Holds,
     dice: Dice,
 }
 
 impl Ledger {
     pub fn new(dice: Dice) -> Self {
-        Self { charges: Mutex::default(), dice }
+        Self { charges: Mutex::default(), holds: Holds::default(), dice }
     }
 
     /// Payers who have not acted by now never will: their objects are closed soon.
     pub fn settle_soon(&self, now_us: u64) {
+        self.holds.settle_soon(now_us);
         for charge in self.charges.lock().values_mut() {
             let is_open = matches!(charge.state(now_us), None | Some(State::Action | State::Processing));
             if is_open && charge.then.is_none() && charge.first != State::Success {
@@ -111,15 +117,15 @@ impl Ledger {
 /// The adapter and the provider behind it.
 pub struct SimChannel {
     name: &'static str,
-    world: Arc<World>,
+    pub world: Arc<World>,
 }
 
 /// What becomes of one request.
-struct Fate {
+pub struct Fate {
     /// When it takes effect, if ever, after it was sent.
-    effect: Option<Duration>,
+    pub effect: Option<Duration>,
     /// When the adapter knows an answer, if ever.
-    answer: Option<Duration>,
+    pub answer: Option<Duration>,
 }
 
 impl SimChannel {
@@ -127,11 +133,15 @@ impl SimChannel {
         Self { name, world: Arc::clone(world) }
     }
 
-    fn dice(&self) -> &Dice {
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn dice(&self) -> &Dice {
         &self.world.ledger.dice
     }
 
-    fn latency(&self) -> Duration {
+    pub fn latency(&self) -> Duration {
         let ms = if self.world.has_faults() && self.dice().chance(5) {
             self.dice().between(500, 9_000)
         } else {
@@ -140,7 +150,7 @@ impl SimChannel {
         Duration::from_millis(ms)
     }
 
-    fn fate(&self) -> Fate {
+    pub fn fate(&self) -> Fate {
         let latency = self.latency();
         let arrives = Some(latency / 2);
         let lost = Duration::from_secs(self.dice().between(0, 40));
@@ -194,6 +204,7 @@ impl SimChannel {
                 reference: request.reference.clone(),
                 order: request.description.clone().unwrap_or_default(),
                 amount: request.money.amount_minor,
+                channel: self.name,
                 arrives_us,
                 first,
                 then,
@@ -211,8 +222,11 @@ impl SimChannel {
         self.world.ledger.charges.lock().get(provider_key).and_then(|charge| charge.state(now_us))
     }
 
-    fn check(&self) {
+    pub fn check(&self) {
         let now_us = self.world.now_us();
+        if let Err(wrong) = self.world.ledger.holds.check(now_us) {
+            self.world.violate(wrong);
+        }
         if let Some(order) = self.world.ledger.charged_twice(now_us) {
             self.world.violate(format!("order {order} was charged twice"));
         }
@@ -340,9 +354,7 @@ impl SimChannel {
         self.world.step().await;
         self.check();
         let now_us = self.world.now_us();
-        let charges = self.world.ledger.charges.lock();
-        let refund = charges.values().find_map(|charge| charge.refunds.get(&request.provider_key));
-        let state = match refund.and_then(|refund| refund.state(now_us)) {
+        let state = match self.refund(&request.provider_key).and_then(|refund| refund.state(now_us)) {
             Some(Some(true)) => RefundState::Success,
             Some(Some(false)) => {
                 RefundState::Failed(Failure::new("refund_failed", "Not possible.", DeclineScope::Processor))
@@ -353,34 +365,55 @@ impl SimChannel {
         refund_answer(state, request)
     }
 
+    fn refund(&self, provider_key: &str) -> Option<Refund> {
+        let of_charge = {
+            let charges = self.world.ledger.charges.lock();
+            charges.values().find_map(|charge| charge.refunds.get(provider_key)).cloned()
+        };
+        of_charge.or_else(|| {
+            let holds = self.world.ledger.holds.by_key.lock();
+            holds.values().find_map(|hold| hold.refunds.get(provider_key)).cloned()
+        })
+    }
+
     fn put_refund(&self, request: &RefundRequest, arrives_us: u64) {
         let dice = self.dice();
         let (is_slow, succeeds) = (dice.chance(15), dice.chance(88));
         let settles_us = arrives_us + if is_slow { dice.between(1, 60) * SECOND_US } else { 0 };
         let now_us = self.world.now_us();
-        let mut charges = self.world.ledger.charges.lock();
-        let charge = charges
-            .values_mut()
-            .find(|charge| charge.reference == request.reference && charge.state(now_us) == Some(State::Success));
-        let Some(charge) = charge else {
-            drop(charges);
-            self.world.violate(format!("a refund was asked for {}, which is not charged", request.reference));
-            return;
-        };
-        let refund = charge.refunds.entry(request.provider_key.clone()).or_insert(Refund {
+        let new = Refund {
             reference: request.refund_reference.clone(),
             amount: request.money.amount_minor,
             arrives_us,
             settles_us,
             succeeds,
-        });
-        if arrives_us < refund.arrives_us {
-            (refund.arrives_us, refund.settles_us) = (arrives_us, settles_us);
+        };
+        let mut charges = self.world.ledger.charges.lock();
+        let mut holds = self.world.ledger.holds.by_key.lock();
+        let of_charges = charges.values_mut().filter(|charge| charge.state(now_us) == Some(State::Success));
+        let mut charged = of_charges.map(|charge| (&charge.reference, charge.amount, &mut charge.refunds));
+        let of_holds = holds.values_mut().filter_map(|hold| hold.captured(now_us).map(|amount| (amount, hold)));
+        let mut taken = of_holds.map(|(amount, hold)| (&hold.reference, amount, &mut hold.refunds));
+        let is_meant = |reference: &String| *reference == request.reference;
+        let found = charged
+            .find(|(reference, _, _)| is_meant(reference))
+            .or_else(|| taken.find(|(reference, _, _)| is_meant(reference)));
+        match found {
+            Some((_, amount, refunds)) if amount == request.charged.amount_minor => {
+                let refund = refunds.entry(request.provider_key.clone()).or_insert(new);
+                if arrives_us < refund.arrives_us {
+                    (refund.arrives_us, refund.settles_us) = (arrives_us, settles_us);
+                }
+            }
+            other => {
+                let amount = other.map(|(_, amount, _)| amount);
+                self.world.violate(format!("a refund was asked for {request:?}, of which {amount:?} was taken"));
+            }
         }
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -398,7 +431,18 @@ fn refund_answer(state: RefundState, request: &RefundRequest) -> RefundAnswer {
 
 impl Channel for SimChannel {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { charge: true, refund: true, ..Capabilities::default() }
+        Capabilities {
+            charge: true,
+            refund: true,
+            pre_auth: true,
+            partial_capture: true,
+            notifications: true,
+            ..Capabilities::default()
+        }
+    }
+
+    fn verify<'a>(&'a self, inbound: &'a Inbound) -> Call<'a, Result<Notification, NotificationRefusal>> {
+        Box::pin(std::future::ready(notices::verify(inbound)))
     }
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {
@@ -411,5 +455,28 @@ impl Channel for SimChannel {
 
     fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer> {
         Box::pin(self.send_refund(request))
+    }
+
+    fn authorize<'a>(&'a self, request: &'a AuthorizeRequest) -> Call<'a, HoldAnswer> {
+        Box::pin(self.authorize_money(request))
+    }
+
+    fn ask_hold<'a>(&'a self, question: &'a HoldQuestion) -> Call<'a, HoldAnswer> {
+        Box::pin(self.ask_about_hold(question))
+    }
+
+    fn capture<'a>(&'a self, request: &'a CaptureRequest) -> Call<'a, HoldAnswer> {
+        let CaptureRequest { hold, provider_key: key, money, sent, .. } = request;
+        Box::pin(self.operate(Operation { hold, key, sent, act: Act::Capture { amount: money.amount_minor } }))
+    }
+
+    fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, HoldAnswer> {
+        let ReleaseRequest { hold, provider_key: key, sent, .. } = request;
+        Box::pin(self.operate(Operation { hold, key, sent, act: Act::Release }))
+    }
+
+    fn extend<'a>(&'a self, request: &'a ExtendRequest) -> Call<'a, HoldAnswer> {
+        let ExtendRequest { hold, provider_key: key, sent, .. } = request;
+        Box::pin(self.operate(Operation { hold, key, sent, act: Act::Extend { until_us: self.extension_us() } }))
     }
 }

@@ -54,8 +54,8 @@ pub fn check_webhooks(world: &World, store: &SimStore) {
             world.count("webhooks given up");
         }
     }
-    same(world, "wait", &waiting_expected, &waiting);
-    same(world, "are dead letters", &dead_expected, &dead);
+    same(world, "webhooks that wait", &waiting_expected, &waiting);
+    same(world, "webhooks that are dead letters", &dead_expected, &dead);
     if let Err(error) = check_jobs(world, store).and_then(|()| check_endpoints(world, store)) {
         world.trace(&format!("jobs and endpoints can't be read: {error}"));
     }
@@ -74,7 +74,12 @@ fn check_jobs(world: &World, store: &SimStore) -> Result<(), StoreError> {
             world.violate(format!("a job has ended, and nobody knows when: {job:?}"));
         }
     }
-    same(world, "jobs work on", &open, &store.scan(&Scan::prefix(&keys::webhook_jobs_open(), usize::from(u16::MAX)))?);
+    same(
+        world,
+        "webhooks that jobs work on",
+        &open,
+        &store.scan(&Scan::prefix(&keys::webhook_jobs_open(), usize::from(u16::MAX)))?,
+    );
     Ok(())
 }
 
@@ -111,10 +116,10 @@ fn check_endpoints(world: &World, store: &SimStore) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn same(world: &World, what: &str, expected: &BTreeSet<Vec<u8>>, found: &[Row]) {
+pub fn same(world: &World, what: &str, expected: &BTreeSet<Vec<u8>>, found: &[Row]) {
     let found: BTreeSet<Vec<u8>> = found.iter().map(|row| row.key.clone()).collect();
     if let Some(key) = expected.symmetric_difference(&found).next() {
         let side = if found.contains(key) { "only the index has" } else { "the index lacks" };
-        world.violate(format!("webhooks that {what}: {side} {}", String::from_utf8_lossy(key).escape_debug()));
+        world.violate(format!("{what}: {side} {}", String::from_utf8_lossy(key).escape_debug()));
     }
 }

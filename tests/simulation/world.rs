@@ -117,6 +117,8 @@ pub struct World {
 struct State {
     /// True time at which this life began, in microseconds since the beginning.
     began_us: u64,
+    /// True time at which the life before it ended.
+    ended_us: u64,
     clock: Option<Clock>,
     /// The time of day when this life began.
     began_at: Timestamp,
@@ -159,6 +161,7 @@ impl World {
             panicked: Mutex::default(),
             state: Mutex::new(State {
                 began_us: 0,
+                ended_us: 0,
                 clock: None,
                 began_at: START,
                 skew_ms: 0,
@@ -200,6 +203,7 @@ impl World {
     pub fn end_life(&self, down: Duration) {
         let now_us = self.now_us();
         let mut state = self.state.lock();
+        state.ended_us = now_us;
         state.began_us = now_us + u64::try_from(down.as_micros()).unwrap_or(0);
         state.clock = None;
         state.dead = true;
@@ -209,6 +213,16 @@ impl World {
     pub fn now_us(&self) -> u64 {
         let state = self.state.lock();
         state.began_us + state.clock.as_ref().map_or(0, |clock| clock.monotonic().micros())
+    }
+
+    /// The time of day at a moment, as those have it whose clocks are right.
+    pub fn true_time(&self, at_us: u64) -> Timestamp {
+        START.plus(Duration::from_micros(at_us))
+    }
+
+    /// When the process was ended last.
+    pub fn off_since_us(&self) -> u64 {
+        self.state.lock().ended_us
     }
 
     /// The time by which things are due: that of the day, but for steps back in this life.

@@ -428,7 +428,12 @@ impl PreAuthState {
                 let pre_auth_no = &self.slot.id.pre_auth_no;
                 tracing::warn!(%pre_auth_no, %error, "an answer could not be stored yet; it is tried again");
                 if let Some(stands) = unsettled.stands.take() {
-                    unsettled.tell(Told::NotStored(stands));
+                    // A store that does not say whether it has it is going to fail: nothing said now would be kept.
+                    let told = match error {
+                        StoreError::Overloaded(_) => Told::NotStored(stands),
+                        error => Told::Failed(error),
+                    };
+                    unsettled.tell(told);
                 }
                 self.unsettled.push(unsettled);
             }

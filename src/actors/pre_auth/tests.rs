@@ -243,6 +243,19 @@ async fn an_answer_that_can_not_be_stored_is_told_and_stored_later_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_an_answer_that_is_perhaps_stored_nothing_is_told_that_may_not_be_kept() {
+    let bench = Bench::with(held(1));
+    let mut client = bench.begin(1, capture(600));
+    bench.quiet().await;
+    bench.script.fail_next(1, &CommitError::Store(StoreError::Indeterminate(String::from("the disk is gone"))));
+    bench.script.answer(captured(600));
+    bench.quiet().await;
+    assert!(matches!(client.try_recv(), Ok(Told::Failed(StoreError::Indeterminate(_)))));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.script.row(1).status, PreAuthStatus::Captured, "it is tried again while there is a store");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_uses_a_key_twice_is_told_so_and_nothing_is_sent() {
     let bench = Bench::with(held(1));
     bench.script.fail_next(1, &CommitError::InProgress);

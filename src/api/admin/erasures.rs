@@ -10,6 +10,7 @@ use crate::gateway::erasures::{EraseCustomer, ErasureView};
 pub(crate) fn add_routes(routes: Routes) -> Routes {
     routes
         .with(Verb::Post, "/admin/v1/merchants/{merchant_id}/payments/{payment_no}/erase", erase_payment)
+        .with(Verb::Post, "/admin/v1/merchants/{merchant_id}/pre-auths/{pre_auth_no}/erase", erase_pre_auth)
         .with(Verb::Post, "/admin/v1/merchants/{merchant_id}/erasures", erase_customer)
         .with(Verb::Get, "/admin/v1/erasures", list)
         .with(Verb::Get, "/admin/v1/erasures/{erasure_id}", get)
@@ -40,18 +41,42 @@ pub(crate) async fn erase_payment(
     call.accepted(call.gateway.erasures().erase_payment(&merchant_id, &payment_no, &operator).await?)
 }
 
-/// Erase a customer's data from all payments
+/// Erase a customer's data from a pre-auth
 ///
-/// Of one merchant, found by exactly one of `customer_email` and `customer_id` (a field of the payments' metadata). In the
-/// background; payments that are not final yet are counted in `open_payments` and left as they are, rows that can't be read in
-/// `unreadable`.
+/// As from a payment; what a merchant said when it canceled goes too.
+#[utoipa::path(
+    post, path = "/admin/v1/merchants/{merchant_id}/pre-auths/{pre_auth_no}/erase", operation_id = "erase_pre_auth",
+    tag = "Erasures",
+    params(
+        ("merchant_id" = String, Path, description = "The merchant's id"),
+        ("pre_auth_no" = String, Path, description = "Our number of the pre-auth"),
+    ),
+    responses(
+        (status = 202, description = "Begun", body = Envelope<ErasureView>),
+        (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE`: the pre-auth, or a refund of it, is not final yet"),
+    ),
+)]
+pub(crate) async fn erase_pre_auth(
+    Named((merchant_id, pre_auth_no)): Named<(String, String)>,
+    OperatorCall { call, operator }: OperatorCall,
+) -> Outcome {
+    call.no_fields()?;
+    call.accepted(call.gateway.erasures().erase_pre_auth(&merchant_id, &pre_auth_no, &operator).await?)
+}
+
+/// Erase a customer's data from all payments and pre-auths
+///
+/// Of one merchant, found by exactly one of `customer_email` and `customer_id` (a field of their metadata). In the
+/// background; those that are not final yet are counted in `open_payments` and `open_pre_auths` and left as they are, rows that
+/// can't be read in `unreadable`.
 #[utoipa::path(
     post, path = "/admin/v1/merchants/{merchant_id}/erasures", operation_id = "erase_customer", tag = "Erasures",
     request_body = EraseCustomer,
     params(("merchant_id" = String, Path, description = "The merchant's id")),
     responses(
         (status = 202, description = "Begun", body = Envelope<ErasureView>),
-        (status = 404, description = "`NOT_FOUND`: neither such a merchant nor a payment of it"),
+        (status = 404, description = "`NOT_FOUND`: neither such a merchant nor anything of it"),
         (status = 503, description = "`OVERLOADED`: very many erasures wait"),
     ),
 )]

@@ -169,13 +169,14 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 33] = [
+    const CHANGES: [(Verb, &str, Audited); 34] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/keys", As("key.create")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}/keys/{key_id}", As("key.delete")),
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/payments/{payment_no}/erase", As("payment.erase")),
+        (Verb::Post, "/admin/v1/merchants/{merchant_id}/pre-auths/{pre_auth_no}/erase", As("pre_auth.erase")),
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/erasures", As("customer.erase")),
         (Verb::Post, "/admin/v1/payments/{payment_no}/resolve", As("payment.resolve")),
         (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/resolve", As("pre_auth.resolve")),

@@ -1,9 +1,11 @@
-//! Erasing customers' data: of one payment, of all payments of one customer of a merchant, or of all that are old enough.
+//! Erasing customers' data: of one payment or pre-auth, of all of one customer of a merchant, or of all that are old enough.
 //!
 //! An erasure is a row, committed with its entry in the audit, and worked off in the background; a process that dies
-//! meanwhile goes on at its next start. It goes over the payments first, then over the answers kept under idempotency keys
-//! and the notifications of the payments that were erased. Events and notifications' bodies never hold customers' data.
+//! meanwhile goes on at its next start. It goes over the payments and pre-auths first, then over the answers kept under
+//! idempotency keys and the notifications of those that were erased. Events and notifications' bodies never hold customers'
+//! data.
 
+mod objects;
 mod redact;
 mod work;
 
@@ -16,14 +18,16 @@ use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use crate::domain::audit::{Change, Operator};
-use crate::domain::ids::{MerchantId, PaymentNo, sortable_id};
-use crate::domain::payment::{Erasability, Payment, erasability, erase_customer_data};
+use crate::domain::ids::{MerchantId, PaymentNo, PreAuthNo, sortable_id};
+use crate::domain::payment::{Erasability, Payment};
+use crate::domain::pre_auth::PreAuth;
 use crate::domain::time::Timestamp;
 use crate::gateway::audit;
 use crate::gateway::core::Core;
+use crate::gateway::erasures::objects::{Erasable, Stored};
 use crate::gateway::error::GatewayError;
+use crate::gateway::numbered_list::Numbered;
 use crate::gateway::page::{Page, PageRequest, cursor_of};
-use crate::gateway::payments::rows;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::vault::Vault;
@@ -37,7 +41,7 @@ const WAITING_MAX: usize = 1_000;
 const ROWS_LOOKED_AT_MAX: usize = 10_000;
 /// Longest text that says who the customer is, in bytes.
 const CUSTOMER_BYTES_MAX: usize = 512;
-/// The field of a payment's metadata that a customer's id is looked for in.
+/// The field of the metadata that a customer's id is looked for in.
 const CUSTOMER_ID_FIELD: &str = "customer_id";
 
 /// An erasure as it is stored.
@@ -45,16 +49,19 @@ const CUSTOMER_ID_FIELD: &str = "customer_id";
 struct ErasureRecord {
     /// Its id.
     erasure_id: String,
-    /// Of which merchant's payments; of all merchants' when there is none.
+    /// Of which merchant's payments and pre-auths; of all merchants' when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     merchant_id: Option<MerchantId>,
     /// The payment, if it is of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payment_no: Option<PaymentNo>,
+    /// The pre-auth, if it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pre_auth_no: Option<PreAuthNo>,
     /// The customer, if it is of one; encrypted, and taken away at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed_customer: Option<String>,
-    /// Payments that have not changed since then, if it is of old ones.
+    /// What has not changed since then, if it is of old ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     older_than: Option<Timestamp>,
     /// Who asked for it.
@@ -81,6 +88,12 @@ pub struct Counts {
     pub payments: u64,
     /// Payments that were still open and were left as they are; erase them again once they are final.
     pub open_payments: u64,
+    /// Pre-auths erased.
+    #[serde(default)]
+    pub pre_auths: u64,
+    /// Pre-auths that were still open and were left as they are; erase them again once they are final.
+    #[serde(default)]
+    pub open_pre_auths: u64,
     /// Answers under idempotency keys that were changed.
     pub answers: u64,
     /// Notifications from which receivers' answers were taken.
@@ -94,10 +107,10 @@ pub struct Counts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EraseCustomer {
-    /// Payments with this `customer_email`, whatever its capitals.
+    /// Payments and pre-auths with this `customer_email`, whatever its capitals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer_email: Option<String>,
-    /// Payments with this `customer_id` in their metadata.
+    /// Payments and pre-auths with this `customer_id` in their metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<String>,
 }
@@ -107,12 +120,14 @@ pub struct EraseCustomer {
 pub struct ErasureView {
     /// Its id.
     pub erasure_id: String,
-    /// Of which merchant's payments; null for all.
+    /// Of which merchant's payments and pre-auths; null for all.
     pub merchant_id: Option<String>,
-    /// `payment`, `customer` or `older_than`.
+    /// `payment`, `pre_auth`, `customer` or `older_than`.
     pub subject: String,
     /// The payment, if it is of one.
     pub payment_no: Option<String>,
+    /// The pre-auth, if it is of one.
+    pub pre_auth_no: Option<String>,
     /// `running` or `done`.
     pub status: String,
     /// What was erased so far.
@@ -163,17 +178,27 @@ impl Erasures {
         payment_no: &str,
         by: &Operator,
     ) -> Result<ErasureView, GatewayError> {
-        let (this, by) = (self.clone(), by.clone());
-        let (merchant_id, payment_no) = (MerchantId::new(merchant_id), PaymentNo::new(payment_no));
-        let work = async move { this.begin_payment(&merchant_id, &payment_no, &by).await };
-        self.0.core.carry(work).await
+        self.erase_one::<Payment>(merchant_id, payment_no, by).await
     }
 
-    /// Erases the customer's data of all final payments of one customer of a merchant, in the background.
+    /// The same of one pre-auth, named by our number.
+    ///
+    /// # Errors
+    /// As for [`Erasures::erase_payment`].
+    pub async fn erase_pre_auth(
+        &self,
+        merchant_id: &str,
+        pre_auth_no: &str,
+        by: &Operator,
+    ) -> Result<ErasureView, GatewayError> {
+        self.erase_one::<PreAuth>(merchant_id, pre_auth_no, by).await
+    }
+
+    /// Erases the customer's data of all final payments and pre-auths of one customer of a merchant, in the background.
     ///
     /// # Errors
     /// [`GatewayError::InvalidRequest`] unless the command says who in exactly one way, [`GatewayError::NotFound`] when
-    /// there is neither such a merchant nor a payment of it, [`GatewayError::Overloaded`] when very many erasures wait.
+    /// there is neither such a merchant nor anything of it, [`GatewayError::Overloaded`] when very many erasures wait.
     pub async fn erase_customer(
         &self,
         merchant_id: &str,
@@ -212,31 +237,43 @@ impl Erasures {
         Ok(Page { items, next_cursor })
     }
 
-    async fn begin_payment(
+    async fn erase_one<T: Erasable>(
+        &self,
+        merchant_id: &str,
+        number: &str,
+        by: &Operator,
+    ) -> Result<ErasureView, GatewayError> {
+        let (this, by) = (self.clone(), by.clone());
+        let (merchant_id, number) = (MerchantId::new(merchant_id), number.to_owned());
+        self.0.core.carry(async move { this.begin_one::<T>(&merchant_id, &number, &by).await }).await
+    }
+
+    async fn begin_one<T: Erasable>(
         &self,
         merchant_id: &MerchantId,
-        payment_no: &PaymentNo,
+        number: &str,
         by: &Operator,
     ) -> Result<ErasureView, GatewayError> {
         let core = &self.0.core;
         self.refuse_too_many()?;
         for _ in 0..CONFLICTS_MAX {
-            let stored = rows::read(core, merchant_id, payment_no)?;
+            let Stored { object, revision } = objects::read::<T>(core, merchant_id, number)?;
             let mut batch = Batch::finishing();
             let mut record = self.record(Some(merchant_id), by);
-            record.payment_no = Some(payment_no.clone());
-            match erasability(&stored.payment) {
-                Erasability::Open => return Err(GatewayError::InvalidState { status: status_of(&stored.payment) }),
+            T::name_in(&mut record, number);
+            match object.erasability() {
+                Erasability::Open => return Err(GatewayError::InvalidState { status: object.open_as().to_owned() }),
                 // Its answers and notifications are looked through all the same.
                 Erasability::Nothing => {}
                 Erasability::Erasable => {
-                    rows::replace(&mut batch, &stored, &erase_customer_data(&stored.payment, core.clock.now()))?;
-                    record.done.payments = 1;
+                    let erased = encode(&object.without_customer(core.clock.now()))?;
+                    batch.replace(T::row(merchant_id, number), revision, erased);
+                    *T::erased_in(&mut record.done) = 1;
                 }
             }
             batch.insert(keys::erasure(&record.erasure_id), encode(&record)?);
-            let object = format!("{merchant_id}/{payment_no}");
-            let change = Change::new("payment.erase", object).field("erasure", None, Some(json!(record.erasure_id)));
+            let object = format!("{merchant_id}/{number}");
+            let change = Change::new(T::ACTION, object).field("erasure", None, Some(json!(record.erasure_id)));
             match audit::commit(core, batch, by, &change).await {
                 Ok(_) => {
                     self.0.wake.notify_one();
@@ -298,6 +335,7 @@ impl Erasures {
             erasure_id: sortable_id("er_", now, core.random.draw_u64()),
             merchant_id: merchant_id.cloned(),
             payment_no: None,
+            pre_auth_no: None,
             sealed_customer: None,
             older_than: None,
             requested_by: by.name.clone(),
@@ -311,11 +349,13 @@ impl Erasures {
         if self.waiting()?.len() < WAITING_MAX { Ok(()) } else { Err(GatewayError::Overloaded { retry_after_s: 60 }) }
     }
 
-    /// A merchant's payments outlive it, and what may have to be erased with them.
+    /// A merchant's payments and pre-auths outlive it, and what may have to be erased with them.
     fn check_merchant(&self, merchant_id: &MerchantId) -> Result<(), GatewayError> {
         let store = self.0.core.store.as_ref();
+        let has_rows = |prefix: &[u8]| Ok::<_, StoreError>(!store.scan(&Scan::prefix(prefix, 1))?.is_empty());
         let is_known = store.get(&keys::merchant(merchant_id))?.is_some()
-            || !store.scan(&Scan::prefix(&keys::payments_of(merchant_id), 1))?.is_empty();
+            || has_rows(&Payment::rows_of(merchant_id))?
+            || has_rows(&PreAuth::rows_of(merchant_id))?;
         if is_known { Ok(()) } else { Err(GatewayError::NotFound("merchant")) }
     }
 
@@ -354,11 +394,6 @@ fn check(command: &EraseCustomer) -> Result<(), GatewayError> {
     Ok(())
 }
 
-/// Why a payment is still open, in one word.
-fn status_of(payment: &Payment) -> String {
-    if payment.status.is_final() { "refund_pending".to_owned() } else { payment.status.as_str().to_owned() }
-}
-
 /// What an encrypted customer is bound to.
 fn identity_of(erasure_id: &str) -> String {
     format!("erasure|{erasure_id}")
@@ -374,16 +409,18 @@ pub(crate) fn reseal_erasure(vault: &Vault, row: &Row) -> Result<Option<Vec<u8>>
 }
 
 fn view_of(record: &ErasureRecord) -> ErasureView {
-    let subject = match (&record.payment_no, record.older_than) {
-        (Some(_), _) => "payment",
-        (None, Some(_)) => "older_than",
-        (None, None) => "customer",
+    let subject = match (&record.payment_no, &record.pre_auth_no, record.older_than) {
+        (Some(_), _, _) => "payment",
+        (None, Some(_), _) => "pre_auth",
+        (None, None, Some(_)) => "older_than",
+        (None, None, None) => "customer",
     };
     ErasureView {
         erasure_id: record.erasure_id.clone(),
         merchant_id: record.merchant_id.as_ref().map(ToString::to_string),
         subject: subject.to_owned(),
         payment_no: record.payment_no.as_ref().map(ToString::to_string),
+        pre_auth_no: record.pre_auth_no.as_ref().map(ToString::to_string),
         status: if record.finished_at.is_some() { "done" } else { "running" }.to_owned(),
         erased: record.done,
         requested_by: record.requested_by.clone(),

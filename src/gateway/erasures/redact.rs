@@ -65,11 +65,11 @@ impl Fields {
     }
 }
 
-/// The payment that an answer's body is about, if it is about one.
-pub(super) fn payment_no_of(body: &str) -> Option<String> {
+/// The payment or pre-auth that an answer's body is about, if it is about one.
+pub(super) fn number_in(body: &str) -> Option<String> {
     let envelope: Fields = serde_json::from_str(body).ok()?;
     let data: Fields = serde_json::from_str(envelope.get("data")?.get()).ok()?;
-    data.text("payment_no")
+    data.text("payment_no").or_else(|| data.text("pre_auth_no"))
 }
 
 /// An answer's body without customers' data; `None` when there is none in it.
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_payments_answer_keeps_everything_else_in_its_place() {
-        assert_eq!(payment_no_of(PAYMENT).as_deref(), Some("PY1"));
+        assert_eq!(number_in(PAYMENT).as_deref(), Some("PY1"));
         let redacted = redacted_answer(PAYMENT).unwrap();
         assert_eq!(
             redacted,
@@ -120,6 +120,23 @@ mod tests {
         for other in [r#"{"code":"CHANNEL_ERROR","payment_no":"PY1"}"#, r#"{"data":{"payment_no":"PY1"}}"#, "", "[]"] {
             assert_eq!(redacted_answer(other), None, "{other}");
         }
-        assert_eq!(payment_no_of("[]"), None);
+        assert_eq!(number_in("[]"), None);
+    }
+
+    #[test]
+    fn what_belongs_to_a_pre_auth_is_found_and_redacted() {
+        let refund = r#"{"code":"SUCCESS","data":{"refund_no":"RF1","pre_auth_no":"PA1","reason":"Ann was ill"}}"#;
+        assert_eq!(number_in(refund).as_deref(), Some("PA1"));
+        assert_eq!(
+            redacted_answer(refund).as_deref(),
+            Some(r#"{"code":"SUCCESS","data":{"refund_no":"RF1","pre_auth_no":"PA1","reason":null}}"#)
+        );
+        let named_by_channel = r#"{"code":"SUCCESS","data":{"channel":"stripe","pre_auth_no":"deposit-7","client_secret":"s","next_action":{"type":"redirect"},"status":"requires_action"}}"#;
+        assert_eq!(
+            redacted_answer(named_by_channel).as_deref(),
+            Some(
+                r#"{"code":"SUCCESS","data":{"channel":"stripe","pre_auth_no":"deposit-7","client_secret":null,"next_action":null,"status":"requires_action"}}"#
+            )
+        );
     }
 }

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use crate::domain::ids::{MerchantId, PaymentNo};
-use crate::domain::payment::{Erasability, Payment, erasability, erase_customer_data};
+use crate::domain::ids::{MerchantId, PRE_AUTH_NO_PREFIX};
+use crate::domain::payment::{Erasability, Payment};
+use crate::domain::pre_auth::PreAuth;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Notification;
 use crate::gateway::core::Core;
-use crate::gateway::erasures::redact::{payment_no_of, redacted_answer};
+use crate::gateway::erasures::objects::{self, Erasable, Stored};
+use crate::gateway::erasures::redact::{number_in, redacted_answer};
 use crate::gateway::erasures::{
-    CONFLICTS_MAX, CUSTOMER_ID_FIELD, Counts, EraseCustomer, ErasureRecord, Erasures, KEEP_FINISHED, identity_of,
+    CONFLICTS_MAX, Counts, EraseCustomer, ErasureRecord, Erasures, KEEP_FINISHED, identity_of,
 };
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::IdempotencyRecord;
-use crate::gateway::payments::rows::{self, StoredPayment};
+use crate::gateway::payments::rows::commit_finish;
 use crate::gateway::retention::rest_after;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::unreadable::UnreadableRows;
@@ -80,7 +82,7 @@ async fn work_off_one(erasures: &Erasures, erasure_id: &str) -> Result<(), Gatew
     let Some(stored) = core.store.get(&key)? else { return Ok(()) };
     let mut record: ErasureRecord = decode(&stored.value)?;
     // Counted anew, because what is open or can't be read is found again.
-    (record.done.open_payments, record.done.unreadable) = (0, 0);
+    (record.done.open_payments, record.done.open_pre_auths, record.done.unreadable) = (0, 0, 0);
     let subject = subject_of(core, &record)?;
     let unreadable = &erasures.0.unreadable;
     Job { core, unreadable, key, revision: stored.revision, record, subject }.run().await
@@ -88,33 +90,38 @@ async fn work_off_one(erasures: &Erasures, erasure_id: &str) -> Result<(), Gatew
 
 /// Begins an erasure of what is old enough, if there is anything, and takes old erasures away.
 async fn expire(erasures: &Erasures) -> Result<(), GatewayError> {
-    let (core, unreadable) = (&erasures.0.core, &erasures.0.unreadable);
+    let core = &erasures.0.core;
     forget_finished(erasures).await?;
     let days = core.config.retention.customer_data_days;
     if days == 0 {
         return Ok(());
     }
     let cutoff = core.clock.now().minus(Duration::from_secs(days.saturating_mul(86_400)));
+    if is_any_older::<Payment>(erasures, cutoff).await? || is_any_older::<PreAuth>(erasures, cutoff).await? {
+        erasures.begin_older_than(cutoff).await?;
+    }
+    Ok(())
+}
+
+/// Whether there is anything to erase that has not changed since `cutoff`.
+async fn is_any_older<T: Erasable>(erasures: &Erasures, cutoff: Timestamp) -> Result<bool, GatewayError> {
+    let (core, unreadable) = (&erasures.0.core, &erasures.0.unreadable);
     let subject = Subject::OlderThan(cutoff);
-    let mut pages = Pages::new(keys::payments());
+    let mut pages = Pages::new(T::rows());
     while let Some(page) = pages.next(core).await? {
-        let found = page.iter().filter_map(|row| payment_of(unreadable, row));
         let mut newest_of = None;
-        for payment in found {
-            match subject.verdict(&payment) {
-                Verdict::Erase if erasability(&payment) == Erasability::Erasable => {
-                    erasures.begin_older_than(cutoff).await?;
-                    return Ok(());
-                }
-                Verdict::LeaveRest => newest_of = Some(payment.merchant_id),
+        for object in page.iter().filter_map(|row| object_in::<T>(unreadable, row)) {
+            match subject.verdict(&object) {
+                Verdict::Erase if object.erasability() == Erasability::Erasable => return Ok(true),
+                Verdict::LeaveRest => newest_of = Some(object.merchant_id().clone()),
                 Verdict::Erase | Verdict::Leave => {}
             }
         }
         if let Some(merchant_id) = newest_of {
-            pages.skip_payments_of(&merchant_id, &page);
+            pages.skip_rest(&T::rows_of(&merchant_id), &page);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 async fn forget_finished(erasures: &Erasures) -> Result<(), GatewayError> {
@@ -135,12 +142,13 @@ async fn forget_finished(erasures: &Erasures) -> Result<(), GatewayError> {
 
 /// What an erasure is of.
 enum Subject {
-    Payment(PaymentNo),
+    /// The payment or pre-auth with this number.
+    One(String),
     Customer(EraseCustomer),
     OlderThan(Timestamp),
 }
 
-/// What is to become of one payment.
+/// What is to become of one payment or pre-auth.
 enum Verdict {
     Erase,
     Leave,
@@ -150,7 +158,10 @@ enum Verdict {
 
 fn subject_of(core: &Core, record: &ErasureRecord) -> Result<Subject, GatewayError> {
     if let Some(payment_no) = &record.payment_no {
-        return Ok(Subject::Payment(payment_no.clone()));
+        return Ok(Subject::One(payment_no.to_string()));
+    }
+    if let Some(pre_auth_no) = &record.pre_auth_no {
+        return Ok(Subject::One(pre_auth_no.to_string()));
     }
     if let Some(cutoff) = record.older_than {
         return Ok(Subject::OlderThan(cutoff));
@@ -163,25 +174,16 @@ fn subject_of(core: &Core, record: &ErasureRecord) -> Result<Subject, GatewayErr
 }
 
 impl Subject {
-    fn verdict(&self, payment: &Payment) -> Verdict {
+    fn verdict<T: Erasable>(&self, object: &T) -> Verdict {
         let applies = match self {
-            Self::Payment(payment_no) => payment.payment_no == *payment_no,
-            Self::Customer(customer) => is_of(payment, customer),
-            // Payments are in the order in which they were made.
-            Self::OlderThan(cutoff) if payment.created_at >= *cutoff => return Verdict::LeaveRest,
-            Self::OlderThan(cutoff) => payment.updated_at < *cutoff,
+            Self::One(number) => object.number() == number,
+            Self::Customer(customer) => object.is_of(customer),
+            // A merchant's are in the order in which they were made.
+            Self::OlderThan(cutoff) if object.created_at() >= *cutoff => return Verdict::LeaveRest,
+            Self::OlderThan(cutoff) => object.updated_at() < *cutoff,
         };
         if applies { Verdict::Erase } else { Verdict::Leave }
     }
-}
-
-fn is_of(payment: &Payment, customer: &EraseCustomer) -> bool {
-    let terms = &payment.terms;
-    if let Some(email) = &customer.customer_email {
-        let known = terms.customer_email.as_deref().unwrap_or_default();
-        return known.trim().to_lowercase() == email.trim().to_lowercase();
-    }
-    customer.customer_id.is_some() && terms.metadata.get(CUSTOMER_ID_FIELD) == customer.customer_id.as_ref()
 }
 
 /// Pages of rows under a prefix, with rests between them.
@@ -211,18 +213,17 @@ impl Pages {
         Ok(Some(page))
     }
 
-    /// Leaves the rest of a merchant's payments out, if `page` ended among them.
-    fn skip_payments_of(&mut self, merchant_id: &MerchantId, page: &[Row]) {
-        let prefix = keys::payments_of(merchant_id);
-        if page.last().is_some_and(|last| last.key.starts_with(&prefix))
-            && let Some(after) = prefix_end(&prefix)
+    /// Leaves the rest of what begins with this out, if `page` ended among it.
+    fn skip_rest(&mut self, prefix: &[u8], page: &[Row]) {
+        if page.last().is_some_and(|last| last.key.starts_with(prefix))
+            && let Some(after) = prefix_end(prefix)
         {
             self.scan.start = after;
         }
     }
 }
 
-fn payment_of(unreadable: &UnreadableRows, row: &Row) -> Option<Payment> {
+fn object_in<T: Erasable>(unreadable: &UnreadableRows, row: &Row) -> Option<T> {
     decode(&row.versioned.value).map_err(|error| unreadable.report(&row.key, error)).ok()
 }
 
@@ -238,18 +239,29 @@ struct Job<'a> {
 
 impl Job<'_> {
     async fn run(mut self) -> Result<(), GatewayError> {
-        // The row of a single payment was erased when it was asked for.
-        if !matches!(self.subject, Subject::Payment(_)) {
-            self.erase_payments().await?;
+        // The row of a single one was erased when it was asked for.
+        if !matches!(self.subject, Subject::One(_)) {
+            self.erase_all::<Payment>().await?;
+            self.erase_all::<PreAuth>().await?;
         }
         self.redact_answers().await?;
         self.redact_notifications().await?;
         self.record.finished_at = Some(self.core.clock.now());
         self.record.sealed_customer = None;
         self.commit(Batch::finishing(), |_| {}).await?;
-        let Counts { payments, open_payments, answers, notifications, unreadable } = self.record.done;
+        let Counts { payments, open_payments, pre_auths, open_pre_auths, answers, notifications, unreadable } =
+            self.record.done;
         let erasure_id = &self.record.erasure_id;
-        tracing::info!(erasure_id, payments, open_payments, answers, notifications, "customers' data was erased");
+        tracing::info!(
+            erasure_id,
+            payments,
+            open_payments,
+            pre_auths,
+            open_pre_auths,
+            answers,
+            notifications,
+            "customers' data was erased"
+        );
         if unreadable > 0 {
             tracing::error!(erasure_id, unreadable, "customers' data may still be in rows that can't be read");
         }
@@ -262,7 +274,7 @@ impl Job<'_> {
         count(&mut next.done);
         let own = batch.preconditions.len();
         batch.replace(self.key.clone(), self.revision, encode(&next)?);
-        match rows::commit_finish(self.core, batch).await {
+        match commit_finish(self.core, batch).await {
             Ok(committed) => {
                 (self.revision, self.record) = (committed.sequence, next);
                 Ok(true)
@@ -272,63 +284,71 @@ impl Job<'_> {
         }
     }
 
-    async fn erase_payments(&mut self) -> Result<(), GatewayError> {
-        let prefix = self.record.merchant_id.as_ref().map_or_else(keys::payments, keys::payments_of);
+    async fn erase_all<T: Erasable>(&mut self) -> Result<(), GatewayError> {
+        let prefix = self.record.merchant_id.as_ref().map_or_else(T::rows, T::rows_of);
         let mut pages = Pages::new(prefix);
         while let Some(page) = pages.next(self.core).await? {
             let mut newest_of = None;
             for row in &page {
-                let Some(payment) = payment_of(self.unreadable, row) else {
+                let Some(object) = object_in::<T>(self.unreadable, row) else {
                     self.record.done.unreadable += 1;
                     continue;
                 };
-                match self.subject.verdict(&payment) {
+                match self.subject.verdict(&object) {
                     Verdict::Leave => {}
-                    Verdict::LeaveRest => newest_of = Some(payment.merchant_id),
+                    Verdict::LeaveRest => newest_of = Some(object.merchant_id().clone()),
                     Verdict::Erase => {
-                        self.erase(StoredPayment { payment, revision: row.versioned.revision }).await?;
+                        self.erase(Stored { object, revision: row.versioned.revision }).await?;
                     }
                 }
             }
             if let Some(merchant_id) = newest_of {
-                pages.skip_payments_of(&merchant_id, &page);
+                pages.skip_rest(&T::rows_of(&merchant_id), &page);
             }
         }
         Ok(())
     }
 
-    async fn erase(&mut self, mut stored: StoredPayment) -> Result<(), GatewayError> {
+    async fn erase<T: Erasable>(&mut self, mut stored: Stored<T>) -> Result<(), GatewayError> {
         for _ in 0..CONFLICTS_MAX {
-            match erasability(&stored.payment) {
+            let Stored { object, revision } = stored;
+            match object.erasability() {
                 Erasability::Nothing => return Ok(()),
                 Erasability::Open => {
-                    self.record.done.open_payments += 1;
+                    *T::open_in(&mut self.record.done) += 1;
                     return Ok(());
                 }
                 Erasability::Erasable => {}
             }
+            let (merchant_id, number) = (object.merchant_id(), object.number());
             let mut batch = Batch::finishing();
-            rows::replace(&mut batch, &stored, &erase_customer_data(&stored.payment, self.core.clock.now()))?;
-            if self.commit(batch, |counts| counts.payments += 1).await? {
+            let erased = encode(&object.without_customer(self.core.clock.now()))?;
+            batch.replace(T::row(merchant_id, number), revision, erased);
+            if self.commit(batch, |counts| *T::erased_in(counts) += 1).await? {
                 return Ok(());
             }
-            let Payment { merchant_id, payment_no, .. } = &stored.payment;
-            stored = rows::read(self.core, merchant_id, payment_no)?;
+            stored = objects::read(self.core, merchant_id, number)?;
         }
         Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
 
-    /// Whether what belongs to this payment is to be redacted: the payment itself has been. `None` when the payment can't
-    /// be read.
-    fn covers(&self, merchant_id: &MerchantId, payment_no: &str) -> Result<Option<bool>, StoreError> {
-        let payment_no = PaymentNo::new(payment_no);
-        if let Subject::Payment(wanted) = &self.subject {
-            return Ok(Some(*wanted == payment_no));
+    /// Whether what belongs to the payment or pre-auth with this number is to be redacted: that itself has been. `None`
+    /// when it can't be read.
+    fn covers(&self, merchant_id: &MerchantId, number: &str) -> Result<Option<bool>, StoreError> {
+        if let Subject::One(wanted) = &self.subject {
+            return Ok(Some(wanted == number));
         }
-        let key = keys::payment(merchant_id, &payment_no);
+        match number.starts_with(PRE_AUTH_NO_PREFIX) {
+            true => self.is_erased::<PreAuth>(merchant_id, number),
+            false => self.is_erased::<Payment>(merchant_id, number),
+        }
+    }
+
+    fn is_erased<T: Erasable>(&self, merchant_id: &MerchantId, number: &str) -> Result<Option<bool>, StoreError> {
+        let key = T::row(merchant_id, number);
         let Some(versioned) = self.core.store.get(&key)? else { return Ok(Some(false)) };
-        let payment = payment_of(self.unreadable, &Row { key, versioned });
-        Ok(payment.map(|payment| payment.erased_at.is_some()))
+        let object = object_in::<T>(self.unreadable, &Row { key, versioned });
+        Ok(object.map(|object| object.is_erased()))
     }
 
     async fn redact_answers(&mut self) -> Result<(), GatewayError> {
@@ -390,11 +410,14 @@ impl Job<'_> {
         let Some(body) = record.plain_answer().map(|answer| answer.body.clone()) else {
             return Ok(Redaction::NotNeeded);
         };
-        let (Some(merchant_id), Some(payment_no)) = (keys::merchant_of(&row.key), payment_no_of(&body)) else {
+        // An answer may name a pre-auth by the merchant's own number of it.
+        let is_of_pre_auth = record.object_no.starts_with(PRE_AUTH_NO_PREFIX);
+        let number = if is_of_pre_auth { Some(record.object_no.clone()) } else { number_in(&body) };
+        let (Some(merchant_id), Some(number)) = (keys::merchant_of(&row.key), number) else {
             return Ok(Redaction::NotNeeded);
         };
         let Some(redacted) = redacted_answer(&body) else { return Ok(Redaction::NotNeeded) };
-        match self.covers(&merchant_id, &payment_no)? {
+        match self.covers(&merchant_id, &number)? {
             None => Ok(Redaction::Unreadable),
             Some(false) => Ok(Redaction::NotNeeded),
             Some(true) => Ok(Redaction::To(encode(&record.with_body(redacted))?)),
@@ -405,12 +428,12 @@ impl Job<'_> {
     fn without_responses(&self, row: &Row) -> Result<Redaction, GatewayError> {
         let Some(mut notification) = self.decoded::<Notification>(row) else { return Ok(Redaction::Unreadable) };
         let has_answers = notification.tries.iter().any(|a_try| a_try.response.is_some());
-        let Some(payment_no) = notification.object_no.clone() else { return Ok(Redaction::NotNeeded) };
+        let Some(number) = notification.object_no.clone() else { return Ok(Redaction::NotNeeded) };
         // Those still to be sent are not touched: their senders hold them.
         if notification.status.is_open() || !has_answers {
             return Ok(Redaction::NotNeeded);
         }
-        match self.covers(&notification.merchant_id, &payment_no)? {
+        match self.covers(&notification.merchant_id, &number)? {
             None => return Ok(Redaction::Unreadable),
             Some(false) => return Ok(Redaction::NotNeeded),
             Some(true) => {}
@@ -426,11 +449,11 @@ impl Job<'_> {
     }
 }
 
-/// What becomes of a row that may belong to an erased payment.
+/// What becomes of a row that may belong to an erased payment or pre-auth.
 enum Redaction {
     /// It stays as it is.
     NotNeeded,
-    /// It, or the payment that it belongs to, can't be read.
+    /// It, or what it belongs to, can't be read.
     Unreadable,
     /// It is replaced by this.
     To(Vec<u8>),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::actors::router::Reservation;
 use crate::domain::ids::ChannelName;
 use crate::domain::payment::{PaymentTerms, ResolvePolicy};
+use crate::domain::pre_auth::PreAuth;
 use crate::domain::routing::{DecisionRecord, RouteRequest};
 use crate::domain::time::Timestamp;
 use crate::gateway::auth::Caller;
@@ -60,6 +61,11 @@ impl Payments {
     /// How outcomes are asked about.
     pub(in crate::gateway) fn resolve_policy(&self) -> ResolvePolicy {
         self.0.policy
+    }
+
+    /// Counts what a stored change of a pre-auth leaves to a person.
+    pub(in crate::gateway) fn alert_of_pre_auth(&self, before: &PreAuth, after: &PreAuth) {
+        self.0.alerts.note_pre_auth(before, after);
     }
 
     /// When this process began: what an earlier one sent, it had sent by then.

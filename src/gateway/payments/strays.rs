@@ -3,8 +3,9 @@
 use crate::channels::ListError;
 use crate::domain::ids::{MerchantId, PaymentNo, RefundNo, dated_number};
 use crate::domain::outcome::{ChargeAnswer, ChargeState, StrayKind};
-use crate::domain::payment::{NewRefund, Payment, PaymentStatus, RefundStatus, StrayRules, on_stray};
-use crate::domain::stray::StrayAction;
+use crate::domain::payment::{NewRefund, Payment, PaymentStatus, Refund, RefundStatus, StrayRules, on_stray};
+use crate::domain::pre_auth::{PreAuth, PreAuthStatus};
+use crate::domain::stray::{Stray, StrayAction};
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::{Figures, IntCounterVec};
 use crate::gateway::payments::hold::Stage;
@@ -27,10 +28,10 @@ impl Alerts {
         }
         let needs_review = figures.counters(
             "needs_review_total",
-            "Payments and refunds that could not be resolved and were left to a person",
+            "Payments, pre-auths and refunds that could not be resolved and were left to a person",
             &["object"],
         )?;
-        for object in ["payment", "refund"] {
+        for object in ["payment", "pre_auth", "refund"] {
             needs_review.with_label_values(&[object]);
         }
         Ok(Self { strays, needs_review })
@@ -40,7 +41,7 @@ impl Alerts {
     pub(super) fn note(&self, before: &Payment, after: &Payment) {
         let payment_no = &after.payment_no;
         for stray in after.strays.iter().skip(before.strays.len()) {
-            self.strays.with_label_values(&[stray.kind.as_str()]).inc();
+            self.count_stray(stray);
             let refund_no = match &stray.action {
                 StrayAction::Refunding(refund_no) => Some(refund_no.as_str()),
                 StrayAction::Reported | StrayAction::Accepted => None,
@@ -57,14 +58,31 @@ impl Alerts {
         if after.status == PaymentStatus::NeedsReview && before.status != after.status {
             self.needs_review.with_label_values(&["payment"]).inc();
         }
-        for refund in &after.refunds {
+        self.note_refunds(payment_no.as_str(), &before.refunds, &after.refunds);
+    }
+
+    /// The same of a pre-auth. What its actor is to say in the log, it says.
+    pub(super) fn note_pre_auth(&self, before: &PreAuth, after: &PreAuth) {
+        after.strays.iter().skip(before.strays.len()).for_each(|stray| self.count_stray(stray));
+        if after.status == PreAuthStatus::NeedsReview && before.status != after.status {
+            self.needs_review.with_label_values(&["pre_auth"]).inc();
+        }
+        self.note_refunds(after.pre_auth_no.as_str(), &before.refunds, &after.refunds);
+    }
+
+    fn count_stray(&self, stray: &Stray) {
+        self.strays.with_label_values(&[stray.kind.as_str()]).inc();
+    }
+
+    fn note_refunds(&self, number: &str, before: &[Refund], after: &[Refund]) {
+        for refund in after {
             let needed = |refund_no: &RefundNo| {
-                let was = before.refunds.iter().find(|before| before.refund_no == *refund_no);
+                let was = before.iter().find(|before| before.refund_no == *refund_no);
                 was.is_some_and(|before| before.status == RefundStatus::NeedsReview)
             };
             if refund.status == RefundStatus::NeedsReview && !needed(&refund.refund_no) {
                 self.needs_review.with_label_values(&["refund"]).inc();
-                tracing::error!(%payment_no, refund_no = %refund.refund_no, "refund could not be resolved and needs a person");
+                tracing::error!(number, refund_no = %refund.refund_no, "refund could not be resolved and needs a person");
             }
         }
     }

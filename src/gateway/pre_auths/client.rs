@@ -104,7 +104,7 @@ impl WaitingClient {
         (client, awaited)
     }
 
-    /// The same bytes however often it is called.
+    /// The same bytes however often it is called, once somebody was told them.
     fn answer_about(&mut self, pre_auth: &PreAuth) -> Result<StoredAnswer, GatewayError> {
         if let Some(answer) = &self.answer {
             return Ok(answer.clone());
@@ -157,6 +157,10 @@ impl Client for WaitingClient {
     }
 
     fn answer(&mut self, batch: &mut Batch, pre_auth: &PreAuth, now: Timestamp) -> Result<(), StoreError> {
+        if self.waiting.is_some() {
+            // Nobody was told anything yet: what a commit that failed would have said is not so.
+            self.answer = None;
+        }
         let answer = self.answer_about(pre_auth).map_err(as_store_error)?;
         match &self.kept {
             Kept::Reserved(reservation) => reservation.answer(batch, &self.object_no, &answer, now).map(drop),

@@ -38,6 +38,7 @@ impl PreAuths {
     ) -> Result<Answered, GatewayError> {
         let inner = &self.0;
         let core = &inner.core;
+        let began = inner.works.own_times().now();
         let merchant_id = &caller.merchant.merchant_id;
         let reservation = match look_up(core, merchant_id, origin.idempotency.as_ref())? {
             Known::Answered(answer) => return Ok(Answered { answer, replayed: true }),
@@ -61,9 +62,15 @@ impl PreAuths {
         if core.stopping.is_cancelled() {
             return Err(GatewayError::ShuttingDown);
         }
+        let own_time = inner.works.own_times().time(&pre_auth_no, began);
         let wish = Wish { pre_auth_no, terms, reference: command.reference, form };
         let (pre_auths, caller) = (self.clone(), caller.clone());
-        core.carry(async move { pre_auths.carry_out(&caller, origin, reservation, wish).await }).await
+        let taking = async move {
+            let answered = pre_auths.carry_out(&caller, origin, reservation, wish).await;
+            drop(own_time);
+            answered
+        };
+        core.carry(taking).await
     }
 
     /// Stores the intent and hands it to its actor, which sends it.

@@ -5,7 +5,9 @@ mod addressed;
 mod client;
 mod create;
 mod figures;
+pub(in crate::gateway) mod held;
 mod hints;
+mod own_time;
 mod reconcile;
 mod review;
 mod rows;
@@ -103,7 +105,7 @@ impl PreAuths {
             webhooks,
             provider_keys.clone(),
             figures.clone(),
-        );
+        )?;
         let settings = &core.config.pre_auth;
         let settings = PreAuthDirectorySettings {
             active_max: settings.active_max,
@@ -131,6 +133,11 @@ impl PreAuths {
     /// When the store can't be read.
     pub(crate) fn start(&self) -> Result<(), GatewayError> {
         reconcile::start(self)
+    }
+
+    /// Has the timer look at what is due now.
+    pub(in crate::gateway) fn look_at_what_is_due(&self) {
+        self.0.works.due().notify_one();
     }
 
     /// Brings the figures for Prometheus up to date.
@@ -299,6 +306,7 @@ impl PreAuths {
         form: Form,
     ) -> Result<Answered, GatewayError> {
         let merchant_id = &caller.merchant.merchant_id;
+        let own_time = self.0.works.own_times().time(&pre_auth_no, self.0.works.own_times().now());
         let asked = Asked::Capture(form);
         let reservation = match self.look_up(merchant_id, &pre_auth_no, &origin, asked).await? {
             Ok(answered) => return Ok(answered),
@@ -311,7 +319,10 @@ impl PreAuths {
             return Err(GatewayError::field("currency", "is not that of the pre-auth"));
         }
         self.0.check_partial(&pre_auth, amount)?;
-        self.carry(merchant_id, pre_auth_no, Command::Capture { amount }, asked, reservation, origin).await
+        let command = Command::Capture { amount };
+        let answered = self.carry(merchant_id, pre_auth_no, command, asked, reservation, origin).await;
+        drop(own_time);
+        answered
     }
 
     async fn cancel_no(

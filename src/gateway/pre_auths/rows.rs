@@ -148,6 +148,23 @@ pub(super) fn insert(batch: &mut Batch, pre_auth: &PreAuth) -> Result<Claims, St
     Ok(Claims { order, reference })
 }
 
+/// Adds a pre-auth that was made again, in the state that its provider says; one that is over holds no order number.
+pub(super) fn insert_adopted(batch: &mut Batch, pre_auth: &PreAuth) -> Result<(), StoreError> {
+    let PreAuth { merchant_id, pre_auth_no, .. } = pre_auth;
+    batch.insert(keys::pre_auth(merchant_id, pre_auth_no), encode(pre_auth)?);
+    if !pre_auth.status.frees_order_no() {
+        let order = keys::pre_auth_order(merchant_id, &pre_auth.terms.order_no);
+        batch.insert(order, pre_auth_no.as_str().as_bytes().to_vec());
+    }
+    for number in std::iter::once(pre_auth.provider_key.as_str()).chain(pre_auth.refs.numbers()) {
+        batch.put(keys::provider_no(&pre_auth.channel, number), owner(pre_auth));
+    }
+    if let Some(due_at) = pre_auth.due_at {
+        put_due(batch, pre_auth, due_at);
+    }
+    Ok(())
+}
+
 /// Adds a changed pre-auth to `batch`, on condition that nobody else changed it. Every number that the provider ever had
 /// for it goes on naming it.
 pub(super) fn replace(batch: &mut Batch, before: &StoredPreAuth, after: &PreAuth) -> Result<(), StoreError> {

@@ -24,18 +24,24 @@ use crate::domain::pre_auth::{
 };
 use crate::domain::refund::{Refund, RefundStatus};
 use crate::domain::routing::OutcomeClass;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Monotonic, Timestamp};
 use crate::gateway::audit::commit as commit_audited;
 use crate::gateway::channels::ChannelSet;
 use crate::gateway::core::Core;
+use crate::gateway::error::GatewayError;
 use crate::gateway::installation::ProviderKeys;
 use crate::gateway::payments::Payments;
+use crate::gateway::payments::rows::commit_finish;
 use crate::gateway::pre_auths::client::as_store_error;
 use crate::gateway::pre_auths::figures::PreAuthFigures;
+use crate::gateway::pre_auths::own_time::OwnTimes;
 use crate::gateway::pre_auths::{rows, views};
 use crate::gateway::routing::hold_outcome_class;
 use crate::gateway::webhooks::{Planned, Webhooks};
-use crate::storage::{Batch, StoreError};
+use crate::storage::{Batch, StoreError, keys};
+
+/// Why nothing is sent after a restore.
+const HELD: &str = "the store was restored, and its provider was not asked yet";
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +55,7 @@ struct Inner {
     webhooks: Webhooks,
     provider_keys: ProviderKeys,
     figures: PreAuthFigures,
+    own_times: OwnTimes,
     /// Places on channels of pre-auths whose first request is about to be sent.
     places: DashMap<PreAuthNo, Reservation>,
     /// Wakes the timer when something becomes due earlier than it thinks.
@@ -64,9 +71,24 @@ impl Works {
         webhooks: Webhooks,
         provider_keys: ProviderKeys,
         figures: PreAuthFigures,
-    ) -> Self {
-        let (places, due) = (DashMap::new(), Notify::new());
-        Self(Arc::new(Inner { core, payments, router, channels, webhooks, provider_keys, figures, places, due }))
+    ) -> Result<Self, GatewayError> {
+        Ok(Self(Arc::new(Inner {
+            own_times: OwnTimes::new(&core.figures, core.clock.clone())?,
+            core,
+            payments,
+            router,
+            channels,
+            webhooks,
+            provider_keys,
+            figures,
+            places: DashMap::new(),
+            due: Notify::new(),
+        })))
+    }
+
+    /// How long requests take without their channels.
+    pub(super) fn own_times(&self) -> &OwnTimes {
+        &self.0.own_times
     }
 
     /// Keeps the place on its channel for a pre-auth that is about to be sent.
@@ -82,6 +104,35 @@ impl Works {
     /// Ready when something may have become due.
     pub(super) fn due(&self) -> &Notify {
         &self.0.due
+    }
+
+    /// Where a pre-auth stands at its provider, or what comes of closing it there. Nothing else is sent.
+    pub(super) async fn ask_where_it_stands(&self, pre_auth: &PreAuth, close: bool) -> HoldAnswer {
+        let inner = &self.0;
+        match inner.channels.get(&pre_auth.channel) {
+            Some(channel) => {
+                let hold = authorize_request(pre_auth, &inner.core.config);
+                channel.ask_hold(&inner.question(pre_auth, hold, close)).await
+            }
+            None => not_configured(pre_auth),
+        }
+    }
+
+    /// Makes a pre-auth durable that is not here: what its provider says made `change` of `begun`.
+    pub(super) async fn adopt(&self, begun: &PreAuth, change: &Change) -> Result<(), CommitError> {
+        let inner = &self.0;
+        let mut batch = Batch::finishing();
+        rows::insert_adopted(&mut batch, &change.pre_auth).map_err(CommitError::Store)?;
+        let now = inner.core.clock.now();
+        let planned = inner.plan(&mut batch, begun, change, now).map_err(CommitError::Store)?;
+        match commit_finish(&inner.core, batch).await {
+            Ok(_) => {
+                inner.announce(begun, change, planned);
+                Ok(())
+            }
+            Err(StoreError::Precondition { .. }) => Err(CommitError::Precondition),
+            Err(error) => Err(CommitError::Store(error)),
+        }
     }
 
     /// Makes what a person has said durable, in one commit with the audit's entry about it.
@@ -194,6 +245,9 @@ impl Inner {
         let is_changed = *after != before.pre_auth;
         if is_changed {
             rows::replace(&mut batch, before, after).map_err(CommitError::Store)?;
+        } else {
+            // What was erased from it meanwhile must not be kept in an answer.
+            batch.expect(keys::pre_auth(&after.merchant_id, &after.pre_auth_no), before.revision);
         }
         let planned = self.plan(&mut batch, &before.pre_auth, change, now).map_err(CommitError::Store)?;
         let key_place = batch.preconditions.len();
@@ -249,12 +303,18 @@ impl Inner {
 
     /// What follows from a change once it is durable.
     fn follow(&self, before: &PreAuth, change: &Change, planned: Vec<Planned>) {
+        self.teach(before, &change.pre_auth);
+        self.announce(before, change, planned);
+    }
+
+    /// Tells those who wait for it that a change is durable.
+    fn announce(&self, before: &PreAuth, change: &Change, planned: Vec<Planned>) {
         let after = &change.pre_auth;
         for planned in planned {
             self.webhooks.announce(planned);
         }
-        self.teach(before, after);
         self.figures.note(before, after);
+        self.payments.alert_of_pre_auth(before, after);
         if before.due_at != after.due_at && after.due_at.is_some() {
             self.due.notify_one();
         }
@@ -280,8 +340,13 @@ impl Inner {
 
     /// Asks the channel. Whatever it is asked for was stored before.
     async fn call(&self, pre_auth: &PreAuth, dispatch: &Dispatch) -> Answered {
+        // After a restore no money moves until it may; what is open goes on then.
+        let is_held = self.payments.check_held().is_err();
         if let Sending::Refund(refund_no) = &dispatch.what {
-            let answer = self.refund(pre_auth, refund_no, dispatch.is_first).await;
+            let answer = match is_held {
+                true => RefundAnswer::unknown(HELD),
+                false => self.refund(pre_auth, refund_no, dispatch.is_first).await,
+            };
             if let RefundState::Unknown { reason } = &answer.state {
                 tracing::warn!(%refund_no, channel = %pre_auth.channel, reason, "refund outcome unknown");
             }
@@ -289,10 +354,11 @@ impl Inner {
         }
         let number = pre_auth.operation_number();
         let answer = match self.channels.get(&pre_auth.channel) {
+            Some(channel) if is_held => self.ask_held(channel.as_ref(), pre_auth, dispatch).await,
             Some(channel) => self.ask(channel.as_ref(), pre_auth, dispatch).await,
             None => {
                 self.places.remove(&pre_auth.pre_auth_no);
-                HoldAnswer::unknown(format!("channel {} is not configured any more", pre_auth.channel))
+                not_configured(pre_auth)
             }
         };
         if let HoldState::Unknown { reason } = &answer.state {
@@ -300,6 +366,20 @@ impl Inner {
             tracing::warn!(%pre_auth_no, %channel, reason, "the state of a pre-auth is unknown");
         }
         Answered::Hold { operation: number, answer: Box::new(answer) }
+    }
+
+    /// The same while the store is held after a restore: what lets go of money is sent, about what is held is asked, and for
+    /// nothing else.
+    async fn ask_held(&self, channel: &dyn Channel, pre_auth: &PreAuth, dispatch: &Dispatch) -> HoldAnswer {
+        let was_held = pre_auth.authorized_at.is_some();
+        match dispatch.what {
+            Sending::Release | Sending::Ask { close: true } => self.ask(channel, pre_auth, dispatch).await,
+            Sending::Ask { close: false } | Sending::Capture | Sending::Extend if was_held => {
+                let hold = authorize_request(pre_auth, &self.core.config);
+                channel.ask_hold(&self.question(pre_auth, hold, false)).await
+            }
+            _ => HoldAnswer::unknown(HELD),
+        }
     }
 
     async fn ask(&self, channel: &dyn Channel, pre_auth: &PreAuth, dispatch: &Dispatch) -> HoldAnswer {
@@ -316,7 +396,10 @@ impl Inner {
                     money: Money::new(money_minor, pre_auth.terms.money.currency),
                     sent: self.sent(pre_auth, operation, dispatch.is_first),
                 };
-                return channel.capture(&request).await;
+                let started = self.core.clock.monotonic();
+                let answer = channel.capture(&request).await;
+                self.note_first_call(pre_auth, dispatch, started);
+                return answer;
             }
             (Sending::Release, Some(operation)) => {
                 let OperationKind::Release { why } = &operation.kind else { return out_of_turn() };
@@ -352,6 +435,13 @@ impl Inner {
         channel.ask_hold(&self.question(pre_auth, hold, close)).await
     }
 
+    fn note_first_call(&self, pre_auth: &PreAuth, dispatch: &Dispatch, started: Monotonic) {
+        if dispatch.is_first {
+            let took = self.core.clock.monotonic().since(started);
+            self.own_times.channel_took(&pre_auth.pre_auth_no, took);
+        }
+    }
+
     /// Asks once for money to be held, and tells the router how that went.
     async fn authorize(&self, channel: &dyn Channel, pre_auth: &PreAuth, request: &AuthorizeRequest) -> HoldAnswer {
         let mut place = self.places.remove(&pre_auth.pre_auth_no).map(|(_, place)| place);
@@ -361,6 +451,7 @@ impl Inner {
         let started = self.core.clock.monotonic();
         let answer = channel.authorize(request).await;
         let latency = self.core.clock.monotonic().since(started);
+        self.own_times.channel_took(&pre_auth.pre_auth_no, latency);
         if let Some(place) = &mut place {
             let latency_ms = u32::try_from(latency.as_millis()).unwrap_or(u32::MAX);
             // What came of it teaches once, when it is stored; that may be with a later answer.
@@ -464,6 +555,11 @@ fn received_minor(pre_auth: &PreAuth) -> i64 {
 
 fn held(pre_auth: &PreAuth) -> Money {
     Money::new(pre_auth.authorized_minor, pre_auth.terms.money.currency)
+}
+
+/// Nobody can be asked.
+fn not_configured(pre_auth: &PreAuth) -> HoldAnswer {
+    HoldAnswer::unknown(format!("channel {} is not configured any more", pre_auth.channel))
 }
 
 /// Nothing was sent: what was to be sent is not what is open.

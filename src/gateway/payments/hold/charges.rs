@@ -11,6 +11,7 @@ use crate::domain::payment::{
 use crate::domain::routing::{DecisionRecord, FeeRequest, fee_on};
 use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
+use crate::gateway::payments::hold::pre_auths::{OpenPreAuth, is_of_pre_auth};
 use crate::gateway::payments::hold::report::HeldItemView;
 use crate::gateway::payments::hold::search::Search;
 use crate::gateway::payments::hold::{Hold, is_nameless};
@@ -28,8 +29,8 @@ pub(super) struct Adoption {
     pub(super) search: Search,
 }
 
-/// What to do about a payment's charges.
-enum Verdict {
+/// What to do about a payment's charges, or a pre-auth's hold.
+pub(super) enum Verdict {
     /// Nothing: what is here agrees.
     Agrees,
     /// It was made again or learned from.
@@ -49,9 +50,14 @@ impl Adoption {
         self.charges.iter().any(|(name, _)| name == channel)
     }
 
-    /// Whether it is about the payment with this number.
-    pub(super) fn has_number(&self, payment_no: &str) -> bool {
-        self.charges.iter().any(|(_, charge)| charge.reference.as_deref() == Some(payment_no))
+    /// Whether it is about a pre-auth.
+    fn is_of_pre_auth(&self) -> bool {
+        self.charges.iter().any(|(_, charge)| is_of_pre_auth(charge.reference.as_deref()))
+    }
+
+    /// Whether it is about the payment or pre-auth with this number.
+    pub(super) fn has_number(&self, number: &str) -> bool {
+        self.charges.iter().any(|(_, charge)| charge.reference.as_deref() == Some(number))
     }
 }
 
@@ -64,11 +70,18 @@ pub(super) struct Proven<'a> {
 }
 
 impl Hold {
-    /// Goes through the charges; returns those that can't be decided yet. Nothing was sent to a provider after `latest`.
-    pub(super) async fn adopt(&self, adoptions: Vec<Adoption>, latest: Timestamp) -> Vec<Adoption> {
+    /// Goes through the charges; returns those that can't be decided yet. Nothing was sent to a provider after `latest`. Which
+    /// pre-auths have to be closed for it is added to `open`.
+    pub(super) async fn adopt(
+        &self,
+        adoptions: Vec<Adoption>,
+        open: &mut Vec<OpenPreAuth>,
+        latest: Timestamp,
+    ) -> Vec<Adoption> {
         let mut left = Vec::new();
         for mut adoption in adoptions {
             let verdict = match self.search_further(&mut adoption, latest).await {
+                Ok(true) if adoption.is_of_pre_auth() => self.decide_hold(&adoption, open).await,
                 Ok(true) => self.decide(&adoption).await,
                 Ok(false) => Ok(Verdict::Later),
                 Err(error) => Err(error),

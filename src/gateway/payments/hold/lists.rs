@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::channels::{ListError, ListedCharge, ListedRefund};
-use crate::domain::ids::{ChannelName, PRE_AUTH_NO_PREFIX, RefundNo};
+use crate::domain::ids::{ChannelName, RefundNo};
 use crate::domain::time::{Monotonic, Timestamp};
+use crate::gateway::payments::hold::pre_auths::is_of_pre_auth;
 use crate::gateway::payments::hold::report::{ChannelReport, ChannelState};
 use crate::gateway::payments::hold::{Hold, LIST_WAIT_FIRST, LIST_WAIT_MAX, LOOK_WAIT};
 use crate::storage::held::Held;
@@ -174,7 +175,8 @@ impl Hold {
             let page = channel.list_charges(since.charges, after.as_deref()).await?;
             self.report(name, |report| report.objects += page.items.len());
             let ours = self.only_marked(name, page.items, |charge| charge.reference.is_some());
-            charges.extend(self.without_pre_auths(name, ours, |charge| charge.reference.as_deref()));
+            self.count_pre_auths(name, ours.iter().map(|charge| charge.reference.as_deref()));
+            charges.extend(ours);
             after = page.next;
             if after.is_none() || charges.len() > COLLECTED_MAX {
                 break;
@@ -186,7 +188,8 @@ impl Hold {
             let page = channel.list_refunds(since.refunds, after.as_deref()).await?;
             self.report(name, |report| report.objects += page.items.len());
             let ours = self.only_marked(name, page.items, |refund| refund.refund_reference.is_some());
-            refunds.extend(self.without_pre_auths(name, ours, |refund| refund.reference.as_deref()));
+            self.count_pre_auths(name, ours.iter().map(|refund| refund.reference.as_deref()));
+            refunds.extend(ours);
             after = page.next;
             if after.is_none() || refunds.len() > COLLECTED_MAX {
                 break;
@@ -208,16 +211,8 @@ impl Hold {
         marked
     }
 
-    /// Counts and drops what belongs to pre-auths: they are no payments, and not compared with any.
-    fn without_pre_auths<T>(
-        &self,
-        name: &ChannelName,
-        items: Vec<T>,
-        reference: impl Fn(&T) -> Option<&str>,
-    ) -> Vec<T> {
-        let is_of_pre_auth = |item: &T| reference(item).is_some_and(|number| number.starts_with(PRE_AUTH_NO_PREFIX));
-        let (pre_auths, others): (Vec<T>, Vec<T>) = items.into_iter().partition(is_of_pre_auth);
-        self.report(name, |report| report.pre_auths += pre_auths.len());
-        others
+    fn count_pre_auths<'a>(&self, name: &ChannelName, references: impl Iterator<Item = Option<&'a str>>) {
+        let count = references.filter(|reference| is_of_pre_auth(*reference)).count();
+        self.report(name, |report| report.pre_auths += count);
     }
 }

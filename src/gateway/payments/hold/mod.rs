@@ -11,6 +11,7 @@
 mod charges;
 mod lists;
 mod open;
+mod pre_auths;
 mod refunds;
 mod report;
 mod search;
@@ -32,11 +33,13 @@ use crate::domain::payment::Payment;
 use crate::gateway::audit;
 use crate::gateway::error::GatewayError;
 use crate::gateway::payments::{Inner, Payments};
+use crate::gateway::pre_auths::PreAuths;
 use crate::storage::StoreError;
 use crate::storage::held::{Held, HeldFile, SLACK};
 
 use charges::Adoption;
 use lists::ListsSince;
+use pre_auths::OpenPreAuth;
 use report::{ChannelReport, ChannelState};
 pub use report::{HeldChannelView, HeldItemView, HoldView};
 
@@ -94,6 +97,7 @@ pub struct Hold(Arc<Shared>);
 
 struct Shared {
     payments: Payments,
+    pre_auths: PreAuths,
     file: Option<HeldFile>,
     state: Mutex<State>,
     changed: Notify,
@@ -112,7 +116,7 @@ impl Hold {
     ///
     /// # Errors
     /// When the mark can't be read.
-    pub(crate) fn open(payments: &Payments, file: Option<HeldFile>) -> Result<Self, StoreError> {
+    pub(crate) fn open(payments: &Payments, pre_auths: &PreAuths, file: Option<HeldFile>) -> Result<Self, StoreError> {
         let inner = &payments.0;
         let held = file.as_ref().map(HeldFile::read).transpose()?.flatten();
         let mut channels = BTreeMap::new();
@@ -139,6 +143,7 @@ impl Hold {
         let state = Mutex::new(State { held, channels });
         Ok(Self(Arc::new(Shared {
             payments: payments.clone(),
+            pre_auths: pre_auths.clone(),
             file,
             state,
             changed: Notify::new(),
@@ -213,6 +218,10 @@ impl Hold {
         &self.0.payments.0
     }
 
+    fn pre_auths(&self) -> &PreAuths {
+        &self.0.pre_auths
+    }
+
     fn held(&self) -> Option<Held> {
         self.0.state.lock().held.clone()
     }
@@ -230,13 +239,14 @@ impl Hold {
         // A refund that was under way may have been done long before the point.
         let refunds = open.earliest_refund.map_or(charges, |made_at| charges.min(made_at.minus(SLACK)));
         let mut collected = self.collect(&held, ListsSince { charges, refunds }).await;
-        let mut undecided = open.refunds;
+        let (mut undecided, mut pre_auths) = (open.refunds, open.pre_auths);
         let charges = std::mem::take(&mut collected.charges);
         let mut adoptions: Vec<Adoption> = charges.into_values().map(Adoption::of).collect();
         let mut refunds = std::mem::take(&mut collected.refunds);
         let mut is_closing = false;
         loop {
-            adoptions = self.adopt(adoptions, self.sent_until(&held)).await;
+            adoptions = self.adopt(adoptions, &mut pre_auths, self.sent_until(&held)).await;
+            pre_auths = self.ask_about(&held, pre_auths, is_closing).await;
             refunds = self.adopt_refunds(refunds, &adoptions, &undecided).await;
             undecided = self.close_refunds(undecided, &collected).await;
             // What is still looked for elsewhere must not be closed meanwhile.
@@ -246,10 +256,11 @@ impl Hold {
                 self.inner().due.notify_one();
                 is_closing = true;
             }
-            self.conclude_channels(&adoptions, &refunds);
+            self.conclude_channels(&adoptions, &refunds, &pre_auths);
             let is_decided = self.0.state.lock().channels.values().all(ChannelReport::is_done);
             if is_decided
                 && undecided.is_empty()
+                && pre_auths.is_empty()
                 && self.nothing_is_nameless().await
                 && self.is_left_to_the_operator(&adoptions, &refunds)
             {
@@ -281,15 +292,22 @@ impl Hold {
     }
 
     /// Channels whose list was read are done when nothing of them is open.
-    fn conclude_channels(&self, adoptions: &[Adoption], refunds: &[(ChannelName, ListedRefund)]) {
+    fn conclude_channels(
+        &self,
+        adoptions: &[Adoption],
+        refunds: &[(ChannelName, ListedRefund)],
+        pre_auths: &[OpenPreAuth],
+    ) {
         let mut state = self.0.state.lock();
         for (name, report) in &mut state.channels {
             if report.state != ChannelState::Listed {
                 continue;
             }
             let is_open = adoptions.iter().any(|adoption| adoption.is_of(name))
-                || refunds.iter().any(|(channel, _)| channel == name);
+                || refunds.iter().any(|(channel, _)| channel == name)
+                || Self::are_open_on(pre_auths, name);
             if !is_open {
+                report.problem = None;
                 report.state =
                     if report.items.is_empty() { ChannelState::Checked } else { ChannelState::NeedsConfirmation };
             }
@@ -324,6 +342,7 @@ impl Hold {
         }
         self.inner().stage.set(Stage::Free);
         self.inner().due.notify_one();
+        self.pre_auths().look_at_what_is_due();
         tracing::info!("every provider was asked about everything since the restore point: the hold is over");
     }
 
@@ -346,7 +365,7 @@ impl Hold {
 }
 
 impl Payments {
-    /// Whether new payments and refunds are refused because the store was restored.
+    /// Whether what moves money is refused because the store was restored.
     ///
     /// # Errors
     /// [`GatewayError::Held`].

@@ -10,6 +10,7 @@ use crate::domain::money::Money;
 use crate::domain::payment::{Payment, PaymentStatus, RefundStatus, ResolvePolicy, on_answer};
 use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
+use crate::gateway::payments::hold::pre_auths::OpenPreAuth;
 use crate::gateway::payments::hold::refunds::PendingRefund;
 use crate::gateway::payments::hold::report::{ChannelReport, ChannelState, HeldItemView};
 use crate::gateway::payments::hold::{Hold, is_nameless};
@@ -20,7 +21,7 @@ use crate::storage::record::decode;
 use crate::storage::{Batch, Row, Scan, StoreError, keys};
 
 /// Rows read at once.
-const ROWS: usize = 256;
+pub(super) const ROWS: usize = 256;
 /// Under this name rows that can't be read are listed and confirmed.
 const UNREADABLE: &str = "unreadable-rows";
 
@@ -31,8 +32,10 @@ pub(super) struct Open {
     pub(super) refunds: Vec<PendingRefund>,
     /// When the earliest refund under way was made.
     pub(super) earliest_refund: Option<Timestamp>,
-    /// Channels that payments name.
-    channels: BTreeSet<ChannelName>,
+    /// Channels that payments and pre-auths name.
+    pub(super) channels: BTreeSet<ChannelName>,
+    /// Pre-auths that have to be asked about.
+    pub(super) pre_auths: Vec<OpenPreAuth>,
 }
 
 impl Open {
@@ -45,7 +48,7 @@ impl Open {
             if refund.channel_refund_no.is_none() && refund.known_at.is_none() {
                 self.refunds.push(PendingRefund {
                     merchant_id: payment.merchant_id.clone(),
-                    payment_no: payment.payment_no.clone(),
+                    number: payment.payment_no.to_string(),
                     refund_no: refund.refund_no.clone(),
                     channel: attempt.channel.clone(),
                     money: Money::new(refund.amount_minor, payment.terms.money.currency),
@@ -94,12 +97,13 @@ impl Hold {
                 }
             }
         }
+        self.look_for_open_pre_auths(held, &mut open).await?;
         self.list_not_configured(held, &open.channels);
         Ok(open)
     }
 
     /// The next page of a scan, which then begins behind it; `None` at the end.
-    async fn next_page(&self, scan: &mut Scan) -> Result<Option<Vec<Row>>, StoreError> {
+    pub(super) async fn next_page(&self, scan: &mut Scan) -> Result<Option<Vec<Row>>, StoreError> {
         let page = self.inner().core.store.scan(scan)?;
         let Some(last) = page.last() else { return Ok(None) };
         scan.start.clone_from(&last.key);
@@ -127,7 +131,7 @@ impl Hold {
     }
 
     /// Lists a row as one that a person has to look at; its own channel stands for all of them.
-    fn list_unreadable(&self, key: &[u8]) {
+    pub(super) fn list_unreadable(&self, key: &[u8]) {
         let name = ChannelName::new(UNREADABLE);
         let mut state = self.0.state.lock();
         let is_confirmed = state.held.as_ref().is_some_and(|held| held.confirmed.contains_key(UNREADABLE));
@@ -145,12 +149,12 @@ impl Hold {
         report.list_once(HeldItemView::new("", Some(&reference), None, "the row with this key can't be read"));
     }
 
-    /// Lists channels that payments name and the configuration does not: their providers can't be asked.
+    /// Lists channels that payments or pre-auths name and the configuration does not: their providers can't be asked.
     fn list_not_configured(&self, held: &Held, channels: &BTreeSet<ChannelName>) {
         let mut state = self.0.state.lock();
         for name in channels {
             state.channels.entry(name.clone()).or_insert_with(|| {
-                tracing::warn!(channel = %name, "payments name a channel that is not configured; it is held");
+                tracing::warn!(channel = %name, "a channel is named that is not configured; it is held");
                 let is_confirmed = held.confirmed.contains_key(name.as_str());
                 let state = if is_confirmed { ChannelState::Confirmed } else { ChannelState::NeedsConfirmation };
                 let problem = "it is not configured: add it and start again, or compare by hand and confirm";
@@ -202,6 +206,7 @@ impl Hold {
         let planned = inner.record(&mut batch, &stored, &outcome, tell, now)?;
         match inner.costs.commit(batch, Some(&stored.payment), &outcome.payment).await {
             Ok(_) => {
+                inner.alerts.note(&stored.payment, &outcome.payment);
                 tracing::error!(payment_no = %outcome.payment.payment_no, "a payment needs a person: its channel is gone");
                 inner.announce(planned, outcome.payment.due_at);
                 Ok(true)

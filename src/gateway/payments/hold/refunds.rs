@@ -5,16 +5,18 @@ use crate::config::ChannelKind;
 use crate::domain::ids::{ChannelName, MerchantId, PaymentNo, RefundNo};
 use crate::domain::money::Money;
 use crate::domain::outcome::{DeclineScope, Failure, RefundAnswer};
-use crate::domain::payment::{Outcome, Payment, PaymentStatus, Refund, RefundStatus, ResolvePolicy, on_refund_answer};
+use crate::domain::payment::{Outcome, Payment, PaymentStatus, Refund, RefundStatus, on_refund_answer};
 use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
 use crate::gateway::payments::hold::Hold;
 use crate::gateway::payments::hold::charges::Adoption;
 use crate::gateway::payments::hold::lists::Collected;
 use crate::gateway::payments::hold::open::at_once;
+use crate::gateway::payments::hold::pre_auths::is_of_pre_auth;
 use crate::gateway::payments::hold::report::{ChannelState, HeldItemView};
 use crate::gateway::payments::rows;
 use crate::gateway::payments::{CONFLICTS_MAX, views};
+use crate::gateway::pre_auths::held::Compared;
 use crate::storage::{Batch, StoreError};
 
 /// What to do about a refund.
@@ -33,7 +35,8 @@ enum Verdict {
 /// point it may have been refused, and the merchant may have made another in its place.
 pub(super) struct PendingRefund {
     pub(super) merchant_id: MerchantId,
-    pub(super) payment_no: PaymentNo,
+    /// Of its payment or pre-auth.
+    pub(super) number: String,
     pub(super) refund_no: RefundNo,
     pub(super) channel: ChannelName,
     pub(super) money: Money,
@@ -66,7 +69,11 @@ impl Hold {
                 .reference
                 .as_deref()
                 .is_some_and(|reference| adoptions.iter().any(|adoption| adoption.has_number(reference)));
-            let verdict = if waits { Ok(Verdict::Later) } else { self.decide_refund(&refund, undecided).await };
+            let verdict = match is_of_pre_auth(refund.reference.as_deref()) {
+                _ if waits => Ok(Verdict::Later),
+                true => self.decide_refund_of_pre_auth(&refund, undecided).await,
+                false => self.decide_refund(&refund, undecided).await,
+            };
             let verdict = verdict.unwrap_or_else(|error| {
                 tracing::warn!(%error, "a refund of the time after the restore point can't be taken over yet");
                 Verdict::Later
@@ -96,12 +103,12 @@ impl Hold {
                 Fate::NotDone => {
                     let message = "The provider never received the refund.";
                     let failure = Failure::new("not_received", message, DeclineScope::Processor);
-                    self.end_refund(&refund, &RefundAnswer::failed(failure), &self.inner().policy).await
+                    self.end_refund(&refund, &RefundAnswer::failed(failure), false).await
                 }
                 Fate::Review => {
                     let answer =
                         RefundAnswer::unknown("whether it was done before the store was restored is not known");
-                    self.end_refund(&refund, &answer, &at_once(&self.inner().policy)).await
+                    self.end_refund(&refund, &answer, true).await
                 }
             };
             let is_over = closed.unwrap_or_else(|error| {
@@ -143,12 +150,17 @@ impl Hold {
         &self,
         refund: &PendingRefund,
         answer: &RefundAnswer,
-        policy: &ResolvePolicy,
+        is_left_to_person: bool,
     ) -> Result<bool, GatewayError> {
+        let PendingRefund { merchant_id, number, refund_no, .. } = refund;
+        if is_of_pre_auth(Some(number)) {
+            return self.pre_auths().end_refund(merchant_id, number, refund_no, answer, is_left_to_person).await;
+        }
         let inner = self.inner();
-        let before = rows::read(&inner.core, &refund.merchant_id, &refund.payment_no)?;
+        let policy = if is_left_to_person { at_once(&inner.policy) } else { inner.policy };
+        let before = rows::read(&inner.core, merchant_id, &PaymentNo::new(number.as_str()))?;
         let now = inner.core.clock.now();
-        let Some(outcome) = on_refund_answer(&before.payment, &refund.refund_no, answer, policy, now) else {
+        let Some(outcome) = on_refund_answer(&before.payment, refund_no, answer, &policy, now) else {
             return Ok(true);
         };
         let found = outcome.payment.refunds.iter().find(|found| found.refund_no == refund.refund_no);
@@ -158,6 +170,7 @@ impl Hold {
         let planned = inner.record(&mut batch, &before, &outcome, tell, now)?;
         match inner.costs.commit(batch, Some(&before.payment), &outcome.payment).await {
             Ok(_) => {
+                inner.alerts.note(&before.payment, &outcome.payment);
                 tracing::warn!(refund_no = %refund.refund_no, status = found.status.as_str(), "a refund is not sent again");
                 inner.announce(planned, outcome.payment.due_at);
                 Ok(true)
@@ -165,6 +178,23 @@ impl Hold {
             Err(StoreError::Precondition { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn decide_refund_of_pre_auth(
+        &self,
+        listed: &ListedRefund,
+        undecided: &[PendingRefund],
+    ) -> Result<Verdict, GatewayError> {
+        Ok(match self.pre_auths().compare_refund(listed).await? {
+            Compared::Agrees => Verdict::Agrees,
+            Compared::Adopted => Verdict::Adopted,
+            Compared::Later | Compared::After(_) => Verdict::Later,
+            Compared::TooMuch if undecided.iter().any(|refund| Some(&refund.number) == listed.reference.as_ref()) => {
+                Verdict::Later
+            }
+            Compared::TooMuch => Verdict::Person("the pre-auth here has not so much left to give back"),
+            Compared::Person(reason) => Verdict::Person(reason),
+        })
     }
 
     async fn decide_refund(&self, listed: &ListedRefund, undecided: &[PendingRefund]) -> Result<Verdict, GatewayError> {
@@ -190,7 +220,7 @@ impl Hold {
             let outcome = match self.learn_refund(payment, &refund_no, money.amount_minor, listed) {
                 Learned::Nothing => return Ok(Verdict::Agrees),
                 // What another one has reserved may be given back.
-                Learned::TooMuch if undecided.iter().any(|refund| refund.payment_no == payment_no) => {
+                Learned::TooMuch if undecided.iter().any(|refund| refund.number == payment_no.as_str()) => {
                     return Ok(Verdict::Later);
                 }
                 Learned::TooMuch => {

@@ -103,7 +103,7 @@ impl ChannelReport {
 /// A hold, as the operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HoldView {
-    /// Whether new payments and refunds are refused.
+    /// Whether new payments, pre-auths, captures and refunds are refused.
     pub held: bool,
     /// Sequence of the last commit that the store was restored with.
     pub restored_until_sequence: Option<u64>,
@@ -134,7 +134,7 @@ pub struct HeldChannelView {
     pub adopted: usize,
     /// Those that carry no mark of this gateway.
     pub foreign: usize,
-    /// Those that belong to pre-auths, which are not compared.
+    /// How many of all of them belong to pre-auths.
     #[serde(default)]
     pub pre_auths: usize,
     /// Those that a person has to look at, at most 1,000.
@@ -148,7 +148,7 @@ pub struct HeldChannelView {
 pub struct HeldItemView {
     /// The provider's number.
     pub provider_no: String,
-    /// Our number of the payment or refund, as the provider has it.
+    /// Our number of the payment, pre-auth or refund, as the provider has it.
     pub reference: Option<String>,
     /// Minor units.
     pub amount: Option<i64>,

@@ -33,6 +33,7 @@ use crate::gateway::idempotency::{IdempotencyKey, Origin};
 use crate::gateway::installation::ProviderKeys;
 use crate::gateway::merchants::KnownMerchant;
 use crate::gateway::payments::{Payments, Refunds};
+use crate::gateway::pre_auths::PreAuths;
 use crate::gateway::view::PaymentView;
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
@@ -307,6 +308,7 @@ impl Deliver for NoNetwork {
 /// Payments over two channels, `stripe` and `alipay`, as one process has them.
 pub(super) struct Fixture {
     pub(super) payments: Payments,
+    pub(super) pre_auths: PreAuths,
     pub(super) store: Arc<UnsteadyStore>,
     pub(super) core: Core,
     pub(super) stripe: Arc<ScriptedChannel>,
@@ -347,8 +349,11 @@ impl Fixture {
         let setup = setup_from_config(&core.config, &channels.abilities()).unwrap();
         let router = RouterHandle::start(setup, clock.clone(), &supervisor).await.unwrap();
         let webhooks = Webhooks::start(core.clone(), Arc::new(NoNetwork)).await.unwrap();
-        let payments = Payments::new(core.clone(), router, channels, webhooks, ProviderKeys::for_tests()).unwrap();
-        Self { payments, store, core, stripe, alipay, caller: caller() }
+        let keys = ProviderKeys::for_tests();
+        let payments =
+            Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), keys.clone()).unwrap();
+        let pre_auths = PreAuths::new(core.clone(), payments.clone(), router, channels, webhooks, keys).unwrap();
+        Self { payments, pre_auths, store, core, stripe, alipay, caller: caller() }
     }
 
     pub(super) async fn pay(&self, order_no: &str) -> Result<Answered, GatewayError> {

@@ -8,7 +8,8 @@ use futures_util::FutureExt;
 
 use super::fixture::{Fixture, START, UnsteadyStore, caller, pass};
 use crate::channels::{
-    ChargeState, DeclineScope, Failure, ListError, ListedCharge, ListedRefund, ProviderRefs, RefundState, StrayKind,
+    ChargeState, DeclineScope, Failure, HoldState, ListError, ListedCharge, ListedRefund, ProviderRefs, RefundState,
+    StrayKind,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -77,7 +78,7 @@ async fn restored_as(
     let merchant = caller().merchant;
     batch.put(keys::merchant(&merchant.merchant_id), encode(&*merchant).unwrap());
     house.store.commit(batch).await.unwrap();
-    let hold = Hold::open(&house.payments, Some(HeldFile::of(directory.path()))).unwrap();
+    let hold = Hold::open(&house.payments, &house.pre_auths, Some(HeldFile::of(directory.path()))).unwrap();
     (house, hold)
 }
 
@@ -220,7 +221,7 @@ async fn unconfirmed(directory: &tempfile::TempDir) -> (Fixture, Hold) {
     let (house, _) = restored(&Arc::default(), &Clock::virtual_from(START), directory).await;
     let file = HeldFile::of(directory.path());
     file.write(&Held { confirmed: Default::default(), ..file.read().unwrap().unwrap() }).unwrap();
-    let hold = Hold::open(&house.payments, Some(file)).unwrap();
+    let hold = Hold::open(&house.payments, &house.pre_auths, Some(file)).unwrap();
     (house, hold)
 }
 
@@ -440,7 +441,7 @@ fn listed_refund(payment_no: &str, refund_no: &str, amount_minor: i64, created_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn pre_auths_in_the_lists_are_counted_and_nothing_else() {
+async fn pre_auths_in_the_lists_are_taken_over_as_such() {
     let clock = Clock::virtual_from(START);
     let store: Arc<UnsteadyStore> = Arc::default();
     let directory = tempfile::tempdir().unwrap();
@@ -448,6 +449,7 @@ async fn pre_auths_in_the_lists_are_counted_and_nothing_else() {
     let pre_auth_no = "PA20260921141320aaaaaaaa";
     let mut held = listed(pre_auth_no, "O-1", ChargeState::Unknown { reason: String::from("held") });
     held.provider_key = Some(ProviderKeys::for_tests().key(pre_auth_no, "authorize", 1));
+    held.hold = Some(HoldState::Captured { captured_minor: 900, fee_minor: None });
     house.stripe.list(Some(vec![held]));
     house.stripe.list_refunds(vec![listed_refund(pre_auth_no, "RF20260921141400aaaaaaaa", 500, clock.now())]);
     house.payments.start().unwrap();
@@ -456,8 +458,10 @@ async fn pre_auths_in_the_lists_are_counted_and_nothing_else() {
     let view = hold.view();
     assert!(!view.held, "nobody has to look: {view:?}");
     let stripe = view.channels.iter().find(|channel| channel.channel == "stripe").unwrap();
-    assert_eq!((stripe.objects, stripe.pre_auths, stripe.foreign, stripe.adopted), (2, 2, 0, 0));
-    assert!(stripe.items.is_empty() && house.all().is_empty());
+    assert_eq!((stripe.objects, stripe.pre_auths, stripe.foreign, stripe.adopted), (2, 2, 0, 2));
+    assert!(stripe.items.is_empty() && house.all().is_empty(), "no payment is made up");
+    let taken = house.pre_auths.find(pre_auth_no).unwrap().pre_auth;
+    assert_eq!((taken.status.as_str(), taken.captured_amount, taken.refunded_amount), ("captured", 900, 500));
 }
 
 #[tokio::test(start_paused = true)]

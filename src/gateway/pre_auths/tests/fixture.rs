@@ -14,7 +14,8 @@ use crate::actors::router::{RouterHandle, setup_from_config};
 use crate::actors::supervisor::{RestartBudget, Supervisor};
 use crate::channels::{
     AuthorizeRequest, Call, Capabilities, CaptureRequest, Channel, Failure, HoldAnswer, HoldQuestion, HoldState,
-    ProviderRefs, RefundAnswer, RefundRequest, RefundState, ReleaseRequest, Sent,
+    ListError, ListPage, ListedCharge, ListedRefund, ProviderRefs, RefundAnswer, RefundRequest, RefundState,
+    ReleaseRequest, Sent,
 };
 use crate::clock::Clock;
 use crate::config::Config;
@@ -85,6 +86,9 @@ pub(super) struct Provider {
     pub(super) mood: Mutex<Mood>,
     pub(super) asked: Mutex<Vec<Asked>>,
     holds: Mutex<BTreeMap<String, Truth>>,
+    /// What it lists; `None` when it has no list.
+    pub(super) listed: Mutex<Option<Vec<ListedCharge>>>,
+    pub(super) listed_refunds: Mutex<Vec<ListedRefund>>,
 }
 
 impl Provider {
@@ -116,6 +120,20 @@ impl Provider {
     pub(super) fn take_by_hand(&self) {
         for truth in self.holds.lock().values_mut() {
             *truth = Truth::Captured(HELD);
+        }
+    }
+
+    /// Somebody takes so much of all that is held.
+    pub(super) fn take(&self, captured_minor: i64) {
+        for truth in self.holds.lock().values_mut().filter(|truth| **truth == Truth::Held) {
+            *truth = Truth::Captured(captured_minor);
+        }
+    }
+
+    /// Of what was taken it has taken so much now.
+    pub(super) fn take_more(&self, captured_minor: i64) {
+        for truth in self.holds.lock().values_mut().filter(|truth| matches!(truth, Truth::Captured(_))) {
+            *truth = Truth::Captured(captured_minor);
         }
     }
 
@@ -234,6 +252,25 @@ impl Channel for Provider {
             }
         })
     }
+
+    fn list_charges<'a>(
+        &'a self,
+        _since: Timestamp,
+        _after: Option<&'a str>,
+    ) -> Call<'a, Result<ListPage<ListedCharge>, ListError>> {
+        let listed = self.listed.lock().clone();
+        let page = listed.map(|items| ListPage { items, next: None }).ok_or(ListError::NotSupported);
+        Box::pin(std::future::ready(page))
+    }
+
+    fn list_refunds<'a>(
+        &'a self,
+        _since: Timestamp,
+        _after: Option<&'a str>,
+    ) -> Call<'a, Result<ListPage<ListedRefund>, ListError>> {
+        let items = self.listed_refunds.lock().clone();
+        Box::pin(std::future::ready(Ok(ListPage { items, next: None })))
+    }
 }
 
 /// The store as one process has it, which stores nothing any more once that is dead.
@@ -279,6 +316,7 @@ impl Channel for ChargesOnly {
 
 /// Pre-auths over `stripe`, which holds money, and `alipay`, which here does not, as one process has them.
 pub(super) struct House {
+    pub(super) payments: Payments,
     pub(super) pre_auths: PreAuths,
     pub(super) refunds: Refunds,
     pub(super) webhooks: Webhooks,
@@ -300,6 +338,18 @@ impl House {
 
     /// A process that finds this store and this provider.
     pub(super) async fn over(
+        store: Arc<UnsteadyStore>,
+        provider: Arc<Provider>,
+        clock: &Clock,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let house = Self::built(store, provider, clock, change).await;
+        house.pre_auths.start().unwrap();
+        house
+    }
+
+    /// The same before it looks after anything.
+    pub(super) async fn built(
         store: Arc<UnsteadyStore>,
         provider: Arc<Provider>,
         clock: &Clock,
@@ -337,9 +387,9 @@ impl House {
         let payments =
             Payments::new(core.clone(), router.clone(), Arc::clone(&channels), webhooks.clone(), keys.clone()).unwrap();
         let refunds = Refunds::new(payments.clone());
-        let pre_auths = PreAuths::new(core.clone(), payments, router, channels, webhooks.clone(), keys).unwrap();
-        pre_auths.start().unwrap();
-        Self { pre_auths, refunds, webhooks, store, lifetime, core, provider, caller: caller() }
+        let pre_auths =
+            PreAuths::new(core.clone(), payments.clone(), router, channels, webhooks.clone(), keys).unwrap();
+        Self { payments, pre_auths, refunds, webhooks, store, lifetime, core, provider, caller: caller() }
     }
 
     /// Ends without finishing anything, as a process that is killed, and starts the next one on what it left.
@@ -349,14 +399,19 @@ impl House {
 
     /// The same with some time in between, at the end of which something happens at the provider.
     pub(super) async fn off_for(self, time: Duration, happens: impl FnOnce(&Provider)) -> Self {
+        let (store, provider, clock) = self.killed().await;
+        pass(time).await;
+        happens(&provider);
+        Self::over(store, provider, &clock, |_| {}).await
+    }
+
+    /// Ends without finishing anything; what it leaves.
+    pub(super) async fn killed(self) -> (Arc<UnsteadyStore>, Arc<Provider>, Clock) {
         let Self { store, lifetime, provider, core, pre_auths, .. } = self;
         lifetime.is_over.store(true, Ordering::SeqCst);
         core.stopping.cancel();
         pre_auths.stop(Duration::ZERO).await;
-        drop(pre_auths);
-        pass(time).await;
-        happens(&provider);
-        Self::over(store, provider, &core.clock, |_| {}).await
+        (store, provider, core.clock.clone())
     }
 
     pub(super) async fn hold(&self, order_no: &str) -> Result<Answered, GatewayError> {

@@ -2,8 +2,11 @@
 
 mod canceling;
 mod capturing;
+mod erasing;
 mod expiring;
 mod fixture;
+mod holding;
+mod measuring;
 mod recovering;
 mod refunding;
 mod reviewing;
