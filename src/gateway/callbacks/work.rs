@@ -250,23 +250,18 @@ impl Inner {
     ) -> Result<Verdict, GatewayError> {
         match target {
             Target::Payment(merchant_id, payment_no) => {
-                let followed = match claim {
-                    Some(claim) => self.payments.note_dispute(merchant_id, payment_no, claim).await?,
-                    None => self.payments.follow_hint(merchant_id, payment_no).await?,
+                let Some(claim) = claim else {
+                    return Ok(verdict_on(self.payments.follow_hint(merchant_id, payment_no).await?, "asked"));
                 };
-                Ok(match followed {
-                    Followed::Asked => Verdict::Done(if claim.is_some() { "disputed" } else { "asked" }),
-                    Followed::Busy => Verdict::Soon,
-                    Followed::Unanswered => Verdict::Later,
-                })
+                let noted = self.payments.note_dispute(merchant_id, payment_no, claim).await?;
+                Ok(verdict_on(noted, "disputed"))
             }
             Target::PreAuth(merchant_id, pre_auth_no) => {
                 if let Some(dispute_no) = claim {
                     tracing::warn!(%pre_auth_no, dispute_no, "the payer's bank claims a capture's money back");
                     return Ok(Verdict::Done("disputed"));
                 }
-                self.pre_auths.follow_hint(merchant_id, pre_auth_no).await?;
-                Ok(Verdict::Done("asked"))
+                Ok(verdict_on(self.pre_auths.follow_hint(merchant_id, pre_auth_no).await?, "asked"))
             }
             Target::Number(number) => {
                 let Some(adapter) = self.channels.get(channel) else { return Ok(Verdict::Later) };
@@ -302,6 +297,15 @@ impl Inner {
             () = self.core.stopping.cancelled() => {}
             () = tokio::time::sleep(SLEEP_IDLE) => {}
         }
+    }
+}
+
+/// What becomes of a notification by what came of following it.
+const fn verdict_on(followed: Followed, done: &'static str) -> Verdict {
+    match followed {
+        Followed::Asked => Verdict::Done(done),
+        Followed::Busy => Verdict::Soon,
+        Followed::Unanswered => Verdict::Later,
     }
 }
 
