@@ -134,18 +134,29 @@ async fn what_nobody_can_say_for_three_days_needs_a_person() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outcome_that_cannot_be_stored_is_processing_and_stored_later() {
-    for failures in [vec![StoreFailure::NoRoom; 3], vec![StoreFailure::StoredUnknown]] {
-        let (house, no) = held().await;
-        let expected = if failures.len() == 1 { (200, "captured") } else { (202, "processing") };
-        house.store.fail(failures);
-        let first = house.capture(&no, Some(900), "k-1").await.unwrap();
-        assert_eq!(told(&first), expected, "it says what is stored");
-        assert_eq!(house.capture(&no, Some(900), "k-1").await.unwrap().answer, first.answer, "told again");
-        pass(Duration::from_secs(60)).await;
-        let view = house.view(&no).await;
-        assert_eq!((view.status.as_str(), view.captured_amount), ("captured", 900));
-        assert_eq!(house.capture(&no, Some(900), "k-1").await.unwrap().answer, first.answer, "the same bytes");
-        assert_eq!(house.provider.captures(), 1, "the outcome was known all the time");
-        assert!(house.core.told.is_empty());
-    }
+    let (house, no) = held().await;
+    house.store.fail(vec![StoreFailure::NoRoom; 3]);
+    let first = house.capture(&no, Some(900), "k-1").await.unwrap();
+    assert_eq!(told(&first), (202, "processing"), "it says what is stored");
+    assert_eq!(house.capture(&no, Some(900), "k-1").await.unwrap().answer, first.answer, "told again");
+    pass(Duration::from_secs(60)).await;
+    let view = house.view(&no).await;
+    assert_eq!((view.status.as_str(), view.captured_amount), ("captured", 900));
+    assert_eq!(house.capture(&no, Some(900), "k-1").await.unwrap().answer, first.answer, "the same bytes");
+    assert_eq!(house.provider.captures(), 1, "the outcome was known all the time");
+    assert!(house.core.told.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_is_perhaps_stored_is_told_when_it_is_read() {
+    let (house, no) = held().await;
+    house.store.fail(vec![StoreFailure::StoredUnknown]);
+    let unsure = house.capture(&no, Some(900), "k-1").await;
+    assert!(matches!(unsure, Err(GatewayError::Internal(_))), "{unsure:?}");
+    let first = house.capture(&no, Some(900), "k-1").await.unwrap();
+    assert_eq!((told(&first), first.replayed), ((200, "captured"), true));
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(house.capture(&no, Some(900), "k-1").await.unwrap().answer, first.answer, "the same bytes");
+    assert_eq!((house.provider.captures(), house.view(&no).await.captured_amount), (1, 900));
+    assert!(house.core.told.is_empty());
 }
