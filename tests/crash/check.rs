@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::books;
 use crate::client::Client;
-use crate::load::{Kept, Record, Run, each_once};
+use crate::load::{Kept, Record, Run, each_once, is_open, number_of};
+use crate::payer;
 use crate::process::Serving;
 use crate::receiver::{ENDPOINTS, Receiver};
 use crate::report::say;
@@ -38,10 +39,17 @@ pub struct Found {
     pub refunds: usize,
     /// Cancellations that were taken.
     pub cancels: usize,
-    /// Payments and refunds that were answered 502.
+    /// Pre-auths that exist.
+    pub holds: usize,
+    /// Captures that were taken.
+    pub captures: usize,
+    /// Cancellations of pre-auths that were taken.
+    pub releases: usize,
+    /// Payments, pre-auths, refunds, captures and cancellations of pre-auths that were answered 502.
     pub not_done: usize,
-    /// Pairs of requests at once, for the same order, for the same money back, and with the same key.
-    pub pairs: [usize; 3],
+    /// Pairs of requests at once, for the same order, for the same money back, with the same key, and for the same held
+    /// money.
+    pub pairs: [usize; 4],
     /// Changes of the endpoint.
     pub endpoint_changes: usize,
     /// Changes of the routing that were answered, and those that were not and are in force all the same.
@@ -70,10 +78,14 @@ impl Found {
             ("unanswered requests", self.unanswered, 50),
             ("refunds", self.refunds, 30),
             ("cancellations", self.cancels, 5),
+            ("pre-auths", self.holds, 100),
+            ("captures", self.captures, 30),
+            ("cancellations of pre-auths", self.releases, 10),
             ("answers 502", self.not_done, 1),
             ("pairs for one order", self.pairs[0], 10),
             ("pairs for one amount", self.pairs[1], 10),
             ("pairs with one key", self.pairs[2], 10),
+            ("pairs for held money", self.pairs[3], 10),
             ("merchants", self.merchants, 50),
             ("changes of the endpoint", self.endpoint_changes, 100),
             ("changes of the routing", self.routing_changes[0], 100),
@@ -162,17 +174,21 @@ pub async fn after_a_start(run: &Run, serving: &Serving, read: &mut Read) {
         same_bytes(run, all.values().filter(newest).take(ASKED_AGAIN)).await;
     }
     let mut seen = Vec::new();
-    for (number, kept) in record.payments.iter().filter(|(_, kept)| is_new(kept.life)) {
-        seen.push(kept.data.clone());
-        let stored = run.shop.get(&format!("/api/v1/payments/{number}")).await;
-        assert_eq!(stored.status, 200, "{number} was answered and is lost: {}", stored.text);
-        same_payment(kept, &stored.body["data"]);
-        seen.push(stored.body["data"].clone());
-        run.report.checked();
+    for (kind, made) in [("payments", &record.payments), ("pre-auths", &record.holds)] {
+        for (number, kept) in made.iter().filter(|(_, kept)| is_new(kept.life)) {
+            seen.push(kept.data.clone());
+            let stored = run.shop.get(&format!("/api/v1/{kind}/{number}")).await;
+            assert_eq!(stored.status, 200, "{number} was answered and is lost: {}", stored.text);
+            same_terms(kept, &stored.body["data"]);
+            seen.push(stored.body["data"].clone());
+            run.report.checked();
+        }
     }
-    seen.extend(record.cancels.values().filter(newest).map(|kept| kept.data.clone()));
-    for (payment_no, refunded) in record.refunded.iter().filter(|(_, refunded)| is_new(refunded.life)) {
-        no_more_than_paid(run, payment_no, refunded.amount).await;
+    for changes in [&record.cancels, &record.captures, &record.releases] {
+        seen.extend(changes.values().filter(newest).map(|kept| kept.data.clone()));
+    }
+    for (path, refunded) in record.refunded.iter().filter(|(_, refunded)| is_new(refunded.life)) {
+        no_more_than_taken(run, path, refunded.amount).await;
     }
     managed_merchants(run, serving, &record, 3).await;
     let mut record = record;
@@ -182,19 +198,19 @@ pub async fn after_a_start(run: &Run, serving: &Serving, read: &mut Read) {
     let description = endpoint.data("description");
     assert!(record.descriptions.iter().any(|one| one == description), "{description}: {:?}", record.descriptions);
     *run.record.lock() = record;
-    seen.iter().for_each(|payment| run.record.lock().see(payment));
+    seen.iter().for_each(|object| run.record.lock().see(object));
     audit_is_whole(serving, &mut read.audit_end).await;
     read.stream.read_on(&run.shop).await;
 }
 
-/// What has been given back and what is about to be is no more than what was paid.
-async fn no_more_than_paid(run: &Run, payment_no: &str, amount: i64) {
-    let refunds = run.shop.get(&format!("/api/v1/payments/{payment_no}/refunds")).await;
+/// What has been given back and what is about to be is no more than what was taken.
+async fn no_more_than_taken(run: &Run, path: &str, amount: i64) {
+    let refunds = run.shop.get(&format!("{path}/refunds")).await;
     assert_eq!(refunds.status, 200, "{}", refunds.text);
     let held = refunds.items();
     let held = held.iter().filter(|refund| matches!(refund["status"].as_str(), Some("success" | "pending")));
     let sum: i64 = held.map(|refund| refund["amount"].as_i64().unwrap()).sum();
-    assert!(sum <= amount, "{payment_no}: {sum} of {amount} go back: {}", refunds.text);
+    assert!(sum <= amount, "{path}: {sum} of {amount} go back: {}", refunds.text);
     run.report.checked();
 }
 
@@ -240,7 +256,7 @@ async fn same_bytes(run: &Run, kept: impl Iterator<Item = &Kept>) {
         .await;
 }
 
-fn same_payment(kept: &Kept, stored: &Value) {
+fn same_terms(kept: &Kept, stored: &Value) {
     for field in ["order_no", "amount", "currency", "description", "metadata"] {
         assert_eq!(stored[field], kept.asked.body[field], "{field} of {stored}");
     }
@@ -276,37 +292,40 @@ pub async fn in_the_end(
     read: &mut Read,
 ) -> Found {
     after_a_start(run, serving, read).await;
-    let unknown = unknown_outcomes_are_asked_about(&run.shop).await;
-    let all = settle(&run.shop).await;
-    for payment in &all {
-        run.record.lock().see(payment);
+    let unknown = unknown_outcomes_are_asked_about(&run.shop, serving).await;
+    let crypto_url = crypto_url(run, sandbox_url).await;
+    let all = settle(run, &crypto_url).await;
+    for object in &all {
+        run.record.lock().see(object);
     }
-    let by_number: HashMap<&str, &Value> =
-        all.iter().map(|payment| (payment["payment_no"].as_str().unwrap(), payment)).collect();
-    let orders: HashSet<&str> = all.iter().filter_map(|payment| payment["order_no"].as_str()).collect();
+    let by_number: HashMap<&str, &Value> = all.iter().map(|object| (number_of(object), object)).collect();
+    let payments = all.iter().filter(|object| object["pre_auth_no"].is_null()).count();
     let mut record = std::mem::take(&mut *run.record.lock());
     run.record.lock().finals = std::mem::take(&mut record.finals);
-    for (number, kept) in &record.payments {
+    for (number, kept) in record.payments.iter().chain(&record.holds) {
         let stored = by_number.get(number.as_str()).unwrap_or_else(|| panic!("{number} was answered and is lost"));
-        same_payment(kept, stored);
+        same_terms(kept, stored);
         run.record.lock().see(&kept.data);
         run.report.checked();
     }
-    for number in record.payments_not_done.keys() {
+    for number in record.payments_not_done.keys().chain(record.holds_not_done.keys()) {
         assert_eq!(by_number[number.as_str()]["status"], "failed", "{number} was answered 502");
     }
     for number in record.refunds_not_done.keys() {
         let refund = run.shop.get(&format!("/api/v1/refunds/{number}")).await;
         assert_eq!(refund.data("status"), "failed", "{number} was answered 502: {}", refund.text);
     }
-    for (payment_no, refunded) in &record.refunded {
-        no_more_than_paid(run, payment_no, refunded.amount).await;
+    for (path, refunded) in &record.refunded {
+        no_more_than_taken(run, path, refunded.amount).await;
     }
-    // An order is there twice only when the first try has failed for certain.
-    let held = all.iter().filter(|payment| !matches!(payment["status"].as_str(), Some("failed" | "canceled")));
+    // An order is there twice only when the first try has failed for certain. Payments and pre-auths have numbers of
+    // their own.
+    let keeps_order = |object: &&Value| !matches!(object["status"].as_str(), Some("failed" | "canceled" | "expired"));
     let mut held_orders = HashSet::new();
-    assert!(held.into_iter().all(|payment| held_orders.insert(payment["order_no"].as_str())), "an order is paid twice");
-    assert!(orders.len() >= held_orders.len());
+    assert!(
+        all.iter().filter(keeps_order).all(|object| held_orders.insert(object["order_no"].as_str())),
+        "an order is taken twice"
+    );
     for all in record.kept() {
         same_bytes(run, all.values()).await;
     }
@@ -325,8 +344,16 @@ pub async fn in_the_end(
         let canceled = kept.data["status"] == "canceled";
         assert!(!canceled || by_number[number.as_str()]["status"] == "canceled", "{number} is not canceled any more");
     }
+    for (number, kept) in &record.captures {
+        is_captured_as_answered(kept, by_number[number.as_str()]);
+        run.report.checked();
+    }
+    for (number, kept) in &record.releases {
+        let canceled = kept.data["status"] == "canceled";
+        assert!(!canceled || by_number[number.as_str()]["status"] == "canceled", "{number} is not canceled any more");
+    }
     managed_merchants(run, serving, &record, usize::MAX).await;
-    books::compare_ledgers(sandbox_url, &by_number).await;
+    books::compare_ledgers(run, sandbox_url, &by_number).await;
     audit_is_whole(serving, &mut read.audit_end).await;
     audit_has_all(serving, &record).await;
     read.stream.read_on(&run.shop).await;
@@ -336,13 +363,20 @@ pub async fn in_the_end(
     let (webhooks, duplicates) = count_duplicates(receiver, lives, events);
     say(&format!("{:?}", record.answers));
     Found {
-        payments: all.len(),
+        payments,
         payments_answered: record.payments.len(),
         unanswered: record.answered_later,
         refunds: record.refunds.len(),
         cancels: record.cancels.len(),
         merchants: record.managed.len(),
-        not_done: record.payments_not_done.len() + record.refunds_not_done.len(),
+        holds: all.len() - payments,
+        captures: record.captures.len(),
+        releases: record.releases.len(),
+        not_done: record.payments_not_done.len()
+            + record.refunds_not_done.len()
+            + record.holds_not_done.len()
+            + record.captures_not_done.len()
+            + record.releases_not_done.len(),
         pairs: record.pairs,
         endpoint_changes: record.endpoint_changes,
         routing_changes: record.routing.changes(),
@@ -355,19 +389,40 @@ pub async fn in_the_end(
     }
 }
 
-/// Payments whose outcome is not known are asked about without anybody's doing: each changes soon, or ends. Whatever else
-/// is done to one of them, such as a cancellation, would make good for a lost entry that says when. Returns how many
-/// there were.
-async fn unknown_outcomes_are_asked_about(shop: &Client) -> usize {
-    let open = |payment: &Value| !matches!(payment["status"].as_str(), Some("success" | "failed" | "canceled"));
-    let all = list_all(shop, "/api/v1/payments?limit=100").await;
+/// What was taken is what was asked for, if it was taken.
+fn is_captured_as_answered(kept: &Kept, stored: &Value) {
+    let asked = kept.asked.body["amount"].as_i64().unwrap_or_else(|| stored["amount"].as_i64().unwrap());
+    match stored["status"].as_str().unwrap() {
+        "captured" => assert_eq!(stored["captured_amount"], asked, "{}", kept.text),
+        _ => assert_ne!(kept.data["status"], "captured", "it is not captured any more: {stored}"),
+    }
+}
+
+/// All payments and pre-auths.
+async fn everything(shop: &Client) -> Vec<Value> {
+    let mut all = list_all(shop, "/api/v1/payments?limit=100").await;
+    all.extend(list_all(shop, "/api/v1/pre-auths?limit=100").await);
+    all
+}
+
+/// Where a payment or a pre-auth is.
+fn path_of(object: &Value) -> String {
+    let kind = if object["pre_auth_no"].is_null() { "payments" } else { "pre-auths" };
+    format!("/api/v1/{kind}/{}", number_of(object))
+}
+
+/// Payments and pre-auths whose outcome is not known are asked about without anybody's doing: each changes soon, or ends.
+/// Whatever else is done to one of them, such as a cancellation, would make good for a lost entry that says when. Returns
+/// how many there were.
+async fn unknown_outcomes_are_asked_about(shop: &Client, serving: &Serving) -> usize {
+    let all = everything(shop).await;
     let mut waiting: Vec<Value> =
-        all.into_iter().filter(|payment| open(payment) && payment["reconciling"] == true).collect();
+        all.into_iter().filter(|object| is_open(object) && object["reconciling"] == true).collect();
     let count = waiting.len();
     for _ in 0..ASKED_WITHIN.as_millis() / 200 {
         let mut still = Vec::new();
         for before in waiting {
-            let now = shop.get(&format!("/api/v1/payments/{}", before["payment_no"].as_str().unwrap())).await;
+            let now = shop.get(&path_of(&before)).await;
             if now.body["data"]["updated_at"] == before["updated_at"] {
                 still.push(before);
             }
@@ -378,43 +433,61 @@ async fn unknown_outcomes_are_asked_about(shop: &Client) -> usize {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    panic!("nobody asks about outcomes that are not known: {waiting:?}");
+    let said = serving.process.last_said();
+    panic!("nobody asks about outcomes that are not known: {waiting:?}; what was said last: {said}");
 }
 
-/// All payments, once none is open any more. Payers who are still to act never do: the merchant gives up on them. What
-/// was refused or waits for its payer, and could not be closed or told before the kill, looks like one of those.
-async fn settle(shop: &Client) -> Vec<Value> {
+/// Where the emulator of the one provider is whose refunds are claimed by the payer.
+async fn crypto_url(run: &Run, sandbox_url: &str) -> String {
+    let urls: Value = run.http.get(format!("{sandbox_url}/control")).send().await.unwrap().json().await.unwrap();
+    urls["crypto"].as_str().unwrap().to_owned()
+}
+
+/// All payments and pre-auths, once none is open any more. Payers who are still to act never do, but where nothing can be
+/// closed: the merchant gives up on them, and on what is held. What was refused or waits for its payer, and could not be
+/// closed or told before the kill, looks like one of those.
+async fn settle(run: &Run, crypto_url: &str) -> Vec<Value> {
+    let shop = &run.shop;
     for round in 0..600 {
-        let all = list_all(shop, "/api/v1/payments?limit=100").await;
-        let open =
-            all.iter().filter(|payment| !matches!(payment["status"].as_str(), Some("success" | "failed" | "canceled")));
-        let open: Vec<&Value> = open.collect();
-        if open.is_empty() && refunds_are_settled(shop, &all).await {
-            return all;
+        let all = everything(shop).await;
+        let open: Vec<&Value> = all.iter().filter(|object| is_open(object)).collect();
+        if open.is_empty() && refunds_are_settled(run, crypto_url, &all).await {
+            // Some of the refunds may have ended since it was listed what they are of.
+            return everything(shop).await;
         }
-        let waits =
-            |payment: &&Value| payment["status"] == "requires_action" || payment["reconciling"] == false && round >= 50;
-        for payment in open.into_iter().filter(waits).filter(|_| round % 25 == 0) {
-            let payment_no = payment["payment_no"].as_str().unwrap();
-            let path = format!("/api/v1/payments/{payment_no}/cancel");
-            shop.post_with_key(&path, json!({}), &format!("settle-{round}-{payment_no}")).await;
+        let waits = |object: &&Value| {
+            let is_left = matches!(
+                object["status"].as_str(),
+                Some("requires_action" | "requires_payment_method" | "requires_capture")
+            );
+            is_left || object["reconciling"] == false && round >= 50
+        };
+        for object in open.into_iter().filter(waits).filter(|_| round % 25 == 0) {
+            if object["channel"] == "crypto" {
+                payer::act(&run.http, object, "approve").await;
+                continue;
+            }
+            let key = format!("settle-{round}-{}", number_of(object));
+            shop.post_with_key(&format!("{}/cancel", path_of(object)), json!({}), &key).await;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let all = list_all(shop, "/api/v1/payments?limit=100").await;
-    let open: Vec<_> = all
-        .iter()
-        .filter(|payment| !matches!(payment["status"].as_str(), Some("success" | "failed" | "canceled")))
-        .collect();
-    panic!("payments are still open after a minute: {open:?}");
+    let open: Vec<_> = everything(shop).await.into_iter().filter(is_open).collect();
+    panic!("payments or pre-auths are still open after a minute: {open:?}");
 }
 
-/// Whether no refund is pending.
-async fn refunds_are_settled(shop: &Client, all: &[Value]) -> bool {
-    let paid = all.iter().filter(|payment| payment["status"] == "success");
-    let settled = stream::iter(paid).map(|payment| async {
-        let path = format!("/api/v1/payments/{}/refunds", payment["payment_no"].as_str().unwrap());
-        shop.get(&path).await.items().iter().all(|refund| refund["status"] != "pending")
+/// Whether no refund is pending. Those that the payer has to claim are claimed.
+async fn refunds_are_settled(run: &Run, crypto_url: &str, all: &[Value]) -> bool {
+    let taken = all.iter().filter(|object| matches!(object["status"].as_str(), Some("success" | "captured")));
+    let settled = stream::iter(taken).map(|object| async move {
+        let refunds = run.shop.get(&format!("{}/refunds", path_of(object))).await.items();
+        let pending: Vec<&Value> = refunds.iter().filter(|refund| refund["status"] == "pending").collect();
+        if object["channel"] == "crypto" {
+            for number in pending.iter().filter_map(|refund| refund["channel_refund_no"].as_str()) {
+                payer::visit(&run.http, &format!("{crypto_url}/pay/{number}/approve")).await;
+            }
+        }
+        pending.is_empty()
     });
     settled.buffer_unordered(AT_ONCE).all(|is_settled| async move { is_settled }).await
 }
@@ -454,10 +527,12 @@ async fn every_webhook_arrives(receiver: &Receiver, events: &[Value]) {
 }
 
 /// How many webhooks came, and how many of each life came once more in a later one: to each endpoint at most what was in
-/// flight when it ended. What was taken does not come again within a life.
+/// flight when it ended. One that came again, was refused and is tried again is one all the same. What was taken does not
+/// come again within a life.
 fn count_duplicates(receiver: &Receiver, lives: &Lives, events: &[Value]) -> (usize, Vec<usize>) {
     let deliveries = receiver.deliveries();
     let mut last_taken: HashMap<String, usize> = HashMap::new();
+    let mut came_again: HashSet<(String, usize)> = HashSet::new();
     let mut duplicates = vec![[0; ENDPOINTS]; lives.0.len() + 1];
     let mut firsts: HashMap<String, (usize, Vec<u8>)> = HashMap::new();
     for (number, delivery) in deliveries.iter().enumerate() {
@@ -465,7 +540,9 @@ fn count_duplicates(receiver: &Receiver, lives: &Lives, events: &[Value]) -> (us
         let life = lives.of(number);
         if let Some(before) = last_taken.get(&id) {
             assert!(*before < life, "{id} came again in the life of the process in which it was taken");
-            duplicates[*before][delivery.endpoint] += 1;
+            if came_again.insert((id.clone(), *before)) {
+                duplicates[*before][delivery.endpoint] += 1;
+            }
         }
         if delivery.is_taken {
             last_taken.insert(id.clone(), life);

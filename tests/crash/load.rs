@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::client::{self, Answer, Client};
+use crate::deposits;
+use crate::payer;
 use crate::process::{operate, try_send};
 use crate::report::Report;
 use crate::routing::{self, Routing};
@@ -28,6 +30,9 @@ const TOKENS: [&str; 11] = [
     "tok_processing",
 ];
 
+/// Where payments go, in turn.
+const CHANNELS: [&str; 4] = ["stripe", "alipay", "paypal", "crypto"];
+
 /// Tries of a request that is turned away because something has no room at the moment, and the time between them.
 const TRIES: usize = 100;
 const TRY_AGAIN_IN: Duration = Duration::from_millis(50);
@@ -41,6 +46,12 @@ pub enum About {
     Refund,
     /// A cancellation.
     Cancel,
+    /// A pre-auth.
+    Hold,
+    /// A capture.
+    Capture,
+    /// The cancellation of a pre-auth.
+    Release,
 }
 
 /// A POST with its idempotency key.
@@ -70,13 +81,16 @@ impl Asked {
     fn meaning(&self, answer: &Answer) -> Meaning {
         match (self.about, answer.status, answer.code()) {
             (_, 200..=202, _) => Meaning::Done,
-            (About::Payment | About::Refund, 502, "CHANNEL_ERROR") => Meaning::NotDone,
-            (About::Payment, 409, "ORDER_EXISTS") if self.has_rival => Meaning::Lost,
+            (About::Payment | About::Refund | About::Hold | About::Capture | About::Release, 502, "CHANNEL_ERROR") => {
+                Meaning::NotDone
+            }
+            (About::Payment | About::Hold, 409, "ORDER_EXISTS") if self.has_rival => Meaning::Lost,
+            (About::Capture, 409, "INVALID_STATE") if self.has_rival => Meaning::Lost,
             (About::Refund, 409, "INVALID_STATE") | (About::Refund, 422, "AMOUNT_TOO_LARGE") if self.has_rival => {
                 Meaning::Lost
             }
             // It has ended meanwhile.
-            (About::Cancel, 409, "INVALID_STATE") => Meaning::Lost,
+            (About::Cancel | About::Release, 409, "INVALID_STATE") => Meaning::Lost,
             (_, 409, "IDEMPOTENCY_IN_PROGRESS") => Meaning::InProgress,
             (_, 429, _) | (_, 503, "NO_CHANNEL_AVAILABLE" | "OVERLOADED") => Meaning::TurnedAway,
             _ => panic!("{} with {} was answered {}: {}", self.path, self.body, answer.status, answer.text),
@@ -86,7 +100,7 @@ impl Asked {
 
 /// What an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
+pub enum Meaning {
     /// What was asked for is there; its outcome may not be known yet.
     Done,
     /// It is there and has failed.
@@ -124,10 +138,10 @@ pub struct Managed {
     pub changes: BTreeMap<(&'static str, String), bool>,
 }
 
-/// A payment of which something was asked back.
+/// A payment or pre-auth of which something was asked back.
 #[derive(Clone, Copy)]
 pub struct Refunded {
-    /// Its amount.
+    /// What was taken.
     pub amount: i64,
     /// The newest life in which something was asked back.
     pub life: usize,
@@ -146,15 +160,27 @@ pub struct Record {
     pub payments_not_done: BTreeMap<String, Kept>,
     /// Refunds that were answered 502, by number.
     pub refunds_not_done: BTreeMap<String, Kept>,
-    /// Payments of which something was asked back, answered or not.
+    /// Pre-auths by number.
+    pub holds: BTreeMap<String, Kept>,
+    /// Captures that were taken, by pre-auth.
+    pub captures: BTreeMap<String, Kept>,
+    /// Cancellations that were taken, by pre-auth.
+    pub releases: BTreeMap<String, Kept>,
+    /// Pre-auths that were answered 502, by number.
+    pub holds_not_done: BTreeMap<String, Kept>,
+    /// Captures that were answered 502, by pre-auth.
+    pub captures_not_done: BTreeMap<String, Kept>,
+    /// Cancellations that were answered 502, by pre-auth.
+    pub releases_not_done: BTreeMap<String, Kept>,
+    /// The paths of what something was asked back of, answered or not.
     pub refunded: BTreeMap<String, Refunded>,
-    /// Payments as they were first seen when they were final.
+    /// Payments and pre-auths as they were first seen when they were final.
     pub finals: BTreeMap<String, Value>,
     /// How often which answer was given.
     pub answers: BTreeMap<String, usize>,
-    /// Pairs of requests at once of which at least one was answered: for the same order, for the same money back, and
-    /// with the same key.
-    pub pairs: [usize; 3],
+    /// Pairs of requests at once of which at least one was answered: for the same order, for the same money back, with
+    /// the same key, and for the same held money.
+    pub pairs: [usize; 4],
     /// Changes of the endpoint that were answered.
     pub endpoint_changes: usize,
     /// What was asked and not answered, because the process was killed meanwhile.
@@ -188,30 +214,63 @@ impl Record {
             (About::Refund, Meaning::Done) => (&mut self.refunds, "refund_no"),
             (About::Refund, Meaning::NotDone) => (&mut self.refunds_not_done, "refund_no"),
             (About::Cancel, Meaning::Done) => (&mut self.cancels, "payment_no"),
+            (About::Hold, Meaning::Done) => (&mut self.holds, "pre_auth_no"),
+            (About::Hold, Meaning::NotDone) => (&mut self.holds_not_done, "pre_auth_no"),
+            (About::Capture, Meaning::Done) => (&mut self.captures, "pre_auth_no"),
+            (About::Capture, Meaning::NotDone) => (&mut self.captures_not_done, "pre_auth_no"),
+            (About::Release, Meaning::Done) => (&mut self.releases, "pre_auth_no"),
+            (About::Release, Meaning::NotDone) => (&mut self.releases_not_done, "pre_auth_no"),
             _ => return meaning,
         };
         place.entry(number(field)).or_insert_with(kept);
         meaning
     }
 
-    /// What a payment looks like, of which nothing may change any more once it is final but what has been given back.
-    pub fn see(&mut self, payment: &Value) {
-        if !matches!(payment["status"].as_str(), Some("success" | "failed" | "canceled")) {
+    /// What a payment or a pre-auth looks like, of which nothing may change any more once it is final but what has been
+    /// given back.
+    pub fn see(&mut self, object: &Value) {
+        if is_open(object) {
             return;
         }
-        let mut stays = payment.clone();
-        for changing in ["refunded_amount", "updated_at"] {
+        let mut stays = object.clone();
+        for changing in ["refunded_amount", "refundable_amount", "updated_at"] {
             stays.as_object_mut().unwrap().remove(changing);
         }
-        let number = payment["payment_no"].as_str().unwrap().to_owned();
+        let number = number_of(object).to_owned();
         let first = self.finals.entry(number).or_insert_with(|| stays.clone());
-        assert_eq!(*first, stays, "a payment changed after it was final");
+        assert_eq!(*first, stays, "it changed after it was final");
     }
 
     /// All answers that stay, by what they are about.
-    pub fn kept(&self) -> [&BTreeMap<String, Kept>; 5] {
-        [&self.payments, &self.refunds, &self.cancels, &self.payments_not_done, &self.refunds_not_done]
+    pub fn kept(&self) -> [&BTreeMap<String, Kept>; 11] {
+        [
+            &self.payments,
+            &self.refunds,
+            &self.cancels,
+            &self.payments_not_done,
+            &self.refunds_not_done,
+            &self.holds,
+            &self.captures,
+            &self.releases,
+            &self.holds_not_done,
+            &self.captures_not_done,
+            &self.releases_not_done,
+        ]
     }
+}
+
+/// Whether a payment or a pre-auth may still change.
+pub fn is_open(object: &Value) -> bool {
+    let finals: &[&str] = match object["pre_auth_no"] {
+        Value::Null => &["success", "failed", "canceled"],
+        _ => &["captured", "canceled", "expired", "failed"],
+    };
+    !object["status"].as_str().is_some_and(|status| finals.contains(&status))
+}
+
+/// The number of a payment or a pre-auth.
+pub fn number_of(object: &Value) -> &str {
+    object["payment_no"].as_str().or_else(|| object["pre_auth_no"].as_str()).unwrap()
 }
 
 /// Clients of one life of the process, until it is killed.
@@ -221,14 +280,15 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `clients` merchants' clients and an operator.
-    pub fn start(run: &Run, clients: usize) -> Self {
+    /// Starts `clients` clients of the merchant that pay, `holders` that have money held, and an operator.
+    pub fn start(run: &Run, clients: usize, holders: usize) -> Self {
         let mut tasks: Vec<_> = (0..clients)
             .map(|number| {
                 let client = PayingClient { run: run.clone(), number };
                 tokio::spawn(client.go())
             })
             .collect();
+        tasks.extend((0..holders).map(|number| tokio::spawn(deposits::make(run.clone(), number))));
         tasks.push(tokio::spawn(manage_merchants(run.clone())));
         tasks.push(tokio::spawn(change_endpoint(run.clone())));
         tasks.push(tokio::spawn(routing::change_routing(run.clone())));
@@ -271,7 +331,7 @@ pub struct Run {
 
 impl Run {
     /// Asks and notes what was answered; `None` when the process is gone.
-    async fn ask(&self, asked: &Asked) -> Option<(Meaning, Answer)> {
+    pub async fn ask(&self, asked: &Asked) -> Option<(Meaning, Answer)> {
         match asked.send(&self.http, &self.shop).await {
             Ok(answer) => {
                 let meaning = self.record.lock().note(asked, &answer, self.life);
@@ -285,12 +345,66 @@ impl Run {
         }
     }
 
+    /// Reads something of the merchant's; `None` when the process is gone or nobody is let in at the moment.
+    pub async fn read(&self, path: &str) -> Option<Value> {
+        let headers = self.shop.signed("GET", path, "", None, client::unix_s(), &client::nonce());
+        match try_send(&self.http, &self.shop.url, "GET", path, None, headers).await {
+            Ok(answer) if matches!(answer.status, 429 | 503) => None,
+            Ok(answer) => {
+                assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+                Some(answer.body["data"].clone())
+            }
+            Err(error) => {
+                self.must_be_killed(path, &error);
+                None
+            }
+        }
+    }
+
+    /// A refund of what has this path, of which `taken` was taken.
+    pub fn refund(&self, path: &str, taken: i64, amount: i64, key: String) -> Asked {
+        let refunded = Refunded { amount: taken, life: self.life };
+        self.record.lock().refunded.insert(path.to_owned(), refunded);
+        let body = json!({ "amount": amount });
+        Asked { about: About::Refund, path: format!("{path}/refunds"), body, key, has_rival: false }
+    }
+
+    /// Sends two requests at once, of which the other differs in what `change` does. Returns what came of one that was
+    /// done, if one was.
+    pub async fn pair(&self, kind: usize, asked: Asked, change: impl FnOnce(&mut Asked)) -> Option<(Meaning, Answer)> {
+        let (mut one, mut other) = (asked.clone(), asked);
+        change(&mut other);
+        let is_same_key = one.key == other.key;
+        (one.has_rival, other.has_rival) = (!is_same_key, !is_same_key);
+        let (first, second) = tokio::join!(self.ask(&one), self.ask(&other));
+        let both: Vec<(Meaning, Answer)> = [first, second].into_iter().flatten().collect();
+        if both.is_empty() {
+            return None;
+        }
+        self.record.lock().pairs[kind] += 1;
+        let done: Vec<&(Meaning, Answer)> = both.iter().filter(|(meaning, _)| *meaning == Meaning::Done).collect();
+        if let [(_, first), (_, second)] = done[..] {
+            if is_same_key {
+                assert_eq!(first.text, second.text, "the same key at once must get the same bytes");
+            } else {
+                let holds_order = |answer: &Answer| !matches!(answer.data("status"), "failed" | "canceled" | "expired");
+                let is_about_same_money = matches!(one.about, About::Capture | About::Release);
+                let both_hold = is_about_same_money || (holds_order(first) && holds_order(second));
+                assert!(!both_hold, "both of {}: {first:?}, {second:?}", one.path);
+            }
+        }
+        let best = both.iter().position(|(meaning, _)| *meaning == Meaning::Done).unwrap_or(0);
+        both.into_iter().nth(best)
+    }
+
+    /// The process may be gone only if it was killed.
     fn must_be_killed(&self, path: &str, error: &str) {
         assert!(self.is_killed.load(Ordering::SeqCst), "{path} was not answered, and nobody had killed it: {error}");
     }
 
     /// Asks once more what was not answered before a kill. It has to be done now, if nobody else was quicker.
     pub async fn ask_again(&self, asked: Asked) {
+        let mut last = String::new();
         for _ in 0..TRIES {
             let answer = asked.send(&self.http, &self.shop).await.unwrap();
             let meaning = self.record.lock().note(&asked, &answer, self.life);
@@ -299,8 +413,14 @@ impl Run {
                 // It may just be taken over.
                 Meaning::TurnedAway | Meaning::InProgress => tokio::time::sleep(TRY_AGAIN_IN).await,
             }
+            // A channel that was left alone for its provider's faults is for half a minute: its operator knows better.
+            if answer.code() == "NO_CHANNEL_AVAILABLE" {
+                let path = format!("/admin/v1/channels/{}/reset-health", asked.body["channel"].as_str().unwrap());
+                self.change("POST", path, None).await.unwrap();
+            }
+            last = answer.text;
         }
-        panic!("{} with {} gets no answer that stays", asked.path, asked.key);
+        panic!("{} with {} gets no answer that stays: {last}", asked.path, asked.key);
     }
 }
 
@@ -324,8 +444,8 @@ impl PayingClient {
         let asked = self.payment(turn, index, &order_no);
         let (meaning, answer) = match turn % 7 {
             // The same order under two keys, or the same key twice, at once.
-            2 => self.pair(0, asked, |asked| asked.key.push_str("-rival")).await?,
-            4 => self.pair(2, asked, |_| {}).await?,
+            2 => self.run.pair(0, asked, |asked| asked.key.push_str("-rival")).await?,
+            4 => self.run.pair(2, asked, |_| {}).await?,
             _ => self.run.ask(&asked).await?,
         };
         let is_twin = turn % 7 == 4;
@@ -336,36 +456,38 @@ impl PayingClient {
         if meaning != Meaning::Done {
             return Some(());
         }
-        let payment_no = answer.data("payment_no").to_owned();
-        let path = format!("/api/v1/payments/{payment_no}");
+        let path = format!("/api/v1/payments/{}", answer.data("payment_no"));
+        let amount = answer.body["data"]["amount"].as_i64().unwrap();
+        // What is closed at BTCPay is looked after for a day more.
+        let is_closable = answer.data("channel") != "crypto";
         match answer.data("status") {
             "success" if index.is_multiple_of(3) => {
                 let amounts: &[i64] = if index.is_multiple_of(2) { &[100, 150] } else { &[500] };
-                for (number, amount) in amounts.iter().enumerate() {
-                    let asked = self.refund(&path, &payment_no, *amount, format!("r-{number}-{order_no}"));
+                for (number, part) in amounts.iter().enumerate() {
+                    let asked = self.run.refund(&path, amount, *part, format!("r-{number}-{order_no}"));
                     self.run.ask(&asked).await?;
                 }
             }
             // All of it back, twice at once.
             "success" if index % 3 == 1 => {
-                let amount = answer.body["data"]["amount"].as_i64().unwrap();
-                let asked = self.refund(&path, &payment_no, amount, format!("r-{order_no}"));
-                self.pair(1, asked, |asked| asked.key.push_str("-rival")).await?;
+                let asked = self.run.refund(&path, amount, amount, format!("r-{order_no}"));
+                self.run.pair(1, asked, |asked| asked.key.push_str("-rival")).await?;
             }
-            "requires_action" | "processing" if turn.is_multiple_of(4) => {
+            "requires_action" | "processing" if turn.is_multiple_of(4) && is_closable => {
                 let (body, key) = (json!({}), format!("c-{order_no}"));
                 let path = format!("{path}/cancel");
                 self.run.ask(&Asked { about: About::Cancel, path, body, key, has_rival: false }).await?;
             }
+            "requires_action" => payer::act(&self.run.http, &answer.body["data"], "approve").await,
             _ => {}
         }
         Some(())
     }
 
     fn payment(&self, turn: usize, index: usize, order_no: &str) -> Asked {
-        let channel = if turn.is_multiple_of(2) { "stripe" } else { "alipay" };
-        // At Alipay that is a code to be scanned, which nobody does and nothing closes for half an hour.
-        let token = Some(TOKENS[turn % TOKENS.len()]).filter(|token| channel == "stripe" || *token != "tok_3ds");
+        let channel = CHANNELS[turn % CHANNELS.len()];
+        // At Alipay that is a code to be scanned: one that nobody has seen is closed by nothing for half an hour.
+        let token = Some(TOKENS[turn % TOKENS.len()]).filter(|token| channel != "alipay" || *token != "tok_3ds");
         let body = json!({
             "order_no": order_no, "amount": 500 + index, "currency": "CNY", "channel": channel,
             "payment_token": token.unwrap_or("tok_declined"), "description": format!("Order {order_no}"),
@@ -373,40 +495,6 @@ impl PayingClient {
         });
         let (path, key) = ("/api/v1/payments".to_owned(), format!("k-{order_no}"));
         Asked { about: About::Payment, path, body, key, has_rival: false }
-    }
-
-    fn refund(&self, path: &str, payment_no: &str, amount: i64, key: String) -> Asked {
-        let paid = self.run.record.lock().payments[payment_no].data["amount"].as_i64().unwrap();
-        let refunded = Refunded { amount: paid, life: self.run.life };
-        self.run.record.lock().refunded.insert(payment_no.to_owned(), refunded);
-        let body = json!({ "amount": amount });
-        Asked { about: About::Refund, path: format!("{path}/refunds"), body, key, has_rival: false }
-    }
-
-    /// Sends two requests at once, of which the other differs in what `change` does. Returns what came of one that was
-    /// done, if one was.
-    async fn pair(&self, kind: usize, asked: Asked, change: impl FnOnce(&mut Asked)) -> Option<(Meaning, Answer)> {
-        let (mut one, mut other) = (asked.clone(), asked);
-        change(&mut other);
-        let is_same_key = one.key == other.key;
-        (one.has_rival, other.has_rival) = (!is_same_key, !is_same_key);
-        let (first, second) = tokio::join!(self.run.ask(&one), self.run.ask(&other));
-        let both: Vec<(Meaning, Answer)> = [first, second].into_iter().flatten().collect();
-        if both.is_empty() {
-            return None;
-        }
-        self.run.record.lock().pairs[kind] += 1;
-        let done: Vec<&(Meaning, Answer)> = both.iter().filter(|(meaning, _)| *meaning == Meaning::Done).collect();
-        if let [(_, first), (_, second)] = done[..] {
-            if is_same_key {
-                assert_eq!(first.text, second.text, "the same key at once must get the same bytes");
-            } else {
-                let is_open = |answer: &Answer| !matches!(answer.data("status"), "failed" | "canceled");
-                assert!(!(is_open(first) && is_open(second)), "both of {}: {first:?}, {second:?}", one.path);
-            }
-        }
-        let best = both.iter().position(|(meaning, _)| *meaning == Meaning::Done).unwrap_or(0);
-        both.into_iter().nth(best)
     }
 }
 

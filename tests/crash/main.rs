@@ -1,5 +1,5 @@
 //! Kills a gateway with SIGKILL and starts it again on the same directory, again and again: under load, while it opens,
-//! and while it makes a checkpoint. After each start, and in the end, what was answered is looked for, and our books are
+//! while it makes a checkpoint, and between the sending of captures and their answers. After each start, and in the end, what was answered is looked for, and our books are
 //! compared with the providers'.
 //!
 //! `TOLLGATE_CRASH_KILLS` sets how often (100 by default), `TOLLGATE_CRASH_SEED` at which moments. It has no harness that
@@ -19,19 +19,26 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what it is asked to list")]
 
+mod between;
 mod books;
+mod callbacks;
 mod check;
 #[path = "../it/support/client.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod client;
+mod deposits;
 mod hooks;
 mod knocker;
+mod ledger;
 mod load;
+mod messenger;
+mod payer;
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod process;
 mod receiver;
 mod report;
 mod routing;
+mod told;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -39,10 +46,12 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
+use between::{Between, Taken};
 use client::{Client, Key};
 use hooks::Hooks;
 use knocker::Knocker;
 use load::{Load, Record, Run};
+use messenger::Messenger;
 use parking_lot::Mutex;
 use process::{BINARY, Process, Serving, serve_arguments, set_stopped, start_sandbox};
 use receiver::{ENDPOINTS, Receiver};
@@ -53,6 +62,8 @@ use tollgate::clock::Clock;
 use tollgate::random::Random;
 
 const CLIENTS: usize = 8;
+/// Those that have money held.
+const HOLDERS: usize = 4;
 const KILLS_DEFAULT: usize = 100;
 /// Checkpoints are made this often; the configuration takes no less.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(1000);
@@ -69,6 +80,8 @@ struct Kills {
     checkpoint_half_made: usize,
     /// While a base export was being made, whose file was left half made.
     base_half_made: usize,
+    /// Captures that were sent before it was killed, and whose answers or effects came after that.
+    captures_between: usize,
     opening: usize,
     ready_already: usize,
     /// Starts before which segments had left the journal since the last.
@@ -95,6 +108,7 @@ impl Kills {
             (self.at_checkpoint, 6),
             (self.checkpoint_half_made, 3),
             (self.base_half_made, 1),
+            (self.captures_between, 6),
             (self.journal_shortened, 2),
         ];
         for (place, (count, least)) in of_each.into_iter().enumerate() {
@@ -129,16 +143,20 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     let kills = usize::try_from(setting("TOLLGATE_CRASH_KILLS", KILLS_DEFAULT as u64)).unwrap();
     let seed = setting("TOLLGATE_CRASH_SEED", Random::from_os().draw_u64());
     say(&format!("TOLLGATE_CRASH_SEED={seed}"));
+    report.step("a kill after notifications were taken");
+    let told = told::and_killed(&report).await;
     report.step("the first start");
     let random = Random::seeded(seed);
     let directory = tempfile::tempdir().unwrap();
     let (_sandbox, sandbox_url) = start_sandbox();
     misbehave(&sandbox_url, true).await;
     let receiver = Receiver::start().await;
+    let messenger = Messenger::start().await;
 
     let mut serving = serve(directory.path(), &sandbox_url);
     // How long opening takes when there is a directory already; the first time there is none.
     let mut opening = Duration::from_millis(200);
+    messenger.lead_to(&serving.url, &sandbox_url).await;
     let (shop, endpoint) = prepare(&serving, &receiver).await;
     let hooks = Hooks::make(&shop, &receiver).await;
     let routing = Routing::begin(&serving).await;
@@ -158,6 +176,7 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     let mut done = Kills::default();
     let mut lives = check::Lives::default();
     let mut read = check::Read::default();
+    let mut between: Option<Between> = None;
     for kill in 0..kills {
         report.step(format!("kill {} of {kills}", kill + 1));
         if kill > 0 && kill.is_multiple_of(20) {
@@ -178,15 +197,26 @@ async fn kill_and_look(report: Arc<Report>) -> String {
             let begun = Clock::system().monotonic();
             serving = serve(directory.path(), &sandbox_url);
             opening = Clock::system().monotonic().since(begun);
+            messenger.lead_to(&serving.url, &sandbox_url).await;
             go_on(&mut run, &serving, kill).await;
+            if let Some(between) = between.take() {
+                done.captures_between += between.are_captured_once(&run, &sandbox_url).await;
+            }
             check::after_a_start(&run, &serving, &mut read).await;
             hooks.after_a_start(&run.shop, &receiver).await;
             done.look_at_journal(directory.path());
         }
-        let load = Load::start(&run, CLIENTS);
+        let load = Load::start(&run, CLIENTS, HOLDERS);
         let knocking = knocker.clone().knock(run.shop.url.clone(), run.life, Arc::clone(&run.is_killed));
         let knocking = tokio::spawn(knocking);
+        let mut under_way = None;
         match kill % 12 {
+            3 if (kill / 12).is_multiple_of(3) => {
+                let taken = if (kill / 12).is_multiple_of(2) { Taken::Before } else { Taken::After };
+                under_way = Some(between::begin(&run, &serving, &sandbox_url, taken).await);
+                load.about_to_kill();
+                done.under_load += 1;
+            }
             6 if (kill / 12).is_multiple_of(3) => {
                 until_checkpoint(directory.path(), &random).await;
                 load.about_to_kill();
@@ -214,15 +244,24 @@ async fn kill_and_look(report: Arc<Report>) -> String {
         report.killed();
         load.end().await;
         knocking.await.unwrap();
+        if let Some(under_way) = under_way {
+            between = Some(under_way.cut_off().await);
+            misbehave(&sandbox_url, true).await;
+        }
         lives.ended(&receiver).await;
     }
     report.step("the last start");
     serving = serve(directory.path(), &sandbox_url);
+    messenger.lead_to(&serving.url, &sandbox_url).await;
     go_on(&mut run, &serving, kills).await;
+    if let Some(between) = between.take() {
+        done.captures_between += between.are_captured_once(&run, &sandbox_url).await;
+    }
     done.look_at_journal(directory.path());
     misbehave(&sandbox_url, false).await;
     report.step("what must be so in the end");
     let found = check::in_the_end(&run, &serving, &sandbox_url, &receiver, &lives, &mut read).await;
+    let taken = callbacks::are_acted_upon(&messenger, &serving, &report).await;
     let knocked = knocker.in_the_end(&serving.url, kills).await;
     let place = (directory.path(), sandbox_url.as_str(), opening);
     let seen = (read.events(), kills, &random);
@@ -230,7 +269,10 @@ async fn kill_and_look(report: Arc<Report>) -> String {
     serving.process.kill_running();
     done.assert_enough(kills);
     found.assert_enough(kills);
-    format!("{kills} kills: {done:?}\n{knocked}\n{found:?}")
+    let [notifications, again] = taken;
+    assert!(notifications >= 200 * kills / 100 && again >= 20 * kills / 100, "too few notifications: {taken:?}");
+    let callbacks = format!("callbacks: {notifications} taken, {again} again; {told} taken before a kill of its own");
+    format!("{kills} kills: {done:?}\n{callbacks}\n{knocked}\n{found:?}")
 }
 
 /// A number from 0 to 1.
@@ -241,6 +283,8 @@ fn share(random: &Random) -> f64 {
 fn serve_command(directory: &Path, sandbox_url: &str) -> Command {
     let mut command = Command::new(BINARY);
     serve_arguments(&mut command, directory, sandbox_url);
+    // Notifications lead to questions as quickly as outcomes that are not known do.
+    command.env("TOLLGATE_CALLBACKS__ASKS_PER_SECOND", "1000");
     // A base export whenever one can be made, and nothing is kept in the journal that is in one.
     command
         .env("TOLLGATE_STORAGE__BASE_BYTES", "1048576")
@@ -263,16 +307,21 @@ async fn go_on(run: &mut Run, serving: &Serving, life: usize) {
     admitted(&run.shop).await;
 }
 
-/// Makes the merchant, and its endpoints. Returns the path of the first, which is the one that is changed, too.
-async fn prepare(serving: &Serving, receiver: &Receiver) -> (Client, String) {
+/// Makes a merchant whose limits do not bind.
+async fn merchant(serving: &Serving, name: &str) -> Client {
     let limits = json!({
         "per_second": 10_000, "per_minute": 600_000, "per_hour": 36_000_000, "burst": 10_000, "concurrent": 10_000,
     });
-    let merchant = json!({ "name": "crash", "tier": "premium", "limits": limits });
+    let merchant = json!({ "name": name, "tier": "premium", "limits": limits });
     let made = serving.admin_data("POST", "/admin/v1/merchants", Some(merchant)).await;
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let key = Key { id: text(&made["key"]["id"]), secret: text(&made["key"]["secret"]) };
-    let shop = Client::new(&serving.url, key, &text(&made["merchant_id"]));
+    Client::new(&serving.url, key, &text(&made["merchant_id"]))
+}
+
+/// Makes the merchant, and its endpoints. Returns the path of the first, which is the one that is changed, too.
+async fn prepare(serving: &Serving, receiver: &Receiver) -> (Client, String) {
+    let shop = merchant(serving, "crash").await;
     let mut paths = Vec::new();
     for endpoint in 0..ENDPOINTS {
         let made = shop.post("/api/v1/webhooks/endpoints", json!({ "url": receiver.url(endpoint) })).await;
@@ -335,14 +384,14 @@ async fn until_half_made(process: &Process, file: PathBuf) -> bool {
     .unwrap()
 }
 
-/// Has both providers fail in every way that leaves an outcome unknown, or behave again.
+/// Has all providers fail in every way that leaves an outcome unknown, or behave again.
 async fn misbehave(sandbox_url: &str, does: bool) {
     let rate = if does { 0.03 } else { 0.0 };
-    for (channel, seed) in [("stripe", 1), ("alipay", 2)] {
+    for (channel, seed) in [("stripe", 1), ("alipay", 2), ("paypal", 3), ("crypto", 4)] {
         let faults = json!({
             "error_rate": rate, "error_after_effect_rate": rate, "lost_response_rate": rate, "rate_limited_rate": rate,
-            "late_effect_rate": rate, "late_effect_ms": 1_500, "duplicate_notification_rate": rate,
-            "latency_jitter_ms": 20, "seed": seed,
+            "late_effect_rate": rate, "late_effect_ms": 1_500, "duplicate_notification_rate": 10.0 * rate,
+            "latency_ms": 0, "latency_jitter_ms": 20, "seed": seed,
         });
         let path = format!("/control/{channel}");
         let http = client::http_client();

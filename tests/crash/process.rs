@@ -133,15 +133,20 @@ impl Process {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }
+        let last = self.last_said();
+        assert!(status.signal() == Some(9), "the process ended by itself before it was killed ({status}): {last}");
         let said = self.said.lock();
-        let last = || said.last.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-        assert!(status.signal() == Some(9), "the process ended by itself before it was killed ({status}): {}", last());
-        assert!(said.panics.is_empty(), "the process panicked: {:?}\n{}", said.panics, last());
+        assert!(said.panics.is_empty(), "the process panicked: {:?}\n{last}", said.panics);
     }
 
     /// Whether a line that was said contains `text`.
     pub fn has_said(&self, text: &str) -> bool {
         self.said.lock().last.iter().any(|line| line.contains(text))
+    }
+
+    /// What it said last.
+    pub fn last_said(&self) -> String {
+        self.said.lock().last.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
     /// The process's number.
@@ -245,6 +250,8 @@ pub fn serve_arguments(command: &mut Command, directory: &Path, sandbox_url: &st
         .env("TOLLGATE_PAYMENTS__SETTLING_MS", "4000")
         .env("TOLLGATE_CHANNELS__STRIPE__TIMEOUT_MS", "1000")
         .env("TOLLGATE_CHANNELS__ALIPAY__TIMEOUT_MS", "1000")
+        .env("TOLLGATE_CHANNELS__PAYPAL__TIMEOUT_MS", "1000")
+        .env("TOLLGATE_CHANNELS__CRYPTO__TIMEOUT_MS", "1000")
         .env("TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS", "[\"127.0.0.0/8\"]")
         .env("TOLLGATE_WEBHOOK__RESTART_SPREAD_MS", "100")
         .env("TOLLGATE_WEBHOOK__MAX_BACKOFF_S", "1")

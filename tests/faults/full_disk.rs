@@ -12,14 +12,18 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::client;
+use crate::client::{self, Answer, Client};
 use crate::gateway::{Shop, refusal, serve_command};
+use crate::ledger::{self, Entries};
 use crate::process::{Serving, start_sandbox};
 
 const DISK_MIB: u64 = 64;
 const LOW_SPACE_BYTES: u64 = 12 << 20;
-/// Payments that are with the provider while the disk fills up.
+/// Payments or captures that are with the provider while the disk fills up.
 const IN_FLIGHT: usize = 5;
+/// What is held, and what is taken of it.
+const HELD: i64 = 500;
+const TAKEN: i64 = 300;
 
 /// Tests that could not be run on this machine.
 static NOT_RUN: AtomicUsize = AtomicUsize::new(0);
@@ -252,6 +256,92 @@ async fn pay_again(shop: &mut Shop) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("with room it does not go on");
+}
+
+/// Money that is held; the path of the pre-auth.
+async fn hold(shop: &Shop, number: usize) -> String {
+    let body = json!({
+        "order_no": format!("H-{number}"), "amount": HELD, "currency": "USD", "channel": "stripe",
+        "payment_token": "tok_visa",
+    });
+    let answer = shop.client.post("/api/v1/pre-auths", body).await.expect(201, "SUCCESS");
+    assert_eq!(answer.data("status"), "requires_capture", "{}", answer.text);
+    format!("/api/v1/pre-auths/{}", answer.data("pre_auth_no"))
+}
+
+/// Takes a part of it, by the same request each time.
+async fn capture(client: &Client, path: &str) -> Answer {
+    client.post_with_key(&format!("{path}/capture"), json!({ "amount": TAKEN }), "the-capture").await
+}
+
+/// Each comes to be captured, in a minute, and its provider has taken the money once.
+async fn are_captured_once(client: &Client, sandbox_url: &str, holds: &[String]) {
+    for path in holds {
+        let mut answer = client.get(path).await;
+        for _ in 0..600 {
+            if answer.data("status") == "captured" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            answer = client.get(path).await;
+        }
+        let amounts = (&answer.body["data"]["captured_amount"], &answer.body["data"]["released_amount"]);
+        assert_eq!(answer.data("status"), "captured", "{}", answer.text);
+        assert_eq!(amounts, (&json!(TAKEN), &json!(HELD - TAKEN)), "{}", answer.text);
+        let there = ledger::read_all(&client::http_client(), sandbox_url).await;
+        let expected = Entries { holds: vec![HELD], captures: vec![TAKEN], ..Entries::default() };
+        assert_eq!(there.get(answer.data("pre_auth_no")), Some(&expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_nothing_is_captured_twice_and_the_books_agree() {
+    let Some(disk) = SmallDisk::mount_or_say("a full disk during captures") else { return };
+    let (_sandbox, sandbox_url) = start_sandbox();
+    let mut serving = disk.serve(&sandbox_url, 0);
+    let mut shop = Shop::new(&serving).await;
+    let mut holds = Vec::new();
+    for number in 0..2 * IN_FLIGHT {
+        holds.push(hold(&shop, number).await);
+    }
+    let (begun, later) = holds.split_at(IN_FLIGHT);
+    set_latency(&sandbox_url, 4_000).await;
+    let under_way: Vec<_> = begun
+        .iter()
+        .map(|path| {
+            let (client, path) = (shop.client.clone(), path.clone());
+            tokio::spawn(async move { capture(&client, &path).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    set_latency(&sandbox_url, 0).await;
+    disk.fill(0);
+    pay_until_refused(&mut shop, 3_000, "OVERLOADED", || !disk.has_ballast()).await;
+    let mut answers = Vec::new();
+    for path in later {
+        answers.push(capture(&shop.client, path).await.status);
+    }
+    // Those that have begun are finished, or are to be noted when there is room.
+    let mut begun_answers = Vec::new();
+    for capture in under_way {
+        begun_answers.push(capture.await.unwrap().status);
+    }
+    eprintln!("captures on a full disk: {begun_answers:?} under way, {answers:?} asked for then");
+    assert!(begun_answers.iter().all(|status| matches!(status, 200 | 202)), "{begun_answers:?}");
+    assert!(answers.iter().all(|status| matches!(status, 200 | 202 | 503)), "{answers:?}");
+    are_captured_once(&shop.client, &sandbox_url, begun).await;
+    disk.empty();
+    pay_again(&mut shop).await;
+    for path in &holds {
+        let again = capture(&shop.client, path).await;
+        assert!(matches!(again.status, 200 | 202), "{}", again.text);
+    }
+    are_captured_once(&shop.client, &sandbox_url, &holds).await;
+    serving.process.kill();
+    let serving = disk.serve(&sandbox_url, 0);
+    let client = shop.client.at(&serving.url);
+    shop.has_everything(&serving).await;
+    are_captured_once(&client, &sandbox_url, &holds).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,9 @@ mod full_disk;
 mod gateway;
 mod house;
 mod index;
+#[path = "../crash/ledger.rs"]
+#[allow(dead_code, reason = "shared with the crash test, which uses more of it")]
+mod ledger;
 #[path = "../crash/process.rs"]
 #[allow(dead_code, reason = "shared with the other tests, which use more of it")]
 mod process;

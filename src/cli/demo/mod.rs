@@ -1,6 +1,8 @@
-//! `tollgate demo`: the whole gateway on a temporary data directory, with four merchants whose payments go through real
-//! HTTP, sandbox channels that answer them, and a receiver for the webhooks.
+//! `tollgate demo`: the whole gateway on a temporary data directory, with four merchants whose payments and deposits go
+//! through real HTTP, sandbox channels that answer them, and a receiver for the webhooks.
 
+mod books;
+mod deposits;
 mod plan;
 mod receiver;
 mod report;
@@ -17,9 +19,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use url::Url;
 
-use self::plan::{SHOPS, Shop, default_seconds, plan, split};
+use self::books::Books;
+use self::deposits::SentDeposit;
+use self::plan::{SHOPS, Shop, default_seconds, plan, plan_deposits, split};
 use self::receiver::Receiver;
-use self::report::{Report, events_of};
+use self::report::{Played, Report, events_of};
 use self::traffic::{Merchant, Requests, Sent, SentPayment};
 use super::admin::Admin;
 use super::client::Client;
@@ -151,18 +155,36 @@ impl Demo {
         }
         let started = context.clock.monotonic();
         let sent = send(arguments, context, &merchants).await?;
-        let mut payments: Vec<SentPayment> = Vec::with_capacity(arguments.payments as usize);
+        let mut payments = Vec::with_capacity(arguments.payments as usize);
+        let mut deposits = Vec::new();
         for (tier, sent) in sent {
-            let counted = requests.entry(tier).or_default();
-            counted.admitted += sent.requests.admitted;
-            counted.refused += sent.requests.refused;
+            requests.entry(tier).or_default().add(sent.requests);
             payments.extend(sent.payments);
+            deposits.extend(sent.deposits);
         }
-        wait_for_webhooks(&receiver, events_of(&payments)).await;
+        wait_for_webhooks(&receiver, events_of(&payments, &deposits)).await;
         let elapsed = context.clock.monotonic().since(started);
-        let report = Report::of(running.gateway.config(), &payments, &requests, &receiver.tally(), elapsed);
+        let books = compare_books(running, &payments, &deposits)?;
+        let played = Played { payments, deposits, requests, books, webhooks: receiver.tally(), elapsed };
+        let report = Report::of(running.gateway.config(), &played);
         Ok(Self { report, merchants, _receiver: receiver })
     }
+}
+
+/// Compares what is said here with what the providers' emulators have written down.
+fn compare_books(
+    running: &RunningGateway,
+    payments: &[SentPayment],
+    deposits: &[SentDeposit],
+) -> Result<Books, Failure> {
+    let mut ledger = Vec::new();
+    if let Some(sandbox) = running.gateway.sandbox() {
+        for provider in running.gateway.config().channels.keys() {
+            let lines = sandbox.ledger(provider);
+            ledger.extend(lines.map_err(|error| Failure::Failed(format!("the books of {provider}: {error}")))?);
+        }
+    }
+    Ok(Books::compare(&ledger, payments, deposits))
 }
 
 fn admin_of(running: &RunningGateway) -> Result<Admin, Failure> {
@@ -197,7 +219,7 @@ async fn open_shop(
 
 /// Adds a webhook endpoint as a merchant's developer does.
 async fn add_endpoint(merchant: &Merchant, receiver: &Receiver, requests: &mut Requests) -> Result<(), Failure> {
-    let body = json!({ "url": receiver.url_for(merchant.shop.tier), "events": ["payment.*"] });
+    let body = json!({ "url": receiver.url_for(merchant.shop.tier), "events": ["payment.*", "pre_auth.*"] });
     let answer = merchant.call(Method::POST, "/api/v1/webhooks/endpoints", Some(&body), requests).await?;
     let made: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let secret = made.pointer("/data/secret").and_then(Value::as_str);
@@ -217,7 +239,13 @@ async fn send(
     let mut tasks = JoinSet::new();
     for (merchant, count) in merchants.iter().zip(split(arguments.payments, seconds)) {
         let payments = plan(&merchant.shop, count, seconds, &context.random);
-        let (merchant, progress) = (merchant.clone(), progress.clone());
+        let deposits = plan_deposits(&merchant.shop, count, seconds, &context.random);
+        let (holder, progress) = (merchant.clone(), progress.clone());
+        tasks.spawn(async move {
+            let tier = String::from(holder.shop.tier);
+            holder.make_deposits(deposits).await.map(|sent| (tier, sent))
+        });
+        let merchant = merchant.clone();
         tasks.spawn(async move {
             let tier = String::from(merchant.shop.tier);
             merchant.send_all(payments, progress).await.map(|sent| (tier, sent))

@@ -18,6 +18,8 @@ pub(super) struct Shop {
     pub(super) rush: u32,
     /// Requests in flight; below the tier's limit, so that only the rate can be hit.
     pub(super) in_flight_max: usize,
+    /// Whether it has deposits held, and in what currency.
+    deposits: Option<&'static str>,
 }
 
 /// From the smallest to the largest.
@@ -30,6 +32,7 @@ pub(super) const SHOPS: [Shop; 4] = [
         sustained_per_s: 8.0,
         rush: 24,
         in_flight_max: 8,
+        deposits: None,
     },
     Shop {
         name: "City Hotel",
@@ -39,6 +42,7 @@ pub(super) const SHOPS: [Shop; 4] = [
         sustained_per_s: 40.0,
         rush: 1,
         in_flight_max: 24,
+        deposits: Some("HKD"),
     },
     Shop {
         name: "Car Rental",
@@ -48,6 +52,7 @@ pub(super) const SHOPS: [Shop; 4] = [
         sustained_per_s: 160.0,
         rush: 1,
         in_flight_max: 32,
+        deposits: Some("USD"),
     },
     Shop {
         name: "Market Place",
@@ -57,6 +62,7 @@ pub(super) const SHOPS: [Shop; 4] = [
         sustained_per_s: 400.0,
         rush: 1,
         in_flight_max: 48,
+        deposits: None,
     },
 ];
 
@@ -93,6 +99,60 @@ pub(super) struct PlannedPayment {
     pub(super) country: &'static str,
     pub(super) method: Option<&'static str>,
     pub(super) token: &'static str,
+}
+
+/// One deposit to have held.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PlannedDeposit {
+    /// Milliseconds after the start.
+    pub(super) due_ms: u64,
+    pub(super) order_no: String,
+    pub(super) money: Money,
+    /// Where it is held; where the router says if there is none.
+    pub(super) channel: Option<&'static str>,
+    pub(super) end: DepositEnd,
+}
+
+/// What becomes of a deposit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DepositEnd {
+    /// So much is taken, and the rest goes back with it.
+    Captured { amount_minor: i64 },
+    /// All of it goes back.
+    Canceled,
+}
+
+/// One deposit for so many payments of a shop ...
+const PAYMENTS_A_DEPOSIT: u32 = 10;
+/// ... and at most so many.
+const DEPOSITS_MAX: u32 = 50;
+/// Where deposits are held, in turn. Coins can't be held.
+const DEPOSIT_CHANNELS: [Option<&str>; 4] = [Some("stripe"), Some("paypal"), Some("alipay"), None];
+
+/// The deposits of a shop that sends `payments` payments over `seconds`; none where it takes no deposits.
+pub(super) fn plan_deposits(shop: &Shop, payments: u32, seconds: f64, random: &Random) -> Vec<PlannedDeposit> {
+    let Some(code) = shop.deposits else { return Vec::new() };
+    let currency = code.parse().unwrap_or(Currency::USD);
+    let count = payments.div_ceil(PAYMENTS_A_DEPOSIT).min(DEPOSITS_MAX);
+    let interval_ms = seconds * 1000.0 / f64::from(count.max(1));
+    (0..count)
+        .map(|index| {
+            // From 100 to 399 of the currency; what was used of the minibar or the tank is less.
+            let amount_minor = (100 + (random.draw_u64() % 300) as i64) * currency.minor_per_unit();
+            let end = match index % 5 {
+                0 => DepositEnd::Canceled,
+                1 => DepositEnd::Captured { amount_minor },
+                _ => DepositEnd::Captured { amount_minor: amount_minor / 4 },
+            };
+            PlannedDeposit {
+                due_ms: (f64::from(index) * interval_ms) as u64,
+                order_no: format!("DEPOSIT-{}-{}", shop.tier, index + 1),
+                money: Money::new(amount_minor, currency),
+                channel: DEPOSIT_CHANNELS[index as usize % DEPOSIT_CHANNELS.len()],
+                end,
+            }
+        })
+        .collect()
 }
 
 /// How long `payments` take at a pace that the tiers carry, in seconds.
@@ -200,6 +260,27 @@ mod tests {
             assert_ne!(one, plan(shop, 200, 10.0, &Random::seeded(8)));
             assert!(one.is_sorted_by_key(|payment| payment.due_ms));
             assert!(one.iter().all(|payment| payment.due_ms < 10_000 && payment.money.amount_minor > 0));
+        }
+    }
+
+    #[test]
+    fn the_hotel_and_the_car_rental_have_deposits_held_at_every_channel_that_holds_money() {
+        let of = |shop: &Shop, payments| plan_deposits(shop, payments, 5.0, &Random::seeded(1));
+        assert!(of(&SHOPS[0], 500).is_empty() && of(&SHOPS[3], 500).is_empty());
+        for shop in &SHOPS[1..3] {
+            let deposits = of(shop, 110);
+            assert_eq!((deposits.len(), of(shop, 100_000).len(), of(shop, 0).len()), (11, 50, 0));
+            assert!(deposits.is_sorted_by_key(|deposit| deposit.due_ms) && deposits[10].due_ms < 5_000);
+            for channel in [Some("stripe"), Some("paypal"), Some("alipay"), None] {
+                assert!(deposits.iter().any(|deposit| deposit.channel == channel), "{channel:?}");
+            }
+            let canceled = deposits.iter().filter(|deposit| deposit.end == DepositEnd::Canceled).count();
+            assert_eq!(canceled, 3);
+            for deposit in &deposits {
+                if let DepositEnd::Captured { amount_minor } = deposit.end {
+                    assert!((1..=deposit.money.amount_minor).contains(&amount_minor), "{deposit:?}");
+                }
+            }
         }
     }
 

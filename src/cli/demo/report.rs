@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::books::Books;
+use super::deposits::SentDeposit;
 use super::receiver::Tally;
 use super::traffic::{Requests, SentPayment};
 use crate::cli::table::{Column, table};
@@ -31,6 +33,7 @@ pub(super) struct Report {
     settlement_currency: String,
     limits: BTreeMap<String, LimitFigures>,
     pre_auths: PreAuths,
+    books: Books,
     webhooks: Webhooks,
     seconds: f64,
 }
@@ -59,12 +62,13 @@ struct LimitFigures {
     burst: u32,
 }
 
-/// The demo sends none so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 struct PreAuths {
     created: u64,
     captured: u64,
     canceled: u64,
+    /// Not one of these yet, or not held at all.
+    other: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -79,15 +83,21 @@ struct Webhooks {
     latency_p99_ms: f64,
 }
 
+/// What was sent and what arrived.
+pub(super) struct Played {
+    pub(super) payments: Vec<SentPayment>,
+    pub(super) deposits: Vec<SentDeposit>,
+    /// By tier.
+    pub(super) requests: BTreeMap<String, Requests>,
+    pub(super) books: Books,
+    pub(super) webhooks: Tally,
+    pub(super) elapsed: Duration,
+}
+
 impl Report {
     /// Counts what was sent and what arrived.
-    pub(super) fn of(
-        config: &Config,
-        payments: &[SentPayment],
-        requests: &BTreeMap<String, Requests>,
-        webhooks: &Tally,
-        elapsed: Duration,
-    ) -> Self {
+    pub(super) fn of(config: &Config, played: &Played) -> Self {
+        let Played { payments, deposits, requests, books, webhooks, elapsed } = played;
         let channels = channels_of(config, payments);
         let saved_minor = channels.values().map(|figures| figures.stripe_only_fees_minor - figures.fees_minor).sum();
         let limits = requests.iter().filter_map(|(tier, requests)| {
@@ -101,8 +111,9 @@ impl Report {
             saved_minor,
             settlement_currency: config.fx.settlement_currency.to_string(),
             limits: limits.collect(),
-            pre_auths: PreAuths::default(),
-            webhooks: webhooks_of(payments, webhooks),
+            pre_auths: count_deposits(deposits),
+            books: *books,
+            webhooks: webhooks_of(payments, events_of(payments, deposits), webhooks),
             seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
         }
     }
@@ -116,6 +127,14 @@ impl Report {
         }
         if invalid_signatures > 0 {
             found.push(format!("the signatures of {invalid_signatures} webhooks did not hold"));
+        }
+        let PreAuths { created, other, .. } = self.pre_auths;
+        if other > 0 {
+            found.push(format!("{other} of {created} deposits were neither captured nor canceled"));
+        }
+        let Books { compared, differing } = self.books;
+        if differing > 0 {
+            found.push(format!("{differing} differences in the providers' books of {compared} payments and deposits"));
         }
         let used = self.channels.len();
         if used < CHANNELS_MIN && self.payments.sent >= CHANNELS_MIN_FROM_PAYMENTS {
@@ -136,14 +155,20 @@ impl Report {
         } else {
             format!("{invalid} SIGNATURES DID NOT HOLD")
         };
-        let webhooks = &self.webhooks;
+        let (webhooks, books) = (&self.webhooks, &self.books);
+        let PreAuths { created, captured, canceled, other } = self.pre_auths;
+        let others = if other == 0 { String::new() } else { format!(", {other} NEITHER") };
         format!(
             "{sent} payments in {:.1} s: {success} approved, {failed} declined{open}\n\n{}\n\n{}\n\n\
+             Deposits: {created} held, {captured} captured, {canceled} canceled{others}\n\
+             Providers' books: {} payments and deposits compared, {} differences\n\
              Webhooks: {} events, {} delivered with {} attempts ({} retried), {} pending; {signatures}\n\
              From a payment's answer to its accepted webhook: p50 {:.1} ms, p99 {:.1} ms\n",
             self.seconds,
             self.channels_table(settlement),
             self.limits_table(),
+            books.compared,
+            books.differing,
             webhooks.events,
             webhooks.delivered,
             webhooks.attempts,
@@ -228,6 +253,18 @@ fn count(payments: &[SentPayment]) -> Payments {
     counts
 }
 
+fn count_deposits(deposits: &[SentDeposit]) -> PreAuths {
+    let mut counts = PreAuths { created: deposits.len() as u64, ..PreAuths::default() };
+    for deposit in deposits {
+        match deposit.status.as_str() {
+            "captured" => counts.captured += 1,
+            "canceled" => counts.canceled += 1,
+            _ => counts.other += 1,
+        }
+    }
+    counts
+}
+
 fn channels_of(config: &Config, payments: &[SentPayment]) -> BTreeMap<String, ChannelFigures> {
     let mut channels: BTreeMap<String, ChannelFigures> = BTreeMap::new();
     for payment in payments {
@@ -276,14 +313,13 @@ fn settled(config: &Config, money: Money) -> i64 {
     i64::try_from((2 * numerator + denominator).div_euclid(2 * denominator)).unwrap_or(i64::MAX)
 }
 
-/// Payments whose end is an event that some webhook tells of.
-pub(super) fn events_of(payments: &[SentPayment]) -> u64 {
+/// Events that some webhook tells of: the ends of payments, and what became of deposits.
+pub(super) fn events_of(payments: &[SentPayment], deposits: &[SentDeposit]) -> u64 {
     let ended = |payment: &&SentPayment| matches!(payment.status.as_str(), "success" | "failed" | "canceled");
-    payments.iter().filter(ended).count() as u64
+    payments.iter().filter(ended).count() as u64 + deposits.iter().map(SentDeposit::events).sum::<u64>()
 }
 
-fn webhooks_of(payments: &[SentPayment], tally: &Tally) -> Webhooks {
-    let events = events_of(payments);
+fn webhooks_of(payments: &[SentPayment], events: u64, tally: &Tally) -> Webhooks {
     let delivered = tally.delivered.len() as u64;
     let mut latencies_ms: Vec<f64> = payments
         .iter()
@@ -332,19 +368,29 @@ mod tests {
 
     fn report() -> Report {
         let dollars = Money::new(10_000, Currency::USD);
-        let payments = [
+        let payments = vec![
             payment(1, "success", "stripe", dollars, 320),
             payment(2, "success", "alipay", dollars, 60),
             payment(3, "failed", "alipay", dollars, 60),
             payment(4, "processing", "stripe", dollars, 320),
         ];
+        let deposit = |status: &str, captured_minor| SentDeposit {
+            pre_auth_no: format!("PA{status}"),
+            status: String::from(status),
+            authorized_minor: 900,
+            captured_minor,
+        };
+        let deposits = vec![deposit("captured", 300), deposit("canceled", 0), deposit("captured", 900)];
         let requests = BTreeMap::from([(String::from("starter"), Requests { admitted: 5, refused: 2 })]);
-        let mut tally = Tally { attempts: 4, retried: 1, ..Tally::default() };
+        let mut webhooks = Tally { attempts: 10, retried: 1, ..Tally::default() };
         for (number, micros) in [(1, 3_000), (2, 500)] {
-            tally.delivered.insert(format!("wn_{number}"));
-            tally.taken_at.insert(format!("PY{number}"), Monotonic::from_micros(micros));
+            webhooks.delivered.insert(format!("wn_{number}"));
+            webhooks.taken_at.insert(format!("PY{number}"), Monotonic::from_micros(micros));
         }
-        Report::of(&Config::embedded().unwrap(), &payments, &requests, &tally, Duration::from_millis(1_500))
+        webhooks.delivered.extend((3..=8).map(|number| format!("wn_{number}")));
+        let (books, elapsed) = (Books { compared: 6, differing: 0 }, Duration::from_millis(1_500));
+        let played = Played { payments, deposits, requests, books, webhooks, elapsed };
+        Report::of(&Config::embedded().unwrap(), &played)
     }
 
     #[test]
@@ -357,10 +403,11 @@ mod tests {
         assert_eq!(json["saved_minor"], 260);
         assert_eq!(json["limits"]["starter"]["admitted"], 5);
         assert_eq!(json["limits"]["starter"]["refused"], 2);
-        assert_eq!(json["pre_auths"], serde_json::json!({ "created": 0, "captured": 0, "canceled": 0 }));
-        assert_eq!(json["webhooks"]["events"], 3);
-        assert_eq!(json["webhooks"]["delivered"], 2);
-        assert_eq!(json["webhooks"]["attempts"], 4);
+        assert_eq!(json["pre_auths"], serde_json::json!({ "created": 3, "captured": 2, "canceled": 1, "other": 0 }));
+        assert_eq!(json["books"], serde_json::json!({ "compared": 6, "differing": 0 }));
+        assert_eq!(json["webhooks"]["events"], 9);
+        assert_eq!(json["webhooks"]["delivered"], 8);
+        assert_eq!(json["webhooks"]["attempts"], 10);
         assert_eq!(json["webhooks"]["pending"], 1);
         assert_eq!(json["webhooks"]["latency_p50_ms"], 0.0);
         assert_eq!(json["webhooks"]["latency_p99_ms"], 2.0);
@@ -377,16 +424,23 @@ mod tests {
         };
         assert_eq!(line("all"), ["all", "4", "2", "50.0", "%", "3.80", "6.40", "2.60"]);
         assert_eq!(line("starter"), ["starter", "10", "20", "5", "2"]);
-        assert!(text.contains("2 delivered with 4 attempts (1 retried), 1 pending; every signature held"), "{text}");
+        assert!(text.contains("Deposits: 3 held, 2 captured, 1 canceled\n"), "{text}");
+        assert!(text.contains("books: 6 payments and deposits compared, 0 differences\n"), "{text}");
+        assert!(text.contains("8 delivered with 10 attempts (1 retried), 1 pending; every signature held"), "{text}");
     }
 
     #[test]
     fn what_went_wrong_is_named() {
-        assert_eq!(report().shortcomings(), ["1 of 3 webhooks did not arrive"]);
+        assert_eq!(report().shortcomings(), ["1 of 9 webhooks did not arrive"]);
         let mut wrong = report();
         wrong.webhooks = Webhooks { pending: 0, invalid_signatures: 3, ..wrong.webhooks };
         assert_eq!(wrong.shortcomings(), ["the signatures of 3 webhooks did not hold"]);
         wrong.webhooks.invalid_signatures = 0;
+        (wrong.pre_auths.other, wrong.books.differing) = (1, 2);
+        let named = wrong.shortcomings();
+        assert_eq!(named[0], "1 of 3 deposits were neither captured nor canceled");
+        assert_eq!(named[1..], ["2 differences in the providers' books of 6 payments and deposits"]);
+        (wrong.pre_auths.other, wrong.books.differing) = (0, 0);
         assert!(wrong.shortcomings().is_empty());
         wrong.channels.remove("alipay");
         assert!(wrong.shortcomings().is_empty(), "a few payments may well go one way");

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use url::Url;
 
+use super::deposits::SentDeposit;
 use super::plan::{PlannedPayment, Shop};
 use crate::cli::client::{Answer, Client};
 use crate::cli::failure::Failure;
@@ -23,9 +24,9 @@ const TRIES_MAX: u32 = 50;
 /// Longest wait that is obeyed.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at a payment whose outcome is not known yet.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Looks at such a payment.
-const LOOKS_MAX: u32 = 20;
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Looks at such a payment, or at a pre-auth.
+pub(super) const LOOKS_MAX: u32 = 20;
 
 /// A shop with its key.
 #[derive(Clone)]
@@ -63,6 +64,7 @@ pub(super) struct SentPayment {
 pub(super) struct Sent {
     pub(super) requests: Requests,
     pub(super) payments: Vec<SentPayment>,
+    pub(super) deposits: Vec<SentDeposit>,
 }
 
 impl Merchant {
@@ -101,12 +103,11 @@ impl Merchant {
         let body = body_of(payment);
         let answer = self.call(Method::POST, "/api/v1/payments", Some(&body), &mut requests).await?;
         let answered_at = self.signer.clock.monotonic();
-        let taken = json_of(&answer);
         let mut view = match answer.status {
-            StatusCode::CREATED | StatusCode::ACCEPTED => taken.get("data").cloned().unwrap_or_default(),
+            StatusCode::CREATED | StatusCode::ACCEPTED => data_of(&answer),
             // The channel did not take it, or an earlier try did arrive: the payment is there and can be read.
             StatusCode::BAD_GATEWAY | StatusCode::CONFLICT => {
-                self.read(text(&taken, "payment_no")?, &mut requests).await?
+                self.read(text(&json_of(&answer), "payment_no")?, &mut requests).await?
             }
             _ => return Err(unexpected(&answer)),
         };
@@ -135,7 +136,7 @@ impl Merchant {
         if answer.status != StatusCode::OK {
             return Err(unexpected(&answer));
         }
-        Ok(json_of(&answer).get("data").cloned().unwrap_or_default())
+        Ok(data_of(&answer))
     }
 
     /// One signed request, repeated after the wait that the gateway asks for while it refuses.
@@ -146,10 +147,22 @@ impl Merchant {
         body: Option<&Value>,
         requests: &mut Requests,
     ) -> Result<Answer, Failure> {
+        self.call_once(method, path, body, "", requests).await
+    }
+
+    /// The same with an idempotency key, where it is not empty: however often it is repeated, it has one effect.
+    pub(super) async fn call_once(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        idempotency_key: &str,
+        requests: &mut Requests,
+    ) -> Result<Answer, Failure> {
         let url = self.base_url.join(path).map_err(|error| Failure::Failed(format!("{path}: {error}")))?;
         let body = body.map(|body| body.to_string().into_bytes());
         for _ in 0..TRIES_MAX {
-            let headers = self.signer.headers(&method, &url, "", body.as_deref().unwrap_or_default())?;
+            let headers = self.signer.headers(&method, &url, idempotency_key, body.as_deref().unwrap_or_default())?;
             let answer = self.client.send(method.clone(), &url, headers, body.clone()).await?;
             match answer.status {
                 StatusCode::TOO_MANY_REQUESTS => requests.refused += 1,
@@ -165,6 +178,14 @@ impl Merchant {
     }
 }
 
+impl Requests {
+    /// Adds what another one counted.
+    pub(super) fn add(&mut self, more: Self) {
+        self.admitted += more.admitted;
+        self.refused += more.refused;
+    }
+}
+
 impl Sent {
     fn add(
         &mut self,
@@ -173,8 +194,7 @@ impl Sent {
         let (payment, requests) =
             finished.map_err(|error| Failure::Failed(format!("a sender broke off: {error}")))??;
         self.payments.push(payment);
-        self.requests.admitted += requests.admitted;
-        self.requests.refused += requests.refused;
+        self.requests.add(requests);
         Ok(())
     }
 }
@@ -194,11 +214,16 @@ fn body_of(payment: &PlannedPayment) -> Value {
     body
 }
 
-fn json_of(answer: &Answer) -> Value {
+pub(super) fn json_of(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, Failure> {
+/// What an answer that is no error says.
+pub(super) fn data_of(answer: &Answer) -> Value {
+    json_of(answer).get("data").cloned().unwrap_or_default()
+}
+
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, Failure> {
     let found = value.get(key).and_then(Value::as_str);
     found.ok_or_else(|| Failure::Failed(format!("an answer of the gateway has no {key}: {value}")))
 }
@@ -214,7 +239,7 @@ fn wait_of(answer: &Answer) -> Duration {
     Duration::from_secs(seconds.unwrap_or(1)).min(WAIT_MAX)
 }
 
-fn unexpected(answer: &Answer) -> Failure {
+pub(super) fn unexpected(answer: &Answer) -> Failure {
     let body = String::from_utf8_lossy(&answer.body);
     Failure::Failed(format!("the gateway answered {} where that was not expected: {body}", answer.status))
 }
