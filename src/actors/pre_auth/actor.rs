@@ -14,7 +14,7 @@ use crate::actors::pre_auth::slot::{ActorMessage, Call, Counted, Slot};
 use crate::actors::pre_auth::{
     Answered, Client, ClientPart, Command, CommitError, PreAuthMessage, StoredPreAuth, Told,
 };
-use crate::domain::outcome::{HoldAnswer, HoldState, RefundAnswer};
+use crate::domain::outcome::{HoldAnswer, RefundAnswer};
 use crate::domain::pre_auth::{
     Alert, Change, Dispatch, OperationKind, PreAuth, PreAuthPolicy, PreAuthStatus, Rejection, ReleaseWhy, Sending,
     begin_capture, begin_refund, begin_release, on_due, on_hint, on_recovery,
@@ -407,9 +407,7 @@ impl PreAuthState {
             }
             None => Answered::Hold { operation: asked.operation, answer: Box::new(HoldAnswer::unknown(BROKEN_OFF)) },
         });
-        let is_unanswered = is_unknown(&answered);
-        let met = take_met(&mut self.waiting, &answered, asked.closes).into_iter();
-        let mut met = met.map(|waiting| waiting.unanswered_if(is_unanswered));
+        let mut met = take_met(&mut self.waiting, &answered, asked.closes).into_iter();
         self.settle(Unsettled::new(Some(answered), met.next(), Some(call))).await;
         for waiting in met {
             self.settle(Unsettled::new(None, Some(waiting), None)).await;
@@ -507,7 +505,7 @@ impl PreAuthState {
             Awaited::Look => !is_asked,
         });
         for waiting in left_over {
-            self.settle(Unsettled::new(None, Some(waiting.unanswered_if(true)), None)).await;
+            self.settle(Unsettled::new(None, Some(waiting), None)).await;
         }
     }
 
@@ -523,11 +521,6 @@ pub(super) struct Asked {
     operation: u32,
     /// Whether the provider's object was to be closed.
     closes: bool,
-}
-
-/// Whether an answer says nothing about the hold.
-fn is_unknown(answered: &Answered) -> bool {
-    matches!(answered, Answered::Hold { answer, .. } if matches!(answer.state, HoldState::Unknown { .. }))
 }
 
 /// Which of two is asked next. What was never sent is never left out, and closing asks, too.

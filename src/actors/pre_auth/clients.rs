@@ -47,18 +47,12 @@ impl Awaited {
 pub(super) struct Waiting {
     pub awaited: Awaited,
     pub client: Box<dyn Client>,
-    is_unanswered: bool,
     _counted: Counted,
 }
 
 impl Waiting {
     pub fn new(awaited: Awaited, client: Box<dyn Client>, counted: Counted) -> Self {
-        Self { awaited, client, is_unanswered: false, _counted: counted }
-    }
-
-    /// The same, of whom it is known whether the channel said anything. Only who looks makes a difference.
-    pub fn unanswered_if(self, is_unanswered: bool) -> Self {
-        Self { is_unanswered: is_unanswered && self.awaited == Awaited::Look, ..self }
+        Self { awaited, client, _counted: counted }
     }
 }
 
@@ -130,10 +124,7 @@ impl Unsettled {
     /// Tells the client, once.
     pub fn tell(&mut self, told: Told) {
         if let Some(waiting) = self.waiting.as_mut().filter(|_| !self.is_told) {
-            waiting.client.tell(match told {
-                Told::Now(pre_auth) if waiting.is_unanswered => Told::Unanswered(pre_auth),
-                told => told,
-            });
+            waiting.client.tell(told);
             self.is_told = true;
         }
     }

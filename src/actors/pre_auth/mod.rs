@@ -144,8 +144,6 @@ pub trait Client: Send + 'static {
 pub enum Told {
     /// So it stands, and its answer is stored.
     Now(PreAuth),
-    /// To who only looks: so it stood before, and the channel could not say more.
-    Unanswered(PreAuth),
     /// So it stands, which is not stored yet; something may have happened at the provider.
     NotStored(PreAuth),
     /// Nothing was done.

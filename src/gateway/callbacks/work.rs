@@ -250,18 +250,23 @@ impl Inner {
     ) -> Result<Verdict, GatewayError> {
         match target {
             Target::Payment(merchant_id, payment_no) => {
-                let Some(claim) = claim else {
-                    return Ok(verdict_on(self.payments.follow_hint(merchant_id, payment_no).await?, "asked"));
+                let followed = match claim {
+                    Some(claim) => self.payments.note_dispute(merchant_id, payment_no, claim).await?,
+                    None => self.payments.follow_hint(merchant_id, payment_no).await?,
                 };
-                let noted = self.payments.note_dispute(merchant_id, payment_no, claim).await?;
-                Ok(verdict_on(noted, "disputed"))
+                Ok(match followed {
+                    Followed::Asked => Verdict::Done(if claim.is_some() { "disputed" } else { "asked" }),
+                    Followed::Busy => Verdict::Soon,
+                    Followed::Unanswered => Verdict::Later,
+                })
             }
             Target::PreAuth(merchant_id, pre_auth_no) => {
                 if let Some(dispute_no) = claim {
                     tracing::warn!(%pre_auth_no, dispute_no, "the payer's bank claims a capture's money back");
                     return Ok(Verdict::Done("disputed"));
                 }
-                Ok(verdict_on(self.pre_auths.follow_hint(merchant_id, pre_auth_no).await?, "asked"))
+                self.pre_auths.follow_hint(merchant_id, pre_auth_no).await?;
+                Ok(Verdict::Done("asked"))
             }
             Target::Number(number) => {
                 let Some(adapter) = self.channels.get(channel) else { return Ok(Verdict::Later) };
@@ -297,15 +302,6 @@ impl Inner {
             () = self.core.stopping.cancelled() => {}
             () = tokio::time::sleep(SLEEP_IDLE) => {}
         }
-    }
-}
-
-/// What becomes of a notification by what came of following it.
-const fn verdict_on(followed: Followed, done: &'static str) -> Verdict {
-    match followed {
-        Followed::Asked => Verdict::Done(done),
-        Followed::Busy => Verdict::Soon,
-        Followed::Unanswered => Verdict::Later,
     }
 }
 

@@ -172,7 +172,7 @@ impl Client for WaitingClient {
 
     fn tell(&mut self, told: Told) {
         let outcome = match told {
-            Told::Now(pre_auth) | Told::Unanswered(pre_auth) => self.kept_answer().and_then(|kept| match kept {
+            Told::Now(pre_auth) => self.kept_answer().and_then(|kept| match kept {
                 Some(kept) => Ok(kept),
                 None => self.answer_about(&pre_auth),
             }),
@@ -185,11 +185,11 @@ impl Client for WaitingClient {
     }
 }
 
-/// Somebody who wants to know where it stands when its channel has been asked; told whether that has said anything.
-pub(super) struct Onlooker(Option<oneshot::Sender<Result<bool, GatewayError>>>);
+/// Somebody who wants to know where it stands when its channel has been asked.
+pub(super) struct Onlooker(Option<oneshot::Sender<Result<(), GatewayError>>>);
 
 impl Onlooker {
-    pub(super) fn new() -> (Self, oneshot::Receiver<Result<bool, GatewayError>>) {
+    pub(super) fn new() -> (Self, oneshot::Receiver<Result<(), GatewayError>>) {
         let (waiting, seen) = oneshot::channel();
         (Self(Some(waiting)), seen)
     }
@@ -209,8 +209,7 @@ impl Client for Onlooker {
     fn tell(&mut self, told: Told) {
         let outcome = match told {
             // What can't be asked about now is as it is stored.
-            Told::Now(_) | Told::NotStored(_) | Told::Rejected(_) | Told::InProgress => Ok(true),
-            Told::Unanswered(_) => Ok(false),
+            Told::Now(_) | Told::NotStored(_) | Told::Rejected(_) | Told::InProgress => Ok(()),
             Told::Failed(error) => Err(error.into()),
         };
         if let Some(waiting) = self.0.take() {

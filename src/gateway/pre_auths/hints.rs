@@ -5,7 +5,7 @@ use crate::domain::ids::{ChannelName, MerchantId, PreAuthNo};
 use crate::domain::pre_auth::PreAuthStatus;
 use crate::domain::refund::RefundStatus;
 use crate::gateway::error::GatewayError;
-use crate::gateway::payments::{Followed, Need};
+use crate::gateway::payments::Need;
 use crate::gateway::pre_auths::client::Onlooker;
 use crate::gateway::pre_auths::{PreAuths, rows};
 
@@ -48,8 +48,7 @@ impl PreAuths {
         Ok(if is_settled && !has_open_refunds { Need::Nothing } else { Need::Question })
     }
 
-    /// Has the channel asked about a pre-auth, and waits for that. Where nothing is open nobody asks again by itself, so that
-    /// it has to be asked until it says something: money that came after the end is not told of twice.
+    /// Has the channel asked about a pre-auth, and waits for that.
     ///
     /// # Errors
     /// [`GatewayError::Overloaded`] when it has too much to do, [`GatewayError::ShuttingDown`], and what the store says.
@@ -57,13 +56,11 @@ impl PreAuths {
         &self,
         merchant_id: &MerchantId,
         pre_auth_no: &PreAuthNo,
-    ) -> Result<Followed, GatewayError> {
+    ) -> Result<(), GatewayError> {
         let id = PreAuthId { merchant_id: merchant_id.clone(), pre_auth_no: pre_auth_no.clone() };
         let (onlooker, seen) = Onlooker::new();
         self.0.send(&id, PreAuthMessage::Begin { command: Command::Refresh, client: Box::new(onlooker) })?;
         // An actor that was lost may not have asked.
-        let is_known = seen.await.unwrap_or(Err(GatewayError::Overloaded { retry_after_s: 1 }))?;
-        let is_open = || rows::read(&self.0.core, merchant_id, pre_auth_no).map(|it| it.pre_auth.operation.is_some());
-        Ok(if is_known || is_open()? { Followed::Asked } else { Followed::Unanswered })
+        seen.await.unwrap_or(Err(GatewayError::Overloaded { retry_after_s: 1 }))
     }
 }

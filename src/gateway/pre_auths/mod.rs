@@ -360,7 +360,7 @@ impl PreAuths {
         let (onlooker, seen) = Onlooker::new();
         self.0.send(&id, PreAuthMessage::Begin { command: Command::Refresh, client: Box::new(onlooker) })?;
         // Who was put away before it could answer has stored what it knows.
-        seen.await.unwrap_or(Ok(false))?;
+        seen.await.unwrap_or(Ok(()))?;
         Ok(rows::read(core, merchant_id, &id.pre_auth_no)?.pre_auth)
     }
 

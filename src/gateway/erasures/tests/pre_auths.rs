@@ -24,7 +24,6 @@ fn policy() -> PreAuthPolicy {
         on_expiry_before: hour,
         on_expiry: OnExpiry::Release,
         hold_valid: DAY,
-        is_clock_believed: true,
         stray: StrayPolicy::Refund,
     }
 }
