@@ -575,4 +575,8 @@ pub struct OperatorPreAuthView {
     /// The pre-auth.
     #[serde(flatten)]
     pub pre_auth: PreAuthView,
+    /// Money that came although it was over; absent when there was none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub strays: Vec<StrayView>,
 }

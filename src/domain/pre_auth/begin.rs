@@ -12,7 +12,7 @@ use crate::domain::pre_auth::{
 use crate::domain::routing::DecisionRecord;
 use crate::domain::time::Timestamp;
 
-/// Operations of one pre-auth at most; each stays in its row.
+/// Operations of one pre-auth that stay in its row, at most.
 pub const OPERATIONS_MAX: usize = 32;
 
 /// A hold that is about to be asked for.
@@ -71,8 +71,7 @@ pub fn begin(intent: Intent, policy: &PreAuthPolicy, now: Timestamp) -> Change {
         expires_at: None,
         honor_until: None,
         expiring_told: false,
-        expiry_acted: false,
-        extended: false,
+        is_held_on: false,
         event_count: 0,
         due_at: None,
         created_at: now,
@@ -122,6 +121,8 @@ pub fn begin_release(
 ) -> Result<Change, Rejection> {
     let mut draft = Draft::of(before);
     match (before.status, before.operation.as_ref().map(|operation| &operation.kind)) {
+        // It is being released because it is about to expire.
+        (PreAuthStatus::RequiresCapture, Some(OperationKind::Release { .. })) => return Ok(Change::nothing(before)),
         (PreAuthStatus::RequiresCapture, _) => {
             may_begin(before)?;
             open_release(&mut draft, why, provider_key, now);
@@ -168,12 +169,7 @@ fn may_begin(before: &PreAuth) -> Result<(), Rejection> {
     if before.status != PreAuthStatus::RequiresCapture || before.operation.is_some() {
         return Err(Rejection::State(before.status));
     }
-    has_room(before).then_some(()).ok_or(Rejection::TooMany)
-}
-
-/// Whether it may have one more operation.
-pub(super) fn has_room(pre_auth: &PreAuth) -> bool {
-    pre_auth.operations.len() < OPERATIONS_MAX
+    Ok(())
 }
 
 pub(super) fn open_capture(draft: &mut Draft<'_>, money_minor: i64, provider_key: String, now: Timestamp) {

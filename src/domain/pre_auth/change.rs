@@ -81,7 +81,7 @@ pub enum Rejection {
         /// What is there, in minor units.
         max_minor: i64,
     },
-    /// It has had as many operations (or refunds) as it may have.
+    /// It has had as many refunds as it may have.
     TooMany,
 }
 

@@ -4,8 +4,8 @@ use crate::domain::event::EventName;
 use crate::domain::outcome::{Failure, HoldAnswer};
 use crate::domain::pre_auth::due::next_due_at;
 use crate::domain::pre_auth::{
-    Alert, Change, Dispatch, EndedOperation, EventKind, Operation, OperationKind, OperationOutcome, PreAuth,
-    PreAuthPolicy, PreAuthStatus, ReleaseWhy, Sending, table,
+    Alert, Change, Dispatch, EndedOperation, EventKind, OPERATIONS_MAX, Operation, OperationKind, OperationOutcome,
+    PreAuth, PreAuthPolicy, PreAuthStatus, ReleaseWhy, Sending, table,
 };
 use crate::domain::time::Timestamp;
 
@@ -75,10 +75,17 @@ impl<'a> Draft<'a> {
         self.send(what, true);
     }
 
-    /// Ends the open operation, if there is one.
+    /// Ends the open operation, if there is one. When there are too many, the oldest is forgotten: all but the hold itself
+    /// and the last were refused. However many were refused, the money can be taken or let go.
     pub fn end_operation(&mut self, outcome: OperationOutcome, failure: Option<Failure>, now: Timestamp) {
         let Some(Operation { number, kind, sent_at, .. }) = self.pre_auth.operation.take() else { return };
-        self.pre_auth.operations.push(EndedOperation { number, kind, outcome, failure, sent_at, ended_at: now });
+        let operations = &mut self.pre_auth.operations;
+        operations.push(EndedOperation { number, kind, outcome, failure, sent_at, ended_at: now });
+        if operations.len() > OPERATIONS_MAX
+            && let Some(oldest) = operations.iter().position(|ended| ended.kind != OperationKind::Authorize)
+        {
+            operations.remove(oldest);
+        }
     }
 
     /// Notes that the channel has said where the object stands, and that the operation goes on.
@@ -175,6 +182,8 @@ impl<'a> Draft<'a> {
         }
         if pre_auth.status == PreAuthStatus::RequiresCapture {
             pre_auth.closing = None;
+            // That it is held is known; only what is open may be unknown.
+            pre_auth.reconciling &= pre_auth.operation.is_some();
         }
         if pre_auth.status.is_final() {
             pre_auth.reconciling = false;

@@ -1,17 +1,24 @@
 //! Held money and the time at which its provider lets it go: the merchant is told in good time, what is configured is done
 //! before it, and after it the provider is asked. What was missed while nobody looked is gone through in the same order.
 
+use std::time::Duration;
+
 use crate::domain::event::EventName;
 use crate::domain::pre_auth::draft::Draft;
 use crate::domain::pre_auth::due::{MANY_TRIES, asked_at};
-use crate::domain::pre_auth::{OnExpiry, OperationKind, PreAuth, PreAuthPolicy, ReleaseWhy, begin};
+use crate::domain::pre_auth::{
+    EndedOperation, OnExpiry, OperationKind, OperationOutcome, PreAuth, PreAuthPolicy, ReleaseWhy, begin,
+};
 use crate::domain::time::Timestamp;
+
+/// The shortest wait before what was refused at its time is tried again.
+const AGAIN_FIRST: Duration = Duration::from_secs(10);
 
 /// The moments before the end of a hold at which something is done; `None` for what is done already.
 struct Boundaries {
     expires_at: Timestamp,
     tell_at: Option<Timestamp>,
-    act_at: Option<Timestamp>,
+    act_at: Timestamp,
     extend_at: Option<Timestamp>,
 }
 
@@ -20,10 +27,30 @@ impl Boundaries {
         let expires_at = pre_auth.expires_at?;
         let tell_at = (!pre_auth.expiring_told).then(|| expires_at.minus(policy.expiring_before));
         let acts_at = expires_at.minus(policy.on_expiry_before);
-        let act_at = (!pre_auth.expiry_acted).then_some(acts_at);
-        let extend_at = pre_auth.honor_until.filter(|until| !pre_auth.extended && *until < acts_at);
-        Some(Self { expires_at, tell_at, act_at, extend_at })
+        let is_ending = |kind: &OperationKind| {
+            matches!(kind, OperationKind::Capture { .. } | OperationKind::Release { why: ReleaseWhy::Expiry })
+        };
+        let act_at = last_of(pre_auth, is_ending).map_or(acts_at, |refused| again_at(acts_at, refused));
+        let extended = last_of(pre_auth, |kind| *kind == OperationKind::Extend);
+        let extend_at = match (pre_auth.honor_until, extended) {
+            (Some(until), None) => Some(until),
+            (Some(until), Some(refused)) if refused.outcome == OperationOutcome::Refused => {
+                Some(again_at(until, refused))
+            }
+            _ => None,
+        };
+        Some(Self { expires_at, tell_at, act_at, extend_at: extend_at.filter(|at| *at < acts_at) })
     }
+}
+
+fn last_of(pre_auth: &PreAuth, is_kind: impl Fn(&OperationKind) -> bool) -> Option<&EndedOperation> {
+    pre_auth.operations.iter().rfind(|ended| is_kind(&ended.kind))
+}
+
+/// When what was to be done at `time` is tried again after it was refused: when as much time has passed once more, so that
+/// a channel that was away for a moment costs nobody the money, and one that refuses for good is not asked all the time.
+fn again_at(time: Timestamp, refused: &EndedOperation) -> Timestamp {
+    time.max(refused.ended_at.plus(refused.ended_at.since(time).max(AGAIN_FIRST)))
 }
 
 /// When held money has to be looked at again.
@@ -39,7 +66,7 @@ pub(super) fn next_due_at(pre_auth: &PreAuth, policy: &PreAuthPolicy, now: Times
     if is_over {
         return Some(now.plus(policy.resolve.wait(MANY_TRIES, now.since(expires_at))));
     }
-    [tell_at, act_at, extend_at, Some(expires_at)].into_iter().flatten().min()
+    [tell_at, Some(act_at), extend_at, Some(expires_at)].into_iter().flatten().min()
 }
 
 /// Does what is due about held money.
@@ -56,18 +83,16 @@ pub(super) fn on_due(
         draft.pre_auth.expiring_told = true;
         draft.tell(EventName::PreAuthExpiring);
     }
-    if is_over || draft.pre_auth.operation.is_some() {
+    let is_held_on = draft.pre_auth.is_held_on && policy.is_clock_believed;
+    if (is_over && !is_held_on) || draft.pre_auth.operation.is_some() {
         // Whether the provider has let it go is never assumed.
         begin::ask(draft);
         return;
     }
     let Some(boundaries) = boundaries else { return };
-    let has_room = begin::has_room(&draft.pre_auth);
     let number = draft.pre_auth.next_operation_number();
-    if is_due(boundaries.act_at) {
-        draft.pre_auth.expiry_acted = true;
+    if boundaries.act_at <= now {
         match policy.on_expiry {
-            _ if !has_room => {}
             OnExpiry::Release => {
                 let kind = OperationKind::Release { why: ReleaseWhy::Expiry };
                 begin::open_release(draft, ReleaseWhy::Expiry, next_key(kind.as_str(), number), now);
@@ -78,11 +103,10 @@ pub(super) fn on_due(
                 begin::open_capture(draft, money_minor, key, now);
             }
         }
+    } else if is_over {
+        begin::ask(draft);
     } else if is_due(boundaries.extend_at) {
-        draft.pre_auth.extended = true;
-        if has_room {
-            let key = next_key(OperationKind::Extend.as_str(), number);
-            draft.open(OperationKind::Extend, key, now);
-        }
+        let key = next_key(OperationKind::Extend.as_str(), number);
+        draft.open(OperationKind::Extend, key, now);
     }
 }

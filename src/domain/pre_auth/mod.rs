@@ -155,12 +155,9 @@ pub struct PreAuth {
     /// Whether the merchant was told that it expires soon.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub expiring_told: bool,
-    /// Whether what is to be done about its expiry was begun.
+    /// Whether its provider has said after its end that it holds the money on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub expiry_acted: bool,
-    /// Whether the channel was asked to hold the money for longer.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub extended: bool,
+    pub is_held_on: bool,
     /// Events told so far; the number of the last one.
     #[serde(default)]
     pub event_count: u64,

@@ -33,6 +33,8 @@ pub struct PreAuthPolicy {
     pub on_expiry: OnExpiry,
     /// How long money is held where the provider does not say.
     pub hold_valid: Duration,
+    /// Whether the clock may be relied on for what is done past the end of a hold, where nothing is lost by waiting.
+    pub is_clock_believed: bool,
     /// What is done about money that comes although the pre-auth is over.
     pub stray: StrayPolicy,
 }

@@ -193,15 +193,16 @@ fn become_held(draft: &mut Draft<'_>, held_minor: i64, taking: &Taking<'_>) {
     draft.pre_auth.reconciling = false;
     draft.end_operation(OperationOutcome::Done, None, taking.now);
     draft.pre_auth.expires_at = Some(taking.now.plus(taking.policy.hold_valid));
-    learn_times(draft, taking.state);
+    learn_times(draft, taking.state, taking.now);
     draft.hold(held_minor, taking.now);
 }
 
-/// Takes over when a hold ends, where the provider says so.
-fn learn_times(draft: &mut Draft<'_>, state: &HoldState) {
+/// Takes over when a hold ends, where the provider says so, and that it goes on behind that.
+fn learn_times(draft: &mut Draft<'_>, state: &HoldState, now: Timestamp) {
     let HoldState::Held { expires_at, honor_until, .. } = state else { return };
     draft.pre_auth.expires_at = expires_at.or(draft.pre_auth.expires_at);
     draft.pre_auth.honor_until = honor_until.or(draft.pre_auth.honor_until);
+    draft.pre_auth.is_held_on = draft.pre_auth.expires_at.is_some_and(|expires_at| now >= expires_at);
 }
 
 /// Closed before anything was held. Who gave it up decides what that is called; from `processing` on it is canceled.
@@ -250,7 +251,7 @@ fn under_way(draft: &mut Draft<'_>, taking: &Taking<'_>) {
         | HoldState::Held { .. }
         | HoldState::Unknown { .. } => {
             draft.note_unanswered(now);
-            learn_times(draft, state);
+            learn_times(draft, state, now);
             if draft.is_unknown_for_too_long(policy, now) {
                 draft.give_to_person();
             }
@@ -263,7 +264,7 @@ fn back_to_held(draft: &mut Draft<'_>, taking: &Taking<'_>) {
     let was_open = draft.pre_auth.operation.as_ref().is_some_and(super::Operation::had_answer);
     draft.step(EventKind::OutcomeKnown, PreAuthStatus::RequiresCapture);
     draft.pre_auth.reconciling = false;
-    learn_times(draft, taking.state);
+    learn_times(draft, taking.state, taking.now);
     draft.pre_auth.failure = taking.refused.cloned();
     draft.end_operation(OperationOutcome::Refused, taking.refused.cloned(), taking.now);
     if was_open {
@@ -298,7 +299,7 @@ fn held(draft: &mut Draft<'_>, taking: &Taking<'_>) {
             draft.let_go();
         }
         _ => {
-            learn_times(draft, state);
+            learn_times(draft, state, now);
             still_held(draft, taking);
         }
     }

@@ -177,7 +177,7 @@ impl Client for WaitingClient {
                 None => self.answer_about(&pre_auth),
             }),
             Told::NotStored(pre_auth) => self.answer_unstored(&pre_auth),
-            Told::Rejected(rejection) => Err(rejected(rejection, self.asked)),
+            Told::Rejected(rejection) => Err(rejected(rejection)),
             Told::InProgress => Err(GatewayError::IdempotencyInProgress),
             // Only who looks is told that.
             Told::Unanswered => Err(GatewayError::Internal("there is no answer to a request".to_owned())),
@@ -230,14 +230,11 @@ impl Client for Onlooker {
     }
 }
 
-pub(super) fn rejected(rejection: Rejection, asked: Asked) -> GatewayError {
+pub(super) fn rejected(rejection: Rejection) -> GatewayError {
     match rejection {
         Rejection::State(status) => GatewayError::InvalidState { status: status.as_str().to_owned() },
         Rejection::TooMuch { max_minor } => GatewayError::AmountTooLarge { max_minor },
-        Rejection::TooMany => {
-            let what = if asked == Asked::Refund { "too_many_refunds" } else { "too_many_operations" };
-            GatewayError::InvalidState { status: what.to_owned() }
-        }
+        Rejection::TooMany => GatewayError::InvalidState { status: "too_many_refunds".to_owned() },
     }
 }
 

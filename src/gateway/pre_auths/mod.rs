@@ -37,6 +37,7 @@ use crate::gateway::numbered_list;
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::payments::Payments;
 use crate::gateway::payments::rows::commit_finish;
+use crate::gateway::payments::views::stray_view;
 use crate::gateway::view::{OperatorPreAuthView, PreAuthView, RefundView};
 use crate::gateway::webhooks::Webhooks;
 use crate::storage::unreadable::UnreadableRows;
@@ -457,7 +458,11 @@ impl Inner {
     }
 
     fn operator_view(&self, pre_auth: &PreAuth) -> OperatorPreAuthView {
-        OperatorPreAuthView { merchant_id: pre_auth.merchant_id.to_string(), pre_auth: self.view(pre_auth) }
+        OperatorPreAuthView {
+            merchant_id: pre_auth.merchant_id.to_string(),
+            pre_auth: self.view(pre_auth),
+            strays: pre_auth.strays.iter().map(stray_view).collect(),
+        }
     }
 
     fn send(&self, id: &PreAuthId, message: PreAuthMessage) -> Result<(), GatewayError> {

@@ -5,15 +5,15 @@ use crate::actors::pre_auth::{PreAuthId, PreAuthMessage, StoredPreAuth};
 use crate::domain::audit;
 use crate::domain::audit::Operator;
 use crate::domain::ids::RefundNo;
-use crate::domain::pre_auth::{Change, PreAuth, PreAuthPolicy, Rejection, ReviewVerdict, on_refund_review, on_review};
+use crate::domain::pre_auth::{Change, PreAuth, PreAuthPolicy, ReviewVerdict, on_refund_review, on_review};
 use crate::domain::time::Timestamp;
 use crate::gateway::command::{ResolveByHand, ResolvePreAuthByHand, ResolvedPreAuthStatus};
 use crate::gateway::error::GatewayError;
 use crate::gateway::numbered_list;
 use crate::gateway::payments::rows::Refunded;
 use crate::gateway::payments::{check_resolution, resolution};
-use crate::gateway::pre_auths::client::Asked;
-use crate::gateway::pre_auths::{PreAuths, client, rows, views};
+use crate::gateway::pre_auths::client::rejected;
+use crate::gateway::pre_auths::{PreAuths, rows, views};
 use crate::gateway::view::{OperatorPreAuthView, OperatorRefundView};
 use crate::storage::StoreError;
 
@@ -112,10 +112,6 @@ impl PreAuths {
         }
         Err(GatewayError::Overloaded { retry_after_s: 1 })
     }
-}
-
-fn rejected(rejection: Rejection) -> GatewayError {
-    client::rejected(rejection, Asked::Refund)
 }
 
 fn verdict_of(command: &ResolvePreAuthByHand) -> Result<ReviewVerdict, GatewayError> {

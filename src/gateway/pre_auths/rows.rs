@@ -111,19 +111,22 @@ pub(super) fn owner_at_provider(
     Ok(stored.and_then(|stored| parse_owner(&stored.value)))
 }
 
-/// The pre-auth that holds an order number, or stands under a merchant's own number, if any.
+/// The pre-auth that holds an order number, or stands under a merchant's own number, if any. What a merchant may name it by
+/// names nothing else: not another of its pre-auths by our number of that.
 pub(super) fn holder(
     core: &Core,
     merchant_id: &MerchantId,
     order_no: &str,
     reference: Option<&str>,
 ) -> Result<Option<PreAuthNo>, GatewayError> {
-    let order = core.store.get(&keys::pre_auth_order(merchant_id, order_no))?;
-    let holder = match (order, reference) {
-        (None, Some(reference)) => core.store.get(&keys::pre_auth_reference(merchant_id, reference))?,
-        (order, _) => order,
-    };
-    Ok(holder.map(|stored| number_in(&stored.value)))
+    if let Some(order) = core.store.get(&keys::pre_auth_order(merchant_id, order_no))? {
+        return Ok(Some(number_in(&order.value)));
+    }
+    match reference.map(|reference| number_of(core, merchant_id, reference)) {
+        Some(Ok(holder)) => Ok(Some(holder)),
+        None | Some(Err(GatewayError::NotFound(_))) => Ok(None),
+        Some(Err(error)) => Err(error),
+    }
 }
 
 /// Adds a new pre-auth to `batch`.

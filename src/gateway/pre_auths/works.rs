@@ -157,11 +157,12 @@ impl Works {
 
     /// How pre-auths on a channel are worked on.
     pub(super) fn policy_on(&self, channel: &str) -> PreAuthPolicy {
-        policy_of(&self.0.core.config, &self.0.payments, channel)
+        policy_of(&self.0.core, &self.0.payments, channel)
     }
 }
 
-fn policy_of(config: &Config, payments: &Payments, channel: &str) -> PreAuthPolicy {
+fn policy_of(core: &Core, payments: &Payments, channel: &str) -> PreAuthPolicy {
+    let config = &core.config;
     let settings = &config.pre_auth;
     let hold_valid_s = config.channels.get(channel).map_or(0, |channel| channel.hold_valid_s);
     PreAuthPolicy {
@@ -171,6 +172,7 @@ fn policy_of(config: &Config, payments: &Payments, channel: &str) -> PreAuthPoli
         on_expiry_before: Duration::from_secs(settings.on_expiry_before_s),
         on_expiry: settings.on_expiry,
         hold_valid: Duration::from_secs(hold_valid_s),
+        is_clock_believed: core.clock_guard.is_believed(&core.clock),
         stray: config.payments.on_stray,
     }
 }

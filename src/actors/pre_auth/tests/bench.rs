@@ -45,6 +45,7 @@ pub fn policy() -> PreAuthPolicy {
         on_expiry_before: DAY / 24,
         on_expiry: OnExpiry::Release,
         hold_valid: 7 * DAY,
+        is_clock_believed: true,
         stray: StrayPolicy::Refund,
     }
 }

@@ -28,6 +28,7 @@ pub fn policy() -> PreAuthPolicy {
         on_expiry_before: HOUR,
         on_expiry: OnExpiry::Release,
         hold_valid: 7 * DAY,
+        is_clock_believed: true,
         stray: StrayPolicy::Refund,
     }
 }

@@ -8,6 +8,8 @@ use super::bench::*;
 use crate::domain::event::EventName;
 use crate::domain::outcome::HoldState;
 
+const SECONDS_10: Duration = Duration::from_secs(10);
+
 fn told_and_sent(change: &Change) -> (Vec<EventName>, Vec<Sending>) {
     (change.tell.clone(), change.send.iter().map(|dispatch| dispatch.what.clone()).collect())
 }
@@ -27,7 +29,7 @@ fn a_hold_is_looked_at_six_hours_and_one_hour_before_its_end_and_at_its_end() {
     assert_eq!(released.pre_auth.operation.as_ref().unwrap().provider_key, format!("tg_release_{number}"));
     let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
     let kept = on_answer(&released.pre_auth, number, &refused, &policy(), expires_at().minus(HOUR)).unwrap();
-    assert_eq!(kept.pre_auth.due_at, Some(expires_at()), "it is not tried again");
+    assert_eq!(kept.pre_auth.due_at, Some(expires_at().minus(HOUR).plus(SECONDS_10)), "it is tried again");
     let asked = due(&kept.pre_auth, expires_at()).unwrap();
     assert_eq!(told_and_sent(&asked), (vec![], vec![Sending::Ask { close: false }]));
     assert_eq!(asked.pre_auth, kept.pre_auth, "the due entry stands until there is an answer");
@@ -47,7 +49,64 @@ fn all_is_taken_before_the_end_where_that_is_configured() {
     assert_eq!(change.pre_auth.operation.as_ref().unwrap().provider_key, "capture2");
     let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
     let back = on_answer(&change.pre_auth, 2, &refused, &policy, at).unwrap().pre_auth;
-    assert_eq!(back.due_at, Some(expires_at()), "once");
+    assert_eq!(back.due_at, Some(at.plus(SECONDS_10)), "again");
+}
+
+/// What refuses once, because it is away for a moment, need not do so again; what refuses for good is not asked all the time.
+#[test]
+fn what_is_refused_before_the_end_is_tried_again_in_doubling_waits() {
+    for on_expiry in [OnExpiry::Release, OnExpiry::Capture] {
+        let policy = PreAuthPolicy { on_expiry, ..policy() };
+        let first_at = expires_at().minus(HOUR);
+        let (mut before, mut waits) = (is_held(), Vec::new());
+        before.due_at = Some(first_at);
+        while let Some(at) = before.due_at.filter(|at| *at < expires_at()) {
+            waits.push(at.since(first_at).as_secs());
+            let change = on_due(&before, &policy, at, |kind, number| format!("{kind}{number}")).unwrap();
+            assert!(change.send.len() == 1 && change.send[0].is_first, "{change:?}");
+            let number = change.pre_auth.operation_number();
+            let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
+            before = on_answer(&change.pre_auth, number, &refused, &policy, at).unwrap().pre_auth;
+        }
+        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 320, 640, 1280, 2560]);
+        assert_eq!((before.due_at, before.status), (Some(expires_at()), PreAuthStatus::RequiresCapture));
+    }
+}
+
+/// A capture that the merchant tried just before says nothing about when the rest is to be done.
+#[test]
+fn a_refused_capture_of_the_merchant_s_own_puts_nothing_off() {
+    let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
+    let before = on_answer(&capturing(600), 2, &refused, &policy(), NOW).unwrap().pre_auth;
+    let told = due(&before, expires_at().minus(6 * HOUR)).unwrap().pre_auth;
+    assert_eq!(told.due_at, Some(expires_at().minus(HOUR)));
+}
+
+/// The process was off meanwhile, and the provider has not let it go: what should have been done is done.
+#[test]
+fn what_is_held_on_behind_its_end_is_seen_to() {
+    let back_at = expires_at().plus(HOUR);
+    let endless = HoldState::Held { held_minor: MONEY_MINOR, expires_at: None, honor_until: None };
+    let asked = due(&is_held(), back_at).unwrap();
+    assert_eq!(told_and_sent(&asked), (vec![], vec![Sending::Ask { close: false }]), "first it is asked");
+    let held_on = take(&asked.pre_auth, endless.clone(), back_at).unwrap().pre_auth;
+    let at = held_on.due_at.unwrap();
+    for (on_expiry, sends) in [(OnExpiry::Release, Sending::Release), (OnExpiry::Capture, Sending::Capture)] {
+        let policy = PreAuthPolicy { on_expiry, ..policy() };
+        let change = on_due(&held_on, &policy, at, |kind, number| format!("{kind}{number}")).unwrap();
+        assert_eq!(told_and_sent(&change), (vec![], vec![sends]));
+        let doubted = PreAuthPolicy { is_clock_believed: false, ..policy };
+        let change = on_due(&held_on, &doubted, at, |_, _| unreachable!()).unwrap();
+        assert_eq!(told_and_sent(&change), (vec![], vec![Sending::Ask { close: false }]), "the clock may be ahead");
+    }
+    let releasing = due(&held_on, at).unwrap().pre_auth;
+    let refused = crate::domain::outcome::HoldAnswer::refused(endless, failure());
+    let kept = on_answer(&releasing, releasing.operation_number(), &refused, &policy(), at).unwrap().pre_auth;
+    let change = due(&kept, kept.due_at.unwrap()).unwrap();
+    assert_eq!(told_and_sent(&change), (vec![], vec![Sending::Ask { close: false }]), "not all the time");
+    let later = HoldState::Held { held_minor: MONEY_MINOR, expires_at: Some(NOW.plus(30 * DAY)), honor_until: None };
+    let longer = take(&held_on, later, at).unwrap().pre_auth;
+    assert_eq!((longer.is_held_on, longer.due_at), (false, Some(NOW.plus(30 * DAY).minus(6 * HOUR))), "not its end");
 }
 
 /// The node was off; what it finds depends on when it comes back, and on nothing else.
@@ -89,7 +148,7 @@ fn a_hold_without_an_end_has_the_configured_one() {
 #[test]
 fn it_is_held_for_longer_once_when_the_provider_would_no_longer_honor_it() {
     let extending = extending();
-    assert!(extending.extended && extending.status == PreAuthStatus::RequiresCapture);
+    assert_eq!(extending.status, PreAuthStatus::RequiresCapture);
     let longer = HoldState::Held {
         held_minor: MONEY_MINOR,
         expires_at: Some(NOW.plus(29 * DAY)),
@@ -102,6 +161,26 @@ fn it_is_held_for_longer_once_when_the_provider_would_no_longer_honor_it() {
     assert_eq!(unknown_for_now.status, PreAuthStatus::RequiresCapture, "what is held is known");
     let told = due(&unknown_for_now, expires_at().minus(6 * HOUR)).unwrap();
     assert_eq!(told_and_sent(&told), (vec![EventName::PreAuthExpiring], vec![Sending::Extend]));
+    let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
+    let number = extending.operation_number();
+    let kept = on_answer(&extending, number, &refused, &policy(), NOW.plus(3 * DAY)).unwrap().pre_auth;
+    assert_eq!(kept.due_at, Some(NOW.plus(3 * DAY).plus(SECONDS_10)), "refused, perhaps for a moment only");
+    assert_eq!(due(&kept, kept.due_at.unwrap()).unwrap().send[0].what, Sending::Extend);
+}
+
+/// The process was gone while it was being held for longer. What is held is known all the same.
+#[test]
+fn nothing_is_unknown_of_a_hold_on_which_nothing_is_open() {
+    let left_behind = on_recovery(&extending(), &policy(), NOW.plus(4 * DAY)).unwrap().pre_auth;
+    for (state, is_refused) in [(held(), false), (held(), true), (unknown(), true)] {
+        let answer = match is_refused {
+            true => crate::domain::outcome::HoldAnswer::refused(state, failure()),
+            false => crate::domain::outcome::HoldAnswer::bare(state),
+        };
+        let number = left_behind.operation_number();
+        let after = on_answer(&left_behind, number, &answer, &policy(), NOW.plus(4 * DAY)).unwrap().pre_auth;
+        assert_eq!((after.operation, after.reconciling), (None, false), "{answer:?}");
+    }
 }
 
 #[test]
@@ -154,7 +233,7 @@ fn a_clock_that_is_set_changes_what_is_told_once() {
     }
     let acted = due(&told, expires_at().minus(HOUR)).unwrap().pre_auth;
     let back = take(&acted, held(), NOW).unwrap();
-    assert!(back.tell.is_empty() && back.pre_auth.expiry_acted && back.pre_auth.due_at.unwrap() > NOW);
+    assert!(back.tell.is_empty() && back.pre_auth.operation.is_some() && back.pre_auth.due_at.unwrap() > NOW);
     // Set forward over everything by mistake: the provider says that it is held, and so it goes on.
     let ahead = due(&is_held(), expires_at().plus(DAY)).unwrap();
     let still = take(&ahead.pre_auth, held(), expires_at().plus(DAY)).unwrap().pre_auth;

@@ -116,6 +116,13 @@ impl Provider {
         }
     }
 
+    /// Somebody takes all of every hold at the provider itself, whatever became of it.
+    pub(super) fn take_by_hand(&self) {
+        for truth in self.holds.lock().values_mut() {
+            *truth = Truth::Captured(HELD);
+        }
+    }
+
     /// Somebody takes so much of all that is held.
     pub(super) fn take(&self, captured_minor: i64) {
         for truth in self.holds.lock().values_mut().filter(|truth| **truth == Truth::Held) {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::fixture::{Asked, House, pass, state_of, stranger, told};
+use super::fixture::{Asked, HELD, House, pass, state_of, stranger, told};
 use crate::channels::{DeclineScope, Failure};
+use crate::domain::ids::PreAuthNo;
 use crate::gateway::error::GatewayError;
 
 async fn captured(amount: i64) -> (House, String) {
@@ -59,4 +60,27 @@ async fn a_refund_that_is_not_known_keeps_its_amount_until_it_is() {
     assert_eq!((view.refundable_amount, view.refunded_amount), (3_000, 0), "it is given back");
     assert_eq!(house.events().last().map(String::as_str), Some("refund.failed"));
     assert_eq!(told(&house.refund(&no, Some(3_000), "k-2").await.unwrap()), (502, "failed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_after_the_end_goes_back_and_the_operator_sees_it() {
+    let house = House::new().await;
+    house.hold("O-1").await.unwrap();
+    let no = house.only().pre_auth_no;
+    house.cancel(&no, "k-1").await.unwrap();
+    assert!(house.pre_auths.find(&no).unwrap().strays.is_empty());
+    house.provider.take_by_hand();
+    for _ in 0..2 {
+        let merchant_id = &house.caller.merchant.merchant_id;
+        house.pre_auths.follow_hint(merchant_id, &PreAuthNo::new(no.as_str())).await.unwrap();
+        pass(Duration::from_secs(60)).await;
+    }
+    let found = house.pre_auths.find(&no).unwrap();
+    let [stray] = found.strays.as_slice() else { panic!("{:?}", found.strays) };
+    assert_eq!((stray.kind.as_str(), stray.amount, stray.action.as_str()), ("late", Some(HELD), "refunding"));
+    assert_eq!((found.pre_auth.status.as_str(), found.pre_auth.captured_amount), ("canceled", 0));
+    let refunds = house.pre_auths.refunds(&house.caller, &no).unwrap().items;
+    assert_eq!(stray.refund_no.as_ref(), Some(&refunds[0].refund_no));
+    assert_eq!((refunds.len(), refunds[0].status.as_str()), (1, "success"));
+    assert_eq!(house.provider.count(|asked| *asked == Asked::Refund { amount: HELD, charged: HELD }), 1);
 }

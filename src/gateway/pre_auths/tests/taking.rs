@@ -52,6 +52,9 @@ async fn an_order_number_and_a_merchant_s_own_number_are_taken_once() {
     // The order number is free again when the pre-auth is over, the merchant's own number never.
     assert_eq!(told(&house.cancel(&own.pre_auth_no, "c-1").await.unwrap()), (200, "canceled"));
     assert_eq!(holder_of(named("O-4", "R-1").await), own.pre_auth_no);
+    let ours = own.pre_auth_no.clone();
+    let shadowing = house.hold_with("O-6", |command| command.reference = Some(ours)).await;
+    assert_eq!(holder_of(shadowing), own.pre_auth_no, "our number names one pre-auth, too");
     let order_no = own.order_no.clone();
     let again = house.hold_with("k-5", |command| command.wanted.order_no = order_no).await.unwrap();
     assert_eq!(told(&again), (201, "requires_capture"));
