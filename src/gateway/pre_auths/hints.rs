@@ -48,8 +48,8 @@ impl PreAuths {
         Ok(if is_settled && !has_open_refunds { Need::Nothing } else { Need::Question })
     }
 
-    /// Has the channel asked about a pre-auth, and waits for that. One that is open is asked about again by whoever looks after
-    /// those; of one that is over nobody else will.
+    /// Has the channel asked about a pre-auth, and waits for that. One with an open operation is asked about again by
+    /// whoever looks after those; of any other nobody else will soon.
     ///
     /// # Errors
     /// [`GatewayError::Overloaded`] when it has too much to do, [`GatewayError::ShuttingDown`], and what the store says.
@@ -67,7 +67,7 @@ impl PreAuths {
             // Nor one that was to ask only now.
             return Err(GatewayError::ShuttingDown);
         }
-        let is_over = rows::read(&self.0.core, merchant_id, pre_auth_no)?.pre_auth.status.is_final();
-        Ok(if is_over && seen == Seen::NotKnown { Followed::Unanswered } else { Followed::Asked })
+        let has_nothing_open = rows::read(&self.0.core, merchant_id, pre_auth_no)?.pre_auth.operation.is_none();
+        Ok(if has_nothing_open && seen == Seen::NotKnown { Followed::Unanswered } else { Followed::Asked })
     }
 }
