@@ -11,6 +11,7 @@ use crate::domain::stray::StrayPolicy;
 fn policy() -> PreAuthPolicy {
     let hour = Duration::from_secs(3_600);
     PreAuthPolicy {
+        is_clock_believed: true,
         resolve: ResolvePolicy {
             first: hour,
             early_max: hour,
