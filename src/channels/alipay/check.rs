@@ -45,7 +45,7 @@ impl AlipayChannel {
                 "No seller_id is given: a notification about another seller of the application counts as one's own.",
             ));
         }
-        Ok(CheckReport { account: Some(self.client.app_id().to_owned()), livemode: None, findings })
+        Ok(CheckReport { account: Some(self.client.app_id().to_owned()), livemode: self.client.livemode(), findings })
     }
 
     /// Whether the application's contract lets it hold money.

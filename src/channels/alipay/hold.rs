@@ -181,7 +181,7 @@ impl AlipayChannel {
         let is_qr_code = hold_bar_code_of(&question.hold).is_none();
         match question.offered_at.filter(|_| is_qr_code) {
             Some(offered_at) => self.not_followed(offered_at, question, deadline).await,
-            None if is_qr_code && !question.close && !question.is_settled() => {
+            None if is_qr_code && !question.close && !question.is_over && !question.is_settled() => {
                 self.offer_voucher_again(question, deadline).await
             }
             None => self.freeze_not_there(question, deadline).await,
@@ -190,8 +190,9 @@ impl AlipayChannel {
 
     /// Nobody has anything with which the freeze could be made but the request itself.
     async fn freeze_not_there(&self, question: &HoldQuestion, deadline: Deadline) -> HoldAnswer {
-        if !question.close && !question.is_settled() {
-            return HoldAnswer::unknown("Alipay has no such freeze yet");
+        // A hint about what is over closes nothing and makes nothing.
+        if !question.close && (question.is_over || !question.is_settled()) {
+            return HoldAnswer::unknown("Alipay has no such freeze");
         }
         match self.cancel_freeze(&question.hold, deadline).await {
             Cancellation::Closed => HoldAnswer::not_done(not_received()),

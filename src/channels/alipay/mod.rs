@@ -140,6 +140,10 @@ fn not_received() -> Failure {
 }
 
 impl Channel for AlipayChannel {
+    fn livemode(&self) -> Option<bool> {
+        self.client.livemode()
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             charge: true,

@@ -39,6 +39,11 @@ pub(super) enum CallError {
 }
 
 impl AlipayClient {
+    /// Whether its host moves real money, where the host says so.
+    pub(super) fn livemode(&self) -> Option<bool> {
+        livemode_of(self.http.base_url().host_str().unwrap_or_default())
+    }
+
     pub(super) fn new(http: HttpClient, clock: Clock, app_id: String, signer: Signer, verifier: Verifier) -> Self {
         Self { http, clock, app_id, signer, verifier }
     }
@@ -155,6 +160,15 @@ pub(super) fn moment_of(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_unix_s(as_if_utc - BEIJING_OFFSET_S))
 }
 
+/// Whether a host of Alipay's moves real money; `None` for any other, such as the emulator's.
+fn livemode_of(host: &str) -> Option<bool> {
+    match host.trim_end_matches('.') {
+        "openapi.alipay.com" => Some(true),
+        "openapi-sandbox.dl.alipaydev.com" | "openapi.alipaydev.com" => Some(false),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +180,19 @@ mod tests {
         assert_eq!(moment_of("2026-03-01 07:59:58"), Some(late_in_london));
         for text in ["", "2026-03-01", "2026-03-01T07:59:58Z", "2026-13-01 07:59:58"] {
             assert_eq!(moment_of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_says_which_money_it_moves() {
+        for (host, expected) in [
+            ("openapi.alipay.com", Some(true)),
+            ("openapi.alipay.com.", Some(true)),
+            ("openapi-sandbox.dl.alipaydev.com", Some(false)),
+            ("127.0.0.1", None),
+            ("openapi.alipay.com.example", None),
+        ] {
+            assert_eq!(livemode_of(host), expected, "{host}");
         }
     }
 }

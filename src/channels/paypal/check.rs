@@ -17,6 +17,6 @@ impl PaypalChannel {
                            do is learned by asking alone.";
             findings.push(finding.to_owned());
         }
-        Ok(CheckReport { account: granted.app_id, livemode: Some(self.livemode() == Some(true)), findings })
+        Ok(CheckReport { account: granted.app_id, livemode: self.livemode(), findings })
     }
 }

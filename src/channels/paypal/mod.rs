@@ -123,7 +123,7 @@ impl Channel for PaypalChannel {
     }
 
     fn livemode(&self) -> Option<bool> {
-        let host = self.client.http().base_url().host_str().unwrap_or_default();
+        let host = self.client.http().base_url().host_str().unwrap_or_default().trim_end_matches('.');
         if LIVE_HOSTS.contains(&host) { Some(true) } else { SANDBOX_HOSTS.contains(&host).then_some(false) }
     }
 

@@ -30,27 +30,36 @@ impl Boundaries {
         let is_ending = |kind: &OperationKind| {
             matches!(kind, OperationKind::Capture { .. } | OperationKind::Release { why: ReleaseWhy::Expiry })
         };
-        let act_at = last_of(pre_auth, is_ending).map_or(acts_at, |refused| again_at(acts_at, refused));
-        let extended = last_of(pre_auth, |kind| *kind == OperationKind::Extend);
-        let extend_at = match (pre_auth.honor_until, extended) {
-            (Some(until), None) => Some(until),
-            (Some(until), Some(refused)) if refused.outcome == OperationOutcome::Refused => {
-                Some(again_at(until, refused))
-            }
-            _ => None,
-        };
+        let act_at = again_at(pre_auth, acts_at, expires_at, is_ending);
+        let is_extension = |kind: &OperationKind| *kind == OperationKind::Extend;
+        let is_extended = pre_auth
+            .operations
+            .iter()
+            .any(|ended| is_extension(&ended.kind) && ended.outcome != OperationOutcome::Refused);
+        let extend_at = pre_auth.honor_until.filter(|_| !is_extended);
+        let extend_at = extend_at.map(|until| again_at(pre_auth, until, expires_at, is_extension));
         Some(Self { expires_at, tell_at, act_at, extend_at: extend_at.filter(|at| *at < acts_at) })
     }
 }
 
-fn last_of(pre_auth: &PreAuth, is_kind: impl Fn(&OperationKind) -> bool) -> Option<&EndedOperation> {
-    pre_auth.operations.iter().rfind(|ended| is_kind(&ended.kind))
-}
-
-/// When what was to be done at `time` is tried again after it was refused: when as much time has passed once more, so that
-/// a channel that was away for a moment costs nobody the money, and one that refuses for good is not asked all the time.
-fn again_at(time: Timestamp, refused: &EndedOperation) -> Timestamp {
-    time.max(refused.ended_at.plus(refused.ended_at.since(time).max(AGAIN_FIRST)))
+/// When what is to be done at `time` is tried, or tried again after it was refused: when as much time has passed once more
+/// as since the first try, so that a channel that was away for a moment costs nobody the money, and one that refuses for good
+/// is not asked all the time. Of the time that is left until the end of the hold no try waits away more than half.
+fn again_at(
+    pre_auth: &PreAuth,
+    time: Timestamp,
+    expires_at: Timestamp,
+    is_kind: impl Fn(&OperationKind) -> bool,
+) -> Timestamp {
+    // What was sent before its time, by whomever, was no try of this.
+    let is_try = |ended: &&EndedOperation| is_kind(&ended.kind) && ended.sent_at >= time;
+    let first = pre_auth.operations.iter().find(is_try);
+    let last = pre_auth.operations.iter().rfind(is_try);
+    let Some((first, last)) = first.zip(last) else { return time };
+    let doubled = last.ended_at.since(first.sent_at);
+    let left = expires_at.since(last.ended_at);
+    let wait = if left.is_zero() { doubled } else { doubled.min(left / 2) };
+    last.ended_at.plus(wait.max(AGAIN_FIRST))
 }
 
 /// When held money has to be looked at again.

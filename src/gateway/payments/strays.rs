@@ -71,6 +71,11 @@ impl Alerts {
     /// The same of a pre-auth. What its actor is to say in the log, it says.
     pub(super) fn note_pre_auth(&self, before: &PreAuth, after: &PreAuth) {
         after.strays.iter().skip(before.strays.len()).for_each(|stray| self.count_stray(stray));
+        for (was, is) in before.strays.iter().zip(&after.strays) {
+            if matches!((&was.action, &is.action), (StrayAction::Refunding(_), StrayAction::Reported)) {
+                self.needs_review.with_label_values(&["refund"]).inc();
+            }
+        }
         if after.status == PreAuthStatus::NeedsReview && before.status != after.status {
             self.needs_review.with_label_values(&["pre_auth"]).inc();
         }

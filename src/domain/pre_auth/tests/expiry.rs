@@ -68,7 +68,12 @@ fn what_is_refused_before_the_end_is_tried_again_in_doubling_waits() {
             let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
             before = on_answer(&change.pre_auth, number, &refused, &policy, at).unwrap().pre_auth;
         }
-        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 320, 640, 1280, 2560]);
+        assert_eq!(waits[..9], [0, 10, 20, 40, 80, 160, 320, 640, 1280]);
+        // From then on no try waits away more than half of what is left.
+        for pair in waits[8..].windows(2) {
+            assert!(pair[1] - pair[0] <= ((3_600 - pair[0]) / 2).max(10), "{waits:?}");
+        }
+        assert!((16..24).contains(&waits.len()) && *waits.last().unwrap() >= 3_580, "{waits:?}");
         assert_eq!((before.due_at, before.status), (Some(expires_at()), PreAuthStatus::RequiresCapture));
     }
 }
@@ -80,6 +85,31 @@ fn a_refused_capture_of_the_merchant_s_own_puts_nothing_off() {
     let before = on_answer(&capturing(600), 2, &refused, &policy(), NOW).unwrap().pre_auth;
     let told = due(&before, expires_at().minus(6 * HOUR)).unwrap().pre_auth;
     assert_eq!(told.due_at, Some(expires_at().minus(HOUR)));
+}
+
+/// What was sent before its time and refused behind it was no try of it either.
+#[test]
+fn a_capture_that_was_open_at_the_time_puts_nothing_off() {
+    let acts_at = expires_at().minus(HOUR);
+    let sent_at = acts_at.minus(Duration::from_secs(60));
+    let open = begin_capture(&is_held(), Some(600), key(), &policy(), sent_at).unwrap().pre_auth;
+    let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
+    let known_at = acts_at.plus(Duration::from_secs(35 * 60));
+    let number = open.operation_number();
+    let back = on_answer(&open, number, &refused, &policy(), known_at).unwrap().pre_auth;
+    let released = due(&back, known_at).unwrap();
+    assert_eq!(told_and_sent(&released).1, vec![Sending::Release], "at once");
+}
+
+/// A first try that came late, because the process was off, is repeated as soon as one in time.
+#[test]
+fn a_late_first_try_is_repeated_soon() {
+    let late = expires_at().minus(Duration::from_secs(600));
+    let released = due(&is_held(), late).unwrap().pre_auth;
+    let refused = crate::domain::outcome::HoldAnswer::refused(held(), failure());
+    let number = released.operation_number();
+    let kept = on_answer(&released, number, &refused, &policy(), late).unwrap().pre_auth;
+    assert_eq!(kept.due_at, Some(late.plus(SECONDS_10)));
 }
 
 /// The process was off meanwhile, and the provider has not let it go: what should have been done is done.
@@ -99,11 +129,26 @@ fn what_is_held_on_behind_its_end_is_seen_to() {
         let change = on_due(&held_on, &doubted, at, |_, _| unreachable!()).unwrap();
         assert_eq!(told_and_sent(&change), (vec![], vec![Sending::Ask { close: false }]), "the clock may be ahead");
     }
-    let releasing = due(&held_on, at).unwrap().pre_auth;
-    let refused = crate::domain::outcome::HoldAnswer::refused(endless, failure());
-    let kept = on_answer(&releasing, releasing.operation_number(), &refused, &policy(), at).unwrap().pre_auth;
-    let change = due(&kept, kept.due_at.unwrap()).unwrap();
-    assert_eq!(told_and_sent(&change), (vec![], vec![Sending::Ask { close: false }]), "not all the time");
+    // Refused, it is tried again, and not all the time.
+    let refused = crate::domain::outcome::HoldAnswer::refused(endless.clone(), failure());
+    let (mut before, mut now, mut releases, mut questions) = (held_on.clone(), at, 0, 0);
+    while now < at.plus(DAY) {
+        let change = due(&before, now).unwrap();
+        before = match change.send[0].what {
+            Sending::Release => {
+                releases += 1;
+                on_answer(&change.pre_auth, change.pre_auth.operation_number(), &refused, &policy(), now)
+                    .unwrap()
+                    .pre_auth
+            }
+            _ => {
+                questions += 1;
+                take(&change.pre_auth, endless.clone(), now).map_or(change.pre_auth, |change| change.pre_auth)
+            }
+        };
+        now = before.due_at.unwrap();
+    }
+    assert!((4..=12).contains(&releases) && questions > releases, "{releases} times, asked {questions} times");
     let later = HoldState::Held { held_minor: MONEY_MINOR, expires_at: Some(NOW.plus(30 * DAY)), honor_until: None };
     let longer = take(&held_on, later, at).unwrap().pre_auth;
     assert_eq!((longer.is_held_on, longer.due_at), (false, Some(NOW.plus(30 * DAY).minus(6 * HOUR))), "not its end");
