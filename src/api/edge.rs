@@ -156,6 +156,8 @@ fn too_late(method: &Method) -> ApiError {
 /// Writes the response, and the one line about an error inside.
 fn write(context: &RequestContext, outcome: Outcome) -> Response<Full<Bytes>> {
     let mut headers = HeaderMap::with_capacity(14);
+    // Answers hold secrets and states that change.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(limits) = context.limit_headers.get() {
         headers.extend(limits.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
@@ -166,8 +168,6 @@ fn write(context: &RequestContext, outcome: Outcome) -> Response<Full<Bytes>> {
     if let Ok(request_id) = HeaderValue::from_str(&context.request_id) {
         headers.insert(REQUEST_ID, request_id);
     }
-    // Answers hold secrets and states that change.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if context.body_is_unread() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -182,6 +182,8 @@ fn write_answer(answer: Answer, headers: &mut HeaderMap) -> (StatusCode, Bytes) 
     if answer.replayed {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
+    // Of its own, and in place of what is there under the same name.
+    headers.extend(answer.headers);
     (answer.status, answer.body)
 }
 
