@@ -4,11 +4,13 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::Stream;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::language::Language;
+use crate::api::stream::{StreamFailed, StreamKind, StreamSource};
 use crate::gateway::answer::{Answered, StoredAnswer};
 use crate::gateway::error::GatewayError;
 
@@ -47,8 +49,10 @@ impl<T> Envelope<T> {
 pub(crate) struct Answer {
     /// HTTP status.
     pub(crate) status: StatusCode,
-    /// The whole body.
+    /// The whole body; empty where there is a stream.
     pub(crate) body: Bytes,
+    /// A body that is made while it is sent.
+    pub(crate) stream: Option<StreamSource>,
     /// `Content-Type`.
     pub(crate) content_type: HeaderValue,
     /// Whether it was given before.
@@ -60,7 +64,18 @@ pub(crate) struct Answer {
 impl Answer {
     /// A whole body of a type.
     pub(crate) fn new(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Self {
-        Self { status, body, content_type, replayed: false, headers: HeaderMap::new() }
+        Self { status, body, stream: None, content_type, replayed: false, headers: HeaderMap::new() }
+    }
+
+    /// A body that is made while it is sent. Nothing of it is asked for before there is room for it on the way to the
+    /// client, so a part should be at most some 64 KiB; the rest of its bounds are the listener's. Not for what is kept
+    /// under an idempotency key.
+    pub(crate) fn stream<S>(content_type: HeaderValue, kind: StreamKind, parts: S) -> Self
+    where
+        S: Stream<Item = Result<Bytes, StreamFailed>> + Send + 'static,
+    {
+        let stream = Some(StreamSource::new(kind, parts));
+        Self { stream, ..Self::new(StatusCode::OK, content_type, Bytes::new()) }
     }
 
     /// A page for people.
