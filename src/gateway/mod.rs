@@ -26,6 +26,7 @@ pub mod error;
 pub mod explain;
 pub mod exports;
 pub mod external_permits;
+pub mod history;
 pub mod idempotency;
 pub mod installation;
 mod limit_events;
@@ -236,6 +237,7 @@ struct Inner {
     routing: Routing,
     config_source: OnceLock<Box<dyn ConfigSource>>,
     shedding: Arc<Shedding>,
+    recent: history::Recent,
     stopping: Stopping,
 }
 
@@ -441,6 +443,7 @@ impl Gateway {
             disk_work,
             admin_tokens,
             shedding: Shedding::new(core.config.limits.adaptive, &core.figures, core.random.draw_u64())?,
+            recent: history::Recent::default(),
             stopping: Stopping::new(Duration::from_millis(core.config.server.drain_timeout_ms)),
             core,
         };
@@ -460,6 +463,7 @@ impl Gateway {
         gateway.0.core.countries.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
+        history::start(&gateway);
         Ok(gateway)
     }
 

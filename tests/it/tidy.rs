@@ -22,10 +22,13 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
+    ("askama", &["api"]),
+    ("plotters", &["api"]),
+    ("cookie", &["api"]),
     ("reqwest", &["channels", "cli", "gateway/external_sandbox.rs"]),
     ("clap", &["cli", "main.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),

@@ -9,6 +9,7 @@
 mod assets;
 mod audit;
 mod call;
+mod chart;
 mod form;
 mod guard;
 mod limits;
