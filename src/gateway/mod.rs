@@ -96,7 +96,7 @@ use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;
-use crate::gateway::reload::ConfigSource;
+use crate::gateway::reload::{ConfigSource, Reloads};
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::routing::{Routing, RoutingFigures};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
@@ -236,6 +236,7 @@ struct Inner {
     admin_tokens: Vec<AdminToken>,
     routing: Routing,
     config_source: OnceLock<Box<dyn ConfigSource>>,
+    reloads: Reloads,
     shedding: Arc<Shedding>,
     recent: history::Recent,
     stopping: Stopping,
@@ -332,6 +333,7 @@ impl Gateway {
             vault: Arc::new(installation.vault),
             figures: Default::default(),
             told: Default::default(),
+            reloaded: Default::default(),
             audit_turn: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -432,6 +434,7 @@ impl Gateway {
             webhooks,
             routing: Routing::new(core.clone(), router.clone(), Arc::clone(&channels), in_force),
             config_source: OnceLock::new(),
+            reloads: Reloads::new(&core.figures)?,
             router,
             directory,
             supervisor,

@@ -22,7 +22,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: &[(&str, &[&str])] = &[
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
@@ -31,6 +31,7 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("cookie", &["api"]),
     ("reqwest", &["channels", "cli", "gateway/external_sandbox.rs"]),
     ("clap", &["cli", "main.rs"]),
+    ("notify_debouncer_mini", &["cli/watch.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
     ("maxminddb", &["gateway/countries.rs"]),
     ("webpki", &["channels"]),

@@ -16,6 +16,7 @@ mod limits;
 mod login;
 mod overview;
 mod page;
+mod parts;
 mod payments;
 mod pre_auths;
 mod routing;
