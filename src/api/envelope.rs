@@ -1,14 +1,16 @@
 //! The form of every body: `{"code":…,"message":…,"data":…}` or, for errors, the code, the message, fields of its own
 //! and the request's id.
 
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::Stream;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::language::Language;
+use crate::api::stream::{StreamFailed, StreamKind, StreamSource};
 use crate::gateway::answer::{Answered, StoredAnswer};
 use crate::gateway::error::GatewayError;
 
@@ -46,10 +48,14 @@ impl<T> Envelope<T> {
 pub(crate) struct Answer {
     /// HTTP status.
     pub(crate) status: StatusCode,
-    /// The whole body.
+    /// The whole body; empty where there is a stream.
     pub(crate) body: Bytes,
+    /// A body that is made while it is sent.
+    pub(crate) stream: Option<StreamSource>,
     /// `Content-Type`.
     pub(crate) content_type: HeaderValue,
+    /// Headers of its own, before those that every response has. `Cache-Control` among them stands instead of `no-store`.
+    pub(crate) headers: Option<Box<HeaderMap>>,
     /// Whether it was given before.
     pub(crate) replayed: bool,
 }
@@ -62,23 +68,45 @@ impl Answer {
     pub(crate) fn of<T: Serialize>(status: StatusCode, data: T, language: Language) -> Result<Self, ApiError> {
         let body = serde_json::to_vec(&Envelope::success(data, language))
             .map_err(|error| GatewayError::Internal(format!("an answer can't be written as JSON: {error}")))?;
-        Ok(Self { status, body: Bytes::from(body), content_type: JSON, replayed: false })
+        Ok(Self::bytes(status, JSON, Bytes::from(body)))
+    }
+
+    /// Any whole body, without the envelope.
+    pub(crate) fn bytes(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Self {
+        Self { status, body, stream: None, content_type, headers: None, replayed: false }
+    }
+
+    /// A body that is made while it is sent. Nothing of it is asked for before there is room for it on the way to the
+    /// client, so a part should be at most some 64 KiB; the rest of its bounds are the listener's. Not for what is kept
+    /// under an idempotency key.
+    pub(crate) fn stream<S>(content_type: HeaderValue, kind: StreamKind, parts: S) -> Self
+    where
+        S: Stream<Item = Result<Bytes, StreamFailed>> + Send + 'static,
+    {
+        let stream = Some(StreamSource::new(kind, parts));
+        Self { stream, ..Self::bytes(StatusCode::OK, content_type, Bytes::new()) }
+    }
+
+    /// The same with a header of its own.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.get_or_insert_default().append(name, value);
+        self
     }
 
     /// A whole JSON document without the envelope.
     pub(crate) fn document(body: Bytes) -> Self {
-        Self { status: StatusCode::OK, body, content_type: JSON, replayed: false }
+        Self::bytes(StatusCode::OK, JSON, body)
     }
 
     /// A text without the envelope.
     pub(crate) fn plain(content_type: &'static str, body: &'static str) -> Self {
         let content_type = HeaderValue::from_static(content_type);
-        Self { status: StatusCode::OK, body: Bytes::from_static(body.as_bytes()), content_type, replayed: false }
+        Self::bytes(StatusCode::OK, content_type, Bytes::from_static(body.as_bytes()))
     }
 
     /// Figures for Prometheus.
     pub(crate) fn metrics(text: String) -> Self {
-        Self { status: StatusCode::OK, body: Bytes::from(text), content_type: METRICS, replayed: false }
+        Self::bytes(StatusCode::OK, METRICS, Bytes::from(text))
     }
 
     /// The answer as the gateway keeps it.
@@ -94,7 +122,7 @@ impl Answer {
         let StoredAnswer { status, body } = answered.answer;
         let status = StatusCode::from_u16(status)
             .map_err(|_| GatewayError::Internal(format!("a stored answer has the status {status}")))?;
-        Ok(Self { status, body: Bytes::from(body), content_type: JSON, replayed: answered.replayed })
+        Ok(Self { replayed: answered.replayed, ..Self::bytes(status, JSON, Bytes::from(body)) })
     }
 }
 
