@@ -27,6 +27,7 @@ pub use service::{
     AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, ReloadConfig, SecurityConfig,
     ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
 };
+pub use validate::telemetry::{parse_log_filter, traces_url};
 pub use work::{
     CallbacksConfig, FaultConfig, FxConfig, PaymentsConfig, PreAuthConfig, RetentionConfig, SandboxConfig,
     WebhookConfig,
@@ -100,7 +101,7 @@ pub struct Config {
     pub sandbox: Option<SandboxConfig>,
     /// Rates of exchange.
     pub fx: FxConfig,
-    /// Logs.
+    /// Logs and traces.
     pub telemetry: TelemetryConfig,
     /// Keys that protect what is stored.
     pub security: SecurityConfig,

@@ -22,4 +22,5 @@ pub mod routing;
 pub mod signature;
 pub mod stray;
 pub mod time;
+pub mod trace;
 pub mod webhook;
