@@ -14,7 +14,8 @@ def main():
     program, directory, pictures = sys.argv[1:4]
     settings = {
         "TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]',
-        "TOLLGATE_WEBHOOK__SCHEDULE_S": "[0, 1, 1]",
+        "TOLLGATE_WEBHOOK__SCHEDULE_S": "[1, 1]",
+        "TOLLGATE_WEBHOOK__MAX_ATTEMPTS": "3",
     }
     with gateway(program, directory, (), settings) as (listen, admin):
         environment = {
