@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::api::language::Language;
 
 /// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order.
-const CATALOGUE: [(&str, &str); 79] = [
+const CATALOGUE: [(&str, &str); 80] = [
     ("can't be changed; make another rule", "不可修改; 请新建一条规则"),
     ("can't stand beside `position`", "不得与 `position` 同时使用"),
     ("can't stand beside `rules`", "不得与 `rules` 同时使用"),
@@ -61,6 +61,7 @@ const CATALOGUE: [(&str, &str); 79] = [
         "不得超过 {}: 该商户的限额一次最多放行这么多",
     ),
     ("must be at least per_second ({})", "不得小于 per_second ({})"),
+    ("must be at most {} days before `to`", "最早为 `to` 之前 {} 天"),
     ("must be at most {}", "不得超过 {}"),
     ("must be day or channel", "须为 day 或 channel"),
     ("must be enabled, paused or disabled", "须为 enabled, paused 或 disabled"),

@@ -22,13 +22,14 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
     ("reqwest", &["channels", "cli", "gateway/external_sandbox.rs"]),
     ("clap", &["cli", "main.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
+    ("csv", &["api"]),
     ("maxminddb", &["gateway/countries.rs"]),
     ("webpki", &["channels"]),
 ];

@@ -6,6 +6,7 @@ pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod costs;
 pub(crate) mod erasures;
+pub(crate) mod exports;
 pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod limits;
@@ -138,6 +139,7 @@ pub(crate) fn routes() -> Routes {
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
     let routes = costs::add_routes(routes);
+    let routes = exports::add_routes(routes);
     let routes = payments::add_routes(routes);
     let routes = pre_auths::add_routes(routes);
     let routes = resolve::add_routes(routes);
