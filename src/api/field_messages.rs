@@ -60,8 +60,11 @@ const CATALOGUE: [(&str, &str); 80] = [
         "must be at most {}: this merchant's limits never admit more at once",
         "不得超过 {}: 该商户的限额一次最多放行这么多",
     ),
-    ("must be at least per_second ({})", "不得小于 per_second ({})"),
     ("must be at most {} days before `to`", "最早为 `to` 之前 {} 天"),
+    (
+        "must be at least per_second ({}); equal to it for a strict limit by the second",
+        "不得小于 per_second ({}); 若需严格按秒限制, 请设为相等",
+    ),
     ("must be at most {}", "不得超过 {}"),
     ("must be day or channel", "须为 day 或 channel"),
     ("must be enabled, paused or disabled", "须为 enabled, paused 或 disabled"),

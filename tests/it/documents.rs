@@ -90,3 +90,17 @@ fn every_failure_code_of_ours_is_explained() {
     let unexplained: Vec<&String> = codes.iter().filter(|code| !page.contains(&format!("`{code}`"))).collect();
     assert!(unexplained.is_empty(), "not in docs/errors.md: {unexplained:?}");
 }
+
+/// What a page has to be typed or written into files.
+fn blocks(page: &str) -> Vec<String> {
+    page.split("```").skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_chinese_readme_has_the_same_commands() {
+    let [english, chinese] =
+        ["README.md", "README.zh-CN.md"].map(|page| std::fs::read_to_string(root().join(page)).unwrap());
+    let (english, chinese) = (blocks(&english), blocks(&chinese));
+    assert!(english.len() > 5);
+    assert_eq!(chinese, english);
+}
