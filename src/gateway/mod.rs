@@ -492,6 +492,11 @@ impl Gateway {
         &self.0.core.clock
     }
 
+    /// Its source of random numbers.
+    pub(crate) fn random(&self) -> &Random {
+        &self.0.core.random
+    }
+
     /// The operator's tokens.
     pub fn admin_tokens(&self) -> &[AdminToken] {
         &self.0.admin_tokens
