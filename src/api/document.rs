@@ -135,7 +135,7 @@ pub(crate) struct ReasonSchema {
         routing::get, routing::update, routing::versions, routing::roll_back,
         rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload,
         all_payments::list, all_payments::get, all_payments::routing, resolve::payment, resolve::pre_auth, resolve::refund,
-        all_pre_auths::list, all_pre_auths::get,
+        all_pre_auths::list, all_pre_auths::get, all_pre_auths::capture, all_pre_auths::cancel,
         all_webhooks::list_endpoints, all_webhooks::get_endpoint, all_webhooks::pause_endpoint,
         all_webhooks::enable_endpoint, all_webhooks::list_notifications, all_webhooks::get_notification,
         all_webhooks::retry_notification, all_webhooks::recover, all_webhooks::reset_health,

@@ -212,7 +212,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 34] = [
+    const CHANGES: [(Verb, &str, Audited); 36] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -223,6 +223,8 @@ mod tests {
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/erasures", As("customer.erase")),
         (Verb::Post, "/admin/v1/payments/{payment_no}/resolve", As("payment.resolve")),
         (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/resolve", As("pre_auth.resolve")),
+        (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/capture", As("pre_auth.capture")),
+        (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/cancel", As("pre_auth.cancel")),
         (Verb::Post, "/admin/v1/refunds/{refund_no}/resolve", As("refund.resolve")),
         (Verb::Post, "/admin/v1/hold/confirm", As("hold.confirm")),
         (Verb::Post, "/admin/v1/store/backup", As("store.backup")),
