@@ -29,6 +29,7 @@ mod signer;
 mod simulate;
 mod store;
 mod table;
+mod watch;
 mod webhook;
 
 #[cfg(test)]
@@ -93,7 +94,7 @@ enum Command {
     Export(export::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
-    /// Check the configuration and print what is in effect, secrets hidden.
+    /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
     Openapi,
@@ -156,7 +157,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Export(arguments) => export::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
-        Command::CheckConfig(arguments) => check_config::run(&arguments, context),
+        Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Openapi => openapi::run(),
     }
 }

@@ -65,7 +65,11 @@ impl AdminHandler {
     /// For the operator of `gateway`, on a listener at `address`; `document` describes its API.
     pub(crate) fn new(gateway: Gateway, address: SocketAddr, document: Bytes) -> Self {
         let body_bounds = BodyBounds::of(&gateway.config().server);
-        let access = AccessCheck::new(gateway.admin_tokens(), address, &gateway.config().admin.hosts);
+        let access = {
+            let settings = gateway.clone();
+            let is_own = move |name: &str| settings.settings().admin.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
+            AccessCheck::new(gateway.admin_tokens(), address, is_own)
+        };
         let console = Console::new(gateway.clone(), address.port());
         Self { gateway, access, body_bounds, own: routes(), open: open::routes(), console, document }
     }
@@ -212,7 +216,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 36] = [
+    const CHANGES: [(Verb, &str, Audited); 37] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -246,6 +250,7 @@ mod tests {
         (Verb::Post, "/admin/v1/webhooks/jobs/{job_id}/cancel", As("webhook_job.cancel")),
         (Verb::Post, "/admin/v1/webhooks/notifications/{notification_id}/retry", As("webhook_notification.retry")),
         (Verb::Post, "/admin/v1/config/reload", As("config.reload")),
+        (Verb::Post, "/admin/v1/config/check", Not("a question; nothing is changed")),
         (Verb::Post, "/admin/v1/limits/check", Not("a merchant's request that is counted, not a change of anything")),
         (Verb::Post, "/admin/v1/limits/release", Not("the end of such a request")),
         (Verb::Put, "/admin/v1/sandbox/{channel}", Not("emulators move no money and are not there in live mode")),

@@ -9,12 +9,14 @@
 mod assets;
 mod audit;
 mod call;
+mod chart;
 mod form;
 mod guard;
 mod limits;
 mod login;
 mod overview;
 mod page;
+mod parts;
 mod payments;
 mod pre_auths;
 mod routing;

@@ -88,7 +88,7 @@ pub(super) struct Page {
     /// What forms carry.
     pub(super) csrf: String,
     /// What updates it while it is looked at.
-    pub(super) live: Option<&'static str>,
+    pub(super) live: Option<String>,
     /// Whether real money moves.
     pub(super) is_live_mode: bool,
     /// Whether the gateway takes requests.
@@ -120,8 +120,8 @@ impl Page {
 
     /// Updated by what comes from this path while it is looked at.
     #[must_use]
-    pub(super) fn live(mut self, path: &'static str) -> Self {
-        self.live = Some(path);
+    pub(super) fn live(mut self, path: impl Into<String>) -> Self {
+        self.live = Some(path.into());
         self
     }
 

@@ -171,7 +171,7 @@ pub(super) fn path_part(name: &str) -> String {
 pub(super) struct Table {
     /// What it lists, for who hears it read; not shown.
     caption: String,
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     rows: Vec<Vec<Cell>>,
     /// Shown in place of rows when there are none.
     empty: String,
@@ -182,7 +182,12 @@ impl HtmlSafe for Table {}
 impl Table {
     /// Without rows yet; `empty` is said if it stays so.
     pub(super) fn new(caption: impl Into<String>, columns: &[&'static str], empty: impl Into<String>) -> Self {
-        Self { caption: caption.into(), columns: columns.to_vec(), rows: Vec::new(), empty: empty.into() }
+        Self::named(caption, columns.iter().map(|name| String::from(*name)).collect(), empty)
+    }
+
+    /// The same, with columns whose names are known only now.
+    pub(super) fn named(caption: impl Into<String>, columns: Vec<String>, empty: impl Into<String>) -> Self {
+        Self { caption: caption.into(), columns, rows: Vec::new(), empty: empty.into() }
     }
 
     /// With these rows, each with a cell for every column.
@@ -192,8 +197,8 @@ impl Table {
         self
     }
 
-    fn column(&self, place: &usize) -> &'static str {
-        self.columns.get(*place).copied().unwrap_or_default()
+    fn column(&self, place: &usize) -> &str {
+        self.columns.get(*place).map(String::as_str).unwrap_or_default()
     }
 
     fn is_number(&self, place: &usize) -> bool {

@@ -55,27 +55,42 @@
     }
   };
 
-  // What a page shows is replaced by what the server sends for it.
+  // What a page shows is replaced by what the server sends for it; what somebody has opened stays open, and where the
+  // keyboard is it stays.
+  const AGAIN_MS = 10000;
+  const replace = (place, html) => {
+    if (!place) return;
+    const opened = [...place.querySelectorAll("details")].map((details) => details.open);
+    const able = "a, button, input, select, summary";
+    const focused = [...place.querySelectorAll(able)].indexOf(document.activeElement);
+    place.innerHTML = html;
+    place.querySelectorAll("details").forEach((details, index) => { details.open = opened[index] ?? false; });
+    if (focused >= 0) place.querySelectorAll(able)[focused]?.focus({ preventScroll: true });
+  };
   const live = () => {
     const path = document.body.dataset.live;
     const state = document.querySelector("[data-live-state]");
     if (!path || !state) return;
     const say = (text) => { state.hidden = false; state.textContent = text; };
-    const source = new EventSource(path);
-    source.addEventListener("open", () => say("Live"));
-    source.addEventListener("fragment", (event) => {
-      const { id, html } = JSON.parse(event.data);
-      const place = document.getElementById(id);
-      if (place) place.innerHTML = html;
-      countdowns();
-    });
-    source.addEventListener("over", () => {
-      source.close();
-      say("Not live any more: load the page again");
-    });
-    source.addEventListener("error", () => {
-      say(source.readyState === EventSource.CLOSED ? "Not live: load the page again" : "Connecting again…");
-    });
+    const listen = () => {
+      const source = new EventSource(path);
+      source.addEventListener("open", () => say("Live"));
+      source.addEventListener("fragment", (event) => {
+        const { id, html } = JSON.parse(event.data);
+        replace(document.getElementById(id), html);
+        countdowns();
+      });
+      source.addEventListener("over", () => {
+        source.close();
+        say("Logged out: load the page again");
+      });
+      source.addEventListener("error", () => {
+        say("Connecting again…");
+        // The browser does not come back by itself when it was told that there is no room.
+        if (source.readyState === EventSource.CLOSED) setTimeout(listen, AGAIN_MS);
+      });
+    };
+    listen();
   };
 
   addEventListener("DOMContentLoaded", () => {
