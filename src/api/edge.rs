@@ -14,23 +14,24 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use crate::api::context::RequestContext;
+use crate::api::counted::{CLIENT_GONE, Counted};
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
 use crate::api::in_flight::InFlight;
 use crate::api::request_id::{REQUEST_ID, RequestIds};
+use crate::api::routes::Verb;
 use crate::api::server::Site;
 use crate::clock::Clock;
 use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Monotonic;
 use crate::gateway::error::GatewayError;
+use crate::gateway::request_figures::{ListenerFigures, OpenConnection};
 
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Asked for by whoever decides to kill the process, so they are answered however much work there is.
 pub(crate) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 /// When to come back after a refusal for too many requests at once: they take milliseconds.
 const BUSY_RETRY_AFTER_S: u64 = 1;
-/// In the log, the status of a request whose client went away before it was answered (as nginx writes it).
-const CLIENT_GONE: u16 = 499;
 
 /// What one listener serves.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -40,6 +41,11 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// What a request is worth, by its method and path alone; none where everything may have every place, as for the
     /// operator.
     fn worth(&self, method: &Method, path: &str) -> Option<Worth>;
+
+    /// Every route, by which requests are counted.
+    fn routes(&self) -> Vec<(Verb, &'static str)> {
+        Vec::new()
+    }
 
     /// Counts a request of this worth that was refused because too many were being worked on.
     fn note_full(&self, worth: Option<Worth>);
@@ -65,6 +71,7 @@ pub(crate) struct Edge<H> {
     request_ids: RequestIds,
     in_flight: InFlight,
     request_timeout: Duration,
+    figures: Option<ListenerFigures>,
 }
 
 impl<H: Handler> Edge<H> {
@@ -77,7 +84,20 @@ impl<H: Handler> Edge<H> {
         request_timeout: Duration,
     ) -> Self {
         let in_flight = InFlight::new(requests_in_flight_max);
-        Self { handler, listener_name, clock, request_ids: RequestIds::new(), in_flight, request_timeout }
+        Self {
+            handler,
+            listener_name,
+            clock,
+            request_ids: RequestIds::new(),
+            in_flight,
+            request_timeout,
+            figures: None,
+        }
+    }
+
+    /// The same, with its requests and connections counted.
+    pub(crate) fn counted(self, figures: ListenerFigures) -> Self {
+        Self { figures: Some(figures), ..self }
     }
 
     /// Sees to it that the request ends.
@@ -124,13 +144,20 @@ impl<H: Handler> Site for Edge<H> {
         let context = RequestContext::new(request_id, request.method().clone(), request.headers(), peer);
         let context = Arc::new(context);
         let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context));
+        let mut counted = self.figures.as_ref().map(|figures| Counted::begin(figures, &self.clock, &context));
         let outcome = self.carry(&context, request).await;
         let response = write(&context, outcome);
         line.status = response.status().as_u16();
+        counted.iter_mut().for_each(|counted| counted.status = line.status);
         response
     }
 
+    fn connected(&self) -> Option<OpenConnection> {
+        self.figures.as_ref().map(ListenerFigures::connected)
+    }
+
     fn refusal(&self) -> Bytes {
+        self.figures.iter().for_each(ListenerFigures::refused);
         let error = ApiError::from(GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S });
         let request_id = self.request_ids.draw();
         let body = error.body(crate::api::language::Language::English, &request_id);

@@ -14,6 +14,7 @@ mod client_address;
 mod codes;
 mod connection;
 mod context;
+mod counted;
 mod document;
 mod edge;
 mod envelope;
@@ -107,7 +108,10 @@ fn serve<H: Handler>(
     let config = &gateway.config().server;
     let clock = gateway.clock().clone();
     let request_timeout = Duration::from_millis(config.request_timeout_ms);
-    let edge = Edge::new(handler, listener_name, clock.clone(), config.requests_in_flight_max, request_timeout);
+    let listed = handler.routes().into_iter().map(|(verb, route)| (verb.as_str(), route));
+    let figures = gateway.request_figures().of_listener(listener_name, listed);
+    let edge = Edge::new(handler, listener_name, clock.clone(), config.requests_in_flight_max, request_timeout)
+        .counted(figures);
     let settings = ListenerSettings::of(config);
     listeners.spawn(server::serve(listener, Arc::new(edge), settings, clock, shutdown));
 }

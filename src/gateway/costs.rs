@@ -26,6 +26,7 @@ use crate::gateway::audit;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::IntCounterVec;
+use crate::gateway::money_figures::MoneyFigures;
 use crate::gateway::outside::DiskWork;
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::rows::commit_finish;
@@ -213,6 +214,7 @@ struct Files {
 struct Inner {
     core: Core,
     router: RouterHandle,
+    money: MoneyFigures,
     sums: Mutex<Sums>,
     /// The sums with another channel to compare with, while they are counted; then they take the place of the others.
     recounted: Mutex<Option<Sums>>,
@@ -345,11 +347,13 @@ pub struct CostsView {
 
 impl Costs {
     /// Costs of a store without payments.
-    pub(crate) fn new(core: Core, router: RouterHandle) -> Self {
+    /// Whatever ends is told to `money`, too.
+    pub(crate) fn new(core: Core, router: RouterHandle, money: MoneyFigures) -> Self {
         let baseline = core.config.routing.baseline_channel().to_owned();
         Self(Arc::new(Inner {
             core,
             router,
+            money,
             sums: Mutex::new(Sums { baseline, ..Sums::default() }),
             recounted: Mutex::default(),
             recount: Notify::new(),
@@ -459,7 +463,10 @@ impl Costs {
         let committed = committing.await;
         doubt.dispel();
         match &committed {
-            Ok(_) => self.note(before, after),
+            Ok(_) => {
+                self.note(before, after);
+                self.0.money.note(before, after);
+            }
             Err(StoreError::Precondition { .. } | StoreError::Overloaded(_) | StoreError::Invalid(_)) => {}
             // It may be stored. The next start counts again.
             Err(_) => self.0.sums.lock().is_doubtful = true,
