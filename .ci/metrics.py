@@ -176,7 +176,7 @@ def check(program, directory):
     gateway = [program, "serve", "--data-dir", os.path.join(directory, "data"), "--listen", "127.0.0.1:0",
                "--admin-listen", "127.0.0.1:0"]
     with running(gateway, environment, log_path) as process:
-        listen, admin = until("the gateway starts", lambda: process.poll() is not None or addresses_in(log_path))
+        listen, admin = until("the gateway starts", lambda: process.poll() is None and addresses_in(log_path))
         first = ask(f"{admin}/metrics", f"Bearer {TOKEN}")
         with scraping(directory, admin) as prometheus:
             until("a scrape", lambda: query(prometheus, 'up{job="tollgate"} == 1') or None)

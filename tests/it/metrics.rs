@@ -158,7 +158,9 @@ async fn figures_move_with_what_happens() {
     let shop = house.merchant("premium").await;
     let paid = shop.pay("F-1", 900, json!({ "channel": "stripe" })).await.expect(201, "SUCCESS");
     let payment_no = paid.data("payment_no").to_owned();
-    shop.post(&format!("/api/v1/payments/{payment_no}/refunds"), json!({ "amount": 400 })).await.expect(201, "SUCCESS");
+    shop.post_with_key(&format!("/api/v1/payments/{payment_no}/refunds"), json!({ "amount": 400 }), "F-1-R")
+        .await
+        .expect(201, "SUCCESS");
     shop.get(&format!("/api/v1/payments/{payment_no}")).await.expect(200, "SUCCESS");
     shop.get("/api/v1/payments/PY0").await.expect(404, "NOT_FOUND");
     shop.get("/nothing/here").await;
@@ -241,6 +243,19 @@ fn every_alert_has_its_place_in_the_runbook_and_the_other_way_round() {
     let about_alerts = chapters.keys().filter(|title| title.starts_with("Tollgate"));
     for title in about_alerts {
         assert!(alerts.contains_key(*title), "docs/runbook.md has {title}, which is no alert");
+    }
+}
+
+#[test]
+fn every_command_of_the_runbook_is_one() {
+    let runbook = text_of("docs/runbook.md");
+    let commands = runbook.split(['`', '\n']).map(str::trim).filter_map(|text| text.strip_prefix("tollgate "));
+    let words = commands.map(|command| command.split([' ', '#']).take(2).filter(|word| !word.is_empty()).collect());
+    let commands: BTreeSet<Vec<&str>> = words.collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        let program = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate")).args(&command).arg("--help").output();
+        assert!(program.is_ok_and(|ended| ended.status.success()), "tollgate {command:?} is no command");
     }
 }
 
