@@ -24,6 +24,8 @@ pub(crate) struct MoneyFigures {
     refunds: IntCounterVec,
     refunded: IntCounterVec,
     captured: IntCounterVec,
+    fees: IntCounterVec,
+    fees_baseline: IntCounterVec,
 }
 
 impl MoneyFigures {
@@ -44,6 +46,11 @@ impl MoneyFigures {
             taken: by_currency("payment_amount_minor_total", "Amounts of payments that succeeded, minor units")?,
             refunds: by_end("refunds_total", "Refunds of payments and pre-auths that came to their end, by how")?,
             refunded: by_currency("refund_amount_minor_total", "Amounts of refunds that succeeded, minor units")?,
+            fees: by_currency("fees_minor_total", "Fees of payments charged since the start, minor units")?,
+            fees_baseline: by_currency(
+                "fees_baseline_minor_total",
+                "What the same payments would have cost on the baseline channel, minor units",
+            )?,
             captured: by_currency("pre_auth_captured_minor_total", "Amounts captured from pre-auths, minor units")?,
         };
         for channel in channels {
@@ -54,7 +61,7 @@ impl MoneyFigures {
             for end in REFUND_ENDS {
                 made.refunds.with_label_values(&[channel, end.as_str()]);
             }
-            for amounts in [&made.taken, &made.refunded, &made.captured] {
+            for amounts in [&made.taken, &made.refunded, &made.captured, &made.fees, &made.fees_baseline] {
                 amounts.with_label_values(&[channel, currency.code()]);
             }
         }
@@ -85,6 +92,12 @@ impl MoneyFigures {
         let currency = after.terms.money.currency;
         add(&self.captured, &after.channel, currency, after.captured_minor - before.captured_minor);
         self.note_refunds(&after.channel, currency, &before.refunds, &after.refunds);
+    }
+
+    /// Fees of a payment have become so much more, beside what they would be on the baseline channel.
+    pub(super) fn note_fees(&self, channel: &ChannelName, currency: Currency, fees_minor: i64, baseline_minor: i64) {
+        add(&self.fees, channel, currency, fees_minor);
+        add(&self.fees_baseline, channel, currency, baseline_minor);
     }
 
     /// Refunds keep their places.

@@ -201,7 +201,7 @@ async fn figures_move_with_what_happens() {
     assert!((value("store_sync_duration_seconds_count") - frames).abs() < 0.5 && frames > 3.0);
     assert!(value("store_sync_duration_seconds_sum") > 0.0);
     assert!(value("store_commits_per_frame_sum") >= frames, "each has at least one");
-    assert!(value("commit_duration_seconds_count") >= value("store_commits_per_frame_sum"));
+    assert!(value("commit_duration_seconds_count") >= 4.0, "two of the payment, two of the refund");
     assert!(value("limit_wait_seconds_count") >= 4.0);
     assert!(value("store_index_bytes") > 0.0 && value("runtime_tasks") > 0.0);
     assert!((value("http_connections{listener=\"admin\"}") - 1.0).abs() < 1.5);

@@ -39,6 +39,9 @@ impl DecisionFigures {
             for rung in [Rung::Requested, Rung::Smart, Rung::Rules, Rung::Default] {
                 made.decisions.with_label_values(&[channel.as_str(), rung.as_str(), NO_STRATEGY]);
             }
+            for strategy in Strategy::BUILT_IN {
+                made.decisions.with_label_values(&[channel.as_str(), Rung::Smart.as_str(), strategy.as_str()]);
+            }
             made.failovers.with_label_values(&[channel.as_str()]);
         }
         Ok(made)
