@@ -21,8 +21,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-WAIT_S = 30
-TOKEN = "metrics-admin-token-000000000001"
+from gateway import TOKEN, WAIT_S, gateway
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEPLOY = os.path.join(HERE, "..", "deploy")
 RULES = os.path.join(DEPLOY, "prometheus", "alerts.yml")
@@ -62,9 +62,9 @@ def until(what, check):
 
 
 @contextlib.contextmanager
-def running(command, environment, log_path):
+def running(command, log_path):
     with open(log_path, "w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         yield process
     finally:
@@ -73,15 +73,6 @@ def running(command, environment, log_path):
             process.wait(WAIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def addresses_in(log_path):
-    with open(log_path) as log:
-        for line in log:
-            if line.startswith("{") and line.endswith("}\n") and '"ready"' in line:
-                ready = json.loads(line)
-                return f"http://{ready['listen']}", f"http://{ready['admin_listen']}"
-    return None
 
 
 def traffic(listen, admin):
@@ -129,7 +120,7 @@ def panels_of(path):
         for target in panel.get("targets", []):
             expression = target["expr"]
             for variable, value in (("$__rate_interval", "30s"), ("$__interval", "30s"), ("$__range", "30s"),
-                                    ("$instance", ".*"), ("$channel", ".*"), ("$currency", "USD"), ("$job", ".*")):
+                                    ("$instance", ".*"), ("$channel", ".*"), ("$currency", "USD")):
                 expression = expression.replace(variable, value)
             yield panel["title"], expression
 
@@ -170,13 +161,8 @@ def free_port():
 
 
 def check(program, directory):
-    log_path = os.path.join(directory, "gateway.log")
-    environment = {**os.environ, "TOLLGATE_ADMIN_TOKEN": TOKEN,
-                   "TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]'}
-    gateway = [program, "serve", "--data-dir", os.path.join(directory, "data"), "--listen", "127.0.0.1:0",
-               "--admin-listen", "127.0.0.1:0"]
-    with running(gateway, environment, log_path) as process:
-        listen, admin = until("the gateway starts", lambda: process.poll() is None and addresses_in(log_path))
+    private = {"TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]'}
+    with gateway(program, directory, environment=private) as (listen, admin):
         first = ask(f"{admin}/metrics", f"Bearer {TOKEN}")
         with scraping(directory, admin) as prometheus:
             until("a scrape", lambda: query(prometheus, 'up{job="tollgate"} == 1') or None)
@@ -210,7 +196,7 @@ def scraping(directory, admin):
     command = ["prometheus", f"--config.file={config_file}", f"--web.listen-address=127.0.0.1:{port}",
                f"--storage.tsdb.path={os.path.join(directory, 'tsdb')}", "--log.level=warn"]
     log_path = os.path.join(directory, "prometheus.log")
-    with running(command, os.environ, log_path) as process:
+    with running(command, log_path) as process:
         address = f"http://127.0.0.1:{port}"
 
         def is_ready():

@@ -5,7 +5,7 @@ set -euo pipefail
 program="$(realpath "$1")"
 cd "$(dirname "$0")"
 
-if ! command -v promtool prometheus >/dev/null; then
+if ! { command -v promtool && command -v prometheus; } >/dev/null; then
   timeout 300 apt-get install -y --no-install-recommends prometheus >/dev/null
 fi
 timeout 120 python3 metrics.py "$program"

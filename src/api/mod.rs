@@ -20,6 +20,7 @@ mod edge;
 mod envelope;
 mod error;
 mod events;
+mod field_messages;
 mod idempotency;
 mod in_flight;
 mod json;
@@ -38,12 +39,12 @@ mod render;
 mod request_id;
 mod routes;
 mod server;
+mod stream;
 mod webhook_jobs;
 mod webhooks;
 mod worth;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
@@ -55,7 +56,7 @@ use crate::gateway::Gateway;
 pub use document::openapi_document;
 
 use admin::AdminHandler;
-use edge::{Edge, Handler};
+use edge::{Edge, EdgeBounds, Handler};
 use merchant::MerchantHandler;
 use server::ListenerSettings;
 
@@ -107,11 +108,10 @@ fn serve<H: Handler>(
 ) {
     let config = &gateway.config().server;
     let clock = gateway.clock().clone();
-    let request_timeout = Duration::from_millis(config.request_timeout_ms);
     let listed = handler.routes().into_iter().map(|(verb, route)| (verb.as_str(), route));
     let figures = gateway.request_figures().of_listener(listener_name, listed);
-    let edge = Edge::new(handler, listener_name, clock.clone(), config.requests_in_flight_max, request_timeout)
-        .counted(figures);
+    let edge =
+        Edge::new(handler, listener_name, clock.clone(), EdgeBounds::of(config), shutdown.clone()).counted(figures);
     let settings = ListenerSettings::of(config);
     listeners.spawn(server::serve(listener, Arc::new(edge), settings, clock, shutdown));
 }

@@ -16,6 +16,7 @@ mod crypto;
 mod custom_channel;
 mod custom_strategy;
 mod deliveries;
+mod documents;
 mod explain;
 mod failover;
 mod fixture;
