@@ -217,8 +217,9 @@ step("every page is reached and none has an error", async (page) => {
   assert.ok(pages.size >= 20, `only ${pages.size} pages were found: ${[...pages].join(" ")}`);
 });
 
-step("no page is wider than a phone", async (page) => {
-  await page.setViewportSize({ width: 360, height: 740 });
+step("no page is wider than a phone", async () => {
+  const page = await open({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
+  await logIn(page);
   for (const path of pages) {
     await page.goto(path);
     const { wide, all } = await page.evaluate(() => ({
@@ -230,7 +231,7 @@ step("no page is wider than a phone", async (page) => {
   }
   await page.goto(CONSOLE);
   await picture(page, "phone");
-  await page.setViewportSize({ width: 1280, height: 820 });
+  await page.context().close();
 });
 
 for (const colorScheme of ["light", "dark"]) {

@@ -43,7 +43,8 @@ impl Gateway {
     pub fn read_history(&self) {
         let mut reading = Reading::default();
         let counted = &mut reading.counted;
-        self.metrics().each(|name, labels, value| match (name, value) {
+        self.0.webhooks.read_figures();
+        self.0.metrics.each(|name, labels, value| match (name, value) {
             ("webhook_waiting", Value::Gauge(waiting)) if waiting >= 0.0 => {
                 reading.webhooks_waiting = Some(whole(waiting));
             }

@@ -25,6 +25,7 @@ mod fixture;
 mod input;
 mod isolation;
 mod limits;
+mod metrics;
 mod notifications;
 mod payments;
 mod pre_auth_input;
