@@ -155,7 +155,7 @@ step("the keyboard alone: log in, skip to the content, search", async () => {
 
 step("find a payment and read why it went where it went", async (page) => {
   await page.getByRole("navigation", { name: "Parts" }).getByRole("link", { name: "Payments" }).click();
-  await page.getByLabel("Order").first().fill(paid.order_no);
+  await page.locator("main").getByLabel("Order").first().fill(paid.order_no);
   await page.getByRole("button", { name: "Filter" }).click();
   await page.locator("table").first().getByRole("link", { name: paid.payment_no }).click();
   await page.waitForURL(`${CONSOLE}/payments/${paid.payment_no}`);
@@ -178,7 +178,7 @@ step("send a webhook again", async (page) => {
 step("capture a deposit, which is asked about first", async (page) => {
   await page.goto(`${CONSOLE}/pre-auths`);
   await picture(page, "pre-auths");
-  await page.getByRole("link", { name: hold.pre_auth_no }).click();
+  await page.getByRole("link", { name: hold.pre_auth_no }).first().click();
   await page.getByRole("link", { name: /^Capture/ }).first().click();
   const read = () => operator("GET", `/admin/v1/pre-auths/${hold.pre_auth_no}`);
   assert.equal((await read()).status, "requires_capture", "nothing is done before it is confirmed");

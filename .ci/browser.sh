@@ -15,4 +15,4 @@ if ! command -v chromium > /dev/null; then
 fi
 PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 timeout 120 npm install --silent --no-audit --no-fund --ignore-scripts \
   --prefix "$directory/javascript" "playwright-core@1.65.1" "axe-core@4.14.1"
-timeout --kill-after=10 180 python3 browser.py "$program" "$directory" "$pictures"
+timeout --kill-after=10 240 python3 browser.py "$program" "$directory" "$pictures"
