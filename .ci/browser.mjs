@@ -87,6 +87,26 @@ for (const number of [1, 2, 3]) {
   holds.push(await shop.ask("POST", "/api/v1/pre-auths",
     { order_no: `ROOM-${number}`, amount: 50_000, currency: "USD", country: "US", payment_token: "tok_visa" }));
 }
+// Pictures show charts of some minutes, among them one in which a channel fails.
+const PICTURE_MINUTES = 6;
+async function traffic(minutes) {
+  const places = [["US", "USD"], ["CN", "USD"], ["US", "USD"], ["DE", "EUR"], ["GB", "USD"]];
+  const fault = (down) => operator("PUT", "/admin/v1/sandbox/paypal", { down });
+  const begun = Date.now();
+  let isDown = false;
+  for (let number = 1_000; Date.now() < begun + minutes * 60_000; number += 1) {
+    const [country, currency] = places[number % places.length];
+    const token = number % 13 === 0 ? "tok_declined" : "tok_visa";
+    const channel = number % 3 === 0 ? ["paypal", "stripe"][number % 2] : undefined;
+    const amount = 1_500 + (number * 977) % 9_000;
+    pay(number, { amount, country, currency, payment_token: token, channel }).catch(() => {});
+    const minute = (Date.now() - begun) / 60_000;
+    const shouldBeDown = minute > 2.5 && minute < 3.2;
+    if (isDown !== shouldBeDown) await fault(isDown = shouldBeDown);
+    await new Promise((wake) => setTimeout(wake, 1_000 / (4 + 3 * Math.sin(minute * 1.7))));
+  }
+}
+if (PICTURES) await traffic(PICTURE_MINUTES);
 const hold = holds.find((hold) => hold.status === "requires_capture");
 assert.ok(hold, "a deposit is held");
 
