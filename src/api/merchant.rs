@@ -21,8 +21,8 @@ use crate::api::render::renderer;
 use crate::api::routes::Routes;
 use crate::api::worth::worth_of;
 use crate::api::{
-    call, callbacks, channel_pre_auths, events, idempotency, limits, open, payments, pre_auths, quotes, refunds,
-    webhook_jobs, webhooks,
+    call, callbacks, channel_pre_auths, events, exports, idempotency, limits, open, payments, pre_auths, quotes,
+    refunds, webhook_jobs, webhooks,
 };
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
@@ -300,5 +300,6 @@ pub(crate) fn routes() -> Routes {
     let routes = limits::add_routes(routes);
     let routes = webhooks::add_routes(routes);
     let routes = webhook_jobs::add_routes(routes);
+    let routes = exports::add_routes(routes);
     events::add_routes(routes)
 }

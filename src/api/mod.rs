@@ -20,6 +20,7 @@ mod edge;
 mod envelope;
 mod error;
 mod events;
+mod exports;
 mod field_messages;
 mod idempotency;
 mod in_flight;

@@ -40,6 +40,7 @@ pub mod page;
 pub(crate) mod patience;
 pub mod payments;
 pub mod pre_auths;
+pub mod reconciliation;
 pub mod reload;
 mod requests;
 mod retention;
@@ -96,6 +97,7 @@ use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;
+use crate::gateway::reconciliation::Reconciliation;
 use crate::gateway::reload::{ConfigSource, Reloads};
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::routing::{Routing, RoutingFigures};
@@ -213,6 +215,7 @@ struct Inner {
     pre_auths: PreAuths,
     callbacks: Callbacks,
     refunds: Refunds,
+    reconciliation: Reconciliation,
     hold: Hold,
     own_store: Option<OwnStore>,
     rotation: KeyRotation,
@@ -423,6 +426,7 @@ impl Gateway {
             erasures: Erasures::new(core.clone()),
             external_permits: ExternalPermits::new(&core, &directory)?,
             refunds: Refunds::new(payments.clone()),
+            reconciliation: Reconciliation::new(core.clone(), disk_work),
             hold,
             own_store,
             rotation,
@@ -528,6 +532,11 @@ impl Gateway {
     /// Refunds.
     pub fn refunds(&self) -> &Refunds {
         &self.0.refunds
+    }
+
+    /// Statements to hold a merchant's books against.
+    pub fn reconciliation(&self) -> &Reconciliation {
+        &self.0.reconciliation
     }
 
     /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).

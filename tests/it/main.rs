@@ -20,6 +20,7 @@ mod custom_strategy;
 mod deliveries;
 mod documents;
 mod explain;
+mod exports;
 mod failover;
 mod fixture;
 mod input;

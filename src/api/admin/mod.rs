@@ -6,6 +6,7 @@ pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod costs;
 pub(crate) mod erasures;
+pub(crate) mod exports;
 pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod limits;
@@ -183,6 +184,7 @@ pub(crate) fn routes() -> Routes {
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
     let routes = costs::add_routes(routes);
+    let routes = exports::add_routes(routes);
     let routes = payments::add_routes(routes);
     let routes = pre_auths::add_routes(routes);
     let routes = resolve::add_routes(routes);
@@ -214,7 +216,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 35] = [
+    const CHANGES: [(Verb, &str, Audited); 37] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -225,6 +227,8 @@ mod tests {
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/erasures", As("customer.erase")),
         (Verb::Post, "/admin/v1/payments/{payment_no}/resolve", As("payment.resolve")),
         (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/resolve", As("pre_auth.resolve")),
+        (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/capture", As("pre_auth.capture")),
+        (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/cancel", As("pre_auth.cancel")),
         (Verb::Post, "/admin/v1/refunds/{refund_no}/resolve", As("refund.resolve")),
         (Verb::Post, "/admin/v1/hold/confirm", As("hold.confirm")),
         (Verb::Post, "/admin/v1/store/backup", As("store.backup")),

@@ -221,3 +221,6 @@ fn routes() -> Routes {
     let routes = audit::add_routes(routes);
     settings::add_routes(routes)
 }
+
+#[cfg(test)]
+mod tests;
