@@ -9,6 +9,7 @@ use reqwest::{Client, RequestBuilder, Url};
 
 use crate::clock::Clock;
 use crate::domain::time::Monotonic;
+use crate::telemetry::trace::{self, Kind};
 
 /// An answer with a longer body is not read to its end and counts as none.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -175,7 +176,24 @@ impl HttpClient {
         if left.is_zero() {
             return Err(HttpError::NotSent(String::from("no time was left")));
         }
-        let mut response = request.timeout(left).send().await.map_err(|error| failure_of(&error))?;
+        let mut span = trace::begin("HTTP", Kind::Client);
+        if span.is_recorded() {
+            span.set("server.address", self.base_url.host_str().unwrap_or_default().to_owned());
+        }
+        let answer = span.scope(self.exchange(request.timeout(left), bytes_max)).await;
+        match &answer {
+            Ok(answer) => span.set("http.response.status_code", i64::from(answer.status)),
+            Err(_) => span.fail("no answer"),
+        }
+        answer
+    }
+
+    async fn exchange(&self, mut request: RequestBuilder, bytes_max: usize) -> Result<HttpAnswer, HttpError> {
+        // Only where it belongs, not what other services want to have passed on: that is the merchant's.
+        if let Some(context) = trace::outgoing() {
+            request = request.header("traceparent", context.parent.to_string());
+        }
+        let mut response = request.send().await.map_err(|error| failure_of(&error))?;
         let mut body = BytesMut::new();
         // A body cut short is no answer: half a document can read like a whole one.
         while let Some(chunk) = response.chunk().await.map_err(|error| arrived(&error))? {

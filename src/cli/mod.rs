@@ -11,6 +11,7 @@ mod costs;
 mod demo;
 mod erasure;
 mod failure;
+mod log_level;
 mod merchant;
 mod open_files;
 mod openapi;
@@ -90,6 +91,8 @@ enum Command {
     Costs(costs::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
+    /// Show what the running gateway logs, or change it, for a while or until the next change.
+    LogLevel(log_level::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
@@ -152,6 +155,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Store(arguments) => store::run(arguments, context).await,
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
+        Command::LogLevel(arguments) => log_level::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
         Command::Openapi => openapi::run(),
     }
