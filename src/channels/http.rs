@@ -307,6 +307,43 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_provider_is_told_the_trace_and_nothing_that_others_added_to_it() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        use crate::domain::trace::TraceContext;
+        use crate::random::Random;
+        use crate::telemetry::Traces;
+
+        const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = client(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let heads = async {
+            let mut heads = Vec::new();
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                heads.push(String::from_utf8(head).unwrap());
+            }
+            heads
+        };
+        let telemetry = crate::config::Config::embedded().unwrap().telemetry;
+        let traces = Traces::open(&telemetry, &Clock::system(), &Random::seeded(1), |_| None).unwrap();
+        let context = TraceContext { parent: PARENT.parse().unwrap(), state: Some(String::from("shop=1")) };
+        let request = traces.begin_request(Some(context), "request");
+        let asked = async {
+            request.scope(http.send(http.get("/x", &[]), http.deadline())).await.unwrap();
+            http.send(http.get("/x", &[]), http.deadline()).await.unwrap();
+        };
+        let (heads, ()) = tokio::join!(heads, asked);
+        assert!(heads[0].contains(&format!("traceparent: {PARENT}\r\n")) && !heads[0].contains("shop=1"), "{heads:?}");
+        assert!(!heads[1].contains("traceparent"), "{heads:?}");
+    }
+
+    #[tokio::test]
     async fn no_time_left_sends_nothing() {
         let http = client("http://127.0.0.1:9").unwrap();
         let answer = http.send(http.get("/x", &[]), Deadline(Monotonic::default())).await;

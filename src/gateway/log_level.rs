@@ -142,3 +142,62 @@ impl Gateway {
 fn not_changed(error: TelemetryError) -> GatewayError {
     GatewayError::Internal(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::gateway::Environment;
+    use crate::gateway::audit::AuditFilter;
+    use crate::gateway::page::PageRequest;
+    use crate::random::Random;
+
+    fn wanted(filter: &str, for_s: Option<u64>) -> ChangeLogLevel {
+        ChangeLogLevel { filter: Some(filter.to_owned()), for_s }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_written_down_and_ends_with_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::embedded().unwrap();
+        config.storage.dir = directory.path().join("data");
+        (config.storage.segment_bytes, config.storage.group_bytes_max) = (1 << 20, 1 << 18);
+        config.storage.ballast_bytes = 0;
+        let variable = Box::new(|_: &str| None);
+        let environment = Environment { clock: Clock::system(), random: Random::seeded(1), variable };
+        let gateway = Gateway::open(config, environment).await.unwrap();
+        let by = Operator::process("test");
+        assert!(matches!(gateway.log_level(), Err(GatewayError::NotFound(_))), "nobody has said what logs");
+        gateway.set_log_control(LogControl::unheard("info"));
+        for (filter, for_s) in [("verbose", None), ("", None), ("debug", Some(0)), ("debug", Some(86_401))] {
+            let refused = gateway.change_log_level(&by, wanted(filter, for_s)).await;
+            assert!(matches!(refused, Err(GatewayError::InvalidRequest { .. })), "{filter} {for_s:?}: {refused:?}");
+        }
+        let nothing = ChangeLogLevel { filter: None, for_s: Some(9) };
+        assert!(gateway.change_log_level(&by, nothing).await.is_err());
+        assert!(gateway.audit().list(&AuditFilter::default(), &PageRequest::default()).unwrap().items.is_empty());
+
+        let lasting = gateway.change_log_level(&by, wanted("warn", None)).await.unwrap();
+        assert_eq!((lasting.filter.as_str(), lasting.configured_filter.as_str(), lasting.until), ("warn", "info", None));
+        gateway.change_log_level(&by, wanted("trace", Some(1))).await.unwrap();
+        // Its time runs anew, from this change on.
+        let passing = gateway.change_log_level(&by, wanted("debug", Some(600))).await.unwrap();
+        assert!(passing.filter == "debug" && passing.until.is_some());
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(599)).await;
+        assert_eq!(gateway.log_level().unwrap().filter, "debug");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::resume();
+        let back = gateway.log_level().unwrap();
+        assert_eq!((back.filter.as_str(), back.until), ("info", None));
+        gateway.change_log_level(&by, wanted("debug", Some(600))).await.unwrap();
+        let reset = gateway.change_log_level(&by, ChangeLogLevel::default()).await.unwrap();
+        assert_eq!((reset.filter.as_str(), reset.until), ("info", None));
+        let entries = gateway.audit().list(&AuditFilter::default(), &PageRequest::default()).unwrap().items;
+        assert_eq!(entries.len(), 5);
+        assert!(entries.iter().all(|entry| entry.action == "log_level.update"));
+        // Stopping does not wait for what is to be put back.
+        gateway.stop().await.unwrap();
+    }
+}
