@@ -218,6 +218,8 @@ fn too_late(method: &Method) -> ApiError {
 /// Writes the response, and the one line about an error inside.
 fn write(context: &RequestContext, outcome: Outcome) -> Response<Bytes> {
     let mut headers = HeaderMap::with_capacity(14);
+    // Answers hold secrets and states that change.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(limits) = context.limit_headers.get() {
         headers.extend(limits.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
@@ -228,8 +230,6 @@ fn write(context: &RequestContext, outcome: Outcome) -> Response<Bytes> {
     if let Ok(request_id) = HeaderValue::from_str(&context.request_id) {
         headers.insert(REQUEST_ID, request_id);
     }
-    // Answers hold secrets and states that change, unless their handler says otherwise.
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if context.body_is_unread() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -240,13 +240,12 @@ fn write(context: &RequestContext, outcome: Outcome) -> Response<Bytes> {
 }
 
 fn write_answer(answer: Answer, headers: &mut HeaderMap) -> (StatusCode, Bytes) {
-    if let Some(own) = answer.headers {
-        headers.extend(*own);
-    }
     headers.insert(CONTENT_TYPE, answer.content_type);
     if answer.replayed {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
+    // Of its own, and in place of what is there under the same name.
+    headers.extend(answer.headers);
     (answer.status, answer.body)
 }
 

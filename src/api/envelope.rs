@@ -18,6 +18,7 @@ use crate::gateway::error::GatewayError;
 pub(crate) const SUCCESS: &str = "SUCCESS";
 /// Prometheus' text format.
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A success. Serialised here only; the document describes it by this type too.
@@ -54,26 +55,16 @@ pub(crate) struct Answer {
     pub(crate) stream: Option<StreamSource>,
     /// `Content-Type`.
     pub(crate) content_type: HeaderValue,
-    /// Headers of its own, before those that every response has. `Cache-Control` among them stands instead of `no-store`.
-    pub(crate) headers: Option<Box<HeaderMap>>,
     /// Whether it was given before.
     pub(crate) replayed: bool,
+    /// Headers of its own; they stand in place of what every answer has, such as `Cache-Control`.
+    pub(crate) headers: HeaderMap,
 }
 
 impl Answer {
-    /// `data` in the envelope.
-    ///
-    /// # Errors
-    /// [`GatewayError::Internal`] when it can't be written as JSON.
-    pub(crate) fn of<T: Serialize>(status: StatusCode, data: T, language: Language) -> Result<Self, ApiError> {
-        let body = serde_json::to_vec(&Envelope::success(data, language))
-            .map_err(|error| GatewayError::Internal(format!("an answer can't be written as JSON: {error}")))?;
-        Ok(Self::bytes(status, JSON, Bytes::from(body)))
-    }
-
-    /// Any whole body, without the envelope.
-    pub(crate) fn bytes(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Self {
-        Self { status, body, stream: None, content_type, headers: None, replayed: false }
+    /// A whole body of a type.
+    pub(crate) fn new(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Self {
+        Self { status, body, stream: None, content_type, replayed: false, headers: HeaderMap::new() }
     }
 
     /// A body that is made while it is sent. Nothing of it is asked for before there is room for it on the way to the
@@ -84,29 +75,45 @@ impl Answer {
         S: Stream<Item = Result<Bytes, StreamFailed>> + Send + 'static,
     {
         let stream = Some(StreamSource::new(kind, parts));
-        Self { stream, ..Self::bytes(StatusCode::OK, content_type, Bytes::new()) }
+        Self { stream, ..Self::new(StatusCode::OK, content_type, Bytes::new()) }
     }
 
-    /// The same with a header of its own.
+    /// A page for people.
+    pub(crate) fn html(status: StatusCode, page: String) -> Self {
+        Self::new(status, HTML, Bytes::from(page))
+    }
+
+    /// With a header of its own; of the same name there may be several.
+    #[must_use]
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.get_or_insert_default().append(name, value);
+        self.headers.append(name, value);
         self
+    }
+
+    /// `data` in the envelope.
+    ///
+    /// # Errors
+    /// [`GatewayError::Internal`] when it can't be written as JSON.
+    pub(crate) fn of<T: Serialize>(status: StatusCode, data: T, language: Language) -> Result<Self, ApiError> {
+        let body = serde_json::to_vec(&Envelope::success(data, language))
+            .map_err(|error| GatewayError::Internal(format!("an answer can't be written as JSON: {error}")))?;
+        Ok(Self::new(status, JSON, Bytes::from(body)))
     }
 
     /// A whole JSON document without the envelope.
     pub(crate) fn document(body: Bytes) -> Self {
-        Self::bytes(StatusCode::OK, JSON, body)
+        Self::new(StatusCode::OK, JSON, body)
     }
 
     /// A text without the envelope.
     pub(crate) fn plain(content_type: &'static str, body: &'static str) -> Self {
         let content_type = HeaderValue::from_static(content_type);
-        Self::bytes(StatusCode::OK, content_type, Bytes::from_static(body.as_bytes()))
+        Self::new(StatusCode::OK, content_type, Bytes::from_static(body.as_bytes()))
     }
 
     /// Figures for Prometheus.
     pub(crate) fn metrics(text: String) -> Self {
-        Self::bytes(StatusCode::OK, METRICS, Bytes::from(text))
+        Self::new(StatusCode::OK, METRICS, Bytes::from(text))
     }
 
     /// The answer as the gateway keeps it.
@@ -122,7 +129,7 @@ impl Answer {
         let StoredAnswer { status, body } = answered.answer;
         let status = StatusCode::from_u16(status)
             .map_err(|_| GatewayError::Internal(format!("a stored answer has the status {status}")))?;
-        Ok(Self { replayed: answered.replayed, ..Self::bytes(status, JSON, Bytes::from(body)) })
+        Ok(Self { replayed: answered.replayed, ..Self::new(status, JSON, Bytes::from(body)) })
     }
 }
 

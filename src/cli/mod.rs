@@ -29,6 +29,7 @@ mod signer;
 mod simulate;
 mod store;
 mod table;
+mod watch;
 mod webhook;
 
 #[cfg(test)]
@@ -93,7 +94,7 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Show what the running gateway logs, or change it, for a while or until the next change.
     LogLevel(log_level::Arguments),
-    /// Check the configuration and print what is in effect, secrets hidden.
+    /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
     Openapi,
@@ -156,7 +157,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
         Command::LogLevel(arguments) => log_level::run(arguments, context).await,
-        Command::CheckConfig(arguments) => check_config::run(&arguments, context),
+        Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Openapi => openapi::run(),
     }
 }

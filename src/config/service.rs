@@ -47,6 +47,16 @@ pub struct ServerConfig {
     pub drain_timeout_ms: u64,
 }
 
+/// `[reload]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadConfig {
+    /// Whether the configuration file is read again when it has changed.
+    pub watch: bool,
+    /// It is read once it has been left alone for this long.
+    pub settle_ms: u64,
+}
+
 /// `[admin]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,6 +6,7 @@ pub mod clock_watch;
 pub mod country;
 pub mod event;
 pub mod fees;
+pub mod history;
 pub mod ids;
 pub mod inbox;
 pub mod language;

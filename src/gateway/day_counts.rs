@@ -229,6 +229,7 @@ mod tests {
             figures: Default::default(),
             told: Default::default(),
             traces: Default::default(),
+            reloaded: Default::default(),
             audit_turn: Default::default(),
             clock_guard: Default::default(),
             countries: Default::default(),

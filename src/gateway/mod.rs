@@ -26,6 +26,7 @@ pub mod error;
 pub mod explain;
 pub mod exports;
 pub mod external_permits;
+pub mod history;
 pub mod idempotency;
 pub mod installation;
 mod limit_events;
@@ -98,7 +99,7 @@ use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;
-use crate::gateway::reload::ConfigSource;
+use crate::gateway::reload::{ConfigSource, Reloads};
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::routing::{Routing, RoutingFigures};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
@@ -249,7 +250,9 @@ struct Inner {
     admin_tokens: Vec<AdminToken>,
     routing: Routing,
     config_source: OnceLock<Box<dyn ConfigSource>>,
+    reloads: Reloads,
     shedding: Arc<Shedding>,
+    recent: history::Recent,
     stopping: Stopping,
 }
 
@@ -345,6 +348,7 @@ impl Gateway {
             vault: Arc::new(installation.vault),
             figures: Default::default(),
             told: Default::default(),
+            reloaded: Default::default(),
             audit_turn: Default::default(),
             tasks: TaskTracker::new(),
             traces,
@@ -448,6 +452,7 @@ impl Gateway {
             webhooks,
             routing: Routing::new(core.clone(), router.clone(), Arc::clone(&channels), in_force),
             config_source: OnceLock::new(),
+            reloads: Reloads::new(&core.figures)?,
             router,
             directory,
             supervisor,
@@ -459,6 +464,7 @@ impl Gateway {
             disk_work,
             admin_tokens,
             shedding: Shedding::new(core.config.limits.adaptive, &core.figures, core.random.draw_u64())?,
+            recent: history::Recent::default(),
             stopping: Stopping::new(Duration::from_millis(core.config.server.drain_timeout_ms)),
             core,
         };
@@ -478,6 +484,7 @@ impl Gateway {
         gateway.0.core.countries.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
+        history::start(&gateway);
         Ok(gateway)
     }
 
@@ -504,6 +511,11 @@ impl Gateway {
     /// Its clock.
     pub fn clock(&self) -> &Clock {
         &self.0.core.clock
+    }
+
+    /// Its source of random numbers.
+    pub(crate) fn random(&self) -> &Random {
+        &self.0.core.random
     }
 
     /// The operator's tokens.

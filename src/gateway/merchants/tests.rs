@@ -81,6 +81,7 @@ impl Bench {
             figures: Default::default(),
             told: Default::default(),
             traces: Default::default(),
+            reloaded: Default::default(),
             audit_turn: Default::default(),
             countries: Default::default(),
             clock_guard: Default::default(),

@@ -338,6 +338,7 @@ impl Fixture {
             figures: Default::default(),
             told: Default::default(),
             traces: Default::default(),
+            reloaded: Default::default(),
             audit_turn: Default::default(),
             countries: Default::default(),
             clock_guard: Default::default(),

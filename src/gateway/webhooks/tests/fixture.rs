@@ -271,6 +271,7 @@ pub(super) fn core(store: Arc<dyn Store>, clock: &Clock, webhook: WebhookConfig)
         figures: Default::default(),
         told: Default::default(),
         traces: Default::default(),
+        reloaded: Default::default(),
         audit_turn: Default::default(),
         countries: Default::default(),
         clock_guard: Default::default(),
