@@ -109,7 +109,8 @@ fn serve<H: Handler>(
 ) {
     let config = &gateway.config().server;
     let clock = gateway.clock().clone();
-    let edge = Edge::new(handler, listener_name, clock.clone(), EdgeBounds::of(config), shutdown.clone());
+    let around = (clock.clone(), gateway.traces().clone());
+    let edge = Edge::new(handler, listener_name, around, EdgeBounds::of(config), shutdown.clone());
     let settings = ListenerSettings::of(config);
     listeners.spawn(server::serve(listener, Arc::new(edge), settings, clock, shutdown));
 }

@@ -66,6 +66,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let settle = Duration::from_millis(config.reload.settle_ms);
     let watched = file.filter(|_| config.reload.watch);
     let running = RunningGateway::start(config.clone(), context).await?;
+    running.gateway.set_log_control(logs.clone());
     running.gateway.set_config_source(Layers { arguments, context: context.clone(), logs });
     tracing::info!(
         listen = %running.address,
@@ -139,7 +140,7 @@ impl ConfigSource for Layers {
         }
         // Last, so that what is said above is logged as it was until now.
         if applied.iter().any(|key| key == LOG_KEY)
-            && let Err(error) = self.logs.change(&config.telemetry.log)
+            && let Err(error) = self.logs.configure(&config.telemetry.log)
         {
             tracing::error!(problem = %error, "what is logged has not changed");
         }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::channels::{Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build};
+use crate::channels::{
+    Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build, traced,
+};
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind, Config, Mode};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::RoutingSetup;
 use crate::gateway::Variables;
 use crate::gateway::sandbox::{credentials_of, provider_of};
+use crate::telemetry::Traces;
 
 /// Why a channel can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,8 @@ pub(super) type Channels = BTreeMap<ChannelName, Arc<dyn Channel>>;
 pub(crate) struct ChannelSet {
     channels: ArcSwap<Channels>,
     missing: Mutex<MissingChannels>,
+    /// Whether calls are seen in traces.
+    are_traced: bool,
 }
 
 /// Channels that could not be set up because of credentials that are not there.
@@ -145,16 +150,18 @@ impl ChannelSet {
         Ok((channels, MissingChannels { why: why.collect(), sources: Some(sources) }))
     }
 
-    /// These channels, without those that are missing.
-    pub(crate) fn new(channels: Channels, missing: MissingChannels) -> Self {
-        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing) }
+    /// These channels, without those that are missing. Their calls are seen in traces if these are recorded.
+    pub(crate) fn new(channels: Channels, missing: MissingChannels, traces: &Traces) -> Self {
+        let are_traced = traces.are_recorded();
+        let channels = seen(channels, are_traced);
+        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing), are_traced }
     }
 
     /// Channels that a test has made.
     #[cfg(test)]
     pub(crate) fn of(channels: impl IntoIterator<Item = (&'static str, Arc<dyn Channel>)>) -> Self {
         let channels = channels.into_iter().map(|(name, channel)| (ChannelName::new(name), channel));
-        Self::new(channels.collect(), MissingChannels::default())
+        Self::new(channels.collect(), MissingChannels::default(), &Traces::off())
     }
 
     /// Looks for the missing credentials again, and sets up the channels whose are there now.
@@ -177,7 +184,7 @@ impl ChannelSet {
         why.retain(|name, _| !found.contains_key(name));
         if !found.is_empty() {
             let mut channels = Channels::clone(&self.channels.load());
-            channels.append(&mut found);
+            channels.append(&mut seen(found, self.are_traced));
             self.channels.store(Arc::new(channels));
         }
     }
@@ -244,6 +251,18 @@ impl ChannelSet {
     }
 }
 
+/// The channels, seen in traces where there are any.
+fn seen(channels: Channels, are_traced: bool) -> Channels {
+    if !are_traced {
+        return channels;
+    }
+    let seen = channels.into_iter().map(|(name, channel)| {
+        let channel = traced(&name, channel);
+        (name, channel)
+    });
+    seen.collect()
+}
+
 /// The channel, unless it moves another kind of money than the mode promises.
 fn in_mode(name: &str, channel: Arc<dyn Channel>, mode: Mode) -> Result<Arc<dyn Channel>, ChannelsError> {
     match (channel.livemode(), mode) {
@@ -301,7 +320,7 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
         let variable: Variables = Box::new(|_| None);
         ChannelSet::build(config, BTreeMap::new(), Arc::new(variable), Channels::new(), &clock)
-            .map(|(channels, missing)| ChannelSet::new(channels, missing))
+            .map(|(channels, missing)| ChannelSet::new(channels, missing, &Traces::off()))
     }
 
     #[test]

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use crate::domain::time::Monotonic;
 use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Versioned};
+use crate::telemetry::trace::{self, Kind};
 
 /// The times of a store's commits.
 pub(in crate::gateway) struct CommitTimes {
@@ -82,10 +83,16 @@ impl TimedStore {
 impl Store for TimedStore {
     fn commit(&self, batch: Batch) -> CommitFuture {
         let under_way = self.times.begin();
+        let mut span = trace::begin("commit", Kind::Internal);
         let committing = self.inner.commit(batch);
         Box::pin(async move {
             let committed = committing.await;
             drop(under_way);
+            match &committed {
+                Ok(committed) => span.set("tollgate.sequence", i64::try_from(committed.sequence).unwrap_or(i64::MAX)),
+                Err(StoreError::Precondition { .. }) => span.set("tollgate.outcome", "overtaken"),
+                Err(_) => span.fail("not committed"),
+            }
             committed
         })
     }
