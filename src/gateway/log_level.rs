@@ -179,7 +179,10 @@ mod tests {
         assert!(gateway.audit().list(&AuditFilter::default(), &PageRequest::default()).unwrap().items.is_empty());
 
         let lasting = gateway.change_log_level(&by, wanted("warn", None)).await.unwrap();
-        assert_eq!((lasting.filter.as_str(), lasting.configured_filter.as_str(), lasting.until), ("warn", "info", None));
+        assert_eq!(
+            (lasting.filter.as_str(), lasting.configured_filter.as_str(), lasting.until),
+            ("warn", "info", None)
+        );
         gateway.change_log_level(&by, wanted("trace", Some(1))).await.unwrap();
         // Its time runs anew, from this change on.
         let passing = gateway.change_log_level(&by, wanted("debug", Some(600))).await.unwrap();

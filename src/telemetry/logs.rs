@@ -287,7 +287,10 @@ mod tests {
             tracing::info!(target: "tollgate::api", status = 201, trace_id = None::<&str>, "request");
         });
         let line: serde_json::Value = serde_json::from_str(&written.take()).unwrap();
-        assert_eq!((&line["level"], &line["message"], &line["status"]), (&"INFO".into(), &"request".into(), &201.into()));
+        assert_eq!(
+            (&line["level"], &line["message"], &line["status"]),
+            (&"INFO".into(), &"request".into(), &201.into())
+        );
         assert!(line.get("trace_id").is_none() && line["timestamp"].is_string());
     }
 }

@@ -279,7 +279,10 @@ impl Span {
             status: Status::Unset,
             instrumentation_scope: recorder.scope.clone(),
         };
-        Self { place: Some(Arc::new(place)), recording: Some(Box::new(Recording { recorder: Arc::clone(recorder), data })) }
+        Self {
+            place: Some(Arc::new(place)),
+            recording: Some(Box::new(Recording { recorder: Arc::clone(recorder), data })),
+        }
     }
 
     /// Where it is in its trace, if it is in one.

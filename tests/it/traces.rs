@@ -171,7 +171,10 @@ async fn one_payment_is_one_trace_from_its_client_to_its_webhook() {
     assert_eq!(attribute(charge, "tollgate.outcome"), "success");
     assert!(!under(&spans, charge).is_empty(), "its calls of the provider");
     let http = named(&spans, "HTTP");
-    assert_eq!((attribute(http, "http.response.status_code"), http.kind), (String::from("200"), SpanKind::Client as i32));
+    assert_eq!(
+        (attribute(http, "http.response.status_code"), http.kind),
+        (String::from("200"), SpanKind::Client as i32)
+    );
     assert_eq!(attribute(named(&spans, "decision"), "tollgate.channel"), "stripe");
     for span in &spans {
         assert!(span.start_time_unix_nano <= span.end_time_unix_nano, "{}", span.name);
@@ -240,7 +243,8 @@ async fn a_wrong_traceparent_begins_a_trace_and_one_that_is_not_recorded_is_not(
 /// A figure of `/metrics`.
 async fn figure(house: &House, name: &str) -> f64 {
     let text = house.admin("GET", "/metrics", None).await.text;
-    let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name}: {text}"));
+    let line =
+        text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name}: {text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
