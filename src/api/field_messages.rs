@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::api::language::Language;
 
 /// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order.
-const CATALOGUE: [(&str, &str); 83] = [
+const CATALOGUE: [(&str, &str); 86] = [
     ("can't be changed; make another rule", "不可修改; 请新建一条规则"),
     ("can't stand beside `position`", "不得与 `position` 同时使用"),
     ("can't stand beside `rules`", "不得与 `rules` 同时使用"),
@@ -45,6 +45,7 @@ const CATALOGUE: [(&str, &str); 83] = [
     ("must be a whole number", "须为整数"),
     ("must be a whole number from 0 to 4294967295", "须为 0 到 4294967295 的整数"),
     ("must be a whole number from 1 to {}", "须为 1 到 {} 的整数"),
+    ("must be a whole number of minor units", "须为最小货币单位的整数"),
     ("must be a whole number, not negative", "须为非负整数"),
     ("must be all that is held: the channel takes no part of it", "须为全部冻结金额: 该渠道不支持部分请款"),
     ("must be an IPv4 or IPv6 address", "须为 IPv4 或 IPv6 地址"),
@@ -76,12 +77,14 @@ const CATALOGUE: [(&str, &str); 83] = [
     ("must be from 1 to {}: the API's rules stand first", "须在 1 到 {} 之间: 通过 API 创建的规则排在最前"),
     ("must be from {} to {}", "须在 {} 到 {} 之间"),
     ("must be given, or endpoint_id", "此字段与 endpoint_id 须提供其一"),
+    ("must be given", "须提供"),
     ("must be healthy, failing, open or unknown", "须为 healthy, failing, open 或 unknown"),
     ("must be one of {}", "须为以下之一: {}"),
     (
         "must be pending or retrying: only what is on its way ends",
         "须为 pending 或 retrying: 只有正在发送的通知才能取消",
     ),
+    ("must name 1 to {} notifications", "须列出 1 到 {} 条通知"),
     ("must be sent once, 1 to {} visible ASCII characters", "须恰好发送一次, 长度为 1 到 {} 个可见 ASCII 字符"),
     ("must be the name of a channel", "须为渠道名称"),
     ("must be true or false", "须为 true 或 false"),

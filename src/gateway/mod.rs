@@ -34,20 +34,25 @@ mod limit_snapshots;
 pub mod log_level;
 pub mod merchants;
 pub mod metrics;
+mod money_figures;
 mod newcomers;
 mod numbered_list;
+mod observed_channel;
 pub mod outside;
 pub mod page;
+mod parts;
 pub(crate) mod patience;
 pub mod payments;
 pub mod pre_auths;
 pub mod reconciliation;
 pub mod reload;
+pub(crate) mod request_figures;
 mod requests;
 mod retention;
 pub mod rotation;
 pub mod routing;
 pub mod sandbox;
+mod service_figures;
 pub(crate) mod shedding;
 mod stopping;
 pub mod store;
@@ -70,21 +75,18 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
-use crate::domain::ids::ChannelName;
 use crate::domain::routing::{CustomStrategies, InvalidStrategy};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::Addresses;
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
-use crate::gateway::audit::Audit;
 use crate::gateway::auth::Authentication;
-use crate::gateway::backups::{BackupView, Backups};
+use crate::gateway::backups::BackupView;
 use crate::gateway::callbacks::Callbacks;
 use crate::gateway::channel_figures::ChannelFigures;
 use crate::gateway::channel_snapshots::ChannelSnapshots;
 use crate::gateway::channels::{ChannelSet, ChannelsError, MissingChannels};
 use crate::gateway::clock_check::{BEHIND_UNNOTED, ClockGuard, ClockIsBehind, check_at_opening};
 use crate::gateway::core::Core;
-use crate::gateway::costs::{ChannelTotals, CostsFilter, CostsView};
 use crate::gateway::countries::{Countries, InvalidCountries};
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
@@ -95,21 +97,22 @@ use crate::gateway::limit_events::{LimitCounts, Teller, Telling};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::log_level::LogLevel;
 use crate::gateway::merchants::{LimitsChanging, Merchants};
-use crate::gateway::metrics::Metrics;
+use crate::gateway::metrics::{Figures, Metrics};
+use crate::gateway::observed_channel::CallFigures;
 use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
-use crate::gateway::page::PageRequest;
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;
 use crate::gateway::reconciliation::Reconciliation;
 use crate::gateway::reload::{ConfigSource, Reloads};
+use crate::gateway::request_figures::RequestFigures;
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::routing::{Routing, RoutingFigures};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
+use crate::gateway::service_figures::ServiceFigures;
 use crate::gateway::shedding::{CommitTimes, Shedding, TimedStore};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::store::{OwnStore, StoreView};
 use crate::gateway::trace_figures::TraceFigures;
-use crate::gateway::view::ChannelView;
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
 use crate::storage::engine::Engine;
@@ -232,6 +235,8 @@ struct Inner {
     own_store: Option<OwnStore>,
     rotation: KeyRotation,
     metrics: Metrics,
+    request_figures: RequestFigures,
+    service_figures: ServiceFigures,
     routing_figures: RoutingFigures,
     trace_figures: TraceFigures,
     log_level: LogLevel,
@@ -348,7 +353,8 @@ impl Gateway {
         let last_change = store.health().last_change;
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
-        let commits = CommitTimes::new(clock.clone());
+        let figures = Figures::default();
+        let commits = CommitTimes::new(clock.clone(), &figures)?;
         let core = Core {
             store: TimedStore::over(store, &commits),
             clock_guard: ClockGuard::begin(&clock, last_written_at),
@@ -357,7 +363,7 @@ impl Gateway {
             config: Arc::new(config),
             countries,
             vault: Arc::new(installation.vault),
-            figures: Default::default(),
+            figures,
             told: Default::default(),
             reloaded: Default::default(),
             audit_turn: Default::default(),
@@ -366,7 +372,8 @@ impl Gateway {
             stopping: CancellationToken::new(),
         };
         let config = &core.config;
-        let channels = Arc::new(ChannelSet::new(channels, missing, &core.traces));
+        let calls = CallFigures::new(&core.figures, clock.clone())?;
+        let channels = Arc::new(ChannelSet::new(channels, missing, &core.traces).counted(calls));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
         let cost_files = Arc::clone(&windows);
         let (in_force, setup) = routing::control::at_start(&core, &channels).await?;
@@ -454,7 +461,9 @@ impl Gateway {
             hold,
             own_store,
             rotation,
-            metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
+            metrics: Metrics::new(&core.figures, Arc::clone(&core.store), core.clock.clone())?,
+            request_figures: RequestFigures::new(&core.figures)?,
+            service_figures: ServiceFigures::new(&core.figures, Arc::clone(&core.store))?,
             routing_figures: RoutingFigures::new(&core.figures)?,
             trace_figures: TraceFigures::new(&core.figures)?,
             log_level: LogLevel::default(),
@@ -513,134 +522,6 @@ impl Gateway {
         if let Err(error) = audit::record(&self.0.core, &Operator::process("start"), &change).await {
             tracing::warn!(%error, "that this clock was accepted could not be written down");
         }
-    }
-
-    /// The configuration that it was opened with.
-    pub fn config(&self) -> &Config {
-        &self.0.core.config
-    }
-
-    /// Its clock.
-    pub fn clock(&self) -> &Clock {
-        &self.0.core.clock
-    }
-
-    /// Its source of random numbers.
-    pub(crate) fn random(&self) -> &Random {
-        &self.0.core.random
-    }
-
-    /// The operator's tokens.
-    pub fn admin_tokens(&self) -> &[AdminToken] {
-        &self.0.admin_tokens
-    }
-
-    /// Limits by client address.
-    pub fn addresses(&self) -> &Addresses {
-        &self.0.addresses
-    }
-
-    /// Payments.
-    pub fn payments(&self) -> &Payments {
-        &self.0.payments
-    }
-
-    /// Pre-auths.
-    pub fn pre_auths(&self) -> &PreAuths {
-        &self.0.pre_auths
-    }
-
-    /// Notifications of providers.
-    pub fn callbacks(&self) -> &Callbacks {
-        &self.0.callbacks
-    }
-
-    /// Refunds.
-    pub fn refunds(&self) -> &Refunds {
-        &self.0.refunds
-    }
-
-    /// Statements to hold a merchant's books against.
-    pub fn reconciliation(&self) -> &Reconciliation {
-        &self.0.reconciliation
-    }
-
-    /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).
-    pub fn backups(&self) -> Option<&Backups> {
-        self.0.own_store.as_ref().map(OwnStore::backups)
-    }
-
-    /// The store and its directory; `None` when the store was handed over ([`Gateway::assemble`]).
-    pub fn own_store(&self) -> Option<&OwnStore> {
-        self.0.own_store.as_ref()
-    }
-
-    /// Rotation of the master key.
-    pub fn key_rotation(&self) -> &KeyRotation {
-        &self.0.rotation
-    }
-
-    /// Figures for Prometheus.
-    pub fn metrics(&self) -> &Metrics {
-        self.0.channel_figures.read(&self.0.router);
-        self.0.routing_figures.read(&self.0.router);
-        self.0.trace_figures.read(&self.0.core.traces);
-        self.0.webhooks.read_figures();
-        self.0.pre_auths.read_figures();
-        &self.0.metrics
-    }
-
-    /// A page of what payments have cost, beside what they would have cost on the baseline channel.
-    ///
-    /// # Errors
-    /// [`GatewayError::InvalidRequest`] when the page asked for is none.
-    pub fn costs(&self, filter: &CostsFilter, page: &PageRequest) -> Result<CostsView, GatewayError> {
-        self.0.payments.costs().view(filter, page)
-    }
-
-    /// What was charged on a channel today and this month.
-    pub fn channel_totals(&self, channel: &ChannelName) -> ChannelTotals {
-        self.0.payments.costs().channel_totals(channel, self.0.core.clock.now())
-    }
-
-    /// The hold after a restore, if there is one.
-    pub fn hold(&self) -> &Hold {
-        &self.0.hold
-    }
-
-    /// Webhooks and events.
-    pub fn webhooks(&self) -> &Webhooks {
-        &self.0.webhooks
-    }
-
-    /// Erasures of customers' data.
-    pub fn erasures(&self) -> &Erasures {
-        &self.0.erasures
-    }
-
-    /// The record of administrative changes.
-    pub fn audit(&self) -> Audit {
-        Audit::new(self.0.core.clone())
-    }
-
-    /// Merchants and their keys.
-    pub fn merchants(&self) -> &Merchants {
-        &self.0.merchants
-    }
-
-    /// Routing, rules and channels, as the operator changes them.
-    pub fn routing(&self) -> &Routing {
-        &self.0.routing
-    }
-
-    /// The channels as they stand.
-    pub fn channels(&self) -> Vec<ChannelView> {
-        self.0.routing.views()
-    }
-
-    /// The built-in emulators; `None` in live mode or with a separate sandbox.
-    pub fn sandbox(&self) -> Option<&SandboxControl> {
-        self.0.sandbox.as_ref()
     }
 
     /// Begins a backup of the running store into a directory of this machine.

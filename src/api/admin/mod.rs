@@ -40,7 +40,7 @@ use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::merchant::is_below;
 use crate::api::open;
-use crate::api::routes::Routes;
+use crate::api::routes::{Routes, Verb};
 use crate::domain::audit::Operator;
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
@@ -133,6 +133,10 @@ impl Handler for AdminHandler {
         None
     }
 
+    fn routes(&self) -> Vec<(Verb, &'static str)> {
+        [self.own.listed(), self.open.listed(), self.console.listed()].concat()
+    }
+
     fn note_full(&self, worth: Option<Worth>) {
         self.gateway.note_full(worth);
     }
@@ -207,7 +211,6 @@ pub(crate) fn routes() -> Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::routes::Verb;
 
     /// What is done to the audit by what may change something.
     enum Audited {

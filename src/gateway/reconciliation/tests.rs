@@ -83,6 +83,7 @@ impl Books {
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
             figures: Default::default(),
             told: Default::default(),
+            reloaded: Default::default(),
             audit_turn: Default::default(),
             clock_guard: Default::default(),
             countries: Default::default(),
