@@ -14,6 +14,7 @@ use crate::config::{ChannelConfig, ChannelKind, Config, Mode};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::RoutingSetup;
 use crate::gateway::Variables;
+use crate::gateway::observed_channel::{CallFigures, ObservedChannel};
 use crate::gateway::sandbox::{credentials_of, provider_of};
 use crate::telemetry::Traces;
 
@@ -71,6 +72,8 @@ pub(crate) struct ChannelSet {
     missing: Mutex<MissingChannels>,
     /// Whether calls are seen in traces.
     are_traced: bool,
+    /// Where calls are counted.
+    calls: Option<CallFigures>,
 }
 
 /// Channels that could not be set up because of credentials that are not there.
@@ -153,8 +156,18 @@ impl ChannelSet {
     /// These channels, without those that are missing. Their calls are seen in traces if these are recorded.
     pub(crate) fn new(channels: Channels, missing: MissingChannels, traces: &Traces) -> Self {
         let are_traced = traces.are_recorded();
-        let channels = seen(channels, are_traced);
-        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing), are_traced }
+        let channels = ArcSwap::from_pointee(seen(channels, are_traced));
+        Self { channels, missing: Mutex::new(missing), are_traced, calls: None }
+    }
+
+    /// The same, with every call of a channel counted.
+    pub(super) fn counted(self, calls: CallFigures) -> Self {
+        let all = Channels::clone(&self.channels.load());
+        let observed = all.into_iter().map(|(name, channel)| {
+            let observed = ObservedChannel::over(channel, &name, &calls);
+            (name, observed)
+        });
+        Self { channels: ArcSwap::from_pointee(observed.collect()), calls: Some(calls), ..self }
     }
 
     /// Channels that a test has made.
@@ -173,6 +186,10 @@ impl ChannelSet {
             let Some(channel_config) = config.channels.get(name.as_str()) else { continue };
             match sources.build(name.as_str(), channel_config) {
                 Ok(channel) => {
+                    let channel = match &self.calls {
+                        Some(calls) => ObservedChannel::over(channel, name, calls),
+                        None => channel,
+                    };
                     found.insert(name.clone(), channel);
                 }
                 Err(error) => {
