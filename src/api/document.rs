@@ -12,7 +12,8 @@ use crate::api::admin::payments as all_payments;
 use crate::api::admin::pre_auths as all_pre_auths;
 use crate::api::admin::webhooks as all_webhooks;
 use crate::api::admin::{
-    audit, channels, config, costs, erasures, hold, keys, log_level, merchants, metrics, resolve, routing, rules, sandbox, store,
+    audit, channels, config, costs, erasures, hold, keys, log_level, merchants, metrics, resolve, routing, rules,
+    sandbox, store,
 };
 use crate::api::{
     callbacks, channel_pre_auths, events, exports, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs,

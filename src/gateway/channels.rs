@@ -70,10 +70,10 @@ pub(super) type Channels = BTreeMap<ChannelName, Arc<dyn Channel>>;
 pub(crate) struct ChannelSet {
     channels: ArcSwap<Channels>,
     missing: Mutex<MissingChannels>,
-    /// Whether calls are seen in traces.
-    are_traced: bool,
     /// Where calls are counted.
     calls: Option<CallFigures>,
+    /// Whether calls are seen in traces.
+    are_traced: bool,
 }
 
 /// Channels that could not be set up because of credentials that are not there.
@@ -156,8 +156,8 @@ impl ChannelSet {
     /// These channels, without those that are missing. Their calls are seen in traces if these are recorded.
     pub(crate) fn new(channels: Channels, missing: MissingChannels, traces: &Traces) -> Self {
         let are_traced = traces.are_recorded();
-        let channels = ArcSwap::from_pointee(seen(channels, are_traced));
-        Self { channels, missing: Mutex::new(missing), are_traced, calls: None }
+        let channels = seen(channels, are_traced);
+        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing), calls: None, are_traced }
     }
 
     /// The same, with every call of a channel counted.

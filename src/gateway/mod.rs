@@ -317,8 +317,16 @@ impl Gateway {
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own =
-            Own { sandbox, store: Some(own_store), held: Some(held), missing, last_written_at, countries, custom, traces };
+        let own = Own {
+            sandbox,
+            store: Some(own_store),
+            held: Some(held),
+            missing,
+            last_written_at,
+            countries,
+            custom,
+            traces,
+        };
         let gateway = Box::pin(Self::put_together(config, clock, random, outside, own)).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;

@@ -11,6 +11,7 @@ mod channel_checks;
 mod channel_pre_auths;
 mod channels;
 mod console;
+mod console_payments;
 mod console_work;
 mod costs;
 mod countries;

@@ -68,7 +68,8 @@ impl AdminHandler {
         let body_bounds = BodyBounds::of(&gateway.config().server);
         let access = {
             let settings = gateway.clone();
-            let is_own = move |name: &str| settings.settings().admin.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
+            let is_own =
+                move |name: &str| settings.settings().admin.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
             AccessCheck::new(gateway.admin_tokens(), address, is_own)
         };
         let console = Console::new(gateway.clone(), address.port());
@@ -222,7 +223,6 @@ mod tests {
     use Audited::{As, Not};
 
     const CHANGES: [(Verb, &str, Audited); 38] = [
-    const CHANGES: [(Verb, &str, Audited); 37] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
