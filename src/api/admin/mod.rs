@@ -67,7 +67,8 @@ impl AdminHandler {
         let body_bounds = BodyBounds::of(&gateway.config().server);
         let access = {
             let settings = gateway.clone();
-            let is_own = move |name: &str| settings.settings().admin.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
+            let is_own =
+                move |name: &str| settings.settings().admin.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
             AccessCheck::new(gateway.admin_tokens(), address, is_own)
         };
         let console = Console::new(gateway.clone(), address.port());
