@@ -87,6 +87,26 @@ for (const number of [1, 2, 3]) {
   holds.push(await shop.ask("POST", "/api/v1/pre-auths",
     { order_no: `ROOM-${number}`, amount: 50_000, currency: "USD", country: "US", payment_token: "tok_visa" }));
 }
+// Pictures show charts of some minutes, among them one in which a channel fails.
+const PICTURE_MINUTES = 6;
+async function traffic(minutes) {
+  const places = [["US", "USD"], ["CN", "USD"], ["US", "USD"], ["DE", "EUR"], ["GB", "USD"]];
+  const fault = (down) => operator("PUT", "/admin/v1/sandbox/paypal", { down });
+  const begun = Date.now();
+  let isDown = false;
+  for (let number = 1_000; Date.now() < begun + minutes * 60_000; number += 1) {
+    const [country, currency] = places[number % places.length];
+    const token = number % 13 === 0 ? "tok_declined" : "tok_visa";
+    const channel = number % 3 === 0 ? ["paypal", "stripe"][number % 2] : undefined;
+    const amount = 1_500 + (number * 977) % 9_000;
+    pay(number, { amount, country, currency, payment_token: token, channel }).catch(() => {});
+    const minute = (Date.now() - begun) / 60_000;
+    const shouldBeDown = minute > 2.5 && minute < 3.2;
+    if (isDown !== shouldBeDown) await fault(isDown = shouldBeDown);
+    await new Promise((wake) => setTimeout(wake, 1_000 / (4 + 3 * Math.sin(minute * 1.7))));
+  }
+}
+if (PICTURES) await traffic(PICTURE_MINUTES);
 const hold = holds.find((hold) => hold.status === "requires_capture");
 assert.ok(hold, "a deposit is held");
 
@@ -155,7 +175,7 @@ step("the keyboard alone: log in, skip to the content, search", async () => {
 
 step("find a payment and read why it went where it went", async (page) => {
   await page.getByRole("navigation", { name: "Parts" }).getByRole("link", { name: "Payments" }).click();
-  await page.getByLabel("Order").first().fill(paid.order_no);
+  await page.locator("main").getByLabel("Order").first().fill(paid.order_no);
   await page.getByRole("button", { name: "Filter" }).click();
   await page.locator("table").first().getByRole("link", { name: paid.payment_no }).click();
   await page.waitForURL(`${CONSOLE}/payments/${paid.payment_no}`);
@@ -178,7 +198,7 @@ step("send a webhook again", async (page) => {
 step("capture a deposit, which is asked about first", async (page) => {
   await page.goto(`${CONSOLE}/pre-auths`);
   await picture(page, "pre-auths");
-  await page.getByRole("link", { name: hold.pre_auth_no }).click();
+  await page.getByRole("link", { name: hold.pre_auth_no }).first().click();
   await page.getByRole("link", { name: /^Capture/ }).first().click();
   const read = () => operator("GET", `/admin/v1/pre-auths/${hold.pre_auth_no}`);
   assert.equal((await read()).status, "requires_capture", "nothing is done before it is confirmed");
@@ -217,8 +237,9 @@ step("every page is reached and none has an error", async (page) => {
   assert.ok(pages.size >= 20, `only ${pages.size} pages were found: ${[...pages].join(" ")}`);
 });
 
-step("no page is wider than a phone", async (page) => {
-  await page.setViewportSize({ width: 360, height: 740 });
+step("no page is wider than a phone", async () => {
+  const page = await open({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
+  await logIn(page);
   for (const path of pages) {
     await page.goto(path);
     const { wide, all } = await page.evaluate(() => ({
@@ -230,7 +251,7 @@ step("no page is wider than a phone", async (page) => {
   }
   await page.goto(CONSOLE);
   await picture(page, "phone");
-  await page.setViewportSize({ width: 1280, height: 820 });
+  await page.context().close();
 });
 
 for (const colorScheme of ["light", "dark"]) {

@@ -11,8 +11,10 @@ directory="$(mktemp -d)"
 trap 'rm -rf "$directory"' EXIT
 
 if ! command -v chromium > /dev/null; then
+  timeout 120 apt-get update -qq
   timeout 300 apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null
 fi
 PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 timeout 120 npm install --silent --no-audit --no-fund --ignore-scripts \
   --prefix "$directory/javascript" "playwright-core@1.65.1" "axe-core@4.14.1"
-timeout --kill-after=10 180 python3 browser.py "$program" "$directory" "$pictures"
+# Pictures need some minutes of payments first.
+timeout --kill-after=10 "$([ -n "$pictures" ] && echo 900 || echo 240)" python3 browser.py "$program" "$directory" "$pictures"

@@ -18,7 +18,7 @@ use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::limit_headers::{self, LimitedRequest};
 use crate::api::render::renderer;
-use crate::api::routes::Routes;
+use crate::api::routes::{Routes, Verb};
 use crate::api::worth::worth_of;
 use crate::api::{
     call, callbacks, channel_pre_auths, events, exports, idempotency, limits, open, payments, pre_auths, quotes,
@@ -241,6 +241,10 @@ impl Handler for MerchantHandler {
             path if is_below(callbacks::PREFIX, path) => Worth::Finish,
             _ => Worth::List,
         })
+    }
+
+    fn routes(&self) -> Vec<(Verb, &'static str)> {
+        [self.own.listed(), self.open.listed(), self.callbacks.listed()].concat()
     }
 
     fn note_full(&self, worth: Option<Worth>) {

@@ -236,7 +236,10 @@ impl News {
             .header("accept", "text/event-stream")
             .header("cookie", browser.cookie.clone().unwrap());
         let response = request.send().await.unwrap();
-        assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (200, &"text/event-stream".parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
         Self { response, text: String::new() }
     }
 
@@ -277,4 +280,50 @@ async fn a_page_is_told_what_changes_until_its_session_ends() {
     let stopping = tokio::spawn(house.stop());
     assert!(!others.has("never sent").await, "it ends when the gateway stops");
     stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_part_has_its_page() {
+    let house = House::start().await;
+    let browser = Browser::logged_in(&house).await;
+    let overview = browser.page("/console").await;
+    for path in SECTIONS {
+        let page = browser.page(path).await;
+        assert!(page.contains(&format!("<a href=\"{path}\" aria-current=\"page\">")), "{path} knows where it is");
+        assert!(overview.contains(&format!("<a href=\"{path}\"")), "{path} is in the navigation");
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_overview_adds_up_what_was_counted() {
+    let house = House::start().await;
+    let before = browser_page(&house).await;
+    assert!(before.contains("0 in the last") && before.contains("<dd class=\"muted\">of 0 in the last"), "{before}");
+    let shop = house.merchant("business").await;
+    for (order_no, token) in [("A", "tok_visa"), ("B", "tok_visa"), ("C", "tok_declined")] {
+        let paid = shop.pay(order_no, 1_000, json!({ "payment_token": token, "channel": "stripe" })).await;
+        assert_eq!(paid.status, 201, "{}", paid.text);
+    }
+    let tight = house.merchant_limited(json!({ "per_hour": 1 })).await;
+    for _ in 0..3 {
+        tight.get("/api/v1/payments").await;
+    }
+    let page = browser_page(&house).await;
+    for words in [
+        "3 in the last",
+        "<dd class=\"value\">66.7 %</dd><dd class=\"muted\">of 3 in the last",
+        "<dt>Refused by limits</dt><dd class=\"value\">2</dd>",
+        "<dt>Taken today</dt><dd class=\"value\">20.00 USD</dd><dd class=\"muted\">2 payments</dd>",
+        "<li><svg viewBox=\"0 0 10 10\"",
+        "Money taken a minute. In the last minute",
+    ] {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    assert!(!page.contains("99 % of 0"), "commits are counted: {page}");
+    house.stop().await;
+}
+
+async fn browser_page(house: &House) -> String {
+    Browser::logged_in(house).await.page("/console").await
 }

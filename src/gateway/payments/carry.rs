@@ -24,6 +24,7 @@ use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, order_ex
 use crate::gateway::routing::outcome_class;
 use crate::gateway::told::Telling;
 use crate::storage::{Batch, StoreError};
+use crate::telemetry::trace;
 
 /// What a payment's task holds while it carries the payment.
 struct Carried {
@@ -57,8 +58,9 @@ impl Payments {
         let Origin { claim, renderer, .. } = origin;
         let now = inner.core.clock.now();
         let refusing = inner.channels.refusing(terms.payment_token.as_deref());
-        let (mut place, decision) =
-            inner.router.decide(&inner.route_request(caller, &terms, &[], &refusing, now)).map_err(refusal)?;
+        let decided = inner.router.decide(&inner.route_request(caller, &terms, &[], &refusing, now));
+        inner.decisions.note(&decided);
+        let (mut place, decision) = decided.map_err(refusal)?;
         let payment_no = PaymentNo::new(dated_number("PY", now, inner.core.random.draw_u64()));
         let Some(working) = inner.work_on(&payment_no) else {
             return Err(GatewayError::Internal(format!("payment number {payment_no} was drawn twice")));
@@ -115,7 +117,7 @@ impl Payments {
         carried.telling = carried.slot.as_ref().map(|slot| slot.tell(core, &told));
         carried.told = Some(told.clone());
         let payments = self.clone();
-        core.tasks.spawn(async move {
+        core.tasks.spawn(trace::in_current(async move {
             let mut patience = Patience::new();
             while patience.for_another_try(&payments.0.core).await {
                 match payments.0.store_outcome(&mut carried, &answer).await {
@@ -124,7 +126,7 @@ impl Payments {
                 }
             }
             tracing::warn!(%payment_no, "a payment's outcome was not stored; the next start asks its channel");
-        });
+        }));
         Ok(Answered { answer: told, replayed: false })
     }
 }
@@ -179,6 +181,7 @@ impl Inner {
         let key_index = reservation.begin(&mut batch, payment.payment_no.as_str(), now)?;
         match self.core.store.commit(batch).await {
             Ok(committed) => {
+                self.money.begun();
                 let slot = reservation.committed(committed.sequence);
                 Ok((StoredPayment { payment, revision: committed.sequence }, slot))
             }
@@ -235,7 +238,12 @@ impl Inner {
         let tried: Vec<ChannelName> = payment.attempts.iter().map(|attempt| attempt.channel.clone()).collect();
         let refusing = self.channels.refusing(payment.terms.payment_token.as_deref());
         let request = self.route_request(caller, &payment.terms, &tried, &refusing, now);
-        let (place, decision) = self.router.decide(&request).map_err(|_| Failover::NoChannelLeft)?;
+        let decided = self.router.decide(&request);
+        if decided.is_ok() {
+            self.decisions.note(&decided);
+            tried.last().into_iter().for_each(|from| self.decisions.failed_over(from));
+        }
+        let (place, decision) = decided.map_err(|_| Failover::NoChannelLeft)?;
         let attempt = self.attempt(&payment.payment_no, tried.len() + 1, place.channel().clone(), decision, now);
         Ok((place, attempt))
     }

@@ -43,12 +43,15 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::explain::DecisionView;
 use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
 use crate::gateway::installation::ProviderKeys;
+use crate::gateway::money_figures::MoneyFigures;
 use crate::gateway::numbered_list;
 use crate::gateway::page::{Page, PageRequest};
+use crate::gateway::routing::figures::DecisionFigures;
 use crate::gateway::view::{OperatorPaymentView, OperatorRoutingView, PaymentView, RoutingView};
 use crate::gateway::webhooks::Webhooks;
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, StoreError};
+use crate::telemetry::trace;
 
 pub(in crate::gateway) use hints::{Followed, Need};
 pub use hold::{HeldChannelView, HeldItemView, Hold, HoldView};
@@ -68,6 +71,8 @@ struct Inner {
     channels: Arc<ChannelSet>,
     webhooks: Webhooks,
     costs: Costs,
+    money: MoneyFigures,
+    decisions: DecisionFigures,
     provider_keys: ProviderKeys,
     policy: ResolvePolicy,
     /// Payments that somebody in this process works on; timers leave them alone.
@@ -131,10 +136,14 @@ impl Payments {
             action_expires: Duration::from_secs(settings.action_expires_s),
             abandoned_after: Duration::from_millis(core.config.limits.lease_ms),
         };
+        let currency = core.config.fx.settlement_currency;
+        let money = MoneyFigures::new(&core.figures, core.config.channels.keys(), currency)?;
         Ok(Self(Arc::new(Inner {
             started_at: core.clock.now(),
             alerts: strays::Alerts::new(&core.figures)?,
-            costs: Costs::new(core.clone(), router.clone()),
+            costs: Costs::new(core.clone(), router.clone(), money.clone()),
+            decisions: DecisionFigures::new(&core.figures, core.config.channels.keys())?,
+            money,
             core,
             router,
             channels,
@@ -191,11 +200,11 @@ impl Payments {
         let payments = self.clone();
         let caller = caller.clone();
         let mut origin = origin;
-        let task = inner.core.tasks.spawn(async move {
+        let task = inner.core.tasks.spawn(trace::in_current(async move {
             // In flight until its channel has answered and that is stored, or left to the background.
             let _permit = origin.permit.take();
             payments.carry(&caller, origin, reservation, terms).await
-        });
+        }));
         task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a payment's task ended: {error}"))))
     }
 
@@ -217,10 +226,10 @@ impl Payments {
         };
         let payments = self.clone();
         let mut origin = origin;
-        let task = inner.core.tasks.spawn(async move {
+        let task = inner.core.tasks.spawn(trace::in_current(async move {
             let _permit = origin.permit.take();
             payments.carry_cancel(&merchant_id, &payment_no, reservation, origin).await
-        });
+        }));
         task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a cancellation's task ended: {error}"))))
     }
 
