@@ -118,7 +118,11 @@ fn told(found: &Value) -> String {
     let mut lines = vec![table(&columns, &rows)];
     for unfit in found["unfit"].as_array().into_iter().flatten() {
         let text = |key: &str| unfit[key].as_str().unwrap_or_default();
-        lines.push(format!("changed through the admin API, and not in force any more: {}: {}", text("what"), text("problem")));
+        lines.push(format!(
+            "changed through the admin API, and not in force any more: {}: {}",
+            text("what"),
+            text("problem")
+        ));
     }
     if let Some(refused) = found["refused"].as_str() {
         lines.push(format!("without a restart nothing of it would be put in force: {refused}"));
@@ -224,7 +228,9 @@ mod tests {
             "refused": "routing.default_channel names no channel",
             "unfit": [{ "what": "rules.a", "problem": "names no channel" }],
         }));
-        for part in ["[1,2]", "not while the admin API says otherwise", "rules.a: names no channel", "without a restart"] {
+        for part in
+            ["[1,2]", "not while the admin API says otherwise", "rules.a: names no channel", "without a restart"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert_eq!(value_text(&json!("é".repeat(50))).chars().count(), VALUE_CHARACTERS_MAX);

@@ -155,8 +155,14 @@ async fn what_holds_for_webhooks_changes_at_once() {
     assert_eq!(create("2").await.expect(201, "SUCCESS").body["data"]["max_attempts"], 5);
     assert_ne!(create("3").await.status, 201, "there are two");
     let shown = house.admin("GET", "/admin/v1/config", None).await.expect(200, "SUCCESS").body["data"].clone();
-    assert_eq!((&shown["config"]["webhook"]["endpoints_max"], &shown["config"]["webhook"]["timeout_s"]), (&json!(2), &json!(30)));
-    assert_eq!((&shown["needs_restart"], &shown["last_reload"]["by"]), (&json!(["webhook.timeout_s"]), &json!("signal")));
+    assert_eq!(
+        (&shown["config"]["webhook"]["endpoints_max"], &shown["config"]["webhook"]["timeout_s"]),
+        (&json!(2), &json!(30))
+    );
+    assert_eq!(
+        (&shown["needs_restart"], &shown["last_reload"]["by"]),
+        (&json!(["webhook.timeout_s"]), &json!("signal"))
+    );
     house.stop().await;
 }
 
