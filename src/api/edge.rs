@@ -159,6 +159,8 @@ fn write(context: &RequestContext, outcome: Outcome) -> Response<Full<Bytes>> {
     if let Some(limits) = context.limit_headers.get() {
         headers.extend(limits.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
+    // Answers hold secrets and states that change; the few that don't say so themselves.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let (status, body) = match outcome {
         Ok(answer) => write_answer(answer, &mut headers),
         Err(error) => write_error(context, &error, &mut headers),
@@ -166,8 +168,6 @@ fn write(context: &RequestContext, outcome: Outcome) -> Response<Full<Bytes>> {
     if let Ok(request_id) = HeaderValue::from_str(&context.request_id) {
         headers.insert(REQUEST_ID, request_id);
     }
-    // Answers hold secrets and states that change.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if context.body_is_unread() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -182,6 +182,7 @@ fn write_answer(answer: Answer, headers: &mut HeaderMap) -> (StatusCode, Bytes) 
     if answer.replayed {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
+    headers.extend(answer.headers);
     (answer.status, answer.body)
 }
 

@@ -1,7 +1,7 @@
 //! The form of every body: `{"code":…,"message":…,"data":…}` or, for errors, the code, the message, fields of its own
 //! and the request's id.
 
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
@@ -52,6 +52,8 @@ pub(crate) struct Answer {
     pub(crate) content_type: HeaderValue,
     /// Whether it was given before.
     pub(crate) replayed: bool,
+    /// Headers of its own; they stand above those that every response has.
+    pub(crate) headers: HeaderMap,
 }
 
 impl Answer {
@@ -62,23 +64,33 @@ impl Answer {
     pub(crate) fn of<T: Serialize>(status: StatusCode, data: T, language: Language) -> Result<Self, ApiError> {
         let body = serde_json::to_vec(&Envelope::success(data, language))
             .map_err(|error| GatewayError::Internal(format!("an answer can't be written as JSON: {error}")))?;
-        Ok(Self { status, body: Bytes::from(body), content_type: JSON, replayed: false })
+        Ok(Self::bare(status, JSON, Bytes::from(body)))
+    }
+
+    /// Exactly this, without the envelope.
+    pub(crate) fn bare(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Self {
+        Self { status, body, content_type, replayed: false, headers: HeaderMap::new() }
+    }
+
+    /// The same with a header of its own, which replaces one that every response has.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 
     /// A whole JSON document without the envelope.
     pub(crate) fn document(body: Bytes) -> Self {
-        Self { status: StatusCode::OK, body, content_type: JSON, replayed: false }
+        Self::bare(StatusCode::OK, JSON, body)
     }
 
     /// A text without the envelope.
     pub(crate) fn plain(content_type: &'static str, body: &'static str) -> Self {
-        let content_type = HeaderValue::from_static(content_type);
-        Self { status: StatusCode::OK, body: Bytes::from_static(body.as_bytes()), content_type, replayed: false }
+        Self::bare(StatusCode::OK, HeaderValue::from_static(content_type), Bytes::from_static(body.as_bytes()))
     }
 
     /// Figures for Prometheus.
     pub(crate) fn metrics(text: String) -> Self {
-        Self { status: StatusCode::OK, body: Bytes::from(text), content_type: METRICS, replayed: false }
+        Self::bare(StatusCode::OK, METRICS, Bytes::from(text))
     }
 
     /// The answer as the gateway keeps it.
@@ -94,7 +106,7 @@ impl Answer {
         let StoredAnswer { status, body } = answered.answer;
         let status = StatusCode::from_u16(status)
             .map_err(|_| GatewayError::Internal(format!("a stored answer has the status {status}")))?;
-        Ok(Self { status, body: Bytes::from(body), content_type: JSON, replayed: answered.replayed })
+        Ok(Self { replayed: answered.replayed, ..Self::bare(status, JSON, Bytes::from(body)) })
     }
 }
 
