@@ -2,6 +2,7 @@
 //! errors) is added here in one place.
 
 mod common;
+mod parts;
 
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
@@ -14,9 +15,12 @@ use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, merchants, metrics, resolve, routing, rules, sandbox, store,
 };
 use crate::api::{
-    callbacks, channel_pre_auths, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
+    callbacks, channel_pre_auths, docs, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
 };
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
+
+pub(crate) use parts::Documents;
+pub use parts::{Part, openapi_document, openapi_document_of};
 
 /// A list, for the document.
 #[derive(Serialize, ToSchema)]
@@ -144,17 +148,15 @@ pub(crate) struct ReasonSchema {
         store::rotate, store::read_rotation,
         metrics::read, metrics::read_short,
         sandbox::get, sandbox::put, sandbox::ledger,
-        open::alive, open::ready, open::document, callbacks::receive,
+        open::root, open::alive, open::ready, open::document, docs::page, docs::file, callbacks::receive,
     ),
     components(schemas(ErrorSchema)),
     modifiers(&Credentials, &UsualParameters, &UsualErrors, &UsualHeaders),
 )]
 struct Document;
 
-/// The OpenAPI document of both listeners, as JSON.
-pub fn openapi_document() -> String {
-    // It is plain data; that it can be written is tested.
-    Document::openapi().to_pretty_json().unwrap_or_default()
+fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
 }
 
 #[cfg(test)]

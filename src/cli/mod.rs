@@ -93,7 +93,7 @@ enum Command {
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
-    Openapi,
+    Openapi(openapi::Arguments),
 }
 
 impl CommandLine {
@@ -153,7 +153,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
-        Command::Openapi => openapi::run(),
+        Command::Openapi(arguments) => openapi::run(&arguments),
     }
 }
 

@@ -39,13 +39,13 @@ const KEY_REQUIRED: [&str; 5] = [
 
 /// Whose operation it is, by its path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Audience {
+pub(super) enum Audience {
     Merchant,
     Operator,
     Anybody,
 }
 
-fn audience(path: &str) -> Audience {
+pub(super) fn audience(path: &str) -> Audience {
     match path {
         path if path.starts_with("/api/v1/") => Audience::Merchant,
         path if path.starts_with("/admin/v1/") || path == SHORT_PATH => Audience::Operator,
