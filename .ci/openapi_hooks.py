@@ -18,15 +18,15 @@ KNOWN = json.loads(os.environ["TOLLGATE_KNOWN"])
 class Signer(requests.auth.AuthBase):
     """Signs what is about to be sent, exactly as it is sent."""
 
-    def __init__(self, key):
-        self.key_id, self.secret = key
+    def __init__(self, key_id, secret):
+        self.key_id, self.secret = key_id, secret
 
     def __call__(self, request):
         body = request.body or b""
         body = body.encode() if isinstance(body, str) else body
         timestamp, nonce = str(int(time.time())), uuid.uuid4().hex
         lines = ["v1", self.key_id, timestamp, nonce, request.method, request.path_url,
-                 key_of(request.headers.get("Idempotency-Key", "")), hashlib.sha256(body).hexdigest()]
+                 seen(request.headers.get("Idempotency-Key", "")), hashlib.sha256(body).hexdigest()]
         signature = hmac.new(self.secret.encode(), "\n".join(lines).encode(), hashlib.sha256).hexdigest()
         request.headers.update({"X-Api-Key": self.key_id, "X-Timestamp": timestamp, "X-Nonce": nonce,
                                 "X-Signature": f"v1={signature}"})
@@ -41,25 +41,23 @@ class Bearer(requests.auth.AuthBase):
         return request
 
 
-def key_of(value):
+def seen(value):
     """What a server sees of a header: nothing where it is not text."""
-    text = value.decode("latin-1") if isinstance(value, bytes) else value
-    text = text.strip(" \t")
+    text = (value.decode("latin-1") if isinstance(value, bytes) else value).strip(" \t")
     return text if all(" " <= character <= "~" or character == "\t" for character in text) else ""
+
+
+schemathesis.auth.set_from_requests(Signer(*KNOWN["key"])).apply_to(path_regex="^/api/")
+schemathesis.auth.set_from_requests(Bearer()).apply_to(path_regex="^/(admin/|metrics$)")
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    path = case.operation.path
-    if path.startswith("/api/"):
-        kwargs["auth"] = Signer(KNOWN["key"])
-    elif path.startswith("/admin/") or path == "/metrics":
-        kwargs["auth"] = Bearer()
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     for name, value in case.path_parameters.items():
         objects = KNOWN["objects"].get(name, [])
         # By the value, so that the same run asks for the same.
-        place = zlib.crc32(f"{path} {value}".encode()) % (len(objects) + 1)
+        place = zlib.crc32(f"{case.operation.path} {value}".encode()) % (len(objects) + 1)
         if place < len(objects):
             case.path_parameters[name] = objects[place]

@@ -2,7 +2,12 @@
 //! errors) is added here in one place.
 
 mod common;
+mod examples;
+mod forms;
 mod parts;
+mod refine;
+mod samples;
+mod service;
 
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
@@ -15,9 +20,15 @@ use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, merchants, metrics, resolve, routing, rules, sandbox, store,
 };
 use crate::api::{
-    callbacks, channel_pre_auths, docs, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
+    callbacks, channel_pre_auths, docs, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs,
+    webhooks,
 };
+use crate::gateway::explain::UnavailableView;
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
+use examples::Examples;
+use forms::Forms;
+use refine::{ErrorBodies, OnceEach};
+use service::Service;
 
 pub(crate) use parts::Documents;
 pub use parts::{Part, openapi_document, openapi_document_of};
@@ -60,6 +71,9 @@ pub(crate) struct ErrorSchema {
     /// With `INVALID_STATE`: the object's status.
     #[schema(required = false, nullable = false)]
     status: Option<String>,
+    /// With `INVALID_STATE` about a job: the one that is under way already.
+    #[schema(required = false, nullable = false)]
+    job_id: Option<String>,
     /// With `AMOUNT_TOO_LARGE`: the most that would be possible, in minor units.
     #[schema(required = false, nullable = false)]
     max_amount: Option<i64>,
@@ -71,7 +85,7 @@ pub(crate) struct ErrorSchema {
     max_bytes: Option<u64>,
     /// With `NO_CHANNEL_AVAILABLE`: why not, by channel.
     #[schema(required = false, nullable = false)]
-    reasons: Option<Vec<ReasonSchema>>,
+    reasons: Option<Vec<UnavailableView>>,
     /// With `RATE_LIMIT_EXCEEDED`: the merchant's tier; not there with `client_address`.
     #[schema(required = false, nullable = false)]
     tier: Option<String>,
@@ -95,16 +109,6 @@ pub(crate) struct FieldErrorSchema {
     field: String,
     /// What is wrong.
     message: String,
-}
-
-/// Why a channel was not available.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Reason)]
-pub(crate) struct ReasonSchema {
-    /// The channel.
-    channel: String,
-    /// Why not.
-    reason: String,
 }
 
 #[derive(OpenApi)]
@@ -151,7 +155,9 @@ pub(crate) struct ReasonSchema {
         open::root, open::alive, open::ready, open::document, docs::page, docs::file, callbacks::receive,
     ),
     components(schemas(ErrorSchema)),
-    modifiers(&Credentials, &UsualParameters, &UsualErrors, &UsualHeaders),
+    modifiers(
+        &Credentials, &UsualParameters, &UsualErrors, &UsualHeaders, &OnceEach, &Forms, &Examples, &ErrorBodies, &Service,
+    ),
 )]
 struct Document;
 

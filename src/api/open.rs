@@ -92,15 +92,13 @@ pub(crate) async fn ready(request: OpenCall) -> Outcome {
 /// This document
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "get_openapi", tag = "Service",
-    params(("part" = Option<Part>, Query, description = "What one listener answers; everything when absent")),
+    params(("part" = Option<String>, Query, description = "Only what one listener answers: `merchants` or `operator`.")),
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
 pub(crate) async fn document(request: OpenCall) -> Outcome {
     let part = match request.call.query(&["part"], Pages::No)?.text("part") {
         None => None,
-        Some(name) => {
-            Some(Part::named(&name).ok_or_else(|| ApiError::field("part", "must be merchants or operator"))?)
-        }
+        Some(name) => Some(Part::named(&name).ok_or_else(|| ApiError::field("part", "must be merchants or operator"))?),
     };
     Ok(Answer::document(request.documents.get(part)))
 }

@@ -23,6 +23,7 @@ mod input;
 mod isolation;
 mod limits;
 mod notifications;
+mod openapi;
 mod payments;
 mod pre_auth_input;
 mod pre_auths;

@@ -99,7 +99,7 @@ pub(crate) async fn get(Named(channel): Named<String>, OperatorCall { call, .. }
 ///
 /// Merges: what is not given stays as it is.
 #[utoipa::path(
-    put, path = "/admin/v1/sandbox/{channel}", operation_id = "set_faults", tag = "Sandbox", request_body = FaultsSchema,
+    put, path = "/admin/v1/sandbox/{channel}", operation_id = "set_faults", tag = "Sandbox", request_body = Option<FaultsSchema>,
     params(("channel" = String, Path, description = "The channel's name")),
     responses(
         (status = 200, description = "Its faults now", body = Envelope<FaultsSchema>),

@@ -115,6 +115,7 @@ pub(crate) async fn read_export(OperatorCall { call, .. }: OperatorCall) -> Outc
     ),
 )]
 pub(crate) async fn rotate(OperatorCall { call, operator }: OperatorCall) -> Outcome {
+    call.no_fields()?;
     call.ok(call.gateway.key_rotation().begin(&operator)?)
 }
 

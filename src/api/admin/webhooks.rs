@@ -118,7 +118,7 @@ pub(crate) struct EnableEndpoint {
 /// What waits for a paused one is sent; of one that was disabled only if `kept` is `send`.
 #[utoipa::path(
     post, path = "/admin/v1/webhooks/endpoints/{endpoint_id}/enable", operation_id = "enable_any_webhook_endpoint",
-    tag = "Webhooks", request_body = EnableEndpoint,
+    tag = "Webhooks", request_body = Option<EnableEndpoint>,
     params(("endpoint_id" = String, Path, description = "The endpoint's id")),
     responses(
         (status = 200, description = "The endpoint as it is now", body = Envelope<OperatorEndpointView>),

@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde_json::Value;
-use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
 
 use crate::api::callbacks;
@@ -14,8 +13,7 @@ use crate::api::document::openapi;
 use crate::api::merchant::is_below;
 
 /// What one listener answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
-#[schema(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// What merchants may ask, and what anybody may.
     Merchants,

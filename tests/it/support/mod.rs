@@ -3,6 +3,7 @@
 mod client;
 mod logs;
 mod receiver;
+pub mod schema;
 
 use std::collections::HashMap;
 use std::path::Path;
