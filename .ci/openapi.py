@@ -102,11 +102,11 @@ def furnish(listen, admin):
     return {"key": key, "objects": objects}
 
 
-def examine(url, part, known, more):
+def examine(url, part, known, copies, more):
     command = ["schemathesis", "run", f"{url}/openapi.json?part={part}", "--url", url, "--seed", SEED,
-               "--checks", CHECKS, "--workers", "2", "--request-timeout", "20", "--no-color", *more]
+               "--checks", CHECKS, "--max-examples", "30", "--workers", "2", "--request-timeout", "20", "--no-color", *more]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "openapi_hooks", "TOLLGATE_ADMIN_TOKEN": TOKEN,
-                   "TOLLGATE_KNOWN": json.dumps(known), "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
+                   "TOLLGATE_KNOWN": json.dumps(known), "TOLLGATE_COPIES": copies, "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
     return subprocess.run(command, env=environment).returncode == 0
 
 
@@ -122,7 +122,8 @@ def main():
     try:
         listen, admin = addresses_in(log_path, gateway)
         known = furnish(listen, admin)
-        is_good = [examine(listen, "merchants", known, more), examine(admin, "operator", known, more)]
+        copies = os.path.join(directory, "copies")
+        is_good = [examine(listen, "merchants", known, copies, more), examine(admin, "operator", known, copies, more)]
         lives = gateway.poll() is None
     finally:
         gateway.send_signal(signal.SIGTERM)

@@ -117,7 +117,8 @@ pub(crate) struct FieldErrorSchema {
         title = "Tollgate",
         description = "A payment gateway in one process. Amounts are integers in a currency's minor units; times are \
                        RFC 3339 in UTC. Paths under /api/v1 are served by the merchants' listener, paths under \
-                       /admin/v1 by the operator's."
+                       /admin/v1 by the operator's. A query parameter without a value counts as absent. Beside \
+                       what operations list, any may answer 405 `METHOD_NOT_ALLOWED` to another method."
     ),
     paths(
         payments::create, payments::list, payments::get, payments::cancel, payments::routing,

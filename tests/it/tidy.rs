@@ -22,7 +22,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
@@ -30,6 +30,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("clap", &["cli", "main.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
     ("maxminddb", &["gateway/countries.rs"]),
+    ("utoipa_swagger_ui", &["api"]),
     ("webpki", &["channels"]),
 ];
 

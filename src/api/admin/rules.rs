@@ -27,7 +27,6 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 #[expect(dead_code, reason = "handlers take the fields as they come, so that null and nothing differ")]
 pub(crate) struct PlacedRule {
     /// The rule.
-    #[schema(inline)]
     #[serde(flatten)]
     rule: RuleConfig,
     /// Before the rule with this id; without it and `position`, the last of this API's rules.

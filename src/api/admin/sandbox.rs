@@ -48,6 +48,7 @@ pub(crate) struct FaultsSchema {
     /// Nothing listens.
     down: bool,
     /// Seed of the faults' random numbers.
+    #[schema(format = "uint64")]
     seed: u64,
 }
 

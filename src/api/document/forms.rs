@@ -100,8 +100,8 @@ const OWN: [(&str, &str, Form); 46] = [
     ("LedgerEntry", "at", Moment),
 ];
 
-/// Objects that come from clients: what they hold is not yet known to be of the form that answers have.
-const REQUESTS: [&str; 3] = ["ManyNotifications", "CheckLimits", "Error"];
+/// Objects that come from clients, or repeat what came from them: what they hold need not be of the form that answers have.
+const REQUESTS: [&str; 4] = ["ManyNotifications", "CheckLimits", "JobFilterView", "Error"];
 const REQUEST_PREFIXES: [&str; 6] = ["Create", "Update", "Capture", "Cancel", "Erase", "Begin"];
 
 /// Integers of requests and the bounds within which the gateway takes them.

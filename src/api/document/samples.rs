@@ -82,11 +82,11 @@ fn refusal() -> Option<Refusal> {
 fn no_channel() -> Value {
     json!({
         "code": Code::NoChannelAvailable.as_str(),
-        "message": "No payment channel is available for this payment; `reasons` says why for each of them",
+        "message": "No channel can take this payment now",
         "reasons": [{
-            "channel": "stripe",
-            "reason": "It is switched off.",
-            "dropped_by": "enabled",
+            "channel": "alipay",
+            "reason": "is switched off",
+            "dropped_by": "disabled",
             "value": null,
             "demanded": null,
         }],

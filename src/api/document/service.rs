@@ -1,12 +1,11 @@
 //! What the document says about the service as a whole: where it is, and what its parts are for.
 
 use utoipa::Modify;
-use utoipa::openapi::path::PathItem;
 use utoipa::openapi::server::{Server, ServerBuilder};
 use utoipa::openapi::tag::{Tag, TagBuilder};
 use utoipa::openapi::{ExternalDocs, OpenApi};
 
-use crate::api::document::common::{Audience, audience};
+use crate::api::document::common::{Audience, audience, for_each_operation};
 
 /// Groups of operations, in the order in which one gets to know them.
 const TAGS: [(&str, &str); 17] = [
@@ -37,11 +36,12 @@ pub(super) struct Service;
 impl Modify for Service {
     fn modify(&self, openapi: &mut OpenApi) {
         openapi.servers = Some(servers(MERCHANTS_URL, "The merchants' listener, unless it is configured otherwise"));
-        for (path, item) in &mut openapi.paths.paths {
+        for_each_operation(openapi, |path, _, operation| {
             if audience(path) == Audience::Operator {
-                answer_on_the_operators_listener(item);
+                let description = "The operator's listener, unless it is configured otherwise";
+                operation.servers = Some(servers(OPERATOR_URL, description));
             }
-        }
+        });
         let used = |name: &str| {
             let mut operations =
                 openapi.paths.paths.values().flat_map(|item| {
@@ -54,10 +54,6 @@ impl Modify for Service {
         guides.description = Some(String::from("Guides: channels, routing, webhooks, pre-auths and more"));
         openapi.external_docs = Some(guides);
     }
-}
-
-fn answer_on_the_operators_listener(item: &mut PathItem) {
-    item.servers = Some(servers(OPERATOR_URL, "The operator's listener, unless it is configured otherwise"));
 }
 
 /// The listener that the document came from, and where it is out of the box.
