@@ -44,7 +44,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 pub(crate) async fn page(request: OpenCall) -> Outcome {
     request.call.query(&[], Pages::No)?;
     let html = page_of(request.part);
-    Ok(guarded(Answer::bare(StatusCode::OK, HTML, Bytes::from(html))).with_header(CONTENT_SECURITY_POLICY, POLICY))
+    Ok(guarded(Answer::new(StatusCode::OK, HTML, Bytes::from(html))).with_header(CONTENT_SECURITY_POLICY, POLICY))
 }
 
 /// A file of that page
@@ -64,7 +64,7 @@ pub(crate) async fn page(request: OpenCall) -> Outcome {
 pub(crate) async fn file(Named(name): Named<String>, request: OpenCall) -> Outcome {
     request.call.query(&["v"], Pages::No)?;
     let (content_type, content) = file_named(&name).ok_or(ApiError::PathNotFound)?;
-    let answer = Answer::bare(StatusCode::OK, HeaderValue::from_static(content_type), content);
+    let answer = Answer::new(StatusCode::OK, HeaderValue::from_static(content_type), content);
     Ok(guarded(answer).with_header(CACHE_CONTROL, FOR_GOOD))
 }
 

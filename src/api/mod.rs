@@ -13,13 +13,17 @@ mod channel_pre_auths;
 mod client_address;
 mod codes;
 mod connection;
+mod console;
 mod context;
+mod counted;
 mod docs;
 mod document;
 mod edge;
 mod envelope;
 mod error;
 mod events;
+mod exports;
+mod field_messages;
 mod idempotency;
 mod in_flight;
 mod json;
@@ -38,12 +42,12 @@ mod render;
 mod request_id;
 mod routes;
 mod server;
+mod stream;
 mod webhook_jobs;
 mod webhooks;
 mod worth;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -55,7 +59,7 @@ pub use document::{Part as DocumentPart, openapi_document, openapi_document_of};
 
 use admin::AdminHandler;
 use document::Documents;
-use edge::{Edge, Handler};
+use edge::{Edge, EdgeBounds, Handler};
 use merchant::MerchantHandler;
 use server::ListenerSettings;
 
@@ -107,8 +111,10 @@ fn serve<H: Handler>(
 ) {
     let config = &gateway.config().server;
     let clock = gateway.clock().clone();
-    let request_timeout = Duration::from_millis(config.request_timeout_ms);
-    let edge = Edge::new(handler, listener_name, clock.clone(), config.requests_in_flight_max, request_timeout);
+    let listed = handler.routes().into_iter().map(|(verb, route)| (verb.as_str(), route));
+    let figures = gateway.request_figures().of_listener(listener_name, listed);
+    let edge =
+        Edge::new(handler, listener_name, clock.clone(), EdgeBounds::of(config), shutdown.clone()).counted(figures);
     let settings = ListenerSettings::of(config);
     listeners.spawn(server::serve(listener, Arc::new(edge), settings, clock, shutdown));
 }

@@ -10,6 +10,7 @@ mod context;
 mod costs;
 mod demo;
 mod erasure;
+mod export;
 mod failure;
 mod merchant;
 mod open_files;
@@ -28,6 +29,7 @@ mod signer;
 mod simulate;
 mod store;
 mod table;
+mod watch;
 mod webhook;
 
 #[cfg(test)]
@@ -88,9 +90,11 @@ enum Command {
     Store(store::Arguments),
     /// Show what payments have cost, beside one channel for all of them.
     Costs(costs::Arguments),
+    /// Export payments, refunds or totals by day as CSV, for reconciliation.
+    Export(export::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
-    /// Check the configuration and print what is in effect, secrets hidden.
+    /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
     Openapi(openapi::Arguments),
@@ -151,8 +155,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,
         Command::Costs(arguments) => costs::run(arguments, context).await,
+        Command::Export(arguments) => export::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
-        Command::CheckConfig(arguments) => check_config::run(&arguments, context),
+        Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Openapi(arguments) => openapi::run(&arguments),
     }
 }

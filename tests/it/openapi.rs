@@ -85,7 +85,7 @@ impl World {
         };
         let (paid, waiting) = (pay(1, "tok_visa").await, pay(2, "tok_3ds").await);
         let mut holds = Vec::new();
-        for number in 0..6 {
+        for number in 0..8 {
             let terms = json!({
                 "order_no": format!("H-{number}"), "amount": 30_000, "currency": "USD", "channel": "stripe",
                 "payment_token": "tok_visa",
@@ -124,12 +124,16 @@ impl World {
             ("name", "stripe".to_owned()),
             ("channel", "stripe".to_owned()),
             ("file", "page.css".to_owned()),
+            ("from", "2025-01-01".to_owned()),
             ("destination", house.directory.path().join("copies").display().to_string()),
         ]);
         let own = BTreeMap::from([
             (("cancel_payment", "payment_no"), waiting),
             (("capture_pre_auth", "pre_auth_no"), hold(1)),
             (("cancel_pre_auth", "pre_auth_no"), hold(2)),
+            (("capture_any_pre_auth", "pre_auth_no"), hold(5)),
+            (("cancel_any_pre_auth", "pre_auth_no"), hold(6)),
+            (("resolve_pre_auth", "pre_auth_no"), hold(7)),
             (("capture_channel_pre_auth", "channel_pre_auth_no"), channel_no(3)),
             (("cancel_channel_pre_auth", "channel_pre_auth_no"), channel_no(4)),
             (("erase_payment", "merchant_id"), shop.merchant_id.clone()),
@@ -238,11 +242,12 @@ impl World {
 }
 
 /// What operations answer here that can't succeed, and why.
-const ELSEWISE: [(&str, &[u16]); 11] = [
+const ELSEWISE: [(&str, &[u16]); 12] = [
     // Nobody signed it as Stripe does.
     ("receive_callback", &[401]),
     // This gateway was not started from a file.
     ("reload_config", &[404]),
+    ("check_config", &[404]),
     // Nothing was restored.
     ("confirm_hold", &[404]),
     // None of these needs a person.

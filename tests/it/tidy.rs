@@ -22,13 +22,18 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: &[(&str, &[&str])] = &[
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
+    ("askama", &["api"]),
+    ("plotters", &["api"]),
+    ("cookie", &["api"]),
     ("reqwest", &["channels", "cli", "gateway/external_sandbox.rs"]),
     ("clap", &["cli", "main.rs"]),
+    ("notify_debouncer_mini", &["cli/watch.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
+    ("csv", &["api"]),
     ("maxminddb", &["gateway/countries.rs"]),
     ("utoipa_swagger_ui", &["api"]),
     ("webpki", &["channels"]),

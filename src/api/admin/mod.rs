@@ -6,6 +6,7 @@ pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod costs;
 pub(crate) mod erasures;
+pub(crate) mod exports;
 pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod limits;
@@ -31,6 +32,7 @@ use hyper::body::Incoming;
 use crate::api::body::BodyBounds;
 use crate::api::call::{Call, OpenCall, OperatorCall};
 use crate::api::client_address::{client_of, note_failure};
+use crate::api::console::{self, Console, ConsoleRequest};
 use crate::api::context::RequestContext;
 use crate::api::document::{Documents, Part};
 use crate::api::edge::Handler;
@@ -38,11 +40,11 @@ use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::merchant::is_below;
 use crate::api::open;
-use crate::api::routes::Routes;
+use crate::api::routes::{Routes, Verb};
 use crate::domain::audit::Operator;
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
-use crate::gateway::addresses::Listener;
+use crate::gateway::addresses::{Client, Listener};
 
 use access::AccessCheck;
 
@@ -56,6 +58,7 @@ pub(crate) struct AdminHandler {
     body_bounds: BodyBounds,
     own: Routes,
     open: Routes,
+    console: Console,
     documents: Arc<Documents>,
 }
 
@@ -63,8 +66,14 @@ impl AdminHandler {
     /// For the operator of `gateway`, on a listener at `address`; `documents` describe its API.
     pub(crate) fn new(gateway: Gateway, address: SocketAddr, documents: Arc<Documents>) -> Self {
         let body_bounds = BodyBounds::of(&gateway.config().server);
-        let access = AccessCheck::new(gateway.admin_tokens(), address, &gateway.config().admin.hosts);
-        Self { gateway, access, body_bounds, own: routes(), open: open::routes(), documents }
+        let access = {
+            let settings = gateway.clone();
+            let is_own =
+                move |name: &str| settings.settings().admin.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
+            AccessCheck::new(gateway.admin_tokens(), address, is_own)
+        };
+        let console = Console::new(gateway.clone(), address.port());
+        Self { gateway, access, body_bounds, own: routes(), open: open::routes(), console, documents }
     }
 
     /// Lets a request in that needs a token, or not; says the name of its token. Wrong ones count for its client's address.
@@ -76,6 +85,35 @@ impl AdminHandler {
         }
         self.access.check(head).inspect_err(|error| note_failure(addresses, client.as_ref(), &head.headers, error))
     }
+
+    /// The name of a token that somebody logs in to the console with. Wrong ones count as everywhere.
+    fn name_of(&self, client: Option<&Client>, token: &str) -> Result<&str, ApiError> {
+        let addresses = self.gateway.addresses();
+        if let Some(client) = client {
+            addresses.check_block(client)?;
+        }
+        self.access.name_of(token).inspect_err(|_| {
+            if let Some(client) = client.filter(|_| !token.is_empty()) {
+                addresses.note_failure(client);
+            }
+        })
+    }
+
+    /// Reads a request of the console.
+    async fn read_console(
+        &self,
+        context: &RequestContext,
+        request: Request<Incoming>,
+    ) -> Result<ReadRequest, ApiError> {
+        let (head, body) = request.into_parts();
+        if let Err(error) = self.access.check_host(&head) {
+            context.leave_body_unread_unless_empty(&body);
+            return Err(error);
+        }
+        let client = client_of(self.gateway.addresses(), Listener::Operator, &head.headers, context);
+        let body = self.body_bounds.read(&head.headers, body, context).await;
+        Ok(ReadRequest::Console(ConsoleRequest { head: Box::new(head), body }, client))
+    }
 }
 
 /// A request that has been read and may come in.
@@ -84,6 +122,8 @@ pub(crate) enum ReadRequest {
     Own(Box<Parts>, Bytes, Operator),
     /// Anybody's; its body is not read.
     Open(Box<Parts>),
+    /// Somebody's who uses the console, and where from.
+    Console(ConsoleRequest, Option<Client>),
 }
 
 impl Handler for AdminHandler {
@@ -93,11 +133,18 @@ impl Handler for AdminHandler {
         None
     }
 
+    fn routes(&self) -> Vec<(Verb, &'static str)> {
+        [self.own.listed(), self.open.listed(), self.console.listed()].concat()
+    }
+
     fn note_full(&self, worth: Option<Worth>) {
         self.gateway.note_full(worth);
     }
 
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
+        if is_below(console::PREFIX, request.uri().path()) {
+            return self.read_console(context, request).await;
+        }
         let (head, body) = request.into_parts();
         let is_own = is_below(PREFIX, head.uri.path()) || head.uri.path() == metrics::SHORT_PATH;
         let allowed =
@@ -129,6 +176,10 @@ impl Handler for AdminHandler {
                 let documents = Arc::clone(&self.documents);
                 self.open.answer(*head, OpenCall { call, documents, part: Part::Operator }).await
             }
+            ReadRequest::Console(request, client) => {
+                let token_name = |token: &str| self.name_of(client.as_ref(), token);
+                self.console.answer(context, request, token_name).await
+            }
         }
     }
 }
@@ -140,6 +191,7 @@ pub(crate) fn routes() -> Routes {
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
     let routes = costs::add_routes(routes);
+    let routes = exports::add_routes(routes);
     let routes = payments::add_routes(routes);
     let routes = pre_auths::add_routes(routes);
     let routes = resolve::add_routes(routes);
@@ -159,7 +211,6 @@ pub(crate) fn routes() -> Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::routes::Verb;
 
     /// What is done to the audit by what may change something.
     enum Audited {
@@ -171,7 +222,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 34] = [
+    const CHANGES: [(Verb, &str, Audited); 37] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -182,6 +233,8 @@ mod tests {
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/erasures", As("customer.erase")),
         (Verb::Post, "/admin/v1/payments/{payment_no}/resolve", As("payment.resolve")),
         (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/resolve", As("pre_auth.resolve")),
+        (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/capture", As("pre_auth.capture")),
+        (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/cancel", As("pre_auth.cancel")),
         (Verb::Post, "/admin/v1/refunds/{refund_no}/resolve", As("refund.resolve")),
         (Verb::Post, "/admin/v1/hold/confirm", As("hold.confirm")),
         (Verb::Post, "/admin/v1/store/backup", As("store.backup")),
@@ -203,6 +256,7 @@ mod tests {
         (Verb::Post, "/admin/v1/webhooks/jobs/{job_id}/cancel", As("webhook_job.cancel")),
         (Verb::Post, "/admin/v1/webhooks/notifications/{notification_id}/retry", As("webhook_notification.retry")),
         (Verb::Post, "/admin/v1/config/reload", As("config.reload")),
+        (Verb::Post, "/admin/v1/config/check", Not("a question; nothing is changed")),
         (Verb::Post, "/admin/v1/limits/check", Not("a merchant's request that is counted, not a change of anything")),
         (Verb::Post, "/admin/v1/limits/release", Not("the end of such a request")),
         (Verb::Put, "/admin/v1/sandbox/{channel}", Not("emulators move no money and are not there in live mode")),

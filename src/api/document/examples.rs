@@ -59,8 +59,8 @@ fn body_of(operation_id: &str) -> Option<Value> {
             json!({ "order_no": "ORDER-12346", "amount": 50_000, "currency": "USD", "country": "CN", "method": "alipay" })
         }
         "create_refund" | "create_pre_auth_refund" => json!({ "amount": 1_500, "reason": "one night less" }),
-        "capture_pre_auth" => json!({ "amount": 20_000 }),
-        "cancel_pre_auth" => json!({ "reason": "the guest has left" }),
+        "capture_pre_auth" | "capture_any_pre_auth" => json!({ "amount": 20_000 }),
+        "cancel_pre_auth" | "cancel_any_pre_auth" => json!({ "reason": "the guest has left" }),
         "create_channel_pre_auth" => json!({
             "channel": "stripe", "pre_auth_no": "DEPOSIT-1", "amount": 30_000, "currency": "USD",
             "description": "Deposit", "payment_token": "tok_visa",
@@ -109,6 +109,7 @@ fn operators_body_of(operation_id: &str) -> Option<Value> {
         "release_permit" => json!({ "permit": "0m6a1b2c3d4e5f6g" }),
         "erase_customer" => json!({ "customer_email": "jane@shop.example" }),
         "confirm_hold" => json!({ "channel": "stripe" }),
+        "check_config" => json!({ "toml": "[tiers.starter]\nper_second = 20\n" }),
         "begin_backup" => json!({ "destination": "/var/backups/tollgate/2025-01-24" }),
         "begin_export" => json!({ "destination": "/var/backups/tollgate/2025-01-24.export" }),
         "set_faults" => json!({ "latency_ms": 20, "decline_rate": 0.05 }),

@@ -33,7 +33,7 @@ use super::output;
 use super::running::RunningGateway;
 use super::signals::Signals;
 use super::signer::Signer;
-use crate::config::{Config, FaultConfig, LogFormat, TelemetryConfig};
+use crate::config::{Config, FaultConfig, TelemetryConfig};
 use crate::telemetry;
 
 /// How long the demo waits for webhooks that are retried once all payments have ended.
@@ -67,7 +67,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Runs the demo; unless told to end with the report, serves on until SIGTERM or SIGINT.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
-    telemetry::init(&TelemetryConfig { log: String::from("error"), format: LogFormat::Auto })
+    let log = String::from("error");
+    telemetry::init(&TelemetryConfig { log, ..Config::embedded()?.telemetry })
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let mut signals = Signals::listen()?;
     let directory =
@@ -284,7 +285,9 @@ fn hint(running: &RunningGateway, merchants: &[Merchant]) -> Result<String, Fail
     };
     let Signer { key_id, secret, .. } = &merchant.signer;
     Ok(format!(
-        "The gateway goes on at http://{address} until Ctrl-C; everything is deleted then. Try, in another terminal:\n\n  \
+        "The gateway goes on at http://{address} until Ctrl-C; everything is deleted then. Look at it in a browser:\n\n  \
+         http://{admin_address}/console   (admin token: {token})\n\n\
+         Or try, in another terminal:\n\n  \
          export TOLLGATE_KEY={key_id} TOLLGATE_SECRET={secret}\n  \
          tollgate request POST /api/v1/payments --url http://{address} \\\n    \
          --data '{{\"order_no\":\"MINE-1\",\"amount\":5000,\"currency\":\"USD\",\"country\":\"CN\",\"payment_token\":\"tok_visa\"}}'\n  \

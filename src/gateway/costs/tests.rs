@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::domain::ids::{MerchantId, PaymentNo, RefundNo};
 use crate::domain::payment::{Attempt, PaymentTerms, Refund};
 use crate::domain::routing::{DecisionRecord, RouteRequest};
+use crate::gateway::money_figures::MoneyFigures;
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::random::Random;
 use crate::storage::memory::MemoryStore;
@@ -33,6 +34,7 @@ fn core(store: &Arc<dyn Store>, clock: &Clock) -> Core {
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
         figures: Default::default(),
         told: Default::default(),
+        reloaded: Default::default(),
         audit_turn: Default::default(),
         clock_guard: Default::default(),
         countries: Default::default(),
@@ -52,7 +54,8 @@ async fn costs_with(store: &Arc<dyn Store>, clock: &Clock, change: impl FnOnce(&
     let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await.unwrap();
     let setup = setup_from_config(&core.config, &BTreeMap::new()).unwrap();
     let router = RouterHandle::start(setup, clock.clone(), &supervisor).await.unwrap();
-    Costs::new(core, router)
+    let money = MoneyFigures::new(&core.figures, core.config.channels.keys(), Currency::USD).unwrap();
+    Costs::new(core, router, money)
 }
 
 async fn opened(store: &Arc<dyn Store>, clock: &Clock, directory: &Path) -> Costs {
