@@ -104,7 +104,7 @@ def furnish(listen, admin):
 
 def examine(url, part, known, copies, more):
     command = ["schemathesis", "run", f"{url}/openapi.json?part={part}", "--url", url, "--seed", SEED,
-               "--checks", CHECKS, "--max-examples", "30", "--workers", "2", "--request-timeout", "20", "--no-color", *more]
+               "--checks", CHECKS, "--max-examples", "30", "--workers", "1", "--request-timeout", "20", "--no-color", *more]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "openapi_hooks", "TOLLGATE_ADMIN_TOKEN": TOKEN,
                    "TOLLGATE_KNOWN": json.dumps(known), "TOLLGATE_COPIES": copies, "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
     return subprocess.run(command, env=environment).returncode == 0

@@ -100,6 +100,7 @@ impl World {
         // Nothing listens there.
         let endpoint = post("/api/v1/webhooks/endpoints".to_owned(), json!({ "url": "http://127.0.0.1:1/" })).await;
         let endpoint = text(&endpoint, "id");
+        let second = shop.post("/api/v1/webhooks/endpoints", json!({ "url": "http://127.0.0.1:2/" })).await;
         let notification = post(format!("/api/v1/webhooks/endpoints/{endpoint}/test"), json!({})).await;
         let job = post("/api/v1/webhooks/notifications/cancel".to_owned(), json!({ "event": "limit.near" })).await;
         let rule = json!({ "name": "cards", "methods": ["card"], "channels": ["stripe"] });
@@ -136,6 +137,7 @@ impl World {
             (("resolve_pre_auth", "pre_auth_no"), hold(7)),
             (("capture_channel_pre_auth", "channel_pre_auth_no"), channel_no(3)),
             (("cancel_channel_pre_auth", "channel_pre_auth_no"), channel_no(4)),
+            (("pause_any_webhook_endpoint", "endpoint_id"), text(&second, "id")),
             (("erase_payment", "merchant_id"), shop.merchant_id.clone()),
             (("erase_pre_auth", "merchant_id"), shop.merchant_id.clone()),
             (("begin_export", "destination"), house.directory.path().join("export").display().to_string()),

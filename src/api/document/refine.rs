@@ -17,8 +17,11 @@ use crate::api::document::samples::body_of;
 
 /// How the names of envelopes begin.
 const ENVELOPE: &str = "Envelope_";
-const RULE: &str = "PlacedRule";
-const CHANGED_RULE: &str = "ChangedRule";
+/// Objects of which a request may give any part: what they are called, what the part is called, and what it is.
+const CHANGES: [(&str, &str, &str); 2] = [
+    ("PlacedRule", "ChangedRule", "The fields of a rule that change; `null` takes one away."),
+    ("Faults", "ChangedFaults", "The faults that change."),
+];
 /// Objects inside objects that are looked into at most.
 const DEPTH_MAX: usize = 4;
 
@@ -41,18 +44,23 @@ impl Modify for OnceEach {
                 *schema = RefOr::T(Schema::Object(object));
             }
         }
-        if let Some(RefOr::T(Schema::Object(rule))) = components.schemas.get(RULE) {
-            let changed = RefOr::T(Schema::Object(changed(rule)));
-            components.schemas.insert(String::from(CHANGED_RULE), changed);
+        for (whole, changes, description) in CHANGES {
+            if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get(whole) {
+                let changed = RefOr::T(Schema::Object(changed(object, description)));
+                components.schemas.insert(String::from(changes), changed);
+            }
         }
     }
 }
 
-/// What changes an object: any of its fields, and null for each of them that is to be as if it had not been given.
-fn changed(whole: &Object) -> Object {
+/// What changes an object: any of its fields, and null for each of them where that takes it away.
+fn changed(whole: &Object, description: &str) -> Object {
     let mut changes = whole.clone();
     changes.required.clear();
-    changes.description = Some(String::from("The fields of a rule that change; `null` takes one away."));
+    changes.description = Some(String::from(description));
+    if !description.contains("`null`") {
+        return changes;
+    }
     for value in changes.properties.values_mut() {
         if let RefOr::T(Schema::Object(Object { schema_type, .. }) | Schema::Array(Array { schema_type, .. })) = value
             && let SchemaType::Type(known) = schema_type
