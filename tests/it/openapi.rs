@@ -54,9 +54,15 @@ fn operations(document: &Value) -> Vec<Operation> {
             }
         }
     }
-    // Reads before changes before removals, so that what is asked for is still there.
-    let rank = |method: &str| ["GET", "POST", "PUT", "PATCH", "DELETE"].iter().position(|known| *known == method);
-    operations.sort_by_key(|operation| rank(&operation.method));
+    // Reads before changes before removals, what is inside before what is around it, so that what is asked for is still there.
+    let rank = |operation: &Operation| match operation.method.as_str() {
+        "GET" => (0, 0),
+        "POST" if operation.id != "roll_back_routing" => (1, 0),
+        "PUT" | "PATCH" => (2, 0),
+        "DELETE" => (3, usize::MAX - operation.path.len()),
+        _ => (4, 0),
+    };
+    operations.sort_by_key(rank);
     operations
 }
 
