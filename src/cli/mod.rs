@@ -12,6 +12,7 @@ mod demo;
 mod erasure;
 mod export;
 mod failure;
+mod log_level;
 mod merchant;
 mod open_files;
 mod openapi;
@@ -94,6 +95,8 @@ enum Command {
     Export(export::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
+    /// Show what the running gateway logs, or change it, for a while or until the next change.
+    LogLevel(log_level::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
@@ -157,6 +160,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Export(arguments) => export::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
+        Command::LogLevel(arguments) => log_level::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Openapi(arguments) => openapi::run(&arguments),
     }
