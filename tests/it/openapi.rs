@@ -250,12 +250,15 @@ impl World {
 }
 
 /// What operations answer here that can't succeed, and why.
-const ELSEWISE: [(&str, &[u16]); 12] = [
+const ELSEWISE: [(&str, &[u16]); 14] = [
     // Nobody signed it as Stripe does.
     ("receive_callback", &[401]),
     // This gateway was not started from a file.
     ("reload_config", &[404]),
     ("check_config", &[404]),
+    // Nor does it own the logs of this process.
+    ("get_log_level", &[404]),
+    ("change_log_level", &[404]),
     // Nothing was restored.
     ("confirm_hold", &[404]),
     // None of these needs a person.

@@ -139,6 +139,12 @@ impl Modify for UsualParameters {
             }
             parameters.push(header_parameter("Accept-Language", "`zh` for messages in Chinese", false));
             parameters.push(header_parameter("X-Request-Id", "An id of your own for this request", false));
+            parameters.push(header_parameter(
+                "traceparent",
+                "The trace that the request belongs to (W3C Trace Context)",
+                false,
+            ));
+            parameters.push(header_parameter("tracestate", "What goes with `traceparent`", false));
         });
     }
 }

@@ -109,6 +109,7 @@ fn operators_body_of(operation_id: &str) -> Option<Value> {
         "release_permit" => json!({ "permit": "0m6a1b2c3d4e5f6g" }),
         "erase_customer" => json!({ "customer_email": "jane@shop.example" }),
         "confirm_hold" => json!({ "channel": "stripe" }),
+        "change_log_level" => json!({ "filter": "info,tollgate::delivery=debug", "for_s": 600 }),
         "check_config" => json!({ "toml": "[tiers.starter]\nper_second = 20\n" }),
         "begin_backup" => json!({ "destination": "/var/backups/tollgate/2025-01-24" }),
         "begin_export" => json!({ "destination": "/var/backups/tollgate/2025-01-24.export" }),
