@@ -100,7 +100,7 @@ enum Command {
     /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
-    Openapi,
+    Openapi(openapi::Arguments),
 }
 
 impl CommandLine {
@@ -162,7 +162,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
         Command::LogLevel(arguments) => log_level::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
-        Command::Openapi => openapi::run(),
+        Command::Openapi(arguments) => openapi::run(&arguments),
     }
 }
 

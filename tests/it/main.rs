@@ -30,6 +30,7 @@ mod limits;
 mod log_level;
 mod metrics;
 mod notifications;
+mod openapi;
 mod payments;
 mod pre_auth_input;
 mod pre_auths;

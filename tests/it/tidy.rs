@@ -40,6 +40,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus", &["gateway/metrics.rs"]),
     ("csv", &["api"]),
     ("maxminddb", &["gateway/countries.rs"]),
+    ("utoipa_swagger_ui", &["api"]),
     ("webpki", &["channels"]),
 ];
 
