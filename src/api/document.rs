@@ -11,7 +11,8 @@ use crate::api::admin::payments as all_payments;
 use crate::api::admin::pre_auths as all_pre_auths;
 use crate::api::admin::webhooks as all_webhooks;
 use crate::api::admin::{
-    audit, channels, config, costs, erasures, hold, keys, merchants, metrics, resolve, routing, rules, sandbox, store,
+    audit, channels, config, costs, erasures, hold, keys, merchants, metrics, resolve, routing, rules, sandbox, stats,
+    store,
 };
 use crate::api::{
     callbacks, channel_pre_auths, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
@@ -142,7 +143,7 @@ pub(crate) struct ReasonSchema {
         erasures::erase_payment, erasures::erase_pre_auth, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,
         store::rotate, store::read_rotation,
-        metrics::read, metrics::read_short,
+        metrics::read, metrics::read_short, stats::read,
         sandbox::get, sandbox::put, sandbox::ledger,
         open::alive, open::ready, open::document, callbacks::receive,
     ),

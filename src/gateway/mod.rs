@@ -21,6 +21,7 @@ pub(crate) mod core;
 pub mod costs;
 pub mod countries;
 mod day_counts;
+pub mod embedding;
 pub mod erasures;
 pub mod error;
 pub mod explain;
@@ -46,6 +47,7 @@ pub mod rotation;
 pub mod routing;
 pub mod sandbox;
 pub(crate) mod shedding;
+pub mod stats;
 mod stopping;
 pub mod store;
 pub(crate) mod told;
@@ -128,6 +130,17 @@ pub struct Environment {
     pub random: Random,
     /// Reads an environment variable (credentials, the first admin token).
     pub variable: Variables,
+}
+
+impl Environment {
+    /// This machine's clock and random numbers, and this process's environment variables.
+    pub fn of_process() -> Self {
+        Self {
+            clock: Clock::system(),
+            random: Random::from_os(),
+            variable: Box::new(|name| std::env::var(name).ok().filter(|value| !value.is_empty())),
+        }
+    }
 }
 
 /// Reads an environment variable by its name.
