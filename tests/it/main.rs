@@ -17,6 +17,7 @@ mod crypto;
 mod custom_channel;
 mod custom_strategy;
 mod deliveries;
+mod documents;
 mod embed;
 mod explain;
 mod failover;
