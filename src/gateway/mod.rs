@@ -4,6 +4,7 @@
 //! and channels set up, actors started, and what an earlier process left behind is taken over. [`Gateway::stop`] takes
 //! it apart in the reverse order, the store last.
 
+#[doc(hidden)]
 pub mod addresses;
 pub mod admin_tokens;
 pub mod admission;
@@ -11,23 +12,28 @@ pub mod answer;
 pub mod audit;
 pub mod auth;
 pub mod backups;
+#[doc(hidden)]
 pub mod callbacks;
 mod channel_figures;
 mod channel_snapshots;
 pub mod channels;
+#[doc(hidden)]
 pub mod clock_check;
 pub mod command;
 pub(crate) mod core;
 pub mod costs;
+#[doc(hidden)]
 pub mod countries;
 mod day_counts;
-pub mod embedding;
+mod embedding;
 pub mod erasures;
 pub mod error;
 pub mod explain;
 pub mod exports;
+#[doc(hidden)]
 pub mod external_permits;
 pub mod idempotency;
+#[doc(hidden)]
 pub mod installation;
 mod limit_events;
 mod limit_snapshots;
@@ -35,6 +41,7 @@ pub mod merchants;
 pub mod metrics;
 mod newcomers;
 mod numbered_list;
+#[doc(hidden)]
 pub mod outside;
 pub mod page;
 pub(crate) mod patience;
@@ -45,6 +52,7 @@ mod requests;
 mod retention;
 pub mod rotation;
 pub mod routing;
+#[doc(hidden)]
 pub mod sandbox;
 pub(crate) mod shedding;
 pub mod stats;
@@ -54,6 +62,8 @@ pub(crate) mod told;
 pub mod view;
 pub mod webhooks;
 pub(crate) mod wish;
+
+pub use outside::Extensions;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -93,7 +103,7 @@ use crate::gateway::limit_events::{LimitCounts, Teller, Telling};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::{LimitsChanging, Merchants};
 use crate::gateway::metrics::Metrics;
-use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
+use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;

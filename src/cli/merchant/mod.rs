@@ -160,11 +160,8 @@ async fn act(admin: &Admin, action: Action) -> Result<Shown, Failure> {
             let body = body_of([("name", Some(name)), ("tier", Some(tier))], &terms);
             let value = admin.call(Method::POST, &["merchants"], Some(&body)).await?;
             let key = value.get("key").unwrap_or(&Value::Null);
-            let text = if shell {
-                key_for_shell(key)
-            } else {
-                format!("{}\n\n{}", merchant_text(&value), key_text(key))
-            };
+            let text =
+                if shell { key_for_shell(key) } else { format!("{}\n\n{}", merchant_text(&value), key_text(key)) };
             Ok(Shown { text, value })
         }
         Action::List { paging } => {
