@@ -165,6 +165,12 @@ fn is_private_way(headers: &HeaderMap, peer: IpAddr, trusted_proxies: &[IpNet]) 
     if !is_forwarded(headers) {
         return peer.is_loopback();
     }
+    came_over_tls(headers, peer, trusted_proxies)
+}
+
+/// Whether a proxy of ours says that the client used TLS.
+pub(crate) fn came_over_tls(headers: &HeaderMap, peer: IpAddr, trusted_proxies: &[IpNet]) -> bool {
+    let peer = peer.to_canonical();
     let is_trusted = trusted_proxies.iter().any(|network| network.contains(&peer));
     let mut protocols = headers.get_all(FORWARDED_PROTO).iter().peekable();
     // Every hop has to say it: a list with one `http` in it was read by somebody.

@@ -194,7 +194,15 @@ pub(super) const EXAMPLES: &[(&str, &[Example])] = &[
             ("With the routing of a running gateway", "tollgate simulate --traffic traffic.csv --in-force"),
         ],
     ),
-    ("check-config", &[("", "tollgate check-config --config /etc/tollgate/config.toml")]),
+    (
+        "check-config",
+        &[
+            ("Is it valid, and what comes of it?", "tollgate check-config --config new.toml"),
+            ("What would a reload change now, what needs a restart?", "tollgate check-config --diff"),
+            ("What would this file change in the running gateway?", "tollgate check-config --diff --config new.toml"),
+            ("What is different in these two files?", "tollgate check-config --diff old.toml --config new.toml"),
+        ],
+    ),
     ("reload", &[("After the configuration file was changed", "tollgate reload")]),
     ("openapi", &[("", "tollgate openapi > openapi.json")]),
     ("completions", &[("", "tollgate completions bash > /etc/bash_completion.d/tollgate")]),

@@ -8,7 +8,7 @@ use clap_mangen::Man;
 use super::admin::HEADING;
 use super::failure::{Failure, Outcome};
 use super::output;
-use super::usage;
+use super::usage::{self, EXAMPLES_TITLE};
 
 /// Flags of `man`.
 #[derive(Debug, Args)]
@@ -129,9 +129,12 @@ fn section(command: &Command) -> String {
     if !described.is_empty() {
         text.push_str(&format!("\n{}\n", described.join("\n")));
     }
-    if let Some(examples) = command.get_after_long_help() {
-        let lines: Vec<String> =
-            examples.to_string().lines().skip(1).map(|line| line.trim_start().to_owned()).collect();
+    let after = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    if let Some((notes, examples)) = after.split_once(EXAMPLES_TITLE) {
+        if !notes.is_empty() {
+            text.push_str(&format!("\n{}\n", notes.trim_end()));
+        }
+        let lines: Vec<String> = examples.lines().map(|line| line.trim_start().to_owned()).collect();
         text.push_str(&format!("\n```sh\n{}\n```\n", lines.join("\n")));
     }
     text

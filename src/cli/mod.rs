@@ -38,6 +38,7 @@ mod store;
 mod style;
 mod table;
 mod usage;
+mod watch;
 mod webhook;
 
 #[cfg(test)]
@@ -109,7 +110,7 @@ enum Command {
     Costs(costs::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
-    /// Check the configuration and print what is in effect, secrets hidden.
+    /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
     /// Let a running gateway read its configuration again; what can change while it runs is in force then.
     Reload(reload::Arguments),
@@ -199,7 +200,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Store(arguments) => store::run(arguments, context).await,
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
-        Command::CheckConfig(arguments) => check_config::run(&arguments, context),
+        Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Reload(arguments) => reload::run(arguments, context).await,
         Command::Openapi => openapi::run(),
         Command::Completions(arguments) => completions::run(&arguments),

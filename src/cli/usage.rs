@@ -10,6 +10,9 @@ use super::CommandLine;
 use super::examples::{EXAMPLES, Example};
 use crate::gateway::store::FORMAT;
 
+/// What stands above the examples, below whatever else a command has to say.
+pub(super) const EXAMPLES_TITLE: &str = "Examples:\n";
+
 /// The command line.
 pub(super) fn command() -> Command {
     with_examples(CommandLine::command().long_version(LONG_VERSION.as_str()), &mut Vec::new())
@@ -63,7 +66,10 @@ fn with_examples(command: Command, path: &mut Vec<String>) -> Command {
     let examples = EXAMPLES.iter().find(|(of, _)| *of == name).map_or(&[][..], |(_, examples)| *examples);
     let mut command = match examples {
         [] => command,
-        examples => command.after_long_help(format!("Examples:\n{}", examples_text(examples))),
+        examples => {
+            let notes = command.get_after_help().map(|notes| format!("{notes}\n\n")).unwrap_or_default();
+            command.after_long_help(format!("{notes}{EXAMPLES_TITLE}{}", examples_text(examples)))
+        }
     };
     let names: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
     for name in names {

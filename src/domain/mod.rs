@@ -9,6 +9,8 @@ pub mod country;
 pub mod event;
 #[doc(hidden)]
 pub mod fees;
+#[doc(hidden)]
+pub mod history;
 pub mod ids;
 #[doc(hidden)]
 pub mod inbox;
@@ -31,5 +33,7 @@ pub mod signature;
 #[doc(hidden)]
 pub mod stray;
 pub mod time;
+#[doc(hidden)]
+pub mod trace;
 #[doc(hidden)]
 pub mod webhook;

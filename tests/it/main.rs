@@ -11,6 +11,7 @@ mod channel_checks;
 mod channel_pre_auths;
 mod channels;
 mod cli;
+mod console;
 mod costs;
 mod countries;
 mod crypto;

@@ -23,16 +23,20 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: &[(&str, &[&str])] = &[
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
+    ("askama", &["api"]),
+    ("plotters", &["api"]),
+    ("cookie", &["api"]),
     ("reqwest", &["channels", "cli", "gateway/external_sandbox.rs"]),
     ("clap", &["cli", "main.rs"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("anstream", &["cli"]),
     ("indicatif", &["cli"]),
+    ("notify_debouncer_mini", &["cli/watch.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
     ("maxminddb", &["gateway/countries.rs"]),
     ("webpki", &["channels"]),
