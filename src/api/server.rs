@@ -17,6 +17,7 @@ use crate::api::connection;
 use crate::api::stream::ResponseBody;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
+use crate::gateway::request_figures::OpenConnection;
 
 /// How long accepting rests when the process has no file descriptors left; those in use come back in the meantime.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,7 +35,12 @@ pub(crate) trait Site: Send + Sync + 'static {
         peer: SocketAddr,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
 
-    /// The bytes sent to a connection too many.
+    /// Counts a connection for as long as what it gives is kept.
+    fn connected(&self) -> Option<OpenConnection> {
+        None
+    }
+
+    /// The bytes sent to a connection too many, which it counts.
     fn refusal(&self) -> Bytes;
 }
 
@@ -99,9 +105,10 @@ pub(crate) async fn serve<S: Site>(
         let _ = stream.set_nodelay(true);
         let serving =
             connection::serve(stream, peer, Arc::clone(&site), settings, clock.clone(), stopping.clone(), cut.clone());
+        let counted = site.connected();
         connections.spawn(async move {
             serving.await;
-            drop(slot);
+            drop((slot, counted));
         });
     }
     // From here on connecting is refused.

@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use url::Url;
 
-use super::client::{Answer, Client, header};
+use super::client::{Answer, Client, Download, header};
 use super::context::{ConfigArguments, Context};
 use super::failure::Failure;
 use super::paging::{Listed, Paging};
@@ -182,6 +182,17 @@ impl Admin {
         }
         listed.rows.truncate(rows_max);
         Ok(listed)
+    }
+
+    /// What `GET /admin/v1/<path>` answers with this query, in parts.
+    pub(super) async fn download(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Download, Failure> {
+        let download = self.client.download(&self.url(path, query)?, self.headers.clone()).await?;
+        if download.response.status().is_success() {
+            return Ok(download);
+        }
+        let answer = download.refusal().await?;
+        let envelope: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        Err(self.refusal(&answer, envelope))
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {

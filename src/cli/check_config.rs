@@ -166,7 +166,7 @@ mod tests {
     fn arguments(diff: Option<Option<PathBuf>>, config: Option<PathBuf>, admin_url: &str) -> Arguments {
         let config = ConfigArguments { config, data_dir: None };
         let admin_token = Some(String::from("t"));
-        Arguments { config, diff, admin_url: admin_url.to_owned(), admin_token, json: false }
+        Arguments { config, diff, admin_url: Some(admin_url.to_owned()), admin_token, json: false }
     }
 
     #[tokio::test]

@@ -203,6 +203,13 @@ pub(super) const EXAMPLES: &[(&str, &[Example])] = &[
             ("What is different in these two files?", "tollgate check-config --diff old.toml --config new.toml"),
         ],
     ),
+    (
+        "export",
+        &[
+            ("A month's payments", "tollgate export payments --from 2026-01-01 --to 2026-02-01 --output payments.csv"),
+            ("Totals by day of one merchant", "tollgate export fees --from 2026-01-01 --merchant m_1"),
+        ],
+    ),
     ("reload", &[("After the configuration file was changed", "tollgate reload")]),
     ("openapi", &[("", "tollgate openapi > openapi.json")]),
     ("completions", &[("", "tollgate completions bash > /etc/bash_completion.d/tollgate")]),

@@ -13,6 +13,7 @@ mod demo;
 mod duration;
 mod erasure;
 mod examples;
+mod export;
 mod failure;
 mod man;
 mod merchant;
@@ -108,6 +109,8 @@ enum Command {
     Store(store::Arguments),
     /// Show what payments have cost, beside one channel for all of them.
     Costs(costs::Arguments),
+    /// Export payments, refunds or totals by day as CSV, for reconciliation.
+    Export(export::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
@@ -199,6 +202,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,
         Command::Costs(arguments) => costs::run(arguments, context).await,
+        Command::Export(arguments) => export::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Reload(arguments) => reload::run(arguments, context).await,

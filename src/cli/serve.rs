@@ -70,6 +70,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     tracing::info!(
         listen = %running.address,
         admin_listen = %running.admin_address,
+        console = %format_args!("http://{}/console", running.admin_address),
         mode = config.mode.as_str(),
         data_dir = %config.storage.dir.display(),
         version = env!("CARGO_PKG_VERSION"),
@@ -139,7 +140,7 @@ impl ConfigSource for Layers {
         }
         // Last, so that what is said above is logged as it was until now.
         if applied.iter().any(|key| key == LOG_KEY)
-            && let Err(error) = self.logs.change(&config.telemetry.log)
+            && let Err(error) = self.logs.configure(&config.telemetry.log)
         {
             tracing::error!(problem = %error, "what is logged has not changed");
         }

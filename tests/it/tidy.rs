@@ -38,6 +38,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("notify_debouncer_mini", &["cli/watch.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
+    ("csv", &["api"]),
     ("maxminddb", &["gateway/countries.rs"]),
     ("webpki", &["channels"]),
 ];

@@ -115,7 +115,11 @@ impl Gateway {
         if let Err(error) = next.validate_running() {
             return Some(error.into());
         }
-        let database = next.routing.geoip_database.as_ref().filter(|_| next.routing.geoip_database != in_force.routing.geoip_database);
+        let database = next
+            .routing
+            .geoip_database
+            .as_ref()
+            .filter(|_| next.routing.geoip_database != in_force.routing.geoip_database);
         match database {
             Some(path) => Loaded::read(path).await.err().map(ReloadError::from),
             None => None,
