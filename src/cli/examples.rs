@@ -210,6 +210,13 @@ pub(super) const EXAMPLES: &[(&str, &[Example])] = &[
             ("Totals by day of one merchant", "tollgate export fees --from 2026-01-01 --merchant m_1"),
         ],
     ),
+    (
+        "log-level",
+        &[
+            ("What is logged now", "tollgate log-level"),
+            ("More of the deliveries, for ten minutes", "tollgate log-level info,tollgate::delivery=debug --for 10m"),
+        ],
+    ),
     ("reload", &[("After the configuration file was changed", "tollgate reload")]),
     ("openapi", &[("", "tollgate openapi > openapi.json")]),
     ("completions", &[("", "tollgate completions bash > /etc/bash_completion.d/tollgate")]),

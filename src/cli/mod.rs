@@ -15,6 +15,7 @@ mod erasure;
 mod examples;
 mod export;
 mod failure;
+mod log_level;
 mod man;
 mod merchant;
 mod open_files;
@@ -113,6 +114,8 @@ enum Command {
     Export(export::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
+    /// Show what the running gateway logs, or change it, for a while or until the next change.
+    LogLevel(log_level::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
     /// Let a running gateway read its configuration again; what can change while it runs is in force then.
@@ -204,6 +207,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Export(arguments) => export::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
+        Command::LogLevel(arguments) => log_level::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Reload(arguments) => reload::run(arguments, context).await,
         Command::Openapi => openapi::run(),

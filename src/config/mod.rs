@@ -24,8 +24,8 @@ pub use effective::{effective_json, effective_toml};
 pub use error::{ConfigError, Problem};
 pub use routing::{ChannelConfig, ChannelKind, MaintenanceConfig, RoutingConfig, RoutingMode, RuleConfig, ShareConfig};
 pub use service::{
-    AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, ReloadConfig, SecurityConfig,
-    ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
+    AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, ReloadConfig,
+    SecurityConfig, ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
 };
 pub use validate::telemetry::{parse_log_filter, traces_url};
 pub use work::{

@@ -67,6 +67,12 @@ impl LogControl {
         Self(Arc::new(Control { change, state: Mutex::new(State { filter, changes: 0 }) }))
     }
 
+    /// One whose logs nobody reads.
+    #[cfg(test)]
+    pub(crate) fn unheard(configured: &str) -> Self {
+        Self::new(configured, Box::new(|_| Ok(())))
+    }
+
     /// Logs what the configuration says from now on, which is `filter`. That ends a change that somebody has made.
     ///
     /// # Errors
@@ -281,7 +287,10 @@ mod tests {
             tracing::info!(target: "tollgate::api", status = 201, trace_id = None::<&str>, "request");
         });
         let line: serde_json::Value = serde_json::from_str(&written.take()).unwrap();
-        assert_eq!((&line["level"], &line["message"], &line["status"]), (&"INFO".into(), &"request".into(), &201.into()));
+        assert_eq!(
+            (&line["level"], &line["message"], &line["status"]),
+            (&"INFO".into(), &"request".into(), &201.into())
+        );
         assert!(line.get("trace_id").is_none() && line["timestamp"].is_string());
     }
 }

@@ -54,9 +54,8 @@ pub(crate) fn headers(
         reqwest::header::HeaderValue::try_from(value.as_str()).ok()?;
         Some((name.as_str().to_owned(), value))
     });
-    read.collect::<Option<_>>().ok_or_else(|| {
-        format!("{key} names headers that can't be read; write them as name=value, separated by commas")
-    })
+    read.collect::<Option<_>>()
+        .ok_or_else(|| format!("{key} names headers that can't be read; write them as name=value, separated by commas"))
 }
 
 /// A text without percent-encoding.

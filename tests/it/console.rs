@@ -236,7 +236,10 @@ impl News {
             .header("accept", "text/event-stream")
             .header("cookie", browser.cookie.clone().unwrap());
         let response = request.send().await.unwrap();
-        assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (200, &"text/event-stream".parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
         Self { response, text: String::new() }
     }
 

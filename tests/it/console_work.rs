@@ -108,7 +108,12 @@ async fn an_endpoint_is_paused_enabled_recovered_and_reset() {
     assert!(listed.contains("/console/webhooks/jobs/") && listed.contains("recover"), "{listed}");
     browser.page("/console/webhooks/jobs").await;
     let done = actions(&house).await;
-    let expected = ["webhook_endpoint.pause", "webhook_endpoint.enable", "webhook_endpoint.reset_health", "webhook_endpoint.recover"];
+    let expected = [
+        "webhook_endpoint.pause",
+        "webhook_endpoint.enable",
+        "webhook_endpoint.reset_health",
+        "webhook_endpoint.recover",
+    ];
     assert_eq!(done[done.len() - 4..], expected);
     for path in ["endpoints/we_nobody", "endpoints/we_nobody/pause", "notifications/wn_nobody", "jobs/wj_nobody"] {
         assert_eq!(browser.get(&format!("/console/webhooks/{path}")).await.status, 404, "{path}");
@@ -188,7 +193,11 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
     let now = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
     assert_eq!((now.data("mode"), &now.body["data"]["rules"]), ("balanced", &json!(0)));
     send(&browser, "/console/routing/versions/999/rollback", &[], "notice bad").await;
-    for path in ["/console/routing/channels/nobody", "/console/routing/channels/nobody/disable", "/console/routing/versions/x/rollback"] {
+    for path in [
+        "/console/routing/channels/nobody",
+        "/console/routing/channels/nobody/disable",
+        "/console/routing/versions/x/rollback",
+    ] {
         assert_eq!(browser.get(path).await.status, 404, "{path}");
     }
     house.stop().await;
@@ -204,9 +213,15 @@ async fn what_would_happen_to_a_payment_is_asked_and_nothing_happens() {
         browser.page(&format!("/console/routing/quote?merchant_id={}&currency=USD&{more}", shop.merchant_id)).await
     };
     let china = ask("amount=5000&country=CN&method=&channel=").await;
-    assert!(china.contains("badge good\">chosen") && china.contains("href=\"/console/routing/channels/alipay\""), "{china}");
+    assert!(
+        china.contains("badge good\">chosen") && china.contains("href=\"/console/routing/channels/alipay\""),
+        "{china}"
+    );
     let card = ask("amount=5000&method=card").await;
-    assert!(card.contains("1.75 USD") && card.contains("badge bad\">no"), "stripe takes it, alipay takes no cards: {card}");
+    assert!(
+        card.contains("1.75 USD") && card.contains("badge bad\">no"),
+        "stripe takes it, alipay takes no cards: {card}"
+    );
     assert!(ask("amount=lots").await.contains("must be a whole number of minor units"));
     assert!(ask("amount=5000&method=crypto").await.contains("no channel can take it"));
     let nobody = browser.page("/console/routing/quote?merchant_id=m_nobody&amount=1&currency=USD").await;
@@ -236,14 +251,19 @@ async fn the_configuration_is_looked_at_and_read_again() {
     house.gateway.set_config_source(source.clone());
     let browser = Browser::logged_in(&house).await;
     let page = browser.page("/console/settings").await;
-    assert!(page.contains("[tiers.starter]") && page.contains("at the start") && page.contains("Back up now"), "{page}");
+    assert!(
+        page.contains("[tiers.starter]") && page.contains("at the start") && page.contains("Back up now"),
+        "{page}"
+    );
     assert!(!page.contains(&house.admin_token));
     let asked = browser.page("/console/settings/reload").await;
-    for part in ["tiers.starter.burst", "badge good\">at once", "server.body_max_bytes", "badge warn\">after a restart"] {
+    for part in ["tiers.starter.burst", "badge good\">at once", "server.body_max_bytes", "badge warn\">after a restart"]
+    {
         assert!(asked.contains(part), "{part} in {asked}");
     }
     assert_eq!(house.gateway.settings().tiers["starter"].burst, 20, "asking changes nothing");
-    let page = confirm(&browser, "/console/settings/reload", &[], "1 keys are in force now, 1 wait for a restart.").await;
+    let page =
+        confirm(&browser, "/console/settings/reload", &[], "1 keys are in force now, 1 wait for a restart.").await;
     assert_eq!(house.gateway.settings().tiers["starter"].burst, 77);
     assert!(page.contains("<code>server.body_max_bytes</code>") && page.contains("badge good\">in force"), "{page}");
     *source.0.lock().unwrap() = Err(String::from("line 3: <what>?"));
@@ -252,12 +272,15 @@ async fn the_configuration_is_looked_at_and_read_again() {
     let page = send(&browser, "/console/settings/reload", &[], "notice bad").await;
     assert!(page.contains("nothing was changed"), "{page}");
     let metrics = house.admin("GET", "/metrics", None).await.text;
-    for line in ["tollgate_config_reloads_total{result=\"failure\"} 1", "tollgate_config_reloads_total{result=\"success\"} 1"] {
+    for line in
+        ["tollgate_config_reloads_total{result=\"failure\"} 1", "tollgate_config_reloads_total{result=\"success\"} 1"]
+    {
         assert!(metrics.lines().any(|found| found == line), "{line}");
     }
     let (backup, taken) = (house.directory.path().join("backup"), house.directory.path().join("data"));
     send(&browser, "/console/settings/backup", &[("destination", taken.to_str().unwrap())], "notice bad").await;
-    send(&browser, "/console/settings/backup", &[("destination", backup.to_str().unwrap())], "The backup has begun.").await;
+    send(&browser, "/console/settings/backup", &[("destination", backup.to_str().unwrap())], "The backup has begun.")
+        .await;
     eventually("the backup", || async {
         browser.page("/console/settings").await.contains("badge good\">done").then_some(())
     })

@@ -97,7 +97,8 @@ impl Actor for EndpointActor {
         let reader = Arc::new(EndpointReader::new(endpoint_id.clone()));
         let windows = Windows::new(Arc::clone(&engine), endpoint_id.clone());
         let tuning = engine.healths.tuning();
-        let longest_s = tuning.schedule.own_waits_s.iter().copied().max().unwrap_or(0).max(tuning.schedule.max_backoff_s);
+        let longest_s =
+            tuning.schedule.own_waits_s.iter().copied().max().unwrap_or(0).max(tuning.schedule.max_backoff_s);
         drop(tuning);
         Ok(EndpointState {
             wait_max: wait_max_of(longest_s),

@@ -11,10 +11,11 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::reload::{ConfigCheck, ConfigView, Reloaded};
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
-    routes
-        .with(Verb::Get, "/admin/v1/config", show)
-        .with(Verb::Post, "/admin/v1/config/check", check)
-        .with(Verb::Post, "/admin/v1/config/reload", reload)
+    routes.with(Verb::Get, "/admin/v1/config", show).with(Verb::Post, "/admin/v1/config/check", check).with(
+        Verb::Post,
+        "/admin/v1/config/reload",
+        reload,
+    )
 }
 
 /// Another configuration file.

@@ -143,7 +143,8 @@ async fn one(Named(merchant_id): Named<String>, call: ConsoleCall) -> Outcome {
     rows.push(vec![Cell::text("at once"), at_once(&limits.concurrency), Cell::count(left), Cell::Nothing]);
     let windows = Table::new("Limits and how much of them is used", &columns, "There are no limits.").with_rows(rows);
     let days = [&limits.today].into_iter().chain(&limits.days).map(day);
-    let columns = ["Day (UTC)", "Let in", "Refused", "By the burst", "By the minute", "By the hour", "At once", "Most at once"];
+    let columns =
+        ["Day (UTC)", "Let in", "Refused", "By the burst", "By the minute", "By the hour", "At once", "Most at once"];
     let days = Table::new("Requests by day", &columns, "Nothing was asked for yet.").with_rows(days);
     let id = path_part(&merchant.merchant_id);
     let elsewhere = vec![
@@ -182,14 +183,18 @@ async fn ask_tier(Named(merchant_id): Named<String>, call: ConsoleCall) -> Outco
     let merchant = call.gateway().merchants().get(&merchant_id)?;
     let settings = call.gateway().settings();
     let choices = settings.tiers.iter().map(|(name, tier)| {
-        let words = format!("{name}: {} a second, {} a minute, {} an hour", tier.per_second, tier.per_minute, tier.per_hour);
+        let words =
+            format!("{name}: {} a second, {} a minute, {} an hour", tier.per_second, tier.per_minute, tier.per_hour);
         (name.as_str(), words)
     });
     let back = path_of(&merchant.merchant_id);
     let form = Form::post(format!("{back}/tier"), call.csrf(), "Change the tier")
         .with(Field::one_of("tier", "Tier", choices).value(Some(merchant.tier.as_str())).required());
     show(&Confirmation {
-        page: call.page(Section::Limits, "Change the tier").below("Limits", PATH).below(merchant.name.as_str(), back.as_str()),
+        page: call
+            .page(Section::Limits, "Change the tier")
+            .below("Limits", PATH)
+            .below(merchant.name.as_str(), back.as_str()),
         question: String::from(
             "The new limits hold with the next request. What was used before counts on: a lower tier may refuse for as long as \
              its windows last.",

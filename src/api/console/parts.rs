@@ -106,7 +106,10 @@ mod tests {
     use super::*;
 
     #[derive(Template)]
-    #[template(source = "{% for piece in pieces %}{% match piece %}{% when Piece::Words(words) %}{{ words }}{% else %}{% endmatch %}{% endfor %}", ext = "html")]
+    #[template(
+        source = "{% for piece in pieces %}{% match piece %}{% when Piece::Words(words) %}{{ words }}{% else %}{% endmatch %}{% endfor %}",
+        ext = "html"
+    )]
     struct Words {
         pieces: Vec<Piece>,
     }

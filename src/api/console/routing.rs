@@ -26,10 +26,7 @@ const MODES: [(&str, &str); 4] = [
 ];
 
 pub(super) fn add_routes(routes: Routes) -> Routes {
-    let routes = routes
-        .with(Verb::Get, PATH, all)
-        .with(Verb::Get, CHANGE, ask_change)
-        .with(Verb::Post, CHANGE, change);
+    let routes = routes.with(Verb::Get, PATH, all).with(Verb::Get, CHANGE, ask_change).with(Verb::Post, CHANGE, change);
     let routes = channels::add_routes(routes);
     let routes = versions::add_routes(routes);
     quote::add_routes(routes)
@@ -47,11 +44,12 @@ async fn all(call: ConsoleCall) -> Outcome {
     let hits = routing.rule_hits();
     let rules = routing.rules().await;
     let columns = ["No.", "Rule", "When", "Goes to", "From", "Decided"];
-    let rules = Table::new("Rules, in the order in which they are asked", &columns, "There are no rules.")
-        .with_rows(rules.into_iter().map(|view| {
+    let rules = Table::new("Rules, in the order in which they are asked", &columns, "There are no rules.").with_rows(
+        rules.into_iter().map(|view| {
             let decided = hits.get(view.rule.id()).copied().unwrap_or(0);
             rule_row(&view, decided)
-        }));
+        }),
+    );
     let mut rules = Part::new("Rules").with(rules);
     if let Some(note) = &settings.note {
         rules = rules.saying(note.as_str());
@@ -100,7 +98,8 @@ fn rule_row(view: &RuleView, decided: u64) -> Vec<Cell> {
     let goes_to = if rule.split.is_empty() {
         rule.channels.join(", ")
     } else {
-        let shares: Vec<String> = rule.split.iter().map(|share| format!("{} {} %", share.channel, share.percent)).collect();
+        let shares: Vec<String> =
+            rule.split.iter().map(|share| format!("{} {} %", share.channel, share.percent)).collect();
         shares.join(", ")
     };
     vec![
@@ -127,7 +126,8 @@ fn conditions(rule: &RuleConfig) -> Vec<String> {
         }
         other => other.to_string(),
     };
-    let said: Vec<String> = named.map(|(name, value)| format!("{}: {}", name.replace('_', " "), in_words(value))).collect();
+    let said: Vec<String> =
+        named.map(|(name, value)| format!("{}: {}", name.replace('_', " "), in_words(value))).collect();
     if said.is_empty() { vec![String::from("every payment")] } else { said }
 }
 
@@ -139,9 +139,13 @@ async fn ask_change(call: ConsoleCall) -> Outcome {
     let form = Form::post(CHANGE, call.csrf(), "Change it")
         .with(Field::one_of("mode", "Mode", MODES).value(Some(settings.mode.as_str())))
         .with(Field::check("smart", "Strategies decide").value(settings.smart.then_some("true")))
-        .with(Field::check("rules_first", "Rules are asked before the strategies").value(settings.rules_first.then_some("true")))
         .with(
-            Field::one_of("default_channel", "Default channel", channels).value(Some(settings.default_channel.as_str())),
+            Field::check("rules_first", "Rules are asked before the strategies")
+                .value(settings.rules_first.then_some("true")),
+        )
+        .with(
+            Field::one_of("default_channel", "Default channel", channels)
+                .value(Some(settings.default_channel.as_str())),
         );
     show(&Confirmation {
         page: call.page(Section::Routing, "Change the routing").below("Routing", PATH),

@@ -21,11 +21,11 @@ const BACKUP: &str = "/console/settings/backup";
 const VALUE_CHARACTERS_MAX: usize = 120;
 
 pub(super) fn add_routes(routes: Routes) -> Routes {
-    routes
-        .with(Verb::Get, PATH, all)
-        .with(Verb::Get, RELOAD, ask_reload)
-        .with(Verb::Post, RELOAD, reload)
-        .with(Verb::Post, BACKUP, backup)
+    routes.with(Verb::Get, PATH, all).with(Verb::Get, RELOAD, ask_reload).with(Verb::Post, RELOAD, reload).with(
+        Verb::Post,
+        BACKUP,
+        backup,
+    )
 }
 
 async fn all(call: ConsoleCall) -> Outcome {
@@ -133,7 +133,10 @@ async fn ask_reload(call: ConsoleCall) -> Outcome {
     let part = match call.gateway().check_config(None).await {
         Err(error) => Part::plain()
             .card()
-            .saying(format!("It can't be used; what is in force stays: {}", super::page::in_words(&GatewayError::from(error).into())))
+            .saying(format!(
+                "It can't be used; what is in force stays: {}",
+                super::page::in_words(&GatewayError::from(error).into())
+            ))
             .with(vec![Button::link("Back", PATH)]),
         Ok(check) => asked(&call, &check),
     };
@@ -142,10 +145,12 @@ async fn ask_reload(call: ConsoleCall) -> Outcome {
 
 fn asked(call: &ConsoleCall, check: &ConfigCheck) -> Part {
     let columns = ["Key", "Now", "Then", "In force"];
-    let table = Table::new("What would change", &columns, "Nothing has changed.").with_rows(check.changes.iter().map(row));
+    let table =
+        Table::new("What would change", &columns, "Nothing has changed.").with_rows(check.changes.iter().map(row));
     let mut part = Part::plain().card().with(table);
     for unfit in &check.unfit {
-        part = part.saying(format!("Changed through the API, and not in force then: {}: {}", unfit.what, unfit.problem));
+        part =
+            part.saying(format!("Changed through the API, and not in force then: {}: {}", unfit.what, unfit.problem));
     }
     match &check.refused {
         Some(reason) => part.saying(format!("Nothing of it can be put in force without a restart: {reason}")),

@@ -115,17 +115,15 @@ fn what_is_new_and_what_is_gone_is_one_change() {
         config.tiers.remove("premium");
     });
     let keys = |changes: Vec<KeyChange>| -> Vec<(String, bool, bool, TakesEffect)> {
-        let told = |change: KeyChange| (change.key, change.before.is_some(), change.after.is_some(), change.takes_effect);
+        let told =
+            |change: KeyChange| (change.key, change.before.is_some(), change.after.is_some(), change.takes_effect);
         changes.into_iter().map(told).collect()
     };
     let all = config(|_| {});
     let (channel, tier) = (String::from("channels.alipay"), String::from("tiers.premium"));
     assert_eq!(
         keys(all.changes_to(&without).unwrap()),
-        [
-            (channel.clone(), true, false, TakesEffect::AtRestart),
-            (tier.clone(), true, false, TakesEffect::AtRestart)
-        ]
+        [(channel.clone(), true, false, TakesEffect::AtRestart), (tier.clone(), true, false, TakesEffect::AtRestart)]
     );
     assert_eq!(
         keys(without.changes_to(&all).unwrap()),
@@ -145,6 +143,10 @@ name = "r"
 channels = ["stripe"]
 [callbacks]
 public_url = "https://pay.example"
+[telemetry]
+otlp_endpoint = "http://127.0.0.1:4318"
+otlp_headers_env = "H"
+otlp_headers_file = "h"
 [security]
 master_key_file = "k"
 [telemetry]
@@ -275,14 +277,18 @@ fn the_example_has_every_key() {
     let mut seen = 0;
     while let Some(path) = tables.pop() {
         let here = path.iter().fold(&base, |table, name| table[name].as_table().unwrap());
-        tables.extend(here.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| [&path[..], &[name.clone()]].concat()));
+        tables.extend(
+            here.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| [&path[..], &[name.clone()]].concat()),
+        );
         let mut table = base.clone();
         let inner = path.iter().fold(&mut table, |table, name| table.get_mut(name).unwrap().as_table_mut().unwrap());
         inner.insert(String::from("no_such_key"), Toml::from(1));
         // Where names are free, something else is wrong with it, or nothing.
         let Err(Fault::Unknown { known, .. }) = reader::read::<Config>(table) else { continue };
         // What stands for the others has them all; only changes of fees have a day from which they hold.
-        let stands_for = |(of, first): &(&str, &str)| path.first().is_some_and(|name| name == of) && path.get(1).is_some_and(|name| name != first);
+        let stands_for = |(of, first): &(&str, &str)| {
+            path.first().is_some_and(|name| name == of) && path.get(1).is_some_and(|name| name != first)
+        };
         if NAMED.iter().any(stands_for) {
             continue;
         }
@@ -314,7 +320,8 @@ fn the_documentation_says_of_every_key_when_a_change_takes_effect() {
         })
         .collect();
     let documented = include_str!("../../../docs/configuration.md");
-    let found: Vec<&str> = documented.lines().filter(|line| line.ends_with("| at once |") || line.ends_with("| restart |")).collect();
+    let found: Vec<&str> =
+        documented.lines().filter(|line| line.ends_with("| at once |") || line.ends_with("| restart |")).collect();
     let missing: Vec<&String> = rows.iter().filter(|row| !found.contains(&row.as_str())).collect();
     let wrong: Vec<&&str> = found.iter().filter(|line| !rows.iter().any(|row| row == *line)).collect();
     assert!(
@@ -323,5 +330,8 @@ fn the_documentation_says_of_every_key_when_a_change_takes_effect() {
         missing.iter().map(|row| row.as_str()).collect::<Vec<_>>().join("\n"),
         wrong.iter().map(|row| **row).collect::<Vec<_>>().join("\n"),
     );
-    assert!(found.is_sorted_by_key(|row| row.trim_start_matches("| `").split('`').next()), "sort the rows by their keys");
+    assert!(
+        found.is_sorted_by_key(|row| row.trim_start_matches("| `").split('`').next()),
+        "sort the rows by their keys"
+    );
 }

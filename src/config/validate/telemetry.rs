@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn a_filter_names_levels_and_parts_of_the_program() {
-        for fine in ["info", "off", "INFO", "warn,tollgate::delivery=debug", "tollgate", "info, hyper=warn", "[a]=info"] {
+        for fine in ["info", "off", "INFO", "warn,tollgate::delivery=debug", "tollgate", "info, hyper=warn", "[a]=info"]
+        {
             assert!(parse_log_filter(fine).is_ok(), "{fine}");
         }
         for wrong in ["", "verbose", "info,debugg", "info,=x=", "tollgate=loud", "info,", &"x".repeat(1025)] {
@@ -168,7 +169,8 @@ mod tests {
             })
         };
         assert_eq!(with("http://otel.example.com:4318"), ["telemetry.otlp_endpoint"]);
-        for fine in ["https://otel.example.com", "http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"] {
+        for fine in ["https://otel.example.com", "http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"]
+        {
             assert!(with(fine).is_empty(), "{fine}");
         }
         let open = |config: &mut Config| config.telemetry.otlp_endpoint = Some(String::from("http://collector:4318"));
@@ -181,8 +183,7 @@ mod tests {
             config.telemetry.otlp_headers_env = Some(String::from("Authorization=x"));
             config.telemetry.otlp_headers_file = Some("".into());
         };
-        let expected =
-            ["telemetry.otlp_headers_file", "telemetry.otlp_headers_env", "telemetry.otlp_headers_file"];
+        let expected = ["telemetry.otlp_headers_file", "telemetry.otlp_headers_env", "telemetry.otlp_headers_file"];
         assert_eq!(paths_after(both), expected);
         assert_eq!(paths_after(|config| config.telemetry.trace_sample_ratio = 1.1), ["telemetry.trace_sample_ratio"]);
         let nan = |config: &mut Config| config.telemetry.trace_sample_ratio = f64::NAN;

@@ -42,7 +42,8 @@ async fn short(Named(name): Named<String>, call: ConsoleCall) -> Outcome {
 /// All channels as they stand.
 pub(super) fn table(gateway: &Gateway) -> Table {
     let settlement = gateway.settings().fx.settlement_currency.to_string();
-    let columns = ["Channel", "State", "Success rate", "Outcomes", "In flight", "Latency", "Payments today", "Money today"];
+    let columns =
+        ["Channel", "State", "Success rate", "Outcomes", "In flight", "Latency", "Payments today", "Money today"];
     let row = |channel: ChannelView| {
         let money = Cell::money(channel.amount_today_minor, &settlement);
         vec![
@@ -132,7 +133,10 @@ async fn confirm(call: &ConsoleCall, name: &str, action: (&str, &str), question:
     let back = path_of(&view.channel.name);
     let form = Form::post(format!("{back}/{path}"), call.csrf(), words);
     show(&Confirmation {
-        page: call.page(Section::Routing, words).below("Routing", super::PATH).below(view.channel.name.as_str(), back.as_str()),
+        page: call
+            .page(Section::Routing, words)
+            .below("Routing", super::PATH)
+            .below(view.channel.name.as_str(), back.as_str()),
         question: String::from(question),
         facts: Facts::default()
             .with("Channel", Cell::code(view.channel.name.as_str()))

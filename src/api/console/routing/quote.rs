@@ -18,8 +18,17 @@ use crate::gateway::explain::{ChannelDecisionView, DecisionView, StepView};
 use crate::gateway::view::FeeView;
 
 pub(super) const PATH: &str = "/console/routing/quote";
-const NAMES: [&str; 9] =
-    ["merchant_id", "amount", "currency", "method", "country", "card_country", "customer_ip", "channel", "payment_token"];
+const NAMES: [&str; 9] = [
+    "merchant_id",
+    "amount",
+    "currency",
+    "method",
+    "country",
+    "card_country",
+    "customer_ip",
+    "channel",
+    "payment_token",
+];
 
 pub(super) fn add_routes(routes: Routes) -> Routes {
     routes.with(Verb::Get, PATH, quote)
@@ -47,8 +56,17 @@ fn form(query: &Query<'_>) -> Form {
     let line = |name: &'static str, label: &str| Field::line(name, label).value(query.text(name));
     Form::ask(PATH, "Ask")
         .with(line("merchant_id", "Merchant").required())
-        .with(Field::typed("amount", "Amount", "number").value(query.text("amount")).hint("In minor units, such as cents").required())
-        .with(line("currency", "Currency").value(Some(query.text("currency").unwrap_or_else(|| String::from("USD")))).required())
+        .with(
+            Field::typed("amount", "Amount", "number")
+                .value(query.text("amount"))
+                .hint("In minor units, such as cents")
+                .required(),
+        )
+        .with(
+            line("currency", "Currency")
+                .value(Some(query.text("currency").unwrap_or_else(|| String::from("USD"))))
+                .required(),
+        )
         .with(line("method", "Method").hint("Such as card, paypal, alipay, crypto; any when not given"))
         .with(line("country", "Payer's country").hint("Two letters"))
         .with(line("card_country", "Card's country"))
@@ -103,10 +121,13 @@ fn told(decision: &DecisionView) -> Vec<Part> {
 }
 
 fn channel_row(channel: &ChannelDecisionView, chosen: Option<&str>) -> Vec<Cell> {
-    let money = |fee: &Option<FeeView>| fee.as_ref().map_or(Cell::Nothing, |fee| Cell::money(fee.amount, &fee.currency));
+    let money =
+        |fee: &Option<FeeView>| fee.as_ref().map_or(Cell::Nothing, |fee| Cell::money(fee.amount, &fee.currency));
     let takes = match &channel.dropped {
         _ if chosen == Some(channel.channel.as_str()) => Cell::Badge(Tone::Good, String::from("chosen")),
-        Some(dropped) => Cell::Lines(vec![Cell::Badge(Tone::Bad, String::from("no")), Cell::text(dropped.in_words.as_str())]),
+        Some(dropped) => {
+            Cell::Lines(vec![Cell::Badge(Tone::Bad, String::from("no")), Cell::text(dropped.in_words.as_str())])
+        }
         None if channel.eligible => Cell::text("yes"),
         None => Cell::text("no"),
     };

@@ -33,11 +33,9 @@ async fn list(call: ConsoleCall) -> Outcome {
                  What the configuration file says stays as it is.";
     show(&Parts {
         page: call.page(Section::Routing, "Versions").below("Routing", super::PATH),
-        parts: vec![
-            Part::plain().saying(words).with(table).with(pager).with(vec![
-                Button::link("Back to the configuration file alone…", format!("{PATH}/0/rollback")).dangerous(),
-            ]),
-        ],
+        parts: vec![Part::plain().saying(words).with(table).with(pager).with(vec![
+            Button::link("Back to the configuration file alone…", format!("{PATH}/0/rollback")).dangerous(),
+        ])],
     })
 }
 

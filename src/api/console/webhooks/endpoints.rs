@@ -58,8 +58,12 @@ async fn list(call: ConsoleCall) -> Outcome {
                 .value(filter.status),
         )
         .with(
-            Field::one_of("health", "Health", all.into_iter().chain(["healthy", "failing", "open", "unknown"].map(same)))
-                .value(filter.health),
+            Field::one_of(
+                "health",
+                "Health",
+                all.into_iter().chain(["healthy", "failing", "open", "unknown"].map(same)),
+            )
+            .value(filter.health),
         );
     let columns = ["Endpoint", "Merchant", "Address", "Status", "Health", "Waiting", "Given up", "Last taken (UTC)"];
     let table = Table::new("Webhook endpoints", &columns, "No merchant has an endpoint like that.")
@@ -281,7 +285,8 @@ async fn recover(Named(endpoint_id): Named<EndpointId>, call: ConsoleCall) -> Ou
 }
 
 async fn ask_reset(Named(endpoint_id): Named<EndpointId>, call: ConsoleCall) -> Outcome {
-    let question = "The breaker closes and what was learned about the endpoint is forgotten: what waits is sent, slowly at first.";
+    let question =
+        "The breaker closes and what was learned about the endpoint is forgotten: what waits is sent, slowly at first.";
     confirm(&call, &endpoint_id, ("reset-health", "Reset its health"), question, |_, form| form)
 }
 

@@ -37,7 +37,9 @@ async fn list(call: ConsoleCall) -> Outcome {
     let found = call.gateway().webhooks().list_all_jobs(merchant_id.as_deref(), &query.page()?)?;
     let empty = if merchant_id.is_some() { "This merchant has no jobs." } else { "No job is under way." };
     let form = Form::filter(PATH).with(
-        Field::line("merchant_id", "Merchant").value(merchant_id).hint("Those under way of all merchants when not given"),
+        Field::line("merchant_id", "Merchant")
+            .value(merchant_id)
+            .hint("Those under way of all merchants when not given"),
     );
     let columns = ["Job", "Merchant", "What", "Status", "Looked at", "Changed", "Begun at (UTC)", "Ended at (UTC)"];
     let table = Table::new("Jobs, newest first", &columns, empty).with_rows(found.items.into_iter().map(row));
@@ -98,7 +100,10 @@ async fn ask_cancel(Named(job_id): Named<JobId>, call: ConsoleCall) -> Outcome {
     let OperatorJobView { merchant_id, job } = call.gateway().webhooks().find_job(&job_id)?;
     let back = path_of(&job.id);
     show(&Confirmation {
-        page: call.page(Section::Webhooks, "End a job").below("Webhooks", super::PATH).below(job.id.as_str(), back.as_str()),
+        page: call
+            .page(Section::Webhooks, "End a job")
+            .below("Webhooks", super::PATH)
+            .below(job.id.as_str(), back.as_str()),
         question: String::from("The job ends where it is. What it has changed stays."),
         facts: facts(&merchant_id, &job),
         form: Form::post(format!("{back}/cancel"), call.csrf(), "End it").dangerous().cancel(back),

@@ -52,7 +52,8 @@ async fn list(call: ConsoleCall) -> Outcome {
         from: moment("from")?,
         to: moment("to")?,
     };
-    let statuses = [("", "any"), ("pending", "pending"), ("retrying", "retrying"), ("success", "taken"), ("failed", "given up")];
+    let statuses =
+        [("", "any"), ("pending", "pending"), ("retrying", "retrying"), ("success", "taken"), ("failed", "given up")];
     let form = Form::filter(PATH)
         .with(Field::line("merchant_id", "Merchant").value(text("merchant_id")))
         .with(Field::line("endpoint_id", "Endpoint").value(text("endpoint_id")))
@@ -142,17 +143,17 @@ async fn one(Named(notification_id): Named<NotificationId>, call: ConsoleCall) -
     let headers = "It is sent as a POST with webhook-id (the notification's number), webhook-timestamp and webhook-signature; each \
                    try is signed anew.";
     show(&Parts {
-        page: call.page(Section::Webhooks, notification.id.as_str()).below("Webhooks", super::PATH).below("Notifications", PATH),
-        parts: vec![
-            first,
-            Part::new("Tries").with(tries),
-            Part::new("Request").saying(headers).with(sent),
-        ],
+        page: call
+            .page(Section::Webhooks, notification.id.as_str())
+            .below("Webhooks", super::PATH)
+            .below("Notifications", PATH),
+        parts: vec![first, Part::new("Tries").with(tries), Part::new("Request").saying(headers).with(sent)],
     })
 }
 
 fn facts(merchant_id: &str, notification: &NotificationView) -> Facts {
-    let endpoint = Cell::Link { href: endpoints::path_of(&notification.endpoint_id), text: notification.endpoint_id.clone() };
+    let endpoint =
+        Cell::Link { href: endpoints::path_of(&notification.endpoint_id), text: notification.endpoint_id.clone() };
     Facts::default()
         .with("Event", Cell::code(notification.event.as_str()))
         .with_some("About", about(notification))
@@ -201,7 +202,10 @@ async fn ask_again(call: ConsoleCall) -> Outcome {
         return Err(ApiError::PathNotFound);
     };
     let (question, back) = match ids.len() {
-        1 => (String::from("This notification is sent again at once, with its number as before."), format!("{PATH}/{}", path_part(&notification.id))),
+        1 => (
+            String::from("This notification is sent again at once, with its number as before."),
+            format!("{PATH}/{}", path_part(&notification.id)),
+        ),
         number => (
             format!("These {} notifications are sent again at once, each with its number as before.", count(number)),
             format!("{PATH}?endpoint_id={}&status=failed", path_part(&notification.endpoint_id)),
@@ -211,7 +215,8 @@ async fn ask_again(call: ConsoleCall) -> Outcome {
         .with("Merchant", Cell::code(merchant_id))
         .with("Address", Cell::code(notification.url.as_str()))
         .with("Notifications", Cell::Lines(ids.iter().map(|id| Cell::code(id.as_str())).collect()));
-    let form = Form::post("/console/webhooks/resend", call.csrf(), "Send again").with(Field::hidden("ids", text.as_str()));
+    let form =
+        Form::post("/console/webhooks/resend", call.csrf(), "Send again").with(Field::hidden("ids", text.as_str()));
     show(&Confirmation {
         page: call.page(Section::Webhooks, "Send again").below("Webhooks", super::PATH).below("Notifications", PATH),
         question,
@@ -242,7 +247,9 @@ async fn again(call: ConsoleCall) -> Outcome {
     let said = result.map(|refused| match (number, refused.len()) {
         (1, _) => String::from("It is on its way again."),
         (all, 0) => format!("All {} are on their way again.", count(all)),
-        (all, left) => format!("{} are on their way again; not any more to be sent: {}.", count(all - left), refused.join(", ")),
+        (all, left) => {
+            format!("{} are on their way again; not any more to be sent: {}.", count(all - left), refused.join(", "))
+        }
     });
     call.done(said, &back)
 }
