@@ -19,7 +19,7 @@ use crate::api::admin::pre_auths as all_pre_auths;
 use crate::api::admin::webhooks as all_webhooks;
 use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, log_level, merchants, metrics, resolve, routing, rules,
-    sandbox, store,
+    sandbox, stats, store,
 };
 use crate::api::{
     callbacks, channel_pre_auths, docs, events, exports, limits, open, payments, pre_auths, quotes, refunds,
@@ -154,7 +154,7 @@ pub(crate) struct FieldErrorSchema {
         erasures::erase_payment, erasures::erase_pre_auth, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,
         store::rotate, store::read_rotation,
-        metrics::read, metrics::read_short,
+        metrics::read, metrics::read_short, stats::read,
         sandbox::get, sandbox::put, sandbox::ledger,
         open::root, open::alive, open::ready, open::document, docs::page, docs::file, callbacks::receive,
     ),

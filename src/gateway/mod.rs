@@ -4,6 +4,7 @@
 //! and channels set up, actors started, and what an earlier process left behind is taken over. [`Gateway::stop`] takes
 //! it apart in the reverse order, the store last.
 
+#[doc(hidden)]
 pub mod addresses;
 pub mod admin_tokens;
 pub mod admission;
@@ -11,23 +12,29 @@ pub mod answer;
 pub mod audit;
 pub mod auth;
 pub mod backups;
+#[doc(hidden)]
 pub mod callbacks;
 mod channel_figures;
 mod channel_snapshots;
 pub mod channels;
+#[doc(hidden)]
 pub mod clock_check;
 pub mod command;
 pub(crate) mod core;
 pub mod costs;
+#[doc(hidden)]
 pub mod countries;
 mod day_counts;
+mod embedding;
 pub mod erasures;
 pub mod error;
 pub mod explain;
 pub mod exports;
+#[doc(hidden)]
 pub mod external_permits;
 pub mod history;
 pub mod idempotency;
+#[doc(hidden)]
 pub mod installation;
 mod limit_events;
 mod limit_snapshots;
@@ -38,6 +45,7 @@ mod money_figures;
 mod newcomers;
 mod numbered_list;
 mod observed_channel;
+#[doc(hidden)]
 pub mod outside;
 pub mod page;
 mod parts;
@@ -51,9 +59,11 @@ mod requests;
 mod retention;
 pub mod rotation;
 pub mod routing;
+#[doc(hidden)]
 pub mod sandbox;
 mod service_figures;
 pub(crate) mod shedding;
+pub mod stats;
 mod stopping;
 pub mod store;
 pub(crate) mod told;
@@ -61,6 +71,8 @@ mod trace_figures;
 pub mod view;
 pub mod webhooks;
 pub(crate) mod wish;
+
+pub use outside::Extensions;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -99,7 +111,7 @@ use crate::gateway::log_level::LogLevel;
 use crate::gateway::merchants::{LimitsChanging, Merchants};
 use crate::gateway::metrics::{Figures, Metrics};
 use crate::gateway::observed_channel::CallFigures;
-use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
+use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;
 use crate::gateway::reconciliation::Reconciliation;
@@ -142,6 +154,17 @@ pub struct Environment {
     pub random: Random,
     /// Reads an environment variable (credentials, the first admin token).
     pub variable: Variables,
+}
+
+impl Environment {
+    /// This machine's clock and random numbers, and this process's environment variables.
+    pub fn of_process() -> Self {
+        Self {
+            clock: Clock::system(),
+            random: Random::from_os(),
+            variable: Box::new(|name| std::env::var(name).ok().filter(|value| !value.is_empty())),
+        }
+    }
 }
 
 /// Reads an environment variable by its name.

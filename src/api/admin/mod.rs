@@ -19,6 +19,7 @@ pub(crate) mod resolve;
 pub(crate) mod routing;
 pub(crate) mod rules;
 pub(crate) mod sandbox;
+pub(crate) mod stats;
 pub(crate) mod store;
 pub(crate) mod webhooks;
 
@@ -207,6 +208,7 @@ pub(crate) fn routes() -> Routes {
     let routes = hold::add_routes(routes);
     let routes = store::add_routes(routes);
     let routes = metrics::add_routes(routes);
+    let routes = stats::add_routes(routes);
     sandbox::add_routes(routes)
 }
 
