@@ -19,7 +19,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::server::{ListenerSettings, Site};
@@ -88,9 +87,14 @@ impl Activity {
     }
 }
 
+/// What bytes come and go over: a connection, or TLS over one.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: Site>(
-    stream: TcpStream,
+    stream: impl Stream,
     peer: SocketAddr,
     site: Arc<S>,
     settings: ListenerSettings,
@@ -136,6 +140,13 @@ pub(crate) async fn serve<S: Site>(
                 tokio::select! { () = linger(stream) => {}, () = cut.cancelled() => {} }
                 return;
             }
+            // TLS says that it ends; without that a client can't tell whether somebody has cut it off.
+            Some(Ok(())) => {
+                let mut stream = connection.into_parts().io.into_inner().stream;
+                let ended = tokio::time::timeout(LINGER_TIMEOUT, stream.shutdown());
+                tokio::select! { _ = ended => {}, () = cut.cancelled() => {} }
+                return;
+            }
             // Broken connections are the client's business; there is nobody left to tell.
             Some(_) => return,
         }
@@ -161,7 +172,7 @@ async fn answer<S: Site>(
 
 /// Ends our side and reads what the client is still sending, within bounds: closing with unread bytes would reset the
 /// connection and could take the answer with it.
-async fn linger(mut stream: TcpStream) {
+pub(crate) async fn linger(mut stream: impl Stream) {
     let reading = async {
         if stream.shutdown().await.is_err() {
             return;
@@ -180,12 +191,12 @@ async fn linger(mut stream: TcpStream) {
 }
 
 /// A stream that notes when a head begins to arrive and when an answer has been written.
-struct WatchedStream {
-    stream: TcpStream,
+struct WatchedStream<T> {
+    stream: T,
     activity: Arc<Activity>,
 }
 
-impl AsyncRead for WatchedStream {
+impl<T: Stream> AsyncRead for WatchedStream<T> {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(task, buffer);
@@ -196,7 +207,7 @@ impl AsyncRead for WatchedStream {
     }
 }
 
-impl AsyncWrite for WatchedStream {
+impl<T: Stream> AsyncWrite for WatchedStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(task, bytes)
     }

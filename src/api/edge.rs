@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, STRICT_TRANSPORT_SECURITY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -17,6 +17,7 @@ use crate::api::context::RequestContext;
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
 use crate::api::in_flight::InFlight;
+use crate::api::language::Language;
 use crate::api::request_id::{REQUEST_ID, RequestIds};
 use crate::api::server::Site;
 use crate::clock::Clock;
@@ -65,6 +66,10 @@ pub(crate) struct Edge<H> {
     request_ids: RequestIds,
     in_flight: InFlight,
     request_timeout: Duration,
+    /// Whether its listener speaks TLS.
+    is_tls: bool,
+    /// What browsers are told of it.
+    hsts: Option<HeaderValue>,
 }
 
 impl<H: Handler> Edge<H> {
@@ -77,7 +82,14 @@ impl<H: Handler> Edge<H> {
         request_timeout: Duration,
     ) -> Self {
         let in_flight = InFlight::new(requests_in_flight_max);
-        Self { handler, listener_name, clock, request_ids: RequestIds::new(), in_flight, request_timeout }
+        let request_ids = RequestIds::new();
+        Self { handler, listener_name, clock, request_ids, in_flight, request_timeout, is_tls: false, hsts: None }
+    }
+
+    /// The same for a listener that speaks TLS; browsers are told to use nothing else for `hsts_max_age_s`, unless that is 0.
+    pub(crate) fn over_tls(self, hsts_max_age_s: u64) -> Self {
+        let hsts = HeaderValue::from_str(&format!("max-age={hsts_max_age_s}"));
+        Self { is_tls: true, hsts: hsts.ok().filter(|_| hsts_max_age_s > 0), ..self }
     }
 
     /// Sees to it that the request ends.
@@ -121,26 +133,42 @@ fn busy() -> ApiError {
 impl<H: Handler> Site for Edge<H> {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
         let request_id = self.request_ids.of(request.headers());
-        let context = RequestContext::new(request_id, request.method().clone(), request.headers(), peer);
+        let mut context = RequestContext::new(request_id, request.method().clone(), request.headers(), peer);
+        context.is_tls = self.is_tls;
         let context = Arc::new(context);
         let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context));
         let outcome = self.carry(&context, request).await;
-        let response = write(&context, outcome);
+        let mut response = write(&context, outcome);
+        if let Some(hsts) = &self.hsts {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
         line.status = response.status().as_u16();
         response
     }
 
     fn refusal(&self) -> Bytes {
-        let error = ApiError::from(GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S });
-        let request_id = self.request_ids.draw();
-        let body = error.body(crate::api::language::Language::English, &request_id);
-        let head = format!(
-            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-             retry-after: {BUSY_RETRY_AFTER_S}\r\n{REQUEST_ID}: {request_id}\r\nconnection: close\r\n\r\n",
-            body.len(),
-        );
-        Bytes::from([head.as_bytes(), &body].concat())
+        written(&busy(), &self.request_ids.draw())
     }
+
+    fn refusal_without_tls(&self) -> Bytes {
+        written(&ApiError::TlsExpected, &self.request_ids.draw())
+    }
+}
+
+/// An error as it goes over a connection of which no request was read.
+fn written(error: &ApiError, request_id: &str) -> Bytes {
+    let body = error.body(Language::English, request_id);
+    let mut headers = HeaderMap::new();
+    error.add_headers(&mut headers);
+    let headers: String =
+        headers.iter().filter_map(|(name, value)| Some(format!("{name}: {}\r\n", value.to_str().ok()?))).collect();
+    let head = format!(
+        "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{headers}{REQUEST_ID}: \
+         {request_id}\r\nconnection: close\r\n\r\n",
+        error.code().status(),
+        body.len(),
+    );
+    Bytes::from([head.as_bytes(), &body].concat())
 }
 
 /// What to say at the deadline. A request that only reads changed nothing and may be sent again; of any other it is

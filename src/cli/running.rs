@@ -72,7 +72,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn not_opened(error: OpenError) -> Failure {
-    if let OpenError::Countries(error) = &error {
+    if matches!(error, OpenError::Countries(_) | OpenError::Certificate(_)) {
         return Failure::Usage(error.to_string());
     }
     Failure::Failed(if error.is_about_data_directory() {

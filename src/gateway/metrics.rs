@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, Opts, Registry, TextEncoder};
 
-pub(crate) use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+pub(crate) use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::gateway::error::GatewayError;
 use crate::storage::{Health, Store};
@@ -151,6 +151,11 @@ impl Figures {
     /// Whole numbers that go up and down, one for each set of values of the labels, as [`Figures::counters`].
     pub(crate) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, GatewayError> {
         self.add(IntGaugeVec::new(opts(name, help), labels))
+    }
+
+    /// Numbers that go up and down, one for each set of values of the labels, as [`Figures::counters`]; NaN while not known.
+    pub(crate) fn decimals(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, GatewayError> {
+        self.add(GaugeVec::new(opts(name, help), labels))
     }
 
     /// How many of what is measured were no more than each of `bounds`, which rise.

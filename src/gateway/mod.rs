@@ -12,6 +12,7 @@ pub mod audit;
 pub mod auth;
 pub mod backups;
 pub mod callbacks;
+pub mod certificates;
 mod channel_figures;
 mod channel_snapshots;
 pub mod channels;
@@ -69,12 +70,13 @@ use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{CustomStrategies, InvalidStrategy};
 use crate::domain::time::Timestamp;
-use crate::gateway::addresses::Addresses;
+use crate::gateway::addresses::{Addresses, Listener};
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::audit::Audit;
 use crate::gateway::auth::Authentication;
 use crate::gateway::backups::{BackupView, Backups};
 use crate::gateway::callbacks::Callbacks;
+use crate::gateway::certificates::{CertificateFigures, Certificates, InvalidCertificate, ListenerCertificate};
 use crate::gateway::channel_figures::ChannelFigures;
 use crate::gateway::channel_snapshots::ChannelSnapshots;
 use crate::gateway::channels::{ChannelSet, ChannelsError, MissingChannels};
@@ -160,6 +162,9 @@ pub enum OpenError {
     /// The country database.
     #[error(transparent)]
     Countries(#[from] InvalidCountries),
+    /// A listener's certificate or its key.
+    #[error(transparent)]
+    Certificate(#[from] InvalidCertificate),
     /// The router.
     #[error(transparent)]
     Router(#[from] RouterError),
@@ -206,6 +211,8 @@ struct Own {
 struct Inner {
     core: Core,
     addresses: Addresses,
+    certificates: Arc<Certificates>,
+    certificate_figures: CertificateFigures,
     authentication: Authentication,
     merchants: Merchants,
     payments: Payments,
@@ -317,6 +324,7 @@ impl Gateway {
         let Own { sandbox, store: own_store, held, missing, last_written_at, countries, custom } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let last_change = store.health().last_change;
+        let certificates = Arc::new(Certificates::open(&config.server, &clock).await?);
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
         let commits = CommitTimes::new(clock.clone());
@@ -413,6 +421,8 @@ impl Gateway {
         let inner = Inner {
             telling: Telling::start(Teller::new(&core, &merchants, &webhooks, &limit_counts), near_limits),
             limit_counts,
+            certificate_figures: CertificateFigures::new(&core.figures, &certificates)?,
+            certificates,
             authentication: Authentication::new(core.clone()),
             addresses: Addresses::new(&core)?,
             merchants,
@@ -458,6 +468,7 @@ impl Gateway {
         retention::start(&gateway.0.core, &gateway.0.webhooks);
         webhooks::metrics::start(&gateway.0.core, &gateway.0.webhooks);
         gateway.0.core.countries.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
+        gateway.0.certificates.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
         Ok(gateway)
@@ -496,6 +507,11 @@ impl Gateway {
     /// Limits by client address.
     pub fn addresses(&self) -> &Addresses {
         &self.0.addresses
+    }
+
+    /// What a listener shows to clients that speak TLS; `None` when it speaks plain HTTP.
+    pub fn certificate(&self, listener: Listener) -> Option<&Arc<ListenerCertificate>> {
+        self.0.certificates.of(listener)
     }
 
     /// Payments.
@@ -539,6 +555,7 @@ impl Gateway {
         self.0.routing_figures.read(&self.0.router);
         self.0.webhooks.read_figures();
         self.0.pre_auths.read_figures();
+        self.0.certificate_figures.read();
         &self.0.metrics
     }
 

@@ -117,6 +117,7 @@ impl Inner {
         let mut in_force = self.routing.hold().await;
         // The same file with other content is no change of the configuration.
         self.core.countries.look_again().await;
+        self.certificates.look_again().await;
         let next = changeable(&in_force.file, wanted);
         let mut applied = differences(&in_force.file, &next);
         let found = self.routing.find_credentials(&in_force);

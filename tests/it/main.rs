@@ -35,6 +35,7 @@ mod routing;
 mod simulate;
 mod support;
 mod tidy;
+mod tls;
 mod webhook_admin;
 mod webhook_ends;
 mod webhook_jobs;

@@ -106,7 +106,7 @@ impl Running {
         };
         let edge = Edge::new(rooms.clone(), "test", clock.clone(), requests_in_flight_max, REQUEST_TIMEOUT);
         let stopping = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, Arc::new(edge), settings, clock.clone(), stopping.clone()));
+        let serving = tokio::spawn(serve(listener, None, Arc::new(edge), settings, clock.clone(), stopping.clone()));
         Self { address, clock, rooms, stopping, serving }
     }
 

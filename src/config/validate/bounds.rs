@@ -33,6 +33,9 @@ fn check_server(config: &Config, findings: &mut Findings) {
     findings.range("server.connections_max", server.connections_max, 1..=1_000_000);
     findings.range("server.requests_in_flight_max", server.requests_in_flight_max, 1..=1_000_000);
     findings.range("server.drain_timeout_ms", server.drain_timeout_ms, 0..=10 * MINUTE_MS);
+    findings.range("server.tls_handshake_timeout_ms", server.tls_handshake_timeout_ms, 100..=MINUTE_MS);
+    findings.range("server.tls_handshakes_max", server.tls_handshakes_max, 16..=100_000);
+    findings.range("server.tls_hsts_max_age_s", server.tls_hsts_max_age_s, 0..=730 * DAY_S);
 }
 
 fn check_storage(config: &Config, findings: &mut Findings) {
