@@ -44,13 +44,20 @@ impl Issue {
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap().pem();
-        Self { certificate, key: key.serialize_pem() }
+        let certificate = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
+        Self { certificate, key: pem("PRIVATE KEY", &key.serialize_der()) }
     }
 
     fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
     }
+}
+
+/// In the form in which certificates and keys are kept in files.
+fn pem(label: &str, der: &[u8]) -> String {
+    let encoded = STANDARD.encode(der);
+    let lines: Vec<&str> = encoded.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// The files that a gateway is configured with.

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
@@ -19,7 +21,15 @@ fn issue(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
     let mut params = CertificateParams::new(vec![String::from("a.example"), String::from("b.example")]).unwrap();
     change(&mut params);
     let key = KeyPair::generate().unwrap();
-    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    let certificate = params.self_signed(&key).unwrap();
+    (pem("CERTIFICATE", certificate.der()), pem("PRIVATE KEY", &key.serialize_der()))
+}
+
+/// In the form in which certificates and keys are kept in files.
+fn pem(label: &str, der: &[u8]) -> String {
+    let encoded = STANDARD.encode(der);
+    let lines: Vec<&str> = encoded.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 impl Files {
@@ -58,7 +68,7 @@ fn a_pair_that_can_be_used_is_described() {
     let said = files.check().unwrap();
     assert_eq!(
         said,
-        ["server.tls_certificate: for a.example, b.example, valid until 2023-11-24T00:00:00.000Z (9 days)"]
+        ["server.tls_certificate: for a.example, b.example, valid until 2023-11-24T00:00:00Z (9 days)"]
     );
     // The order of several certificates tells which is the listener's.
     let (other, _) = issue(|_| {});
