@@ -10,19 +10,16 @@ import base64
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from gateway import TOKEN, WAIT_S, gateway
 from standardwebhooks import Webhook, WebhookVerificationError
 
-WAIT_S = 30
-TOKEN = "webhook-libraries-admin-token-0001"
 deliveries = queue.Queue()
 
 
@@ -42,19 +39,6 @@ def ask(url, authorization, data):
     request = urllib.request.Request(url, json.dumps(data).encode(), headers, method="POST")
     with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
         return json.load(answer)["data"]
-
-
-def addresses_in(log_path, gateway):
-    """Where the gateway listens, once it says that it is ready."""
-    until = time.monotonic() + WAIT_S
-    while time.monotonic() < until and gateway.poll() is None:
-        with open(log_path) as log:
-            for line in log:
-                if line.startswith("{") and line.endswith("}\n") and '"ready"' in line:
-                    ready = json.loads(line)
-                    return f"http://{ready['listen']}", f"http://{ready['admin_listen']}"
-        time.sleep(0.05)
-    raise SystemExit(f"the gateway did not start:\n{open(log_path).read()}")
 
 
 def accepted_by_python(secret, headers, body):
@@ -99,15 +83,8 @@ def cases(secrets, delivery):
 def all_cases(program, directory):
     receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     Thread(target=receiver.serve_forever, daemon=True).start()
-    log_path = os.path.join(directory, "log")
-    environment = {**os.environ, "TOLLGATE_ADMIN_TOKEN": TOKEN,
-                   "TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]'}
-    command = [program, "serve", "--data-dir", os.path.join(directory, "data"), "--listen", "127.0.0.1:0",
-               "--admin-listen", "127.0.0.1:0"]
-    with open(log_path, "w") as log:
-        gateway = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        listen, admin = addresses_in(log_path, gateway)
+    networks = {"TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]'}
+    with gateway(program, directory, (), networks) as (listen, admin):
         made = ask(f"{admin}/admin/v1/merchants", f"Bearer {TOKEN}", {"name": "shop", "tier": "premium"})
         key = f"{made['key']['id']}:{made['key']['secret']}"
         basic = "Basic " + base64.b64encode(key.encode()).decode()
@@ -119,12 +96,6 @@ def all_cases(program, directory):
         rotated = ask(f"{one}/rotate-secret", basic, {})
         ask(f"{one}/test", basic, {})
         return shown + cases([rotated["secret"], endpoint["secret"]], deliveries.get(timeout=WAIT_S))
-    finally:
-        gateway.send_signal(signal.SIGTERM)
-        try:
-            gateway.wait(WAIT_S)
-        except subprocess.TimeoutExpired:
-            gateway.kill()
 
 
 def main():

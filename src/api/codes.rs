@@ -142,4 +142,19 @@ mod tests {
             assert!(code.status().is_client_error() || code.status().is_server_error(), "{code:?}");
         }
     }
+
+    #[test]
+    fn every_code_is_explained_with_its_status_and_nothing_else_is() {
+        let page = include_str!("../../docs/errors.md");
+        let rows = page.lines().filter_map(|line| {
+            let mut cells = line.split(" | ");
+            let status = cells.next()?.strip_prefix("| ")?.parse::<u16>().ok()?;
+            let code = cells.next()?.trim_matches('`');
+            assert!(cells.all(|cell| cell.len() > 4), "cause and cure of {code}");
+            Some((status, code))
+        });
+        let explained: BTreeSet<(u16, &str)> = rows.collect();
+        let coded = Code::ALL.map(|code| (code.status().as_u16(), code.as_str()));
+        assert_eq!(explained, BTreeSet::from(coded));
+    }
 }

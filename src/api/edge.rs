@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::context::RequestContext;
 use crate::api::envelope::{Answer, Outcome};
@@ -20,7 +21,9 @@ use crate::api::in_flight::InFlight;
 use crate::api::language::Language;
 use crate::api::request_id::{REQUEST_ID, RequestIds};
 use crate::api::server::Site;
+use crate::api::stream::{ResponseBody, Streams};
 use crate::clock::Clock;
+use crate::config::ServerConfig;
 use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Monotonic;
 use crate::gateway::error::GatewayError;
@@ -30,6 +33,8 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 pub(crate) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 /// When to come back after a refusal for too many requests at once: they take milliseconds.
 const BUSY_RETRY_AFTER_S: u64 = 1;
+/// The same for too many streams, which take longer.
+const STREAMS_RETRY_AFTER_S: u64 = 10;
 /// In the log, the status of a request whose client went away before it was answered (as nginx writes it).
 const CLIENT_GONE: u16 = 499;
 
@@ -57,6 +62,31 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(&self, context: &Arc<RequestContext>, read: Self::Read) -> impl Future<Output = Outcome> + Send;
 }
 
+/// The bounds of an edge.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EdgeBounds {
+    /// Requests being worked on at once.
+    pub(crate) requests_in_flight_max: usize,
+    /// A request is answered by then; a stream has begun by then.
+    pub(crate) request_timeout: Duration,
+    /// Streams of each kind at once.
+    pub(crate) streams_max: usize,
+    /// A stream lasts no longer.
+    pub(crate) stream_timeout: Duration,
+}
+
+impl EdgeBounds {
+    /// The bounds that the configuration names.
+    pub(crate) fn of(config: &ServerConfig) -> Self {
+        Self {
+            requests_in_flight_max: config.requests_in_flight_max,
+            request_timeout: Duration::from_millis(config.request_timeout_ms),
+            streams_max: config.streams_max,
+            stream_timeout: Duration::from_millis(config.stream_timeout_ms),
+        }
+    }
+}
+
 /// The edge of one listener.
 pub(crate) struct Edge<H> {
     handler: H,
@@ -66,6 +96,7 @@ pub(crate) struct Edge<H> {
     request_ids: RequestIds,
     in_flight: InFlight,
     request_timeout: Duration,
+    streams: Streams,
     /// Whether its listener speaks TLS.
     is_tls: bool,
     /// What browsers are told of it.
@@ -73,17 +104,27 @@ pub(crate) struct Edge<H> {
 }
 
 impl<H: Handler> Edge<H> {
-    /// An edge that lets `requests_in_flight_max` requests in at once and answers each by `request_timeout`.
+    /// An edge within these bounds, until `stopping` is cancelled.
     pub(crate) fn new(
         handler: H,
         listener_name: &'static str,
         clock: Clock,
-        requests_in_flight_max: usize,
-        request_timeout: Duration,
+        bounds: EdgeBounds,
+        stopping: CancellationToken,
     ) -> Self {
-        let in_flight = InFlight::new(requests_in_flight_max);
-        let request_ids = RequestIds::new();
-        Self { handler, listener_name, clock, request_ids, in_flight, request_timeout, is_tls: false, hsts: None }
+        let in_flight = InFlight::new(bounds.requests_in_flight_max);
+        let streams = Streams::new(clock.clone(), bounds.streams_max, bounds.stream_timeout, stopping);
+        Self {
+            handler,
+            listener_name,
+            clock,
+            request_ids: RequestIds::new(),
+            in_flight,
+            request_timeout: bounds.request_timeout,
+            streams,
+            is_tls: false,
+            hsts: None,
+        }
     }
 
     /// The same for a listener that speaks TLS; browsers are told to use nothing else for `hsts_max_age_s`, unless that is 0.
@@ -124,6 +165,25 @@ impl<H: Handler> Edge<H> {
         self.handler.note_full(worth);
         busy()
     }
+
+    /// Writes the response. What is made while it is sent begins here, if there is a place for it.
+    fn write(&self, context: &Arc<RequestContext>, outcome: Outcome) -> Response<ResponseBody> {
+        let source = match &outcome {
+            // Of a stream that nobody reads nothing is made.
+            Ok(answer) if context.method != Method::HEAD => answer.stream.clone(),
+            _ => None,
+        };
+        let Some(source) = source else { return write(context, outcome).map(whole) };
+        let Some(body) = self.streams.begin(&source, context) else {
+            let full = GatewayError::Overloaded { retry_after_s: STREAMS_RETRY_AFTER_S };
+            return write(context, Err(full.into())).map(whole);
+        };
+        write(context, outcome).map(|_empty| ResponseBody::Stream(Box::new(body)))
+    }
+}
+
+fn whole(body: Bytes) -> ResponseBody {
+    ResponseBody::Whole(Full::new(body))
 }
 
 fn busy() -> ApiError {
@@ -131,14 +191,14 @@ fn busy() -> ApiError {
 }
 
 impl<H: Handler> Site for Edge<H> {
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<ResponseBody> {
         let request_id = self.request_ids.of(request.headers());
         let mut context = RequestContext::new(request_id, request.method().clone(), request.headers(), peer);
         context.is_tls = self.is_tls;
         let context = Arc::new(context);
         let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context));
         let outcome = self.carry(&context, request).await;
-        let mut response = write(&context, outcome);
+        let mut response = self.write(&context, outcome);
         if let Some(hsts) = &self.hsts {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
@@ -182,8 +242,10 @@ fn too_late(method: &Method) -> ApiError {
 }
 
 /// Writes the response, and the one line about an error inside.
-fn write(context: &RequestContext, outcome: Outcome) -> Response<Full<Bytes>> {
+fn write(context: &RequestContext, outcome: Outcome) -> Response<Bytes> {
     let mut headers = HeaderMap::with_capacity(14);
+    // Answers hold secrets and states that change.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(limits) = context.limit_headers.get() {
         headers.extend(limits.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
@@ -194,12 +256,10 @@ fn write(context: &RequestContext, outcome: Outcome) -> Response<Full<Bytes>> {
     if let Ok(request_id) = HeaderValue::from_str(&context.request_id) {
         headers.insert(REQUEST_ID, request_id);
     }
-    // Answers hold secrets and states that change.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if context.body_is_unread() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
@@ -210,6 +270,8 @@ fn write_answer(answer: Answer, headers: &mut HeaderMap) -> (StatusCode, Bytes) 
     if answer.replayed {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
+    // Of its own, and in place of what is there under the same name.
+    headers.extend(answer.headers);
     (answer.status, answer.body)
 }
 

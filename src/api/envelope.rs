@@ -1,14 +1,16 @@
 //! The form of every body: `{"code":…,"message":…,"data":…}` or, for errors, the code, the message, fields of its own
 //! and the request's id.
 
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::Stream;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::language::Language;
+use crate::api::stream::{StreamFailed, StreamKind, StreamSource};
 use crate::gateway::answer::{Answered, StoredAnswer};
 use crate::gateway::error::GatewayError;
 
@@ -16,6 +18,7 @@ use crate::gateway::error::GatewayError;
 pub(crate) const SUCCESS: &str = "SUCCESS";
 /// Prometheus' text format.
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A success. Serialised here only; the document describes it by this type too.
@@ -46,15 +49,47 @@ impl<T> Envelope<T> {
 pub(crate) struct Answer {
     /// HTTP status.
     pub(crate) status: StatusCode,
-    /// The whole body.
+    /// The whole body; empty where there is a stream.
     pub(crate) body: Bytes,
+    /// A body that is made while it is sent.
+    pub(crate) stream: Option<StreamSource>,
     /// `Content-Type`.
     pub(crate) content_type: HeaderValue,
     /// Whether it was given before.
     pub(crate) replayed: bool,
+    /// Headers of its own; they stand in place of what every answer has, such as `Cache-Control`.
+    pub(crate) headers: HeaderMap,
 }
 
 impl Answer {
+    /// A whole body of a type.
+    pub(crate) fn new(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Self {
+        Self { status, body, stream: None, content_type, replayed: false, headers: HeaderMap::new() }
+    }
+
+    /// A body that is made while it is sent. Nothing of it is asked for before there is room for it on the way to the
+    /// client, so a part should be at most some 64 KiB; the rest of its bounds are the listener's. Not for what is kept
+    /// under an idempotency key.
+    pub(crate) fn stream<S>(content_type: HeaderValue, kind: StreamKind, parts: S) -> Self
+    where
+        S: Stream<Item = Result<Bytes, StreamFailed>> + Send + 'static,
+    {
+        let stream = Some(StreamSource::new(kind, parts));
+        Self { stream, ..Self::new(StatusCode::OK, content_type, Bytes::new()) }
+    }
+
+    /// A page for people.
+    pub(crate) fn html(status: StatusCode, page: String) -> Self {
+        Self::new(status, HTML, Bytes::from(page))
+    }
+
+    /// With a header of its own; of the same name there may be several.
+    #[must_use]
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
     /// `data` in the envelope.
     ///
     /// # Errors
@@ -62,23 +97,23 @@ impl Answer {
     pub(crate) fn of<T: Serialize>(status: StatusCode, data: T, language: Language) -> Result<Self, ApiError> {
         let body = serde_json::to_vec(&Envelope::success(data, language))
             .map_err(|error| GatewayError::Internal(format!("an answer can't be written as JSON: {error}")))?;
-        Ok(Self { status, body: Bytes::from(body), content_type: JSON, replayed: false })
+        Ok(Self::new(status, JSON, Bytes::from(body)))
     }
 
     /// A whole JSON document without the envelope.
     pub(crate) fn document(body: Bytes) -> Self {
-        Self { status: StatusCode::OK, body, content_type: JSON, replayed: false }
+        Self::new(StatusCode::OK, JSON, body)
     }
 
     /// A text without the envelope.
     pub(crate) fn plain(content_type: &'static str, body: &'static str) -> Self {
         let content_type = HeaderValue::from_static(content_type);
-        Self { status: StatusCode::OK, body: Bytes::from_static(body.as_bytes()), content_type, replayed: false }
+        Self::new(StatusCode::OK, content_type, Bytes::from_static(body.as_bytes()))
     }
 
     /// Figures for Prometheus.
     pub(crate) fn metrics(text: String) -> Self {
-        Self { status: StatusCode::OK, body: Bytes::from(text), content_type: METRICS, replayed: false }
+        Self::new(StatusCode::OK, METRICS, Bytes::from(text))
     }
 
     /// The answer as the gateway keeps it.
@@ -94,7 +129,7 @@ impl Answer {
         let StoredAnswer { status, body } = answered.answer;
         let status = StatusCode::from_u16(status)
             .map_err(|_| GatewayError::Internal(format!("a stored answer has the status {status}")))?;
-        Ok(Self { status, body: Bytes::from(body), content_type: JSON, replayed: answered.replayed })
+        Ok(Self { replayed: answered.replayed, ..Self::new(status, JSON, Bytes::from(body)) })
     }
 }
 

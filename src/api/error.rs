@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::client_address;
 use crate::api::codes::Code;
+use crate::api::field_messages;
 use crate::api::language::Language;
 use crate::api::limit_headers::LimitedRequest;
 use crate::api::messages::message_of;
@@ -164,7 +165,9 @@ impl ApiError {
             Self::ChannelFailed { field, number } => add(field, Value::from(number.as_str())),
             Self::PayloadTooLarge { max_bytes } => add("max_bytes", Value::from(*max_bytes)),
             Self::Gateway(error) => match error {
-                GatewayError::InvalidRequest(errors) => add("errors", errors.iter().map(field_value).collect()),
+                GatewayError::InvalidRequest(errors) => {
+                    add("errors", errors.iter().map(|error| field_value(error, language)).collect());
+                }
                 GatewayError::SignatureExpired { server_time } => add("server_time", Value::from(server_time.unix_s())),
                 GatewayError::OrderExists { field, number } => add(field, Value::from(number.as_str())),
                 GatewayError::InvalidState { status } => add("status", Value::from(status.as_str())),
@@ -198,8 +201,8 @@ impl Serialize for InOrder {
     }
 }
 
-fn field_value(error: &FieldError) -> Value {
-    json!({"field": error.field, "message": error.message})
+fn field_value(error: &FieldError, language: Language) -> Value {
+    json!({"field": error.field, "message": field_messages::in_language(&error.message, language)})
 }
 
 fn gateway_code(error: &GatewayError) -> Code {

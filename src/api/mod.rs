@@ -19,6 +19,7 @@ mod edge;
 mod envelope;
 mod error;
 mod events;
+mod field_messages;
 mod idempotency;
 mod in_flight;
 mod json;
@@ -37,13 +38,13 @@ mod render;
 mod request_id;
 mod routes;
 mod server;
+mod stream;
 mod tls;
 mod webhook_jobs;
 mod webhooks;
 mod worth;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
@@ -56,7 +57,7 @@ use crate::gateway::addresses::Listener;
 pub use document::openapi_document;
 
 use admin::AdminHandler;
-use edge::{Edge, Handler};
+use edge::{Edge, EdgeBounds, Handler};
 use merchant::MerchantHandler;
 use server::ListenerSettings;
 use tls::TlsEntrance;
@@ -112,8 +113,7 @@ fn serve<H: Handler>(
 ) {
     let config = &gateway.config().server;
     let clock = gateway.clock().clone();
-    let request_timeout = Duration::from_millis(config.request_timeout_ms);
-    let edge = Edge::new(handler, listener_name, clock.clone(), config.requests_in_flight_max, request_timeout);
+    let edge = Edge::new(handler, listener_name, clock.clone(), EdgeBounds::of(config), shutdown.clone());
     let edge = if tls.is_some() { edge.over_tls(config.tls_hsts_max_age_s) } else { edge };
     let settings = ListenerSettings::of(config);
     listeners.spawn(server::serve(listener, tls, Arc::new(edge), settings, clock, shutdown));

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::http::{Request, Response};
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::connection;
+use crate::api::stream::ResponseBody;
 use crate::api::tls::TlsEntrance;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -35,7 +35,7 @@ pub(crate) trait Site: Send + Sync + 'static {
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    ) -> impl Future<Output = Response<ResponseBody>> + Send;
 
     /// The bytes sent to a connection too many.
     fn refusal(&self) -> Bytes;
@@ -55,6 +55,8 @@ pub(crate) struct ListenerSettings {
     pub(crate) idle_timeout: Duration,
     /// An answer must have been taken by then.
     pub(crate) write_timeout: Duration,
+    /// A client that takes next to nothing of a stream for so long is cut off.
+    pub(crate) stall_timeout: Duration,
     /// Connections at once.
     pub(crate) connections_max: usize,
     /// How long stopping waits for requests under way.
@@ -69,6 +71,7 @@ impl ListenerSettings {
             head_timeout: Duration::from_millis(config.header_timeout_ms),
             idle_timeout: Duration::from_millis(config.idle_timeout_ms),
             write_timeout: Duration::from_millis(config.body_timeout_ms),
+            stall_timeout: Duration::from_millis(config.stream_stall_timeout_ms),
             connections_max: config.connections_max,
             drain_timeout: Duration::from_millis(config.drain_timeout_ms),
         }
@@ -76,7 +79,7 @@ impl ListenerSettings {
 
     /// How often a connection's phase is looked at.
     pub(crate) fn tick(&self) -> Duration {
-        let shortest = self.head_timeout.min(self.idle_timeout).min(self.write_timeout);
+        let shortest = self.head_timeout.min(self.idle_timeout).min(self.write_timeout).min(self.stall_timeout);
         (shortest / TICKS_PER_BOUND).max(TICK_MIN)
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct AdminArguments {
     /// Admin token; TOLLGATE_ADMIN_TOKEN or <data dir>/admin.token when not given
     #[arg(long, global = true, help_heading = HEADING, value_name = "TOKEN")]
     admin_token: Option<String>,
+    /// Who vouches for the certificate of an https:// address (PEM); TOLLGATE_CA_FILE, or whom this machine trusts when not given
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
+    ca_file: Option<std::path::PathBuf>,
     /// Configuration file that says where the data directory is
     #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
@@ -42,13 +45,18 @@ impl AdminArguments {
     /// What they would be with these flags, for a command that has others of its own.
     pub(super) fn of(admin_url: String, admin_token: Option<String>, config: ConfigArguments) -> Self {
         let ConfigArguments { config, data_dir } = config;
-        Self { admin_url, admin_token, config, data_dir, json: false }
+        Self { admin_url, admin_token, ca_file: None, config, data_dir, json: false }
     }
 
     /// The configuration that the flags name.
     pub(super) fn config(&self, context: &Context) -> Result<Config, Failure> {
         let arguments = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };
         arguments.load(context, Vec::new())
+    }
+
+    /// Who vouches for the gateway, if it is not those whom this machine trusts.
+    fn authorities(&self, context: &Context) -> Option<std::path::PathBuf> {
+        self.ca_file.clone().or_else(|| context.variable("TOLLGATE_CA_FILE").map(std::path::PathBuf::from))
     }
 
     /// The data directory that the flags and the configuration name.
@@ -77,7 +85,8 @@ impl Admin {
             (None, Some(token)) => String::from(token),
             (None, None) => token_from_data_dir(arguments, context)?,
         };
-        Self::at(&arguments.admin_url, &token)
+        let client = Client::trusting(arguments.authorities(context).as_deref())?;
+        Ok(Self { client, ..Self::at(&arguments.admin_url, &token)? })
     }
 
     /// The admin API at an address, with a token.

@@ -6,6 +6,7 @@ use super::context::{ConfigArguments, Context};
 use super::failure::{Failure, Outcome};
 use super::output;
 use crate::config::effective_toml;
+use crate::gateway::certificates;
 use crate::gateway::countries::check_file;
 
 /// Flags of `check-config`.
@@ -21,6 +22,12 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<Outcome, F
     if let Some(path) = &config.routing.geoip_database {
         check_file(path).map_err(|error| Failure::Usage(error.to_string()))?;
     }
+    let notes = certificates::check_files(&config.server, context.clock.now())
+        .map_err(|error| Failure::Usage(error.to_string()))?;
     output::line(&effective_toml(&config)?)?;
+    for note in notes {
+        // As a comment, so that what is printed is a configuration.
+        output::line(&format!("# {note}"))?;
+    }
     Ok(Outcome::Fine)
 }

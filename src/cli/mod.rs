@@ -11,6 +11,7 @@ mod costs;
 mod demo;
 mod erasure;
 mod failure;
+mod healthcheck;
 mod merchant;
 mod open_files;
 mod openapi;
@@ -23,6 +24,7 @@ mod rule;
 mod running;
 mod sandbox;
 mod serve;
+mod service_manager;
 mod signals;
 mod signer;
 mod simulate;
@@ -90,6 +92,8 @@ enum Command {
     Costs(costs::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
+    /// Ask whether the gateway is ready, for containers and scripts; the exit code says it.
+    Healthcheck(healthcheck::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
@@ -152,6 +156,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Store(arguments) => store::run(arguments, context).await,
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
+        Command::Healthcheck(arguments) => healthcheck::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context),
         Command::Openapi => openapi::run(),
     }

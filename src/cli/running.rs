@@ -9,6 +9,7 @@ use super::context::Context;
 use super::failure::Failure;
 use crate::api::Api;
 use crate::config::Config;
+use crate::gateway::addresses::Listener;
 use crate::gateway::{Environment, Gateway, OpenError};
 
 /// A gateway that answers requests.
@@ -41,12 +42,17 @@ impl RunningGateway {
         let shutdown = CancellationToken::new();
         let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone())
             .map_err(|error| Failure::Failed(format!("the listeners can't be used: {error}")))?;
-        let base = format!("http://{}", reachable(address));
+        let base = base_of(&gateway, Listener::Merchants, address);
         if let Err(reason) = gateway.register_callbacks(&base).await {
             // What they would say is asked for instead.
             tracing::warn!(reason, "the sandbox can't be told where its notifications are to go; none will come");
         }
         Ok(Self { gateway, address, admin_address, api, shutdown })
+    }
+
+    /// The address at which this machine reaches the operator's listener.
+    pub(super) fn admin_base(&self) -> String {
+        base_of(&self.gateway, Listener::Operator, self.admin_address)
     }
 
     /// Stops in good order: no new connections, requests under way are answered, the store is closed.
@@ -60,8 +66,14 @@ impl RunningGateway {
     }
 }
 
+/// The URL at which this machine reaches a listener of the gateway.
+fn base_of(gateway: &Gateway, listener: Listener, address: SocketAddr) -> String {
+    let scheme = if gateway.certificate(listener).is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", reachable(address))
+}
+
 /// An address under which this machine reaches a listener of its own.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         // One that listens on all addresses listens on those of IPv6, whether or not on the others.

@@ -54,6 +54,13 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// Requests being worked on at once on each listener; more are answered 503, those worth less somewhat sooner.
     pub requests_in_flight_max: usize,
+    /// Answers that are made while they are sent, such as exports and live figures: of each of these two kinds so many at
+    /// once on each listener, of them an eighth for one merchant.
+    pub streams_max: usize,
+    /// Such an answer lasts no longer.
+    pub stream_timeout_ms: u64,
+    /// A client that takes less than 16 KiB of such an answer for so long, while more waits for it, is cut off.
+    pub stream_stall_timeout_ms: u64,
     /// How long stopping waits for what is under way.
     pub drain_timeout_ms: u64,
 }

@@ -1,15 +1,18 @@
 //! The bounds of a listener, over real sockets and on virtual time.
 
+mod streams;
+
 use axum::http::Method;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::api::body::BodyBounds;
 use crate::api::context::RequestContext;
-use crate::api::edge::{Edge, Handler};
+use crate::api::edge::{Edge, EdgeBounds, Handler};
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
 use crate::domain::limit::shedding::Worth;
@@ -18,6 +21,8 @@ use crate::domain::time::Timestamp;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(50);
+const STREAM_TIMEOUT: Duration = Duration::from_secs(3_600);
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const SETTINGS: ListenerSettings = ListenerSettings {
@@ -25,6 +30,7 @@ const SETTINGS: ListenerSettings = ListenerSettings {
     head_timeout: HEAD_TIMEOUT,
     idle_timeout: IDLE_TIMEOUT,
     write_timeout: HEAD_TIMEOUT,
+    stall_timeout: STALL_TIMEOUT,
     connections_max: 8,
     drain_timeout: DRAIN_TIMEOUT,
 };
@@ -41,6 +47,7 @@ struct Rooms {
     full: Arc<Mutex<Vec<Worth>>>,
     /// A body is being read.
     reading: Arc<Notify>,
+    feed: streams::Feed,
 }
 
 impl Handler for Rooms {
@@ -74,6 +81,7 @@ impl Handler for Rooms {
             "/panics" => panic!("on purpose"),
             "/big" => return Ok(Answer::document(Bytes::from(vec![b' '; BIG_ANSWER_BYTES]))),
             "/body" => return Ok(Answer::document(Bytes::from(body.len().to_string()))),
+            path if path.starts_with("/stream/") => return Ok(streams::answer(path, &self.feed)),
             path if path.starts_with("/ok") => {}
             "/healthz" => {}
             _ => return Err(ApiError::PathNotFound),
@@ -87,6 +95,8 @@ struct Running {
     address: SocketAddr,
     clock: Clock,
     rooms: Rooms,
+    /// What streams say next.
+    feeder: UnboundedSender<Bytes>,
     stopping: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -97,17 +107,25 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let clock = Clock::virtual_from(Timestamp::from_unix_s(1_700_000_000));
         let bodies = Arc::new(BodyBounds::new(BODY_BYTES_MAX, HEAD_TIMEOUT, requests_in_flight_max));
+        let (feeder, feed) = unbounded_channel();
         let rooms = Rooms {
             entered: Arc::default(),
             release: Arc::default(),
             bodies,
             full: Arc::default(),
             reading: Arc::default(),
+            feed: Arc::new(tokio::sync::Mutex::new(feed)),
         };
-        let edge = Edge::new(rooms.clone(), "test", clock.clone(), requests_in_flight_max, REQUEST_TIMEOUT);
+        let bounds = EdgeBounds {
+            requests_in_flight_max,
+            request_timeout: REQUEST_TIMEOUT,
+            streams_max: 2,
+            stream_timeout: STREAM_TIMEOUT,
+        };
         let stopping = CancellationToken::new();
+        let edge = Edge::new(rooms.clone(), "test", clock.clone(), bounds, stopping.clone());
         let serving = tokio::spawn(serve(listener, None, Arc::new(edge), settings, clock.clone(), stopping.clone()));
-        Self { address, clock, rooms, stopping, serving }
+        Self { address, clock, rooms, feeder, stopping, serving }
     }
 
     async fn connect(&self) -> TcpStream {

@@ -7,6 +7,7 @@ fn arguments(url: &str, token: Option<&str>) -> AdminArguments {
     AdminArguments {
         admin_url: String::from(url),
         admin_token: token.map(String::from),
+        ca_file: None,
         config: None,
         data_dir: None,
         json: false,

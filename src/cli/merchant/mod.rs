@@ -32,6 +32,9 @@ enum Action {
         /// Name of its tier, such as starter
         #[arg(long)]
         tier: String,
+        /// Print only what a shell takes: `eval "$(tollgate merchant create … --shell)"` sets TOLLGATE_KEY and TOLLGATE_SECRET
+        #[arg(long, conflicts_with = "json")]
+        shell: bool,
         #[command(flatten)]
         terms: Terms,
     },
@@ -158,11 +161,13 @@ struct Shown {
 
 async fn act(admin: &Admin, action: Action) -> Result<Shown, Failure> {
     match action {
-        Action::Create { name, tier, terms } => {
+        Action::Create { name, tier, shell, terms } => {
             let body = body_of([("name", Some(name)), ("tier", Some(tier))], &terms);
             let value = admin.call(Method::POST, &["merchants"], Some(&body)).await?;
-            let text = format!("{}\n\n{}", merchant_text(&value), key_text(value.get("key").unwrap_or(&Value::Null)));
-            Ok(Shown { value, text })
+            let key = value.get("key").unwrap_or(&Value::Null);
+            let text =
+                if shell { key_for_shell(key) } else { format!("{}\n\n{}", merchant_text(&value), key_text(key)) };
+            Ok(Shown { text, value })
         }
         Action::List { limit } => {
             let rows = admin.list(&["merchants"], usize::try_from(limit).unwrap_or(usize::MAX)).await?;
@@ -306,6 +311,11 @@ fn key_text(key: &Value) -> String {
         "secret",
         text_of(key, "secret")
     )
+}
+
+/// A key as `tollgate request` and the documents' examples look for it. Ids and secrets need no quotes.
+fn key_for_shell(key: &Value) -> String {
+    format!("export TOLLGATE_KEY={}\nexport TOLLGATE_SECRET={}", text_of(key, "id"), text_of(key, "secret"))
 }
 
 #[cfg(test)]

@@ -91,6 +91,13 @@ async fn a_new_merchant_is_shown_with_its_secret() {
     }
 }
 
+#[tokio::test]
+async fn a_shell_takes_the_key_of_a_new_merchant() {
+    let (shown, _) = run_line("create Shop --tier starter --shell").await;
+    assert_eq!(shown.map(|shown| shown.text).unwrap(), "export TOLLGATE_KEY=ak_1\nexport TOLLGATE_SECRET=sk_1");
+    assert!(Line::try_parse_from("line create Shop --tier starter --shell --json".split(' ')).is_err());
+}
+
 #[test]
 fn merchants_are_listed_in_columns() {
     let merchant: Value = serde_json::from_str(MERCHANT).unwrap();

@@ -32,6 +32,9 @@ fn check_server(config: &Config, findings: &mut Findings) {
     findings.range("server.idle_timeout_ms", server.idle_timeout_ms, 1..=HOUR_MS);
     findings.range("server.connections_max", server.connections_max, 1..=1_000_000);
     findings.range("server.requests_in_flight_max", server.requests_in_flight_max, 1..=1_000_000);
+    findings.range("server.streams_max", server.streams_max, 1..=100_000);
+    findings.range("server.stream_timeout_ms", server.stream_timeout_ms, 1000..=24 * HOUR_MS);
+    findings.range("server.stream_stall_timeout_ms", server.stream_stall_timeout_ms, 1000..=10 * MINUTE_MS);
     findings.range("server.drain_timeout_ms", server.drain_timeout_ms, 0..=10 * MINUTE_MS);
     findings.range("server.tls_handshake_timeout_ms", server.tls_handshake_timeout_ms, 100..=MINUTE_MS);
     findings.range("server.tls_handshakes_max", server.tls_handshakes_max, 16..=100_000);

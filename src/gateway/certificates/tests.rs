@@ -66,10 +66,7 @@ fn a_pair_that_can_be_used_is_described() {
     let (certificate, key) = issue(|params| params.not_after = date_time_ymd(2023, 11, 24));
     let files = Files::with(&certificate, &key);
     let said = files.check().unwrap();
-    assert_eq!(
-        said,
-        ["server.tls_certificate: for a.example, b.example, valid until 2023-11-24T00:00:00Z (9 days)"]
-    );
+    assert_eq!(said, ["server.tls_certificate: for a.example, b.example, valid until 2023-11-24T00:00:00Z (9 days)"]);
     // The order of several certificates tells which is the listener's.
     let (other, _) = issue(|_| {});
     assert!(Files::with(&format!("{certificate}{other}"), &key).check().is_ok());

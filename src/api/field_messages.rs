@@ -1,0 +1,259 @@
+//! What is wrong with a field, in Chinese. Those who check fields say it in English, wherever in the house they are; here
+//! their sentences are looked up, as catalogues of translations do. One that is not in the catalogue stays English.
+
+use std::borrow::Cow;
+
+use crate::api::language::Language;
+
+/// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order.
+const CATALOGUE: [(&str, &str); 79] = [
+    ("can't be changed; make another rule", "不可修改; 请新建一条规则"),
+    ("can't stand beside `position`", "不得与 `position` 同时使用"),
+    ("can't stand beside `rules`", "不得与 `rules` 同时使用"),
+    ("did not arrive completely", "未完整到达"),
+    ("give either this or customer_id", "请提供此字段或 customer_id 二者之一"),
+    ("goes with verify=true only", "仅可与 verify=true 同时使用"),
+    ("is a sandbox token, which live mode does not take", "是沙箱令牌, 生产模式不接受"),
+    ("is missing", "缺失"),
+    ("is missing; a JSON object is expected", "缺失; 应为 JSON 对象"),
+    ("is not a cursor of this list", "不是此列表的游标"),
+    ("is not a field of this request", "不是此请求的字段"),
+    ("is not a parameter of this request", "不是此请求的参数"),
+    ("is not that of the pre-auth", "与该预授权的不一致"),
+    ("is not valid JSON at line {} column {}: {}", "在第 {} 行第 {} 列不是有效的 JSON: {}"),
+    ("is of no kind that the payment's channels know", "不是该支付可用渠道所认识的类型"),
+    ("is only for an endpoint that is disabled and is set to enabled", "仅适用于已被禁用且正要启用的端点"),
+    ("is only for what is held", "仅适用于资金仍被冻结的情形"),
+    ("is only for what was captured", "仅适用于已请款的情形"),
+    ("is required here, so that sending the request again is safe", "在此为必填, 以确保可以安全地重复发送请求"),
+    ("is there twice", "重复出现"),
+    ("must be 1 to 255 visible ASCII characters", "须为 1 到 255 个可见 ASCII 字符"),
+    ("must be 1 to 32 characters from a-z 0-9 _", "须为 1 到 32 个字符, 可用 a-z 0-9 _"),
+    ("must be 1 to 64 characters from A-Z a-z 0-9 _ -", "须为 1 到 64 个字符, 可用 A-Z a-z 0-9 _ -"),
+    ("must be 1 to 64 characters from A-Z a-z 0-9 _ - .", "须为 1 到 64 个字符, 可用 A-Z a-z 0-9 _ - ."),
+    ("must be a JSON object", "须为 JSON 对象"),
+    ("must be a boolean", "须为 true 或 false"),
+    ("must be a day such as 2026-01-31, or RFC 3339", "须为日期 (如 2026-01-31) 或 RFC 3339 时间"),
+    ("must be a list", "须为列表"),
+    ("must be a number", "须为数字"),
+    (
+        "must be a number, a colon and 64 hexadecimal digits, such as 17:9f86…",
+        "须为数字, 冒号和 64 位十六进制数, 如 17:9f86…",
+    ),
+    ("must be a small whole number, not negative", "须为不太大的非负整数"),
+    ("must be a string", "须为字符串"),
+    ("must be a whole number", "须为整数"),
+    ("must be a whole number from 0 to 4294967295", "须为 0 到 4294967295 的整数"),
+    ("must be a whole number from 1 to {}", "须为 1 到 {} 的整数"),
+    ("must be a whole number, not negative", "须为非负整数"),
+    ("must be all that is held: the channel takes no part of it", "须为全部冻结金额: 该渠道不支持部分请款"),
+    ("must be an IPv4 or IPv6 address", "须为 IPv4 或 IPv6 地址"),
+    ("must be an ISO 3166-1 alpha-2 code in capitals, such as US", "须为大写的 ISO 3166-1 二字母国家代码, 如 US"),
+    ("must be an ISO 4217 code in capitals, such as USD", "须为大写的 ISO 4217 货币代码, 如 USD"),
+    ("must be an RFC 3339 time, such as 2025-01-24T10:30:45Z", "须为 RFC 3339 时间, 如 2025-01-24T10:30:45Z"),
+    ("must be an absolute path on the gateway's machine", "须为网关所在机器上的绝对路径"),
+    ("must be an e-mail address of at most 254 characters", "须为不超过 254 个字符的电子邮件地址"),
+    ("must be an http or https URL of at most 2048 characters", "须为不超过 2048 个字符的 http 或 https URL"),
+    ("must be an object", "须为对象"),
+    ("must be at least 1 minor unit", "至少为 1 个最小货币单位"),
+    (
+        "must be at most {}: this merchant's limits never admit more at once",
+        "不得超过 {}: 该商户的限额一次最多放行这么多",
+    ),
+    (
+        "must be at least per_second ({}); equal to it for a strict limit by the second",
+        "不得小于 per_second ({}); 若需严格按秒限制, 请设为相等",
+    ),
+    ("must be at most {}", "不得超过 {}"),
+    ("must be day or channel", "须为 day 或 channel"),
+    ("must be enabled, paused or disabled", "须为 enabled, paused 或 disabled"),
+    ("must be failed: only what was given up is sent again", "须为 failed: 只有已放弃的通知才能重新发送"),
+    ("must be from 1 to {}: the API's rules stand first", "须在 1 到 {} 之间: 通过 API 创建的规则排在最前"),
+    ("must be from {} to {}", "须在 {} 到 {} 之间"),
+    ("must be given, or endpoint_id", "此字段与 endpoint_id 须提供其一"),
+    ("must be healthy, failing, open or unknown", "须为 healthy, failing, open 或 unknown"),
+    ("must be one of {}", "须为以下之一: {}"),
+    (
+        "must be pending or retrying: only what is on its way ends",
+        "须为 pending 或 retrying: 只有正在发送的通知才能取消",
+    ),
+    ("must be sent once, 1 to {} visible ASCII characters", "须恰好发送一次, 长度为 1 到 {} 个可见 ASCII 字符"),
+    ("must be the name of a channel", "须为渠道名称"),
+    ("must be true or false", "须为 true 或 false"),
+    ("must have 1 to {} bytes", "长度须为 1 到 {} 字节"),
+    ("must have 1 to {} characters", "长度须为 1 到 {} 个字符"),
+    ("must have at most 255 characters and no control characters", "不得超过 255 个字符, 且不得含控制字符"),
+    ("must have at most {} characters", "不得超过 {} 个字符"),
+    ("must have at most {} entries", "不得超过 {} 项"),
+    ("must have entries from 0 to {}", "每一项须在 0 到 {} 之间"),
+    ("must have from 1 to {} entries", "须有 1 到 {} 项"),
+    ("must not be before `from`", "不得早于 `from`"),
+    ("must not be given: only what is on its way ends", "不得提供: 只有正在发送的通知才能取消"),
+    ("must not be in the future", "不得晚于当前时间"),
+    ("must say how many minor units were taken, at least 1", "须说明实际扣款金额 (最小货币单位), 至少为 1"),
+    ("must say how that was found out", "须说明依据"),
+    ("keys must have 1 to 40 characters, values at most 500", "键须为 1 到 40 个字符, 值不得超过 500 个字符"),
+    ("names none of the rules made through the API", "不是通过 API 创建的规则"),
+    ("or `id` is that of another rule; give it its own", "或 `id` 已属于另一条规则; 请另取一个"),
+    ("there is no channel {}", "没有渠道 {}"),
+    ("there is no such channel", "没有此渠道"),
+    ("this list has one page", "此列表只有一页"),
+];
+
+/// `message` in `language`.
+pub(crate) fn in_language(message: &str, language: Language) -> Cow<'_, str> {
+    match language {
+        Language::English => Cow::Borrowed(message),
+        Language::Chinese => CATALOGUE
+            .iter()
+            .find_map(|(english, chinese)| Some(fill(chinese, &gaps(english, message)?)))
+            .map_or(Cow::Borrowed(message), Cow::Owned),
+    }
+}
+
+/// What stands in the gaps of `pattern` if `text` is made by it.
+fn gaps<'a>(pattern: &str, text: &'a str) -> Option<Vec<&'a str>> {
+    let mut parts = pattern.split("{}");
+    let mut rest = text.strip_prefix(parts.next()?)?;
+    let mut found = Vec::new();
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        let end = if parts.peek().is_none() {
+            // The last one reaches to the end of the text.
+            rest.strip_suffix(part)?.len()
+        } else {
+            rest.find(part)?
+        };
+        found.push(&rest[..end]);
+        rest = &rest[end + part.len()..];
+    }
+    rest.is_empty().then_some(found)
+}
+
+fn fill(pattern: &str, gaps: &[&str]) -> String {
+    let mut gaps = gaps.iter();
+    let mut filled = String::new();
+    for (index, part) in pattern.split("{}").enumerate() {
+        if index > 0 {
+            filled.push_str(gaps.next().copied().unwrap_or_default());
+        }
+        filled.push_str(part);
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// What is said to the operator alone about the machine that the gateway runs on.
+    const ENGLISH_ONLY: [&str; 1] = ["an emulator's socket: {}"];
+
+    fn chinese(message: &str) -> String {
+        in_language(message, Language::Chinese).into_owned()
+    }
+
+    #[test]
+    fn gaps_are_carried_over() {
+        assert_eq!(chinese("must be from 1 to 13"), "须在 1 到 13 之间");
+        assert_eq!(chinese("must be at most 5"), "不得超过 5");
+        assert_eq!(
+            chinese("is not valid JSON at line 3 column 7: expected value"),
+            "在第 3 行第 7 列不是有效的 JSON: expected value"
+        );
+        assert_eq!(chinese("must be one of a, b"), "须为以下之一: a, b");
+        assert_eq!(in_language("must be from 1 to 13", Language::English), "must be from 1 to 13");
+        assert_eq!(chinese("nobody says this"), "nobody says this");
+        // A gap does not swallow what comes after it.
+        assert_eq!(chinese("must be from 1 to 13 or so"), "须在 1 到 13 or so 之间");
+        assert_eq!(chinese("must be true or false or both"), "must be true or false or both");
+    }
+
+    #[test]
+    fn each_pair_has_the_same_gaps_and_the_second_is_chinese() {
+        for (english, chinese) in CATALOGUE {
+            assert_eq!(english.matches("{}").count(), chinese.matches("{}").count(), "{english}");
+            assert!(chinese.chars().any(|letter| ('\u{4e00}'..='\u{9fff}').contains(&letter)), "{english}");
+        }
+    }
+
+    /// Every sentence that is written where a field is refused.
+    fn sentences_in(source: &str) -> Vec<String> {
+        let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let mut sentences = Vec::new();
+        for call in ["FieldError::new(", "::field(", " check("] {
+            for (start, _) in source.match_indices(call) {
+                let rest = &source[start + call.len()..];
+                let statement = &rest[..rest.find(";\n").unwrap_or(rest.len())];
+                let literals = statement.split('"').skip(1).step_by(2);
+                sentences.extend(literals.map(without_names).filter(|text| text.contains(' ')));
+            }
+        }
+        sentences
+    }
+
+    /// `{name}` becomes `{}`.
+    fn without_names(literal: &str) -> String {
+        let mut text = String::new();
+        let mut is_in_gap = false;
+        for letter in literal.chars() {
+            match letter {
+                '{' => is_in_gap = true,
+                '}' => {
+                    is_in_gap = false;
+                    text.push_str("{}");
+                }
+                _ if is_in_gap => {}
+                _ => text.push(letter),
+            }
+        }
+        text
+    }
+
+    fn sources() -> Vec<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut folders = vec![root.join("api"), root.join("gateway")];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+                    files.push(path);
+                }
+            }
+        }
+        files
+    }
+
+    #[test]
+    fn every_sentence_about_a_field_is_in_the_catalogue() {
+        let mut found = 0;
+        let mut missing = Vec::new();
+        for path in sources() {
+            for sentence in sentences_in(&std::fs::read_to_string(&path).unwrap()) {
+                found += 1;
+                let is_known = ENGLISH_ONLY.contains(&sentence.as_str())
+                    || CATALOGUE.iter().any(|(english, _)| gaps(english, &without_places(&sentence)).is_some());
+                if !is_known && !is_part(&sentence) {
+                    missing.push(format!("{}: {sentence}", path.display()));
+                }
+            }
+        }
+        assert!(found > 60, "only {found} sentences were found");
+        assert!(missing.is_empty(), "no Chinese for:\n{}", missing.join("\n"));
+    }
+
+    /// The place in a JSON text is put together by its own.
+    fn without_places(sentence: &str) -> String {
+        sentence.replace("JSON at {}: {}", "JSON at line {} column {}: {}")
+    }
+
+    /// What is only put into a gap of another sentence.
+    fn is_part(sentence: &str) -> bool {
+        sentence == ", " || sentence == "must be {}" || sentence.starts_with("line {}")
+    }
+}
