@@ -26,7 +26,7 @@ use crate::domain::ids::ChannelName;
 use crate::domain::routing::{
     BreakerView, CHANNELS_MAX, ChannelFacts, ChannelHealth, ChannelReading, ChannelSet, Choice, CustomStrategies,
     DecisionRecord, HealthSettings, InvalidSetup, Learned, NoChannel, OpenBreaker, Outcome, OutcomeClass, RouteRequest,
-    RoutingSetup, RoutingTable, Segment, decide,
+    RoutingSetup, RoutingTable, Rung, Segment, decide,
 };
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::random::Random;
@@ -103,6 +103,8 @@ struct Shared {
     queued: AtomicUsize,
     outcomes_dropped_total: AtomicU64,
     strategies_failed_total: AtomicU64,
+    /// Decisions by rules, by the rules' ids.
+    rule_hits: Mutex<BTreeMap<Arc<str>, u64>>,
     /// Turns taken, by the set of channels among which.
     turns: Box<[AtomicU64; TURNS]>,
 }
@@ -222,6 +224,7 @@ impl RouterHandle {
             queued: AtomicUsize::new(0),
             outcomes_dropped_total: AtomicU64::new(0),
             strategies_failed_total: AtomicU64::new(0),
+            rule_hits: Mutex::default(),
             turns: Box::new([const { AtomicU64::new(0) }; TURNS]),
         });
         note_breakers(&shared);
@@ -264,6 +267,7 @@ impl RouterHandle {
                 }
                 if let Some(reserved) = reserved.filter(|_| !(choice.probe && is_outdated())) {
                     let segment = choice.record.segment();
+                    self.count_hit(&choice.record, setup);
                     let reservation =
                         Reservation::new(choice.channel, segment, reserved, choice.all_down, self.clone());
                     return Ok((reservation, choice.record));
@@ -296,6 +300,26 @@ impl RouterHandle {
     fn in_turn(&self, choice: Choice, take: impl FnOnce(&AtomicU64) -> u64) -> Choice {
         let Some(set) = choice.record.taken_in_turn() else { return choice };
         choice.in_turn(take(&self.shared.turns[set.bits() as usize % TURNS]))
+    }
+
+    /// Counts a decision that a rule made.
+    fn count_hit(&self, record: &DecisionRecord, setup: &RoutingSetup) {
+        let Some(rule) = record.rule.as_ref().filter(|_| record.rung == Some(Rung::Rules)) else { return };
+        let mut hits = self.shared.rule_hits.lock();
+        if let Some(count) = hits.get_mut(&rule.id) {
+            *count = count.saturating_add(1);
+            return;
+        }
+        // Rules that are gone make room.
+        if hits.len() >= setup.rules.len() {
+            hits.retain(|id, _| setup.rules.iter().any(|known| known.id == *id));
+        }
+        hits.insert(Arc::clone(&rule.id), 1);
+    }
+
+    /// Decisions that rules have made since the process began, by the rules' ids; what is not there has made none.
+    pub fn rule_hits(&self) -> BTreeMap<Arc<str>, u64> {
+        self.shared.rule_hits.lock().clone()
     }
 
     fn count_failed(&self, record: &DecisionRecord) {

@@ -171,6 +171,12 @@ fn is_private_way(headers: &HeaderMap, peer: IpAddr, is_tls: bool, trusted_proxi
     if !is_forwarded(headers) {
         return is_tls || peer.is_loopback();
     }
+    came_over_tls(headers, peer, trusted_proxies)
+}
+
+/// Whether a proxy of ours says that the client used TLS.
+pub(crate) fn came_over_tls(headers: &HeaderMap, peer: IpAddr, trusted_proxies: &[IpNet]) -> bool {
+    let peer = peer.to_canonical();
     let is_trusted = trusted_proxies.iter().any(|network| network.contains(&peer));
     if is_tls && !is_trusted {
         return true;

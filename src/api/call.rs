@@ -217,7 +217,7 @@ pub(crate) struct CallbackCall {
 }
 
 /// Notes which route answers, for the log.
-fn note_route(head: &Parts, context: &RequestContext) {
+pub(crate) fn note_route(head: &Parts, context: &RequestContext) {
     if let Some(route) = head.extensions.get::<MatchedPath>() {
         // Set once: a request has one route.
         let _ = context.route.set(route.clone());

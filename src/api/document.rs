@@ -131,7 +131,7 @@ pub(crate) struct ReasonSchema {
         costs::list, channels::list, channels::get, channels::update, channels::reset_health,
         channels::check,
         routing::get, routing::update, routing::versions, routing::roll_back,
-        rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload,
+        rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload, config::show, config::check,
         all_payments::list, all_payments::get, all_payments::routing, resolve::payment, resolve::pre_auth, resolve::refund,
         all_pre_auths::list, all_pre_auths::get,
         all_webhooks::list_endpoints, all_webhooks::get_endpoint, all_webhooks::pause_endpoint,

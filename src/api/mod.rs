@@ -13,6 +13,7 @@ mod channel_pre_auths;
 mod client_address;
 mod codes;
 mod connection;
+mod console;
 mod context;
 mod document;
 mod edge;

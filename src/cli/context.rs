@@ -47,13 +47,23 @@ pub(super) struct ConfigArguments {
 
 impl ConfigArguments {
     /// The configuration from all layers, with `overrides` on top.
-    pub(super) fn load(&self, context: &Context, mut overrides: Vec<Override>) -> Result<Config, Failure> {
+    pub(super) fn load(&self, context: &Context, overrides: Vec<Override>) -> Result<Config, Failure> {
+        self.load_with(context, overrides, None)
+    }
+
+    /// The same with `file_text`, if it is given, in place of what is in the file.
+    pub(super) fn load_with(
+        &self,
+        context: &Context,
+        mut overrides: Vec<Override>,
+        file_text: Option<String>,
+    ) -> Result<Config, Failure> {
         if let Some(dir) = &self.data_dir {
             overrides.push(override_of("--data-dir", "storage.dir", dir.to_string_lossy().into_owned()));
         }
         let environment = context.environment.clone();
         let file = self.config.clone();
-        Ok(Config::load(LoadOptions { file, environment, overrides, ..LoadOptions::default() })?)
+        Ok(Config::load(LoadOptions { file, file_text, environment, overrides, ..LoadOptions::default() })?)
     }
 }
 

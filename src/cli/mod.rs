@@ -30,6 +30,7 @@ mod signer;
 mod simulate;
 mod store;
 mod table;
+mod watch;
 mod webhook;
 
 #[cfg(test)]
@@ -94,7 +95,7 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Ask whether the gateway is ready, for containers and scripts; the exit code says it.
     Healthcheck(healthcheck::Arguments),
-    /// Check the configuration and print what is in effect, secrets hidden.
+    /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
     Openapi,
@@ -157,7 +158,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments, context).await,
-        Command::CheckConfig(arguments) => check_config::run(&arguments, context),
+        Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Openapi => openapi::run(),
     }
 }

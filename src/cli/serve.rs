@@ -1,6 +1,7 @@
 //! `tollgate serve`: the gateway until it is told to stop.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -11,6 +12,7 @@ use super::open_files;
 use super::running::RunningGateway;
 use super::service_manager::ServiceManager;
 use super::signals::{Asked, Signals};
+use super::watch::{Seen, Watch};
 use crate::config::Config;
 use crate::domain::audit::Operator;
 use crate::gateway::Gateway;
@@ -40,22 +42,31 @@ pub(super) struct Arguments {
 
 impl Arguments {
     fn load(&self, context: &Context) -> Result<Config, Failure> {
+        self.load_with(context, None)
+    }
+
+    /// The same with `file_text` in place of what is in the file.
+    fn load_with(&self, context: &Context, file_text: Option<String>) -> Result<Config, Failure> {
         let flags =
             [("--listen", "server.listen", self.listen), ("--admin-listen", "server.admin_listen", self.admin_listen)];
         let given = flags.into_iter().filter_map(|(flag, path, address)| Some((flag, path, address?)));
         let given = given.map(|(flag, path, address)| override_of(flag, path, address.to_string()));
         let any_clock = || override_of("--accept-clock", "storage.clock_back_max_s", CLOCK_BACK_ANY_S.to_string());
         let overrides = given.chain(self.accept_clock.then(any_clock)).collect();
-        self.config.load(context, overrides)
+        self.config.load_with(context, overrides, file_text)
     }
 }
 
 /// Runs the gateway until SIGTERM or SIGINT, then stops it in good order.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
+    // Before it is read, so that no change is missed.
+    let file = arguments.config.config.clone().map(|path| (Seen::now(&path), path));
     let mut config = arguments.load(context)?;
     let logs = telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
     open_files::prepare(&mut config);
     let mut signals = Signals::listen()?;
+    let settle = Duration::from_millis(config.reload.settle_ms);
+    let watched = file.filter(|_| config.reload.watch);
     let running = RunningGateway::start(config.clone(), context).await?;
     running.gateway.set_config_source(Layers { arguments, context: context.clone(), logs });
     tracing::info!(
@@ -70,16 +81,21 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let status = format!("serving merchants at {}, operators at {}", running.address, running.admin_address);
     manager.ready(&status);
     let watching = manager.watch(Probe::of(&running.admin_base())?);
+    let mut watch = watched.map(|(seen, path)| Watch::start(&path, seen, settle));
     let failure = loop {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => break None,
                 Asked::Reload => {
                     manager.reloading();
-                    reload(&running.gateway).await;
+                    if let Some(watch) = &mut watch {
+                        watch.note_seen();
+                    }
+                    reload(&running.gateway, "signal").await;
                     manager.ready(&status);
                 }
             },
+            () = changed(&mut watch) => reload(&running.gateway, "file").await,
             reason = running.gateway.failed() => break Some(reason),
         }
     };
@@ -105,12 +121,23 @@ struct Layers {
     logs: LogControl,
 }
 
-impl ConfigSource for Layers {
-    fn read(&self) -> Result<Config, String> {
-        let mut config = self.arguments.load(&self.context).map_err(|failure| failure.to_string())?;
+impl Layers {
+    fn load(&self, file_text: Option<String>) -> Result<Config, String> {
+        let loaded = self.arguments.load_with(&self.context, file_text);
+        let mut config = loaded.map_err(|failure| failure.to_string())?;
         // As at the start: what does not fit the machine is no change.
         open_files::prepare(&mut config);
         Ok(config)
+    }
+}
+
+impl ConfigSource for Layers {
+    fn read(&self) -> Result<Config, String> {
+        self.load(None)
+    }
+
+    fn read_with(&self, text: &str) -> Result<Config, String> {
+        self.load(Some(text.to_owned()))
     }
 
     fn has_changed(&self, config: &Config, Reloaded { applied, needs_restart, .. }: &Reloaded) {
@@ -132,10 +159,18 @@ impl ConfigSource for Layers {
     }
 }
 
+/// Ready when the watched file has changed; never without one.
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Reads the configuration again, puts in force what can change while the gateway runs, and says in the log what was
 /// and what was not.
-async fn reload(gateway: &Gateway) {
-    match gateway.reload_from_source(&Operator::process("signal")).await {
+async fn reload(gateway: &Gateway, reason: &str) {
+    match gateway.reload_from_source(&Operator::process(reason)).await {
         Ok(_) => {}
         Err(ReloadError::Source(problem)) => {
             tracing::error!(problem, "the configuration can't be used; nothing has changed");

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::validate::is_variable_name;
-use super::{Config, ConfigError, Problem};
+use super::{Config, ConfigError};
 
 /// Stands where something secret was.
 const HIDDEN: &str = "(hidden)";
@@ -14,6 +14,18 @@ const HIDDEN: &str = "(hidden)";
 /// # Errors
 /// [`ConfigError::Problems`] when a value can't be written as TOML (a number above 2^63 - 1).
 pub fn effective_toml(config: &Config) -> Result<String, ConfigError> {
+    toml::to_string(&without_secrets(config)).map_err(|error| ConfigError::not_shown(&error))
+}
+
+/// The same as JSON.
+///
+/// # Errors
+/// [`ConfigError::Problems`] when a value can't be written as JSON.
+pub fn effective_json(config: &Config) -> Result<serde_json::Value, ConfigError> {
+    serde_json::to_value(without_secrets(config)).map_err(|error| ConfigError::not_shown(&error))
+}
+
+fn without_secrets(config: &Config) -> Config {
     let mut shown = config.clone();
     for channel in shown.channels.values_mut() {
         hide_userinfo(&mut channel.base_url);
@@ -28,8 +40,7 @@ pub fn effective_toml(config: &Config) -> Result<String, ConfigError> {
     if let Some(sandbox) = &mut shown.sandbox {
         hide_userinfo(&mut sandbox.url);
     }
-    toml::to_string(&shown)
-        .map_err(|error| ConfigError::Problems(vec![Problem::new("(top level)", format!("can't be shown: {error}"))]))
+    shown
 }
 
 fn hide_userinfo(address: &mut Option<String>) {

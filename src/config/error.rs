@@ -44,6 +44,12 @@ pub enum ConfigError {
     Problems(Vec<Problem>),
 }
 
+impl ConfigError {
+    pub(super) fn not_shown(error: &dyn fmt::Display) -> Self {
+        Self::Problems(vec![Problem::new("(top level)", format!("can't be shown: {error}"))])
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -113,6 +113,12 @@ impl Layers {
         Err(ConfigError::Problems(problems))
     }
 
+    /// Reads the typed sections without checking what types can't express.
+    #[cfg(test)]
+    pub(super) fn read_unchecked(mut self) -> Result<Config, Vec<Problem>> {
+        self.read()
+    }
+
     /// All unknown keys, and the first value of a wrong type, at once: an unknown key is noted, taken away, and reading
     /// begins again.
     fn read(&mut self) -> Result<Config, Vec<Problem>> {

@@ -3,6 +3,7 @@
 //! Layers, later ones win: the `config.toml` that is built in (it documents every key), a file, environment variables,
 //! flags. [`Config::load`] puts them together and checks the result; nothing here reads the process's environment.
 
+mod change;
 mod effective;
 mod environment;
 mod error;
@@ -18,13 +19,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use effective::effective_toml;
+pub use change::{KeyChange, TakesEffect};
+pub use effective::{effective_json, effective_toml};
 pub use error::{ConfigError, Problem};
 pub use routing::{ChannelConfig, ChannelKind, MaintenanceConfig, RoutingConfig, RoutingMode, RuleConfig, ShareConfig};
 pub use service::{
-    AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, SecurityConfig,
-    ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
+    AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, ReloadConfig,
+    SecurityConfig, ServerConfig, StorageConfig, TelemetryConfig, TierConfig,
 };
+pub use validate::telemetry::{parse_log_filter, traces_url};
 pub use work::{
     CallbacksConfig, FaultConfig, FxConfig, PaymentsConfig, PreAuthConfig, RetentionConfig, SandboxConfig,
     WebhookConfig,
@@ -63,6 +66,8 @@ pub struct Config {
     pub mode: Mode,
     /// Listeners and their bounds.
     pub server: ServerConfig,
+    /// Reading it again while the gateway runs.
+    pub reload: ReloadConfig,
     /// The operator's listener.
     #[serde(default)]
     pub admin: AdminConfig,
@@ -96,7 +101,7 @@ pub struct Config {
     pub sandbox: Option<SandboxConfig>,
     /// Rates of exchange.
     pub fx: FxConfig,
-    /// Logs.
+    /// Logs and traces.
     pub telemetry: TelemetryConfig,
     /// Keys that protect what is stored.
     pub security: SecurityConfig,
@@ -118,6 +123,8 @@ pub struct Override {
 pub struct LoadOptions {
     /// A file above the embedded layer.
     pub file: Option<PathBuf>,
+    /// What that file says, in place of what is in it; `file` is then only its name.
+    pub file_text: Option<String>,
     /// Environment variables by name. Those that are not configuration are ignored.
     pub environment: Vec<(String, String)>,
     /// Single values above everything else, in their order.
@@ -134,9 +141,10 @@ impl Config {
     /// that is unknown, of the wrong type or against a rule.
     pub fn load(options: LoadOptions) -> Result<Self, ConfigError> {
         let mut layers = embedded_layers()?;
-        if let Some(path) = &options.file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::File { path: path.clone(), message: error.to_string() })?;
+        let given = options.file_text.is_some().then(|| PathBuf::from("the configuration file"));
+        if let Some(path) = options.file.as_ref().or(given.as_ref()) {
+            let read = options.file_text.map_or_else(|| std::fs::read_to_string(path), Ok);
+            let text = read.map_err(|error| ConfigError::File { path: path.clone(), message: error.to_string() })?;
             let table = text.parse().map_err(|error: toml::de::Error| ConfigError::File {
                 path: path.clone(),
                 message: error.to_string(),

@@ -65,6 +65,16 @@ pub struct ServerConfig {
     pub drain_timeout_ms: u64,
 }
 
+/// `[reload]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadConfig {
+    /// Whether the configuration file is read again when it has changed.
+    pub watch: bool,
+    /// It is read once it has been left alone for this long.
+    pub settle_ms: u64,
+}
+
 /// `[admin]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -216,6 +226,29 @@ pub struct TelemetryConfig {
     pub log: String,
     /// `auto` (pretty on a terminal, JSON otherwise), `pretty` or `json`.
     pub format: LogFormat,
+    /// What this gateway is called in traces.
+    pub service_name: String,
+    /// Address of the collector that takes spans, by OTLP over HTTP; none are recorded without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// Environment variable with headers for the collector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp_headers_env: Option<String>,
+    /// File with headers for the collector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp_headers_file: Option<PathBuf>,
+    /// The collector has so long for a request, in milliseconds.
+    pub otlp_timeout_ms: u64,
+    /// Spans are sent at least this often, in milliseconds.
+    pub otlp_interval_ms: u64,
+    /// Spans that wait to be sent; more are lost.
+    pub trace_queue_max: usize,
+    /// The share of requests that are recorded, from 0 to 1.
+    pub trace_sample_ratio: f64,
+    /// Whether a request's `traceparent` says whether it is recorded, in place of the share.
+    pub trust_traceparent: bool,
+    /// Whether channels and webhooks get a `traceparent`.
+    pub pass_on_traceparent: bool,
 }
 
 /// How log lines look.

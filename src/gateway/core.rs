@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) random: Random,
     /// The configuration that the gateway was opened with.
     pub(crate) config: Arc<Config>,
+    /// The configuration that was put in force since then; see [`Core::settings`].
+    pub(crate) reloaded: Reloadable,
     /// Knows the countries of payers' addresses.
     pub(crate) countries: Arc<Countries>,
     /// Encrypts secrets at rest.
@@ -46,7 +49,24 @@ pub(crate) struct Core {
     pub(crate) stopping: CancellationToken,
 }
 
+/// A configuration that was put in force while the gateway runs; none before the first. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Reloadable(Arc<ArcSwapOption<Config>>);
+
+impl Reloadable {
+    /// Goes by `config` from now on. Only what may change while the gateway runs may differ from what was before.
+    pub(crate) fn put(&self, config: Config) {
+        self.0.store(Some(Arc::new(config)));
+    }
+}
+
 impl Core {
+    /// The configuration as it is in force now, but for what the admin API has put on top of the routing. To be asked again for each
+    /// use; what may not change while the gateway runs is also in `config`.
+    pub(crate) fn settings(&self) -> Arc<Config> {
+        self.reloaded.0.load_full().unwrap_or_else(|| Arc::clone(&self.config))
+    }
+
     /// Carries `work` to its end, also when this future is dropped because a client hung up: what follows a commit, such
     /// as forgetting what was cached, must not be left out.
     pub(crate) async fn carry<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>

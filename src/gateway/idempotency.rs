@@ -96,7 +96,7 @@ impl IdempotencyRecord {
 
     /// Whether the key may be used anew.
     fn is_over(&self, core: &Core) -> bool {
-        let keep_s = core.config.payments.idempotency_keep_s;
+        let keep_s = core.settings().payments.idempotency_keep_s;
         let is_old = core.clock.now().since(self.at).as_secs() >= keep_s;
         // A clock that jumped ahead makes nothing old: what was done would be done once more.
         self.answer.is_some() && is_old && core.clock_guard.is_believed(&core.clock)

@@ -27,6 +27,7 @@ pub mod error;
 pub mod explain;
 pub mod exports;
 pub mod external_permits;
+pub mod history;
 pub mod idempotency;
 pub mod installation;
 mod limit_events;
@@ -97,7 +98,7 @@ use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;
-use crate::gateway::reload::ConfigSource;
+use crate::gateway::reload::{ConfigSource, Reloads};
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::routing::{Routing, RoutingFigures};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
@@ -242,7 +243,9 @@ struct Inner {
     admin_tokens: Vec<AdminToken>,
     routing: Routing,
     config_source: OnceLock<Box<dyn ConfigSource>>,
+    reloads: Reloads,
     shedding: Arc<Shedding>,
+    recent: history::Recent,
     stopping: Stopping,
 }
 
@@ -338,6 +341,7 @@ impl Gateway {
             vault: Arc::new(installation.vault),
             figures: Default::default(),
             told: Default::default(),
+            reloaded: Default::default(),
             audit_turn: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -440,6 +444,7 @@ impl Gateway {
             webhooks,
             routing: Routing::new(core.clone(), router.clone(), Arc::clone(&channels), in_force),
             config_source: OnceLock::new(),
+            reloads: Reloads::new(&core.figures)?,
             router,
             directory,
             supervisor,
@@ -451,6 +456,7 @@ impl Gateway {
             disk_work,
             admin_tokens,
             shedding: Shedding::new(core.config.limits.adaptive, &core.figures, core.random.draw_u64())?,
+            recent: history::Recent::default(),
             stopping: Stopping::new(Duration::from_millis(core.config.server.drain_timeout_ms)),
             core,
         };
@@ -471,6 +477,7 @@ impl Gateway {
         gateway.0.certificates.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
+        history::start(&gateway);
         Ok(gateway)
     }
 
@@ -497,6 +504,11 @@ impl Gateway {
     /// Its clock.
     pub fn clock(&self) -> &Clock {
         &self.0.core.clock
+    }
+
+    /// Its source of random numbers.
+    pub(crate) fn random(&self) -> &Random {
+        &self.0.core.random
     }
 
     /// The operator's tokens.

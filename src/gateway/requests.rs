@@ -1,13 +1,18 @@
 //! What stands before every request: who sent it, whether this node and its merchant's limits let it in, and that it is
 //! carried out once.
 
-use crate::domain::ids::MerchantId;
+use std::sync::Arc;
+
+use crate::domain::ids::{KeyId, MerchantId};
+use crate::domain::language::Language;
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
 use crate::gateway::admission::{self, Admission, Refusal};
 use crate::gateway::answer::{Answered, StoredAnswer};
 use crate::gateway::auth::{Caller, Credentials};
+use crate::gateway::command::CreatePayment;
 use crate::gateway::error::GatewayError;
+use crate::gateway::explain::DecisionView;
 use crate::gateway::external_permits::{CheckLimits, LimitCheckView, ReleasedView};
 use crate::gateway::idempotency::{self, IdempotencyKey, Origin};
 use crate::gateway::page::{Page, PageRequest};
@@ -97,7 +102,24 @@ impl Gateway {
         admission::limits(&self.0.core, &self.0.directory, &caller.known).await
     }
 
-    /// The same for the operator.
+    /// Where a payment of a merchant would go now, and why, for the operator. Nothing is reserved.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`] without such a merchant, and as for [`Payments::quote`].
+    ///
+    /// [`Payments::quote`]: crate::gateway::payments::Payments::quote
+    pub fn quote_for(
+        &self,
+        merchant_id: &str,
+        command: &CreatePayment,
+        language: Language,
+    ) -> Result<DecisionView, GatewayError> {
+        let known = self.0.merchants.merchant(&MerchantId::new(merchant_id))?;
+        let caller = Caller { merchant: Arc::clone(&known.merchant), key_id: KeyId::new("operator"), known };
+        self.0.payments.quote(&caller, command, language)
+    }
+
+    /// A merchant's limits and how much of them is used, for the operator.
     ///
     /// # Errors
     /// [`GatewayError::NotFound`].

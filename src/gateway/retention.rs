@@ -201,7 +201,8 @@ impl Keeper {
     /// An answer is kept as long as the configuration says. A request that was never answered is kept until its payment
     /// is decided or in a person's hands, and as long again.
     fn age_of_answer(&self, record: &IdempotencyRecord, now: Timestamp) -> Age {
-        let payments = &self.core.config.payments;
+        let settings = self.core.settings();
+        let payments = &settings.payments;
         let keep_s = match record.answer {
             Some(_) => payments.idempotency_keep_s,
             None => payments.needs_review_after_s.saturating_add(payments.idempotency_keep_s),
@@ -211,21 +212,21 @@ impl Keeper {
 
     /// What is still to be gone into is never old. The rows stand in the order of their ids, which says nothing.
     fn age_in_inbox(&self, row: &InboxRow, now: Timestamp) -> Age {
-        let is_old = is_over(row.handled_at, self.core.config.callbacks.keep_days, now);
+        let is_old = is_over(row.handled_at, self.core.settings().callbacks.keep_days, now);
         if is_old { Age::Old } else { Age::Young }
     }
 
     /// A merchant's events stand in the order in which they happened.
     fn age_of_event(&self, event: &Event, now: Timestamp) -> Age {
-        let is_old = is_over(Some(event.at), self.core.config.retention.events_days, now);
+        let is_old = is_over(Some(event.at), self.core.settings().retention.events_days, now);
         if is_old { Age::Old } else { Age::YoungFromHere }
     }
 
     /// A merchant's notifications stand in the order in which they were made, which is before they ended. Those that were
     /// sent again by themselves are no younger for that. What is still on its way is never old.
     fn age_of_notification(&self, notification: &Notification, now: Timestamp) -> Age {
-        let retention = &self.core.config.retention;
-        let (days, dead_days) = (retention.notifications_days, retention.dead_letters_days);
+        let settings = self.core.settings();
+        let (days, dead_days) = (settings.retention.notifications_days, settings.retention.dead_letters_days);
         let is_old = match notification.status {
             NotificationStatus::Success => is_over(notification.succeeded_at, days, now),
             NotificationStatus::Failed => is_over(notification.given_up_since(), dead_days, now),
@@ -285,6 +286,7 @@ mod tests {
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
             figures: Default::default(),
             told: Default::default(),
+            reloaded: Default::default(),
             audit_turn: Default::default(),
             countries: Default::default(),
             clock_guard: Default::default(),

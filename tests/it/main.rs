@@ -10,6 +10,7 @@ mod callbacks;
 mod channel_checks;
 mod channel_pre_auths;
 mod channels;
+mod console;
 mod costs;
 mod countries;
 mod crypto;

@@ -1,10 +1,15 @@
 //! A configuration that changes while the gateway runs.
 
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
 use serde_json::json;
 use tollgate::config::Config;
 use tollgate::domain::audit::Operator;
 
-use crate::support::{House, eventually};
+use crate::support::{House, eventually, http_client};
 
 fn by() -> Operator {
     Operator::process("signal")
@@ -127,4 +132,174 @@ async fn a_configuration_that_does_not_fit_changes_nothing() {
     let limits = shop.get("/api/v1/limits").await;
     assert_eq!(limits.body["data"]["windows"][0]["limit"], 20, "{}", limits.text);
     house.stop().await;
+}
+
+/// What is asked for anew each time goes by the new figures.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_for_webhooks_changes_at_once() {
+    let house = House::start().await;
+    let shop = house.merchant("starter").await;
+    let create = async |path: &str| {
+        let endpoint = json!({ "url": format!("https://shop.example/{path}") });
+        shop.post("/api/v1/webhooks/endpoints", endpoint).await
+    };
+    let first = create("1").await.expect(201, "SUCCESS");
+    assert_eq!(first.body["data"]["max_attempts"], 13);
+    let config = changed(&house, |config| {
+        (config.webhook.endpoints_max, config.webhook.max_attempts) = (2, 5);
+        config.webhook.timeout_s = 7;
+    });
+    let reloaded = house.gateway.reload(&config, &by()).await.unwrap();
+    assert_eq!(reloaded.applied, ["webhook.endpoints_max", "webhook.max_attempts"]);
+    assert_eq!(reloaded.needs_restart, ["webhook.timeout_s"]);
+    assert_eq!(create("2").await.expect(201, "SUCCESS").body["data"]["max_attempts"], 5);
+    assert_ne!(create("3").await.status, 201, "there are two");
+    let shown = house.admin("GET", "/admin/v1/config", None).await.expect(200, "SUCCESS").body["data"].clone();
+    assert_eq!(
+        (&shown["config"]["webhook"]["endpoints_max"], &shown["config"]["webhook"]["timeout_s"]),
+        (&json!(2), &json!(30))
+    );
+    assert_eq!(
+        (&shown["needs_restart"], &shown["last_reload"]["by"]),
+        (&json!(["webhook.timeout_s"]), &json!("signal"))
+    );
+    house.stop().await;
+}
+
+/// A `serve` with a configuration file, and what it logs.
+struct Serve {
+    process: Child,
+    admin_url: String,
+    logged: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
+const TOKEN: &str = "operator-of-the-test";
+
+impl Serve {
+    async fn start(config: &Path) -> Self {
+        let mut process = Command::new(BINARY)
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
+            .arg(config)
+            .env("TOLLGATE_ADMIN_TOKEN", TOKEN)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let logged = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let log = Arc::clone(&logged);
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| log.lock().unwrap().push(line)));
+        let mut serve = Self { process, admin_url: String::new(), logged };
+        serve.admin_url = eventually("the listeners", || async {
+            let ready = serve.lines("ready").pop()?;
+            let line: serde_json::Value = serde_json::from_str(&ready).ok()?;
+            Some(format!("http://{}", line["admin_listen"].as_str()?))
+        })
+        .await;
+        serve
+    }
+
+    /// The lines with this message.
+    fn lines(&self, message: &str) -> Vec<String> {
+        let message = format!("\"message\":\"{message}\"");
+        self.logged.lock().unwrap().iter().filter(|line| line.contains(&message)).cloned().collect()
+    }
+
+    fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        http_client().get(format!("{}{path}", self.admin_url)).bearer_auth(TOKEN)
+    }
+
+    /// Waits until a metric has this value.
+    async fn metric(&self, name: &str, value: &str) {
+        let line = format!("tollgate_config_{name} {value}");
+        eventually(&line, || async {
+            let text = self.get("/metrics").send().await.unwrap().text().await.unwrap();
+            text.lines().any(|found| found == line).then_some(())
+        })
+        .await;
+    }
+
+    /// What `check-config --diff` says of it, and its exit code.
+    fn diff(&self, more: &[&str]) -> (i32, String) {
+        let mut command = Command::new(BINARY);
+        command.args(["check-config", "--diff", "--admin-url", &self.admin_url, "--admin-token", TOKEN]).args(more);
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    }
+}
+
+/// What people do with a file: edit it, break it, mend it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_changes_is_in_force_without_a_signal_and_a_broken_one_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    let base = format!(
+        "[reload]\nsettle_ms = 20\n[storage]\ndir = {:?}\nballast_bytes = 0\nsegment_bytes = 4194304\ngroup_bytes_max = 1048576\n",
+        directory.path().join("data")
+    );
+    // As editors do it.
+    let put = |text: &str| {
+        let beside = directory.path().join("config.toml.new");
+        std::fs::write(&beside, format!("{base}{text}")).unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+    };
+    put("");
+    let serve = Serve::start(&path).await;
+    serve.metric("reloads_total{result=\"success\"}", "0").await;
+    serve.metric("reloads_total{result=\"failure\"}", "0").await;
+    serve.metric("last_reload_successful", "1").await;
+    serve.metric("last_reload_timestamp_seconds", "NaN").await;
+    serve.metric("needs_restart", "0").await;
+    assert_eq!(serve.diff(&[]), (0, String::from("no difference\n")));
+    let by_name = || async {
+        let request = serve.get("/healthz").header("host", "tollgate.test");
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_ne!(by_name().await, 200);
+
+    let wanted = "[server]\nbody_max_bytes = 2048\n[admin]\nhosts = [\"tollgate.test\"]\n[tiers.starter]\nburst = 30\n";
+    let other = directory.path().join("wanted.toml");
+    std::fs::write(&other, format!("{base}{wanted}")).unwrap();
+    let (code, text) = serve.diff(&["--config", other.to_str().unwrap()]);
+    let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    let expected = [
+        vec!["admin.hosts", "[]", "[\"tollgate.test\"]", "at", "once"],
+        vec!["server.body_max_bytes", "65536", "2048", "after", "a", "restart"],
+        vec!["tiers.starter.burst", "20", "30", "at", "once"],
+    ];
+    assert_eq!((code, rows), (1, expected.to_vec()), "{text}");
+    serve.metric("reloads_total{result=\"success\"}", "0").await;
+
+    put(wanted);
+    serve.metric("reloads_total{result=\"success\"}", "1").await;
+    serve.metric("needs_restart", "1").await;
+    assert_eq!(by_name().await, 200);
+    let (code, text) = serve.diff(&[]);
+    assert!(code == 1 && text.contains("server.body_max_bytes") && !text.contains("tiers"), "{code} {text}");
+    let audit = serve.get("/admin/v1/audit").send().await.unwrap().text().await.unwrap();
+    let audit: serde_json::Value = serde_json::from_str(&audit).unwrap();
+    let newest = &audit["data"]["items"][0];
+    assert_eq!((&newest["action"], &newest["actor"]), (&json!("config.reload"), &json!("file")), "{audit}");
+
+    put("[server]\nbody_max_bytes = 1\n");
+    serve.metric("reloads_total{result=\"failure\"}", "1").await;
+    serve.metric("last_reload_successful", "0").await;
+    assert_eq!(by_name().await, 200, "what was in force stays");
+    assert_eq!(serve.diff(&[]).0, 2);
+
+    put("");
+    serve.metric("reloads_total{result=\"success\"}", "2").await;
+    serve.metric("last_reload_successful", "1").await;
+    serve.metric("needs_restart", "0").await;
+    assert_ne!(by_name().await, 200);
+    serve.metric("reloads_total{result=\"failure\"}", "1").await;
+    assert_eq!(serve.lines("the configuration can't be used; nothing has changed").len(), 1);
 }

@@ -22,12 +22,16 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that belong to some rooms only.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: &[(&str, &[&str])] = &[
     ("sled", &["storage"]),
     ("ractor", &["actors"]),
     ("axum", &["api", "sandbox", "cli"]),
+    ("askama", &["api"]),
+    ("plotters", &["api"]),
+    ("cookie", &["api"]),
     ("reqwest", &["channels", "cli", "gateway/external_sandbox.rs"]),
     ("clap", &["cli", "main.rs"]),
+    ("notify_debouncer_mini", &["cli/watch.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
     ("maxminddb", &["gateway/countries.rs"]),
     ("webpki", &["channels", "gateway/certificates/pair.rs"]),

@@ -96,8 +96,10 @@ impl Actor for EndpointActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let reader = Arc::new(EndpointReader::new(endpoint_id.clone()));
         let windows = Windows::new(Arc::clone(&engine), endpoint_id.clone());
-        let config = &engine.parts.config;
-        let longest_s = config.schedule_s.iter().copied().max().unwrap_or(0).max(config.max_backoff_s);
+        let tuning = engine.healths.tuning();
+        let longest_s =
+            tuning.schedule.own_waits_s.iter().copied().max().unwrap_or(0).max(tuning.schedule.max_backoff_s);
+        drop(tuning);
         Ok(EndpointState {
             wait_max: wait_max_of(longest_s),
             looked_at: engine.due_now(),
@@ -286,10 +288,11 @@ impl EndpointState {
 
     /// No retry to an endpoint is due later than this.
     fn wait_max_for(&self, endpoint: &Endpoint) -> Duration {
-        let (config, own) = (&self.engine.parts.config, &endpoint.overrides);
-        let schedule_s = own.schedule_s.as_ref().unwrap_or(&config.schedule_s);
+        let tuning = self.engine.healths.tuning();
+        let (usual, own) = (&tuning.schedule, &endpoint.overrides);
+        let schedule_s = own.schedule_s.as_ref().unwrap_or(&usual.own_waits_s);
         let longest_s = schedule_s.iter().copied().max().unwrap_or(0);
-        wait_max_of(longest_s.max(own.max_backoff_s.unwrap_or(config.max_backoff_s)))
+        wait_max_of(longest_s.max(own.max_backoff_s.unwrap_or(usual.max_backoff_s)))
     }
 
     /// The endpoint can't be read: nothing can be sent for a while, and each time for longer.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::actors::webhook::observer::DeliveryObserver;
@@ -106,9 +107,30 @@ pub(super) struct Healths {
     lists: Arc<EndpointLists>,
     teller: Arc<dyn HealthTeller>,
     observer: Arc<dyn DeliveryObserver>,
-    schedule: ScheduleSettings,
-    settings: HealthSettings,
+    tuning: ArcSwap<Tuning>,
     watched: Watched,
+}
+
+/// What the configuration says of waits and breakers; it may change while the gateway runs.
+pub(super) struct Tuning {
+    /// When notifications are tried again.
+    pub(super) schedule: ScheduleSettings,
+    /// When endpoints are left alone.
+    settings: HealthSettings,
+}
+
+impl Tuning {
+    fn of(config: &WebhookConfig) -> Self {
+        Self {
+            schedule: ScheduleSettings {
+                initial_backoff_s: config.initial_backoff_s,
+                max_backoff_s: config.max_backoff_s,
+                own_waits_s: config.schedule_s.clone(),
+                jitter_percent: config.jitter_percent,
+            },
+            settings: health_settings(config),
+        }
+    }
 }
 
 fn health_settings(config: &WebhookConfig) -> HealthSettings {
@@ -128,7 +150,6 @@ fn health_settings(config: &WebhookConfig) -> HealthSettings {
 
 impl Healths {
     pub(super) fn new(parts: &WebhookParts, lists: &Arc<EndpointLists>) -> Self {
-        let config = &parts.config;
         Self {
             store: Arc::clone(&parts.store),
             clock: parts.clock.clone(),
@@ -136,15 +157,20 @@ impl Healths {
             lists: Arc::clone(lists),
             teller: Arc::clone(&parts.teller),
             observer: Arc::clone(&parts.observer),
-            schedule: ScheduleSettings {
-                initial_backoff_s: config.initial_backoff_s,
-                max_backoff_s: config.max_backoff_s,
-                own_waits_s: config.schedule_s.clone(),
-                jitter_percent: config.jitter_percent,
-            },
-            settings: health_settings(config),
+            tuning: ArcSwap::from_pointee(Tuning::of(&parts.config)),
             watched: Watched::default(),
         }
+    }
+
+    /// Goes by these figures from now on; what was scheduled before stays as it is. The places of an endpoint and the length of
+    /// its breaker's window must be what they were.
+    pub(super) fn configure(&self, config: &WebhookConfig) {
+        self.tuning.store(Arc::new(Tuning::of(config)));
+    }
+
+    /// What it goes by.
+    pub(super) fn tuning(&self) -> arc_swap::Guard<Arc<Tuning>> {
+        self.tuning.load()
     }
 
     /// Whether an endpoint may be sent to. `now` is the present.
@@ -153,18 +179,18 @@ impl Healths {
     /// [`StoreError`] when what is known of it can't be read.
     pub(super) fn gate(&self, endpoint: &Endpoint, now: Timestamp) -> Result<Gate, StoreError> {
         if let Some(known) = self.watched.part(&endpoint.id).get(&endpoint.id) {
-            known.watch.settle(now, &self.settings);
+            known.watch.settle(now, &self.tuning().settings);
         }
         let known = self.known(endpoint, now)?;
-        let until = known.and_then(|known| known.watch.closed_until(now, &self.settings));
+        let until = known.and_then(|known| known.watch.closed_until(now, &self.tuning().settings));
         Ok(until.map_or(Gate::Open, |until| Gate::Closed { until }))
     }
 
     /// Requests that may be under way to an endpoint. One, when what is known of it can't be read.
     pub(super) fn pace(&self, endpoint: &Endpoint, now: Timestamp) -> usize {
         match self.known(endpoint, now) {
-            Ok(Some(known)) => known.watch.places(now, &self.settings),
-            Ok(None) => self.settings.in_flight_max,
+            Ok(Some(known)) => known.watch.places(now, &self.tuning().settings),
+            Ok(None) => self.tuning().settings.in_flight_max,
             Err(_) => 1,
         }
     }
@@ -179,7 +205,7 @@ impl Healths {
 
     /// When an endpoint's notifications are tried again.
     pub(super) fn schedule(&self, endpoint: &Endpoint, now: Timestamp) -> Schedule {
-        let schedule = Schedule::from(endpoint.overrides.schedule(&self.schedule));
+        let schedule = Schedule::from(endpoint.overrides.schedule(&self.tuning().schedule));
         match self.known(endpoint, now) {
             Ok(Some(known)) => schedule.at_pace(known.watch.factor_permille(now)),
             Ok(None) | Err(_) => schedule,
@@ -203,7 +229,7 @@ impl Healths {
         let a_try = endpoint_try(answered, now);
         // As good as drawn: the end of an id is.
         let draw = xxh3_64(answered.notification.id.as_str().as_bytes());
-        let mut judged = known.watch.judge(&a_try, answered.disable, &self.settings, draw);
+        let mut judged = known.watch.judge(&a_try, answered.disable, &self.tuning().settings, draw);
         let proves = a_try.outcome == TryOutcome::Success && sent_to.proven_at.is_none();
         let mut learned = Learned {
             merchant_id: sent_to.merchant_id.clone(),
@@ -220,7 +246,7 @@ impl Healths {
         if stored.digest() != known.stored {
             // Another try, or somebody else, has changed it.
             let watch = known.watch.with_stored(health_of(stored.health.as_ref(), sent_to));
-            judged = watch.judge(&a_try, answered.disable, &self.settings, draw);
+            judged = watch.judge(&a_try, answered.disable, &self.tuning().settings, draw);
         }
         let planned = self.write(batch, stored, &mut judged, (answered, proves), now)?;
         if judged.is_to_be_written {
@@ -308,7 +334,7 @@ impl Healths {
         };
         let before = known.watch.health().changes;
         let written = learned.written.as_ref();
-        known.watch.learn(&learned.a_try, written.map(|(judged, _)| judged), &self.settings);
+        known.watch.learn(&learned.a_try, written.map(|(judged, _)| judged), &self.tuning().settings);
         if let Some((_, stored)) = written
             && known.watch.health().changes > before
         {
@@ -375,7 +401,7 @@ impl Healths {
         let known = Known {
             address,
             endpoint_at: endpoint.updated_at,
-            watch: EndpointWatch::new(health_of(stored.as_ref(), endpoint), now, &self.settings),
+            watch: EndpointWatch::new(health_of(stored.as_ref(), endpoint), now, &self.tuning().settings),
             stored: stored.map_or(0, |stored| xxh3_64(&stored.value)),
         };
         let mut watched = self.watched.part(&endpoint.id);

@@ -227,6 +227,12 @@ impl WebhookActors {
         &self.engine.directory
     }
 
+    /// Goes by these figures of retries, breakers and recovery from now on. The places of an endpoint and the length of its
+    /// breaker's window must be what they were, and all else of it is not looked at.
+    pub fn configure(&self, config: &WebhookConfig) {
+        self.engine.healths.configure(config);
+    }
+
     /// Counts what was committed, and tells the endpoints that have something new. Never waits.
     pub fn announce(&self, planned: &Planned) {
         self.engine.announce(planned);

@@ -17,13 +17,17 @@ pub(super) struct AccessCheck {
     /// With the tokens' names.
     token_hashes: Vec<(String, [u8; 32])>,
     listens_on: IpAddr,
-    /// Names of its own, besides `localhost`.
-    hosts: Vec<String>,
+    /// Whether a name is one of its own, besides `localhost`.
+    is_own_name: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 impl AccessCheck {
-    /// For these tokens, on a listener at `address` that may also be called by the names `hosts`.
-    pub(super) fn new(tokens: &[AdminToken], address: SocketAddr, hosts: &[String]) -> Self {
+    /// For these tokens, on a listener at `address` that may also be called by the names of which `is_own_name` says so.
+    pub(super) fn new(
+        tokens: &[AdminToken],
+        address: SocketAddr,
+        is_own_name: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Self {
         // An empty token would let everybody in who sends none.
         let tokens = tokens.iter().filter(|token| !token.secret.is_empty());
         Self {
@@ -31,7 +35,7 @@ impl AccessCheck {
                 .map(|token| (token.name.clone(), Sha256::digest(token.secret.as_bytes()).into()))
                 .collect(),
             listens_on: address.ip().to_canonical(),
-            hosts: hosts.to_vec(),
+            is_own_name: Box::new(is_own_name),
         }
     }
 
@@ -41,7 +45,14 @@ impl AccessCheck {
     /// [`ApiError::HostNotAllowed`], [`ApiError::OperatorUnauthenticated`].
     pub(super) fn check(&self, head: &Parts) -> Result<&str, ApiError> {
         self.check_host(head)?;
-        let token = bearer_token(&head.headers).unwrap_or_default();
+        self.name_of(bearer_token(&head.headers).unwrap_or_default())
+    }
+
+    /// The name of a token.
+    ///
+    /// # Errors
+    /// [`ApiError::OperatorUnauthenticated`] when it is none.
+    pub(super) fn name_of(&self, token: &str) -> Result<&str, ApiError> {
         let hash = Sha256::digest(token.as_bytes());
         // All are compared, so that the time says nothing about which was close.
         let equal: Vec<Choice> = self.token_hashes.iter().map(|(_, known)| known.ct_eq(hash.as_slice())).collect();
@@ -71,7 +82,7 @@ impl AccessCheck {
             return address.is_loopback() || address == self.listens_on || self.listens_on.is_unspecified();
         }
         let name = host.trim_end_matches('.');
-        name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(|own| name.eq_ignore_ascii_case(own))
+        name.eq_ignore_ascii_case("localhost") || (self.is_own_name)(name)
     }
 }
 
@@ -86,7 +97,7 @@ mod tests {
         let tokens = ["tok-1", "tok-2", ""];
         let tokens =
             tokens.map(|secret| AdminToken { name: format!("name of {secret}"), secret: String::from(secret) });
-        AccessCheck::new(&tokens, listens_on.parse().unwrap(), &[String::from("Tollgate.internal")])
+        AccessCheck::new(&tokens, listens_on.parse().unwrap(), |name| name.eq_ignore_ascii_case("Tollgate.internal"))
     }
 
     fn head(host: &str, authorization: Option<&str>) -> Parts {
@@ -117,7 +128,7 @@ mod tests {
             assert!(matches!(refused, Err(ApiError::OperatorUnauthenticated)), "{value}");
         }
         assert!(matches!(access.check(&head("localhost", None)), Err(ApiError::OperatorUnauthenticated)));
-        let nobody = AccessCheck::new(&[], "127.0.0.1:1".parse().unwrap(), &[]);
+        let nobody = AccessCheck::new(&[], "127.0.0.1:1".parse().unwrap(), |_| false);
         assert!(nobody.check(&head("localhost", Some("Bearer "))).is_err());
     }
 

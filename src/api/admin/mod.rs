@@ -31,6 +31,7 @@ use hyper::body::Incoming;
 use crate::api::body::BodyBounds;
 use crate::api::call::{Call, OpenCall, OperatorCall};
 use crate::api::client_address::{client_of, note_failure};
+use crate::api::console::{self, Console, ConsoleRequest};
 use crate::api::context::RequestContext;
 use crate::api::edge::Handler;
 use crate::api::envelope::Outcome;
@@ -41,7 +42,7 @@ use crate::api::routes::Routes;
 use crate::domain::audit::Operator;
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
-use crate::gateway::addresses::Listener;
+use crate::gateway::addresses::{Client, Listener};
 
 use access::AccessCheck;
 
@@ -55,6 +56,7 @@ pub(crate) struct AdminHandler {
     body_bounds: BodyBounds,
     own: Routes,
     open: Routes,
+    console: Console,
     document: Bytes,
 }
 
@@ -62,8 +64,14 @@ impl AdminHandler {
     /// For the operator of `gateway`, on a listener at `address`; `document` describes its API.
     pub(crate) fn new(gateway: Gateway, address: SocketAddr, document: Bytes) -> Self {
         let body_bounds = BodyBounds::of(&gateway.config().server);
-        let access = AccessCheck::new(gateway.admin_tokens(), address, &gateway.config().admin.hosts);
-        Self { gateway, access, body_bounds, own: routes(), open: open::routes(), document }
+        let access = {
+            let settings = gateway.clone();
+            let is_own =
+                move |name: &str| settings.settings().admin.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
+            AccessCheck::new(gateway.admin_tokens(), address, is_own)
+        };
+        let console = Console::new(gateway.clone(), address.port());
+        Self { gateway, access, body_bounds, own: routes(), open: open::routes(), console, document }
     }
 
     /// Lets a request in that needs a token, or not; says the name of its token. Wrong ones count for its client's address.
@@ -75,6 +83,35 @@ impl AdminHandler {
         }
         self.access.check(head).inspect_err(|error| note_failure(addresses, client.as_ref(), &head.headers, error))
     }
+
+    /// The name of a token that somebody logs in to the console with. Wrong ones count as everywhere.
+    fn name_of(&self, client: Option<&Client>, token: &str) -> Result<&str, ApiError> {
+        let addresses = self.gateway.addresses();
+        if let Some(client) = client {
+            addresses.check_block(client)?;
+        }
+        self.access.name_of(token).inspect_err(|_| {
+            if let Some(client) = client.filter(|_| !token.is_empty()) {
+                addresses.note_failure(client);
+            }
+        })
+    }
+
+    /// Reads a request of the console.
+    async fn read_console(
+        &self,
+        context: &RequestContext,
+        request: Request<Incoming>,
+    ) -> Result<ReadRequest, ApiError> {
+        let (head, body) = request.into_parts();
+        if let Err(error) = self.access.check_host(&head) {
+            context.leave_body_unread_unless_empty(&body);
+            return Err(error);
+        }
+        let client = client_of(self.gateway.addresses(), Listener::Operator, &head.headers, context);
+        let body = self.body_bounds.read(&head.headers, body, context).await;
+        Ok(ReadRequest::Console(ConsoleRequest { head: Box::new(head), body }, client))
+    }
 }
 
 /// A request that has been read and may come in.
@@ -83,6 +120,8 @@ pub(crate) enum ReadRequest {
     Own(Box<Parts>, Bytes, Operator),
     /// Anybody's; its body is not read.
     Open(Box<Parts>),
+    /// Somebody's who uses the console, and where from.
+    Console(ConsoleRequest, Option<Client>),
 }
 
 impl Handler for AdminHandler {
@@ -97,6 +136,9 @@ impl Handler for AdminHandler {
     }
 
     async fn read(&self, context: &Arc<RequestContext>, request: Request<Incoming>) -> Result<ReadRequest, ApiError> {
+        if is_below(console::PREFIX, request.uri().path()) {
+            return self.read_console(context, request).await;
+        }
         let (head, body) = request.into_parts();
         let is_own = is_below(PREFIX, head.uri.path()) || head.uri.path() == metrics::SHORT_PATH;
         let allowed =
@@ -126,6 +168,10 @@ impl Handler for AdminHandler {
             ReadRequest::Open(head) => {
                 let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
                 self.open.answer(*head, OpenCall { call, document: self.document.clone() }).await
+            }
+            ReadRequest::Console(request, client) => {
+                let token_name = |token: &str| self.name_of(client.as_ref(), token);
+                self.console.answer(context, request, token_name).await
             }
         }
     }
@@ -169,7 +215,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 34] = [
+    const CHANGES: [(Verb, &str, Audited); 35] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -201,6 +247,7 @@ mod tests {
         (Verb::Post, "/admin/v1/webhooks/jobs/{job_id}/cancel", As("webhook_job.cancel")),
         (Verb::Post, "/admin/v1/webhooks/notifications/{notification_id}/retry", As("webhook_notification.retry")),
         (Verb::Post, "/admin/v1/config/reload", As("config.reload")),
+        (Verb::Post, "/admin/v1/config/check", Not("a question; nothing is changed")),
         (Verb::Post, "/admin/v1/limits/check", Not("a merchant's request that is counted, not a change of anything")),
         (Verb::Post, "/admin/v1/limits/release", Not("the end of such a request")),
         (Verb::Put, "/admin/v1/sandbox/{channel}", Not("emulators move no money and are not there in live mode")),

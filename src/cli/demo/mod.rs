@@ -33,7 +33,7 @@ use super::output;
 use super::running::RunningGateway;
 use super::signals::Signals;
 use super::signer::Signer;
-use crate::config::{Config, FaultConfig, LogFormat, TelemetryConfig};
+use crate::config::{Config, FaultConfig, TelemetryConfig};
 use crate::telemetry;
 
 /// How long the demo waits for webhooks that are retried once all payments have ended.
@@ -67,7 +67,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Runs the demo; unless told to end with the report, serves on until SIGTERM or SIGINT.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
-    telemetry::init(&TelemetryConfig { log: String::from("error"), format: LogFormat::Auto })
+    let log = String::from("error");
+    telemetry::init(&TelemetryConfig { log, ..Config::embedded()?.telemetry })
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let mut signals = Signals::listen()?;
     let directory =

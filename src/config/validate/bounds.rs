@@ -12,6 +12,7 @@ const MIB: u64 = 1024 * 1024;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     check_server(config, findings);
+    findings.range("reload.settle_ms", config.reload.settle_ms, 10..=MINUTE_MS);
     check_storage(config, findings);
     check_admission(config, findings);
     check_routing(config, findings);

@@ -4,13 +4,13 @@ mod bounds;
 mod channels;
 mod money;
 mod rules;
+pub(super) mod telemetry;
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 use super::error::Problem;
@@ -186,9 +186,7 @@ fn check_text(config: &Config, findings: &mut Findings) {
         "security.master_key_file",
         "must name a file; take it away for <data dir>/master.key",
     );
-    if let Err(error) = EnvFilter::builder().parse(&config.telemetry.log) {
-        findings.add("telemetry.log", format!("is not a filter such as \"info,tollgate::delivery=debug\": {error}"));
-    }
+    telemetry::check(config, findings);
 }
 
 /// Whether `name` can name a channel or a tier.

@@ -26,6 +26,7 @@ fn core() -> Core {
         stopping: CancellationToken::new(),
         figures: Default::default(),
         told: Default::default(),
+        reloaded: Default::default(),
         audit_turn: Default::default(),
         countries: Default::default(),
         clock_guard: Default::default(),

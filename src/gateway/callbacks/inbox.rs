@@ -182,7 +182,7 @@ impl Inner {
     /// Makes durable what came of going into notifications.
     pub(super) async fn settle(&self, settled: &[(OpenRow, Verdict)]) -> Result<(), GatewayError> {
         let now = self.core.clock.now();
-        let keep = Duration::from_secs(self.core.config.callbacks.unknown_keep_s);
+        let keep = Duration::from_secs(self.core.settings().callbacks.unknown_keep_s);
         let mut batch = Batch::finishing();
         let mut ends = Vec::new();
         for (open, verdict) in settled {

@@ -33,6 +33,7 @@ fn core(store: &Arc<dyn Store>, clock: &Clock) -> Core {
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
         figures: Default::default(),
         told: Default::default(),
+        reloaded: Default::default(),
         audit_turn: Default::default(),
         clock_guard: Default::default(),
         countries: Default::default(),

@@ -88,6 +88,7 @@ fn core_over(store: Arc<dyn Store>, customer_data_days: u64) -> Core {
         stopping: CancellationToken::new(),
         figures: Default::default(),
         told: Default::default(),
+        reloaded: Default::default(),
         audit_turn: Default::default(),
         countries: Default::default(),
         clock_guard: Default::default(),

@@ -92,7 +92,7 @@ async fn work_off_one(erasures: &Erasures, erasure_id: &str) -> Result<(), Gatew
 async fn expire(erasures: &Erasures) -> Result<(), GatewayError> {
     let core = &erasures.0.core;
     forget_finished(erasures).await?;
-    let days = core.config.retention.customer_data_days;
+    let days = core.settings().retention.customer_data_days;
     if days == 0 {
         return Ok(());
     }

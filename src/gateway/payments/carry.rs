@@ -225,7 +225,7 @@ impl Inner {
         answer: &ChargeAnswer,
     ) -> Result<(Reservation, Attempt), Option<Failover>> {
         let (ChargeState::Declined(failure) | ChargeState::NotDone(failure)) = &answer.state else { return Err(None) };
-        let settings = &self.core.config;
+        let settings = self.core.settings();
         let bounds = FailoverBounds {
             failover_max: settings.routing.failover_max,
             within: Duration::from_millis(settings.payments.failover_within_ms),

@@ -207,7 +207,7 @@ impl Inner {
                 created_at: now,
                 updated_at: now,
             };
-            let refunds_max = self.core.config.payments.refunds_max;
+            let refunds_max = self.core.settings().payments.refunds_max;
             let payment = begin_refund(&before.payment, refund, refunds_max, &self.policy, now).map_err(rejected)?;
             let mut batch = Batch::new();
             rows::replace(&mut batch, &before, &payment)?;

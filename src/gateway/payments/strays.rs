@@ -151,8 +151,8 @@ impl Inner {
         place: usize,
         answer: &ChargeAnswer,
     ) -> Result<StoredPayment, GatewayError> {
-        let settings = &self.core.config.payments;
-        let rules = StrayRules { policy: settings.on_stray, refunds_max: settings.refunds_max };
+        let settings = self.core.settings();
+        let rules = StrayRules { policy: settings.payments.on_stray, refunds_max: settings.payments.refunds_max };
         for _ in 0..CONFLICTS_MAX {
             let now = self.core.clock.now();
             let refund_no = RefundNo::new(dated_number("RF", now, self.core.random.draw_u64()));

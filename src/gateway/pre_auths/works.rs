@@ -162,7 +162,7 @@ impl Works {
 }
 
 fn policy_of(core: &Core, payments: &Payments, channel: &str) -> PreAuthPolicy {
-    let config = &core.config;
+    let config = core.settings();
     let settings = &config.pre_auth;
     let hold_valid_s = config.channels.get(channel).map_or(0, |channel| channel.hold_valid_s);
     PreAuthPolicy {

@@ -409,6 +409,7 @@ async fn rotate_store(
         vault: Arc::new(installation.vault),
         figures: Default::default(),
         told: Default::default(),
+        reloaded: Default::default(),
         audit_turn: Default::default(),
         countries: Default::default(),
         clock_guard: Default::default(),

@@ -141,6 +141,7 @@ impl House {
             vault: Arc::new(installation.vault),
             figures: Default::default(),
             told: Default::default(),
+            reloaded: Default::default(),
             audit_turn: Default::default(),
             countries: Default::default(),
             clock_guard: Default::default(),

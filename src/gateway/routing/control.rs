@@ -200,6 +200,14 @@ impl Routing {
         self.0.in_force.lock().await
     }
 
+    /// Whether the router would take a configuration.
+    ///
+    /// # Errors
+    /// [`ReloadError::Routing`], [`ReloadError::Router`].
+    pub(crate) fn check_setup(&self, config: &Config) -> Result<(), ReloadError> {
+        Ok(self.0.setup_of(config)?.check().map_err(RouterError::from)?)
+    }
+
     /// Puts another state in force, or leaves everything as it was.
     ///
     /// # Errors

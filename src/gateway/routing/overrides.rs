@@ -62,7 +62,7 @@ pub(super) struct Fitted {
 
 impl Overrides {
     /// The names of all parts.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let channels = self.channels.iter();
         let keys = channels.flat_map(|(name, keys)| keys.keys().map(move |key| format!("channels.{name}.{key}")));
         let rules = self.rules.iter().map(|rule| format!("rules.{}", rule.id()));

@@ -1,6 +1,9 @@
 //! The rule table as the operator changes it. The API's own rules stand before the configuration file's, which are shown
 //! and can be changed in the file only.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -220,6 +223,12 @@ impl Routing {
     /// The rules in their order: the API's, then the file's.
     pub async fn rules(&self) -> Vec<RuleView> {
         rule_views(&*self.hold().await)
+    }
+
+    /// Payments and pre-auths that rules have sent somewhere since the process began, by the rules' ids; what is not there has
+    /// sent none.
+    pub fn rule_hits(&self) -> BTreeMap<Arc<str>, u64> {
+        self.0.router.rule_hits()
     }
 
     /// One rule.

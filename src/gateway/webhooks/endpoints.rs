@@ -61,7 +61,7 @@ impl Webhooks {
         merchant_id: &MerchantId,
         request: CreateEndpoint,
     ) -> Result<NewSecretView, GatewayError> {
-        let max_attempts = request.max_attempts.unwrap_or(self.core.config.webhook.max_attempts);
+        let max_attempts = request.max_attempts.unwrap_or(self.core.settings().webhook.max_attempts);
         let events = request.events.as_deref();
         refuse_card_numbers(Some(&request.url), request.description.as_deref())?;
         check_fields(events, request.description.as_deref(), request.max_attempts)?;
@@ -152,7 +152,7 @@ impl Webhooks {
                     endpoint.description = Some(text.clone()).filter(|text| !text.is_empty());
                 }
                 if let Some(max_attempts) = changes.max_attempts {
-                    endpoint.max_attempts = max_attempts.unwrap_or(self.core.config.webhook.max_attempts);
+                    endpoint.max_attempts = max_attempts.unwrap_or(self.core.settings().webhook.max_attempts);
                 }
                 let overrides = endpoint.overrides.clone();
                 changes.change_overrides(&mut endpoint.overrides);
@@ -237,7 +237,7 @@ impl Webhooks {
     ) -> Result<NewSecretView, GatewayError> {
         let secret = Secret::generate(&self.core.random);
         let sealing = self.core.vault.sealing();
-        let overlap = Duration::from_secs(self.core.config.webhook.rotation_overlap_s);
+        let overlap = Duration::from_secs(self.core.settings().webhook.rotation_overlap_s);
         let endpoint = self
             .change_endpoint(merchant_id, endpoint_id, None, |endpoint, _, now| {
                 let sealed = seal(&sealing, &endpoint.id, &secret)?;
@@ -290,7 +290,7 @@ impl Webhooks {
 
     /// Stores a new endpoint, if the merchant may have one more.
     async fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<(), GatewayError> {
-        let endpoints_max = self.core.config.webhook.endpoints_max;
+        let endpoints_max = self.core.settings().webhook.endpoints_max;
         let made_key = keys::endpoints_made(&endpoint.merchant_id);
         for _ in 0..CHANGES_MAX {
             // Read before counting: who makes another one in between changes it, and this is counted again.
@@ -372,7 +372,8 @@ impl Webhooks {
 
     /// Refuses what the configuration would not be allowed to say either.
     fn check_overrides(&self, overrides: &Overrides) -> Result<(), GatewayError> {
-        let config = &self.core.config.webhook;
+        let settings = self.core.settings();
+        let config = &settings.webhook;
         let mut errors = Vec::new();
         let mut range = |field: &str, value: Option<u64>, least: u64, most: u64| {
             if value.is_some_and(|value| !(least..=most).contains(&value)) {

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::actors::webhook::rows::Changed;
 use crate::actors::webhook::{EndpointLists, WebhookActors, WebhookParts};
+use crate::config::WebhookConfig;
 use crate::delivery::Deliver;
 use crate::domain::audit::{Change, Operator};
 use crate::domain::event::{Event, EventName};
@@ -94,6 +95,11 @@ impl Webhooks {
         let webhooks = Self { core, lists, planner, actors, figures, jobs };
         webhooks.jobs.start(&webhooks);
         Ok(webhooks)
+    }
+
+    /// Goes by other figures of retries, breakers and recovery from now on.
+    pub(crate) fn configure(&self, config: &WebhookConfig) {
+        self.actors.configure(config);
     }
 
     /// Starts no more requests, waits for those under way at most `within`, and ends.

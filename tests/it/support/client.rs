@@ -226,7 +226,7 @@ pub async fn send(
     exchange(http, url, method, path, body.map(String::into_bytes), headers).await
 }
 
-async fn exchange(
+pub(super) async fn exchange(
     http: &reqwest::Client,
     url: &str,
     method: &str,

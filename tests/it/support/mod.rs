@@ -1,5 +1,6 @@
 //! A whole gateway on free ports and a temporary directory, clients that sign, and a receiver that can be scripted.
 
+mod browser;
 mod client;
 mod logs;
 mod receiver;
@@ -23,6 +24,7 @@ use tollgate::storage::keeper::GrowthOptions;
 use tollgate::storage::retirement::KeepRule;
 use tollgate::storage::sled_index::SledHome;
 
+pub use browser::Browser;
 pub use client::{Answer, Client, Key, http_client, nonce, send, unix_s};
 pub use logs::LogBook;
 pub use receiver::{Delivery, Receiver};

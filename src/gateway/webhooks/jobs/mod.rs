@@ -327,7 +327,7 @@ impl Webhooks {
         if let Some(same) = open.iter().find(is_same).filter(|same| same.endpoint_id.is_some()) {
             return Err(GatewayError::JobRefused(JobRefusal::UnderWay(same.id.to_string())));
         }
-        let jobs_max = self.core.config.webhook.jobs_max;
+        let jobs_max = self.core.settings().webhook.jobs_max;
         if open.len() >= jobs_max {
             return Err(GatewayError::JobRefused(JobRefusal::TooMany(jobs_max)));
         }

@@ -80,7 +80,7 @@ async fn look_at(worker: &Worker, open: &Open, endpoint: &Endpoint) -> Result<()
         EndpointStatus::Enabled => return Ok(()),
         EndpointStatus::Disabled => (JobKind::Park, None),
         EndpointStatus::Paused => {
-            let days = core.config.retention.notifications_days;
+            let days = core.settings().retention.notifications_days;
             let cutoff = now.minus(Duration::from_secs(days.saturating_mul(DAY_S)));
             let is_due =
                 days > 0 && core.clock_guard.is_believed(&core.clock) && waits_since(worker, endpoint, cutoff)?;

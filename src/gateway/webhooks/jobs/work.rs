@@ -92,12 +92,13 @@ impl Worker {
     /// Works for as long as it is polled.
     pub(super) async fn run(self) {
         let clock = self.webhooks.core.clock.clone();
-        let interval = Duration::from_secs(self.webhooks.core.config.webhook.retry_interval_s.max(1));
+        let core = self.webhooks.core.clone();
+        let interval = || Duration::from_secs(core.settings().webhook.retry_interval_s.max(1));
         while let Err(error) = former::index(&self).await {
             tracing::warn!(%error, "dead letters were not entered in their index; tried again soon");
             tokio::time::sleep(HOLD).await;
         }
-        let mut upkeep_at = clock.monotonic().plus(interval);
+        let mut upkeep_at = clock.monotonic().plus(interval());
         let mut rounds = Rounds::default();
         loop {
             let has_worked = match self.round(&mut rounds).await {
@@ -115,7 +116,7 @@ impl Worker {
                 let _ = tokio::time::timeout(wait, self.added.notified()).await;
             }
             if clock.monotonic() >= upkeep_at {
-                upkeep_at = clock.monotonic().plus(interval);
+                upkeep_at = clock.monotonic().plus(interval());
                 if let Err(error) = upkeep::pass(&self).await {
                     tracing::warn!(%error, "what webhook jobs there should be was not looked for; tried again later");
                 }
@@ -333,7 +334,7 @@ impl Worker {
                 return Ok(Outcome::Skipped);
             }
         };
-        if !job.takes(&before, self.webhooks.core.config.webhook.dead_letter_sweeps_max) {
+        if !job.takes(&before, self.webhooks.core.settings().webhook.dead_letter_sweeps_max) {
             return Ok(Outcome::Left);
         }
         let after = match job.kind.act() {

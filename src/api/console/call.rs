@@ -1,0 +1,115 @@
+//! A request as the console's pages see it: of somebody who is logged in, and if it changes something, from one of this
+//! session's own forms.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::LOCATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use bytes::Bytes;
+
+use crate::api::call::{Call, note_route};
+use crate::api::envelope::{Answer, Outcome};
+use crate::api::error::ApiError;
+use crate::api::query::{Pages, Query};
+use crate::api::routes::take_call;
+use crate::domain::audit::Operator;
+use crate::gateway::Gateway;
+use crate::gateway::error::GatewayError;
+
+use super::form::Pager;
+use super::page::{Page, Section, in_words};
+use super::sessions::{Notice, Session};
+
+/// A page that is asked for, or a form that was sent.
+pub(super) struct ConsoleCall {
+    /// What every handler gets.
+    pub(super) call: Call,
+    /// Who asks; what is changed is written down under this name.
+    pub(super) operator: Operator,
+    /// The session.
+    pub(super) session: Arc<Session>,
+    /// The fields of the form, in their order; none when a page is asked for.
+    pub(super) form: Vec<(String, String)>,
+}
+
+impl ConsoleCall {
+    /// The gateway.
+    pub(super) fn gateway(&self) -> &Gateway {
+        &self.call.gateway
+    }
+
+    /// The query, which may have these names.
+    ///
+    /// # Errors
+    /// An invalid request that names every unknown or repeated name.
+    pub(super) fn query(&self, names: &[&str], pages: Pages) -> Result<Query<'_>, ApiError> {
+        self.call.query(names, pages)
+    }
+
+    /// A field of the form without white space around it; an empty one counts as not there.
+    pub(super) fn field(&self, name: &str) -> Option<String> {
+        let value = self.form.iter().find(|(known, _)| known == name).map(|(_, value)| value.trim())?;
+        (!value.is_empty()).then(|| String::from(value))
+    }
+
+    /// All values of a field that may be there several times.
+    pub(super) fn fields(&self, name: &str) -> Vec<String> {
+        self.form.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// What its forms carry.
+    pub(super) fn csrf(&self) -> &str {
+        self.session.csrf()
+    }
+
+    /// What stands around a page with this heading.
+    pub(super) fn page(&self, section: Section, title: impl Into<String>) -> Page {
+        Page::new(self.gateway(), &self.session, Some(section), title.into())
+    }
+
+    /// The way on in the list at `path`.
+    pub(super) fn pager(&self, path: &str, next_cursor: Option<&str>) -> Pager {
+        Pager::new(path, self.call.raw_query(), next_cursor)
+    }
+
+    /// After a form: goes to `path`, which says that it was done, or why not.
+    ///
+    /// # Errors
+    /// When `path` can't be a header.
+    pub(super) fn done<E: Into<ApiError>>(&self, result: Result<impl Into<String>, E>, path: &str) -> Outcome {
+        self.session.leave(match result {
+            Ok(text) => Notice { is_good: true, text: text.into() },
+            Err(error) => {
+                let error = error.into();
+                if let ApiError::Gateway(GatewayError::Internal(reason)) = &error {
+                    tracing::error!(request_id = self.call.context.request_id, reason, "a request failed inside");
+                }
+                Notice { is_good: false, text: in_words(&error) }
+            }
+        });
+        go_to(path)
+    }
+}
+
+/// Sends the browser to another page, which it asks for with GET.
+///
+/// # Errors
+/// When `path` can't be a header.
+pub(super) fn go_to(path: &str) -> Outcome {
+    let location = HeaderValue::from_str(path)
+        .map_err(|_| GatewayError::Internal(String::from("a page's address can't be a header")))?;
+    let answer = Answer::html(StatusCode::SEE_OTHER, String::new());
+    Ok(Answer { body: Bytes::new(), ..answer }.with_header(LOCATION, location))
+}
+
+impl<S: Sync> FromRequestParts<S> for ConsoleCall {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(head: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let taken: Self = take_call(head)?;
+        note_route(head, &taken.call.context);
+        Ok(taken)
+    }
+}

@@ -1,0 +1,223 @@
+//! The operator's console: pages for people at `/console` on the operator's listener. They are made here, work without
+//! scripts, and load nothing from elsewhere.
+//!
+//! A request that is not for a file or the login needs a session (`sessions`); a form that changes something must come
+//! from one of the session's own pages (`guard`) and goes through the same methods of the gateway as the API, so that it
+//! is written down in the audit under the name of the token that was used to log in. One file a part of the console adds
+//! its routes; `page` is what stands around them, `table` and `form` are what they are made of.
+
+mod assets;
+mod audit;
+mod call;
+mod chart;
+mod form;
+mod guard;
+mod limits;
+mod login;
+mod overview;
+mod page;
+mod parts;
+mod payments;
+mod pre_auths;
+mod routing;
+mod search;
+mod sessions;
+mod settings;
+mod table;
+mod text;
+mod webhooks;
+
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use bytes::Bytes;
+use url::form_urlencoded;
+
+use crate::api::auth::{came_over_tls, only_value};
+use crate::api::call::Call;
+use crate::api::context::RequestContext;
+use crate::api::envelope::Outcome;
+use crate::api::error::ApiError;
+use crate::api::merchant::is_below;
+use crate::api::routes::Routes;
+use crate::domain::audit::Operator;
+use crate::gateway::Gateway;
+use crate::gateway::error::GatewayError;
+
+use call::{ConsoleCall, go_to};
+use login::{LOGIN, LOGOUT, ask, go_to_login, go_with_cookie};
+use page::{Failure, Page, show_as};
+use sessions::{Session, Sessions};
+
+/// Everything below it is the console's.
+pub(crate) const PREFIX: &str = "/console";
+/// The media type of forms.
+const FORM: &str = "application/x-www-form-urlencoded";
+/// The field that proves that a form is the session's own.
+const CSRF: &str = "csrf";
+
+/// The console of one listener.
+pub(crate) struct Console {
+    gateway: Gateway,
+    sessions: Arc<Sessions>,
+    cookie: String,
+    routes: Routes,
+}
+
+/// A request of the console, read.
+pub(crate) struct ConsoleRequest {
+    pub(crate) head: Box<Parts>,
+    /// What was sent with it, or why that could not be read.
+    pub(crate) body: Result<Bytes, ApiError>,
+}
+
+impl Console {
+    /// For the operator of `gateway`, on a listener at this port.
+    pub(crate) fn new(gateway: Gateway, port: u16) -> Self {
+        let sessions = Sessions::new(gateway.clock().clone(), gateway.random().clone());
+        Self { gateway, sessions: Arc::new(sessions), cookie: guard::cookie_name(port), routes: routes() }
+    }
+
+    /// Answers a request. `token_name` says whose token it is that somebody logs in with, and counts wrong ones.
+    pub(crate) async fn answer<'a>(
+        &self,
+        context: &Arc<RequestContext>,
+        request: ConsoleRequest,
+        token_name: impl Fn(&str) -> Result<&'a str, ApiError>,
+    ) -> Outcome {
+        let session = self.session(&request.head);
+        let outcome = match request.head.uri.path() {
+            path if is_below(assets::BELOW, path) => assets::answer(&request.head),
+            "/console/" => go_to(PREFIX),
+            LOGIN => self.login(context, &request, session.as_deref(), token_name),
+            _ => match &session {
+                Some(session) => self.page(context, request, Arc::clone(session)).await,
+                None if is_of_script(&request.head) => Err(ApiError::OperatorUnauthenticated),
+                None => {
+                    let asked = request.head.uri.path_and_query().map(|asked| asked.as_str());
+                    let is_page = request.head.method == Method::GET || request.head.method == Method::HEAD;
+                    go_to_login(asked.filter(|_| is_page).and_then(guard::own_address))
+                }
+            },
+        };
+        let shown = outcome.or_else(|error| self.failure(context, session.as_deref(), error));
+        shown.map(guard::guarded)
+    }
+
+    fn session(&self, head: &Parts) -> Option<Arc<Session>> {
+        guard::cookie_values(&head.headers, &self.cookie).iter().find_map(|id| self.sessions.find(id))
+    }
+
+    /// Shows the page that asks for a token, or begins a session with the one that was sent.
+    fn login<'a>(
+        &self,
+        context: &RequestContext,
+        request: &ConsoleRequest,
+        session: Option<&Session>,
+        token_name: impl Fn(&str) -> Result<&'a str, ApiError>,
+    ) -> Outcome {
+        let head = &request.head;
+        if head.method != Method::POST {
+            let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
+            let next = query.into_iter().find(|(name, _)| name == "next").map(|(_, value)| value.into_owned());
+            let next = next.as_deref().and_then(guard::own_address).unwrap_or(PREFIX);
+            return if session.is_some() { go_to(next) } else { ask(&self.gateway, StatusCode::OK, None, next) };
+        }
+        if !guard::is_of_own_page(head) {
+            return Err(forged());
+        }
+        let form = form_of(request)?;
+        let value = |name: &str| form.iter().find(|(known, _)| known == name).map(|(_, value)| value.trim());
+        let next = value("next").and_then(guard::own_address).unwrap_or(PREFIX);
+        match token_name(value("token").unwrap_or_default()) {
+            Ok(name) => {
+                // A session that is logged in again is another one.
+                session.iter().for_each(|known| self.sessions.end(known));
+                let (id, _) = self.sessions.begin(name);
+                tracing::info!(operator = name, request_id = context.request_id, "logged in to the console");
+                go_with_cookie(next, guard::set_cookie(&self.cookie, &id, self.is_secure(context, head)))
+            }
+            Err(ApiError::OperatorUnauthenticated) => {
+                let problem = Some("This is not a token of this gateway.");
+                ask(&self.gateway, StatusCode::FORBIDDEN, problem, next)
+            }
+            Err(error) => {
+                let problem = page::in_words(&error);
+                ask(&self.gateway, error.code().status(), Some(&problem), next)
+            }
+        }
+    }
+
+    /// Answers somebody who is logged in.
+    async fn page(&self, context: &Arc<RequestContext>, request: ConsoleRequest, session: Arc<Session>) -> Outcome {
+        let mut form = Vec::new();
+        if request.head.method == Method::POST {
+            if !guard::is_of_own_page(&request.head) {
+                return Err(forged());
+            }
+            form = form_of(&request)?;
+            let shown = form.iter().find(|(name, _)| name == CSRF).map(|(_, value)| value.as_str());
+            if !session.is_csrf(shown.unwrap_or_default()) {
+                return Err(forged());
+            }
+            if request.head.uri.path() == LOGOUT {
+                self.sessions.end(&session);
+                let gone = guard::drop_cookie(&self.cookie, self.is_secure(context, &request.head));
+                return go_with_cookie(LOGIN, gone);
+            }
+        }
+        let operator = Operator { name: session.operator.clone(), request_id: context.request_id.clone() };
+        let call = Call::new(self.gateway.clone(), Arc::clone(context), &request.head, Bytes::new());
+        self.routes.answer(*request.head, ConsoleCall { call, operator, session, form }).await
+    }
+
+    /// Says what went wrong on a page, to who is logged in; to others as every API does.
+    fn failure(&self, context: &RequestContext, session: Option<&Session>, error: ApiError) -> Outcome {
+        let Some(session) = session else { return Err(error) };
+        if let ApiError::Gateway(GatewayError::Internal(reason)) = &error {
+            tracing::error!(request_id = context.request_id, reason, "a request failed inside");
+        }
+        let page = Page::new(&self.gateway, session, None, String::new());
+        show_as(error.code().status(), &Failure::new(page, &error, context))
+    }
+
+    fn is_secure(&self, context: &RequestContext, head: &Parts) -> bool {
+        came_over_tls(&head.headers, context.peer.ip(), &self.gateway.config().server.trusted_proxies)
+    }
+}
+
+/// What can't have come from a page of the session.
+fn forged() -> ApiError {
+    ApiError::field("form", "was not sent by a page of this session; go back, load the page again and try once more")
+}
+
+/// Whether a script of ours asks, which is not to be led to the login.
+fn is_of_script(head: &Parts) -> bool {
+    only_value(&head.headers, &axum::http::header::ACCEPT).is_some_and(|accepted| accepted == "text/event-stream")
+}
+
+/// The fields of a form that was sent.
+fn form_of(request: &ConsoleRequest) -> Result<Vec<(String, String)>, ApiError> {
+    let body = request.body.clone()?;
+    let content_type = only_value(&request.head.headers, &axum::http::header::CONTENT_TYPE).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !body.is_empty() && !media_type.eq_ignore_ascii_case(FORM) {
+        return Err(ApiError::field("form", "must be sent as application/x-www-form-urlencoded"));
+    }
+    Ok(form_urlencoded::parse(&body).into_owned().collect())
+}
+
+/// All pages, and what forms are sent to.
+fn routes() -> Routes {
+    let routes = Routes::default();
+    let routes = overview::add_routes(routes);
+    let routes = search::add_routes(routes);
+    let routes = payments::add_routes(routes);
+    let routes = pre_auths::add_routes(routes);
+    let routes = webhooks::add_routes(routes);
+    let routes = limits::add_routes(routes);
+    let routes = routing::add_routes(routes);
+    let routes = audit::add_routes(routes);
+    settings::add_routes(routes)
+}

@@ -1,0 +1,187 @@
+//! The first page: how the gateway does now, and did in the last hours. It shows itself anew while it is looked at.
+
+mod live;
+mod recent;
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+
+use crate::api::envelope::Outcome;
+use crate::api::error::ApiError;
+use crate::api::query::{Pages, Query};
+use crate::api::routes::{Routes, Verb};
+use crate::domain::history::MINUTES_MAX;
+use crate::domain::time::Day;
+use crate::gateway::Gateway;
+use crate::gateway::command::PaymentFilter;
+use crate::gateway::costs::CostsFilter;
+use crate::gateway::error::GatewayError;
+use crate::gateway::page::PageRequest;
+
+use super::PREFIX;
+use super::call::ConsoleCall;
+use super::form::{Field, Form};
+use super::page::{Page, Section, show};
+use super::table::{Cell, Table};
+use super::text::{count, money, percent};
+
+use recent::Recent;
+
+/// Where the page's news come from.
+const LIVE: &str = "/console/live";
+/// Minutes that are shown, if nobody says how many.
+const MINUTES_SHOWN: usize = 60;
+/// Payments that are shown.
+const LATEST_MAX: usize = 8;
+
+pub(super) fn add_routes(routes: Routes) -> Routes {
+    routes.with(Verb::Get, PREFIX, overview).with(Verb::Get, LIVE, live::news)
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    page: Page,
+    span: Form,
+    now: Now,
+}
+
+async fn overview(call: ConsoleCall) -> Outcome {
+    let query = call.query(&["minutes"], Pages::No)?;
+    let minutes = minutes_of(&query)?;
+    let choices = [("15", "15 minutes"), ("60", "1 hour"), ("180", "3 hours")];
+    let span =
+        Form::filter(PREFIX).with(Field::one_of("minutes", "Show the last", choices).value(Some(minutes.to_string())));
+    let page = call.page(Section::Overview, "Overview").live(format!("{LIVE}?minutes={minutes}"));
+    show(&OverviewPage { page, span, now: Now::of(call.gateway(), minutes)? })
+}
+
+fn minutes_of(query: &Query<'_>) -> Result<usize, ApiError> {
+    let Some(text) = query.text("minutes") else { return Ok(MINUTES_SHOWN) };
+    let minutes = text.parse().ok().filter(|minutes| (1..=MINUTES_MAX).contains(minutes));
+    minutes.ok_or_else(|| ApiError::field("minutes", format!("must be a whole number from 1 to {MINUTES_MAX}")))
+}
+
+/// One figure with its name.
+struct Tile {
+    name: &'static str,
+    value: String,
+    /// In words, beside it.
+    more: String,
+}
+
+/// Figures side by side.
+#[derive(Template)]
+#[template(path = "tiles.html")]
+struct Tiles(Vec<Tile>);
+
+impl HtmlSafe for Tiles {}
+
+/// What the page shows, in parts that are replaced one by one.
+struct Now {
+    tiles: Tiles,
+    recent: Recent,
+    channels: Table,
+    money: Table,
+    payments: Table,
+}
+
+impl Now {
+    /// As it is now, with so many minutes of before.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn of(gateway: &Gateway, minutes: usize) -> Result<Self, GatewayError> {
+        gateway.read_history();
+        let all = gateway.recent_minutes();
+        let recent = Recent::of(all.get(all.len().saturating_sub(minutes)..).unwrap_or_default());
+        let (today, money) = today(gateway)?;
+        let mut tiles = recent.tiles();
+        tiles.extend(today);
+        Ok(Self { tiles: Tiles(tiles), recent, channels: channels(gateway), money, payments: latest(gateway)? })
+    }
+
+    /// The parts by their places in the page.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    fn fragments(&self) -> Result<[(&'static str, String); 5], askama::Error> {
+        Ok([
+            ("tiles", self.tiles.render()?),
+            ("recent", self.recent.render()?),
+            ("channels", self.channels.render()?),
+            ("money", self.money.render()?),
+            ("payments", self.payments.render()?),
+        ])
+    }
+}
+
+fn channels(gateway: &Gateway) -> Table {
+    let columns = ["Channel", "Breaker", "Approved", "In flight", "Latency", "Payments today"];
+    let rows = gateway.channels().into_iter().map(|channel| {
+        vec![
+            Cell::link(Section::Routing.path(), channel.name),
+            Cell::status(if channel.enabled { &channel.breaker } else { "disabled" }),
+            if channel.samples > 0 { Cell::Number(percent(channel.success_rate)) } else { Cell::Nothing },
+            Cell::count(channel.in_flight),
+            channel.latency_ms.map_or(Cell::Nothing, |ms| Cell::Number(format!("{ms:.0} ms"))),
+            Cell::count(channel.payments_today),
+        ]
+    });
+    Table::new("Channels", &columns, "No channels are configured.").with_rows(rows)
+}
+
+/// What was charged today: all of it in one currency, and each channel's.
+fn today(gateway: &Gateway) -> Result<(Vec<Tile>, Table), GatewayError> {
+    let day = Day::of(gateway.clock().now());
+    let filter = CostsFilter { from: Some(day), to: Some(day), by_channel: true, ..CostsFilter::default() };
+    let costs = gateway.costs(&filter, &PageRequest { limit: Some(100), cursor: None })?;
+    let totals = &costs.totals;
+    let saved_percent = totals.saved_percent.map(|percent| format!("{percent:.1} % of ")).unwrap_or_default();
+    let tiles = vec![
+        Tile {
+            name: "Taken today",
+            value: money(totals.amount, &totals.currency),
+            more: format!("{} payments", count(totals.payments)),
+        },
+        Tile {
+            name: "Fees saved today",
+            value: money(totals.saved, &totals.currency),
+            more: format!(
+                "{saved_percent}{} on {}",
+                money(totals.baseline_fees, &totals.currency),
+                costs.baseline_channel
+            ),
+        },
+    ];
+    let columns = ["Channel", "Payments", "Taken", "Refunded", "Fees", "Fees saved"];
+    let rows = costs.items.into_iter().map(|row| {
+        vec![
+            Cell::link(Section::Routing.path(), row.channel),
+            Cell::count(row.payments),
+            Cell::money(row.amount, &row.currency),
+            Cell::money(row.refunded, &row.currency),
+            Cell::money(row.fees, &row.currency),
+            Cell::money(row.saved, &row.currency),
+        ]
+    });
+    Ok((tiles, Table::new("Money today", &columns, "Nothing was charged today.").with_rows(rows)))
+}
+
+fn latest(gateway: &Gateway) -> Result<Table, GatewayError> {
+    let page = PageRequest { limit: Some(LATEST_MAX), cursor: None };
+    let found = gateway.payments().list_all(None, &PaymentFilter::default(), &page)?;
+    let columns = ["Payment", "Status", "Amount", "Channel", "Merchant", "Made (UTC)"];
+    let rows = found.items.into_iter().map(|row| {
+        let payment = row.payment;
+        vec![
+            Cell::link(Section::Payments.path(), payment.payment_no),
+            Cell::status(&payment.status),
+            Cell::money(payment.amount, &payment.currency),
+            Cell::maybe(payment.channel),
+            Cell::code(row.merchant_id),
+            Cell::Moment(payment.created_at),
+        ]
+    });
+    Ok(Table::new("Latest payments", &columns, "No payments yet.").with_rows(rows))
+}

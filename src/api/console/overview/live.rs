@@ -1,0 +1,101 @@
+//! The page's news: parts that have changed, every few seconds, for as long as the session lasts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::json;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::api::envelope::{Answer, Outcome};
+use crate::api::query::Pages;
+use crate::api::stream::{StreamFailed, StreamKind};
+use crate::gateway::Gateway;
+
+use super::super::call::ConsoleCall;
+use super::super::sessions::Session;
+use super::{Now, minutes_of};
+
+/// Between two looks. Where nothing has changed something is sent all the same, so that a connection that is broken is
+/// noticed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// When a browser comes back that was cut off, in milliseconds.
+const RETRY_MS: u64 = 3_000;
+
+pub(super) async fn news(call: ConsoleCall) -> Outcome {
+    let minutes = minutes_of(&call.query(&["minutes"], Pages::No)?)?;
+    let listener = Listener {
+        gateway: call.gateway().clone(),
+        session: Arc::clone(&call.session),
+        minutes,
+        sent: HashMap::new(),
+        state: State::Begins,
+    };
+    let parts = stream::unfold(listener, |mut listener| async move {
+        let part = listener.next().await?;
+        Some((Ok::<_, StreamFailed>(Bytes::from(part)), listener))
+    });
+    Ok(Answer::stream(HeaderValue::from_static("text/event-stream"), StreamKind::Live, parts))
+}
+
+enum State {
+    Begins,
+    Goes,
+    Ended,
+}
+
+/// A page that somebody looks at.
+struct Listener {
+    gateway: Gateway,
+    session: Arc<Session>,
+    minutes: usize,
+    /// What the page has, by place: hashes of the parts.
+    sent: HashMap<&'static str, u64>,
+    state: State,
+}
+
+impl Listener {
+    async fn next(&mut self) -> Option<String> {
+        let mut text = String::new();
+        match self.state {
+            State::Ended => return None,
+            State::Begins => {
+                self.state = State::Goes;
+                text.push_str(&format!("retry: {RETRY_MS}\n\n"));
+            }
+            State::Goes => {
+                let ended = self.session.ended().cancelled();
+                // Whichever comes first: it is looked at below.
+                let _ = tokio::time::timeout(LOOK_INTERVAL, ended).await;
+            }
+        }
+        if self.session.ended().is_cancelled() || self.session.left(self.gateway.clock().steady()).is_zero() {
+            self.state = State::Ended;
+            return Some(String::from("event: over\ndata: {}\n\n"));
+        }
+        self.add_news(&mut text);
+        if text.is_empty() {
+            text.push_str(": nothing has changed\n\n");
+        }
+        Some(text)
+    }
+
+    /// Adds the parts that are not what the page has.
+    fn add_news(&mut self, text: &mut String) {
+        let fragments = match Now::of(&self.gateway, self.minutes).map(|now| now.fragments()) {
+            Ok(Ok(fragments)) => fragments,
+            Ok(Err(error)) => return tracing::error!(%error, "a page's news can't be written"),
+            Err(error) => return tracing::warn!(%error, "a page's news can't be read"),
+        };
+        for (place, html) in fragments {
+            let hash = xxh3_64(html.as_bytes());
+            if self.sent.insert(place, hash) != Some(hash) {
+                // JSON has no line breaks, which would end the event's data.
+                text.push_str(&format!("event: fragment\ndata: {}\n\n", json!({ "id": place, "html": html })));
+            }
+        }
+    }
+}

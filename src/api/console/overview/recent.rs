@@ -1,0 +1,195 @@
+//! The last minutes as figures and charts.
+
+use std::collections::BTreeSet;
+
+use askama::Template;
+use askama::filters::HtmlSafe;
+
+use crate::domain::history::{Counted, Minute};
+
+use super::super::chart::{Chart, Series};
+use super::super::text::{count, money, percent};
+use super::Tile;
+
+/// The share of commits whose time is shown.
+const COMMITS_SHARE: f64 = 0.99;
+
+/// The last minutes.
+#[derive(Template)]
+#[template(path = "recent.html")]
+pub(super) struct Recent {
+    charts: Vec<Chart>,
+    minutes: Vec<Minute>,
+}
+
+impl HtmlSafe for Recent {}
+
+impl Recent {
+    /// Of these minutes, the oldest first.
+    pub(super) fn of(minutes: &[Minute]) -> Self {
+        Self { charts: charts(minutes), minutes: minutes.to_vec() }
+    }
+
+    /// What they come to.
+    pub(super) fn tiles(&self) -> Vec<Tile> {
+        let mut all = Counted::default();
+        self.minutes.iter().for_each(|minute| all.add(&minute.counted));
+        let span = match self.minutes.len() {
+            1 => String::from("in the last minute"),
+            minutes => format!("in the last {minutes} min"),
+        };
+        let (approved, ended) = all
+            .ends
+            .values()
+            .fold((0, 0), |(approved, ended), ends| (approved + ends.approved, ended + ends.approved + ends.declined));
+        // The running minute is not over yet.
+        let last_full = self.minutes.iter().rev().nth(1).or(self.minutes.last());
+        let waiting = self.minutes.last().and_then(|minute| minute.webhooks_waiting);
+        let unknown = || String::from("–");
+        vec![
+            Tile {
+                name: "Payments a minute",
+                value: count(last_full.map_or(0, |minute| minute.counted.payments)),
+                more: format!("{} {span}", count(all.payments)),
+            },
+            Tile {
+                name: "Approved",
+                value: if ended > 0 { percent(approved as f64 / ended as f64) } else { unknown() },
+                more: format!("of {} {span}", count(ended)),
+            },
+            Tile { name: "Refused by limits", value: count(all.refused), more: span.clone() },
+            Tile {
+                name: "Webhooks waiting",
+                value: waiting.map_or_else(unknown, count),
+                more: String::from("to be sent, or sent again"),
+            },
+            Tile {
+                name: "Commits on disk within",
+                value: all.commits.within(COMMITS_SHARE).map_or_else(unknown, |seconds| milliseconds(seconds * 1e3)),
+                more: format!("99 % of {} {span}", count(all.commits.count)),
+            },
+        ]
+    }
+}
+
+fn charts(minutes: &[Minute]) -> Vec<Chart> {
+    let first = minutes.first().map_or(0, |minute| minute.at.unix_ms().div_euclid(60_000));
+    let one = |value: fn(&Minute) -> Option<f64>| {
+        vec![Series { name: String::new(), values: minutes.iter().map(value).collect() }]
+    };
+    let number = |value: f64| count(value.round() as i64);
+    let payments = one(|minute| Some(minute.counted.payments as f64));
+    let refused = one(|minute| Some(minute.counted.refused as f64));
+    let waiting = one(|minute| minute.webhooks_waiting.map(|waiting| waiting as f64));
+    let commits = one(|minute| minute.counted.commits.within(COMMITS_SHARE).map(|seconds| seconds * 1e3));
+    let mut charts = vec![
+        Chart::new("Payments a minute", first, &payments, 4.0, number),
+        Chart::new("Approved, by channel", first, &approval(minutes), 100.0, |value| format!("{value:.0} %")),
+    ];
+    if let Some((currency, taken, saved)) = money_lines(minutes) {
+        let write = move |value: f64| money(value.round() as i64, &currency);
+        charts.push(Chart::new("Money taken a minute", first, &taken, 100.0, write.clone()));
+        charts.push(Chart::new("Fees saved since the first minute shown", first, &saved, 100.0, write));
+    }
+    charts.extend([
+        Chart::new("Refused by limits a minute", first, &refused, 4.0, number),
+        Chart::new("Webhooks waiting", first, &waiting, 4.0, number),
+        Chart::new("99 % of commits on disk within", first, &commits, 1.0, milliseconds),
+    ]);
+    charts
+}
+
+fn milliseconds(value: f64) -> String {
+    if value < 10.0 { format!("{value:.1} ms") } else { format!("{value:.0} ms") }
+}
+
+fn approval(minutes: &[Minute]) -> Vec<Series> {
+    let channels: BTreeSet<&String> = minutes.iter().flat_map(|minute| minute.counted.ends.keys()).collect();
+    let line = |channel: &String| Series {
+        name: channel.clone(),
+        values: minutes
+            .iter()
+            .map(|minute| minute.counted.ends.get(channel).and_then(|ends| ends.approval()).map(|share| share * 100.0))
+            .collect(),
+    };
+    channels.into_iter().map(line).collect()
+}
+
+/// Of the currency of which most payments' money came: what was taken each minute, and what was saved until then.
+fn money_lines(minutes: &[Minute]) -> Option<(String, Vec<Series>, Vec<Series>)> {
+    let mut all = Counted::default();
+    minutes.iter().for_each(|minute| all.add(&minute.counted));
+    let (currency, _) = all.money.iter().max_by_key(|(_, amounts)| amounts.taken_minor)?;
+    let of = |minute: &Minute| minute.counted.money.get(currency).copied().unwrap_or_default();
+    let taken = minutes.iter().map(|minute| Some(of(minute).taken_minor as f64)).collect();
+    let mut sum = 0.0;
+    let saved = minutes.iter().map(|minute| {
+        let amounts = of(minute);
+        sum += amounts.baseline_minor as f64 - amounts.fees_minor as f64;
+        Some(sum)
+    });
+    let line = |values| vec![Series { name: String::new(), values }];
+    Some((currency.clone(), line(taken), line(saved.collect())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::history::{Amounts, Ends, Spread};
+    use crate::domain::time::Timestamp;
+
+    fn minute(number: i64, payments: u64) -> Minute {
+        let ends = Ends { approved: payments / 2, declined: payments - payments / 2 };
+        let amounts =
+            Amounts { taken_minor: payments * 1_000, fees_minor: payments * 20, baseline_minor: payments * 30 };
+        Minute {
+            at: Timestamp::from_unix_s(1_700_000_040 + number * 60),
+            counted: Counted {
+                payments,
+                ends: BTreeMap::from([(String::from("stripe"), ends)]),
+                money: BTreeMap::from([(String::from("USD"), amounts)]),
+                refused: 1,
+                commits: Spread { up_to: vec![(0.001, payments), (0.01, payments * 2)], count: payments * 2 },
+            },
+            webhooks_waiting: Some(7),
+        }
+    }
+
+    #[test]
+    fn tiles_add_the_minutes_up() {
+        let recent = Recent::of(&[minute(0, 10), minute(1, 20), minute(2, 1)]);
+        let tiles = recent.tiles();
+        let is = |name: &str, value: &str, more: &str| {
+            let tile = tiles.iter().find(|tile| tile.name == name).unwrap();
+            assert_eq!((tile.value.as_str(), tile.more.as_str()), (value, more), "{name}");
+        };
+        is("Payments a minute", "20", "31 in the last 3 min");
+        is("Approved", "48.4 %", "of 31 in the last 3 min");
+        is("Refused by limits", "3", "in the last 3 min");
+        is("Webhooks waiting", "7", "to be sent, or sent again");
+        is("Commits on disk within", "10 ms", "99 % of 62 in the last 3 min");
+    }
+
+    #[test]
+    fn charts_say_the_last_minute_in_words() {
+        let html = Recent::of(&[minute(0, 10), minute(1, 20)]).render().unwrap();
+        for words in [
+            "Payments a minute. In the last minute 20.",
+            "In the last minute stripe: 50 %.",
+            "Money taken a minute. In the last minute 200.00 USD.",
+            "In the last minute 3.00 USD.",
+            "In the last minute 10 ms.",
+        ] {
+            assert!(html.contains(words), "{words} in {html}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_has_just_begun_has_nothing_to_show() {
+        let recent = Recent::of(&[]);
+        assert!(recent.render().unwrap().contains("Webhooks waiting"));
+        assert_eq!(recent.tiles()[1].value, "–");
+    }
+}

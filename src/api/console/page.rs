@@ -1,0 +1,222 @@
+//! What every page has around it, the page that asks whether something is really to be done, and the one about a failure.
+
+use askama::Template;
+use axum::http::StatusCode;
+
+use crate::api::context::RequestContext;
+use crate::api::envelope::{Answer, Outcome};
+use crate::api::error::ApiError;
+use crate::api::language::Language;
+use crate::api::messages::message_of;
+use crate::config::Mode;
+use crate::gateway::Gateway;
+use crate::gateway::error::GatewayError;
+
+use super::PREFIX;
+use super::assets;
+use super::form::Form;
+use super::sessions::{Notice, Session};
+use super::table::Facts;
+
+/// The parts of the console, in the order of the navigation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    Overview,
+    Payments,
+    PreAuths,
+    Webhooks,
+    Limits,
+    Routing,
+    Audit,
+    Settings,
+}
+
+impl Section {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Overview,
+        Self::Payments,
+        Self::PreAuths,
+        Self::Webhooks,
+        Self::Limits,
+        Self::Routing,
+        Self::Audit,
+        Self::Settings,
+    ];
+
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Payments => "Payments",
+            Self::PreAuths => "Pre-auths",
+            Self::Webhooks => "Webhooks",
+            Self::Limits => "Limits",
+            Self::Routing => "Routing",
+            Self::Audit => "Audit",
+            Self::Settings => "Settings",
+        }
+    }
+
+    /// Where it begins.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Overview => PREFIX,
+            Self::Payments => "/console/payments",
+            Self::PreAuths => "/console/pre-auths",
+            Self::Webhooks => "/console/webhooks",
+            Self::Limits => "/console/limits",
+            Self::Routing => "/console/routing",
+            Self::Audit => "/console/audit",
+            Self::Settings => "/console/settings",
+        }
+    }
+}
+
+/// What stands around a page's own content.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    /// The heading.
+    pub(super) title: String,
+    /// The part that it belongs to; none when it is about a path that is not there.
+    pub(super) section: Option<Section>,
+    /// Pages above it: what they are called, and where they are.
+    pub(super) crumbs: Vec<(String, String)>,
+    /// What was done before it.
+    pub(super) notice: Option<Notice>,
+    /// Whose session it is.
+    pub(super) operator: String,
+    /// What forms carry.
+    pub(super) csrf: String,
+    /// What updates it while it is looked at.
+    pub(super) live: Option<String>,
+    /// Whether real money moves.
+    pub(super) is_live_mode: bool,
+    /// Whether the gateway takes requests.
+    pub(super) is_ready: bool,
+}
+
+impl Page {
+    /// A page of this session.
+    pub(super) fn new(gateway: &Gateway, session: &Session, section: Option<Section>, title: String) -> Self {
+        Self {
+            title,
+            section,
+            crumbs: Vec::new(),
+            notice: session.take_notice(),
+            operator: session.operator.clone(),
+            csrf: String::from(session.csrf()),
+            live: None,
+            is_live_mode: gateway.config().mode == Mode::Live,
+            is_ready: gateway.is_ready(),
+        }
+    }
+
+    /// With a page above it.
+    #[must_use]
+    pub(super) fn below(mut self, name: impl Into<String>, href: impl Into<String>) -> Self {
+        self.crumbs.push((name.into(), href.into()));
+        self
+    }
+
+    /// Updated by what comes from this path while it is looked at.
+    #[must_use]
+    pub(super) fn live(mut self, path: impl Into<String>) -> Self {
+        self.live = Some(path.into());
+        self
+    }
+
+    pub(super) fn sections(&self) -> [Section; 8] {
+        Section::ALL
+    }
+
+    pub(super) fn is_in(&self, section: &Section) -> bool {
+        self.section == Some(*section)
+    }
+
+    pub(super) fn assets(&self) -> String {
+        assets::path()
+    }
+
+    pub(super) fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+}
+
+/// 200 with a page.
+///
+/// # Errors
+/// When it can't be written.
+pub(super) fn show(page: &impl Template) -> Outcome {
+    show_as(StatusCode::OK, page)
+}
+
+/// The same with another status.
+///
+/// # Errors
+/// When it can't be written.
+pub(super) fn show_as(status: StatusCode, page: &impl Template) -> Outcome {
+    let html = page.render().map_err(|error| GatewayError::Internal(format!("a page can't be written: {error}")))?;
+    Ok(Answer::html(status, html))
+}
+
+/// Asks whether something is really to be done.
+#[derive(Template)]
+#[template(path = "confirm.html")]
+pub(super) struct Confirmation {
+    /// What stands around it.
+    pub(super) page: Page,
+    /// What will happen, in a sentence or two.
+    pub(super) question: String,
+    /// To what.
+    pub(super) facts: Facts,
+    /// What does it.
+    pub(super) form: Form,
+}
+
+/// Says why something was not done.
+#[derive(Template)]
+#[template(path = "failure.html")]
+pub(super) struct Failure {
+    page: Page,
+    code: &'static str,
+    message: String,
+    /// Wrong fields, with what is wrong.
+    fields: Vec<(String, String)>,
+    request_id: String,
+}
+
+impl Failure {
+    /// About `error`, on a page of this session.
+    pub(super) fn new(mut page: Page, error: &ApiError, context: &RequestContext) -> Self {
+        let status = error.code().status();
+        page.title = match status {
+            StatusCode::NOT_FOUND => String::from("Not found"),
+            _ if status.is_server_error() => String::from("That did not work"),
+            _ => String::from("That can't be done"),
+        };
+        Self {
+            page,
+            code: error.code().as_str(),
+            message: message_of(error, Language::English),
+            fields: wrong_fields(error),
+            request_id: context.request_id.clone(),
+        }
+    }
+}
+
+fn wrong_fields(error: &ApiError) -> Vec<(String, String)> {
+    match error {
+        ApiError::Gateway(GatewayError::InvalidRequest(errors)) => {
+            errors.iter().map(|error| (error.field.clone(), error.message.clone())).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A failure in a sentence or two, with what is wrong in which field.
+pub(super) fn in_words(error: &ApiError) -> String {
+    let fields: Vec<String> =
+        wrong_fields(error).into_iter().map(|(field, message)| format!("{field} {message}")).collect();
+    let message = message_of(error, Language::English);
+    if fields.is_empty() { message } else { format!("{message}: {}", fields.join("; ")) }
+}

@@ -1,0 +1,222 @@
+//! The console as a browser without scripts sees it: who gets in, what forms may do, and that nothing that somebody has
+//! written becomes part of a page.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use crate::support::{Browser, House};
+
+const SECTIONS: [&str; 8] = [
+    "/console",
+    "/console/payments",
+    "/console/pre-auths",
+    "/console/webhooks",
+    "/console/limits",
+    "/console/routing",
+    "/console/audit",
+    "/console/settings",
+];
+
+fn headers(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_sees_anything_without_logging_in() {
+    let house = House::start().await;
+    let mut browser = Browser::new(&house);
+    for cookie in [None, Some("tollgate_console=x"), Some("tollgate_console_80=00; a=b")] {
+        browser.cookie = cookie.map(str::to_owned);
+        for path in SECTIONS.into_iter().chain(["/console/nothing", "/console/live"]) {
+            let answer = browser.get(path).await;
+            let next: String = url::form_urlencoded::byte_serialize(path.as_bytes()).collect();
+            let login = if path == "/console" { String::new() } else { format!("?next={next}") };
+            assert_eq!((answer.status, answer.header("location")), (303, &*format!("/console/login{login}")), "{path}");
+            assert_eq!(answer.text, "", "{path}");
+            let sent = browser.post(path, &[]).await;
+            assert_eq!((sent.status, sent.header("location")), (303, "/console/login"), "{path}");
+        }
+        let refused = browser.send("GET", "/console/live", None, headers(&[("accept", "text/event-stream")])).await;
+        refused.expect(401, "UNAUTHENTICATED");
+    }
+    let login = browser.page("/console/login?next=/console/payments%3Fstatus%3Dfailed").await;
+    assert!(login.contains("value=\"/console/payments?status=failed\"") && login.contains("type=\"password\""));
+    assert!(!browser.page("/console/login?next=https://evil.example/").await.contains("evil"));
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_opens_a_session_that_can_be_ended() {
+    let house = House::start().await;
+    let mut browser = Browser::new(&house);
+    for wrong in ["", " ", "x", &house.admin_token[1..]] {
+        let refused = browser.log_in(wrong).await;
+        assert_eq!((refused.status, refused.header("set-cookie")), (403, ""), "{wrong}");
+        assert!(refused.text.contains("not a token") && !refused.text.contains(&house.admin_token));
+    }
+    let answer = browser.log_in(&house.admin_token).await;
+    let cookie = answer.header("set-cookie");
+    let port = house.admin_url.rsplit(':').next().unwrap();
+    assert!(cookie.starts_with(&format!("tollgate_console_{port}=")), "{cookie}");
+    for part in ["; HttpOnly", "; SameSite=Strict", "; Path=/console"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    assert!(!cookie.contains("Secure") && !cookie.contains(&house.admin_token), "{cookie}");
+    let page = browser.page("/console").await;
+    assert!(
+        page.contains("SANDBOX") && page.contains("<strong>admin</strong>") && page.contains(env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(browser.get("/console/login").await.header("location"), "/console", "logged in already");
+    // Who logs in where something was asked for comes to it.
+    let fields = [("token", house.admin_token.as_str()), ("next", "/console/audit")];
+    let second = browser.send_form("/console/login", &fields, HashMap::new()).await;
+    assert_eq!(second.header("location"), "/console/audit");
+    assert_eq!(browser.get("/console").await.status, 303, "the session that was logged in again has ended");
+    browser.log_in(&house.admin_token).await;
+    let gone = browser.post("/console/logout", &[]).await;
+    assert_eq!((gone.status, gone.header("location")), (303, "/console/login"));
+    assert!(gone.header("set-cookie").contains("Max-Age=0"));
+    assert_eq!(browser.get("/console").await.status, 303, "the cookie opens nothing any more");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_tokens_count_for_their_address() {
+    let house = House::start_with(|config| {
+        config.limits.client_address.enabled = true;
+        config.limits.client_address.exempt_networks = Vec::new();
+        config.limits.client_address.failed_authentications_per_minute = 3;
+    })
+    .await;
+    let mut browser = Browser::new(&house);
+    for _ in 0..3 {
+        assert_eq!(browser.log_in("").await.status, 403, "an empty form guesses nothing");
+        assert_eq!(browser.log_in("at_wrong").await.status, 403);
+    }
+    let blocked = browser.log_in(&house.admin_token).await;
+    assert_eq!((blocked.status, blocked.header("set-cookie")), (429, ""));
+    assert!(blocked.text.contains("Too many failed authentications"), "{}", blocked.text);
+    house.admin("GET", "/admin/v1/merchants", None).await.expect(429, "RATE_LIMIT_EXCEEDED");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cookie_is_for_tls_alone_where_a_proxy_says_that_there_is_tls() {
+    let house = House::start_with(|config| config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let browser = Browser::new(&house);
+    let fields = [("token", house.admin_token.as_str())];
+    for (proto, is_secure) in [("https", true), ("http", false), ("https, http", false)] {
+        let forwarded = headers(&[("x-forwarded-proto", proto), ("x-forwarded-for", "192.0.2.1")]);
+        let answer = browser.send_form("/console/login", &fields, forwarded).await;
+        assert_eq!(answer.status, 303);
+        assert_eq!(answer.header("set-cookie").contains("; Secure"), is_secure, "{proto}");
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forms_of_others_do_nothing() {
+    let house = House::start().await;
+    let browser = Browser::logged_in(&house).await;
+    let other = Browser::logged_in(&house).await;
+    let own = [("csrf", browser.csrf.as_str())];
+    let forged: [(&[(&str, &str)], HashMap<String, String>); 6] = [
+        (&[], HashMap::new()),
+        (&[("csrf", "")], HashMap::new()),
+        (&[("csrf", &other.csrf)], HashMap::new()),
+        (&own, headers(&[("origin", "https://evil.example")])),
+        (&own, headers(&[("sec-fetch-site", "cross-site")])),
+        (&own, headers(&[("content-type", "text/plain")])),
+    ];
+    for (fields, headers) in forged {
+        let answer = browser.send_form("/console/logout", fields, headers.clone()).await;
+        assert_eq!(answer.status, 400, "{fields:?} {headers:?}");
+        assert!(answer.text.contains("That can&#39;t be done"), "{}", answer.text);
+    }
+    browser.page("/console").await;
+    let login = [("token", house.admin_token.as_str())];
+    let led_here = headers(&[("origin", "https://evil.example")]);
+    let refused = Browser::new(&house).send_form("/console/login", &login, led_here).await;
+    assert_eq!((refused.status, refused.header("set-cookie")), (400, ""));
+    let fine = headers(&[("origin", &house.admin_url), ("sec-fetch-site", "same-origin")]);
+    assert_eq!(browser.send_form("/console/logout", &own, fine).await.status, 303);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_is_kept_from_scripts_frames_and_caches() {
+    let house = House::start().await;
+    let browser = Browser::logged_in(&house).await;
+    for path in SECTIONS.into_iter().chain(["/console/login", "/console/nothing", "/console/payments?x=1"]) {
+        let answer = browser.get(path).await;
+        let policy = answer.header("content-security-policy");
+        for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("referrer-policy"), "same-origin", "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+        for inline in [" style=", " onclick=", " onload=", "javascript:", "<style"] {
+            assert!(!answer.text.contains(inline), "{path} has {inline}");
+        }
+    }
+    let missing = browser.get("/console/nothing").await;
+    assert_eq!(missing.status, 404);
+    assert!(missing.text.contains("NOT_FOUND") && missing.text.contains("Log out"), "{}", missing.text);
+    let elsewhere = browser.send("GET", "/console", None, headers(&[("host", "evil.example")])).await;
+    elsewhere.expect(403, "FORBIDDEN");
+    assert_eq!(browser.get("/console/").await.header("location"), "/console");
+    // Files are for everybody, and for good.
+    let page = Browser::new(&house).page("/console/login").await;
+    let (_, rest) = page.split_once("href=\"/console/assets/").unwrap();
+    let folder = rest.split('/').next().unwrap();
+    for (file, content_type) in
+        [("console.css", "text/css"), ("console.js", "text/javascript"), ("icon.svg", "image/svg")]
+    {
+        let path = format!("/console/assets/{folder}/{file}");
+        let first = Browser::new(&house).get(&path).await;
+        assert!(first.status == 200 && first.header("content-type").starts_with(content_type), "{file}");
+        assert!(first.header("cache-control").contains("immutable") && !first.text.is_empty(), "{file}");
+        let again = headers(&[("if-none-match", first.header("etag"))]);
+        assert_eq!(Browser::new(&house).send("GET", &path, None, again).await.status, 304, "{file}");
+    }
+    assert_eq!(Browser::new(&house).get("/console/assets/0/console.css").await.status, 404);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_has_written_is_text_on_every_page() {
+    const EVIL: &str = "<script>alert('x')</script>\"'&";
+    let house = House::start().await;
+    let shop = house.merchant_with(json!({ "name": EVIL, "tier": "business" })).await;
+    let paid = shop
+        .pay(
+            "ORDER-1",
+            5_000,
+            json!({ "description": EVIL, "metadata": { "note": EVIL }, "payment_token": "tok_visa" }),
+        )
+        .await;
+    assert_eq!(paid.status, 201, "{}", paid.text);
+    let named = json!({ "name": "<img src=x onerror=alert(1)>" });
+    house
+        .admin("PATCH", &format!("/admin/v1/merchants/{}", shop.merchant_id), Some(named))
+        .await
+        .expect(200, "SUCCESS");
+    let browser = Browser::logged_in(&house).await;
+    let one = format!("/console/payments/{}", paid.data("payment_no"));
+    let query: String = url::form_urlencoded::byte_serialize(EVIL.as_bytes()).collect();
+    let mut paths: Vec<String> = SECTIONS.into_iter().map(str::to_owned).collect();
+    paths.extend([one, format!("/console/audit?actor={query}"), format!("/console/search?q={query}")]);
+    for path in paths {
+        let text = browser.get(&path).await.text;
+        assert!(!text.contains("<script>") && !text.contains("<img src=x"), "{path}");
+    }
+    let audit = browser.page("/console/audit").await;
+    assert!(audit.contains("merchant.update") && audit.contains("&#60;img src=x onerror=alert(1)&#62;"), "{audit}");
+    let narrowed = browser.page("/console/audit?action=merchant.create&limit=1&verify=true").await;
+    assert!(!narrowed.contains("<code>merchant.update</code>") && narrowed.contains("intact"));
+    assert_eq!(browser.get("/console/audit?limit=1").await.text.matches("rel=\"next\"").count(), 1);
+    house.stop().await;
+}
