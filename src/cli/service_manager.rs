@@ -49,7 +49,8 @@ impl ServiceManager {
 
     /// That it ends, and why.
     pub(super) fn failed(self, reason: &str) {
-        self.tell(&[NotifyState::Stopping, NotifyState::Status(reason)]);
+        // Its lines are told one by one.
+        self.tell(&[NotifyState::Stopping, NotifyState::Status(&reason.replace('\n', " "))]);
     }
 
     /// Says regularly that the process is alive, as long as it answers `probe`, if the service manager wants to know. Ends
