@@ -171,16 +171,14 @@ fn is_private_way(headers: &HeaderMap, peer: IpAddr, is_tls: bool, trusted_proxi
     if !is_forwarded(headers) {
         return is_tls || peer.is_loopback();
     }
-    came_over_tls(headers, peer, trusted_proxies)
+    let is_trusted = trusted_proxies.iter().any(|network| network.contains(&peer));
+    (is_tls && !is_trusted) || came_over_tls(headers, peer, trusted_proxies)
 }
 
 /// Whether a proxy of ours says that the client used TLS.
 pub(crate) fn came_over_tls(headers: &HeaderMap, peer: IpAddr, trusted_proxies: &[IpNet]) -> bool {
     let peer = peer.to_canonical();
     let is_trusted = trusted_proxies.iter().any(|network| network.contains(&peer));
-    if is_tls && !is_trusted {
-        return true;
-    }
     let mut protocols = headers.get_all(FORWARDED_PROTO).iter().peekable();
     // Every hop has to say it: a list with one `http` in it was read by somebody.
     let says_tls = protocols.peek().is_some()

@@ -152,7 +152,7 @@ impl ConfigSource for Layers {
         }
         // Last, so that what is said above is logged as it was until now.
         if applied.iter().any(|key| key == LOG_KEY)
-            && let Err(error) = self.logs.change(&config.telemetry.log)
+            && let Err(error) = self.logs.configure(&config.telemetry.log)
         {
             tracing::error!(problem = %error, "what is logged has not changed");
         }
