@@ -261,6 +261,18 @@ async fn the_operators_listener_has_a_certificate_of_its_own() {
     assert!(head.starts_with("HTTP/1.1 200"), "{head}{metrics}");
     let done = "tollgate_tls_handshakes_total{listener=\"admin\",result=\"done\"} 1";
     assert!(metrics.lines().any(|line| line == done), "{metrics}");
+    // What the console keeps in a browser is never sent over plain HTTP.
+    let form = format!("token={}", house.admin_token);
+    let log_in = format!(
+        "POST /console/login HTTP/1.1\r\nhost: {NAME}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{form}",
+        form.len()
+    );
+    stream.write_all(log_in.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let cookie = answer.lines().find(|line| line.starts_with("set-cookie: ")).unwrap_or_else(|| panic!("{answer}"));
+    assert!(cookie.split("; ").any(|part| part == "Secure"), "{cookie}");
     let plain = reqwest::get(format!("{}/healthz", house.url)).await.unwrap();
     assert_eq!(plain.status(), 200, "the merchants' speaks plain HTTP");
     house.stop().await;
