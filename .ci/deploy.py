@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -100,7 +101,7 @@ def main(program, directory):
     environment = {**os.environ, "TOLLGATE_ADMIN_TOKEN": TOKEN, "NOTIFY_SOCKET": os.path.join(directory, "notify"),
                    "WATCHDOG_USEC": "3000000", "TOLLGATE_STORAGE__DIR": data}
     # Its files are to be as limited as the unit has them: what raises the limit is among what it forbids.
-    files = unit("LimitNOFILE")[0]
+    files = min(int(unit("LimitNOFILE")[0]), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     command = ["prlimit", f"--nofile={files}:{files}", "strace", "-f", "-qq", "-s", "0", "-o", trace, program, "serve",
                "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
     with open(log_path, "w") as log:

@@ -30,7 +30,7 @@ for drop_in in none deploy/systemd/tollgate.service.d/*.conf; do
 done
 # From 0 (all of it) to 100 (none).
 systemd-analyze security --offline=true --threshold=12 "$directory/units-none/tollgate.service" | tail -1
-systemd-sysusers --dry-run "$PWD/deploy/systemd/tollgate.sysusers" >/dev/null
+systemd-sysusers --dry-run "$PWD/deploy/systemd/tollgate.sysusers" >/dev/null 2>&1
 
 echo "the program under the unit"
 install_missing strace strace
@@ -43,12 +43,12 @@ echo certificate >"$lineage/fullchain.pem"
 echo key >"$lineage/privkey.pem"
 # Not as root: then it leaves owners and the service alone.
 chmod -R a+rX "$directory"
-mkdir -m 0777 "$directory/tls"
-setpriv --reuid 65534 --clear-groups env TOLLGATE_TLS_DIR="$directory/tls" RENEWED_LINEAGE="$lineage" \
+mkdir -m 0777 "$directory/etc"
+setpriv --reuid 65534 --clear-groups env TOLLGATE_TLS_DIR="$directory/etc/tls" RENEWED_LINEAGE="$lineage" \
   deploy/certbot/tollgate.sh
-[ "$(stat -c '%a' "$directory/tls/privkey.pem")" = 640 ]
-[ "$(cat "$directory/tls/privkey.pem" "$directory/tls/fullchain.pem" | tr '\n' ' ')" = "key certificate " ]
-[ "$(find "$directory/tls" -type f | wc -l)" = 2 ]
+[ "$(stat -c '%a' "$directory/etc/tls/privkey.pem")" = 640 ]
+[ "$(cat "$directory/etc/tls/privkey.pem" "$directory/etc/tls/fullchain.pem" | tr '\n' ' ')" = "key certificate " ]
+[ "$(find "$directory/etc/tls" -type f | wc -l)" = 2 ]
 
 echo "the image"
 timeout 120 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \

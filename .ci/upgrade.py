@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 
@@ -31,7 +32,15 @@ class Gateway:
         self.merchants, self.operator = addresses_in(log_path, self.process)
 
     def ask(self, method, base, path, authorization, data=None, key=None):
-        """Status and bytes of an answer."""
+        """Status and bytes of an answer, as a client gets it that comes back when it is told to."""
+        for _ in range(10):
+            status, body = self.ask_once(method, base, path, authorization, data, key)
+            if status != 429:
+                break
+            time.sleep(json.loads(body)["retry_after"])
+        return status, body
+
+    def ask_once(self, method, base, path, authorization, data, key):
         headers = {"Authorization": authorization, "Content-Type": "application/json"}
         headers.update({"Idempotency-Key": key} if key else {})
         body = None if data is None else json.dumps(data).encode()

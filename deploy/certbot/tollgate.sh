@@ -12,6 +12,6 @@ if [ "$(id -u)" = 0 ]; then
 fi
 mv "$target/privkey.pem.new" "$target/privkey.pem"
 mv "$target/fullchain.pem.new" "$target/fullchain.pem"
-if command -v systemctl >/dev/null && systemctl --quiet is-active tollgate.service; then
+if command -v systemctl >/dev/null && systemctl --quiet is-active tollgate.service 2>/dev/null; then
   systemctl reload tollgate.service
 fi
