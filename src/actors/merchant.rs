@@ -141,6 +141,7 @@ impl Surroundings {
         if waited_us > self.longest_wait_us.load(Ordering::Relaxed) {
             self.longest_wait_us.fetch_max(waited_us, Ordering::Relaxed);
         }
+        self.observer.waited(waited);
     }
 }
 

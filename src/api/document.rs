@@ -6,6 +6,7 @@ mod common;
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
+use crate::api::admin::exports as all_exports;
 use crate::api::admin::limits as external_limits;
 use crate::api::admin::payments as all_payments;
 use crate::api::admin::pre_auths as all_pre_auths;
@@ -14,7 +15,8 @@ use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, merchants, metrics, resolve, routing, rules, sandbox, store,
 };
 use crate::api::{
-    callbacks, channel_pre_auths, events, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs, webhooks,
+    callbacks, channel_pre_auths, events, exports, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs,
+    webhooks,
 };
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
 
@@ -124,16 +126,16 @@ pub(crate) struct ReasonSchema {
         webhooks::cancel_notification,
         webhook_jobs::recover, webhook_jobs::retry_many, webhook_jobs::cancel_many, webhook_jobs::list_jobs,
         webhook_jobs::get_job, webhook_jobs::cancel_job,
-        events::list,
+        events::list, exports::payments, exports::refunds, exports::fees,
         merchants::create, merchants::list, merchants::get, merchants::update, merchants::delete, merchants::limits,
         merchants::fullest,
         keys::create, keys::delete, audit::list,
-        costs::list, channels::list, channels::get, channels::update, channels::reset_health,
+        costs::list, all_exports::payments, all_exports::refunds, all_exports::fees, channels::list, channels::get, channels::update, channels::reset_health,
         channels::check,
         routing::get, routing::update, routing::versions, routing::roll_back,
         rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload, config::show, config::check,
         all_payments::list, all_payments::get, all_payments::routing, resolve::payment, resolve::pre_auth, resolve::refund,
-        all_pre_auths::list, all_pre_auths::get,
+        all_pre_auths::list, all_pre_auths::get, all_pre_auths::capture, all_pre_auths::cancel,
         all_webhooks::list_endpoints, all_webhooks::get_endpoint, all_webhooks::pause_endpoint,
         all_webhooks::enable_endpoint, all_webhooks::list_notifications, all_webhooks::get_notification,
         all_webhooks::retry_notification, all_webhooks::recover, all_webhooks::reset_health,

@@ -15,11 +15,13 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::context::RequestContext;
+use crate::api::counted::{CLIENT_GONE, Counted};
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
 use crate::api::in_flight::InFlight;
 use crate::api::language::Language;
 use crate::api::request_id::{REQUEST_ID, RequestIds};
+use crate::api::routes::Verb;
 use crate::api::server::Site;
 use crate::api::stream::{ResponseBody, Streams};
 use crate::clock::Clock;
@@ -27,6 +29,7 @@ use crate::config::ServerConfig;
 use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Monotonic;
 use crate::gateway::error::GatewayError;
+use crate::gateway::request_figures::{ListenerFigures, OpenConnection};
 
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Asked for by whoever decides to kill the process, so they are answered however much work there is.
@@ -35,8 +38,6 @@ pub(crate) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 const BUSY_RETRY_AFTER_S: u64 = 1;
 /// The same for too many streams, which take longer.
 const STREAMS_RETRY_AFTER_S: u64 = 10;
-/// In the log, the status of a request whose client went away before it was answered (as nginx writes it).
-const CLIENT_GONE: u16 = 499;
 
 /// What one listener serves.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -46,6 +47,11 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// What a request is worth, by its method and path alone; none where everything may have every place, as for the
     /// operator.
     fn worth(&self, method: &Method, path: &str) -> Option<Worth>;
+
+    /// Every route, by which requests are counted.
+    fn routes(&self) -> Vec<(Verb, &'static str)> {
+        Vec::new()
+    }
 
     /// Counts a request of this worth that was refused because too many were being worked on.
     fn note_full(&self, worth: Option<Worth>);
@@ -97,6 +103,7 @@ pub(crate) struct Edge<H> {
     in_flight: InFlight,
     request_timeout: Duration,
     streams: Streams,
+    figures: Option<ListenerFigures>,
     /// Whether its listener speaks TLS.
     is_tls: bool,
     /// What browsers are told of it.
@@ -122,6 +129,7 @@ impl<H: Handler> Edge<H> {
             in_flight,
             request_timeout: bounds.request_timeout,
             streams,
+            figures: None,
             is_tls: false,
             hsts: None,
         }
@@ -131,6 +139,11 @@ impl<H: Handler> Edge<H> {
     pub(crate) fn over_tls(self, hsts_max_age_s: u64) -> Self {
         let hsts = HeaderValue::from_str(&format!("max-age={hsts_max_age_s}"));
         Self { is_tls: true, hsts: hsts.ok().filter(|_| hsts_max_age_s > 0), ..self }
+    }
+
+    /// The same, with its requests and connections counted.
+    pub(crate) fn counted(self, figures: ListenerFigures) -> Self {
+        Self { figures: Some(figures), ..self }
     }
 
     /// Sees to it that the request ends.
@@ -197,16 +210,23 @@ impl<H: Handler> Site for Edge<H> {
         context.is_tls = self.is_tls;
         let context = Arc::new(context);
         let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context));
+        let mut counted = self.figures.as_ref().map(|figures| Counted::begin(figures, &self.clock, &context));
         let outcome = self.carry(&context, request).await;
         let mut response = self.write(&context, outcome);
         if let Some(hsts) = &self.hsts {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         line.status = response.status().as_u16();
+        counted.iter_mut().for_each(|counted| counted.status = line.status);
         response
     }
 
+    fn connected(&self) -> Option<OpenConnection> {
+        self.figures.as_ref().map(ListenerFigures::connected)
+    }
+
     fn refusal(&self) -> Bytes {
+        self.figures.iter().for_each(ListenerFigures::refused);
         written(&busy(), &self.request_ids.draw())
     }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::api::language::Language;
 
 /// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order.
-const CATALOGUE: [(&str, &str); 79] = [
+const CATALOGUE: [(&str, &str); 86] = [
     ("can't be changed; make another rule", "不可修改; 请新建一条规则"),
     ("can't stand beside `position`", "不得与 `position` 同时使用"),
     ("can't stand beside `rules`", "不得与 `rules` 同时使用"),
@@ -45,6 +45,7 @@ const CATALOGUE: [(&str, &str); 79] = [
     ("must be a whole number", "须为整数"),
     ("must be a whole number from 0 to 4294967295", "须为 0 到 4294967295 的整数"),
     ("must be a whole number from 1 to {}", "须为 1 到 {} 的整数"),
+    ("must be a whole number of minor units", "须为最小货币单位的整数"),
     ("must be a whole number, not negative", "须为非负整数"),
     ("must be all that is held: the channel takes no part of it", "须为全部冻结金额: 该渠道不支持部分请款"),
     ("must be an IPv4 or IPv6 address", "须为 IPv4 或 IPv6 地址"),
@@ -52,6 +53,10 @@ const CATALOGUE: [(&str, &str); 79] = [
     ("must be an ISO 4217 code in capitals, such as USD", "须为大写的 ISO 4217 货币代码, 如 USD"),
     ("must be an RFC 3339 time, such as 2025-01-24T10:30:45Z", "须为 RFC 3339 时间, 如 2025-01-24T10:30:45Z"),
     ("must be an absolute path on the gateway's machine", "须为网关所在机器上的绝对路径"),
+    (
+        "must be an amount with at most the currency's decimals, such as 12.30",
+        "须为金额, 小数位数不得超过该货币的位数, 如 12.30",
+    ),
     ("must be an e-mail address of at most 254 characters", "须为不超过 254 个字符的电子邮件地址"),
     ("must be an http or https URL of at most 2048 characters", "须为不超过 2048 个字符的 http 或 https URL"),
     ("must be an object", "须为对象"),
@@ -60,6 +65,7 @@ const CATALOGUE: [(&str, &str); 79] = [
         "must be at most {}: this merchant's limits never admit more at once",
         "不得超过 {}: 该商户的限额一次最多放行这么多",
     ),
+    ("must be at most {} days before `to`", "最早为 `to` 之前 {} 天"),
     (
         "must be at least per_second ({}); equal to it for a strict limit by the second",
         "不得小于 per_second ({}); 若需严格按秒限制, 请设为相等",
@@ -71,15 +77,18 @@ const CATALOGUE: [(&str, &str); 79] = [
     ("must be from 1 to {}: the API's rules stand first", "须在 1 到 {} 之间: 通过 API 创建的规则排在最前"),
     ("must be from {} to {}", "须在 {} 到 {} 之间"),
     ("must be given, or endpoint_id", "此字段与 endpoint_id 须提供其一"),
+    ("must be given", "须提供"),
     ("must be healthy, failing, open or unknown", "须为 healthy, failing, open 或 unknown"),
     ("must be one of {}", "须为以下之一: {}"),
     (
         "must be pending or retrying: only what is on its way ends",
         "须为 pending 或 retrying: 只有正在发送的通知才能取消",
     ),
+    ("must name 1 to {} notifications", "须列出 1 到 {} 条通知"),
     ("must be sent once, 1 to {} visible ASCII characters", "须恰好发送一次, 长度为 1 到 {} 个可见 ASCII 字符"),
     ("must be the name of a channel", "须为渠道名称"),
     ("must be true or false", "须为 true 或 false"),
+    ("must be sent as application/x-www-form-urlencoded", "须以 application/x-www-form-urlencoded 发送"),
     ("must have 1 to {} bytes", "长度须为 1 到 {} 字节"),
     ("must have 1 to {} characters", "长度须为 1 到 {} 个字符"),
     ("must have at most 255 characters and no control characters", "不得超过 255 个字符, 且不得含控制字符"),
@@ -97,6 +106,10 @@ const CATALOGUE: [(&str, &str); 79] = [
     ("or `id` is that of another rule; give it its own", "或 `id` 已属于另一条规则; 请另取一个"),
     ("there is no channel {}", "没有渠道 {}"),
     ("there is no such channel", "没有此渠道"),
+    (
+        "was not sent by a page of this session; go back, load the page again and try once more",
+        "不是由本会话的页面提交; 请返回, 重新加载页面后再试",
+    ),
     ("this list has one page", "此列表只有一页"),
 ];
 

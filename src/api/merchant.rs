@@ -18,11 +18,11 @@ use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::limit_headers::{self, LimitedRequest};
 use crate::api::render::renderer;
-use crate::api::routes::Routes;
+use crate::api::routes::{Routes, Verb};
 use crate::api::worth::worth_of;
 use crate::api::{
-    call, callbacks, channel_pre_auths, events, idempotency, limits, open, payments, pre_auths, quotes, refunds,
-    webhook_jobs, webhooks,
+    call, callbacks, channel_pre_auths, events, exports, idempotency, limits, open, payments, pre_auths, quotes,
+    refunds, webhook_jobs, webhooks,
 };
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
@@ -243,6 +243,10 @@ impl Handler for MerchantHandler {
         })
     }
 
+    fn routes(&self) -> Vec<(Verb, &'static str)> {
+        [self.own.listed(), self.open.listed(), self.callbacks.listed()].concat()
+    }
+
     fn note_full(&self, worth: Option<Worth>) {
         self.gateway.note_full(worth);
     }
@@ -300,5 +304,6 @@ pub(crate) fn routes() -> Routes {
     let routes = limits::add_routes(routes);
     let routes = webhooks::add_routes(routes);
     let routes = webhook_jobs::add_routes(routes);
+    let routes = exports::add_routes(routes);
     events::add_routes(routes)
 }

@@ -15,11 +15,13 @@ mod codes;
 mod connection;
 mod console;
 mod context;
+mod counted;
 mod document;
 mod edge;
 mod envelope;
 mod error;
 mod events;
+mod exports;
 mod field_messages;
 mod idempotency;
 mod in_flight;
@@ -114,7 +116,10 @@ fn serve<H: Handler>(
 ) {
     let config = &gateway.config().server;
     let clock = gateway.clock().clone();
-    let edge = Edge::new(handler, listener_name, clock.clone(), EdgeBounds::of(config), shutdown.clone());
+    let listed = handler.routes().into_iter().map(|(verb, route)| (verb.as_str(), route));
+    let figures = gateway.request_figures().of_listener(listener_name, listed);
+    let edge =
+        Edge::new(handler, listener_name, clock.clone(), EdgeBounds::of(config), shutdown.clone()).counted(figures);
     let edge = if tls.is_some() { edge.over_tls(config.tls_hsts_max_age_s) } else { edge };
     let settings = ListenerSettings::of(config);
     listeners.spawn(server::serve(listener, tls, Arc::new(edge), settings, clock, shutdown));

@@ -39,6 +39,17 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// The method's name.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+
     fn filter(self) -> MethodFilter {
         match self {
             Self::Get => MethodFilter::GET,
@@ -63,7 +74,6 @@ impl Routes {
     }
 
     /// What was added, in its order.
-    #[cfg(test)]
     pub(crate) fn listed(&self) -> &[(Verb, &'static str)] {
         &self.listed
     }

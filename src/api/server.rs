@@ -20,6 +20,7 @@ use crate::api::stream::ResponseBody;
 use crate::api::tls::TlsEntrance;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
+use crate::gateway::request_figures::OpenConnection;
 
 /// How long accepting rests when the process has no file descriptors left; those in use come back in the meantime.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -37,7 +38,12 @@ pub(crate) trait Site: Send + Sync + 'static {
         peer: SocketAddr,
     ) -> impl Future<Output = Response<ResponseBody>> + Send;
 
-    /// The bytes sent to a connection too many.
+    /// Counts a connection for as long as what it gives is kept.
+    fn connected(&self) -> Option<OpenConnection> {
+        None
+    }
+
+    /// The bytes sent to a connection too many, which it counts.
     fn refusal(&self) -> Bytes;
 
     /// The bytes sent to who speaks plain HTTP where TLS is spoken.
@@ -100,9 +106,10 @@ pub(crate) async fn serve<S: Site>(
     let tls = tls.map(Arc::new);
     while let Some((stream, peer)) = accept(&listener, &stopping).await {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            let refusal = site.refusal();
             // Where TLS is spoken nobody would understand it.
             if tls.is_none() {
-                refuse(&stream, &site.refusal());
+                refuse(&stream, &refusal);
             }
             continue;
         };
@@ -110,12 +117,13 @@ pub(crate) async fn serve<S: Site>(
         let _ = stream.set_nodelay(true);
         let (site, clock) = (Arc::clone(&site), clock.clone());
         let (stopping, cut) = (stopping.clone(), cut.clone());
+        let counted = site.connected();
         match &tls {
             None => {
                 let serving = connection::serve(stream, peer, site, settings, clock, stopping, cut);
                 connections.spawn(async move {
                     serving.await;
-                    drop(slot);
+                    drop((slot, counted));
                 });
             }
             Some(tls) => {
@@ -126,7 +134,7 @@ pub(crate) async fn serve<S: Site>(
                     if let Some(stream) = entered.flatten() {
                         connection::serve(stream, peer, site, settings, clock, stopping, cut).await;
                     }
-                    drop(slot);
+                    drop((slot, counted));
                 });
             }
         }

@@ -25,6 +25,7 @@ fn worth_of_reading(segments: [Option<&str>; 5]) -> Option<Worth> {
         [Some("webhooks"), Some("endpoints" | "notifications" | "jobs"), Some(_), None, _] => Some(Worth::Query),
         [Some("limits"), None, ..] => Some(Worth::Query),
         [Some("payments" | "pre-auths" | "events"), None, ..] => Some(Worth::List),
+        [Some("exports"), Some(_), None, ..] => Some(Worth::List),
         [Some("payments" | "pre-auths"), Some(_), Some("refunds"), None, _] => Some(Worth::List),
         [Some("webhooks"), Some("endpoints" | "notifications" | "jobs"), None, ..] => Some(Worth::List),
         _ => None,

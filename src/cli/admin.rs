@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 use url::Url;
 
-use super::client::{Answer, Client, header};
+use super::client::{Answer, Client, Download, header};
 use super::context::{ConfigArguments, Context};
 use super::failure::Failure;
 use crate::config::{Config, StorageConfig};
@@ -143,6 +143,17 @@ impl Admin {
         }
         rows.truncate(rows_max);
         Ok(rows)
+    }
+
+    /// What `GET /admin/v1/<path>` answers with this query, in parts.
+    pub(super) async fn download(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Download, Failure> {
+        let download = self.client.download(&self.url(path, query)?, self.headers.clone()).await?;
+        if download.response.status().is_success() {
+            return Ok(download);
+        }
+        let answer = download.refusal().await?;
+        let envelope: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        Err(refusal(&answer, envelope.as_ref()))
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {

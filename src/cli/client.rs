@@ -15,12 +15,49 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The next part of a download comes within this; the gateway reads on for no longer either.
+const PART_TIMEOUT: Duration = Duration::from_secs(60);
+/// A download ends within this.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// What came back.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
+}
+
+/// What comes back in parts, as much as there is.
+pub(super) struct Download {
+    pub(super) response: reqwest::Response,
+    server: String,
+}
+
+impl Download {
+    /// The next part; `None` when it is complete.
+    pub(super) async fn part(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
+        let broken = |why: &str| {
+            Failure::Failed(format!("{} broke it off before the end ({why}); what came is not complete", self.server))
+        };
+        match tokio::time::timeout(PART_TIMEOUT, self.response.chunk()).await {
+            Ok(Ok(part)) => Ok(part),
+            Ok(Err(error)) => Err(broken(&error.to_string())),
+            Err(_elapsed) => Err(broken("nothing more came")),
+        }
+    }
+
+    /// What refuses it, as a whole.
+    pub(super) async fn refusal(mut self) -> Result<Answer, Failure> {
+        let (status, headers) = (self.response.status(), self.response.headers().clone());
+        let mut body = Vec::new();
+        while let Some(part) = self.part().await? {
+            if body.len() + part.len() > ANSWER_BYTES_MAX {
+                break;
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(Answer { status, headers, body })
+    }
 }
 
 /// Sends requests to a gateway.
@@ -56,6 +93,16 @@ impl Client {
     /// secret, how a gateway is doing whose certificate is not for the address at which this machine reaches it.
     pub(super) fn to_whomever() -> Result<Self, Failure> {
         built(builder().tls_danger_accept_invalid_certs(true).pool_max_idle_per_host(0))
+    }
+
+    /// Asks for what comes in parts.
+    pub(super) async fn download(&self, url: &Url, headers: HeaderMap) -> Result<Download, Failure> {
+        let request = self.0.get(url.clone()).headers(headers).timeout(DOWNLOAD_TIMEOUT);
+        let response = match tokio::time::timeout(TIMEOUT, request.send()).await {
+            Ok(response) => response.map_err(|error| failure_of(url, &error))?,
+            Err(_elapsed) => return Err(Failure::Failed(format!("{} did not answer in time", origin(url)))),
+        };
+        Ok(Download { response, server: origin(url) })
     }
 
     /// One exchange.

@@ -10,6 +10,7 @@ mod context;
 mod costs;
 mod demo;
 mod erasure;
+mod export;
 mod failure;
 mod healthcheck;
 mod merchant;
@@ -91,6 +92,8 @@ enum Command {
     Store(store::Arguments),
     /// Show what payments have cost, beside one channel for all of them.
     Costs(costs::Arguments),
+    /// Export payments, refunds or totals by day as CSV, for reconciliation.
+    Export(export::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
     /// Ask whether the gateway is ready, for containers and scripts; the exit code says it.
@@ -156,6 +159,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Erasure(arguments) => erasure::run(arguments, context).await,
         Command::Store(arguments) => store::run(arguments, context).await,
         Command::Costs(arguments) => costs::run(arguments, context).await,
+        Command::Export(arguments) => export::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,

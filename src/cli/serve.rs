@@ -72,6 +72,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     tracing::info!(
         listen = %running.address,
         admin_listen = %running.admin_address,
+        console = %format_args!("http://{}/console", running.admin_address),
         mode = config.mode.as_str(),
         data_dir = %config.storage.dir.display(),
         version = env!("CARGO_PKG_VERSION"),

@@ -37,6 +37,7 @@ fn without_secrets(config: &Config) -> Config {
         }
     }
     hide_userinfo(&mut shown.callbacks.public_url);
+    hide_userinfo(&mut shown.telemetry.otlp_endpoint);
     if let Some(sandbox) = &mut shown.sandbox {
         hide_userinfo(&mut sandbox.url);
     }

@@ -94,6 +94,12 @@ pub fn dated_number(prefix: &str, now: Timestamp, draw: u64) -> String {
     format!("{prefix}{}{}{}", now.compact(), base36(millisecond, 2), base36(draw, 6))
 }
 
+/// What no number of [`dated_number`] that was made in the second of `from` or later sorts before, and every earlier one does.
+pub fn first_dated_number(prefix: &str, from: Timestamp) -> String {
+    let from = from.max(Timestamp::from_unix_s(0));
+    format!("{prefix}{}", from.compact())
+}
+
 /// When a payment or pre-auth was made, by its number, to the second. `None` when it is neither's number.
 pub fn object_made_at(number: &str) -> Option<Timestamp> {
     let rest = number.strip_prefix("PY").or_else(|| number.strip_prefix(PRE_AUTH_NO_PREFIX));
@@ -103,6 +109,11 @@ pub fn object_made_at(number: &str) -> Option<Timestamp> {
     let (hours, minutes, seconds) = (part(8..10)?, part(10..12)?, part(12..14)?);
     Timestamp::parse_rfc3339(&format!("{year}-{month}-{day}T{hours}:{minutes}:{seconds}Z"))
 }
+
+/// What every payment's number begins with.
+pub const PAYMENT_NO_PREFIX: &str = "PY";
+/// What every refund's number begins with.
+pub const REFUND_NO_PREFIX: &str = "RF";
 /// What every pre-auth's number begins with.
 pub const PRE_AUTH_NO_PREFIX: &str = "PA";
 
@@ -147,6 +158,19 @@ mod tests {
         assert!(before < first_sortable_id("wn_", at));
         assert!(first_sortable_id("wn_", at) < sortable_id("wn_", at, 0));
         assert!(first_sortable_id("wn_", Timestamp::from_unix_ms(-1)) < sortable_id("wn_", at, 0));
+    }
+
+    #[test]
+    fn the_first_number_of_a_second_stands_between_those_before_and_those_within() {
+        let second = Timestamp::from_unix_s(1_737_715_200);
+        let within = [second, Timestamp::from_unix_ms(1_737_715_200_999)];
+        for at in within {
+            assert!(
+                dated_number("PY", Timestamp::from_unix_ms(1_737_715_199_999), u64::MAX) < first_dated_number("PY", at)
+            );
+            assert!(first_dated_number("PY", at) < dated_number("PY", second, 0));
+        }
+        assert_eq!(first_dated_number("PY", Timestamp::from_unix_s(-1)), "PY19700101000000");
     }
 
     #[test]

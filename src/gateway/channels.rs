@@ -12,6 +12,7 @@ use crate::config::{ChannelConfig, ChannelKind, Config, Mode};
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::RoutingSetup;
 use crate::gateway::Variables;
+use crate::gateway::observed_channel::{CallFigures, ObservedChannel};
 use crate::gateway::sandbox::{credentials_of, provider_of};
 
 /// Why a channel can't be set up.
@@ -66,6 +67,8 @@ pub(super) type Channels = BTreeMap<ChannelName, Arc<dyn Channel>>;
 pub(crate) struct ChannelSet {
     channels: ArcSwap<Channels>,
     missing: Mutex<MissingChannels>,
+    /// Where calls are counted.
+    calls: Option<CallFigures>,
 }
 
 /// Channels that could not be set up because of credentials that are not there.
@@ -147,7 +150,17 @@ impl ChannelSet {
 
     /// These channels, without those that are missing.
     pub(crate) fn new(channels: Channels, missing: MissingChannels) -> Self {
-        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing) }
+        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing), calls: None }
+    }
+
+    /// The same, with every call of a channel counted.
+    pub(super) fn counted(self, calls: CallFigures) -> Self {
+        let all = Channels::clone(&self.channels.load());
+        let observed = all.into_iter().map(|(name, channel)| {
+            let observed = ObservedChannel::over(channel, &name, &calls);
+            (name, observed)
+        });
+        Self { channels: ArcSwap::from_pointee(observed.collect()), calls: Some(calls), ..self }
     }
 
     /// Channels that a test has made.
@@ -166,6 +179,10 @@ impl ChannelSet {
             let Some(channel_config) = config.channels.get(name.as_str()) else { continue };
             match sources.build(name.as_str(), channel_config) {
                 Ok(channel) => {
+                    let channel = match &self.calls {
+                        Some(calls) => ObservedChannel::over(channel, name, calls),
+                        None => channel,
+                    };
                     found.insert(name.clone(), channel);
                 }
                 Err(error) => {

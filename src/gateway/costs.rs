@@ -25,7 +25,7 @@ use crate::domain::time::{Day, Timestamp};
 use crate::gateway::audit;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
-use crate::gateway::metrics::IntCounterVec;
+use crate::gateway::money_figures::MoneyFigures;
 use crate::gateway::outside::DiskWork;
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::rows::commit_finish;
@@ -200,11 +200,6 @@ struct Saved {
     rows: Vec<Row>,
 }
 
-struct Counters {
-    fees: IntCounterVec,
-    baseline: IntCounterVec,
-}
-
 struct Files {
     files: Arc<dyn WholeFiles>,
     disk_work: DiskWork,
@@ -213,6 +208,7 @@ struct Files {
 struct Inner {
     core: Core,
     router: RouterHandle,
+    money: MoneyFigures,
     sums: Mutex<Sums>,
     /// The sums with another channel to compare with, while they are counted; then they take the place of the others.
     recounted: Mutex<Option<Sums>>,
@@ -222,7 +218,6 @@ struct Inner {
     /// Held shared by whoever stores an outcome and notes it, alone by whoever reads rows to count them: what is read has
     /// either been noted before, or will be noted after.
     gate: RwLock<()>,
-    counters: Mutex<Option<Counters>>,
     files: Mutex<Option<Files>>,
     unreadable: UnreadableRows,
 }
@@ -345,17 +340,18 @@ pub struct CostsView {
 
 impl Costs {
     /// Costs of a store without payments.
-    pub(crate) fn new(core: Core, router: RouterHandle) -> Self {
+    /// Whatever ends is told to `money`, too.
+    pub(crate) fn new(core: Core, router: RouterHandle, money: MoneyFigures) -> Self {
         let baseline = core.config.routing.baseline_channel().to_owned();
         Self(Arc::new(Inner {
             core,
             router,
+            money,
             sums: Mutex::new(Sums { baseline, ..Sums::default() }),
             recounted: Mutex::default(),
             recount: Notify::new(),
             is_counting: AtomicBool::new(false),
             gate: RwLock::default(),
-            counters: Mutex::default(),
             files: Mutex::default(),
             unreadable: UnreadableRows::default(),
         }))
@@ -373,19 +369,6 @@ impl Costs {
         last_change: u64,
     ) -> Result<(), GatewayError> {
         let inner = &self.0;
-        let figures = &inner.core.figures;
-        let labels = ["channel", "currency"];
-        let fees =
-            figures.counters("fees_minor_total", "Fees of payments charged since the start, minor units", &labels)?;
-        let help = "What the same payments would have cost on the baseline channel, minor units";
-        let baseline = figures.counters("fees_baseline_minor_total", help, &labels)?;
-        let settlement = inner.core.config.fx.settlement_currency;
-        for channel in inner.core.config.channels.keys() {
-            for counter in [&fees, &baseline] {
-                let _ = counter.with_label_values(&[channel.as_str(), settlement.code()]);
-            }
-        }
-        *inner.counters.lock() = Some(Counters { fees, baseline });
         let saved = saved(files.as_ref());
         *inner.files.lock() = Some(Files { files, disk_work });
         let baseline = inner.sums.lock().baseline.clone();
@@ -459,7 +442,10 @@ impl Costs {
         let committed = committing.await;
         doubt.dispel();
         match &committed {
-            Ok(_) => self.note(before, after),
+            Ok(_) => {
+                self.note(before, after);
+                self.0.money.note(before, after);
+            }
             Err(StoreError::Precondition { .. } | StoreError::Overloaded(_) | StoreError::Invalid(_)) => {}
             // It may be stored. The next start counts again.
             Err(_) => self.0.sums.lock().is_doubtful = true,
@@ -691,17 +677,10 @@ impl Inner {
     }
 
     fn count_figures(&self, was: Option<&Part>, is: &Part) {
-        let counters = self.counters.lock();
-        let Some(counters) = counters.as_ref() else { return };
         let before = was.map(|was| was.cell).unwrap_or_default();
-        let labels = [is.channel.as_str(), is.currency.code()];
-        for (counter, more) in [
-            (&counters.fees, is.cell.fees_minor - before.fees_minor),
-            (&counters.baseline, is.cell.baseline_minor - before.baseline_minor),
-        ] {
-            // Counters never go back.
-            counter.with_label_values(&labels).inc_by(u64::try_from(more).unwrap_or(0));
-        }
+        let fees_minor = is.cell.fees_minor - before.fees_minor;
+        let baseline_minor = is.cell.baseline_minor - before.baseline_minor;
+        self.money.note_fees(&is.channel, is.currency, fees_minor, baseline_minor);
     }
 
     fn totals(&self, channel: &ChannelName, now: Timestamp) -> ChannelTotals {

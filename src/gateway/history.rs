@@ -1,5 +1,5 @@
 //! What the last hours were like, for who looks at the gateway rather than at a monitoring system. Nothing is counted for
-//! it: the figures are read every few seconds.
+//! it: the figures are read once a minute, and when somebody looks.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -7,11 +7,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::domain::history::{Counted, History, Minute, Reading};
+use crate::domain::time::Timestamp;
 use crate::gateway::metrics::Value;
 use crate::gateway::{Gateway, Inner};
 
-/// Between two readings.
-pub const READ_INTERVAL: Duration = Duration::from_secs(15);
+const MINUTE: Duration = Duration::from_secs(60);
+/// So long before a minute's end its figures are read, so that they count as its own.
+const EARLY: Duration = Duration::from_millis(500);
 
 /// The last hours of one gateway.
 #[derive(Default)]
@@ -25,12 +27,23 @@ pub(super) fn start(gateway: &Gateway) {
         let read = async {
             // The gateway is not kept by who looks at it.
             while let Some(inner) = inner.upgrade() {
-                Gateway(inner).read_history();
-                tokio::time::sleep(READ_INTERVAL).await;
+                let gateway = Gateway(inner);
+                gateway.read_history();
+                let wait = until_the_end(gateway.0.core.clock.now());
+                drop(gateway);
+                tokio::time::sleep(wait).await;
             }
         };
         stopping.run_until_cancelled(read).await;
     });
+}
+
+/// How long it is until the figures of the running minute are to be read; of the next one when that is over.
+fn until_the_end(now: Timestamp) -> Duration {
+    let minute_ms = i64::try_from(MINUTE.as_millis()).unwrap_or(i64::MAX);
+    let into = Duration::from_millis(u64::try_from(now.unix_ms().rem_euclid(minute_ms)).unwrap_or(0));
+    let end = MINUTE.saturating_sub(EARLY);
+    if into < end { end.saturating_sub(into) } else { end.saturating_add(MINUTE).saturating_sub(into) }
 }
 
 impl Gateway {
@@ -39,11 +52,12 @@ impl Gateway {
         self.0.recent.0.lock().minutes().cloned().collect()
     }
 
-    /// Reads the figures now, for who looks on. It is done every [`READ_INTERVAL`] anyway.
+    /// Reads the figures now, for who looks on. It is done once a minute anyway.
     pub fn read_history(&self) {
         let mut reading = Reading::default();
         let counted = &mut reading.counted;
-        self.metrics().each(|name, labels, value| match (name, value) {
+        self.0.webhooks.read_figures();
+        self.0.metrics.each(|name, labels, value| match (name, value) {
             ("webhook_waiting", Value::Gauge(waiting)) if waiting >= 0.0 => {
                 reading.webhooks_waiting = Some(whole(waiting));
             }
@@ -82,4 +96,34 @@ fn take_counter(counted: &mut Counted, name: &str, labels: &[(&str, &str)], coun
 /// A counter's value, which is a whole number that is not negative.
 fn whole(value: f64) -> u64 {
     value as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_is_read_shortly_before_it_ends() {
+        let wait = |ms: i64| until_the_end(Timestamp::from_unix_ms(1_700_000_040_000 + ms)).as_millis();
+        assert_eq!((wait(0), wait(20_000), wait(59_499)), (59_500, 39_500, 1));
+        assert_eq!((wait(59_500), wait(59_999), wait(60_000)), (60_000, 59_501, 59_500));
+    }
+
+    #[test]
+    fn counters_are_taken_by_their_names_and_labels() {
+        let mut counted = Counted::default();
+        let mut take = |name: &str, labels: &[(&str, &str)], count| take_counter(&mut counted, name, labels, count);
+        take("payments_begun_total", &[], 9);
+        take("payments_total", &[("channel", "stripe"), ("end", "success")], 5);
+        take("payments_total", &[("channel", "stripe"), ("end", "failed")], 2);
+        take("payments_total", &[("channel", "stripe"), ("end", "canceled")], 1);
+        take("limit_refused_total", &[("limit", "second")], 3);
+        take("limit_refused_total", &[("limit", "hour")], 4);
+        take("fees_minor_total", &[("channel", "stripe"), ("currency", "USD")], 30);
+        take("fees_minor_total", &[("channel", "alipay"), ("currency", "USD")], 10);
+        take("http_requests_total", &[], 100);
+        assert_eq!((counted.payments, counted.refused), (9, 7));
+        assert_eq!((counted.ends["stripe"].approved, counted.ends["stripe"].declined), (5, 2));
+        assert_eq!(counted.money["USD"].fees_minor, 40);
+    }
 }

@@ -17,12 +17,14 @@ use crate::domain::limit::{NearSettings, Passed, Policy};
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::merchants::Merchants;
-use crate::gateway::metrics::{Figures, IntCounter, IntCounterVec, IntGauge};
+use crate::gateway::metrics::{Figures, Histogram, IntCounter, IntCounterVec, IntGauge};
 use crate::gateway::webhooks::Webhooks;
 use crate::storage::Batch;
 
 /// Events that may wait to be written.
 const WAITING_MAX: usize = 1_024;
+/// Bounds of how long a request waits for its merchant's actor, in seconds.
+const WAIT_BOUNDS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5];
 /// How long is waited before an event is written again after the store had too much to do. Others wait meanwhile.
 const RETRY_WAITS: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(4)];
 
@@ -40,6 +42,7 @@ pub(super) struct LimitCounts {
     near: IntCounterVec,
     near_dropped: IntCounter,
     leases_expired: IntCounter,
+    waits: Histogram,
     merchants_active: IntGauge,
     waiting: mpsc::Sender<NearLimit>,
 }
@@ -77,6 +80,11 @@ impl LimitCounts {
             )?,
             leases_expired: figures
                 .counter("limit_leases_expired_total", "Permits that were taken back because their time was over")?,
+            waits: figures.histogram(
+                "limit_wait_seconds",
+                "How long requests waited for their merchant's actor, which decides about its limits",
+                &WAIT_BOUNDS,
+            )?,
             merchants_active: figures.gauge("merchants_active", "Merchants whose limits are in memory")?,
             waiting: sender,
         };
@@ -95,6 +103,10 @@ impl LimitCounts {
 }
 
 impl LimitObserver for LimitCounts {
+    fn waited(&self, waited: Duration) {
+        self.waits.observe(waited.as_secs_f64());
+    }
+
     fn admitted(&self) {
         self.admitted.inc();
     }

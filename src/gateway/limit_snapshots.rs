@@ -130,7 +130,7 @@ impl LimitSnapshots {
     /// [`GatewayError::Internal`] when the figure can't be made.
     pub(super) fn start(self: &Arc<Self>, core: &Core) -> Result<(), GatewayError> {
         let help = "Merchants whose daily statistics were forgotten for want of room";
-        let _ = self.days_forgotten.set(core.figures.counter("limit_days_forgotten_total", help)?);
+        let _ = self.days_forgotten.set(core.figures.counter("limit_usage_forgotten_total", help)?);
         let (snapshots, stopping) = (Arc::clone(self), core.stopping.clone());
         core.tasks.spawn(async move {
             while stopping.run_until_cancelled(tokio::time::sleep(snapshots.interval)).await.is_some() {

@@ -1,17 +1,30 @@
 //! Figures for Prometheus. Each gateway has a registry of its own, so that two in one process do not add up. What somebody
 //! counts anyway is read when it is asked for; nothing is counted twice.
 
+mod process;
+mod spread;
+mod store;
+mod values;
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use prometheus::core::Collector;
-use prometheus::proto::MetricType;
+use prometheus::core::{Collector, Desc, Describer};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{self, MetricFamily};
 use prometheus::{HistogramOpts, Opts, Registry, TextEncoder};
 
-pub(crate) use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+pub(crate) use prometheus::{
+    Counter, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 
+use crate::clock::Clock;
 use crate::gateway::error::GatewayError;
-use crate::storage::{Health, Store};
+use crate::storage::Store;
+use process::{Process, Runtime};
+use store::StoreFigures;
+
+pub(crate) use values::Value;
 
 /// Every name begins with it.
 const NAMESPACE: &str = "tollgate";
@@ -22,19 +35,22 @@ pub struct Metrics {
     store: Arc<dyn Store>,
     /// Held while the figures are brought up to date and written.
     store_figures: Mutex<StoreFigures>,
+    runtime: Runtime,
 }
 
 impl Metrics {
-    /// The figures that `figures` makes, with those of `store`.
+    /// The figures that `figures` makes, with those of `store` and of this process.
     ///
     /// # Errors
     /// [`GatewayError::Internal`] when a name is there twice or is none.
-    pub(crate) fn new(figures: &Figures, store: Arc<dyn Store>) -> Result<Self, GatewayError> {
+    pub(crate) fn new(figures: &Figures, store: Arc<dyn Store>, clock: Clock) -> Result<Self, GatewayError> {
         let build =
             opts("build_info", "The program that runs; always 1").const_label("version", env!("CARGO_PKG_VERSION"));
         figures.add(IntGauge::with_opts(build))?.set(1);
         let store_figures = Mutex::new(StoreFigures::new(figures)?);
-        Ok(Self { registry: figures.0.clone(), store, store_figures })
+        let process = Process::new(NAMESPACE, clock);
+        figures.0.register(Box::new(process)).map_err(|error| not_set_up(&error))?;
+        Ok(Self { registry: figures.0.clone(), store, store_figures, runtime: Runtime::new(figures)? })
     }
 
     /// All figures as they stand, in Prometheus' text format 0.0.4.
@@ -44,121 +60,10 @@ impl Metrics {
     pub fn text(&self) -> Result<String, GatewayError> {
         let figures = self.store_figures.lock();
         figures.read(&self.store.health());
+        self.runtime.read();
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .map_err(|error| GatewayError::Internal(format!("metrics can't be written: {error}")))
-    }
-}
-
-/// What a figure says.
-pub(crate) enum Value {
-    /// A number that only grows.
-    Counter(f64),
-    /// A number that goes up and down.
-    Gauge(f64),
-    /// How many there were, and how many were no more than each bound.
-    Histogram {
-        /// All of them.
-        count: u64,
-        /// The bounds with their numbers.
-        up_to: Vec<(f64, u64)>,
-    },
-}
-
-impl Metrics {
-    /// Tells `take` each figure: its name without the `tollgate_` before it, its labels, and what it says.
-    pub(crate) fn each(&self, mut take: impl FnMut(&str, Vec<(&str, &str)>, Value)) {
-        for family in self.registry.gather() {
-            let name = family.name().strip_prefix(NAMESPACE).and_then(|rest| rest.strip_prefix('_'));
-            let Some(name) = name else { continue };
-            for metric in family.get_metric() {
-                let labels = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
-                let value = match family.get_field_type() {
-                    MetricType::COUNTER => Value::Counter(metric.get_counter().get_value()),
-                    MetricType::GAUGE => Value::Gauge(metric.get_gauge().get_value()),
-                    MetricType::HISTOGRAM => {
-                        let histogram = metric.get_histogram();
-                        let up_to = histogram.get_bucket().iter();
-                        let up_to = up_to.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
-                        Value::Histogram { count: histogram.get_sample_count(), up_to: up_to.collect() }
-                    }
-                    _ => continue,
-                };
-                take(name, labels, value);
-            }
-        }
-    }
-}
-
-/// What the store says of itself.
-struct StoreFigures {
-    disk_free_bytes: Gauge,
-    disk_low: IntGauge,
-    disk_full: IntGauge,
-    accepts_new: IntGauge,
-    poisoned: IntGauge,
-    committed_sequence: IntGauge,
-    applied_sequence: IntGauge,
-    overlay_bytes: IntGauge,
-    base_bytes: IntGauge,
-    base_made_timestamp_seconds: Gauge,
-    journal_disk_bytes: IntGauge,
-    journal_segments: IntGauge,
-    journal_written_bytes: IntCounter,
-    journal_frames: IntCounter,
-}
-
-impl StoreFigures {
-    fn new(figures: &Figures) -> Result<Self, GatewayError> {
-        Ok(Self {
-            disk_free_bytes: figures
-                .decimal("store_disk_free_bytes", "Room left on the data directory's disk; NaN if unknown")?,
-            disk_low: figures
-                .gauge("store_disk_low", "1 while new work is refused because the disk has little room left")?,
-            disk_full: figures.gauge(
-                "store_disk_full",
-                "1 while something did not fit and the ballast is given up or not there yet",
-            )?,
-            accepts_new: figures.gauge("store_accepts_new", "1 while batches that begin something new are taken")?,
-            poisoned: figures
-                .gauge("store_poisoned", "1 when the store has failed and the process must be started again")?,
-            committed_sequence: figures.gauge("store_committed_sequence", "Sequence of the last durable commit")?,
-            applied_sequence: figures
-                .gauge("store_applied_sequence", "Sequence up to which the index has everything")?,
-            overlay_bytes: figures.gauge("store_overlay_bytes", "Bytes in memory that the index does not have yet")?,
-            base_bytes: figures
-                .gauge("store_base_bytes", "Bytes of the base export that counts; 0 when there is none")?,
-            base_made_timestamp_seconds: figures.decimal(
-                "store_base_made_timestamp_seconds",
-                "When the base export that counts was made; NaN without one",
-            )?,
-            journal_disk_bytes: figures.gauge("store_journal_disk_bytes", "Bytes of the journal's files")?,
-            journal_segments: figures.gauge("store_journal_segments", "The journal's files")?,
-            journal_written_bytes: figures
-                .counter("store_journal_written_bytes_total", "Bytes written to the journal since the start")?,
-            journal_frames: figures.counter(
-                "store_journal_frames_total",
-                "Frames written to the journal since the start, each with one sync",
-            )?,
-        })
-    }
-
-    fn read(&self, health: &Health) {
-        self.disk_free_bytes.set(health.disk.free_bytes.map_or(f64::NAN, |bytes| bytes as f64));
-        self.disk_low.set(i64::from(health.disk.is_low));
-        self.disk_full.set(i64::from(health.disk.is_full));
-        self.accepts_new.set(i64::from(health.accepts_new));
-        self.poisoned.set(i64::from(health.poisoned.is_some()));
-        self.committed_sequence.set(whole(health.committed));
-        self.applied_sequence.set(whole(health.applied));
-        self.overlay_bytes.set(whole(health.overlay_bytes));
-        self.base_bytes.set(whole(health.disk.base.map_or(0, |base| base.bytes)));
-        let made_at = health.disk.base.map(|base| base.made_at.unix_s() as f64);
-        self.base_made_timestamp_seconds.set(made_at.unwrap_or(f64::NAN));
-        self.journal_disk_bytes.set(whole(health.disk.journal_bytes));
-        self.journal_segments.set(whole(health.disk.journal_segments));
-        advance(&self.journal_written_bytes, health.journal_bytes_written);
-        advance(&self.journal_frames, health.journal_frames_written);
     }
 }
 
@@ -183,6 +88,11 @@ impl Figures {
         self.add(IntCounter::with_opts(opts(name, help)))
     }
 
+    /// A number that only grows and need not be whole.
+    pub(crate) fn decimal_counter(&self, name: &str, help: &str) -> Result<Counter, GatewayError> {
+        self.add(Counter::with_opts(opts(name, help)))
+    }
+
     /// Numbers that only grow, one for each set of values of the labels. Whoever makes it touches every set that there can
     /// be, so that each is there from the first reading on; no label may hold what a client chooses.
     pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, GatewayError> {
@@ -205,6 +115,18 @@ impl Figures {
         self.add(Histogram::with_opts(opts))
     }
 
+    /// Histograms, one for each set of values of the labels, as [`Figures::counters`].
+    pub(crate) fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        bounds: &[f64],
+    ) -> Result<HistogramVec, GatewayError> {
+        let opts = HistogramOpts::from(opts(name, help)).buckets(bounds.to_vec());
+        self.add(HistogramVec::new(opts, labels))
+    }
+
     /// All figures as text.
     #[cfg(test)]
     pub(crate) fn text(&self) -> String {
@@ -220,6 +142,11 @@ impl Figures {
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace(NAMESPACE)
+}
+
+/// What a figure without labels says of itself to its registry.
+fn describe(name: &str, help: &str) -> Result<Desc, GatewayError> {
+    opts(name, help).describe().map_err(|error| not_set_up(&error))
 }
 
 /// A counter follows what somebody else counts. It never goes back.
@@ -244,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn every_figure_is_there_from_the_first_reading_and_follows_the_store() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let metrics = Metrics::new(&Figures::default(), Arc::clone(&store)).unwrap();
+        let metrics = Metrics::new(&Figures::default(), Arc::clone(&store), Clock::system()).unwrap();
         let text = metrics.text().unwrap();
         for line in ["tollgate_store_disk_free_bytes NaN", "tollgate_store_disk_low 0", "tollgate_store_accepts_new 1"]
         {
@@ -252,6 +179,15 @@ mod tests {
         }
         assert!(text.contains("# TYPE tollgate_store_journal_frames_total counter"), "{text}");
         assert!(text.contains("tollgate_build_info{version=\""), "{text}");
+        // Which are of this process, and of this test's runtime.
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("{name} is missing in\n{text}")).parse().unwrap()
+        };
+        assert!(value("tollgate_process_open_fds") > 2.0 && value("tollgate_process_threads") >= 1.0);
+        assert!(value("tollgate_process_resident_memory_bytes") > 1_000_000.0);
+        assert!(value("tollgate_process_cpu_seconds_total") > 0.0);
+        assert!((value("tollgate_runtime_workers") - 1.0).abs() < 0.1);
         let mut batch = Batch::new();
         batch.put(b"key".to_vec(), b"value".to_vec());
         store.commit(batch).await.unwrap();

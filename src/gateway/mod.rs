@@ -34,19 +34,24 @@ mod limit_events;
 mod limit_snapshots;
 pub mod merchants;
 pub mod metrics;
+mod money_figures;
 mod newcomers;
 mod numbered_list;
+mod observed_channel;
 pub mod outside;
 pub mod page;
 pub(crate) mod patience;
 pub mod payments;
 pub mod pre_auths;
+pub mod reconciliation;
 pub mod reload;
+pub(crate) mod request_figures;
 mod requests;
 mod retention;
 pub mod rotation;
 pub mod routing;
 pub mod sandbox;
+mod service_figures;
 pub(crate) mod shedding;
 mod stopping;
 pub mod store;
@@ -93,15 +98,19 @@ use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_events::{LimitCounts, Teller, Telling};
 use crate::gateway::limit_snapshots::LimitSnapshots;
 use crate::gateway::merchants::{LimitsChanging, Merchants};
-use crate::gateway::metrics::Metrics;
+use crate::gateway::metrics::{Figures, Metrics};
+use crate::gateway::observed_channel::CallFigures;
 use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
 use crate::gateway::page::PageRequest;
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;
+use crate::gateway::reconciliation::Reconciliation;
 use crate::gateway::reload::{ConfigSource, Reloads};
+use crate::gateway::request_figures::RequestFigures;
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::routing::{Routing, RoutingFigures};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
+use crate::gateway::service_figures::{ServiceFigures, Standing};
 use crate::gateway::shedding::{CommitTimes, Shedding, TimedStore};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::store::{OwnStore, StoreView};
@@ -220,10 +229,13 @@ struct Inner {
     pre_auths: PreAuths,
     callbacks: Callbacks,
     refunds: Refunds,
+    reconciliation: Reconciliation,
     hold: Hold,
     own_store: Option<OwnStore>,
     rotation: KeyRotation,
     metrics: Metrics,
+    request_figures: RequestFigures,
+    service_figures: ServiceFigures,
     routing_figures: RoutingFigures,
     webhooks: Webhooks,
     erasures: Erasures,
@@ -330,7 +342,8 @@ impl Gateway {
         let certificates = Arc::new(Certificates::open(&config.server, &clock).await?);
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
-        let commits = CommitTimes::new(clock.clone());
+        let figures = Figures::default();
+        let commits = CommitTimes::new(clock.clone(), &figures)?;
         let core = Core {
             store: TimedStore::over(store, &commits),
             clock_guard: ClockGuard::begin(&clock, last_written_at),
@@ -339,7 +352,7 @@ impl Gateway {
             config: Arc::new(config),
             countries,
             vault: Arc::new(installation.vault),
-            figures: Default::default(),
+            figures,
             told: Default::default(),
             reloaded: Default::default(),
             audit_turn: Default::default(),
@@ -347,7 +360,8 @@ impl Gateway {
             stopping: CancellationToken::new(),
         };
         let config = &core.config;
-        let channels = Arc::new(ChannelSet::new(channels, missing));
+        let calls = CallFigures::new(&core.figures, clock.clone())?;
+        let channels = Arc::new(ChannelSet::new(channels, missing).counted(calls));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
         let cost_files = Arc::clone(&windows);
         let (in_force, setup) = routing::control::at_start(&core, &channels).await?;
@@ -433,10 +447,13 @@ impl Gateway {
             erasures: Erasures::new(core.clone()),
             external_permits: ExternalPermits::new(&core, &directory)?,
             refunds: Refunds::new(payments.clone()),
+            reconciliation: Reconciliation::new(core.clone(), disk_work),
             hold,
             own_store,
             rotation,
-            metrics: Metrics::new(&core.figures, Arc::clone(&core.store))?,
+            metrics: Metrics::new(&core.figures, Arc::clone(&core.store), core.clock.clone())?,
+            request_figures: RequestFigures::new(&core.figures)?,
+            service_figures: ServiceFigures::new(&core.figures, Arc::clone(&core.store))?,
             routing_figures: RoutingFigures::new(&core.figures)?,
             payments,
             pre_auths,
@@ -546,6 +563,11 @@ impl Gateway {
         &self.0.refunds
     }
 
+    /// Statements to hold a merchant's books against.
+    pub fn reconciliation(&self) -> &Reconciliation {
+        &self.0.reconciliation
+    }
+
     /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).
     pub fn backups(&self) -> Option<&Backups> {
         self.0.own_store.as_ref().map(OwnStore::backups)
@@ -568,7 +590,27 @@ impl Gateway {
         self.0.webhooks.read_figures();
         self.0.pre_auths.read_figures();
         self.0.certificate_figures.read();
+        self.0.service_figures.read(&self.standing(), self.0.core.clock.now());
         &self.0.metrics
+    }
+
+    /// How it stands, for its figures.
+    fn standing(&self) -> Standing {
+        let inner = &self.0;
+        let backup = self.backups().map(Backups::view).unwrap_or_default();
+        Standing {
+            ready: self.is_ready(),
+            held: inner.hold.view().held,
+            restarts: inner.supervisor.restarts_total(),
+            index_bytes: self.own_store().and_then(OwnStore::index_bytes),
+            backup_made_at: backup.last_time.as_deref().and_then(Timestamp::parse_rfc3339),
+            backup_failed: backup.state == "failed",
+        }
+    }
+
+    /// What is counted of requests over HTTP.
+    pub(crate) fn request_figures(&self) -> &RequestFigures {
+        &self.0.request_figures
     }
 
     /// A page of what payments have cost, beside what they would have cost on the baseline channel.

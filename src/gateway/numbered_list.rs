@@ -17,6 +17,10 @@ use crate::storage::{Scan, keys};
 const ROWS_LOOKED_AT_MAX: usize = 2_000;
 /// Rows read at once.
 const CHUNK_ROWS: usize = 200;
+/// Merchants asked for an order number when nobody knows whose it is.
+const MERCHANTS_ASKED_MAX: usize = 10_000;
+/// Holders of one order number that are looked for.
+const FOUND_MAX: usize = 50;
 
 /// What is listed.
 pub(super) trait Numbered: Record {
@@ -158,6 +162,23 @@ pub(super) fn find<T: Numbered>(core: &Core, number: &str) -> Result<T, GatewayE
         Ok(found.is_none())
     })?;
     found.ok_or(GatewayError::NotFound(T::NAME))
+}
+
+/// Those that hold this order number now, of all merchants. Each has at most one; a bounded number of merchants is asked.
+pub(super) fn with_order<T: Numbered>(core: &Core, order_no: &str) -> Result<Vec<T>, GatewayError> {
+    let mut found = Vec::new();
+    let mut asked = 0;
+    for_each_merchant(core, T::rows(), |prefix| {
+        let Some(merchant_id) = keys::merchant_of(prefix) else { return Ok(true) };
+        if let Some(holder) = core.store.get(&T::order(&merchant_id, order_no))?
+            && let Some(stored) = core.store.get(&T::row(&merchant_id, &String::from_utf8_lossy(&holder.value)))?
+        {
+            found.push(decode(&stored.value)?);
+        }
+        asked += 1;
+        Ok(asked < MERCHANTS_ASKED_MAX && found.len() < FOUND_MAX)
+    })?;
+    Ok(found)
 }
 
 /// Whose refund it is, by its number alone, and what it is a refund of.

@@ -200,6 +200,11 @@ impl OwnStore {
         Ok(looked.map_err(|error| GatewayError::Internal(format!("looking at the store ended: {error}")))??)
     }
 
+    /// Bytes of the index's files, which are few; `None` when they can't be looked at.
+    pub(crate) fn index_bytes(&self) -> Option<u64> {
+        inventory::index_bytes(&self.directory, INDEX)
+    }
+
     fn look(&self, held: bool) -> Result<StoreView, StoreError> {
         let view = StoreView::of(&self.directory, inventory::take(&self.directory, INDEX)?);
         let health = self.engine.health();

@@ -181,11 +181,18 @@ impl Committer {
         self.changes.iter().rev().find(|change| change.key == key)
     }
 
+    /// Writes the frame and makes it durable.
+    fn write(&mut self) -> Result<(), AppendError> {
+        let (batches, began) = (self.frame.count(), self.clock.monotonic());
+        self.journal.append(&mut self.frame, self.clock.now())?;
+        self.status.note_frame(batches, self.clock.monotonic().since(began));
+        Ok(())
+    }
+
     /// Makes the frame durable, shows what it changed, and answers everybody who waits for it. An answer that nothing
     /// was changed waits, too, because it may be about what another batch of the frame has changed.
     fn flush(&mut self) {
-        let written =
-            if self.frame.is_empty() { Ok(()) } else { self.journal.append(&mut self.frame, self.clock.now()) };
+        let written = if self.frame.is_empty() { Ok(()) } else { self.write() };
         let refusal = match written {
             Ok(()) => {
                 if !self.changes.is_empty() || !self.frame.is_empty() {

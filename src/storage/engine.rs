@@ -41,7 +41,8 @@ use crate::storage::space::Space;
 use crate::storage::status::Status;
 use crate::storage::view::View;
 use crate::storage::{
-    Batch, CommitFuture, DISK_SPACE_IS_LOW, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency, Versioned,
+    Batch, CommitFuture, CommitHealth, DISK_SPACE_IS_LOW, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency,
+    Versioned,
 };
 
 /// Bytes applied after which the index is reopened. docs/durability.md has the measurements behind it.
@@ -219,6 +220,12 @@ struct Surroundings {
 }
 
 impl Engine {
+    /// How commits get to the disk.
+    fn commit_health(&self) -> CommitHealth {
+        let (waiting, waiting_bytes) = self.queue.waiting();
+        CommitHealth { waiting, waiting_bytes, groups: self.status.groups(), syncs: self.status.syncs() }
+    }
+
     /// Opens the store in the configured directory, making one if there is none, and recovers what a crash has left.
     ///
     /// # Errors
@@ -430,6 +437,7 @@ impl Store for Engine {
             overlay_bytes,
             journal_bytes_written: self.status.journal_bytes_written(),
             journal_frames_written: self.status.journal_frames_written(),
+            commits: self.commit_health(),
             disk: DiskHealth {
                 free_bytes: self.space.free_bytes(),
                 is_low: self.space.is_low(),

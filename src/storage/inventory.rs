@@ -54,6 +54,11 @@ pub fn take(directory: &Path, index: &str) -> Result<Inventory, StoreError> {
     })
 }
 
+/// Bytes of the index's files; `None` when they can't be looked at.
+pub fn index_bytes(directory: &Path, index: &str) -> Option<u64> {
+    bytes_below(&directory.join(index)).ok()
+}
+
 /// Bytes of all files below a directory. What goes away meanwhile, or is not there, takes none.
 fn bytes_below(directory: &Path) -> io::Result<u64> {
     let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;

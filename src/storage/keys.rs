@@ -3,8 +3,8 @@
 //! Texts inside a key end with a zero byte, which no id contains; numbers are big-endian, so that keys sort as numbers.
 
 use crate::domain::ids::{
-    ChannelName, EndpointId, JobId, KeyId, MerchantId, NotificationId, PaymentNo, PreAuthNo, RefundNo,
-    first_sortable_id,
+    ChannelName, EndpointId, JobId, KeyId, MerchantId, NotificationId, PAYMENT_NO_PREFIX, PRE_AUTH_NO_PREFIX,
+    PaymentNo, PreAuthNo, REFUND_NO_PREFIX, RefundNo, first_dated_number, first_sortable_id,
 };
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Lane;
@@ -106,6 +106,16 @@ pub fn payments_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(PAYMENT, merchant_id)
 }
 
+/// First key of the payments of a merchant that were made in the second of `from` or later.
+pub fn payments_from(merchant_id: &MerchantId, from: Timestamp) -> Vec<u8> {
+    numbered_from(payments_of(merchant_id), PAYMENT_NO_PREFIX, from)
+}
+
+fn numbered_from(mut key: Vec<u8>, prefix: &str, from: Timestamp) -> Vec<u8> {
+    key.extend_from_slice(first_dated_number(prefix, from).as_bytes());
+    key
+}
+
 /// Prefix of all payments of all merchants.
 pub fn payments() -> Vec<u8> {
     vec![PAYMENT]
@@ -131,6 +141,16 @@ pub fn idempotencies() -> Vec<u8> {
 /// Which payment or pre-auth a refund belongs to; the value is its number.
 pub fn refund(merchant_id: &MerchantId, refund_no: &RefundNo) -> Vec<u8> {
     with_text(of_merchant(REFUND, merchant_id), refund_no.as_str())
+}
+
+/// Prefix of all refunds of a merchant, in the order they were made.
+pub fn refunds_of(merchant_id: &MerchantId) -> Vec<u8> {
+    of_merchant(REFUND, merchant_id)
+}
+
+/// First key of the refunds of a merchant that were made in the second of `from` or later.
+pub fn refunds_from(merchant_id: &MerchantId, from: Timestamp) -> Vec<u8> {
+    numbered_from(refunds_of(merchant_id), REFUND_NO_PREFIX, from)
 }
 
 /// Prefix of all refunds of all merchants.
@@ -490,6 +510,11 @@ pub fn parse_pre_auth(key: &[u8]) -> Option<PreAuthNo> {
 /// Prefix of all pre-auths of a merchant, in the order they were made.
 pub fn pre_auths_of(merchant_id: &MerchantId) -> Vec<u8> {
     of_merchant(PRE_AUTH, merchant_id)
+}
+
+/// First key of the pre-auths of a merchant that were made in the second of `from` or later.
+pub fn pre_auths_from(merchant_id: &MerchantId, from: Timestamp) -> Vec<u8> {
+    numbered_from(pre_auths_of(merchant_id), PRE_AUTH_NO_PREFIX, from)
 }
 
 /// Prefix of all pre-auths of all merchants.

@@ -12,7 +12,8 @@ use parking_lot::RwLock;
 use crate::storage::request::{check, stream_head_key, stream_row_key};
 use crate::storage::view::check_scan;
 use crate::storage::{
-    ABSENT, Batch, CommitFuture, Committed, DiskHealth, Health, Row, Scan, Store, StoreError, Versioned, Write,
+    ABSENT, Batch, CommitFuture, CommitHealth, Committed, DiskHealth, Health, Row, Scan, Store, StoreError, Versioned,
+    Write,
 };
 
 /// See the module. Cheap to clone; clones are the same store.
@@ -117,6 +118,7 @@ impl Store for MemoryStore {
             overlay_bytes: 0,
             journal_bytes_written: 0,
             journal_frames_written: 0,
+            commits: CommitHealth::default(),
             disk: DiskHealth::default(),
         }
     }

@@ -48,6 +48,7 @@ pub mod segments;
 pub mod sim_files;
 pub mod sled_index;
 pub mod space;
+pub mod spread;
 pub mod status;
 pub mod unreadable;
 pub mod vault;
@@ -66,6 +67,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::domain::time::Timestamp;
+use crate::storage::spread::SpreadReading;
 
 /// Why new work is refused while the disk has little room left; see [`StoreError::Overloaded`].
 pub const DISK_SPACE_IS_LOW: &str = "the disk has little room left";
@@ -284,8 +286,23 @@ pub struct Health {
     pub journal_bytes_written: u64,
     /// Frames written to the journal since opening, each with one sync for all commits in it.
     pub journal_frames_written: u64,
+    /// Commits on their way to the disk.
+    pub commits: CommitHealth,
     /// Room on the disk.
     pub disk: DiskHealth,
+}
+
+/// How commits get to the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommitHealth {
+    /// Batches that wait for the frame after the one that is being written.
+    pub waiting: u64,
+    /// Their bytes, with those of the frame that is being written.
+    pub waiting_bytes: u64,
+    /// How many batches each frame had.
+    pub groups: SpreadReading,
+    /// How long writing and syncing each frame took, in microseconds.
+    pub syncs: SpreadReading,
 }
 
 /// Why a store did not do what it was asked.

@@ -65,6 +65,12 @@ impl CommitQueue {
         state.closed.is_none() && self.check_room(&state, Urgency::New, overlay_bytes).is_ok()
     }
 
+    /// Batches that wait, and the bytes of these and of what is being written.
+    pub fn waiting(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.requests.len() as u64, state.waiting_bytes + state.taken_bytes)
+    }
+
     fn check_room(&self, state: &State, urgency: Urgency, more_bytes: u64) -> Result<(), StoreError> {
         // A quarter is kept for what has begun.
         let (batches_max, bytes_max) = match urgency {
@@ -144,6 +150,7 @@ mod tests {
             queue.push(request(Urgency::New), 0).unwrap();
         }
         assert!(!queue.has_room(0));
+        assert_eq!(queue.waiting(), (6, 6 * request(Urgency::New).memory_bytes));
         assert!(matches!(queue.push(request(Urgency::New), 0), Err(StoreError::Overloaded(_))));
         queue.push(request(Urgency::Finish), 0).unwrap();
         queue.push(request(Urgency::Finish), 0).unwrap();

@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::storage::journal::{Journal, JournalEnd};
+use crate::storage::spread::{GROUP_BOUNDS, Spread, SpreadReading, TIME_BOUNDS_US};
 use crate::storage::{BaseHealth, StoreError};
 
 /// Shared by all threads of an engine.
@@ -20,6 +22,8 @@ pub struct Status {
     /// Bytes and number of the journal's files.
     journal_on_disk: Mutex<(u64, u64)>,
     base: Mutex<Option<BaseHealth>>,
+    groups: Spread,
+    syncs: Spread,
     failure: watch::Sender<Option<String>>,
 }
 
@@ -35,6 +39,8 @@ impl Status {
             journal_frames_written: AtomicU64::new(0),
             journal_on_disk: Mutex::new((0, 0)),
             base: Mutex::new(None),
+            groups: Spread::new(&GROUP_BOUNDS),
+            syncs: Spread::new(&TIME_BOUNDS_US),
             failure: watch::Sender::new(None),
         }
     }
@@ -45,6 +51,22 @@ impl Status {
         self.committed.store(journal.end().last_sequence, Ordering::Release);
         self.journal_bytes_written.store(journal.written_bytes(), Ordering::Release);
         self.journal_frames_written.store(journal.written_frames(), Ordering::Release);
+    }
+
+    /// Notes that a frame of so many batches was written and synced, and how long that took.
+    pub fn note_frame(&self, batches: u32, took: Duration) {
+        self.groups.note(u64::from(batches));
+        self.syncs.note_time(took);
+    }
+
+    /// How many batches each frame had.
+    pub fn groups(&self) -> SpreadReading {
+        self.groups.read()
+    }
+
+    /// How long writing and syncing each frame took, in microseconds.
+    pub fn syncs(&self) -> SpreadReading {
+        self.syncs.read()
     }
 
     /// Sequence of the last commit that is durable.

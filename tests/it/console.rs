@@ -2,6 +2,7 @@
 //! written becomes part of a page.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -219,4 +220,110 @@ async fn what_somebody_has_written_is_text_on_every_page() {
     assert!(!narrowed.contains("<code>merchant.update</code>") && narrowed.contains("intact"));
     assert_eq!(browser.get("/console/audit?limit=1").await.text.matches("rel=\"next\"").count(), 1);
     house.stop().await;
+}
+
+/// What a page is sent while somebody looks at it.
+struct News {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl News {
+    async fn listen(browser: &Browser, path: &str) -> Self {
+        let request = crate::support::http_client()
+            .get(format!("{}{path}", browser.url))
+            .timeout(Duration::from_secs(60))
+            .header("accept", "text/event-stream")
+            .header("cookie", browser.cookie.clone().unwrap());
+        let response = request.send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
+        Self { response, text: String::new() }
+    }
+
+    /// Reads on until something was sent; `false` when it ends before.
+    async fn has(&mut self, wanted: &str) -> bool {
+        while !self.text.contains(wanted) {
+            let part = tokio::time::timeout(Duration::from_secs(20), self.response.chunk()).await;
+            match part.expect("something is sent every few seconds").unwrap() {
+                Some(part) => self.text.push_str(std::str::from_utf8(&part).unwrap()),
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_told_what_changes_until_its_session_ends() {
+    let house = House::start().await;
+    let shop = house.merchant("business").await;
+    let browser = Browser::logged_in(&house).await;
+    assert!(browser.page("/console").await.contains("data-live=\"/console/live?minutes=60\""));
+    assert_eq!(browser.get("/console?minutes=181").await.status, 400);
+    let mut news = News::listen(&browser, "/console/live?minutes=15").await;
+    for place in ["tiles", "recent", "channels", "money", "payments"] {
+        assert!(news.has(&format!("\"id\":\"{place}\"")).await, "{}", news.text);
+    }
+    assert!(news.text.contains("No payments yet."), "{}", news.text);
+    let paid = shop.pay("ORDER-1", 5_000, json!({ "payment_token": "tok_visa" })).await;
+    let before = news.text.len();
+    assert!(news.has(paid.data("payment_no")).await, "{}", news.text);
+    assert!(!news.text[before..].contains("event: over"));
+    let other = Browser::logged_in(&house).await;
+    assert_eq!(browser.post("/console/logout", &[]).await.status, 303);
+    assert!(news.has("event: over").await && !news.has("never sent").await, "it ends with its session");
+    let mut others = News::listen(&other, "/console/live").await;
+    assert!(others.has(paid.data("payment_no")).await, "{}", others.text);
+    let stopping = tokio::spawn(house.stop());
+    assert!(!others.has("never sent").await, "it ends when the gateway stops");
+    stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_part_has_its_page() {
+    let house = House::start().await;
+    let browser = Browser::logged_in(&house).await;
+    let overview = browser.page("/console").await;
+    for path in SECTIONS {
+        let page = browser.page(path).await;
+        assert!(page.contains(&format!("<a href=\"{path}\" aria-current=\"page\">")), "{path} knows where it is");
+        assert!(overview.contains(&format!("<a href=\"{path}\"")), "{path} is in the navigation");
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_overview_adds_up_what_was_counted() {
+    let house = House::start().await;
+    let before = browser_page(&house).await;
+    assert!(before.contains("0 in the last") && before.contains("<dd class=\"muted\">of 0 in the last"), "{before}");
+    let shop = house.merchant("business").await;
+    for (order_no, token) in [("A", "tok_visa"), ("B", "tok_visa"), ("C", "tok_declined")] {
+        let paid = shop.pay(order_no, 1_000, json!({ "payment_token": token, "channel": "stripe" })).await;
+        assert_eq!(paid.status, 201, "{}", paid.text);
+    }
+    let tight = house.merchant_limited(json!({ "per_hour": 1 })).await;
+    for _ in 0..3 {
+        tight.get("/api/v1/payments").await;
+    }
+    let page = browser_page(&house).await;
+    for words in [
+        "3 in the last",
+        "<dd class=\"value\">66.7 %</dd><dd class=\"muted\">of 3 in the last",
+        "<dt>Refused by limits</dt><dd class=\"value\">2</dd>",
+        "<dt>Taken today</dt><dd class=\"value\">20.00 USD</dd><dd class=\"muted\">2 payments</dd>",
+        "<li><svg viewBox=\"0 0 10 10\"",
+        "Money taken a minute. In the last minute",
+    ] {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    assert!(!page.contains("99 % of 0"), "commits are counted: {page}");
+    house.stop().await;
+}
+
+async fn browser_page(house: &House) -> String {
+    Browser::logged_in(house).await.page("/console").await
 }

@@ -33,6 +33,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main.rs"]),
     ("notify_debouncer_mini", &["cli/watch.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
+    ("csv", &["api"]),
     ("maxminddb", &["gateway/countries.rs"]),
     ("webpki", &["channels", "gateway/certificates/pair.rs"]),
 ];

@@ -22,8 +22,8 @@ use tollgate::storage::space::Space;
 use tollgate::storage::status::Status;
 use tollgate::storage::view::View;
 use tollgate::storage::{
-    BaseHealth, Batch, CommitFuture, DISK_SPACE_IS_LOW, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency,
-    Versioned,
+    BaseHealth, Batch, CommitFuture, CommitHealth, DISK_SPACE_IS_LOW, DiskHealth, Health, Row, Scan, Store, StoreError,
+    Urgency, Versioned,
 };
 
 use crate::growth::{self, LOW_SPACE_BYTES, Moment, all_rows, draw_growth};
@@ -292,6 +292,7 @@ impl Store for SimStore {
             overlay_bytes,
             journal_bytes_written: self.status.journal_bytes_written(),
             journal_frames_written: self.status.journal_frames_written(),
+            commits: CommitHealth::default(),
             disk: DiskHealth {
                 free_bytes: self.space.free_bytes(),
                 is_low: self.space.is_low(),

@@ -1,5 +1,7 @@
 //! Who is told what the limits decide, for figures and events.
 
+use std::time::Duration;
+
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::{Passed, Policy};
 use crate::domain::time::Timestamp;
@@ -17,6 +19,9 @@ pub struct NearLimit {
 
 /// Is told what the limits decide. All calls are made on the way of a request and must be quick and wait for nothing.
 pub trait LimitObserver: Send + Sync + 'static {
+    /// A request has waited for its merchant's actor.
+    fn waited(&self, waited: Duration);
+
     /// A request was let through.
     fn admitted(&self);
 
@@ -41,6 +46,7 @@ pub trait LimitObserver: Send + Sync + 'static {
 pub struct NoObserver;
 
 impl LimitObserver for NoObserver {
+    fn waited(&self, _waited: Duration) {}
     fn admitted(&self) {}
     fn refused(&self, _limit: Policy) {}
     fn near(&self, _near: NearLimit) {}

@@ -6,6 +6,7 @@ pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod costs;
 pub(crate) mod erasures;
+pub(crate) mod exports;
 pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod limits;
@@ -38,7 +39,7 @@ use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::merchant::is_below;
 use crate::api::open;
-use crate::api::routes::Routes;
+use crate::api::routes::{Routes, Verb};
 use crate::domain::audit::Operator;
 use crate::domain::limit::shedding::Worth;
 use crate::gateway::Gateway;
@@ -131,6 +132,10 @@ impl Handler for AdminHandler {
         None
     }
 
+    fn routes(&self) -> Vec<(Verb, &'static str)> {
+        [self.own.listed(), self.open.listed(), self.console.listed()].concat()
+    }
+
     fn note_full(&self, worth: Option<Worth>) {
         self.gateway.note_full(worth);
     }
@@ -184,6 +189,7 @@ pub(crate) fn routes() -> Routes {
     let routes = keys::add_routes(routes);
     let routes = channels::add_routes(routes);
     let routes = costs::add_routes(routes);
+    let routes = exports::add_routes(routes);
     let routes = payments::add_routes(routes);
     let routes = pre_auths::add_routes(routes);
     let routes = resolve::add_routes(routes);
@@ -203,7 +209,6 @@ pub(crate) fn routes() -> Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::routes::Verb;
 
     /// What is done to the audit by what may change something.
     enum Audited {
@@ -215,7 +220,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 35] = [
+    const CHANGES: [(Verb, &str, Audited); 37] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -226,6 +231,8 @@ mod tests {
         (Verb::Post, "/admin/v1/merchants/{merchant_id}/erasures", As("customer.erase")),
         (Verb::Post, "/admin/v1/payments/{payment_no}/resolve", As("payment.resolve")),
         (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/resolve", As("pre_auth.resolve")),
+        (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/capture", As("pre_auth.capture")),
+        (Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/cancel", As("pre_auth.cancel")),
         (Verb::Post, "/admin/v1/refunds/{refund_no}/resolve", As("refund.resolve")),
         (Verb::Post, "/admin/v1/hold/confirm", As("hold.confirm")),
         (Verb::Post, "/admin/v1/store/backup", As("store.backup")),

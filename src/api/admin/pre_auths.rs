@@ -1,18 +1,22 @@
 //! Pre-auths of all merchants, as the operator sees them.
 
-use crate::api::call::{Named, OperatorCall};
+use crate::api::call::{Call, Named, OperatorCall};
 use crate::api::document::Listed;
 use crate::api::envelope::{Envelope, Outcome};
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
-use crate::gateway::command::PaymentFilter;
+use crate::gateway::command::{CancelPreAuth, CapturePreAuth, PaymentFilter};
 use crate::gateway::view::OperatorPreAuthView;
 
 /// What a list of pre-auths can be narrowed by.
 const FILTERS: [&str; 6] = ["merchant_id", "order_no", "status", "channel", "from", "to"];
 
 pub(crate) fn add_routes(routes: Routes) -> Routes {
-    routes.with(Verb::Get, "/admin/v1/pre-auths", list).with(Verb::Get, "/admin/v1/pre-auths/{pre_auth_no}", get)
+    routes
+        .with(Verb::Get, "/admin/v1/pre-auths", list)
+        .with(Verb::Get, "/admin/v1/pre-auths/{pre_auth_no}", get)
+        .with(Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/capture", capture)
+        .with(Verb::Post, "/admin/v1/pre-auths/{pre_auth_no}/cancel", cancel)
 }
 
 /// List pre-auths of all merchants
@@ -57,4 +61,56 @@ pub(crate) async fn list(OperatorCall { call, .. }: OperatorCall) -> Outcome {
 pub(crate) async fn get(Named(pre_auth_no): Named<String>, OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
     call.ok(call.gateway.pre_auths().find(&pre_auth_no)?)
+}
+
+/// Capture any merchant's pre-auth
+///
+/// Without `amount` all that is held; less than that releases the rest. The merchant is told.
+#[utoipa::path(
+    post, path = "/admin/v1/pre-auths/{pre_auth_no}/capture", operation_id = "capture_any_pre_auth", tag = "Pre-auths",
+    request_body = CapturePreAuth,
+    params(("pre_auth_no" = String, Path, description = "The pre-auth's number")),
+    responses(
+        (status = 200, description = "The pre-auth as it is now; `requires_capture` if its channel has refused", body = Envelope<OperatorPreAuthView>),
+        (status = 202, description = "The outcome is not known yet and is being asked for", body = Envelope<OperatorPreAuthView>),
+        (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE` with `status`: nothing is held, or something is under way"),
+        (status = 422, description = "`AMOUNT_TOO_LARGE`: more than is held"),
+    ),
+)]
+pub(crate) async fn capture(
+    Named(pre_auth_no): Named<String>,
+    OperatorCall { call, operator }: OperatorCall,
+) -> Outcome {
+    let command: CapturePreAuth = call.json_or_default()?;
+    let view = call.gateway.pre_auths().capture_by(&operator, &pre_auth_no, command).await?;
+    answer(&call, view)
+}
+
+/// Cancel any merchant's pre-auth
+///
+/// Releases what is held, or gives up what is not held yet. The merchant is told.
+#[utoipa::path(
+    post, path = "/admin/v1/pre-auths/{pre_auth_no}/cancel", operation_id = "cancel_any_pre_auth", tag = "Pre-auths",
+    request_body = CancelPreAuth,
+    params(("pre_auth_no" = String, Path, description = "The pre-auth's number")),
+    responses(
+        (status = 200, description = "The pre-auth as it is now; `requires_capture` if its channel has refused", body = Envelope<OperatorPreAuthView>),
+        (status = 202, description = "The outcome is not known yet and is being asked for", body = Envelope<OperatorPreAuthView>),
+        (status = 404, description = "`NOT_FOUND`"),
+        (status = 409, description = "`INVALID_STATE` with `status`: it is over, or something is under way"),
+    ),
+)]
+pub(crate) async fn cancel(
+    Named(pre_auth_no): Named<String>,
+    OperatorCall { call, operator }: OperatorCall,
+) -> Outcome {
+    let command: CancelPreAuth = call.json_or_default()?;
+    let view = call.gateway.pre_auths().cancel_by(&operator, &pre_auth_no, command).await?;
+    answer(&call, view)
+}
+
+fn answer(call: &Call, view: OperatorPreAuthView) -> Outcome {
+    let is_open = view.pre_auth.status == "processing" || view.pre_auth.reconciling;
+    if is_open { call.accepted(view) } else { call.ok(view) }
 }

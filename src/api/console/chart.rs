@@ -132,7 +132,7 @@ fn draw(
         let labels: Vec<i64> = (first..=last).filter(|minute| minute.rem_euclid(step) == 0).collect();
         let mut chart = ChartBuilder::on(&area)
             .margin(6)
-            .margin_right(14)
+            .margin_right(24)
             .x_label_area_size(22)
             .y_label_area_size(58)
             .build_cartesian_2d((first..last).with_key_points(labels), 0.0..highest * 1.05)?;

@@ -145,6 +145,13 @@ impl Form {
         Self { csrf: None, ..Self::post(action, "", submit) }
     }
 
+    /// With another word on its button.
+    #[must_use]
+    pub(super) fn submit(mut self, submit: impl Into<String>) -> Self {
+        self.submit = submit.into();
+        self
+    }
+
     /// With one more field.
     #[must_use]
     pub(super) fn with(mut self, field: Field) -> Self {
@@ -156,6 +163,13 @@ impl Form {
     #[must_use]
     pub(super) fn dangerous(mut self) -> Self {
         self.is_dangerous = true;
+        self
+    }
+
+    /// With another word on what sends it.
+    #[must_use]
+    pub(super) fn submit(mut self, submit: impl Into<String>) -> Self {
+        self.submit = submit.into();
         self
     }
 

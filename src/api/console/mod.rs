@@ -40,7 +40,7 @@ use crate::api::context::RequestContext;
 use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::merchant::is_below;
-use crate::api::routes::Routes;
+use crate::api::routes::{Routes, Verb};
 use crate::domain::audit::Operator;
 use crate::gateway::Gateway;
 use crate::gateway::error::GatewayError;
@@ -77,6 +77,11 @@ impl Console {
     pub(crate) fn new(gateway: Gateway, port: u16) -> Self {
         let sessions = Sessions::new(gateway.clock().clone(), gateway.random().clone());
         Self { gateway, sessions: Arc::new(sessions), cookie: guard::cookie_name(port), routes: routes() }
+    }
+
+    /// Its pages, and what forms are sent to.
+    pub(crate) fn listed(&self) -> &[(Verb, &'static str)] {
+        self.routes.listed()
     }
 
     /// Answers a request. `token_name` says whose token it is that somebody logs in with, and counts wrong ones.
@@ -221,3 +226,6 @@ fn routes() -> Routes {
     let routes = audit::add_routes(routes);
     settings::add_routes(routes)
 }
+
+#[cfg(test)]
+mod tests;

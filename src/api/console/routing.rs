@@ -65,10 +65,6 @@ async fn all(call: ConsoleCall) -> Outcome {
     })
 }
 
-fn yes_or_no(flag: bool) -> Cell {
-    Cell::text(if flag { "yes" } else { "no" })
-}
-
 fn facts(settings: &RoutingSettingsView) -> Facts {
     let ladder = match (settings.smart, settings.rules_first) {
         (true, false) => "strategies, then rules, then the default channel",

@@ -6,6 +6,9 @@ use askama::filters::HtmlSafe;
 use super::form::Button;
 use super::text;
 
+/// A longer word is broken where the line ends.
+const WORD_CHARACTERS_MAX: usize = 20;
+
 /// How something does, at a glance. The word says it too, for who sees no colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
@@ -149,6 +152,11 @@ impl Cell {
         }
     }
 
+    /// Whether it has to be broken somewhere, so that it does not push the others aside.
+    fn is_long(text: &str) -> bool {
+        text.split_whitespace().any(|word| word.chars().count() > WORD_CHARACTERS_MAX)
+    }
+
     fn moment_words(rfc3339: &str) -> String {
         text::moment(rfc3339)
     }
@@ -201,8 +209,10 @@ impl Table {
         self.columns.get(*place).map(String::as_str).unwrap_or_default()
     }
 
-    fn is_number(&self, place: &usize) -> bool {
-        self.rows.first().and_then(|row| row.get(*place)).is_some_and(|cell| cell.class() == "number")
+    /// The class of a column's cells, where all are of one kind but for those with nothing in them.
+    fn class(&self, place: &usize) -> &'static str {
+        let cells = self.rows.iter().filter_map(|row| row.get(*place));
+        cells.filter(|cell| !matches!(cell, Cell::Nothing)).map(Cell::class).next().unwrap_or_default()
     }
 }
 

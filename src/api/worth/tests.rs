@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::gateway::shedding::testing::Node;
 use crate::gateway::view::NewKeyView;
 
-const WORTHS: [(Verb, &str, Worth); 39] = [
+const WORTHS: [(Verb, &str, Worth); 42] = [
     (Verb::Post, "/api/v1/payments", Worth::Create),
     (Verb::Get, "/api/v1/payments", Worth::List),
     (Verb::Get, "/api/v1/payments/{payment_no}", Worth::Query),
@@ -53,6 +53,9 @@ const WORTHS: [(Verb, &str, Worth); 39] = [
     (Verb::Get, "/api/v1/webhooks/jobs/{job_id}", Worth::Query),
     (Verb::Post, "/api/v1/webhooks/jobs/{job_id}/cancel", Worth::Manage),
     (Verb::Get, "/api/v1/events", Worth::List),
+    (Verb::Get, "/api/v1/exports/payments", Worth::List),
+    (Verb::Get, "/api/v1/exports/refunds", Worth::List),
+    (Verb::Get, "/api/v1/exports/fees", Worth::List),
 ];
 
 fn method(verb: Verb) -> Method {

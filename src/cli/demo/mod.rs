@@ -285,7 +285,9 @@ fn hint(running: &RunningGateway, merchants: &[Merchant]) -> Result<String, Fail
     };
     let Signer { key_id, secret, .. } = &merchant.signer;
     Ok(format!(
-        "The gateway goes on at http://{address} until Ctrl-C; everything is deleted then. Try, in another terminal:\n\n  \
+        "The gateway goes on at http://{address} until Ctrl-C; everything is deleted then. Look at it in a browser:\n\n  \
+         http://{admin_address}/console   (admin token: {token})\n\n\
+         Or try, in another terminal:\n\n  \
          export TOLLGATE_KEY={key_id} TOLLGATE_SECRET={secret}\n  \
          tollgate request POST /api/v1/payments --url http://{address} \\\n    \
          --data '{{\"order_no\":\"MINE-1\",\"amount\":5000,\"currency\":\"USD\",\"country\":\"CN\",\"payment_token\":\"tok_visa\"}}'\n  \

@@ -118,7 +118,7 @@ pub enum Strategy {
 
 impl Strategy {
     /// All that have a name of their own.
-    pub(super) const BUILT_IN: [Self; 6] =
+    pub const BUILT_IN: [Self; 6] =
         [Self::Geographic, Self::SuccessRate, Self::Cost, Self::LoadBalance, Self::Newcomers, Self::Explore];
 
     /// Its place among those that are asked.

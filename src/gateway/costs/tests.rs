@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::domain::ids::{MerchantId, PaymentNo, RefundNo};
 use crate::domain::payment::{Attempt, PaymentTerms, Refund};
 use crate::domain::routing::{DecisionRecord, RouteRequest};
+use crate::gateway::money_figures::MoneyFigures;
 use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::random::Random;
 use crate::storage::memory::MemoryStore;
@@ -53,7 +54,8 @@ async fn costs_with(store: &Arc<dyn Store>, clock: &Clock, change: impl FnOnce(&
     let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await.unwrap();
     let setup = setup_from_config(&core.config, &BTreeMap::new()).unwrap();
     let router = RouterHandle::start(setup, clock.clone(), &supervisor).await.unwrap();
-    Costs::new(core, router)
+    let money = MoneyFigures::new(&core.figures, core.config.channels.keys(), Currency::USD).unwrap();
+    Costs::new(core, router, money)
 }
 
 async fn opened(store: &Arc<dyn Store>, clock: &Clock, directory: &Path) -> Costs {

@@ -57,8 +57,9 @@ impl Payments {
         let Origin { claim, renderer, .. } = origin;
         let now = inner.core.clock.now();
         let refusing = inner.channels.refusing(terms.payment_token.as_deref());
-        let (mut place, decision) =
-            inner.router.decide(&inner.route_request(caller, &terms, &[], &refusing, now)).map_err(refusal)?;
+        let decided = inner.router.decide(&inner.route_request(caller, &terms, &[], &refusing, now));
+        inner.decisions.note(&decided);
+        let (mut place, decision) = decided.map_err(refusal)?;
         let payment_no = PaymentNo::new(dated_number("PY", now, inner.core.random.draw_u64()));
         let Some(working) = inner.work_on(&payment_no) else {
             return Err(GatewayError::Internal(format!("payment number {payment_no} was drawn twice")));
@@ -179,6 +180,7 @@ impl Inner {
         let key_index = reservation.begin(&mut batch, payment.payment_no.as_str(), now)?;
         match self.core.store.commit(batch).await {
             Ok(committed) => {
+                self.money.begun();
                 let slot = reservation.committed(committed.sequence);
                 Ok((StoredPayment { payment, revision: committed.sequence }, slot))
             }
@@ -235,7 +237,12 @@ impl Inner {
         let tried: Vec<ChannelName> = payment.attempts.iter().map(|attempt| attempt.channel.clone()).collect();
         let refusing = self.channels.refusing(payment.terms.payment_token.as_deref());
         let request = self.route_request(caller, &payment.terms, &tried, &refusing, now);
-        let (place, decision) = self.router.decide(&request).map_err(|_| Failover::NoChannelLeft)?;
+        let decided = self.router.decide(&request);
+        if decided.is_ok() {
+            self.decisions.note(&decided);
+            tried.last().into_iter().for_each(|from| self.decisions.failed_over(from));
+        }
+        let (place, decision) = decided.map_err(|_| Failover::NoChannelLeft)?;
         let attempt = self.attempt(&payment.payment_no, tried.len() + 1, place.channel().clone(), decision, now);
         Ok((place, attempt))
     }

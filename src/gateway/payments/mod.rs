@@ -43,8 +43,10 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::explain::DecisionView;
 use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
 use crate::gateway::installation::ProviderKeys;
+use crate::gateway::money_figures::MoneyFigures;
 use crate::gateway::numbered_list;
 use crate::gateway::page::{Page, PageRequest};
+use crate::gateway::routing::figures::DecisionFigures;
 use crate::gateway::view::{OperatorPaymentView, OperatorRoutingView, PaymentView, RoutingView};
 use crate::gateway::webhooks::Webhooks;
 use crate::storage::unreadable::UnreadableRows;
@@ -68,6 +70,8 @@ struct Inner {
     channels: Arc<ChannelSet>,
     webhooks: Webhooks,
     costs: Costs,
+    money: MoneyFigures,
+    decisions: DecisionFigures,
     provider_keys: ProviderKeys,
     policy: ResolvePolicy,
     /// Payments that somebody in this process works on; timers leave them alone.
@@ -131,10 +135,14 @@ impl Payments {
             action_expires: Duration::from_secs(settings.action_expires_s),
             abandoned_after: Duration::from_millis(core.config.limits.lease_ms),
         };
+        let currency = core.config.fx.settlement_currency;
+        let money = MoneyFigures::new(&core.figures, core.config.channels.keys(), currency)?;
         Ok(Self(Arc::new(Inner {
             started_at: core.clock.now(),
             alerts: strays::Alerts::new(&core.figures)?,
-            costs: Costs::new(core.clone(), router.clone()),
+            costs: Costs::new(core.clone(), router.clone(), money.clone()),
+            decisions: DecisionFigures::new(&core.figures, core.config.channels.keys())?,
+            money,
             core,
             router,
             channels,
@@ -338,6 +346,15 @@ impl Payments {
     /// [`GatewayError::NotFound`].
     pub fn find(&self, payment_no: &str) -> Result<OperatorPaymentView, GatewayError> {
         Ok(self.0.operator_view(&numbered_list::find(&self.0.core, payment_no)?))
+    }
+
+    /// The payment that holds this order number, of every merchant that has one.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn with_order(&self, order_no: &str) -> Result<Vec<OperatorPaymentView>, GatewayError> {
+        let found = numbered_list::with_order::<Payment>(&self.0.core, order_no)?;
+        Ok(found.iter().map(|payment| self.0.operator_view(payment)).collect())
     }
 
     /// How one payment was routed, whosever it is.

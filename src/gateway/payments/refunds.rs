@@ -13,6 +13,7 @@ use crate::gateway::auth::Caller;
 use crate::gateway::command::CreateRefund;
 use crate::gateway::error::GatewayError;
 use crate::gateway::idempotency::{Known, Origin, Reservation, Slot, look_up};
+use crate::gateway::numbered_list;
 use crate::gateway::page::Page;
 use crate::gateway::patience::Patience;
 use crate::gateway::payments::rows::{self, Refunded, StoredPayment};
@@ -106,6 +107,28 @@ impl Refunds {
         let payment = &stored.payment;
         let items = payment.refunds.iter().rev().map(|refund| views::refund_view(payment, refund, livemode)).collect();
         Ok(Page { items, next_cursor: None })
+    }
+
+    /// All refunds of any merchant's payment, newest first; there are few.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub fn of_payment(&self, payment_no: &str) -> Result<Vec<RefundView>, GatewayError> {
+        let core = &self.0.0.core;
+        let payment: Payment = numbered_list::find(core, payment_no)?;
+        let newest_first = payment.refunds.iter().rev();
+        Ok(newest_first.map(|refund| views::refund_view(&payment, refund, core.livemode())).collect())
+    }
+
+    /// The number of what any merchant's refund is of: a payment or a pre-auth.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotFound`].
+    pub fn object_of(&self, refund_no: &str) -> Result<String, GatewayError> {
+        Ok(match numbered_list::holder_of_refund(&self.0.0.core, &RefundNo::new(refund_no))?.1 {
+            Refunded::Payment(payment_no) => payment_no.to_string(),
+            Refunded::PreAuth(pre_auth_no) => pre_auth_no.to_string(),
+        })
     }
 }
 

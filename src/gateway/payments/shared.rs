@@ -50,6 +50,7 @@ impl Payments {
         let refusing = self.0.channels.refusing(terms.payment_token.as_deref());
         let as_payment = self.0.route_request(caller, terms, &[], &refusing, now);
         let decided = self.0.router.decide(&RouteRequest { needs_pre_auth: true, ..as_payment });
+        self.0.decisions.note(&decided);
         decided.map_err(|none| hold_refusal(none, terms.method.as_deref(), &self.0.router.table().setup.channels))
     }
 
@@ -63,9 +64,10 @@ impl Payments {
         self.0.policy
     }
 
-    /// Counts what a stored change of a pre-auth leaves to a person.
+    /// Counts what a stored change of a pre-auth leaves to a person, and the money that it moves.
     pub(in crate::gateway) fn alert_of_pre_auth(&self, before: &PreAuth, after: &PreAuth) {
         self.0.alerts.note_pre_auth(before, after);
+        self.0.money.note_pre_auth(before, after);
     }
 
     /// When this process began: what an earlier one sent, it had sent by then.

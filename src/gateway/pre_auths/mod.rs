@@ -7,6 +7,7 @@ mod create;
 mod figures;
 pub(in crate::gateway) mod held;
 mod hints;
+mod operator;
 mod own_time;
 mod reconcile;
 mod review;
@@ -46,6 +47,7 @@ use crate::storage::{Batch, StoreError};
 pub use addressed::ChannelPreAuths;
 use client::{Asked, Awaited, Onlooker, Seen, WaitingClient};
 use figures::PreAuthFigures;
+pub use operator::ExpiringPreAuths;
 use views::Form;
 use works::Works;
 

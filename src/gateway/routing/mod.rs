@@ -3,6 +3,7 @@
 pub mod channels;
 pub mod check;
 pub(crate) mod control;
+pub(in crate::gateway) mod figures;
 pub mod overrides;
 pub mod rules;
 pub mod settings;

@@ -10,11 +10,17 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::domain::time::Monotonic;
+use crate::gateway::error::GatewayError;
+use crate::gateway::metrics::{Figures, Histogram};
 use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Versioned};
+
+/// Bounds of how long a commit takes, in seconds.
+const BOUNDS: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
 
 /// The times of a store's commits.
 pub(in crate::gateway) struct CommitTimes {
     clock: Clock,
+    durations: Histogram,
     state: Mutex<State>,
 }
 
@@ -29,8 +35,16 @@ struct State {
 
 impl CommitTimes {
     /// None yet.
-    pub(in crate::gateway) fn new(clock: Clock) -> Arc<Self> {
-        Arc::new(Self { clock, state: Mutex::default() })
+    ///
+    /// # Errors
+    /// [`GatewayError::Internal`] when the figure is there already.
+    pub(in crate::gateway) fn new(clock: Clock, figures: &Figures) -> Result<Arc<Self>, GatewayError> {
+        let durations = figures.histogram(
+            "commit_duration_seconds",
+            "How long commits took, for whoever waited for them: in the queue, on the disk, and those that failed",
+            &BOUNDS,
+        )?;
+        Ok(Arc::new(Self { clock, durations, state: Mutex::default() }))
     }
 
     /// The longest that a commit has taken since this was last asked, or has by now.
@@ -61,7 +75,10 @@ impl Drop for UnderWay {
         let now = self.times.clock.monotonic();
         let mut state = self.times.state.lock();
         if let Some(began) = state.under_way.remove(&self.number) {
-            state.longest = state.longest.max(now.since(began));
+            let took = now.since(began);
+            state.longest = state.longest.max(took);
+            drop(state);
+            self.times.durations.observe(took.as_secs_f64());
         }
     }
 }

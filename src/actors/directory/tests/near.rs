@@ -15,6 +15,7 @@ struct Notes {
 }
 
 impl LimitObserver for Notes {
+    fn waited(&self, _waited: std::time::Duration) {}
     fn admitted(&self) {
         self.admitted.fetch_add(1, Ordering::SeqCst);
     }

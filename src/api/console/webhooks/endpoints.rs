@@ -93,9 +93,20 @@ fn row(OperatorEndpointView { merchant_id, endpoint }: OperatorEndpointView) -> 
         Cell::status(&endpoint.status),
         health(&endpoint),
         number(endpoint.waiting),
-        number(endpoint.dead_letters),
+        given_up(&endpoint),
         Cell::moment(endpoint.health.last_success_at),
     ]
+}
+
+/// How many were given up, which leads to them.
+fn given_up(endpoint: &EndpointView) -> Cell {
+    match endpoint.dead_letters {
+        Some(some) if some > 0 => {
+            let href = format!("{}?endpoint_id={}&status=failed", notifications::PATH, path_part(&endpoint.id));
+            Cell::Link { href, text: count(some) }
+        }
+        none => number(none),
+    }
 }
 
 /// What is not counted any further is shown as it is.
@@ -171,7 +182,7 @@ fn facts(merchant_id: &str, endpoint: &EndpointView) -> Facts {
         .with_some("Failing since", Cell::moment(endpoint.health.failing_since.as_deref()))
         .with_some("Last taken", Cell::moment(endpoint.health.last_success_at.as_deref()))
         .with("Waiting", number(endpoint.waiting))
-        .with("Given up", number(endpoint.dead_letters))
+        .with("Given up", given_up(endpoint))
         .with("Tries at most", Cell::count(endpoint.max_attempts))
         .with_some("Own schedule", Cell::maybe(schedule))
         .with_some("Own first wait", seconds(endpoint.initial_backoff_s))

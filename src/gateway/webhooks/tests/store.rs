@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use crate::random::Random;
 use crate::storage::request::{stream_head_key, stream_row_key};
 use crate::storage::{
-    ABSENT, Batch, CommitFuture, Committed, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency, Versioned, Write,
+    ABSENT, Batch, CommitFuture, CommitHealth, Committed, DiskHealth, Health, Row, Scan, Store, StoreError, Urgency,
+    Versioned, Write,
 };
 
 #[derive(Default)]
@@ -199,6 +200,7 @@ impl Store for TestStore {
             overlay_bytes: 0,
             journal_bytes_written: 0,
             journal_frames_written: 0,
+            commits: CommitHealth::default(),
             disk: DiskHealth::default(),
         }
     }

@@ -1,0 +1,261 @@
+"""Holds the dashboards and alerts in deploy/ to a running gateway.
+
+Starts the program that the first argument names, gives it some traffic, and looks at /metrics: promtool finds nothing to
+say about it, every figure that a dashboard or an alert names is there, and a Prometheus that scrapes it as deploy/prometheus
+says answers every expression of every panel and every alert. `promtool check rules` and `promtool test rules` hold the
+alerts to themselves.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from gateway import TOKEN, WAIT_S, gateway
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DEPLOY = os.path.join(HERE, "..", "deploy")
+RULES = os.path.join(DEPLOY, "prometheus", "alerts.yml")
+RULES_TEST = os.path.join(DEPLOY, "prometheus", "alerts_test.yml")
+EXAMPLE = os.path.join(DEPLOY, "prometheus", "prometheus.yml")
+DASHBOARDS = [os.path.join(DEPLOY, "grafana", f"{name}.json") for name in ("operations", "business")]
+# Panels that rightly show nothing here: what they count did not happen, or needs longer than this takes.
+EMPTY_HERE = {"Failovers", "Savings", "Success by channel"}
+SUFFIXES = ("_bucket", "_sum", "_count")
+
+
+def ask(url, authorization=None, data=None, method=None):
+    headers = {"Content-Type": "application/json"}
+    if authorization:
+        headers["Authorization"] = authorization
+    body = None if data is None else json.dumps(data).encode()
+    if body is not None and url.startswith("http") and "/api/v1/" in url:
+        headers["Idempotency-Key"] = f"metrics-{time.monotonic_ns()}"
+    request = urllib.request.Request(url, body, headers, method=method)
+    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+        return answer.read().decode()
+
+
+def data_of(*arguments, **named):
+    return json.loads(ask(*arguments, **named))["data"]
+
+
+def until(what, check):
+    """The first that `check` gives which is neither None nor False."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        found = check()
+        if found is not None and found is not False:
+            return found
+        time.sleep(0.1)
+    raise SystemExit(f"{what}: not within {WAIT_S} s")
+
+
+@contextlib.contextmanager
+def running(command, log_path):
+    with open(log_path, "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def traffic(listen, admin):
+    """Payments that succeed and that are refused, a refund, a pre-auth with its capture, a webhook, and a mistake."""
+    made = data_of(f"{admin}/admin/v1/merchants", f"Bearer {TOKEN}", {"name": "shop", "tier": "enterprise"})
+    key = f"{made['key']['id']}:{made['key']['secret']}"
+    basic = "Basic " + base64.b64encode(key.encode()).decode()
+    # Nothing listens there: tries fail, which is what the figures are to show.
+    data_of(f"{listen}/api/v1/webhooks/endpoints", basic, {"url": "http://127.0.0.1:9/hook"})
+    payment = None
+    for number in range(20):
+        order = {"order_no": f"M-{number}", "amount": 1000 + number, "currency": "USD"}
+        payment = data_of(f"{listen}/api/v1/payments", basic, order)
+    data_of(f"{listen}/api/v1/payments/{payment['payment_no']}/refunds", basic, {"amount": 100})
+    pre_auth = {"order_no": "M-P", "amount": 5000, "currency": "USD", "payment_token": "tok_visa"}
+    held = data_of(f"{listen}/api/v1/pre-auths", basic, pre_auth)
+    with contextlib.suppress(urllib.error.HTTPError):
+        data_of(f"{listen}/api/v1/pre-auths/{held['pre_auth_no']}/capture", basic, {"amount": 3000})
+    for wrong in (f"{listen}/api/v1/payments/PY0", f"{listen}/nothing"):
+        try:
+            ask(wrong, basic)
+        except urllib.error.HTTPError as error:
+            assert error.code == 404, error.code
+
+
+def names_in(text):
+    """Names of figures in a scrape, each with what kind it is."""
+    return {parts[2]: parts[3] for parts in (line.split() for line in text.splitlines()) if parts[:2] == ["#", "TYPE"]}
+
+
+def named_by(expression):
+    return set(re.findall(r"\btollgate_[a-z0-9_]+", expression))
+
+
+def is_known(name, known):
+    stem = next((name[: -len(suffix)] for suffix in SUFFIXES if name.endswith(suffix)), None)
+    return name in known or stem in known and known[stem] == "histogram"
+
+
+def panels_of(path):
+    """Title and expression of every query of a dashboard, with its variables filled in."""
+    with open(path) as file:
+        dashboard = json.load(file)
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            expression = target["expr"]
+            for variable, value in (("$__rate_interval", "30s"), ("$__interval", "30s"), ("$__range", "30s"),
+                                    ("$instance", ".*"), ("$channel", ".*"), ("$currency", "USD")):
+                expression = expression.replace(variable, value)
+            yield panel["title"], expression
+
+
+def variables_of(path):
+    with open(path) as file:
+        dashboard = json.load(file)
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            query = variable["query"]
+            yield query["query"] if isinstance(query, dict) else query
+
+
+def expressions_of_rules():
+    """Name and expression of every alert, as Prometheus reads them; YAML's own library is not part of Python."""
+    listed = subprocess.run(["promtool", "check", "rules", RULES], capture_output=True, text=True, check=True)
+    with open(RULES) as file:
+        text = file.read()
+    alerts = re.findall(r"- alert: (\w+)\n\s+expr: (?:\|\n((?:\s{10,}.*\n)+)|(.*)\n)", text)
+    found = {name: (block or line).strip() for name, block, line in alerts}
+    assert f"{len(found)} rules found" in listed.stdout, listed.stdout
+    return found
+
+
+def query(prometheus, expression):
+    url = f"{prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+    try:
+        with urllib.request.urlopen(url, timeout=WAIT_S) as answer:
+            return json.load(answer)["data"]["result"]
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{expression}\n{error.read().decode()}")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def check(program, directory):
+    private = {"TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]'}
+    with gateway(program, directory, environment=private) as (listen, admin):
+        first = ask(f"{admin}/metrics", f"Bearer {TOKEN}")
+        with scraping(directory, admin) as prometheus:
+            until("a scrape", lambda: query(prometheus, 'up{job="tollgate"} == 1') or None)
+            traffic(listen, admin)
+            text = ask(f"{admin}/metrics", f"Bearer {TOKEN}")
+            check_figures(first, text)
+            check_names(names_in(first))
+            # Two scrapes after the traffic, so that rates have something to be made of.
+            seen = 'count_over_time(up{job="tollgate"}[1m]) > 5 and on() tollgate_payments_begun_total >= 20'
+            until("some more scrapes", lambda: query(prometheus, seen) or None)
+            check_queries(prometheus)
+
+
+@contextlib.contextmanager
+def scraping(directory, admin):
+    """A Prometheus with the example's configuration, but for the addresses, the interval and where the token is."""
+    token_file, config_file = os.path.join(directory, "token"), os.path.join(directory, "prometheus.yml")
+    with open(token_file, "w") as file:
+        file.write(TOKEN)
+    with open(EXAMPLE) as file:
+        config = file.read()
+    for former, latter in (("127.0.0.1:8081", admin.removeprefix("http://")), ("15s", "1s"), ("10s", "1s"),
+                           ("/etc/prometheus/tollgate.token", token_file),
+                           ("/etc/prometheus/tollgate-alerts.yml", RULES)):
+        assert former in config, f"{former} is missing in {EXAMPLE}"
+        config = config.replace(former, latter)
+    with open(config_file, "w") as file:
+        file.write(config)
+    subprocess.run(["promtool", "check", "config", config_file], check=True, stdout=subprocess.DEVNULL)
+    port = free_port()
+    command = ["prometheus", f"--config.file={config_file}", f"--web.listen-address=127.0.0.1:{port}",
+               f"--storage.tsdb.path={os.path.join(directory, 'tsdb')}", "--log.level=warn"]
+    log_path = os.path.join(directory, "prometheus.log")
+    with running(command, log_path) as process:
+        address = f"http://127.0.0.1:{port}"
+
+        def is_ready():
+            if process.poll() is not None:
+                with open(log_path) as log:
+                    raise SystemExit(f"Prometheus did not start:\n{log.read()}")
+            with contextlib.suppress(OSError):
+                return urllib.request.urlopen(f"{address}/-/ready", timeout=1).status == 200
+
+        until("Prometheus starts", is_ready)
+        yield address
+
+
+def check_figures(first, text):
+    linted = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+    assert linted.returncode == 0, linted.stderr + linted.stdout
+    assert names_in(first).keys() == names_in(text).keys(), "figures that came only later"
+    print(f"{len(names_in(text))} figures, {len(text.splitlines())} lines: promtool has nothing to say")
+
+
+def check_names(known):
+    for path in DASHBOARDS:
+        expressions = [expression for _, expression in panels_of(path)] + list(variables_of(path))
+        check_named(os.path.basename(path), expressions, known)
+    check_named("alerts.yml", expressions_of_rules().values(), known)
+
+
+def check_named(where, expressions, known):
+    named = set().union(*map(named_by, expressions))
+    unknown = {name for name in named if not is_known(name, known)}
+    assert named and not unknown, f"{where} names figures that there are not: {sorted(unknown)}"
+    print(f"{where}: {len(named)} figures, all there")
+
+
+def check_queries(prometheus):
+    asked = 0
+    for path in DASHBOARDS:
+        for title, expression in panels_of(path):
+            found = query(prometheus, expression)
+            assert found or title in EMPTY_HERE, f"{title} of {os.path.basename(path)} shows nothing: {expression}"
+            asked += 1
+    for expression in expressions_of_rules().values():
+        query(prometheus, expression)
+        asked += 1
+    print(f"{asked} expressions answered by Prometheus")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory:
+        check(os.path.abspath(sys.argv[1]), directory)
+    tested = subprocess.run(["promtool", "test", "rules", RULES_TEST], capture_output=True, text=True)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    with open(RULES_TEST) as file:
+        test = file.read()
+    for name in expressions_of_rules():
+        for is_firing in (True, False):
+            wanted = rf"alertname: {name}\n\s+exp_alerts: *{'' if is_firing else re.escape('[]')}\n"
+            assert re.search(wanted, test), f"{name} is not shown to {'fire' if is_firing else 'be silent'}"
+    print(f"{len(expressions_of_rules())} alerts fire and are silent when they should")
+
+
+main()

@@ -1,0 +1,208 @@
+//! `tollgate export`: statements for reconciliation as CSV, to standard output or into a file that is whole or not there.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+use super::admin::{Admin, AdminArguments};
+use super::context::Context;
+use super::failure::{Failure, Outcome};
+use super::output;
+
+/// How often what has come so far is shown anew.
+const SHOWN_EVERY: Duration = Duration::from_millis(100);
+
+/// Flags of `export`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    admin: AdminArguments,
+    /// What to export
+    #[arg(value_enum)]
+    statement: Statement,
+    /// From this day (UTC), such as 2026-01-01, or moment (RFC 3339) on
+    #[arg(long, value_name = "DAY")]
+    from: String,
+    /// Before this day or moment; now when not given
+    #[arg(long, value_name = "DAY")]
+    to: Option<String>,
+    /// Only this merchant's
+    #[arg(long, value_name = "ID")]
+    merchant: Option<String>,
+    /// Into this file, which is then complete; standard output when not given
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Statement {
+    /// A row a payment or capture of a pre-auth
+    Payments,
+    /// A row a refund
+    Refunds,
+    /// Totals by day, channel and currency
+    Fees,
+}
+
+/// Asks the admin API and writes what comes while it comes.
+pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
+    let statement = match arguments.statement {
+        Statement::Payments => "payments",
+        Statement::Refunds => "refunds",
+        Statement::Fees => "fees",
+    };
+    let admin = Admin::new(&arguments.admin, context)?;
+    let mut query = vec![("from", arguments.from.as_str())];
+    query.extend(arguments.to.as_deref().map(|to| ("to", to)));
+    query.extend(arguments.merchant.as_deref().map(|merchant| ("merchant_id", merchant)));
+    let mut download = admin.download(&["exports", statement], &query).await?;
+    let mut target = Target::open(arguments.output.as_deref())?;
+    let mut counted = Counted::default();
+    let progress = progress();
+    while let Some(part) = download.part().await? {
+        counted.take(&part);
+        progress.set_position(counted.rows());
+        if !target.write(&part)? {
+            // Whoever reads has had enough.
+            return Ok(Outcome::Fine);
+        }
+    }
+    progress.finish_and_clear();
+    target.finish()?;
+    if let Some(path) = arguments.output {
+        let (rows, bytes) = (counted.rows(), counted.bytes);
+        if arguments.admin.json {
+            output::json(&json!({ "file": path.display().to_string(), "rows": rows, "bytes": bytes }))?;
+        } else {
+            output::note(&format!("{}: {rows} rows, {bytes} bytes", path.display()));
+        }
+    }
+    Ok(Outcome::Fine)
+}
+
+/// What has come so far, on a terminal; nothing elsewhere.
+fn progress() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    let bar = match ProgressStyle::with_template("{spinner} {human_pos} rows, {per_sec}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    };
+    bar.enable_steady_tick(SHOWN_EVERY);
+    bar
+}
+
+/// Where an export goes.
+enum Target {
+    Standard(std::io::Stdout),
+    /// Beside its place until it is complete.
+    File(NamedTempFile, PathBuf),
+}
+
+impl Target {
+    fn open(path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self::Standard(std::io::stdout())) };
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = NamedTempFile::new_in(directory).map_err(|error| not_written(path, &error))?;
+        Ok(Self::File(file, path.to_owned()))
+    }
+
+    /// Writes a part; says whether there is still somebody to read it.
+    fn write(&mut self, part: &[u8]) -> Result<bool, Failure> {
+        match self {
+            Self::Standard(target) => match target.lock().write_all(part) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+                Err(error) => {
+                    Err(Failure::Failed(format!("the export can't be written ({error}); check where the output goes")))
+                }
+            },
+            Self::File(file, path) => match file.write_all(part) {
+                Ok(()) => Ok(true),
+                Err(error) => Err(not_written(path, &error)),
+            },
+        }
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        match self {
+            Self::Standard(mut target) => match target.flush() {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    Err(Failure::Failed(format!("the export can't be written ({error}); check where the output goes")))
+                }
+                _ => Ok(()),
+            },
+            Self::File(file, path) => {
+                file.as_file().sync_all().map_err(|error| not_written(&path, &error))?;
+                file.persist(&path).map_err(|error| not_written(&path, &error.error))?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn not_written(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("{} can't be written ({error}); nothing was left there", path.display()))
+}
+
+/// How much has come.
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: u64,
+    /// Line ends outside of quotes, the header's included.
+    lines: u64,
+    is_quoted: bool,
+}
+
+impl Counted {
+    fn take(&mut self, part: &[u8]) {
+        self.bytes += part.len() as u64;
+        for byte in part {
+            match byte {
+                b'"' => self.is_quoted = !self.is_quoted,
+                b'\n' if !self.is_quoted => self.lines += 1,
+                _ => {}
+            }
+        }
+    }
+
+    fn rows(&self) -> u64 {
+        self.lines.saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_counted_across_parts_and_line_ends_within_quotes_are_none() {
+        let mut counted = Counted::default();
+        for part in ["a,b\r\n1,\"x\r", "\ny \"\"z\"\" \n\"", "\r\n2,3\r\n"] {
+            counted.take(part.as_bytes());
+        }
+        assert_eq!((counted.rows(), counted.bytes), (2, 34));
+        assert_eq!(Counted::default().rows(), 0);
+    }
+
+    #[test]
+    fn a_file_is_complete_or_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.csv");
+        let mut target = Target::open(Some(&path)).unwrap();
+        assert!(target.write(b"a\r\n").unwrap());
+        drop(target);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        let mut target = Target::open(Some(&path)).unwrap();
+        target.write(b"a\r\n").unwrap();
+        target.write(b"1\r\n").unwrap();
+        assert!(!path.exists());
+        target.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"a\r\n1\r\n");
+        assert!(Target::open(Some(&directory.path().join("none/a.csv"))).is_err());
+    }
+}
