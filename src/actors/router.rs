@@ -30,6 +30,7 @@ use crate::domain::routing::{
 };
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::random::Random;
+use crate::telemetry::trace::{self, Kind};
 
 /// How often a decision is made again because somebody else took the last place meanwhile.
 const DECIDE_TRIES_MAX: usize = 8;
@@ -237,6 +238,22 @@ impl RouterHandle {
     /// # Errors
     /// [`NoChannel`] when none can take it, with the reasons.
     pub fn decide(&self, request: &RouteRequest<'_>) -> Result<(Reservation, DecisionRecord), NoChannel> {
+        let mut span = trace::begin("decision", Kind::Internal);
+        let decided = self.decide_now(request);
+        if span.is_recorded() {
+            match &decided {
+                Ok((place, record)) => {
+                    span.set("tollgate.channel", place.channel().to_string());
+                    span.set("tollgate.rung", record.rung.map_or("none", |rung| rung.as_str()));
+                    span.set("tollgate.mode", record.mode.as_str());
+                }
+                Err(_) => span.set("tollgate.outcome", "no_channel"),
+            }
+        }
+        decided
+    }
+
+    fn decide_now(&self, request: &RouteRequest<'_>) -> Result<(Reservation, DecisionRecord), NoChannel> {
         let now = self.shared.clock.monotonic();
         let mut tries_left = DECIDE_TRIES_MAX;
         // Channels that somebody else began to try meanwhile.

@@ -12,7 +12,8 @@ use crate::api::admin::payments as all_payments;
 use crate::api::admin::pre_auths as all_pre_auths;
 use crate::api::admin::webhooks as all_webhooks;
 use crate::api::admin::{
-    audit, channels, config, costs, erasures, hold, keys, merchants, metrics, resolve, routing, rules, sandbox, store,
+    audit, channels, config, costs, erasures, hold, keys, log_level, merchants, metrics, resolve, routing, rules,
+    sandbox, store,
 };
 use crate::api::{
     callbacks, channel_pre_auths, events, exports, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs,
@@ -134,6 +135,7 @@ pub(crate) struct ReasonSchema {
         channels::check,
         routing::get, routing::update, routing::versions, routing::roll_back,
         rules::list, rules::create, rules::check, rules::get, rules::update, rules::delete, config::reload, config::show, config::check,
+        log_level::read, log_level::change,
         all_payments::list, all_payments::get, all_payments::routing, resolve::payment, resolve::pre_auth, resolve::refund,
         all_pre_auths::list, all_pre_auths::get, all_pre_auths::capture, all_pre_auths::cancel,
         all_webhooks::list_endpoints, all_webhooks::get_endpoint, all_webhooks::pause_endpoint,

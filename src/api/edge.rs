@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::context::RequestContext;
@@ -28,10 +28,15 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Monotonic;
+use crate::domain::trace::TraceContext;
 use crate::gateway::error::GatewayError;
 use crate::gateway::request_figures::{ListenerFigures, OpenConnection};
+use crate::telemetry::Traces;
+use crate::telemetry::trace::Span;
 
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Asked for by whoever decides to kill the process, so they are answered however much work there is.
 pub(crate) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 /// When to come back after a refusal for too many requests at once: they take milliseconds.
@@ -99,6 +104,7 @@ pub(crate) struct Edge<H> {
     /// Which listener, for the log.
     listener_name: &'static str,
     clock: Clock,
+    traces: Traces,
     request_ids: RequestIds,
     in_flight: InFlight,
     request_timeout: Duration,
@@ -115,7 +121,7 @@ impl<H: Handler> Edge<H> {
     pub(crate) fn new(
         handler: H,
         listener_name: &'static str,
-        clock: Clock,
+        (clock, traces): (Clock, Traces),
         bounds: EdgeBounds,
         stopping: CancellationToken,
     ) -> Self {
@@ -125,6 +131,7 @@ impl<H: Handler> Edge<H> {
             handler,
             listener_name,
             clock,
+            traces,
             request_ids: RequestIds::new(),
             in_flight,
             request_timeout: bounds.request_timeout,
@@ -209,14 +216,17 @@ impl<H: Handler> Site for Edge<H> {
         let mut context = RequestContext::new(request_id, request.method().clone(), request.headers(), peer);
         context.is_tls = self.is_tls;
         let context = Arc::new(context);
-        let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context));
+        let span = self.traces.begin_request(trace_of(request.headers()), "request");
+        let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context), span);
         let mut counted = self.figures.as_ref().map(|figures| Counted::begin(figures, &self.clock, &context));
-        let outcome = self.carry(&context, request).await;
+        let outcome = line.span.scope(self.carry(&context, request)).await;
+        line.code = outcome.as_ref().err().map(|error| error.code().as_str());
         let mut response = self.write(&context, outcome);
         if let Some(hsts) = &self.hsts {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         line.status = response.status().as_u16();
+        line.bytes = response.body().size_hint().exact();
         counted.iter_mut().for_each(|counted| counted.status = line.status);
         response
     }
@@ -304,24 +314,66 @@ fn write_error(context: &RequestContext, error: &ApiError, headers: &mut HeaderM
     (error.code().status(), error.body(context.language, &context.request_id))
 }
 
-/// The one line about a request. Written when it goes out of scope, so that a request whose client went away has one
+/// Where a request says that it belongs in a trace.
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    if !headers.contains_key(TRACEPARENT) {
+        return None;
+    }
+    let texts = |name| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    TraceContext::from_headers(texts(TRACEPARENT), texts(TRACESTATE))
+}
+
+/// The one line about a request, and its span. Written when it goes out of scope, so that a request whose client went away has one
 /// too. Never holds a path, a query, a body or a secret.
 struct LogLine<'a> {
     listener_name: &'static str,
     clock: &'a Clock,
     started: Monotonic,
     context: Arc<RequestContext>,
+    span: Span,
     status: u16,
+    /// The code of the error that it was answered with.
+    code: Option<&'static str>,
+    /// Of the body, where that is known when it begins.
+    bytes: Option<u64>,
 }
 
 impl<'a> LogLine<'a> {
-    fn begin(listener_name: &'static str, clock: &'a Clock, context: Arc<RequestContext>) -> Self {
-        Self { listener_name, clock, started: clock.monotonic(), context, status: CLIENT_GONE }
+    fn begin(listener_name: &'static str, clock: &'a Clock, context: Arc<RequestContext>, span: Span) -> Self {
+        let started = clock.monotonic();
+        Self { listener_name, clock, started, context, span, status: CLIENT_GONE, code: None, bytes: None }
+    }
+
+    /// Says of the span what the line says.
+    fn describe_span(&mut self) {
+        let Self { span, context, .. } = self;
+        if !span.is_recorded() {
+            return;
+        }
+        let (method, route) = (context.method.as_str(), context.route.get().map(|route| route.as_str()));
+        span.rename(|| route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}")));
+        span.set("http.request.method", method.to_owned());
+        if let Some(route) = route {
+            span.set("http.route", route.to_owned());
+        }
+        span.set("http.response.status_code", i64::from(self.status));
+        span.set("tollgate.listener", self.listener_name);
+        span.set("tollgate.request_id", context.request_id.clone());
+        if let Some(merchant) = context.merchant.get() {
+            span.set("tollgate.merchant_id", merchant.to_string());
+        }
+        if let Some(code) = self.code {
+            span.set("error.type", code);
+        }
+        if self.status >= StatusCode::INTERNAL_SERVER_ERROR.as_u16() {
+            span.fail("not answered as it should be");
+        }
     }
 }
 
 impl Drop for LogLine<'_> {
     fn drop(&mut self) {
+        self.describe_span();
         let duration_us = self.clock.monotonic().since(self.started).as_micros();
         tracing::info!(
             listener = self.listener_name,
@@ -331,6 +383,9 @@ impl Drop for LogLine<'_> {
             duration_us = u64::try_from(duration_us).unwrap_or(u64::MAX),
             request_id = self.context.request_id,
             merchant_id = self.context.merchant.get().map_or("-", |merchant| merchant.as_str()),
+            error = self.code,
+            bytes = self.bytes,
+            trace_id = self.span.context().map(|context| context.parent.trace_id_text()),
             "request",
         );
     }

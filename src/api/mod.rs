@@ -118,8 +118,8 @@ fn serve<H: Handler>(
     let clock = gateway.clock().clone();
     let listed = handler.routes().into_iter().map(|(verb, route)| (verb.as_str(), route));
     let figures = gateway.request_figures().of_listener(listener_name, listed);
-    let edge =
-        Edge::new(handler, listener_name, clock.clone(), EdgeBounds::of(config), shutdown.clone()).counted(figures);
+    let around = (clock.clone(), gateway.traces().clone());
+    let edge = Edge::new(handler, listener_name, around, EdgeBounds::of(config), shutdown.clone()).counted(figures);
     let edge = if tls.is_some() { edge.over_tls(config.tls_hsts_max_age_s) } else { edge };
     let settings = ListenerSettings::of(config);
     listeners.spawn(server::serve(listener, tls, Arc::new(edge), settings, clock, shutdown));

@@ -9,6 +9,7 @@ use reqwest::{Client, RequestBuilder, Url};
 
 use crate::clock::Clock;
 use crate::domain::time::Monotonic;
+use crate::telemetry::trace::{self, Kind};
 
 /// An answer with a longer body is not read to its end and counts as none.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -175,7 +176,24 @@ impl HttpClient {
         if left.is_zero() {
             return Err(HttpError::NotSent(String::from("no time was left")));
         }
-        let mut response = request.timeout(left).send().await.map_err(|error| failure_of(&error))?;
+        let mut span = trace::begin("HTTP", Kind::Client);
+        if span.is_recorded() {
+            span.set("server.address", self.base_url.host_str().unwrap_or_default().to_owned());
+        }
+        let answer = span.scope(self.exchange(request.timeout(left), bytes_max)).await;
+        match &answer {
+            Ok(answer) => span.set("http.response.status_code", i64::from(answer.status)),
+            Err(_) => span.fail("no answer"),
+        }
+        answer
+    }
+
+    async fn exchange(&self, mut request: RequestBuilder, bytes_max: usize) -> Result<HttpAnswer, HttpError> {
+        // Only where it belongs, not what other services want to have passed on: that is the merchant's.
+        if let Some(context) = trace::outgoing() {
+            request = request.header("traceparent", context.parent.to_string());
+        }
+        let mut response = request.send().await.map_err(|error| failure_of(&error))?;
         let mut body = BytesMut::new();
         // A body cut short is no answer: half a document can read like a whole one.
         while let Some(chunk) = response.chunk().await.map_err(|error| arrived(&error))? {
@@ -286,6 +304,43 @@ mod tests {
         drop(listener);
         let answer = http.send(http.get("/x", &[]), http.deadline()).await;
         assert!(matches!(answer, Err(HttpError::NotSent(_))), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_provider_is_told_the_trace_and_nothing_that_others_added_to_it() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        use crate::domain::trace::TraceContext;
+        use crate::random::Random;
+        use crate::telemetry::Traces;
+
+        const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = client(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let heads = async {
+            let mut heads = Vec::new();
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                heads.push(String::from_utf8(head).unwrap());
+            }
+            heads
+        };
+        let telemetry = crate::config::Config::embedded().unwrap().telemetry;
+        let traces = Traces::open(&telemetry, &Clock::system(), &Random::seeded(1), |_| None).unwrap();
+        let context = TraceContext { parent: PARENT.parse().unwrap(), state: Some(String::from("shop=1")) };
+        let request = traces.begin_request(Some(context), "request");
+        let asked = async {
+            request.scope(http.send(http.get("/x", &[]), http.deadline())).await.unwrap();
+            http.send(http.get("/x", &[]), http.deadline()).await.unwrap();
+        };
+        let (heads, ()) = tokio::join!(heads, asked);
+        assert!(heads[0].contains(&format!("traceparent: {PARENT}\r\n")) && !heads[0].contains("shop=1"), "{heads:?}");
+        assert!(!heads[1].contains("traceparent"), "{heads:?}");
     }
 
     #[tokio::test]

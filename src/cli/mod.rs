@@ -13,6 +13,7 @@ mod erasure;
 mod export;
 mod failure;
 mod healthcheck;
+mod log_level;
 mod merchant;
 mod open_files;
 mod openapi;
@@ -98,6 +99,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Ask whether the gateway is ready, for containers and scripts; the exit code says it.
     Healthcheck(healthcheck::Arguments),
+    /// Show what the running gateway logs, or change it, for a while or until the next change.
+    LogLevel(log_level::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
     /// Print the OpenAPI document.
@@ -162,6 +165,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Export(arguments) => export::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
         Command::Healthcheck(arguments) => healthcheck::run(arguments, context).await,
+        Command::LogLevel(arguments) => log_level::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Openapi => openapi::run(),
     }

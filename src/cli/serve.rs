@@ -68,6 +68,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let settle = Duration::from_millis(config.reload.settle_ms);
     let watched = file.filter(|_| config.reload.watch);
     let running = RunningGateway::start(config.clone(), context).await?;
+    running.gateway.set_log_control(logs.clone());
     running.gateway.set_config_source(Layers { arguments, context: context.clone(), logs });
     tracing::info!(
         listen = %running.address,

@@ -17,6 +17,8 @@ use crate::gateway::told::ToldAnswers;
 use crate::random::Random;
 use crate::storage::Store;
 use crate::storage::vault::Vault;
+use crate::telemetry::Traces;
+use crate::telemetry::trace;
 
 /// Shared by all resources of one gateway; two gateways in one process share nothing.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) audit_turn: Arc<Mutex<()>>,
     /// Work that goes on when its client hangs up; stopping waits for it.
     pub(crate) tasks: TaskTracker,
+    /// Records what requests lead to.
+    pub(crate) traces: Traces,
     /// Fired when the gateway stops: timers and loops end, work under way is finished.
     pub(crate) stopping: CancellationToken,
 }
@@ -74,7 +78,7 @@ impl Core {
         T: Send + 'static,
         E: From<GatewayError> + Send + 'static,
     {
-        let carried = self.tasks.spawn(work).await;
+        let carried = self.tasks.spawn(trace::in_current(work)).await;
         carried.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a request's task ended: {error}")).into()))
     }
 

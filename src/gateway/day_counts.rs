@@ -228,6 +228,7 @@ mod tests {
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
             figures: Default::default(),
             told: Default::default(),
+            traces: Default::default(),
             reloaded: Default::default(),
             audit_turn: Default::default(),
             clock_guard: Default::default(),

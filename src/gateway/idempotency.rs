@@ -17,6 +17,7 @@ use crate::gateway::told::Telling;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::vault::{Sealing, Vault};
 use crate::storage::{ABSENT, Batch, Row, StoreError, keys};
+use crate::telemetry::trace;
 
 /// Tries of storing an answer while somebody else changes what was kept under its key before.
 const CONFLICTS_MAX: usize = 8;
@@ -221,7 +222,7 @@ where
             tracing::warn!(%error, "an answer could not be stored yet; it is tried again");
             let telling = slot.tell(&inner, &answer);
             let (core, answer) = (inner.clone(), answer.clone());
-            inner.tasks.spawn(async move {
+            inner.tasks.spawn(trace::in_current(async move {
                 // Dropped in this order once the answer is stored.
                 let (_telling, _claim) = (telling, claim);
                 let mut patience = Patience::new();
@@ -232,7 +233,7 @@ where
                     }
                 }
                 tracing::warn!("an answer was not stored; a repetition of its request would be carried out again");
-            });
+            }));
         }
         Ok(Answered { answer, replayed: false })
     })

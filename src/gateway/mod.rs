@@ -32,6 +32,7 @@ pub mod idempotency;
 pub mod installation;
 mod limit_events;
 mod limit_snapshots;
+pub mod log_level;
 pub mod merchants;
 pub mod metrics;
 mod money_figures;
@@ -56,6 +57,7 @@ pub(crate) mod shedding;
 mod stopping;
 pub mod store;
 pub(crate) mod told;
+mod trace_figures;
 pub mod view;
 pub mod webhooks;
 pub(crate) mod wish;
@@ -97,6 +99,7 @@ use crate::gateway::external_permits::ExternalPermits;
 use crate::gateway::installation::{Installation, InstallationError};
 use crate::gateway::limit_events::{LimitCounts, Teller, Telling};
 use crate::gateway::limit_snapshots::LimitSnapshots;
+use crate::gateway::log_level::LogLevel;
 use crate::gateway::merchants::{LimitsChanging, Merchants};
 use crate::gateway::metrics::{Figures, Metrics};
 use crate::gateway::observed_channel::CallFigures;
@@ -114,6 +117,7 @@ use crate::gateway::service_figures::{ServiceFigures, Standing};
 use crate::gateway::shedding::{CommitTimes, Shedding, TimedStore};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::store::{OwnStore, StoreView};
+use crate::gateway::trace_figures::TraceFigures;
 use crate::gateway::view::ChannelView;
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
@@ -122,6 +126,7 @@ use crate::storage::held::HeldFile;
 use crate::storage::key_file::KeyFile;
 use crate::storage::whole_file::DirectoryFiles;
 use crate::storage::{Health, Store, StoreError};
+use crate::telemetry::Traces;
 
 /// Idempotency keys of one merchant being worked on at once.
 const CLAIMS_MAX: usize = 4_096;
@@ -129,6 +134,9 @@ const CLAIMS_MAX: usize = 4_096;
 const MAILBOXES_TOTAL: usize = 16;
 /// How long the writing of what merchants are still to be told is given when stopping, whatever the stages before it took.
 const TELLING_STOP_MIN: Duration = Duration::from_secs(1);
+/// The last spans have so long to reach the collector, whatever the stages before took and left.
+const TRACES_STOP_MIN: Duration = Duration::from_secs(1);
+const TRACES_STOP_MAX: Duration = Duration::from_secs(5);
 /// How long actors are given to end once everything that uses them has stopped.
 const ACTORS_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -190,6 +198,9 @@ pub enum OpenError {
     /// The sender of webhooks.
     #[error("webhooks can't be sent: {0}")]
     Delivery(String),
+    /// The collector of traces.
+    #[error("{0}")]
+    Traces(String),
 }
 
 impl OpenError {
@@ -216,6 +227,7 @@ struct Own {
     countries: Arc<Countries>,
     /// Strategies of whoever embeds the gateway.
     custom: CustomStrategies,
+    traces: Traces,
 }
 
 struct Inner {
@@ -237,6 +249,8 @@ struct Inner {
     request_figures: RequestFigures,
     service_figures: ServiceFigures,
     routing_figures: RoutingFigures,
+    trace_figures: TraceFigures,
+    log_level: LogLevel,
     webhooks: Webhooks,
     erasures: Erasures,
     external_permits: ExternalPermits,
@@ -283,6 +297,7 @@ impl Gateway {
     ) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
         let custom = CustomStrategies::register(extensions.strategies)?;
+        let traces = Traces::open(&config.telemetry, &clock, &random, &*variable).map_err(OpenError::Traces)?;
         let countries = Countries::open(config.routing.geoip_database.as_deref()).await?;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
         let last_written_at = engine.last_written_at();
@@ -309,8 +324,16 @@ impl Gateway {
             store,
         };
         let sandbox = emulators.built_in.map(SandboxControl::new);
-        let own =
-            Own { sandbox, store: Some(own_store), held: Some(held), missing, last_written_at, countries, custom };
+        let own = Own {
+            sandbox,
+            store: Some(own_store),
+            held: Some(held),
+            missing,
+            last_written_at,
+            countries,
+            custom,
+            traces,
+        };
         let gateway = Box::pin(Self::put_together(config, clock, random, outside, own)).await?;
         if behind > BEHIND_UNNOTED {
             gateway.note_accepted_clock(last_written_at, behind).await;
@@ -336,7 +359,7 @@ impl Gateway {
         outside: Outside,
         own: Own,
     ) -> Result<Self, OpenError> {
-        let Own { sandbox, store: own_store, held, missing, last_written_at, countries, custom } = own;
+        let Own { sandbox, store: own_store, held, missing, last_written_at, countries, custom, traces } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let last_change = store.health().last_change;
         let certificates = Arc::new(Certificates::open(&config.server, &clock).await?);
@@ -357,11 +380,12 @@ impl Gateway {
             reloaded: Default::default(),
             audit_turn: Default::default(),
             tasks: TaskTracker::new(),
+            traces,
             stopping: CancellationToken::new(),
         };
         let config = &core.config;
         let calls = CallFigures::new(&core.figures, clock.clone())?;
-        let channels = Arc::new(ChannelSet::new(channels, missing).counted(calls));
+        let channels = Arc::new(ChannelSet::new(channels, missing, &core.traces).counted(calls));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
         let cost_files = Arc::clone(&windows);
         let (in_force, setup) = routing::control::at_start(&core, &channels).await?;
@@ -455,6 +479,8 @@ impl Gateway {
             request_figures: RequestFigures::new(&core.figures)?,
             service_figures: ServiceFigures::new(&core.figures, Arc::clone(&core.store))?,
             routing_figures: RoutingFigures::new(&core.figures)?,
+            trace_figures: TraceFigures::new(&core.figures)?,
+            log_level: LogLevel::default(),
             payments,
             pre_auths,
             callbacks,
@@ -587,6 +613,7 @@ impl Gateway {
     pub fn metrics(&self) -> &Metrics {
         self.0.channel_figures.read(&self.0.router);
         self.0.routing_figures.read(&self.0.router);
+        self.0.trace_figures.read(&self.0.core.traces);
         self.0.webhooks.read_figures();
         self.0.pre_auths.read_figures();
         self.0.certificate_figures.read();
@@ -775,6 +802,8 @@ impl Gateway {
         if let Some(sandbox) = &inner.sandbox {
             sandbox.stop().await;
         }
+        // Last, with the spans of all that was done meanwhile.
+        inner.core.traces.finish(time_left().clamp(TRACES_STOP_MIN, TRACES_STOP_MAX)).await;
         closed.unwrap_or_else(|error| Err(StoreError::Poisoned(error)))
     }
 }

@@ -17,6 +17,7 @@ use crate::gateway::external_permits::{CheckLimits, LimitCheckView, ReleasedView
 use crate::gateway::idempotency::{self, IdempotencyKey, Origin};
 use crate::gateway::page::{Page, PageRequest};
 use crate::gateway::view::{FullMerchantView, LimitsView, MerchantLimitsView};
+use crate::telemetry::trace::{self, Kind};
 
 impl Gateway {
     /// Finds out who sent a request.
@@ -48,7 +49,16 @@ impl Gateway {
     /// # Errors
     /// [`Refusal`], with the figures for the answer.
     pub async fn admit(&self, caller: &Caller, idempotency: Option<u128>) -> Result<Admission, Refusal> {
-        admission::admit(&self.0.directory, caller, idempotency).await
+        let mut span = trace::begin("admission", Kind::Internal);
+        let admitted = span.scope(admission::admit(&self.0.directory, caller, idempotency)).await;
+        let outcome = match &admitted {
+            Ok(_) => "admitted",
+            Err(Refusal::Limited(_)) => "limited",
+            Err(Refusal::InProgress(_)) => "in_progress",
+            Err(Refusal::Error(_)) => "not_decided",
+        };
+        span.set("tollgate.outcome", outcome);
+        admitted
     }
 
     /// Carries out a request that moves no money, once per idempotency key: a repetition gets the stored answer. `work`

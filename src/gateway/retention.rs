@@ -286,6 +286,7 @@ mod tests {
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
             figures: Default::default(),
             told: Default::default(),
+            traces: Default::default(),
             reloaded: Default::default(),
             audit_turn: Default::default(),
             countries: Default::default(),
@@ -475,6 +476,7 @@ mod tests {
             amount_minor: 1,
             class: Default::default(),
             max_attempts: 3,
+            trace: None,
         };
         let mut notification = Notification::new(new, now);
         match number % 3 {

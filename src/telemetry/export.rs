@@ -106,6 +106,13 @@ impl Export {
         Self { queue, counters, finishing, task: Mutex::new(Some(tokio::spawn(sending.run()))) }
     }
 
+    /// Keeps up to `spans_max` spans for a test.
+    #[cfg(test)]
+    pub(crate) fn kept(spans_max: usize) -> (Self, mpsc::Receiver<SpanData>) {
+        let (queue, spans) = mpsc::channel(spans_max);
+        (Self { queue, counters: Arc::default(), finishing: CancellationToken::new(), task: Mutex::new(None) }, spans)
+    }
+
     /// Takes a span that has ended.
     pub(crate) fn take(&self, span: SpanData) {
         if self.queue.try_send(span).is_err() {

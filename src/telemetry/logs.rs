@@ -67,6 +67,12 @@ impl LogControl {
         Self(Arc::new(Control { change, state: Mutex::new(State { filter, changes: 0 }) }))
     }
 
+    /// One whose logs nobody reads.
+    #[cfg(test)]
+    pub(crate) fn unheard(configured: &str) -> Self {
+        Self::new(configured, Box::new(|_| Ok(())))
+    }
+
     /// Logs what the configuration says from now on, which is `filter`. That ends a change that somebody has made.
     ///
     /// # Errors

@@ -118,6 +118,11 @@ impl Traces {
         tracer.begin(Some(kept.clone()), name, kind, |_, parent, _| parent.is_some_and(|parent| parent.is_sampled))
     }
 
+    /// Whether spans are recorded.
+    pub(crate) fn are_recorded(&self) -> bool {
+        self.0.as_ref().is_some_and(|tracer| tracer.recorder.is_some())
+    }
+
     /// How many spans were sent and lost.
     pub(crate) fn counts(&self) -> SpanCounts {
         let recorder = self.0.as_ref().and_then(|tracer| tracer.recorder.as_ref());
@@ -283,6 +288,11 @@ impl Span {
     /// Where it is in its trace, if it is in one.
     pub(crate) fn context(&self) -> Option<&TraceContext> {
         self.place.as_ref().map(|place| &place.context)
+    }
+
+    /// What is told to others about it.
+    pub(crate) fn outgoing(&self) -> Option<TraceContext> {
+        self.place.as_ref().filter(|place| place.passes_on).map(|place| place.context.clone())
     }
 
     /// Whether somebody will see what is set.

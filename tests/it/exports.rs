@@ -127,3 +127,44 @@ async fn thousands_of_payments_come_whole_and_one_line_of_the_log_says_so() {
     .await;
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_writes_a_file_that_is_complete_or_none() {
+    use std::process::Stdio;
+    use tokio::process::Command;
+
+    let house = House::start().await;
+    let shop = house.merchant("premium").await;
+    shop.pay("O-1", 900, json!({ "method": "card" })).await.expect(201, "SUCCESS");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("payments.csv");
+    let run = async |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["export"]).args(more).args(["--admin-url", &house.admin_url]);
+        command.env("TOLLGATE_ADMIN_TOKEN", &house.admin_token).stdin(Stdio::null());
+        command.output().await.unwrap()
+    };
+    let told = run(&["payments", "--from", "2020-01-01"]).await;
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert!(told.status.success() && told.stderr.is_empty(), "{:?}", String::from_utf8_lossy(&told.stderr));
+    assert!(text.starts_with("merchant_id,kind,number,") && text.ends_with("\r\n"), "{text}");
+    assert_eq!(text.lines().count(), 2);
+    let path = file.to_str().unwrap();
+    let written = run(&["payments", "--from", "2020-01-01", "--output", path, "--json"]).await;
+    assert!(written.status.success(), "{:?}", String::from_utf8_lossy(&written.stderr));
+    let summary: serde_json::Value = serde_json::from_slice(&written.stdout).unwrap();
+    assert_eq!(summary, json!({ "file": path, "rows": 1, "bytes": text.len() }));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let missing = directory.path().join("fees.csv");
+    for wrong in [
+        ["fees", "--from", "yesterday", "--output", missing.to_str().unwrap()].as_slice(),
+        &["fees", "--from", "2020-01-01", "--merchant", "m_nobody", "--output", missing.to_str().unwrap()],
+    ] {
+        let refused = run(wrong).await;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(1) && said.contains("the gateway refused"), "{said}");
+    }
+    assert!(!missing.exists());
+    assert_eq!(run(&["everything", "--from", "2020-01-01"]).await.status.code(), Some(2));
+    house.stop().await;
+}

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms that each may import. What is not listed here may be imported by nobody but `main.rs`.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("config", &["domain"]),
     ("clock", &["domain"]),
     ("random", &["domain"]),
+    ("telemetry", &["domain", "config", "clock", "random"]),
     ("storage", &["domain", "config", "clock", "random"]),
-    ("channels", &["domain", "config", "clock", "random"]),
+    ("channels", &["domain", "config", "clock", "random", "telemetry"]),
     ("delivery", &["domain", "config", "clock", "random"]),
     ("sandbox", &["domain", "config", "clock", "random"]),
-    ("actors", &["domain", "config", "clock", "random", "storage", "channels", "delivery"]),
+    ("actors", &["domain", "config", "clock", "random", "telemetry", "storage", "channels", "delivery"]),
     ("ratelimit", &["domain", "clock", "actors"]),
     (
         "gateway",
@@ -29,7 +30,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("askama", &["api"]),
     ("plotters", &["api"]),
     ("cookie", &["api"]),
-    ("reqwest", &["channels", "cli", "gateway/external_sandbox.rs"]),
+    ("reqwest", &["channels", "cli", "telemetry", "gateway/external_sandbox.rs"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("clap", &["cli", "main.rs"]),
     ("notify_debouncer_mini", &["cli/watch.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),

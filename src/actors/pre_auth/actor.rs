@@ -21,6 +21,7 @@ use crate::domain::pre_auth::{
 };
 use crate::domain::time::Timestamp;
 use crate::storage::StoreError;
+use crate::telemetry::trace::{self, Here};
 
 /// How often a decision is made anew because somebody else has changed the row.
 const CONFLICTS_MAX: usize = 8;
@@ -38,6 +39,8 @@ const BROKEN_OFF: &str = "the call broke off";
 pub(super) struct Mail {
     pub message: ActorMessage,
     pub counted: Counted,
+    /// Where who sent it is.
+    pub here: Here,
 }
 
 /// Room for a question to a channel, shared by the calls that one due entry leads to.
@@ -94,39 +97,12 @@ impl Actor for PreAuthActor {
 
     async fn handle(
         &self,
-        myself: ActorRef<Mail>,
+        _myself: ActorRef<Mail>,
         mail: Mail,
         state: &mut PreAuthState,
     ) -> Result<(), ActorProcessingErr> {
-        let Mail { message, counted } = mail;
-        match message {
-            ActorMessage::Outer(PreAuthMessage::Begin { command: Command::Refresh, client }) => {
-                state.refresh(client, counted).await;
-            }
-            ActorMessage::Outer(PreAuthMessage::Begin { command, client }) => {
-                state.begin(&command, client, counted).await;
-            }
-            ActorMessage::Outer(PreAuthMessage::Carry { client }) => state.carry(client, counted).await,
-            ActorMessage::Outer(PreAuthMessage::Due { at, place }) => state.due(at, place).await,
-            ActorMessage::Outer(PreAuthMessage::Hint) => state.hint().await,
-            ActorMessage::Outer(PreAuthMessage::Reread) => state.stored = None,
-            ActorMessage::Answered { call, asked, answered } => {
-                state.take_in(call, asked, answered.map(|answered| *answered)).await
-            }
-            ActorMessage::Retry => state.retry().await,
-            ActorMessage::Leave => {
-                if state.has_nothing_to_do() && state.slot.close(1) {
-                    state.has_left = true;
-                    state.shared.forget(&state.slot);
-                    myself.stop(None);
-                }
-                return Ok(());
-            }
-            #[cfg(test)]
-            ActorMessage::Fail => panic!("told to fail"),
-        }
-        state.answer_those_left_over().await;
-        state.retry_later();
+        let Mail { message, counted, here } = mail;
+        here.scope(state.react(message, counted)).await;
         Ok(())
     }
 }
@@ -147,6 +123,38 @@ impl Drop for PreAuthState {
 }
 
 impl PreAuthState {
+    /// Does what a message says.
+    async fn react(&mut self, message: ActorMessage, counted: Counted) {
+        match message {
+            ActorMessage::Outer(PreAuthMessage::Begin { command: Command::Refresh, client }) => {
+                self.refresh(client, counted).await;
+            }
+            ActorMessage::Outer(PreAuthMessage::Begin { command, client }) => {
+                self.begin(&command, client, counted).await;
+            }
+            ActorMessage::Outer(PreAuthMessage::Carry { client }) => self.carry(client, counted).await,
+            ActorMessage::Outer(PreAuthMessage::Due { at, place }) => self.due(at, place).await,
+            ActorMessage::Outer(PreAuthMessage::Hint) => self.hint().await,
+            ActorMessage::Outer(PreAuthMessage::Reread) => self.stored = None,
+            ActorMessage::Answered { call, asked, answered } => {
+                self.take_in(call, asked, answered.map(|answered| *answered)).await
+            }
+            ActorMessage::Retry => self.retry().await,
+            ActorMessage::Leave => {
+                if self.has_nothing_to_do() && self.slot.close(1) {
+                    self.has_left = true;
+                    self.shared.forget(&self.slot);
+                    self.myself.stop(None);
+                }
+                return;
+            }
+            #[cfg(test)]
+            ActorMessage::Fail => panic!("told to fail"),
+        }
+        self.answer_those_left_over().await;
+        self.retry_later();
+    }
+
     /// Takes out what is known, which is read if need be.
     fn take_stored(&mut self) -> Result<StoredPreAuth, StoreError> {
         match self.stored.take() {
@@ -249,13 +257,13 @@ impl PreAuthState {
         };
         let answering = self.shared.works.call(&stored.pre_auth, dispatch);
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
+        tokio::spawn(trace::in_current(async move {
             let answered = AssertUnwindSafe(answering).catch_unwind().await.ok();
             drop(place);
             let slot = Arc::clone(call.slot());
             // Nobody takes it once everything was stopped; then the next process asks.
             let _ = shared.post(&slot, ActorMessage::Answered { call, asked, answered: answered.map(Box::new) }, None);
-        });
+        }));
     }
 
     /// Does what somebody wants, unless it is not possible.
@@ -498,7 +506,8 @@ impl PreAuthState {
         }
         self.retries = true;
         let slot = Arc::clone(&self.slot);
-        let retry = move || Mail { message: ActorMessage::Retry, counted: Counted::one(&slot, None) };
+        let retry =
+            move || Mail { message: ActorMessage::Retry, counted: Counted::one(&slot, None), here: Here::default() };
         drop(self.myself.send_after(self.retry_wait, retry));
     }
 

@@ -12,6 +12,7 @@ use crate::actors::pre_auth::actor::{Asked, Mail};
 use crate::actors::pre_auth::{Answered, PreAuthId, PreAuthMessage};
 use crate::domain::ids::RefundNo;
 use crate::domain::time::Monotonic;
+use crate::telemetry::trace;
 
 /// What an actor is told.
 pub(super) enum ActorMessage {
@@ -84,7 +85,7 @@ impl Slot {
         start: impl FnOnce(u64) -> Option<ActorRef<Mail>>,
     ) -> Result<(), ActorMessage> {
         let mut way = self.way.lock();
-        let mut mail = Mail { message, counted: Counted::one(self, total) };
+        let mut mail = Mail { message, counted: Counted::one(self, total), here: trace::here() };
         match &*way {
             Way::Gone => return Err(mail.message),
             Way::To(_, actor) => match actor.send_message(mail) {

@@ -40,6 +40,7 @@ use crate::random::Random;
 use crate::storage::Store;
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::vault::Vault;
+use crate::telemetry::Traces;
 
 pub use directory::WebhookDirectory;
 pub use health::HealthTeller;
@@ -83,6 +84,8 @@ pub struct WebhookParts {
     pub deliver: Arc<dyn Deliver>,
     /// Bounds and the schedule.
     pub config: WebhookConfig,
+    /// Records the requests.
+    pub traces: Traces,
     /// Counts.
     pub observer: Arc<dyn DeliveryObserver>,
     /// Tells merchants how their endpoints do.

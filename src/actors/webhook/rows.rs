@@ -264,6 +264,7 @@ mod tests {
                 amount_minor: 100,
                 class: AmountClass::try_from(number % AmountClass::COUNT).unwrap(),
                 max_attempts: 2,
+                trace: None,
             },
             START,
         )

@@ -15,11 +15,13 @@ use crate::delivery::signing::Message;
 use crate::delivery::{DeliveryError, DeliveryRequest, DeliveryResult};
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceContext;
 use crate::domain::webhook::{
     DueEntry, Ending, EndpointStatus, Lane, LaneSet, Notification, Try, TryOutcome, TryResult, parse_retry_after,
     verdict,
 };
 use crate::storage::{Batch, StoreError, keys, record};
+use crate::telemetry::trace::Kind;
 
 /// How often the commit of one result is tried again at once because somebody else has changed the row: the merchant, who
 /// cancels or retries.
@@ -234,13 +236,18 @@ async fn ask_receiver<'a>(
     let due = &place.due;
     let parts = &engine.parts;
     let clock = &parts.clock;
-    let headers = loaded.secrets.headers(&Message {
+    let mut span = parts.traces.begin_later(notification.trace.as_ref(), "webhook", Kind::Client);
+    let mut headers = loaded.secrets.headers(&Message {
         id: notification.id.as_str(),
         event: notification.event.as_str(),
         attempt: notification.next_attempt(),
         at: clock.now(),
         body: notification.body.get(),
     });
+    if let Some(TraceContext { parent, state }) = span.outgoing() {
+        headers.push(("traceparent", parent.to_string()));
+        headers.extend(state.map(|state| ("tracestate", state)));
+    }
     let request = DeliveryRequest {
         url: loaded.endpoint.url.clone(),
         headers,
@@ -253,6 +260,16 @@ async fn ask_receiver<'a>(
     let result = answer_to(engine, request, &mut permit).await?;
     let took = clock.monotonic().since(began);
     let outcome = outcome_of(&result);
+    if span.is_recorded() {
+        span.set("tollgate.event", notification.event.as_str());
+        span.set("tollgate.notification_id", notification.id.to_string());
+        span.set("tollgate.attempt", i64::from(notification.next_attempt()));
+        match &result {
+            Ok(answer) => span.set("http.response.status_code", i64::from(answer.status)),
+            Err(_) => span.fail("no answer"),
+        }
+    }
+    drop(span);
     let answered = directory::Answered { place: place.number, is_success: outcome == TryOutcome::Success, took };
     let is_good = engine.directory.answered(&due.endpoint_id, &due.notification_id, &answered);
     let recorded = Recorded { _of_all: permit.answered(is_good), _counted: CountedIn::new(&engine.recording) };

@@ -10,6 +10,7 @@ pub(crate) mod exports;
 pub(crate) mod hold;
 pub(crate) mod keys;
 pub(crate) mod limits;
+pub(crate) mod log_level;
 pub(crate) mod merchants;
 pub(crate) mod metrics;
 pub(crate) mod payments;
@@ -199,6 +200,7 @@ pub(crate) fn routes() -> Routes {
     let routes = config::add_routes(routes);
     let routes = audit::add_routes(routes);
     let routes = limits::add_routes(routes);
+    let routes = log_level::add_routes(routes);
     let routes = erasures::add_routes(routes);
     let routes = hold::add_routes(routes);
     let routes = store::add_routes(routes);
@@ -220,7 +222,7 @@ mod tests {
 
     use Audited::{As, Not};
 
-    const CHANGES: [(Verb, &str, Audited); 37] = [
+    const CHANGES: [(Verb, &str, Audited); 38] = [
         (Verb::Post, "/admin/v1/merchants", As("merchant.create")),
         (Verb::Patch, "/admin/v1/merchants/{merchant_id}", As("merchant.update")),
         (Verb::Delete, "/admin/v1/merchants/{merchant_id}", As("merchant.delete")),
@@ -254,6 +256,7 @@ mod tests {
         (Verb::Post, "/admin/v1/webhooks/jobs/{job_id}/cancel", As("webhook_job.cancel")),
         (Verb::Post, "/admin/v1/webhooks/notifications/{notification_id}/retry", As("webhook_notification.retry")),
         (Verb::Post, "/admin/v1/config/reload", As("config.reload")),
+        (Verb::Put, "/admin/v1/log-level", As("log_level.update")),
         (Verb::Post, "/admin/v1/config/check", Not("a question; nothing is changed")),
         (Verb::Post, "/admin/v1/limits/check", Not("a merchant's request that is counted, not a change of anything")),
         (Verb::Post, "/admin/v1/limits/release", Not("the end of such a request")),

@@ -145,13 +145,6 @@ impl Form {
         Self { csrf: None, ..Self::post(action, "", submit) }
     }
 
-    /// With another word on its button.
-    #[must_use]
-    pub(super) fn submit(mut self, submit: impl Into<String>) -> Self {
-        self.submit = submit.into();
-        self
-    }
-
     /// With one more field.
     #[must_use]
     pub(super) fn with(mut self, field: Field) -> Self {

@@ -17,6 +17,7 @@ use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
 use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Timestamp;
+use crate::telemetry::Traces;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -123,7 +124,7 @@ impl Running {
             stream_timeout: STREAM_TIMEOUT,
         };
         let stopping = CancellationToken::new();
-        let edge = Edge::new(rooms.clone(), "test", clock.clone(), bounds, stopping.clone());
+        let edge = Edge::new(rooms.clone(), "test", (clock.clone(), Traces::off()), bounds, stopping.clone());
         let serving = tokio::spawn(serve(listener, None, Arc::new(edge), settings, clock.clone(), stopping.clone()));
         Self { address, clock, rooms, feeder, stopping, serving }
     }

@@ -148,6 +148,10 @@ name = "r"
 channels = ["stripe"]
 [callbacks]
 public_url = "https://pay.example"
+[telemetry]
+otlp_endpoint = "http://127.0.0.1:4318"
+otlp_headers_env = "H"
+otlp_headers_file = "h"
 [security]
 master_key_file = "k"
 [telemetry]

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceContext;
 use crate::domain::webhook::{AmountClass, TryResult};
 
 /// Tries remembered of one notification; the oldest are forgotten first. The schedule's own fit with room for manual
@@ -152,6 +153,8 @@ pub struct NewNotification {
     pub class: AmountClass,
     /// Tries before it is given up.
     pub max_attempts: u32,
+    /// Where what it tells belongs in a trace, if it is in one.
+    pub trace: Option<TraceContext>,
 }
 
 /// A notification as it is stored.
@@ -211,6 +214,9 @@ pub struct Notification {
     /// How often it was sent again by itself since then.
     #[serde(default)]
     pub sweeps: u32,
+    /// Where what it tells belongs in a trace, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -242,6 +248,7 @@ impl Notification {
             failed_at: None,
             dead_since: None,
             sweeps: 0,
+            trace: new.trace,
             created_at: now,
             updated_at: now,
         }

@@ -23,6 +23,7 @@ fn core() -> Core {
         config: Arc::new(Config::embedded().unwrap()),
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
         tasks: TaskTracker::new(),
+        traces: Default::default(),
         stopping: CancellationToken::new(),
         figures: Default::default(),
         told: Default::default(),

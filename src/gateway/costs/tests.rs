@@ -39,6 +39,7 @@ fn core(store: &Arc<dyn Store>, clock: &Clock) -> Core {
         clock_guard: Default::default(),
         countries: Default::default(),
         tasks: TaskTracker::new(),
+        traces: Default::default(),
         stopping: CancellationToken::new(),
     }
 }

@@ -85,6 +85,7 @@ fn core_over(store: Arc<dyn Store>, customer_data_days: u64) -> Core {
         config: Arc::new(config),
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
         tasks: TaskTracker::new(),
+        traces: Default::default(),
         stopping: CancellationToken::new(),
         figures: Default::default(),
         told: Default::default(),
@@ -167,6 +168,7 @@ async fn put_notification(core: &Core, payment: &Payment, id: &str, status: Noti
         amount_minor: 1,
         class: Default::default(),
         max_attempts: 13,
+        trace: None,
     };
     let mut notification = Notification::new(new, START);
     notification.status = status;

@@ -24,6 +24,7 @@ use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, order_ex
 use crate::gateway::routing::outcome_class;
 use crate::gateway::told::Telling;
 use crate::storage::{Batch, StoreError};
+use crate::telemetry::trace;
 
 /// What a payment's task holds while it carries the payment.
 struct Carried {
@@ -116,7 +117,7 @@ impl Payments {
         carried.telling = carried.slot.as_ref().map(|slot| slot.tell(core, &told));
         carried.told = Some(told.clone());
         let payments = self.clone();
-        core.tasks.spawn(async move {
+        core.tasks.spawn(trace::in_current(async move {
             let mut patience = Patience::new();
             while patience.for_another_try(&payments.0.core).await {
                 match payments.0.store_outcome(&mut carried, &answer).await {
@@ -125,7 +126,7 @@ impl Payments {
                 }
             }
             tracing::warn!(%payment_no, "a payment's outcome was not stored; the next start asks its channel");
-        });
+        }));
         Ok(Answered { answer: told, replayed: false })
     }
 }

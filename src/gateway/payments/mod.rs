@@ -51,6 +51,7 @@ use crate::gateway::view::{OperatorPaymentView, OperatorRoutingView, PaymentView
 use crate::gateway::webhooks::Webhooks;
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, StoreError};
+use crate::telemetry::trace;
 
 pub(in crate::gateway) use hints::{Followed, Need};
 pub use hold::{HeldChannelView, HeldItemView, Hold, HoldView};
@@ -199,11 +200,11 @@ impl Payments {
         let payments = self.clone();
         let caller = caller.clone();
         let mut origin = origin;
-        let task = inner.core.tasks.spawn(async move {
+        let task = inner.core.tasks.spawn(trace::in_current(async move {
             // In flight until its channel has answered and that is stored, or left to the background.
             let _permit = origin.permit.take();
             payments.carry(&caller, origin, reservation, terms).await
-        });
+        }));
         task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a payment's task ended: {error}"))))
     }
 
@@ -225,10 +226,10 @@ impl Payments {
         };
         let payments = self.clone();
         let mut origin = origin;
-        let task = inner.core.tasks.spawn(async move {
+        let task = inner.core.tasks.spawn(trace::in_current(async move {
             let _permit = origin.permit.take();
             payments.carry_cancel(&merchant_id, &payment_no, reservation, origin).await
-        });
+        }));
         task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a cancellation's task ended: {error}"))))
     }
 

@@ -24,6 +24,7 @@ use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::gateway::payments::{CONFLICTS_MAX, Inner, Payments, Working, views};
 use crate::storage::unreadable::UnreadableRows;
 use crate::storage::{Batch, Row, Scan, StoreError, keys};
+use crate::telemetry::trace;
 
 /// Due entries read at once.
 const PAGE_ROWS: usize = 256;
@@ -286,7 +287,7 @@ impl Payments {
                 tracing::warn!(%payment_no, %error, "a cancellation's answer could not be stored yet; it is tried again");
                 let telling = slot.tell(&inner.core, &answer);
                 let (payments, answer) = (self.clone(), answer.clone());
-                inner.core.tasks.spawn(async move {
+                inner.core.tasks.spawn(trace::in_current(async move {
                     // Until the answer is stored repetitions get it from here, and are kept out otherwise.
                     let (_telling, _claim) = (telling, claim);
                     let mut patience = Patience::new();
@@ -295,7 +296,7 @@ impl Payments {
                             return;
                         }
                     }
-                });
+                }));
             }
         }
         Ok(Answered { answer, replayed: false })

@@ -22,6 +22,7 @@ use crate::gateway::pre_auths;
 use crate::gateway::told::Telling;
 use crate::gateway::view::RefundView;
 use crate::storage::{Batch, StoreError};
+use crate::telemetry::trace;
 
 /// The refunds of a gateway. Cheap to clone.
 #[derive(Clone)]
@@ -71,10 +72,10 @@ impl Refunds {
         let payments = self.0.clone();
         let merchant_id = merchant_id.clone();
         let mut origin = origin;
-        let task = inner.core.tasks.spawn(async move {
+        let task = inner.core.tasks.spawn(trace::in_current(async move {
             let _permit = origin.permit.take();
             payments.carry_refund(&merchant_id, &payment_no, reservation, &command, origin).await
-        });
+        }));
         task.await.unwrap_or_else(|error| Err(GatewayError::Internal(format!("a refund's task ended: {error}"))))
     }
 
@@ -186,7 +187,7 @@ impl Payments {
         carried.client.telling = carried.client.slot.as_ref().map(|slot| slot.tell(&inner.core, &told));
         carried.client.told = Some(told.clone());
         let payments = self.clone();
-        inner.core.tasks.spawn(async move {
+        inner.core.tasks.spawn(trace::in_current(async move {
             let mut patience = Patience::new();
             while patience.for_another_try(&payments.0.core).await {
                 let Carried { stored, client, .. } = &mut carried;
@@ -196,7 +197,7 @@ impl Payments {
                 }
             }
             tracing::warn!(%refund_no, "a refund's outcome was not stored; the next start asks its channel");
-        });
+        }));
         Ok(Answered { answer: told, replayed: false })
     }
 }

@@ -87,6 +87,7 @@ impl Books {
             audit_turn: Default::default(),
             clock_guard: Default::default(),
             countries: Default::default(),
+            traces: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };

@@ -413,6 +413,7 @@ async fn rotate_store(
         audit_turn: Default::default(),
         countries: Default::default(),
         clock_guard: Default::default(),
+        traces: Default::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
     };

@@ -146,6 +146,7 @@ impl House {
             countries: Default::default(),
             clock_guard: Default::default(),
             tasks: TaskTracker::new(),
+            traces: Default::default(),
             stopping: CancellationToken::new(),
         };
         let webhooks = Webhooks::start(core.clone(), Arc::new(NoNetwork)).await.unwrap();

@@ -13,6 +13,7 @@ use crate::domain::time::Monotonic;
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::{Figures, Histogram};
 use crate::storage::{Batch, CommitFuture, Health, Row, Scan, Store, StoreError, Versioned};
+use crate::telemetry::trace::{self, Kind};
 
 /// Bounds of how long a commit takes, in seconds.
 const BOUNDS: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
@@ -99,10 +100,16 @@ impl TimedStore {
 impl Store for TimedStore {
     fn commit(&self, batch: Batch) -> CommitFuture {
         let under_way = self.times.begin();
+        let mut span = trace::begin("commit", Kind::Internal);
         let committing = self.inner.commit(batch);
         Box::pin(async move {
             let committed = committing.await;
             drop(under_way);
+            match &committed {
+                Ok(committed) => span.set("tollgate.sequence", i64::try_from(committed.sequence).unwrap_or(i64::MAX)),
+                Err(StoreError::Precondition { .. }) => span.set("tollgate.outcome", "overtaken"),
+                Err(_) => span.fail("not committed"),
+            }
             committed
         })
     }

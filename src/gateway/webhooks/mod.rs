@@ -85,6 +85,7 @@ impl Webhooks {
             vault: Arc::clone(&core.vault),
             deliver,
             config: core.config.webhook.clone(),
+            traces: core.traces.clone(),
             observer: Arc::clone(&figures) as _,
             job_added: jobs.added(),
             teller: Arc::new(HealthEvents::new(core.clone(), planner.clone())),

@@ -11,6 +11,7 @@ use crate::domain::webhook::{Ending, Endpoint, EndpointStatus, NewNotification, 
 use crate::gateway::core::Core;
 use crate::gateway::webhooks::urgency::class_of;
 use crate::storage::{Batch, StoreError, keys, record};
+use crate::telemetry::trace;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -73,6 +74,7 @@ impl Planner {
                 amount_minor: event.amount_minor,
                 class: class_of(&self.core.config, event.currency, event.amount_minor),
                 max_attempts: endpoint.max_attempts,
+                trace: trace::current(),
             },
             now,
         );

@@ -36,6 +36,7 @@ pub(super) fn notification() -> Notification {
             amount_minor: 100,
             class: AmountClass::default(),
             max_attempts: 13,
+            trace: None,
         },
         NOW,
     )

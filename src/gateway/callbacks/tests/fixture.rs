@@ -282,6 +282,7 @@ impl House {
             countries: Default::default(),
             clock_guard: Default::default(),
             tasks: TaskTracker::new(),
+            traces: Default::default(),
             stopping: CancellationToken::new(),
         };
         let provider = Arc::new(Provider::new());

@@ -337,6 +337,7 @@ impl Fixture {
             vault: Arc::new(Vault::with_key(&[7; 32], random)),
             figures: Default::default(),
             told: Default::default(),
+            traces: Default::default(),
             reloaded: Default::default(),
             audit_turn: Default::default(),
             countries: Default::default(),

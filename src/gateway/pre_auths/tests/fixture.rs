@@ -373,6 +373,7 @@ impl House {
             countries: Default::default(),
             clock_guard: Default::default(),
             tasks: TaskTracker::new(),
+            traces: Default::default(),
             stopping: CancellationToken::new(),
         };
         let channels = [

@@ -270,6 +270,7 @@ pub(super) fn core(store: Arc<dyn Store>, clock: &Clock, webhook: WebhookConfig)
         vault: Arc::new(Vault::with_key(&[7; 32], random)),
         figures: Default::default(),
         told: Default::default(),
+        traces: Default::default(),
         reloaded: Default::default(),
         audit_turn: Default::default(),
         countries: Default::default(),

@@ -1,0 +1,76 @@
+//! What a running gateway logs, changed from the command line.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
+const LINE_WITHIN: Duration = Duration::from_secs(20);
+
+struct Serve(Child);
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The next line of the log that has this message.
+fn line(lines: &mpsc::Receiver<Value>, message: &str) -> Value {
+    loop {
+        let line = lines.recv_timeout(LINE_WITHIN).unwrap_or_else(|_| panic!("{message} is not logged"));
+        if line["message"] == message {
+            return line;
+        }
+    }
+}
+
+#[test]
+fn the_level_changes_for_a_while_and_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut serve = Command::new(BINARY)
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .env("TOLLGATE_STORAGE__DIR", format!("\"{}\"", directory.path().display()))
+        .env("TOLLGATE_STORAGE__BALLAST_BYTES", "0")
+        .env("TOLLGATE_TELEMETRY__LOG", "\"info\"")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(serve.stderr.take().unwrap());
+    let _serve = Serve(serve);
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in log.lines().map_while(Result::ok) {
+            let _ = sender.send(serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}")));
+        }
+    });
+    let ready = line(&lines, "ready");
+    let url = format!("http://{}", ready["admin_listen"].as_str().unwrap());
+    let token = std::fs::read_to_string(directory.path().join("admin.token")).unwrap();
+    let log_level = |arguments: &[&str]| -> Output {
+        let mut command = Command::new(BINARY);
+        command.arg("log-level").args(arguments).args(["--admin-url", &url, "--admin-token", token.trim()]);
+        command.output().unwrap()
+    };
+    let told = |arguments: &[&str]| {
+        let output = log_level(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(told(&[]), "info (as configured)\n");
+    assert_eq!(line(&lines, "request")["route"], "/admin/v1/log-level");
+    let changed: Value = serde_json::from_str(&told(&["warn", "--for", "10m", "--json"])).unwrap();
+    assert_eq!((&changed["filter"], &changed["configured_filter"]), (&"warn".into(), &"info".into()));
+    assert!(changed["until"].is_string(), "{changed}");
+    assert_eq!(told(&["--reset"]), "info (as configured)\n");
+    line(&lines, "what is logged has changed");
+    let wrong = log_level(&["loud"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("no level"), "{wrong:?}");
+    assert_eq!(log_level(&["debug", "--for", "soon"]).status.code(), Some(2));
+}
