@@ -123,8 +123,7 @@ fn export_form(query: &Query<'_>) -> Form {
         ("refunds", "Refunds"),
         ("fees", "Totals by day, channel and currency"),
     ];
-    Form::filter(EXPORTS)
-        .submit("Download CSV")
+    Form::ask(EXPORTS, "Download CSV")
         .with(Field::one_of("statement", "What", statements))
         .with(Field::line("merchant_id", "Merchant").value(query.text("merchant_id")).hint("All when empty"))
         .with(Field::typed("from", "From (UTC)", "date").required())
