@@ -11,12 +11,14 @@ use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::gateway::Gateway;
 use crate::gateway::error::GatewayError;
+use crate::gateway::log_level::{ChangeLogLevel, LogLevelView};
 use crate::gateway::reload::{ConfigCheck, ConfigView, KeyChangeView, Reloaded};
 use crate::gateway::store::StoreView;
 
 const PATH: &str = "/console/settings";
 const RELOAD: &str = "/console/settings/reload";
 const BACKUP: &str = "/console/settings/backup";
+const LOG_LEVEL: &str = "/console/settings/log-level";
 /// Characters of a value that is shown.
 const VALUE_CHARACTERS_MAX: usize = 120;
 
@@ -40,6 +42,12 @@ async fn all(call: ConsoleCall) -> Outcome {
             .with(vec![Button::link("Read it again…", RELOAD)])
             .with(Piece::Folded("All that is in force; secrets are hidden", gateway.config_text().await?)),
     ];
+    // Whoever embeds the gateway keeps logs of its own.
+    match gateway.log_level() {
+        Ok(level) => parts.push(logs(&call, &level)),
+        Err(GatewayError::NotFound(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     // A store that was handed over has no directory.
     match gateway.store_view().await {
         Ok(store) => parts.push(Part::new("Store").card().with(store_facts(&store))),
@@ -125,6 +133,33 @@ fn store_facts(store: &StoreView) -> Facts {
         .with_some("Room on the disk", store.free_bytes.map_or(Cell::Nothing, bytes))
         .with("Format", Cell::count(store.format))
         .with_some("Remarks", if remarks.is_empty() { Cell::Nothing } else { Cell::Lines(remarks) })
+}
+
+fn logs(call: &ConsoleCall, level: &LogLevelView) -> Part {
+    let facts = Facts::default()
+        .with("Logged now", Cell::code(level.filter.as_str()))
+        .with("Configured", Cell::code(level.configured_filter.as_str()))
+        .with_some("As configured again", level.until.clone().map_or(Cell::Nothing, Cell::Until));
+    let form = Form::post(LOG_LEVEL, call.csrf(), "Change it")
+        .with(
+            Field::line("filter", "Level, or filter")
+                .value(Some(level.filter.as_str()))
+                .hint("Such as debug, or info,tollgate::delivery=debug; empty for what is configured"),
+        )
+        .with(Field::typed("for_s", "For so many seconds", "number").hint("Until the next change or start when not given"));
+    Part::new("Log").card().with(facts).with(form)
+}
+
+async fn change_log_level(call: ConsoleCall) -> Outcome {
+    let for_s = call.field("for_s").map(|text| text.parse::<u64>());
+    let changed = match for_s.transpose() {
+        Ok(for_s) => {
+            let wanted = ChangeLogLevel { filter: call.field("filter"), for_s };
+            call.gateway().change_log_level(&call.operator, wanted).await
+        }
+        Err(_) => Err(GatewayError::field("for_s", "must be a whole number")),
+    };
+    call.done(changed.map(|level| format!("Logged now: {}.", level.filter)), PATH)
 }
 
 async fn ask_reload(call: ConsoleCall) -> Outcome {
