@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::context::RequestContext;
+use crate::api::document::{Documents, Part};
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
 use crate::api::query::{Pages, Query};
@@ -204,8 +205,10 @@ pub(crate) struct OperatorCall {
 pub(crate) struct OpenCall {
     /// What every handler gets.
     pub(crate) call: Call,
-    /// The OpenAPI document, made once.
-    pub(crate) document: Bytes,
+    /// The OpenAPI document.
+    pub(crate) documents: Arc<Documents>,
+    /// The part of it that this listener answers.
+    pub(crate) part: Part,
 }
 
 /// What a provider sends of its own accord, or somebody who claims to be one.

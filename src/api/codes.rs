@@ -36,7 +36,6 @@ pub(crate) enum Code {
 
 impl Code {
     /// All codes, by status.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 27] = [
         Self::InvalidRequest,
         Self::Unauthenticated,

@@ -2,6 +2,12 @@
 //! errors) is added here in one place.
 
 mod common;
+mod examples;
+mod forms;
+mod parts;
+mod refine;
+mod samples;
+mod service;
 
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
@@ -13,13 +19,21 @@ use crate::api::admin::pre_auths as all_pre_auths;
 use crate::api::admin::webhooks as all_webhooks;
 use crate::api::admin::{
     audit, channels, config, costs, erasures, hold, keys, log_level, merchants, metrics, resolve, routing, rules,
-    sandbox, store,
+    sandbox, stats, store,
 };
 use crate::api::{
-    callbacks, channel_pre_auths, events, exports, limits, open, payments, pre_auths, quotes, refunds, webhook_jobs,
-    webhooks,
+    callbacks, channel_pre_auths, docs, events, exports, limits, open, payments, pre_auths, quotes, refunds,
+    webhook_jobs, webhooks,
 };
+use crate::gateway::explain::UnavailableView;
 use common::{Credentials, UsualErrors, UsualHeaders, UsualParameters};
+use examples::Examples;
+use forms::Forms;
+use refine::{ErrorBodies, OnceEach};
+use service::Service;
+
+pub(crate) use parts::Documents;
+pub use parts::{Part, openapi_document, openapi_document_of};
 
 /// A list, for the document.
 #[derive(Serialize, ToSchema)]
@@ -59,6 +73,9 @@ pub(crate) struct ErrorSchema {
     /// With `INVALID_STATE`: the object's status.
     #[schema(required = false, nullable = false)]
     status: Option<String>,
+    /// With `INVALID_STATE` about a job: the one that is under way already.
+    #[schema(required = false, nullable = false)]
+    job_id: Option<String>,
     /// With `AMOUNT_TOO_LARGE`: the most that would be possible, in minor units.
     #[schema(required = false, nullable = false)]
     max_amount: Option<i64>,
@@ -70,7 +87,7 @@ pub(crate) struct ErrorSchema {
     max_bytes: Option<u64>,
     /// With `NO_CHANNEL_AVAILABLE`: why not, by channel.
     #[schema(required = false, nullable = false)]
-    reasons: Option<Vec<ReasonSchema>>,
+    reasons: Option<Vec<UnavailableView>>,
     /// With `RATE_LIMIT_EXCEEDED`: the merchant's tier; not there with `client_address`.
     #[schema(required = false, nullable = false)]
     tier: Option<String>,
@@ -96,23 +113,14 @@ pub(crate) struct FieldErrorSchema {
     message: String,
 }
 
-/// Why a channel was not available.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Reason)]
-pub(crate) struct ReasonSchema {
-    /// The channel.
-    channel: String,
-    /// Why not.
-    reason: String,
-}
-
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Tollgate",
         description = "A payment gateway in one process. Amounts are integers in a currency's minor units; times are \
                        RFC 3339 in UTC. Paths under /api/v1 are served by the merchants' listener, paths under \
-                       /admin/v1 by the operator's."
+                       /admin/v1 by the operator's. A query parameter without a value counts as absent. Beside \
+                       what operations list, any may answer 405 `METHOD_NOT_ALLOWED` to another method."
     ),
     paths(
         payments::create, payments::list, payments::get, payments::cancel, payments::routing,
@@ -146,19 +154,19 @@ pub(crate) struct ReasonSchema {
         erasures::erase_payment, erasures::erase_pre_auth, erasures::erase_customer, erasures::list, erasures::get,
         hold::read, hold::confirm, store::status, store::begin, store::read, store::begin_export, store::read_export,
         store::rotate, store::read_rotation,
-        metrics::read, metrics::read_short,
+        metrics::read, metrics::read_short, stats::read,
         sandbox::get, sandbox::put, sandbox::ledger,
-        open::alive, open::ready, open::document, callbacks::receive,
+        open::root, open::alive, open::ready, open::document, docs::page, docs::file, callbacks::receive,
     ),
     components(schemas(ErrorSchema)),
-    modifiers(&Credentials, &UsualParameters, &UsualErrors, &UsualHeaders),
+    modifiers(
+        &Credentials, &UsualParameters, &UsualErrors, &UsualHeaders, &OnceEach, &Forms, &Examples, &ErrorBodies, &Service,
+    ),
 )]
 struct Document;
 
-/// The OpenAPI document of both listeners, as JSON.
-pub fn openapi_document() -> String {
-    // It is plain data; that it can be written is tested.
-    Document::openapi().to_pretty_json().unwrap_or_default()
+fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
 }
 
 #[cfg(test)]

@@ -242,6 +242,8 @@ fn write(context: &RequestContext, outcome: Outcome) -> Response<Bytes> {
     if let Some(limits) = context.limit_headers.get() {
         headers.extend(limits.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
+    // Answers hold secrets and states that change; the few that don't say so themselves.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let (status, body) = match outcome {
         Ok(answer) => write_answer(answer, &mut headers),
         Err(error) => write_error(context, &error, &mut headers),

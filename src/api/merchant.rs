@@ -13,6 +13,7 @@ use crate::api::body::BodyBounds;
 use crate::api::call::{Call, CallbackCall, MerchantCall, OpenCall};
 use crate::api::client_address::{client_of, note_failure};
 use crate::api::context::RequestContext;
+use crate::api::document::{Documents, Part};
 use crate::api::edge::{Handler, PROBES};
 use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
@@ -44,17 +45,17 @@ pub(crate) struct MerchantHandler {
     own: Routes,
     open: Routes,
     callbacks: Routes,
-    document: Bytes,
+    documents: Arc<Documents>,
 }
 
 impl MerchantHandler {
-    /// For the merchants of `gateway`; `document` describes its API.
-    pub(crate) fn new(gateway: Gateway, document: Bytes) -> Self {
+    /// For the merchants of `gateway`; `documents` describe its API.
+    pub(crate) fn new(gateway: Gateway, documents: Arc<Documents>) -> Self {
         let config = gateway.config();
         let body_bounds = BodyBounds::of(&config.server);
         let callback_bounds = BodyBounds::of_callbacks(&config.server, &config.callbacks);
         let (own, open, callbacks) = (routes(), open::routes(), callbacks::routes());
-        Self { gateway, body_bounds, callback_bounds, own, open, callbacks, document }
+        Self { gateway, body_bounds, callback_bounds, own, open, callbacks, documents }
     }
 
     /// Whose address a request comes from, and whether that may send another one. Probes may always be sent.
@@ -282,7 +283,8 @@ impl Handler for MerchantHandler {
             }
             ReadRequest::Open(head) => {
                 let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
-                self.open.answer(*head, OpenCall { call, document: self.document.clone() }).await
+                let documents = Arc::clone(&self.documents);
+                self.open.answer(*head, OpenCall { call, documents, part: Part::Merchants }).await
             }
         }
     }

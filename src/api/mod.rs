@@ -16,6 +16,7 @@ mod connection;
 mod console;
 mod context;
 mod counted;
+mod docs;
 mod document;
 mod edge;
 mod envelope;
@@ -48,16 +49,16 @@ mod worth;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gateway::Gateway;
 
-pub use document::openapi_document;
+pub use document::{Part as DocumentPart, openapi_document, openapi_document_of};
 
 use admin::AdminHandler;
+use document::Documents;
 use edge::{Edge, EdgeBounds, Handler};
 use merchant::MerchantHandler;
 use server::ListenerSettings;
@@ -79,9 +80,9 @@ impl Api {
         admin_listener: TcpListener,
         shutdown: CancellationToken,
     ) -> std::io::Result<Self> {
-        let document = Bytes::from(openapi_document());
-        let admin_handler = AdminHandler::new(gateway.clone(), admin_listener.local_addr()?, document.clone());
-        let merchant_handler = MerchantHandler::new(gateway.clone(), document);
+        let documents = Arc::new(Documents::default());
+        let admin_handler = AdminHandler::new(gateway.clone(), admin_listener.local_addr()?, Arc::clone(&documents));
+        let merchant_handler = MerchantHandler::new(gateway.clone(), documents);
         let listeners = TaskTracker::new();
         serve(&listeners, &gateway, merchant_handler, "merchant", listener, shutdown.clone());
         serve(&listeners, &gateway, admin_handler, "admin", admin_listener, shutdown.clone());

@@ -4,17 +4,21 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::call::OpenCall;
+use crate::api::docs;
+use crate::api::document::Part;
 use crate::api::envelope::{Answer, Envelope, Outcome};
+use crate::api::error::ApiError;
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::gateway::error::GatewayError;
 
 pub(crate) fn routes() -> Routes {
-    Routes::default().with(Verb::Get, "/healthz", alive).with(Verb::Get, "/readyz", ready).with(
-        Verb::Get,
-        "/openapi.json",
-        document,
-    )
+    let routes = Routes::default()
+        .with(Verb::Get, "/", root)
+        .with(Verb::Get, "/healthz", alive)
+        .with(Verb::Get, "/readyz", ready)
+        .with(Verb::Get, "/openapi.json", document);
+    docs::add_routes(routes)
 }
 
 /// How the process is doing.
@@ -23,6 +27,36 @@ pub(crate) struct ProbeView {
     /// `alive` or `ready`.
     #[schema(value_type = String, example = "ready")]
     status: &'static str,
+}
+
+/// What this is, and where to read on.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RootView {
+    /// `Tollgate`.
+    #[schema(value_type = String, example = "Tollgate")]
+    name: &'static str,
+    /// The program's version.
+    #[schema(value_type = String, example = "0.1.0")]
+    version: &'static str,
+    /// Where the page is on which the API can be read and tried.
+    #[schema(value_type = String, example = "/docs")]
+    docs: &'static str,
+    /// Where the OpenAPI document of this listener is.
+    #[schema(example = "/openapi.json?part=merchants")]
+    openapi: String,
+}
+
+/// What this is
+///
+/// And where its documentation is.
+#[utoipa::path(
+    get, path = "/", operation_id = "get_root", tag = "Service",
+    responses((status = 200, description = "Where to read on", body = Envelope<RootView>)),
+)]
+pub(crate) async fn root(request: OpenCall) -> Outcome {
+    request.call.query(&[], Pages::No)?;
+    let openapi = format!("/openapi.json?part={}", request.part.as_str());
+    request.call.ok(RootView { name: "Tollgate", version: env!("CARGO_PKG_VERSION"), docs: "/docs", openapi })
 }
 
 /// Whether the process is alive
@@ -58,12 +92,13 @@ pub(crate) async fn ready(request: OpenCall) -> Outcome {
 /// This document
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "get_openapi", tag = "Service",
-    responses(
-        (status = 200, description = "OpenAPI 3.1", body = Object),
-        (status = 429, description = "`RATE_LIMIT_EXCEEDED`: too many requests from the client's address"),
-    ),
+    params(("part" = Option<String>, Query, description = "Only what one listener answers: `merchants` or `operator`.")),
+    responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
 pub(crate) async fn document(request: OpenCall) -> Outcome {
-    request.call.query(&[], Pages::No)?;
-    Ok(Answer::document(request.document))
+    let part = match request.call.query(&["part"], Pages::No)?.text("part") {
+        None => None,
+        Some(name) => Some(Part::named(&name).ok_or_else(|| ApiError::field("part", "must be merchants or operator"))?),
+    };
+    Ok(Answer::document(request.documents.get(part)))
 }

@@ -88,7 +88,7 @@ pub(crate) async fn get_endpoint(
 ///
 /// Only what is given changes. `paused` keeps what happens and sends it when the endpoint is `enabled` again.
 #[utoipa::path(
-    patch, path = "/api/v1/webhooks/endpoints/{endpoint_id}", tag = "Webhooks", request_body = UpdateEndpoint,
+    patch, path = "/api/v1/webhooks/endpoints/{endpoint_id}", tag = "Webhooks", request_body = Option<UpdateEndpoint>,
     params(("endpoint_id" = String, Path, description = "The endpoint's id")),
     responses(
         (status = 200, description = "The endpoint as it is now", body = Envelope<EndpointView>),

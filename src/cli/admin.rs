@@ -1,64 +1,111 @@
 //! The operator's API as the commands use it: where it is, the token, and what its errors mean.
 
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use reqwest::Method;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use url::Url;
 
 use super::client::{Answer, Client, Download, header};
 use super::context::{ConfigArguments, Context};
 use super::failure::Failure;
+use super::paging::{Listed, Paging};
+use super::running::reachable;
 use crate::config::{Config, StorageConfig};
 
+/// What the gateway says of a path that a listener does not have.
+const NO_SUCH_PATH: &str = "There is no such path";
 /// Rows of one page.
 const PAGE_ROWS: usize = 100;
 /// Where help shows the flags that all these commands have.
-const HEADING: &str = "Admin API";
+pub(super) const HEADING: &str = "Admin API";
+
+/// Where the configuration of a gateway that was installed is; the operator's commands look there for its address and its
+/// data directory when nobody names another file.
+const INSTALLED_CONFIG: &str = "/etc/tollgate/config.toml";
+/// Name of the file with the first admin token, in the data directory.
+const TOKEN_FILE: &str = "admin.token";
+/// Longest file that is read as a token.
+const TOKEN_FILE_BYTES_MAX: u64 = 4 * 1024;
 
 /// Flags of every command that works through the admin API.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(super) struct AdminArguments {
-    /// Address of the admin API
-    #[arg(long, global = true, help_heading = HEADING, value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    admin_url: String,
-    /// Admin token; TOLLGATE_ADMIN_TOKEN or <data dir>/admin.token when not given
-    #[arg(long, global = true, help_heading = HEADING, value_name = "TOKEN")]
-    admin_token: Option<String>,
-    /// Configuration file that says where the data directory is
+    /// Address of the admin API; TOLLGATE_ADMIN_URL, or [server] admin_listen of the configuration when not given
+    #[arg(long, visible_alias = "url", global = true, help_heading = HEADING, value_name = "URL")]
+    pub(super) admin_url: Option<String>,
+    /// Admin token, which other users of the machine can see here; TOLLGATE_ADMIN_TOKEN, a file or <data dir>/admin.token
+    /// when not given
+    #[arg(long, visible_alias = "token", global = true, help_heading = HEADING, value_name = "TOKEN")]
+    pub(super) admin_token: Option<String>,
+    /// File with the admin token; TOLLGATE_ADMIN_TOKEN_FILE when not given
+    #[arg(long, visible_alias = "token-file", global = true, help_heading = HEADING, value_name = "FILE")]
+    pub(super) admin_token_file: Option<PathBuf>,
+    /// The gateway's configuration file, which says where it listens and where its data directory is; TOLLGATE_CONFIG, or
+    /// /etc/tollgate/config.toml if it is there, when not given
     #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
-    config: Option<std::path::PathBuf>,
-    /// Data directory with admin.token
+    pub(super) config: Option<PathBuf>,
+    /// Data directory with admin.token, in place of [storage] dir
     #[arg(long, global = true, help_heading = HEADING, value_name = "DIR")]
-    data_dir: Option<std::path::PathBuf>,
-    /// Print JSON for scripts in place of tables
+    pub(super) data_dir: Option<PathBuf>,
+    /// Print JSON for scripts in place of tables, errors too
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) json: bool,
 }
 
 impl AdminArguments {
     /// What they would be with these flags, for a command that has others of its own.
-    pub(super) fn of(admin_url: String, admin_token: Option<String>, config: ConfigArguments) -> Self {
+    pub(super) fn of(admin_url: Option<String>, admin_token: Option<String>, config: ConfigArguments) -> Self {
         let ConfigArguments { config, data_dir } = config;
-        Self { admin_url, admin_token, config, data_dir, json: false }
+        Self { admin_url, admin_token, config, data_dir, ..Self::default() }
     }
 
     /// The configuration that the flags name.
     pub(super) fn config(&self, context: &Context) -> Result<Config, Failure> {
-        let arguments = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };
-        arguments.load(context, Vec::new())
+        let named = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };
+        let installed = || Some(PathBuf::from(INSTALLED_CONFIG)).filter(|file| file.is_file());
+        let config = named.file(context).or_else(installed);
+        ConfigArguments { config, ..named }.load(context, Vec::new())
     }
 
     /// The data directory that the flags and the configuration name.
-    pub(super) fn data_directory(&self, context: &Context) -> Result<std::path::PathBuf, Failure> {
+    pub(super) fn data_directory(&self, context: &Context) -> Result<PathBuf, Failure> {
         Ok(self.storage(context)?.dir)
     }
 
     /// The same with all that the configuration says of the store.
     pub(super) fn storage(&self, context: &Context) -> Result<StorageConfig, Failure> {
         Ok(self.config(context)?.storage)
+    }
+
+    /// Where the admin API is.
+    fn address(&self, context: &Context) -> Result<String, Failure> {
+        match (&self.admin_url, context.variable("TOLLGATE_ADMIN_URL")) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(url)) => Ok(String::from(url)),
+            (None, None) => Ok(format!("http://{}", reachable(self.config(context)?.server.admin_listen))),
+        }
+    }
+
+    /// The token, and where it is from.
+    fn token(&self, context: &Context) -> Result<(String, String), Failure> {
+        if let Some(token) = &self.admin_token {
+            return Ok((token.clone(), String::from("--admin-token")));
+        }
+        if let Some(file) = &self.admin_token_file {
+            return token_in(file, "--admin-token-file");
+        }
+        if let Some(token) = context.variable("TOLLGATE_ADMIN_TOKEN") {
+            return Ok((String::from(token), String::from("TOLLGATE_ADMIN_TOKEN")));
+        }
+        if let Some(file) = context.variable("TOLLGATE_ADMIN_TOKEN_FILE") {
+            return token_in(Path::new(file), "TOLLGATE_ADMIN_TOKEN_FILE");
+        }
+        let file = self.data_directory(context)?.join(TOKEN_FILE);
+        token_in(&file, "the data directory")
     }
 }
 
@@ -67,26 +114,27 @@ pub(super) struct Admin {
     client: Client,
     base: Url,
     headers: HeaderMap,
+    /// Where the token is from, in words.
+    token_from: String,
 }
 
 impl Admin {
     /// Finds address and token.
     pub(super) fn new(arguments: &AdminArguments, context: &Context) -> Result<Self, Failure> {
-        let token = match (&arguments.admin_token, context.variable("TOLLGATE_ADMIN_TOKEN")) {
-            (Some(token), _) => token.clone(),
-            (None, Some(token)) => String::from(token),
-            (None, None) => token_from_data_dir(arguments, context)?,
-        };
-        Self::at(&arguments.admin_url, &token)
+        let (token, token_from) = arguments.token(context)?;
+        Ok(Self { token_from, ..Self::at(&arguments.address(context)?, &token)? })
     }
 
     /// The admin API at an address, with a token.
     pub(super) fn at(address: &str, token: &str) -> Result<Self, Failure> {
         let wrong = || Failure::Usage(format!("{address} is not an address such as http://127.0.0.1:8081"));
         let mut base = Url::parse(address).map_err(|_| wrong())?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(wrong());
+        }
         base.path_segments_mut().map_err(|()| wrong())?.pop_if_empty();
         let headers = HeaderMap::from_iter([header("authorization", &format!("Bearer {token}"))?]);
-        Ok(Self { client: Client::new()?, base, headers })
+        Ok(Self { client: Client::new()?, base, headers, token_from: String::from("the command line") })
     }
 
     /// One exchange with `/admin/v1/<path>`; gives back `data`.
@@ -99,41 +147,41 @@ impl Admin {
         self.exchange(Method::GET, self.url(path, query)?, None).await
     }
 
-    /// All rows of a list, up to `rows_max`.
-    pub(super) async fn list(&self, path: &[&str], rows_max: usize) -> Result<Vec<Value>, Failure> {
-        self.list_with(path, &[], rows_max).await
+    /// Rows of a list.
+    pub(super) async fn list(&self, path: &[&str], paging: &Paging) -> Result<Listed, Failure> {
+        self.list_with(path, &[], paging).await
     }
 
-    /// All rows of a list that fit a filter, up to `rows_max`.
+    /// Rows of a list that fit a filter.
     pub(super) async fn list_with(
         &self,
         path: &[&str],
         filter: &[(&str, &str)],
-        rows_max: usize,
-    ) -> Result<Vec<Value>, Failure> {
-        let mut rows = Vec::new();
-        let mut cursor: Option<String> = None;
-        while rows.len() < rows_max {
-            let limit = (rows_max - rows.len()).min(PAGE_ROWS).to_string();
+        paging: &Paging,
+    ) -> Result<Listed, Failure> {
+        let rows_max = paging.rows_max();
+        let mut listed = Listed { rows: Vec::new(), next_cursor: paging.cursor.clone() };
+        while listed.rows.len() < rows_max {
+            let limit = (rows_max - listed.rows.len()).min(PAGE_ROWS).to_string();
             let mut query = vec![("limit", limit.as_str())];
             query.extend_from_slice(filter);
-            query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+            query.extend(listed.next_cursor.as_deref().map(|cursor| ("cursor", cursor)));
             let mut page = self.exchange(Method::GET, self.url(path, &query)?, None).await?;
             let items = match page.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => items,
                 _ => return Err(Failure::Failed(String::from("the answer is not a list; check --admin-url"))),
             };
             let is_empty = items.is_empty();
-            rows.extend(items);
-            cursor = page.get("next_cursor").and_then(Value::as_str).map(String::from);
+            listed.rows.extend(items);
+            listed.next_cursor = page.get("next_cursor").and_then(Value::as_str).map(String::from);
             // Without a filter an empty page with a cursor would be asked for again and again; with one, pages without a
             // row that fits are to be expected, and every cursor is further on.
-            if cursor.is_none() || (is_empty && filter.is_empty()) {
+            if listed.next_cursor.is_none() || (is_empty && filter.is_empty()) {
                 break;
             }
         }
-        rows.truncate(rows_max);
-        Ok(rows)
+        listed.rows.truncate(rows_max);
+        Ok(listed)
     }
 
     /// What `GET /admin/v1/<path>` answers with this query, in parts.
@@ -144,7 +192,7 @@ impl Admin {
         }
         let answer = download.refusal().await?;
         let envelope: Option<Value> = serde_json::from_slice(&answer.body).ok();
-        Err(refusal(&answer, envelope.as_ref()))
+        Err(self.refusal(&answer, envelope))
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {
@@ -168,7 +216,7 @@ impl Admin {
         let answer = self.client.send(method, &url, self.headers.clone(), body).await?;
         let envelope: Option<Value> = serde_json::from_slice(&answer.body).ok();
         if !answer.status.is_success() {
-            return Err(refusal(&answer, envelope.as_ref()));
+            return Err(self.refusal(&answer, envelope));
         }
         match envelope {
             Some(mut envelope) => Ok(envelope.get_mut("data").map(Value::take).unwrap_or_default()),
@@ -176,40 +224,64 @@ impl Admin {
             None => Err(Failure::Failed(String::from("the answer is not the gateway's; check --admin-url"))),
         }
     }
-}
 
-fn token_from_data_dir(arguments: &AdminArguments, context: &Context) -> Result<String, Failure> {
-    let path = arguments.data_directory(context)?.join("admin.token");
-    let token = std::fs::read_to_string(&path).map_err(|error| no_token(&path, &error.to_string()))?;
-    let token = token.trim();
-    if token.is_empty() { Err(no_token(&path, "it is empty")) } else { Ok(String::from(token)) }
-}
-
-fn no_token(path: &Path, reason: &str) -> Failure {
-    Failure::Usage(format!(
-        "no admin token: {} can't be used ({reason}); give --admin-token, TOLLGATE_ADMIN_TOKEN or --data-dir",
-        path.display()
-    ))
-}
-
-/// What a refused request is told to a person.
-fn refusal(answer: &Answer, envelope: Option<&Value>) -> Failure {
-    let text = |key: &str| envelope.and_then(|envelope| envelope.get(key)).and_then(Value::as_str);
-    let (Some(code), Some(message)) = (text("code"), text("message")) else {
-        return Failure::Failed(format!("the answer is {} and not the gateway's; check --admin-url", answer.status));
-    };
-    let errors = envelope.and_then(|envelope| envelope.get("errors")).and_then(Value::as_array);
-    let fields: Vec<String> = errors
-        .into_iter()
-        .flatten()
-        .map(|error| {
-            let part = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
+    /// What a refused request is told to a person.
+    fn refusal(&self, answer: &Answer, envelope: Option<Value>) -> Failure {
+        let text = |key: &str| envelope.as_ref().and_then(|envelope| envelope[key].as_str());
+        let (Some(code), Some(message)) = (text("code"), text("message")) else {
+            return Failure::Failed(format!(
+                "the answer is {} and not the gateway's; check --admin-url",
+                answer.status
+            ));
+        };
+        let errors = envelope.as_ref().and_then(|envelope| envelope["errors"].as_array());
+        let field = |error: &Value| {
+            let part = |key: &str| error[key].as_str().unwrap_or_default();
             format!("{} {}", part("field"), part("message"))
-        })
-        .collect();
-    let advice = if answer.status == reqwest::StatusCode::UNAUTHORIZED { "; check the admin token" } else { "" };
-    let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join("; ")) };
-    Failure::Failed(format!("the gateway refused: {message}{fields} [{code}]{advice}"))
+        };
+        let fields: Vec<String> = errors.into_iter().flatten().map(field).collect();
+        let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join("; ")) };
+        let advice = self.advice(answer, message);
+        let message = format!("the gateway refused: {message}{fields} [{code}]{advice}");
+        Failure::Refused { message, answer: envelope.unwrap_or_default() }
+    }
+
+    /// What can be done about a refusal, when that does not follow from what was asked.
+    fn advice(&self, answer: &Answer, message: &str) -> String {
+        let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        match (answer.status, retry_after) {
+            (StatusCode::UNAUTHORIZED, _) => {
+                format!(
+                    "; check the admin token, which is from {}, and that --admin-url is its gateway",
+                    self.token_from
+                )
+            }
+            (StatusCode::NOT_FOUND, _) if message == NO_SUCH_PATH => {
+                String::from("; check --admin-url: merchants' listener has no admin API, [server] admin_listen has it")
+            }
+            (_, Some(seconds)) => format!("; try again in {seconds} s"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// The token that a file holds, and what to call the file.
+fn token_in(file: &Path, source: &str) -> Result<(String, String), Failure> {
+    let mut text = String::new();
+    let read = std::fs::File::open(file).and_then(|opened| opened.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| no_token(file, source, &error.to_string()))?;
+    match text.trim() {
+        "" => Err(no_token(file, source, "it is empty")),
+        token => Ok((String::from(token), file.display().to_string())),
+    }
+}
+
+fn no_token(file: &Path, source: &str, reason: &str) -> Failure {
+    Failure::Usage(format!(
+        "no admin token: {} (of {source}) can't be used ({reason}); give --admin-token-file, TOLLGATE_ADMIN_TOKEN, or \
+         --data-dir with the gateway's data directory",
+        file.display()
+    ))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
+use super::paging::{self, Paging, rows_of};
 use super::table::{Column, or_dash, table};
 
 /// Flags of `audit`.
@@ -22,9 +23,8 @@ pub(super) struct Arguments {
 enum Action {
     /// List changes, newest first
     List {
-        /// Most rows
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        limit: u32,
+        #[command(flatten)]
+        paging: Paging,
         #[command(flatten)]
         filter: Box<Filter>,
     },
@@ -68,14 +68,9 @@ impl Filter {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let admin = Admin::new(&arguments.admin, context)?;
     match arguments.action {
-        Action::List { limit, filter } => {
-            let rows_max = usize::try_from(limit).unwrap_or(usize::MAX);
-            let rows = admin.list_with(&["audit"], &filter.pairs(), rows_max).await?;
-            if arguments.admin.json {
-                output::json(&Value::Array(rows))?;
-            } else {
-                output::line(&entries_table(&rows))?;
-            }
+        Action::List { paging, filter } => {
+            let listed = admin.list_with(&["audit"], &filter.pairs(), &paging).await?;
+            paging::print(&listed.into_value(), arguments.admin.json, entries_table)?;
             Ok(Outcome::Fine)
         }
         Action::Verify { anchor } => {
@@ -93,7 +88,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     }
 }
 
-fn entries_table(rows: &[Value]) -> String {
+fn entries_table(list: &Value) -> String {
     let columns = [
         Column::Right("number"),
         Column::Left("at"),
@@ -102,7 +97,7 @@ fn entries_table(rows: &[Value]) -> String {
         Column::Left("object"),
         Column::Left("changes"),
     ];
-    let rows: Vec<Vec<String>> = rows.iter().map(entry_cells).collect();
+    let rows: Vec<Vec<String>> = rows_of(list).map(entry_cells).collect();
     table(&columns, &rows)
 }
 

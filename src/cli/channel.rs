@@ -298,8 +298,8 @@ fn channels_table(rows: &[Value]) -> String {
     let columns = [
         Column::Left("channel"),
         Column::Left("kind"),
-        Column::Left("enabled"),
-        Column::Left("breaker"),
+        Column::Status("enabled"),
+        Column::Status("breaker"),
         Column::Right("success"),
         Column::Right("samples"),
         Column::Right("in flight"),

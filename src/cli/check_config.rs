@@ -29,11 +29,12 @@ pub(super) struct Arguments {
     /// Say what would change: from what a running gateway goes by, or from FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     diff: Option<Option<PathBuf>>,
-    /// Address of the running gateway's admin API
-    #[arg(long, help_heading = HEADING, value_name = "URL", default_value = "http://127.0.0.1:8081", requires = "diff")]
-    admin_url: String,
+    /// Address of the running gateway's admin API; TOLLGATE_ADMIN_URL, or [server] admin_listen of the configuration when not
+    /// given
+    #[arg(long, visible_alias = "url", help_heading = HEADING, value_name = "URL", requires = "diff")]
+    admin_url: Option<String>,
     /// Its admin token; TOLLGATE_ADMIN_TOKEN or <data dir>/admin.token when not given
-    #[arg(long, help_heading = HEADING, value_name = "TOKEN", requires = "diff")]
+    #[arg(long, visible_alias = "token", help_heading = HEADING, value_name = "TOKEN", requires = "diff")]
     admin_token: Option<String>,
     /// Print JSON for scripts in place of a table
     #[arg(long, help_heading = HEADING, requires = "diff")]
@@ -47,13 +48,7 @@ changed. With a FILE two files are compared without a gateway: FILE is the one b
 defaults when not given).
 
 Exit code with --diff: 0 when nothing differs, 1 when something does, 2 when it can't be said, such as for a configuration that \
-is not valid.
-
-Examples:
-  tollgate check-config --config new.toml                     is it valid, and what comes of it
-  tollgate check-config --diff                                what would SIGHUP change now, what needs a restart
-  tollgate check-config --diff --config new.toml              what would this file change in the running gateway
-  tollgate check-config --diff old.toml --config new.toml     what is different in these two files";
+is not valid.";
 
 /// Prints the effective configuration, or the differences that were asked for.
 pub(super) async fn run(arguments: &Arguments, context: &Context) -> Result<Outcome, Failure> {
@@ -171,7 +166,7 @@ mod tests {
     fn arguments(diff: Option<Option<PathBuf>>, config: Option<PathBuf>, admin_url: &str) -> Arguments {
         let config = ConfigArguments { config, data_dir: None };
         let admin_token = Some(String::from("t"));
-        Arguments { config, diff, admin_url: admin_url.to_owned(), admin_token, json: false }
+        Arguments { config, diff, admin_url: Some(admin_url.to_owned()), admin_token, json: false }
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! HTTP as the commands use it: one bounded exchange, with failures said in words.
 
+use std::error::Error;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -138,12 +139,39 @@ fn origin(url: &Url) -> String {
 
 fn failure_of(url: &Url, error: &reqwest::Error) -> Failure {
     let server = origin(url);
-    Failure::Failed(if error.is_connect() {
-        format!("nothing answers at {server}; start the gateway (`tollgate serve`) or give its address")
+    Failure::Failed(if error.is_connect() && is_refused(error) {
+        format!(
+            "nothing answers at {server}; start the gateway (`tollgate serve`), or say where it listens with --admin-url \
+             (for `tollgate request` with --url)"
+        )
+    } else if error.is_connect() {
+        format!("{server} can't be reached ({}); check the address", innermost(error))
     } else if error.is_timeout() {
         format!("{server} did not answer within {} s; whether it did what was asked is not known", TIMEOUT.as_secs())
     } else {
         format!("the exchange with {server} broke off ({error}); whether it did what was asked is not known")
+    })
+}
+
+/// Whether the machine is there, and nobody listens.
+fn is_refused(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        let cause = cause.downcast_ref::<std::io::Error>();
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::ConnectionRefused)
+    })
+}
+
+/// What it all began with: the errors around it say only that something could not be done.
+fn innermost(error: &reqwest::Error) -> String {
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = error.source();
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
     })
 }
 

@@ -37,7 +37,7 @@ impl Context {
 /// Flags that say where the configuration comes from.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct ConfigArguments {
-    /// Configuration file above the built-in defaults
+    /// Configuration file above the built-in defaults; TOLLGATE_CONFIG when not given
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Data directory, in place of [storage] dir
@@ -46,6 +46,11 @@ pub(super) struct ConfigArguments {
 }
 
 impl ConfigArguments {
+    /// The file that is read above the built-in defaults, if there is one.
+    pub(super) fn file(&self, context: &Context) -> Option<PathBuf> {
+        self.config.clone().or_else(|| context.variable("TOLLGATE_CONFIG").map(PathBuf::from))
+    }
+
     /// The configuration from all layers, with `overrides` on top.
     pub(super) fn load(&self, context: &Context, overrides: Vec<Override>) -> Result<Config, Failure> {
         self.load_with(context, overrides, None)
@@ -62,7 +67,7 @@ impl ConfigArguments {
             overrides.push(override_of("--data-dir", "storage.dir", dir.to_string_lossy().into_owned()));
         }
         let environment = context.environment.clone();
-        let file = self.config.clone();
+        let file = self.file(context);
         Ok(Config::load(LoadOptions { file, file_text, environment, overrides, ..LoadOptions::default() })?)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
-use super::output;
+use super::paging::{self, Paging, rows_of};
 use super::table::{Column, or_dash, table};
 
 /// Flags of `erasure`.
@@ -44,9 +44,8 @@ enum Action {
     },
     /// List erasures, newest first
     List {
-        /// Most rows
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        limit: u32,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show how far an erasure is
     Show {
@@ -91,16 +90,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             let path = ["merchants", merchant_id.as_str(), "erasures"];
             admin.call(Method::POST, &path, Some(&customer.command())).await?
         }
-        Action::List { limit } => {
-            Value::Array(admin.list(&["erasures"], usize::try_from(limit).unwrap_or(usize::MAX)).await?)
-        }
+        Action::List { paging } => admin.list(&["erasures"], &paging).await?.into_value(),
         Action::Show { erasure_id } => admin.call(Method::GET, &["erasures", erasure_id.as_str()], None).await?,
     };
-    if arguments.admin.json {
-        output::json(&value)?
-    } else {
-        output::line(&erasures_table(&value))?
-    }
+    paging::print(&value, arguments.admin.json, erasures_table)?;
     Ok(Outcome::Fine)
 }
 
@@ -110,7 +103,7 @@ fn erasures_table(value: &Value) -> String {
         Column::Left("erasure"),
         Column::Left("merchant"),
         Column::Left("of"),
-        Column::Left("status"),
+        Column::Status("status"),
         Column::Right("payments"),
         Column::Right("pre-auths"),
         Column::Right("still open"),
@@ -120,8 +113,8 @@ fn erasures_table(value: &Value) -> String {
         Column::Left("requested by"),
         Column::Left("at"),
     ];
-    let rows: Vec<Vec<String>> = match value.as_array() {
-        Some(rows) => rows.iter().map(cells).collect(),
+    let rows: Vec<Vec<String>> = match value.get("items") {
+        Some(_) => rows_of(value).map(cells).collect(),
         None => vec![cells(value)],
     };
     table(&columns, &rows)
@@ -170,6 +163,6 @@ mod tests {
         let of_pre_auth =
             json!({ "erasure_id": "er_2", "subject": "pre_auth", "payment_no": null, "pre_auth_no": "PA1" });
         assert_eq!(cells(&of_pre_auth)[2], "PA1");
-        assert_eq!(erasures_table(&erasure), erasures_table(&json!([erasure])));
+        assert_eq!(erasures_table(&erasure), erasures_table(&json!({ "items": [erasure] })));
     }
 }

@@ -6,19 +6,26 @@ mod audit;
 mod channel;
 mod check_config;
 mod client;
+mod completions;
 mod context;
 mod costs;
 mod demo;
+mod duration;
 mod erasure;
+mod examples;
 mod export;
 mod failure;
 mod log_level;
+mod man;
 mod merchant;
 mod open_files;
 mod openapi;
 mod output;
+mod paging;
 mod payment;
 mod pre_auth;
+mod progress;
+mod reload;
 mod request;
 mod routing;
 mod rule;
@@ -28,8 +35,11 @@ mod serve;
 mod signals;
 mod signer;
 mod simulate;
+mod status;
 mod store;
+mod style;
 mod table;
+mod usage;
 mod watch;
 mod webhook;
 
@@ -39,10 +49,11 @@ mod scripted;
 use std::ffi::OsString;
 use std::io;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use context::Context;
 use failure::{Failure, Outcome};
+use style::When;
 
 /// Exit code of a command that failed.
 const EXIT_FAILED: u8 = 1;
@@ -51,12 +62,18 @@ const EXIT_USAGE: u8 = 2;
 
 /// A payment gateway in one process. Without a command it serves, as `tollgate serve` does.
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = "tollgate", version, max_term_width = 100)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     serve: serve::Arguments,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
+    color: When,
+    /// Whether errors are to be JSON.
+    #[arg(skip)]
+    errors_as_json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,6 +84,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run only the providers' emulators.
     Sandbox(sandbox::Arguments),
+    /// Show how a running gateway does, on one screen; ends with 1 when it takes no requests.
+    Status(status::Arguments),
     /// Sign one merchant request, send it, and print the answer.
     Request(request::Arguments),
     /// Add, list, change and remove merchants and their keys.
@@ -99,8 +118,14 @@ enum Command {
     LogLevel(log_level::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
     CheckConfig(check_config::Arguments),
+    /// Let a running gateway read its configuration again; what can change while it runs is in force then.
+    Reload(reload::Arguments),
     /// Print the OpenAPI document.
-    Openapi,
+    Openapi(openapi::Arguments),
+    /// Print what a shell reads to complete this command line.
+    Completions(completions::Arguments),
+    /// Print the manual page, or write one for each command.
+    Man(man::Arguments),
 }
 
 impl CommandLine {
@@ -109,10 +134,24 @@ impl CommandLine {
     /// # Errors
     /// The exit code, when help was asked for (0) or the arguments are wrong (2); what is to be said has been written.
     pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, u8> {
-        Self::try_parse_from(arguments).map_err(|error| {
-            let exit_code = if error.use_stderr() { EXIT_USAGE } else { 0 };
-            // A closed pipe is no reason to fail differently.
-            let _ = error.print();
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let colors = When::of(&arguments);
+        let parsed = usage::parsed(&arguments, colors.for_clap()).and_then(|matches| {
+            let errors_as_json = usage::wants_json(&matches);
+            Ok(Self { errors_as_json, ..Self::from_arg_matches(&matches)? })
+        });
+        parsed.map_err(|error| {
+            let is_wrong = error.use_stderr();
+            let exit_code = if is_wrong { EXIT_USAGE } else { 0 };
+            if is_wrong && arguments.iter().any(|argument| argument == "--json") {
+                let text = error.render().to_string();
+                // Its first paragraph; behind it stand tips for people.
+                let told = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+                output::json_error(&Failure::Usage(told.to_owned()).json(exit_code));
+            } else {
+                // A closed pipe is no reason to fail differently.
+                let _ = error.print();
+            }
             exit_code
         })
     }
@@ -122,15 +161,22 @@ impl CommandLine {
 /// configuration.
 pub async fn run(command_line: CommandLine, environment: Vec<(String, String)>) -> u8 {
     let context = Context::new(environment);
+    command_line.color.choose();
+    let errors_as_json = command_line.errors_as_json;
     match Box::pin(dispatch(command_line.command.unwrap_or(Command::Serve(command_line.serve)), &context)).await {
         Ok(Outcome::Fine) => 0,
         Ok(Outcome::Failed) => EXIT_FAILED,
         Err(failure) => {
-            output::error(&failure.to_string());
-            match failure {
-                Failure::Failed(_) => EXIT_FAILED,
+            let exit_code = match failure {
+                Failure::Failed(_) | Failure::Refused { .. } => EXIT_FAILED,
                 Failure::Usage(_) => EXIT_USAGE,
+            };
+            if errors_as_json {
+                output::json_error(&failure.json(exit_code));
+            } else {
+                output::error(&failure.to_string());
             }
+            exit_code
         }
     }
 }
@@ -146,6 +192,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Serve(arguments) => Box::pin(serve::run(arguments, context)).await,
         Command::Demo(arguments) => demo::run(arguments, context).await,
         Command::Sandbox(arguments) => sandbox::run(arguments, context).await,
+        Command::Status(arguments) => status::run(arguments, context).await,
         Command::Request(arguments) => request::run(arguments, context).await,
         Command::Merchant(arguments) => merchant::run(arguments, context).await,
         Command::Channel(arguments) => channel::run(arguments, context).await,
@@ -162,7 +209,10 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
         Command::LogLevel(arguments) => log_level::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
-        Command::Openapi => openapi::run(),
+        Command::Openapi(arguments) => openapi::run(&arguments),
+        Command::Reload(arguments) => reload::run(arguments, context).await,
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     }
 }
 
@@ -196,7 +246,6 @@ mod tests {
         let serve = parse("tollgate --listen 127.0.0.1:1 --data-dir x").unwrap();
         assert!(serve.command.is_none());
         assert!(matches!(parse("tollgate serve --listen 127.0.0.1:1").unwrap().command, Some(Command::Serve(_))));
-        assert!(parse("tollgate --listen 127.0.0.1:1 demo").is_err(), "flags of serve go with serve only");
         assert!(parse("tollgate --listen nowhere").is_err());
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
-use super::output;
+use super::paging::{self, Paging, rows_of};
 use super::table::{Column, or_dash, table};
 use crate::domain::money::{Currency, Money};
 
@@ -38,9 +38,17 @@ enum Action {
         /// On this channel
         #[arg(long)]
         channel: Option<String>,
-        /// Most rows
-        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        limit: u32,
+        /// With this order number of the merchant's
+        #[arg(long = "order", value_name = "NO")]
+        order_no: Option<String>,
+        /// Made at or after this, such as 2026-01-02T03:04:05Z
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Made before this
+        #[arg(long, value_name = "TIME")]
+        to: Option<String>,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show one payment
     Show {
@@ -70,12 +78,18 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let admin = Admin::new(&arguments.admin, context)?;
     let is_json = arguments.admin.json;
     let (value, text): (Value, fn(&Value) -> String) = match arguments.action {
-        Action::List { merchant, status, channel, limit } => {
-            let filter = [("merchant_id", merchant), ("status", status), ("channel", channel)];
+        Action::List { merchant, status, channel, order_no, from, to, paging } => {
+            let filter = [
+                ("merchant_id", merchant),
+                ("status", status),
+                ("channel", channel),
+                ("order_no", order_no),
+                ("from", from),
+                ("to", to),
+            ];
             let filter: Vec<(&str, &str)> =
                 filter.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-            let rows_max = usize::try_from(limit).unwrap_or(usize::MAX);
-            (Value::Array(admin.list_with(&["payments"], &filter, rows_max).await?), payments_table)
+            (admin.list_with(&["payments"], &filter, &paging).await?.into_value(), payments_table)
         }
         Action::Show { payment_no } => {
             (admin.call(Method::GET, &["payments", payment_no.as_str()], None).await?, object_text)
@@ -89,11 +103,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             (admin.call(Method::POST, &[kind, number.as_str(), "resolve"], Some(&body)).await?, object_text)
         }
     };
-    if is_json {
-        output::json(&value)?
-    } else {
-        output::line(&text(&value))?
-    }
+    paging::print(&value, is_json, text)?;
     Ok(Outcome::Fine)
 }
 
@@ -121,7 +131,7 @@ fn payments_table(rows: &Value) -> String {
         Column::Left("merchant"),
         Column::Left("order"),
         Column::Right("amount"),
-        Column::Left("status"),
+        Column::Status("status"),
         Column::Left("channel"),
         Column::Left("strategy"),
         Column::Right("fee"),
@@ -140,7 +150,7 @@ fn payments_table(rows: &Value) -> String {
             text_of(row, "created_at"),
         ]
     };
-    table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
+    table(&columns, &rows_of(rows).map(cells).collect::<Vec<_>>())
 }
 
 /// One payment or pre-auth, a line for each field that it has.
@@ -260,7 +270,7 @@ fn channels_table(decision: &Value) -> String {
         Column::Right("expected cost"),
         Column::Right("in flight"),
         Column::Right("latency"),
-        Column::Left("breaker"),
+        Column::Status("breaker"),
     ];
     let yes_no = |value: &Value| String::from(if value.as_bool().unwrap_or(false) { "yes" } else { "no" });
     let cells = |channel: &Value| {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
-use super::output;
+use super::paging::{self, Paging, rows_of};
 use super::payment::{money, money_of, object_text, text_of};
 use super::table::{Column, table};
 
@@ -33,9 +33,17 @@ enum Action {
         /// On this channel
         #[arg(long)]
         channel: Option<String>,
-        /// Most rows
-        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        limit: u32,
+        /// With this order number of the merchant's
+        #[arg(long = "order", value_name = "NO")]
+        order_no: Option<String>,
+        /// Made at or after this, such as 2026-01-02T03:04:05Z
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Made before this
+        #[arg(long, value_name = "TIME")]
+        to: Option<String>,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show one pre-auth
     Show {
@@ -66,12 +74,18 @@ enum Action {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let admin = Admin::new(&arguments.admin, context)?;
     let (value, text): (Value, fn(&Value) -> String) = match arguments.action {
-        Action::List { merchant, status, channel, limit } => {
-            let filter = [("merchant_id", merchant), ("status", status), ("channel", channel)];
+        Action::List { merchant, status, channel, order_no, from, to, paging } => {
+            let filter = [
+                ("merchant_id", merchant),
+                ("status", status),
+                ("channel", channel),
+                ("order_no", order_no),
+                ("from", from),
+                ("to", to),
+            ];
             let filter: Vec<(&str, &str)> =
                 filter.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-            let rows_max = usize::try_from(limit).unwrap_or(usize::MAX);
-            (Value::Array(admin.list_with(&["pre-auths"], &filter, rows_max).await?), pre_auths_table)
+            (admin.list_with(&["pre-auths"], &filter, &paging).await?.into_value(), pre_auths_table)
         }
         Action::Show { pre_auth_no } => {
             (admin.call(Method::GET, &["pre-auths", pre_auth_no.as_str()], None).await?, pre_auth_text)
@@ -89,11 +103,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             (admin.call(Method::POST, &path, Some(&body)).await?, pre_auth_text)
         }
     };
-    if arguments.admin.json {
-        output::json(&value)?
-    } else {
-        output::line(&text(&value))?
-    }
+    paging::print(&value, arguments.admin.json, text)?;
     Ok(Outcome::Fine)
 }
 
@@ -103,7 +113,7 @@ fn pre_auths_table(rows: &Value) -> String {
         Column::Left("merchant"),
         Column::Left("order"),
         Column::Right("amount"),
-        Column::Left("status"),
+        Column::Status("status"),
         Column::Left("channel"),
         Column::Right("captured"),
         Column::Right("refunded"),
@@ -125,7 +135,7 @@ fn pre_auths_table(rows: &Value) -> String {
             text_of(row, "created_at"),
         ]
     };
-    table(&columns, &rows.as_array().into_iter().flatten().map(cells).collect::<Vec<_>>())
+    table(&columns, &rows_of(rows).map(cells).collect::<Vec<_>>())
 }
 
 /// One pre-auth, a line for each field that it has, and one for each operation.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
-use super::output;
+use super::paging::{self, Paging, rows_of};
 use super::rule::findings_text;
 use super::table::{Column, or_dash, table};
 
@@ -45,9 +45,8 @@ enum Action {
     },
     /// List versions, newest first
     Versions {
-        /// Most rows
-        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Put in force again what a version had
     Rollback {
@@ -86,10 +85,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             let text = settings_text(&value);
             (value, text)
         }
-        Action::Versions { limit } => {
-            let rows = admin.list(&["routing", "versions"], usize::try_from(limit).unwrap_or(usize::MAX)).await?;
-            let text = versions_table(&rows);
-            (json!({ "items": rows }), text)
+        Action::Versions { paging } => {
+            let versions = admin.list(&["routing", "versions"], &paging).await?.into_value();
+            let text = versions_table(&versions);
+            (versions, text)
         }
         Action::Rollback { version } => {
             let body = json!({ "version": version });
@@ -98,11 +97,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
             (value, text)
         }
     };
-    if arguments.admin.json {
-        output::json(&value)?;
-    } else {
-        output::line(&text)?;
-    }
+    paging::print(&value, arguments.admin.json, |_| text)?;
     Ok(Outcome::Fine)
 }
 
@@ -153,7 +148,7 @@ fn settings_text(value: &Value) -> String {
     lines.join("\n")
 }
 
-fn versions_table(rows: &[Value]) -> String {
+fn versions_table(versions: &Value) -> String {
     let columns = [
         Column::Right("version"),
         Column::Left("at"),
@@ -178,7 +173,7 @@ fn versions_table(rows: &[Value]) -> String {
             or_dash(Some(&changed.join(", "))),
         ]
     };
-    table(&columns, &rows.iter().map(cells).collect::<Vec<_>>())
+    table(&columns, &rows_of(versions).map(cells).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -202,7 +197,7 @@ mod tests {
         assert!(text.contains("changed by API   routing.mode") && text.contains("rules.a: names no channel"), "{text}");
         let row = json!({ "version": 7, "in_force": true, "at": "t", "by": "admin", "action": "routing.update",
             "object": "routing", "changes": { "routing.mode": {} } });
-        let text = versions_table(&[row]);
+        let text = versions_table(&json!({ "items": [row] }));
         assert!(text.contains("*7") && text.contains("routing.mode"), "{text}");
     }
 }

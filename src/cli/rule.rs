@@ -307,7 +307,7 @@ fn rules_table(rows: &[Value]) -> String {
         Column::Left("id"),
         Column::Left("name"),
         Column::Left("source"),
-        Column::Left("enabled"),
+        Column::Status("enabled"),
         Column::Left("when"),
         Column::Left("then"),
     ];

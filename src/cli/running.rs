@@ -61,7 +61,7 @@ impl RunningGateway {
 }
 
 /// An address under which this machine reaches a listener of its own.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         // One that listens on all addresses listens on those of IPv6, whether or not on the others.

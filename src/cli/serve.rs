@@ -58,7 +58,7 @@ impl Arguments {
 /// Runs the gateway until SIGTERM or SIGINT, then stops it in good order.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     // Before it is read, so that no change is missed.
-    let file = arguments.config.config.clone().map(|path| (Seen::now(&path), path));
+    let file = arguments.config.file(context).map(|path| (Seen::now(&path), path));
     let mut config = arguments.load(context)?;
     let logs = telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
     open_files::prepare(&mut config);

@@ -19,6 +19,7 @@ use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
+use super::progress::Bar;
 use crate::config::StorageConfig;
 use crate::domain::time::Timestamp;
 use crate::gateway::backups::{Manifest, Point, Progress, StoreError, Until};
@@ -26,8 +27,6 @@ use crate::gateway::exports::{Anchor, AuditHead, ChainProblem};
 
 /// Wait between two looks at a backup that a gateway makes.
 const LOOK_WAIT: Duration = Duration::from_millis(500);
-/// Progress is shown at each of these parts.
-const PROGRESS_PARTS: u64 = 10;
 
 /// Flags of `store`.
 #[derive(Debug, Args)]
@@ -170,17 +169,10 @@ fn described(manifest: &Manifest) -> String {
     )
 }
 
-/// Shows progress on standard error, at each tenth.
-fn shown(word: &'static str) -> impl FnMut(Progress) {
-    let mut last_part = 0;
-    move |Progress { bytes, bytes_total }| {
-        let part = bytes.saturating_mul(PROGRESS_PARTS).checked_div(bytes_total).unwrap_or(0);
-        // What takes a moment needs no progress.
-        if part > last_part && bytes_total >> 20 > 0 {
-            last_part = part;
-            output::note(&format!("{word} {} % of {} MiB", part * 100 / PROGRESS_PARTS, bytes_total >> 20));
-        }
-    }
+/// Shows how far something is, on a terminal.
+fn shown(doing: &'static str) -> impl FnMut(Progress) {
+    let bar = Bar::bytes(doing);
+    move |progress| bar.show(progress)
 }
 
 fn until(text: &str) -> Result<Until, String> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
-use super::output;
+use super::paging::{self, Paging, rows_of};
 use super::table::{Column, or_dash, table};
 
 /// Flags of `webhook`.
@@ -32,9 +32,8 @@ enum Action {
         /// healthy, failing, open or unknown
         #[arg(long)]
         health: Option<String>,
-        /// Most rows
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        limit: u32,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show one endpoint
     Show {
@@ -72,9 +71,8 @@ enum Action {
         /// The merchant, m_…
         #[arg(long, value_name = "ID")]
         merchant: Option<String>,
-        /// Most rows
-        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        limit: u32,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show how far a job is
     ShowJob {
@@ -112,9 +110,8 @@ enum Action {
         /// Made before this
         #[arg(long, value_name = "TIME")]
         to: Option<String>,
-        /// Most rows
-        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        limit: u32,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show one notification with its tries
     ShowNotification {
@@ -133,11 +130,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let admin = Admin::new(&arguments.admin, context)?;
     let is_json = arguments.admin.json;
     let (value, text) = carry_out(&admin, arguments.action).await?;
-    if is_json {
-        output::json(&value)?
-    } else {
-        output::line(&text(&value))?
-    }
+    paging::print(&value, is_json, text)?;
     Ok(Outcome::Fine)
 }
 
@@ -149,9 +142,9 @@ async fn carry_out(admin: &Admin, action: Action) -> Result<(Value, Text), Failu
         admin.call(Method::POST, &["webhooks", what, id, act], body.as_ref()).await
     };
     Ok(match action {
-        Action::List { merchant, status, health, limit } => {
+        Action::List { merchant, status, health, paging } => {
             let filter = [("merchant_id", merchant), ("status", status), ("health", health)];
-            (rows(admin, "endpoints", &filter, limit).await?, endpoints_table)
+            (rows(admin, "endpoints", &filter, &paging).await?, endpoints_table)
         }
         Action::Show { endpoint_id } => (get("endpoints", &endpoint_id).await?, fields_text),
         Action::Pause { endpoint_id } => (post("endpoints", &endpoint_id, "pause", None).await?, fields_text),
@@ -166,12 +159,12 @@ async fn carry_out(admin: &Admin, action: Action) -> Result<(Value, Text), Failu
         Action::ResetHealth { endpoint_id } => {
             (post("endpoints", &endpoint_id, "reset-health", None).await?, fields_text)
         }
-        Action::Jobs { merchant, limit } => {
-            (rows(admin, "jobs", &[("merchant_id", merchant)], limit).await?, jobs_table)
+        Action::Jobs { merchant, paging } => {
+            (rows(admin, "jobs", &[("merchant_id", merchant)], &paging).await?, jobs_table)
         }
         Action::ShowJob { job_id } => (get("jobs", &job_id).await?, fields_text),
         Action::CancelJob { job_id } => (post("jobs", &job_id, "cancel", None).await?, fields_text),
-        Action::Notifications { merchant, status, endpoint, event, payment, failure, from, to, limit } => {
+        Action::Notifications { merchant, status, endpoint, event, payment, failure, from, to, paging } => {
             let filter = [
                 ("merchant_id", merchant),
                 ("status", status),
@@ -182,7 +175,7 @@ async fn carry_out(admin: &Admin, action: Action) -> Result<(Value, Text), Failu
                 ("from", from),
                 ("to", to),
             ];
-            (rows(admin, "notifications", &filter, limit).await?, notifications_table)
+            (rows(admin, "notifications", &filter, &paging).await?, notifications_table)
         }
         Action::ShowNotification { notification_id } => {
             (get("notifications", &notification_id).await?, notification_text)
@@ -193,11 +186,10 @@ async fn carry_out(admin: &Admin, action: Action) -> Result<(Value, Text), Failu
     })
 }
 
-async fn rows(admin: &Admin, list: &str, filter: &[(&str, Option<String>)], limit: u32) -> Result<Value, Failure> {
+async fn rows(admin: &Admin, list: &str, filter: &[(&str, Option<String>)], paging: &Paging) -> Result<Value, Failure> {
     let filter: Vec<(&str, &str)> =
         filter.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-    let rows_max = usize::try_from(limit).unwrap_or(usize::MAX);
-    Ok(Value::Array(admin.list_with(&["webhooks", list], &filter, rows_max).await?))
+    Ok(admin.list_with(&["webhooks", list], &filter, paging).await?.into_value())
 }
 
 fn text_of(row: &Value, key: &str) -> String {
@@ -210,15 +202,15 @@ type Cells = (Column, fn(&Value) -> String);
 fn listed(rows: &Value, cells: &[Cells]) -> String {
     let columns: Vec<Column> = cells.iter().map(|(column, _)| *column).collect();
     let of_row = |row: &Value| cells.iter().map(|(_, cell)| cell(row)).collect();
-    table(&columns, &rows.as_array().into_iter().flatten().map(of_row).collect::<Vec<_>>())
+    table(&columns, &rows_of(rows).map(of_row).collect::<Vec<_>>())
 }
 
 fn endpoints_table(rows: &Value) -> String {
     let cells: [Cells; 7] = [
         (Column::Left("endpoint"), |row| text_of(row, "id")),
         (Column::Left("merchant"), |row| text_of(row, "merchant_id")),
-        (Column::Left("status"), |row| text_of(row, "status")),
-        (Column::Left("health"), |row| text_of(&row["health"], "state")),
+        (Column::Status("status"), |row| text_of(row, "status")),
+        (Column::Status("health"), |row| text_of(&row["health"], "state")),
         (Column::Left("failing since"), |row| text_of(&row["health"], "failing_since")),
         (Column::Left("events"), |row| shown(&row["events"])),
         (Column::Left("url"), |row| text_of(row, "url")),
@@ -234,7 +226,7 @@ fn notifications_table(rows: &Value) -> String {
             text_of(row, if row["pre_auth_no"].is_string() { "pre_auth_no" } else { "payment_no" })
         }),
         (Column::Left("endpoint"), |row| text_of(row, "endpoint_id")),
-        (Column::Left("status"), |row| text_of(row, "status")),
+        (Column::Status("status"), |row| text_of(row, "status")),
         (Column::Right("tries"), |row| shown(&row["attempts"])),
         (Column::Left("next try"), |row| text_of(row, "next_retry_at")),
         (Column::Left("created"), |row| text_of(row, "created_at")),
@@ -249,7 +241,7 @@ fn jobs_table(rows: &Value) -> String {
         (Column::Left("job"), |row| text_of(row, "id")),
         (Column::Left("merchant"), |row| text_of(row, "merchant_id")),
         (Column::Left("kind"), |row| text_of(row, "kind")),
-        (Column::Left("status"), |row| text_of(row, "status")),
+        (Column::Status("status"), |row| text_of(row, "status")),
         (Column::Left("endpoint"), |row| text_of(row, "endpoint_id")),
         (Column::Left("only"), |row| only(&row["filter"])),
         (Column::Right("looked at"), |row| shown(&row["looked_at"])),
@@ -392,7 +384,7 @@ mod tests {
         let admin = Admin::at(&server.url, "token").unwrap();
         let (endpoint_id, notification_id) = (String::from("we_1"), String::from("wn_1"));
         let actions = [
-            Action::List { merchant: None, status: None, health: Some(String::from("open")), limit: 5 },
+            Action::List { merchant: None, status: None, health: Some(String::from("open")), paging: Paging::first(5) },
             Action::Show { endpoint_id: endpoint_id.clone() },
             Action::Pause { endpoint_id: endpoint_id.clone() },
             Action::Enable { endpoint_id, send_kept: true },
@@ -405,12 +397,12 @@ mod tests {
                 failure: Some(String::from("refused")),
                 from: None,
                 to: Some(String::from("T")),
-                limit: 20,
+                paging: Paging::first(20),
             },
             Action::ShowNotification { notification_id: notification_id.clone() },
             Action::Recover { endpoint_id: String::from("we_1"), since: String::from("T") },
-            Action::Jobs { merchant: Some(String::from("m_1")), limit: 7 },
-            Action::Jobs { merchant: None, limit: 7 },
+            Action::Jobs { merchant: Some(String::from("m_1")), paging: Paging::first(7) },
+            Action::Jobs { merchant: None, paging: Paging::first(7) },
             Action::ShowJob { job_id: String::from("wj_1") },
             Action::CancelJob { job_id: String::from("wj_1") },
             Action::ResetHealth { endpoint_id: String::from("we_1") },

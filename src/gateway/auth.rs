@@ -63,6 +63,11 @@ impl Authentication {
         Self { core, nonces, started_at }
     }
 
+    /// When this gateway was started.
+    pub(crate) const fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
     /// Finds out who sent a request.
     pub(crate) fn check(&self, merchants: &Merchants, credentials: Credentials<'_>) -> Result<Caller, GatewayError> {
         let now = self.core.clock.now();

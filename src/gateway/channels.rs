@@ -70,10 +70,10 @@ pub(super) type Channels = BTreeMap<ChannelName, Arc<dyn Channel>>;
 pub(crate) struct ChannelSet {
     channels: ArcSwap<Channels>,
     missing: Mutex<MissingChannels>,
-    /// Where calls are counted.
-    calls: Option<CallFigures>,
     /// Whether calls are seen in traces.
     are_traced: bool,
+    /// Where calls are counted.
+    calls: Option<CallFigures>,
 }
 
 /// Channels that could not be set up because of credentials that are not there.
@@ -157,7 +157,7 @@ impl ChannelSet {
     pub(crate) fn new(channels: Channels, missing: MissingChannels, traces: &Traces) -> Self {
         let are_traced = traces.are_recorded();
         let channels = seen(channels, are_traced);
-        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing), calls: None, are_traced }
+        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing), are_traced, calls: None }
     }
 
     /// The same, with every call of a channel counted.

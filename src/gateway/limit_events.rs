@@ -18,6 +18,7 @@ use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::merchants::Merchants;
 use crate::gateway::metrics::{Figures, Histogram, IntCounter, IntCounterVec, IntGauge};
+use crate::gateway::stats::LimitStatsView;
 use crate::gateway::webhooks::Webhooks;
 use crate::storage::Batch;
 
@@ -90,6 +91,17 @@ impl LimitCounts {
         };
         made.know_thresholds(&limits.near_percent);
         Ok((Arc::new(made), receiver))
+    }
+
+    /// What was decided since the start.
+    pub(super) fn stats(&self) -> LimitStatsView {
+        let refused_by = Policy::ALL.iter().zip(&self.refused_by);
+        LimitStatsView {
+            admitted: self.admitted.get(),
+            refused: self.refused.get(),
+            refused_by: refused_by.map(|(policy, count)| (policy.as_str().to_owned(), count.get())).collect(),
+            merchants_active: u64::try_from(self.merchants_active.get()).unwrap_or(0),
+        }
     }
 
     /// Gives the figures of each threshold a value before it is passed.

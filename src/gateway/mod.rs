@@ -4,6 +4,7 @@
 //! and channels set up, actors started, and what an earlier process left behind is taken over. [`Gateway::stop`] takes
 //! it apart in the reverse order, the store last.
 
+#[doc(hidden)]
 pub mod addresses;
 pub mod admin_tokens;
 pub mod admission;
@@ -11,23 +12,29 @@ pub mod answer;
 pub mod audit;
 pub mod auth;
 pub mod backups;
+#[doc(hidden)]
 pub mod callbacks;
 mod channel_figures;
 mod channel_snapshots;
 pub mod channels;
+#[doc(hidden)]
 pub mod clock_check;
 pub mod command;
 pub(crate) mod core;
 pub mod costs;
+#[doc(hidden)]
 pub mod countries;
 mod day_counts;
+mod embedding;
 pub mod erasures;
 pub mod error;
 pub mod explain;
 pub mod exports;
+#[doc(hidden)]
 pub mod external_permits;
 pub mod history;
 pub mod idempotency;
+#[doc(hidden)]
 pub mod installation;
 mod limit_events;
 mod limit_snapshots;
@@ -38,8 +45,10 @@ mod money_figures;
 mod newcomers;
 mod numbered_list;
 mod observed_channel;
+#[doc(hidden)]
 pub mod outside;
 pub mod page;
+mod parts;
 pub(crate) mod patience;
 pub mod payments;
 pub mod pre_auths;
@@ -50,9 +59,11 @@ mod requests;
 mod retention;
 pub mod rotation;
 pub mod routing;
+#[doc(hidden)]
 pub mod sandbox;
 mod service_figures;
 pub(crate) mod shedding;
+pub mod stats;
 mod stopping;
 pub mod store;
 pub(crate) mod told;
@@ -60,6 +71,8 @@ mod trace_figures;
 pub mod view;
 pub mod webhooks;
 pub(crate) mod wish;
+
+pub use outside::Extensions;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -74,21 +87,18 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::client::{DeliverySettings, HttpDelivery};
 use crate::domain::audit::{Change, Operator};
-use crate::domain::ids::ChannelName;
 use crate::domain::routing::{CustomStrategies, InvalidStrategy};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::Addresses;
 use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
-use crate::gateway::audit::Audit;
 use crate::gateway::auth::Authentication;
-use crate::gateway::backups::{BackupView, Backups};
+use crate::gateway::backups::BackupView;
 use crate::gateway::callbacks::Callbacks;
 use crate::gateway::channel_figures::ChannelFigures;
 use crate::gateway::channel_snapshots::ChannelSnapshots;
 use crate::gateway::channels::{ChannelSet, ChannelsError, MissingChannels};
 use crate::gateway::clock_check::{BEHIND_UNNOTED, ClockGuard, ClockIsBehind, check_at_opening};
 use crate::gateway::core::Core;
-use crate::gateway::costs::{ChannelTotals, CostsFilter, CostsView};
 use crate::gateway::countries::{Countries, InvalidCountries};
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
@@ -101,8 +111,7 @@ use crate::gateway::log_level::LogLevel;
 use crate::gateway::merchants::{LimitsChanging, Merchants};
 use crate::gateway::metrics::{Figures, Metrics};
 use crate::gateway::observed_channel::CallFigures;
-use crate::gateway::outside::{DiskWork, Extensions, MasterKey, Outside};
-use crate::gateway::page::PageRequest;
+use crate::gateway::outside::{DiskWork, MasterKey, Outside};
 use crate::gateway::payments::{Hold, Payments, Refunds};
 use crate::gateway::pre_auths::PreAuths;
 use crate::gateway::reconciliation::Reconciliation;
@@ -111,12 +120,11 @@ use crate::gateway::request_figures::RequestFigures;
 use crate::gateway::rotation::KeyRotation;
 use crate::gateway::routing::{Routing, RoutingFigures};
 use crate::gateway::sandbox::{Emulators, SandboxControl, SandboxStartError};
-use crate::gateway::service_figures::{ServiceFigures, Standing};
+use crate::gateway::service_figures::ServiceFigures;
 use crate::gateway::shedding::{CommitTimes, Shedding, TimedStore};
 use crate::gateway::stopping::Stopping;
 use crate::gateway::store::{OwnStore, StoreView};
 use crate::gateway::trace_figures::TraceFigures;
-use crate::gateway::view::ChannelView;
 use crate::gateway::webhooks::Webhooks;
 use crate::random::Random;
 use crate::storage::engine::Engine;
@@ -146,6 +154,17 @@ pub struct Environment {
     pub random: Random,
     /// Reads an environment variable (credentials, the first admin token).
     pub variable: Variables,
+}
+
+impl Environment {
+    /// This machine's clock and random numbers, and this process's environment variables.
+    pub fn of_process() -> Self {
+        Self {
+            clock: Clock::system(),
+            random: Random::from_os(),
+            variable: Box::new(|name| std::env::var(name).ok().filter(|value| !value.is_empty())),
+        }
+    }
 }
 
 /// Reads an environment variable by its name.
@@ -526,154 +545,6 @@ impl Gateway {
         if let Err(error) = audit::record(&self.0.core, &Operator::process("start"), &change).await {
             tracing::warn!(%error, "that this clock was accepted could not be written down");
         }
-    }
-
-    /// The configuration that it was opened with.
-    pub fn config(&self) -> &Config {
-        &self.0.core.config
-    }
-
-    /// Its clock.
-    pub fn clock(&self) -> &Clock {
-        &self.0.core.clock
-    }
-
-    /// Its source of random numbers.
-    pub(crate) fn random(&self) -> &Random {
-        &self.0.core.random
-    }
-
-    /// The operator's tokens.
-    pub fn admin_tokens(&self) -> &[AdminToken] {
-        &self.0.admin_tokens
-    }
-
-    /// Limits by client address.
-    pub fn addresses(&self) -> &Addresses {
-        &self.0.addresses
-    }
-
-    /// Payments.
-    pub fn payments(&self) -> &Payments {
-        &self.0.payments
-    }
-
-    /// Pre-auths.
-    pub fn pre_auths(&self) -> &PreAuths {
-        &self.0.pre_auths
-    }
-
-    /// Notifications of providers.
-    pub fn callbacks(&self) -> &Callbacks {
-        &self.0.callbacks
-    }
-
-    /// Refunds.
-    pub fn refunds(&self) -> &Refunds {
-        &self.0.refunds
-    }
-
-    /// Statements to hold a merchant's books against.
-    pub fn reconciliation(&self) -> &Reconciliation {
-        &self.0.reconciliation
-    }
-
-    /// Backups of the running store; `None` when the store was handed over ([`Gateway::assemble`]).
-    pub fn backups(&self) -> Option<&Backups> {
-        self.0.own_store.as_ref().map(OwnStore::backups)
-    }
-
-    /// The store and its directory; `None` when the store was handed over ([`Gateway::assemble`]).
-    pub fn own_store(&self) -> Option<&OwnStore> {
-        self.0.own_store.as_ref()
-    }
-
-    /// Rotation of the master key.
-    pub fn key_rotation(&self) -> &KeyRotation {
-        &self.0.rotation
-    }
-
-    /// Figures for Prometheus.
-    pub fn metrics(&self) -> &Metrics {
-        self.0.channel_figures.read(&self.0.router);
-        self.0.routing_figures.read(&self.0.router);
-        self.0.trace_figures.read(&self.0.core.traces);
-        self.0.webhooks.read_figures();
-        self.0.pre_auths.read_figures();
-        self.0.service_figures.read(&self.standing(), self.0.core.clock.now());
-        &self.0.metrics
-    }
-
-    /// How it stands, for its figures.
-    fn standing(&self) -> Standing {
-        let inner = &self.0;
-        let backup = self.backups().map(Backups::view).unwrap_or_default();
-        Standing {
-            ready: self.is_ready(),
-            held: inner.hold.view().held,
-            restarts: inner.supervisor.restarts_total(),
-            index_bytes: self.own_store().and_then(OwnStore::index_bytes),
-            backup_made_at: backup.last_time.as_deref().and_then(Timestamp::parse_rfc3339),
-            backup_failed: backup.state == "failed",
-        }
-    }
-
-    /// What is counted of requests over HTTP.
-    pub(crate) fn request_figures(&self) -> &RequestFigures {
-        &self.0.request_figures
-    }
-
-    /// A page of what payments have cost, beside what they would have cost on the baseline channel.
-    ///
-    /// # Errors
-    /// [`GatewayError::InvalidRequest`] when the page asked for is none.
-    pub fn costs(&self, filter: &CostsFilter, page: &PageRequest) -> Result<CostsView, GatewayError> {
-        self.0.payments.costs().view(filter, page)
-    }
-
-    /// What was charged on a channel today and this month.
-    pub fn channel_totals(&self, channel: &ChannelName) -> ChannelTotals {
-        self.0.payments.costs().channel_totals(channel, self.0.core.clock.now())
-    }
-
-    /// The hold after a restore, if there is one.
-    pub fn hold(&self) -> &Hold {
-        &self.0.hold
-    }
-
-    /// Webhooks and events.
-    pub fn webhooks(&self) -> &Webhooks {
-        &self.0.webhooks
-    }
-
-    /// Erasures of customers' data.
-    pub fn erasures(&self) -> &Erasures {
-        &self.0.erasures
-    }
-
-    /// The record of administrative changes.
-    pub fn audit(&self) -> Audit {
-        Audit::new(self.0.core.clone())
-    }
-
-    /// Merchants and their keys.
-    pub fn merchants(&self) -> &Merchants {
-        &self.0.merchants
-    }
-
-    /// Routing, rules and channels, as the operator changes them.
-    pub fn routing(&self) -> &Routing {
-        &self.0.routing
-    }
-
-    /// The channels as they stand.
-    pub fn channels(&self) -> Vec<ChannelView> {
-        self.0.routing.views()
-    }
-
-    /// The built-in emulators; `None` in live mode or with a separate sandbox.
-    pub fn sandbox(&self) -> Option<&SandboxControl> {
-        self.0.sandbox.as_ref()
     }
 
     /// Begins a backup of the running store into a directory of this machine.

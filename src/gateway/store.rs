@@ -15,6 +15,7 @@ use crate::gateway::exports::Exports;
 use crate::storage::checkpoint::Checkpoint;
 use crate::storage::engine::{Engine, IN_USE, INDEX, take_lock_if_there};
 use crate::storage::files::{DiskFiles, Files};
+pub use crate::storage::format::FORMAT;
 use crate::storage::held::HeldFile;
 use crate::storage::inventory::{self, Inventory};
 use crate::storage::segment_reader::last_frame;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterExt, dynamic_filter_fn};
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -152,7 +152,7 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(filter);
-    let own = dynamic_filter_fn(|about, _| may_be_logged(about)).with_max_level_hint(LevelFilter::TRACE);
+    let own = filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE);
     let filter = filter.and(own);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let layer: Box<dyn Layer<S> + Send + Sync> = match format {

@@ -15,6 +15,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("sandbox", &["domain", "config", "clock", "random"]),
     ("actors", &["domain", "config", "clock", "random", "telemetry", "storage", "channels", "delivery"]),
     ("ratelimit", &["domain", "clock", "actors"]),
+    ("webhook", &["delivery"]),
     (
         "gateway",
         &["domain", "config", "clock", "random", "storage", "channels", "delivery", "actors", "sandbox", "telemetry"],
@@ -36,10 +37,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
     ("clap", &["cli", "main.rs"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("anstream", &["cli"]),
+    ("indicatif", &["cli"]),
     ("notify_debouncer_mini", &["cli/watch.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
     ("csv", &["api"]),
     ("maxminddb", &["gateway/countries.rs"]),
+    ("utoipa_swagger_ui", &["api"]),
     ("webpki", &["channels"]),
 ];
 

@@ -124,10 +124,10 @@ fn text_of(attributes: &[KeyValue], key: &str) -> String {
     }
 }
 
-/// A signed request with headers of its own.
+/// A signed request with an idempotency key and headers of its own.
 async fn post_with(shop: &Client, path: &str, body: serde_json::Value, own: &[(&str, &str)]) -> Answer {
     let text = body.to_string();
-    let mut headers = shop.signed("POST", path, &text, None, unix_s(), &nonce());
+    let mut headers = shop.signed("POST", path, &text, Some(&nonce()), unix_s(), &nonce());
     headers.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     shop.send("POST", path, Some(text), headers).await
 }
@@ -158,7 +158,7 @@ async fn one_payment_is_one_trace_from_its_client_to_its_webhook() {
         ("http.route", PAYMENTS),
         ("http.response.status_code", "201"),
         ("tollgate.request_id", "till-7-1"),
-        ("tollgate.merchant_id", &shop.merchant_id),
+        ("tollgate.merchant_id", shop.merchant_id.as_str()),
         ("tollgate.listener", "merchant"),
     ] {
         assert_eq!(attribute(request, key), expected, "{key}");

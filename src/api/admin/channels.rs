@@ -48,7 +48,7 @@ pub(crate) async fn get(Named(name): Named<String>, OperatorCall { call, .. }: O
 /// Only what is given changes, in `fees` and `caps` too, with the next decision; `null` goes back to what the configuration
 /// file says. It stays over restarts.
 #[utoipa::path(
-    patch, path = "/admin/v1/channels/{name}", operation_id = "update_channel", tag = "Channels", request_body = UpdateChannel,
+    patch, path = "/admin/v1/channels/{name}", operation_id = "update_channel", tag = "Channels", request_body = Option<UpdateChannel>,
     params(("name" = String, Path, description = "The channel's name")),
     responses(
         (status = 200, description = "The channel as it is now", body = Envelope<ChannelDetailView>),

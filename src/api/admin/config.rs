@@ -45,7 +45,7 @@ pub(crate) async fn show(OperatorCall { call, .. }: OperatorCall) -> Outcome {
 /// Says what reading the configuration again would change: what at once, what with the next start. With `toml`, as if that
 /// stood in the configuration file. Nothing is changed.
 #[utoipa::path(
-    post, path = "/admin/v1/config/check", operation_id = "check_config", tag = "Service", request_body = CheckConfig,
+    post, path = "/admin/v1/config/check", operation_id = "check_config", tag = "Service", request_body = Option<CheckConfig>,
     responses(
         (status = 200, description = "What would change", body = Envelope<ConfigCheck>),
         (status = 404, description = "`NOT_FOUND`: this gateway was not started from a configuration that can be read again"),

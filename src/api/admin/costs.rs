@@ -22,6 +22,8 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         ("to" = Option<String>, Query, description = "Last day, likewise; it is included"),
         ("channel" = Option<String>, Query, description = "Only this channel"),
         ("group" = Option<String>, Query, description = "`day` (when not given), or `channel` for one row over all days"),
+        ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "Costs", body = Envelope<CostsView>)),
 )]

@@ -64,7 +64,7 @@ pub(crate) async fn get(Named(merchant_id): Named<String>, OperatorCall { call, 
 ///
 /// Only what is given changes, and takes effect at once.
 #[utoipa::path(
-    patch, path = "/admin/v1/merchants/{merchant_id}", operation_id = "update_merchant", tag = "Merchants", request_body = UpdateMerchant,
+    patch, path = "/admin/v1/merchants/{merchant_id}", operation_id = "update_merchant", tag = "Merchants", request_body = Option<UpdateMerchant>,
     params(("merchant_id" = String, Path, description = "The merchant's id")),
     responses(
         (status = 200, description = "The merchant as it is now", body = Envelope<MerchantView>),

@@ -19,6 +19,7 @@ pub(crate) mod resolve;
 pub(crate) mod routing;
 pub(crate) mod rules;
 pub(crate) mod sandbox;
+pub(crate) mod stats;
 pub(crate) mod store;
 pub(crate) mod webhooks;
 
@@ -35,6 +36,7 @@ use crate::api::call::{Call, OpenCall, OperatorCall};
 use crate::api::client_address::{client_of, note_failure};
 use crate::api::console::{self, Console, ConsoleRequest};
 use crate::api::context::RequestContext;
+use crate::api::document::{Documents, Part};
 use crate::api::edge::Handler;
 use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
@@ -59,12 +61,12 @@ pub(crate) struct AdminHandler {
     own: Routes,
     open: Routes,
     console: Console,
-    document: Bytes,
+    documents: Arc<Documents>,
 }
 
 impl AdminHandler {
-    /// For the operator of `gateway`, on a listener at `address`; `document` describes its API.
-    pub(crate) fn new(gateway: Gateway, address: SocketAddr, document: Bytes) -> Self {
+    /// For the operator of `gateway`, on a listener at `address`; `documents` describe its API.
+    pub(crate) fn new(gateway: Gateway, address: SocketAddr, documents: Arc<Documents>) -> Self {
         let body_bounds = BodyBounds::of(&gateway.config().server);
         let access = {
             let settings = gateway.clone();
@@ -73,7 +75,7 @@ impl AdminHandler {
             AccessCheck::new(gateway.admin_tokens(), address, is_own)
         };
         let console = Console::new(gateway.clone(), address.port());
-        Self { gateway, access, body_bounds, own: routes(), open: open::routes(), console, document }
+        Self { gateway, access, body_bounds, own: routes(), open: open::routes(), console, documents }
     }
 
     /// Lets a request in that needs a token, or not; says the name of its token. Wrong ones count for its client's address.
@@ -173,7 +175,8 @@ impl Handler for AdminHandler {
             }
             ReadRequest::Open(head) => {
                 let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
-                self.open.answer(*head, OpenCall { call, document: self.document.clone() }).await
+                let documents = Arc::clone(&self.documents);
+                self.open.answer(*head, OpenCall { call, documents, part: Part::Operator }).await
             }
             ReadRequest::Console(request, client) => {
                 let token_name = |token: &str| self.name_of(client.as_ref(), token);
@@ -205,6 +208,7 @@ pub(crate) fn routes() -> Routes {
     let routes = hold::add_routes(routes);
     let routes = store::add_routes(routes);
     let routes = metrics::add_routes(routes);
+    let routes = stats::add_routes(routes);
     sandbox::add_routes(routes)
 }
 

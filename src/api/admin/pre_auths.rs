@@ -68,7 +68,7 @@ pub(crate) async fn get(Named(pre_auth_no): Named<String>, OperatorCall { call, 
 /// Without `amount` all that is held; less than that releases the rest. The merchant is told.
 #[utoipa::path(
     post, path = "/admin/v1/pre-auths/{pre_auth_no}/capture", operation_id = "capture_any_pre_auth", tag = "Pre-auths",
-    request_body = CapturePreAuth,
+    request_body = Option<CapturePreAuth>,
     params(("pre_auth_no" = String, Path, description = "The pre-auth's number")),
     responses(
         (status = 200, description = "The pre-auth as it is now; `requires_capture` if its channel has refused", body = Envelope<OperatorPreAuthView>),
@@ -92,7 +92,7 @@ pub(crate) async fn capture(
 /// Releases what is held, or gives up what is not held yet. The merchant is told.
 #[utoipa::path(
     post, path = "/admin/v1/pre-auths/{pre_auth_no}/cancel", operation_id = "cancel_any_pre_auth", tag = "Pre-auths",
-    request_body = CancelPreAuth,
+    request_body = Option<CancelPreAuth>,
     params(("pre_auth_no" = String, Path, description = "The pre-auth's number")),
     responses(
         (status = 200, description = "The pre-auth as it is now; `requires_capture` if its channel has refused", body = Envelope<OperatorPreAuthView>),

@@ -34,7 +34,7 @@ pub(crate) async fn get(OperatorCall { call, .. }: OperatorCall) -> Outcome {
 /// Only what is given changes, at once and as a whole; `null` goes back to what the configuration file says. It stays over
 /// restarts.
 #[utoipa::path(
-    put, path = "/admin/v1/routing", operation_id = "update_routing", tag = "Routing", request_body = UpdateRouting,
+    put, path = "/admin/v1/routing", operation_id = "update_routing", tag = "Routing", request_body = Option<UpdateRouting>,
     responses((status = 200, description = "The routing in force now", body = Envelope<RoutingSettingsView>)),
 )]
 pub(crate) async fn update(OperatorCall { call, operator }: OperatorCall) -> Outcome {

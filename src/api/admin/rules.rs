@@ -1,6 +1,7 @@
 //! The rule table, as the operator manages it.
 
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::api::call::{Named, OperatorCall};
 use crate::api::document::Listed;
@@ -21,6 +22,20 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         .with(Verb::Delete, "/admin/v1/rules/{id}", delete)
 }
 
+/// A rule and where it is put, for the document.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "handlers take the fields as they come, so that null and nothing differ")]
+pub(crate) struct PlacedRule {
+    /// The rule.
+    #[serde(flatten)]
+    rule: RuleConfig,
+    /// Before the rule with this id; without it and `position`, the last of this API's rules.
+    before: Option<String>,
+    /// At this place of the table, from 1.
+    #[schema(minimum = 1)]
+    position: Option<u32>,
+}
+
 /// List rules
 ///
 /// In their order: those made through this API, then the configuration file's. The first that matches a payment counts.
@@ -38,7 +53,7 @@ pub(crate) async fn list(OperatorCall { call, .. }: OperatorCall) -> Outcome {
 /// Beside the rule's own fields, `before` (another rule's id) or `position` (from 1) says where; without them it is the last
 /// of this API's rules. One that can't be meant like this is refused; warnings are in `findings`.
 #[utoipa::path(
-    post, path = "/admin/v1/rules", operation_id = "create_rule", tag = "Rules", request_body = RuleConfig,
+    post, path = "/admin/v1/rules", operation_id = "create_rule", tag = "Rules", request_body = PlacedRule,
     responses((status = 201, description = "The rule", body = Envelope<SavedRuleView>)),
 )]
 pub(crate) async fn create(OperatorCall { call, operator }: OperatorCall) -> Outcome {
@@ -64,7 +79,8 @@ pub(crate) async fn get(Named(id): Named<String>, OperatorCall { call, .. }: Ope
 ///
 /// Only the fields that are given change; `null` takes one away; `before` or `position` moves the rule.
 #[utoipa::path(
-    put, path = "/admin/v1/rules/{id}", operation_id = "update_rule", tag = "Rules", request_body = RuleConfig,
+    put, path = "/admin/v1/rules/{id}", operation_id = "update_rule", tag = "Rules",
+    request_body(content_type = "application/json", content = ref("#/components/schemas/ChangedRule")),
     params(("id" = String, Path, description = "The rule's id")),
     responses(
         (status = 200, description = "The rule as it is now", body = Envelope<SavedRuleView>),
@@ -98,7 +114,8 @@ pub(crate) async fn delete(Named(id): Named<String>, OperatorCall { call, operat
 /// Finds rules that can never match, that an earlier one always precedes, that name what is not there, or that send payments
 /// where they can't be taken. Without a body: the rules in force.
 #[utoipa::path(
-    post, path = "/admin/v1/rules/check", operation_id = "check_rules", tag = "Rules", request_body = CheckRules,
+    post, path = "/admin/v1/rules/check", operation_id = "check_rules", tag = "Rules",
+    request_body = Option<CheckRules>,
     responses((status = 200, description = "What was found", body = Envelope<CheckedRulesView>)),
 )]
 pub(crate) async fn check(OperatorCall { call, .. }: OperatorCall) -> Outcome {

@@ -48,6 +48,7 @@ pub(crate) struct FaultsSchema {
     /// Nothing listens.
     down: bool,
     /// Seed of the faults' random numbers.
+    #[schema(format = "uint64")]
     seed: u64,
 }
 
@@ -99,7 +100,8 @@ pub(crate) async fn get(Named(channel): Named<String>, OperatorCall { call, .. }
 ///
 /// Merges: what is not given stays as it is.
 #[utoipa::path(
-    put, path = "/admin/v1/sandbox/{channel}", operation_id = "set_faults", tag = "Sandbox", request_body = FaultsSchema,
+    put, path = "/admin/v1/sandbox/{channel}", operation_id = "set_faults", tag = "Sandbox",
+    request_body(content_type = "application/json", content = ref("#/components/schemas/ChangedFaults")),
     params(("channel" = String, Path, description = "The channel's name")),
     responses(
         (status = 200, description = "Its faults now", body = Envelope<FaultsSchema>),

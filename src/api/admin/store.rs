@@ -94,7 +94,10 @@ pub(crate) async fn begin_export(OperatorCall { call, operator }: OperatorCall) 
 /// Read how the last export goes
 #[utoipa::path(
     get, path = "/admin/v1/store/export", operation_id = "get_export", tag = "Store",
-    responses((status = 200, description = "The last export of this process", body = Envelope<ExportView>)),
+    responses(
+        (status = 200, description = "The last export of this process", body = Envelope<ExportView>),
+        (status = 404, description = "`NOT_FOUND`: the gateway keeps its records in memory"),
+    ),
 )]
 pub(crate) async fn read_export(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     call.query(&[], Pages::No)?;
@@ -115,6 +118,7 @@ pub(crate) async fn read_export(OperatorCall { call, .. }: OperatorCall) -> Outc
     ),
 )]
 pub(crate) async fn rotate(OperatorCall { call, operator }: OperatorCall) -> Outcome {
+    call.no_fields()?;
     call.ok(call.gateway.key_rotation().begin(&operator)?)
 }
 

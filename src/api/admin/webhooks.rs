@@ -118,7 +118,7 @@ pub(crate) struct EnableEndpoint {
 /// What waits for a paused one is sent; of one that was disabled only if `kept` is `send`.
 #[utoipa::path(
     post, path = "/admin/v1/webhooks/endpoints/{endpoint_id}/enable", operation_id = "enable_any_webhook_endpoint",
-    tag = "Webhooks", request_body = EnableEndpoint,
+    tag = "Webhooks", request_body = Option<EnableEndpoint>,
     params(("endpoint_id" = String, Path, description = "The endpoint's id")),
     responses(
         (status = 200, description = "The endpoint as it is now", body = Envelope<OperatorEndpointView>),
@@ -249,7 +249,10 @@ pub(crate) async fn cancel_job(Named(job_id): Named<JobId>, OperatorCall { call,
         ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 100; 20 when absent"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
-    responses((status = 200, description = "One page", body = Envelope<Listed<OperatorNotificationView>>)),
+    responses(
+        (status = 200, description = "One page", body = Envelope<Listed<OperatorNotificationView>>),
+        (status = 404, description = "`NOT_FOUND`: no such endpoint, where only that says whose notifications are meant"),
+    ),
 )]
 pub(crate) async fn list_notifications(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     let query = call.query(&NOTIFICATION_FILTERS, Pages::Yes)?;

@@ -54,11 +54,6 @@ impl ConsoleCall {
         (!value.is_empty()).then(|| String::from(value))
     }
 
-    /// All values of a field that may be there several times.
-    pub(super) fn fields(&self, name: &str) -> Vec<String> {
-        self.form.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect()
-    }
-
     /// What its forms carry.
     pub(super) fn csrf(&self) -> &str {
         self.session.csrf()

@@ -123,8 +123,9 @@ fn draw(
 ) -> Result<String, DrawingAreaErrorKind<std::io::Error>> {
     let minutes = series.iter().map(|series| series.values.len()).max().unwrap_or(0);
     let last = first.saturating_add(i64::try_from(minutes.max(2)).unwrap_or(2) - 1);
-    let highest =
-        series.iter().flat_map(|series| series.values.iter().flatten()).fold(top, |high, value| high.max(*value));
+    let values = series.iter().flat_map(|series| series.values.iter().flatten());
+    // An axis has some length.
+    let highest = values.fold(top, |high, value| high.max(*value)).max(0.001);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -200,7 +201,7 @@ mod tests {
             "{html}"
         );
         assert!(!html.contains(" style=") && !html.contains("width=\"560\""), "{html}");
-        assert!(html.contains("<table>") && html.contains("20:19"), "{html}");
+        assert!(html.contains("<table>") && html.contains("22:19"), "{html}");
     }
 
     #[test]

@@ -9,8 +9,6 @@ use url::form_urlencoded;
 pub(super) enum Kind {
     /// A line; its type, such as `text`, `search`, `number` or `datetime-local` (in UTC).
     Line(&'static str),
-    /// Several lines.
-    Lines,
     /// One of these: what is sent, and what is shown.
     OneOf(Vec<(String, String)>),
     /// Yes or no; sent as `true`.
@@ -51,11 +49,6 @@ impl Field {
     /// A point in time, in UTC; read it with [`super::text::sent_moment`].
     pub(super) fn moment(name: &'static str, label: impl Into<String>) -> Self {
         Self::typed(name, label, "datetime-local")
-    }
-
-    /// Several lines.
-    pub(super) fn lines(name: &'static str, label: impl Into<String>) -> Self {
-        Self { kind: Kind::Lines, ..Self::line(name, label) }
     }
 
     /// One of `choices`: what is sent, and what is shown.
@@ -159,13 +152,6 @@ impl Form {
         self
     }
 
-    /// With another word on what sends it.
-    #[must_use]
-    pub(super) fn submit(mut self, submit: impl Into<String>) -> Self {
-        self.submit = submit.into();
-        self
-    }
-
     /// With a way back.
     #[must_use]
     pub(super) fn cancel(mut self, href: impl Into<String>) -> Self {
@@ -174,15 +160,12 @@ impl Form {
     }
 }
 
-/// Something to press.
+/// Something to press, which leads to another page.
 #[derive(Clone, Debug, Template)]
 #[template(path = "button.html")]
 pub(super) struct Button {
     text: String,
-    /// Where it leads, or what is sent to.
     href: String,
-    /// The session's, for one that changes something at once.
-    csrf: Option<String>,
     is_dangerous: bool,
 }
 
@@ -191,12 +174,7 @@ impl HtmlSafe for Button {}
 impl Button {
     /// Leads to a page, such as the one that asks whether something is really to be done.
     pub(super) fn link(text: impl Into<String>, href: impl Into<String>) -> Self {
-        Self { text: text.into(), href: href.into(), csrf: None, is_dangerous: false }
-    }
-
-    /// Does something at once that harms nobody.
-    pub(super) fn post(text: impl Into<String>, action: impl Into<String>, csrf: &str) -> Self {
-        Self { csrf: Some(String::from(csrf)), ..Self::link(text, action) }
+        Self { text: text.into(), href: href.into(), is_dangerous: false }
     }
 
     /// What it leads to can't be undone.
@@ -243,7 +221,6 @@ mod tests {
     fn fields_hold_what_they_are_given_as_text() {
         let form = Form::post(EVIL, EVIL, EVIL)
             .with(Field::line("a", EVIL).value(Some(EVIL)).hint(EVIL))
-            .with(Field::lines("b", EVIL).value(Some(EVIL)))
             .with(Field::one_of("c", EVIL, [(EVIL, EVIL)]).value(Some(EVIL)))
             .with(Field::check("d", EVIL))
             .with(Field::hidden("e", EVIL))
@@ -251,7 +228,7 @@ mod tests {
             .cancel(EVIL);
         for html in [
             form.render().unwrap(),
-            Button::post(EVIL, EVIL, EVIL).render().unwrap(),
+            Button::link(EVIL, EVIL).render().unwrap(),
             Pager::new(EVIL, Some(EVIL), Some(EVIL)).render().unwrap(),
         ] {
             assert!(!html.contains("<script") && !html.contains("\"\">"), "{html}");

@@ -1,5 +1,7 @@
 //! What holds for many operations: credentials, parameters, errors and headers.
 
+use std::collections::BTreeMap;
+
 use utoipa::Modify;
 use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
@@ -9,7 +11,9 @@ use utoipa::openapi::{Content, Object, OpenApi, Ref, RefOr, Required, Type};
 
 use crate::api::admin::metrics::SHORT_PATH;
 use crate::api::codes::Code;
+use crate::api::edge::PROBES;
 use crate::api::idempotency::{IDEMPOTENCY_KEY_NAME, KEY_LEN_MAX};
+use crate::api::routes::Verb;
 
 const SIGNATURE_SCHEMES: [(&str, &str, &str); 4] = [
     ("api_key", "X-Api-Key", "The key's id, `ak_…`"),
@@ -25,9 +29,15 @@ const SIGNATURE_SCHEMES: [(&str, &str, &str); 4] = [
 ];
 const BASIC: &str = "basic";
 const BEARER: &str = "operator";
-const ERROR_SCHEMA: &str = "Error";
-/// The answer to a client whose address has to wait.
-const ADDRESS_LIMITED: &str = "AddressLimited";
+pub(super) const ERROR_SCHEMA: &str = "Error";
+/// Answers to merchants that are given once it is known who asks, and so have the headers of their limits.
+const MERCHANTS_ERRORS: [&str; 6] = [INVALID, SUSPENDED, LIMITED, NO_JSON, RUNNING, OTHER_BODY];
+const INVALID: &str = "MerchantInvalidRequest";
+const SUSPENDED: &str = "MerchantForbidden";
+const LIMITED: &str = "RateLimitExceeded";
+const NO_JSON: &str = "MerchantUnsupportedMediaType";
+const RUNNING: &str = "IdempotencyInProgress";
+const OTHER_BODY: &str = "IdempotencyMismatch";
 /// Operations that are not taken without an idempotency key.
 const KEY_REQUIRED: [&str; 5] = [
     "/api/v1/payments/{payment_no}/cancel",
@@ -39,13 +49,13 @@ const KEY_REQUIRED: [&str; 5] = [
 
 /// Whose operation it is, by its path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Audience {
+pub(super) enum Audience {
     Merchant,
     Operator,
     Anybody,
 }
 
-fn audience(path: &str) -> Audience {
+pub(super) fn audience(path: &str) -> Audience {
     match path {
         path if path.starts_with("/api/v1/") => Audience::Merchant,
         path if path.starts_with("/admin/v1/") || path == SHORT_PATH => Audience::Operator,
@@ -53,14 +63,20 @@ fn audience(path: &str) -> Audience {
     }
 }
 
-/// Calls `change` with every operation, its path, and whether it is a POST.
-fn for_each_operation(openapi: &mut OpenApi, mut change: impl FnMut(&str, bool, &mut Operation)) {
+/// Calls `change` with every operation, its path and its method.
+pub(super) fn for_each_operation(openapi: &mut OpenApi, mut change: impl FnMut(&str, Verb, &mut Operation)) {
     for (path, item) in &mut openapi.paths.paths {
-        for operation in [&mut item.get, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
-            change(path, false, operation);
-        }
-        if let Some(operation) = &mut item.post {
-            change(path, true, operation);
+        let operations = [
+            (Verb::Get, &mut item.get),
+            (Verb::Post, &mut item.post),
+            (Verb::Put, &mut item.put),
+            (Verb::Patch, &mut item.patch),
+            (Verb::Delete, &mut item.delete),
+        ];
+        for (verb, operation) in operations {
+            if let Some(operation) = operation {
+                change(path, verb, operation);
+            }
         }
     }
 }
@@ -79,8 +95,11 @@ impl Modify for Credentials {
         basic.description =
             Some(String::from("Key id and secret; only straight over loopback, or through a trusted proxy over TLS"));
         components.add_security_scheme(BASIC, SecurityScheme::Http(basic));
-        components.add_security_scheme(BEARER, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-        for_each_operation(openapi, |path, _is_post, operation| {
+        let mut bearer = Http::new(HttpAuthScheme::Bearer);
+        bearer.description =
+            Some(String::from("One of the operator's tokens, such as the one in `<data dir>/admin.token`"));
+        components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+        for_each_operation(openapi, |path, _, operation| {
             operation.security = match audience(path) {
                 Audience::Merchant => Some(vec![signature(), requirement(BASIC)]),
                 Audience::Operator => Some(vec![requirement(BEARER)]),
@@ -108,9 +127,9 @@ pub(super) struct UsualParameters;
 
 impl Modify for UsualParameters {
     fn modify(&self, openapi: &mut OpenApi) {
-        for_each_operation(openapi, |path, is_post, operation| {
+        for_each_operation(openapi, |path, verb, operation| {
             let parameters = operation.parameters.get_or_insert_default();
-            if audience(path) == Audience::Merchant && is_post {
+            if audience(path) == Audience::Merchant && verb == Verb::Post {
                 let is_required = KEY_REQUIRED.contains(&path);
                 let description = format!(
                     "1 to {KEY_LEN_MAX} visible ASCII characters. The same key and body get the same answer for 24 \
@@ -120,6 +139,12 @@ impl Modify for UsualParameters {
             }
             parameters.push(header_parameter("Accept-Language", "`zh` for messages in Chinese", false));
             parameters.push(header_parameter("X-Request-Id", "An id of your own for this request", false));
+            parameters.push(header_parameter(
+                "traceparent",
+                "The trace that the request belongs to (W3C Trace Context)",
+                false,
+            ));
+            parameters.push(header_parameter("tracestate", "What goes with `traceparent`", false));
         });
     }
 }
@@ -139,9 +164,11 @@ pub(super) struct UsualErrors;
 
 impl Modify for UsualErrors {
     fn modify(&self, openapi: &mut OpenApi) {
-        for_each_operation(openapi, |path, _is_post, operation| {
-            for (name, codes) in usual_errors(audience(path)) {
+        let mut shared = BTreeMap::new();
+        for_each_operation(openapi, |path, verb, operation| {
+            for (name, codes) in usual_errors(path, verb) {
                 add_error(operation, name, codes);
+                shared.insert(name, codes);
             }
             for (status, response) in &mut operation.responses.responses {
                 if let (RefOr::T(response), '4' | '5') = (response, status.chars().next().unwrap_or_default()) {
@@ -150,23 +177,20 @@ impl Modify for UsualErrors {
             }
         });
         let components = openapi.components.get_or_insert_default();
-        let audiences = [Audience::Merchant, Audience::Operator, Audience::Anybody];
-        for (name, codes) in audiences.into_iter().flat_map(usual_errors) {
+        for (name, codes) in shared {
             let mut response = Response::new(names_of(codes));
             describe_body(&mut response);
             add_headers(&mut response, &[REQUEST_ID]);
             match codes {
-                [Code::RateLimitExceeded] => {
-                    add_headers(&mut response, &[RETRY_AFTER]);
-                    // What the client's address is refused for is said before any merchant is known.
-                    if *name != ADDRESS_LIMITED {
-                        add_headers(&mut response, &LIMIT_HEADERS);
-                    }
-                }
-                [Code::Overloaded, ..] => add_headers(&mut response, &[RETRY_AFTER]),
+                [Code::Unauthenticated, ..] => add_headers(&mut response, &[CHALLENGE]),
+                [Code::RateLimitExceeded | Code::Overloaded, ..] => add_headers(&mut response, &[RETRY_AFTER]),
                 _ => {}
             }
-            components.responses.insert(String::from(*name), RefOr::T(response));
+            // What is refused before it is known who asks has none of these.
+            if MERCHANTS_ERRORS.contains(&name) {
+                add_headers(&mut response, &LIMIT_HEADERS);
+            }
+            components.responses.insert(String::from(name), RefOr::T(response));
         }
     }
 }
@@ -174,40 +198,45 @@ impl Modify for UsualErrors {
 /// A response's name in the document and the codes it may carry, which have one status.
 type UsualError = (&'static str, &'static [Code]);
 
-fn usual_errors(audience: Audience) -> &'static [UsualError] {
+fn usual_errors(path: &str, verb: Verb) -> Vec<UsualError> {
     const INPUT: UsualError = ("InvalidRequest", &[Code::InvalidRequest]);
     const FORBIDDEN: UsualError = ("Forbidden", &[Code::Forbidden]);
     const TIMEOUT: UsualError = ("RequestTimeout", &[Code::RequestTimeout]);
     const TOO_LARGE: UsualError = ("PayloadTooLarge", &[Code::PayloadTooLarge]);
     const MEDIA_TYPE: UsualError = ("UnsupportedMediaType", &[Code::UnsupportedMediaType]);
+    const ADDRESS_LIMITED: UsualError = ("AddressLimited", &[Code::RateLimitExceeded]);
     const INTERNAL: UsualError = ("Internal", &[Code::Internal]);
+    const BUSY: UsualError = ("Busy", &[Code::Overloaded]);
     const UNAVAILABLE: UsualError =
         ("Unavailable", &[Code::Overloaded, Code::StorageLow, Code::Held, Code::ShuttingDown]);
-    match audience {
-        Audience::Merchant => &[
-            INPUT,
+    let mut usual = vec![INTERNAL, if verb == Verb::Get { BUSY } else { UNAVAILABLE }];
+    match audience(path) {
+        Audience::Anybody if PROBES.contains(&path) => usual.push(FORBIDDEN),
+        Audience::Anybody if verb == Verb::Get => usual.extend([INPUT, FORBIDDEN, ADDRESS_LIMITED]),
+        Audience::Anybody => usual.extend([TIMEOUT, TOO_LARGE, ADDRESS_LIMITED]),
+        Audience::Operator => {
+            let unauthenticated: UsualError = ("OperatorUnauthenticated", &[Code::Unauthenticated]);
+            usual.extend([INPUT, unauthenticated, FORBIDDEN, TIMEOUT, TOO_LARGE, ADDRESS_LIMITED]);
+        }
+        Audience::Merchant => usual.extend([
+            (INVALID, INPUT.1),
             ("Unauthenticated", &[Code::Unauthenticated, Code::SignatureExpired, Code::NonceReused]),
-            FORBIDDEN,
+            (SUSPENDED, FORBIDDEN.1),
             TIMEOUT,
             TOO_LARGE,
-            MEDIA_TYPE,
-            ("RateLimitExceeded", &[Code::RateLimitExceeded]),
-            INTERNAL,
-            UNAVAILABLE,
-        ],
-        Audience::Operator => &[
-            INPUT,
-            ("OperatorUnauthenticated", &[Code::Unauthenticated]),
-            FORBIDDEN,
-            TIMEOUT,
-            TOO_LARGE,
-            MEDIA_TYPE,
-            (ADDRESS_LIMITED, &[Code::RateLimitExceeded]),
-            INTERNAL,
-            UNAVAILABLE,
-        ],
-        Audience::Anybody => &[TIMEOUT, INTERNAL, UNAVAILABLE],
+            (LIMITED, ADDRESS_LIMITED.1),
+        ]),
     }
+    match (audience(path), verb) {
+        (Audience::Anybody, _) | (_, Verb::Get) => {}
+        (Audience::Operator, _) => usual.push(MEDIA_TYPE),
+        (Audience::Merchant, _) => usual.push((NO_JSON, MEDIA_TYPE.1)),
+    }
+    if (audience(path), verb) == (Audience::Merchant, Verb::Post) {
+        usual.push((RUNNING, &[Code::IdempotencyInProgress]));
+        usual.push((OTHER_BODY, &[Code::IdempotencyMismatch]));
+    }
+    usual
 }
 
 /// Refers to the shared response, or adds the codes to what the operation says of the same status.
@@ -238,17 +267,17 @@ pub(super) struct UsualHeaders;
 
 impl Modify for UsualHeaders {
     fn modify(&self, openapi: &mut OpenApi) {
-        for_each_operation(openapi, |path, is_post, operation| {
+        for_each_operation(openapi, |path, verb, operation| {
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };
                 add_headers(response, &[REQUEST_ID]);
-                if status == "503" || status == "429" {
+                if status == "503" || status == "429" || response.description.contains("_IN_PROGRESS") {
                     add_headers(response, &[RETRY_AFTER]);
                 }
-                // Errors after authentication have them too; once is enough to say it.
-                if audience(path) == Audience::Merchant && status.starts_with('2') {
+                // What is not shared is answered after authentication.
+                if audience(path) == Audience::Merchant {
                     add_headers(response, &LIMIT_HEADERS);
-                    if is_post {
+                    if verb == Verb::Post {
                         add_headers(response, &[REPLAYED]);
                     }
                 }
@@ -261,6 +290,7 @@ impl Modify for UsualHeaders {
 type HeaderText = (&'static str, Type, &'static str);
 
 const REQUEST_ID: HeaderText = ("X-Request-Id", Type::String, "The request's id");
+const CHALLENGE: HeaderText = ("WWW-Authenticate", Type::String, "How to say who one is");
 const RETRY_AFTER: HeaderText = ("Retry-After", Type::Integer, "Whole seconds to wait");
 const REPLAYED: HeaderText = ("Idempotent-Replayed", Type::String, "`true` on the stored answer to a repeated request");
 /// On every answer after authentication.

@@ -8,6 +8,9 @@ use super::openapi_document;
 use crate::api::codes::Code;
 use crate::api::routes::Verb;
 use crate::api::{admin, callbacks, merchant, open};
+use crate::domain::payment::{Failover, PaymentStatus};
+use crate::domain::pre_auth::PreAuthStatus;
+use crate::domain::webhook::EndpointStatus;
 
 fn document() -> Value {
     serde_json::from_str(&openapi_document()).unwrap()
@@ -88,9 +91,24 @@ fn every_operation_says_who_may_call_it_and_what_can_go_wrong() {
             let response = shared.map_or(response, |pointer| document.pointer(pointer).unwrap());
             assert!(response["headers"].get("X-Request-Id").is_some(), "{method} {path} {status}");
             if status.starts_with(['4', '5']) {
-                let schema = &response["content"]["application/json"]["schema"]["$ref"];
-                assert_eq!(schema, "#/components/schemas/Error", "{method} {path} {status}");
+                let content = &response["content"]["application/json"];
+                let parts = &content["schema"]["allOf"];
+                assert_eq!(parts[0]["$ref"], "#/components/schemas/Error", "{method} {path} {status}");
                 let text = response["description"].as_str().unwrap();
+                let named: Vec<&str> = Code::ALL
+                    .iter()
+                    .map(|code| code.as_str())
+                    .filter(|code| text.contains(&format!("`{code}`")))
+                    .collect();
+                assert!(!named.is_empty(), "{method} {path} {status}");
+                assert_eq!(
+                    parts[1]["properties"]["code"]["enum"],
+                    serde_json::json!(named),
+                    "{method} {path} {status}"
+                );
+                for code in &named {
+                    assert_eq!(content["examples"][code]["value"]["code"], *code, "{method} {path} {status}");
+                }
                 for code in Code::ALL.iter().filter(|code| text.contains(&format!("`{}`", code.as_str()))) {
                     assert_eq!(code.status().as_str(), status, "{method} {path} {text}");
                     codes.insert(*code);
@@ -128,4 +146,36 @@ fn a_key_is_required_where_money_moves_by_number() {
             assert_eq!(key["required"] == true, is_own && moves, "{path}");
         }
     }
+}
+
+#[test]
+fn lists_of_values_are_those_of_the_code() {
+    let document = document();
+    let listed = |pointer: &str| {
+        let values = document.pointer(&format!("{pointer}/enum")).unwrap_or_else(|| panic!("{pointer}"));
+        values.as_array().unwrap().iter().filter_map(Value::as_str).map(String::from).collect::<BTreeSet<_>>()
+    };
+    let schema = |name: &str, field: &str| listed(&format!("/components/schemas/{name}/properties/{field}"));
+    let payment: BTreeSet<_> = PaymentStatus::ALL.iter().map(|status| String::from(status.as_str())).collect();
+    assert_eq!(schema("PaymentView", "status"), payment);
+    let pre_auth: BTreeSet<_> = PreAuthStatus::ALL.iter().map(|status| String::from(status.as_str())).collect();
+    assert_eq!(schema("PreAuthView", "status"), pre_auth);
+    let endpoint: BTreeSet<_> = EndpointStatus::ALL.iter().map(|status| String::from(status.as_str())).collect();
+    assert_eq!(schema("EndpointView", "status"), endpoint);
+    let failover: BTreeSet<_> = Failover::ALL.iter().map(|reason| String::from(reason.as_str())).collect();
+    assert_eq!(schema("FailoverView", "reason"), failover);
+}
+
+#[test]
+fn objects_are_described_once() {
+    let document = document();
+    let data = &document["components"]["schemas"]["Envelope_PaymentView"]["properties"]["data"];
+    assert_eq!(data["$ref"], "#/components/schemas/PaymentView");
+    let rows =
+        &document["components"]["schemas"]["Envelope_Listed_PaymentView"]["properties"]["data"]["properties"]["items"];
+    assert_eq!(rows["items"]["$ref"], "#/components/schemas/PaymentView");
+    // What is made of a closed object and more must let the more in.
+    let rule = &document["components"]["schemas"]["SavedRuleView"];
+    assert!(rule["properties"]["methods"].is_object() && rule["properties"]["findings"].is_object(), "{rule}");
+    assert!(rule.get("additionalProperties").is_none() && rule.get("allOf").is_none());
 }

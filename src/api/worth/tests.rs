@@ -86,10 +86,13 @@ fn every_route_has_its_worth() {
 }
 
 /// Routes to which neither load nor keys matter, and why they may be asked by anybody at any time.
-const NEVER_SHED: [(Verb, &str, &str); 3] = [
+const NEVER_SHED: [(Verb, &str, &str); 6] = [
     (Verb::Get, "/healthz", "a supervisor would end a process that is only busy"),
     (Verb::Get, "/readyz", "a balancer decides by it where load goes"),
     (Verb::Get, "/openapi.json", "bytes that are made already"),
+    (Verb::Get, "/", "a few fixed words"),
+    (Verb::Get, "/docs", "a page that is in the program"),
+    (Verb::Get, "/docs/{file}", "bytes that are in the program"),
 ];
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
-use super::output;
+use super::paging::{self, Paging, rows_of};
 use super::table::{Column, or_dash, table};
 use limits::{Bars, fullest_table, limits_text};
 
@@ -40,9 +40,8 @@ enum Action {
     },
     /// List merchants, newest first
     List {
-        /// Most rows
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        limit: u32,
+        #[command(flatten)]
+        paging: Paging,
     },
     /// Show one merchant
     Show {
@@ -145,11 +144,7 @@ struct Terms {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let admin = Admin::new(&arguments.admin, context)?;
     let shown = act(&admin, arguments.action).await?;
-    if arguments.admin.json {
-        output::json(&shown.value)?
-    } else {
-        output::line(&shown.text)?
-    }
+    paging::print(&shown.value, arguments.admin.json, |_| shown.text)?;
     Ok(Outcome::Fine)
 }
 
@@ -169,10 +164,9 @@ async fn act(admin: &Admin, action: Action) -> Result<Shown, Failure> {
                 if shell { key_for_shell(key) } else { format!("{}\n\n{}", merchant_text(&value), key_text(key)) };
             Ok(Shown { text, value })
         }
-        Action::List { limit } => {
-            let rows = admin.list(&["merchants"], usize::try_from(limit).unwrap_or(usize::MAX)).await?;
-            let text = merchants_table(&rows);
-            Ok(Shown { value: json!({ "items": rows }), text })
+        Action::List { paging } => {
+            let merchants = admin.list(&["merchants"], &paging).await?.into_value();
+            Ok(Shown { text: merchants_table(&merchants), value: merchants })
         }
         Action::Show { merchant_id } => {
             let value = admin.call(Method::GET, &["merchants", &merchant_id], None).await?;
@@ -270,10 +264,10 @@ fn list_of(value: &Value, key: &str) -> String {
     or_dash(Some(&names.join(", ")))
 }
 
-fn merchants_table(rows: &[Value]) -> String {
-    let columns = ["merchant", "name", "tier", "country", "status", "keys", "created"].map(Column::Left);
-    let rows: Vec<Vec<String>> = rows
-        .iter()
+fn merchants_table(merchants: &Value) -> String {
+    let mut columns = ["merchant", "name", "tier", "country", "status", "keys", "created"].map(Column::Left);
+    columns[4] = Column::Status("status");
+    let rows: Vec<Vec<String>> = rows_of(merchants)
         .map(|row| {
             let mut cells: Vec<String> =
                 ["merchant_id", "name", "tier", "country", "status"].iter().map(|key| text_of(row, key)).collect();

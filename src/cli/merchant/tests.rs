@@ -101,7 +101,7 @@ async fn a_shell_takes_the_key_of_a_new_merchant() {
 #[test]
 fn merchants_are_listed_in_columns() {
     let merchant: Value = serde_json::from_str(MERCHANT).unwrap();
-    let text = merchants_table(&[merchant["data"].clone()]);
+    let text = merchants_table(&json!({ "items": [merchant["data"]] }));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
     assert_eq!(lines[0].find("tier"), lines[1].find("starter"), "{text}");

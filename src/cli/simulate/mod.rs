@@ -60,11 +60,11 @@ pub(super) struct Arguments {
     /// Rules, channels with their fees, and routing as they are in force in a running gateway, in place of the file's
     #[arg(long)]
     in_force: bool,
-    /// Address of that gateway's admin API
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", requires = "in_force")]
-    admin_url: String,
+    /// Address of that gateway's admin API; TOLLGATE_ADMIN_URL, or [server] admin_listen of the configuration when not given
+    #[arg(long, visible_alias = "url", value_name = "URL", requires = "in_force")]
+    admin_url: Option<String>,
     /// Its admin token; TOLLGATE_ADMIN_TOKEN or <data dir>/admin.token when not given
-    #[arg(long, value_name = "TOKEN", requires = "in_force")]
+    #[arg(long, visible_alias = "token", value_name = "TOKEN", requires = "in_force")]
     admin_token: Option<String>,
     #[command(flatten)]
     config: ConfigArguments,

@@ -14,8 +14,18 @@ use crate::gateway::backups::{self, Point, Progress};
 
 pub(super) fn offline(admin: &AdminArguments, destination: &Path, context: &Context) -> Result<(), Failure> {
     let storage = storage_there(admin, context)?;
-    let written = backups::write_offline(&storage, destination, context.clock.now(), &mut shown("copied"));
-    say_backed_up(destination, &described(&written.map_err(failure)?))
+    let written = backups::write_offline(&storage, destination, context.clock.now(), &mut shown("copying"));
+    let manifest = written.map_err(failure)?;
+    if admin.json {
+        return output::json(&json!({
+            "destination": destination.display().to_string(),
+            "state": "done",
+            "first_sequence": manifest.first_sequence,
+            "last_sequence": manifest.last_sequence,
+            "last_time": manifest.last_time.rfc3339(),
+        }));
+    }
+    say_backed_up(destination, &described(&manifest))
 }
 
 pub(super) async fn online(admin: &AdminArguments, destination: &Path, context: &Context) -> Result<(), Failure> {
@@ -25,7 +35,7 @@ pub(super) async fn online(admin: &AdminArguments, destination: &Path, context: 
     let body = json!({ "destination": absolute.display().to_string() });
     let path = ["store", "backup"];
     let mut view = gateway.call(Method::POST, &path, Some(&body)).await?;
-    let mut show = shown("copied");
+    let mut show = shown("copying");
     while view["state"] == "running" {
         let number = |name: &str| view[name].as_u64().unwrap_or(0);
         show(Progress { bytes: number("bytes"), bytes_total: number("bytes_total") });
@@ -35,6 +45,10 @@ pub(super) async fn online(admin: &AdminArguments, destination: &Path, context: 
     if view["state"] != "done" {
         let problem = view["problem"].as_str().unwrap_or("the gateway was started again meanwhile");
         return Err(Failure::Failed(format!("the backup failed: {problem}")));
+    }
+    drop(show);
+    if admin.json {
+        return output::json(&view);
     }
     say_backed_up(&absolute, &range_of(&view))
 }
@@ -52,7 +66,18 @@ fn say_backed_up(destination: &Path, range: &str) -> Result<(), Failure> {
 pub(super) fn restore(admin: &AdminArguments, backup: &Path, point: Point, context: &Context) -> Result<(), Failure> {
     let directory = admin.data_directory(context)?;
     let (now, random) = (context.clock.now(), &context.random);
-    let restored = backups::restore(backup, &directory, point, now, random, &mut shown("verified")).map_err(failure)?;
+    let restored =
+        backups::restore(backup, &directory, point, now, random, &mut shown("verifying")).map_err(failure)?;
+    if admin.json {
+        warn_of_audit(&restored.audit);
+        return output::json(&json!({
+            "directory": directory.display().to_string(),
+            "until_sequence": restored.until_sequence,
+            "until_time": restored.until_time.rfc3339(),
+            "asked_since": restored.asked_since.rfc3339(),
+            "audit_intact": restored.audit.is_ok(),
+        }));
+    }
     output::line(&format!(
         "restored {} up to sequence {} of {}",
         directory.display(),

@@ -8,6 +8,7 @@ use crate::cli::admin::{Admin, AdminArguments};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::progress::Bar;
 use crate::domain::audit::Operator;
 use crate::gateway::OpenError;
 use crate::gateway::rotation::rotate_offline;
@@ -21,15 +22,11 @@ async fn rotated(admin: &AdminArguments, context: &Context) -> Result<Value, Fai
     let gateway = Admin::new(admin, context)?;
     let path = ["store", "rotate-key"];
     let mut view = gateway.call(Method::POST, &path, None).await?;
-    let mut shown = 0;
+    let bar = Bar::count("secrets sealed again");
     while view["state"] == "running" {
         tokio::time::sleep(LOOK_WAIT).await;
         view = gateway.call(Method::GET, &path, None).await?;
-        let resealed = view["resealed"].as_u64().unwrap_or(0);
-        if resealed > shown {
-            output::note(&format!("{} sealed again", counted(resealed, "secret")));
-            shown = resealed;
-        }
+        bar.show_count(view["resealed"].as_u64().unwrap_or(0));
     }
     Ok(view)
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{failure, storage_there};
 use crate::cli::admin::{Admin, AdminArguments};
 use crate::cli::context::Context;
+use crate::cli::duration::duration_text;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::table::{Column, or_dash, table};
@@ -40,7 +41,7 @@ fn status_table(view: &Value) -> String {
         row("applied", number(&view["applied_sequence"])),
         row("checkpoint", number(&view["checkpoint_sequence"])),
         row("base from", number(&base["from_sequence"])),
-        row("base age", base["age_s"].as_u64().map_or_else(|| or_dash(None), age)),
+        row("base age", base["age_s"].as_u64().map_or_else(|| or_dash(None), duration_text)),
         row("base size", size(&base["bytes"])),
         row("journal from", number(&journal["first_sequence"])),
         row("journal segments", number(&journal["segments"])),
@@ -75,16 +76,6 @@ fn size(value: &Value) -> String {
             let tenths = (u128::from(bytes) * 10) >> shift;
             format!("{}.{} {unit}", tenths / 10, tenths % 10)
         }
-    }
-}
-
-/// Seconds as people read them.
-fn age(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
     }
 }
 

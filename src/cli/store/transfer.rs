@@ -11,15 +11,21 @@ use crate::cli::admin::{Admin, AdminArguments};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::progress::Bar;
 use crate::gateway::exports::{self, Imported};
-
-/// Progress is said at each so many rows.
-const PROGRESS_ROWS: u64 = 1_000_000;
 
 pub(super) fn export_offline(admin: &AdminArguments, file: &Path, context: &Context) -> Result<(), Failure> {
     let storage = storage_there(admin, context)?;
     let written = exports::write_offline(&storage, file, context.clock.now(), &mut rows_shown());
     let summary = written.map_err(failure)?;
+    if admin.json {
+        return output::json(&json!({
+            "destination": file.display().to_string(),
+            "state": "done",
+            "rows": summary.rows,
+            "sequence": summary.until,
+        }));
+    }
     say_exported(file, summary.rows, summary.until)
 }
 
@@ -40,6 +46,10 @@ pub(super) async fn export_online(admin: &AdminArguments, file: &Path, context: 
         let problem = view["problem"].as_str().unwrap_or("the gateway was started again meanwhile");
         return Err(Failure::Failed(format!("the export failed: {problem}")));
     }
+    drop(show);
+    if admin.json {
+        return output::json(&view);
+    }
     say_exported(&absolute, view["rows"].as_u64().unwrap_or(0), view["sequence"].as_u64().unwrap_or(0))
 }
 
@@ -51,9 +61,19 @@ fn say_exported(file: &Path, rows: u64, sequence: u64) -> Result<(), Failure> {
 
 pub(super) fn import_into(admin: &AdminArguments, file: &Path, context: &Context) -> Result<(), Failure> {
     let directory = admin.data_directory(context)?;
-    let imported = exports::import(file, &directory, context.clock.now(), &context.random, &mut shown("verified"))
+    let imported = exports::import(file, &directory, context.clock.now(), &context.random, &mut shown("verifying"))
         .map_err(failure)?;
     let Imported { summary, audit } = imported;
+    if admin.json {
+        warn_of_audit(&audit);
+        return output::json(&json!({
+            "directory": directory.display().to_string(),
+            "rows": summary.rows,
+            "until_sequence": summary.until,
+            "exported_at": summary.header.made_at.rfc3339(),
+            "audit_intact": audit.is_ok(),
+        }));
+    }
     output::line(&format!(
         "imported {} into {}, everything up to sequence {} (exported {})",
         counted(summary.rows, "row"),
@@ -65,13 +85,8 @@ pub(super) fn import_into(admin: &AdminArguments, file: &Path, context: &Context
     say_what_is_next(&directory)
 }
 
-/// Says how many rows were read, now and then.
+/// Shows how many rows were read, on a terminal.
 fn rows_shown() -> impl FnMut(u64) {
-    let mut next = PROGRESS_ROWS;
-    move |rows| {
-        if rows >= next {
-            next = rows - rows % PROGRESS_ROWS + PROGRESS_ROWS;
-            output::note(&format!("read {rows} rows"));
-        }
-    }
+    let bar = Bar::count("rows");
+    move |rows| bar.show_count(rows)
 }

@@ -47,7 +47,7 @@ pub(super) fn run(
 }
 
 fn verify(path: &Path, anchor: Option<Anchor>) -> Result<Found, Failure> {
-    let mut progress = shown("verified");
+    let mut progress = shown("verifying");
     if path.is_file() {
         let verified = verify_export(path, anchor, &mut progress).map_err(failure)?;
         let summary = verified.summary;

@@ -200,6 +200,15 @@ impl WebhookFigures {
         })
     }
 
+    /// Notifications that wait to be sent, and those that were given up, each once they were counted.
+    pub(super) fn waiting_and_dead(&self) -> (Option<u64>, Option<u64>) {
+        let whole = |followed: &Followed| {
+            let count = followed.read();
+            (!count.is_nan()).then_some(count as u64)
+        };
+        (whole(&self.waiting.0), whole(&self.dead_letters.0))
+    }
+
     /// Brings up to date what is read from others.
     pub(super) fn read(&self, actors: &WebhookActors) {
         let under_way = actors.under_way();

@@ -134,6 +134,11 @@ impl Webhooks {
         self.actors.count(changed);
     }
 
+    /// Notifications that wait to be sent, and those that were given up, each once they were counted.
+    pub(crate) fn waiting_and_dead(&self) -> (Option<u64>, Option<u64>) {
+        self.figures.waiting_and_dead()
+    }
+
     /// Brings the figures for Prometheus up to date.
     pub(crate) fn read_figures(&self) {
         self.figures.read(&self.actors);

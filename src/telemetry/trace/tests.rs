@@ -44,7 +44,7 @@ async fn spans_stand_under_those_in_which_they_were_begun_also_in_other_tasks() 
     };
     request.scope(work).await;
     request.rename(|| String::from("POST /api/v1/payments"));
-    request.set("http.response.status_code", 201);
+    request.set("http.response.status_code", 201_i64);
     let root = request.context().unwrap().clone();
     drop(request);
     let mut ended = Vec::new();
@@ -64,7 +64,7 @@ async fn spans_stand_under_those_in_which_they_were_begun_also_in_other_tasks() 
     let lasted = call.end_time.duration_since(call.start_time).unwrap();
     assert_eq!(lasted, Duration::from_millis(20));
     assert_eq!(call.start_time, UNIX_EPOCH + Duration::from_secs(1_737_715_200));
-    assert_eq!(request.attributes, [KeyValue::new("http.response.status_code", 201)]);
+    assert_eq!(request.attributes, [KeyValue::new("http.response.status_code", 201_i64)]);
 }
 
 #[tokio::test]

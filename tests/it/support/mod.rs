@@ -4,6 +4,7 @@ mod browser;
 mod client;
 mod logs;
 mod receiver;
+pub mod schema;
 
 use std::collections::HashMap;
 use std::path::Path;
