@@ -87,7 +87,6 @@ impl Books {
             audit_turn: Default::default(),
             clock_guard: Default::default(),
             countries: Default::default(),
-            reloaded: Default::default(),
             traces: Default::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
