@@ -23,11 +23,12 @@ const LOG_LEVEL: &str = "/console/settings/log-level";
 const VALUE_CHARACTERS_MAX: usize = 120;
 
 pub(super) fn add_routes(routes: Routes) -> Routes {
-    routes.with(Verb::Get, PATH, all).with(Verb::Get, RELOAD, ask_reload).with(Verb::Post, RELOAD, reload).with(
-        Verb::Post,
-        BACKUP,
-        backup,
-    )
+    routes
+        .with(Verb::Get, PATH, all)
+        .with(Verb::Get, RELOAD, ask_reload)
+        .with(Verb::Post, RELOAD, reload)
+        .with(Verb::Post, BACKUP, backup)
+        .with(Verb::Post, LOG_LEVEL, change_log_level)
 }
 
 async fn all(call: ConsoleCall) -> Outcome {

@@ -4,7 +4,7 @@ use super::routes;
 use crate::api::routes::Verb;
 
 /// Where forms are sent to, each with the action under which the audit has it.
-const CHANGES: [(&str, &str); 19] = [
+const CHANGES: [(&str, &str); 20] = [
     ("/console/limits/{merchant_id}/tier", "merchant.update"),
     ("/console/payments/{payment_no}/resolve", "payment.resolve"),
     ("/console/pre-auths/{pre_auth_no}/cancel", "pre_auth.cancel"),
@@ -17,6 +17,7 @@ const CHANGES: [(&str, &str); 19] = [
     ("/console/routing/channels/{name}/reset-health", "channel.reset_health"),
     ("/console/routing/versions/{version}/rollback", "routing.rollback"),
     ("/console/settings/backup", "store.backup"),
+    ("/console/settings/log-level", "log_level.update"),
     ("/console/settings/reload", "config.reload"),
     ("/console/webhooks/endpoints/{endpoint_id}/enable", "webhook_endpoint.enable"),
     ("/console/webhooks/endpoints/{endpoint_id}/pause", "webhook_endpoint.pause"),
