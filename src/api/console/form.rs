@@ -152,6 +152,13 @@ impl Form {
         self
     }
 
+    /// With another word on what sends it.
+    #[must_use]
+    pub(super) fn submit(mut self, submit: impl Into<String>) -> Self {
+        self.submit = submit.into();
+        self
+    }
+
     /// With a way back.
     #[must_use]
     pub(super) fn cancel(mut self, href: impl Into<String>) -> Self {
