@@ -88,7 +88,7 @@ for (const number of [1, 2, 3]) {
     { order_no: `ROOM-${number}`, amount: 50_000, currency: "USD", country: "US", payment_token: "tok_visa" }));
 }
 // Pictures show charts of some minutes, among them one in which a channel fails.
-const PICTURE_MINUTES = 6;
+const PICTURE_MINUTES = 5;
 async function traffic(minutes) {
   const places = [["US", "USD"], ["CN", "USD"], ["US", "USD"], ["DE", "EUR"], ["GB", "USD"]];
   const fault = (down) => operator("PUT", "/admin/v1/sandbox/paypal", { down });
@@ -101,7 +101,7 @@ async function traffic(minutes) {
     const amount = 1_500 + (number * 977) % 9_000;
     pay(number, { amount, country, currency, payment_token: token, channel }).catch(() => {});
     const minute = (Date.now() - begun) / 60_000;
-    const shouldBeDown = minute > 2.5 && minute < 3.2;
+    const shouldBeDown = minute > 2 && minute < 2.7;
     if (isDown !== shouldBeDown) await fault(isDown = shouldBeDown);
     await new Promise((wake) => setTimeout(wake, 1_000 / (4 + 3 * Math.sin(minute * 1.7))));
   }

@@ -16,6 +16,8 @@ def main():
         "TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]',
         "TOLLGATE_WEBHOOK__SCHEDULE_S": "[1, 1]",
         "TOLLGATE_WEBHOOK__MAX_ATTEMPTS": "3",
+        # What was given up is to stay so until somebody sends it again.
+        "TOLLGATE_WEBHOOK__RETRY_INTERVAL_S": "86400",
     }
     with gateway(program, directory, (), settings) as (listen, admin):
         environment = {

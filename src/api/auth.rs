@@ -67,14 +67,19 @@ impl Presented {
     /// # Errors
     /// [`GatewayError::Unauthenticated`] when nothing is shown, or not completely, or twice;
     /// [`ApiError::BasicNotAllowed`] when HTTP Basic came over a way that others can read.
-    pub(crate) fn read(headers: &HeaderMap, peer: SocketAddr, trusted_proxies: &[IpNet]) -> Result<Self, ApiError> {
+    pub(crate) fn read(
+        headers: &HeaderMap,
+        peer: SocketAddr,
+        is_tls: bool,
+        trusted_proxies: &[IpNet],
+    ) -> Result<Self, ApiError> {
         if begins_to_sign(headers) {
             return Self::read_signature(headers).ok_or_else(unauthenticated);
         }
         if !headers.contains_key(AUTHORIZATION) {
             return Err(unauthenticated());
         }
-        if !is_private_way(headers, peer.ip().to_canonical(), trusted_proxies) {
+        if !is_private_way(headers, peer.ip().to_canonical(), is_tls, trusted_proxies) {
             return Err(ApiError::BasicNotAllowed);
         }
         Self::read_basic(headers).ok_or_else(unauthenticated)
@@ -159,13 +164,15 @@ pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     FORWARDING.iter().any(|name| headers.contains_key(name))
 }
 
-/// Whether a password may be taken from this request: it came straight over loopback, or through a proxy of ours that
-/// says that the client used TLS.
-fn is_private_way(headers: &HeaderMap, peer: IpAddr, trusted_proxies: &[IpNet]) -> bool {
+/// Whether a password may be taken from this request: it came over TLS of our own, straight over loopback, or through a
+/// proxy of ours that says that the client used TLS. A proxy of ours that speaks TLS with us is believed when it says that
+/// its client did not.
+fn is_private_way(headers: &HeaderMap, peer: IpAddr, is_tls: bool, trusted_proxies: &[IpNet]) -> bool {
     if !is_forwarded(headers) {
-        return peer.is_loopback();
+        return is_tls || peer.is_loopback();
     }
-    came_over_tls(headers, peer, trusted_proxies)
+    let is_trusted = trusted_proxies.iter().any(|network| network.contains(&peer));
+    (is_tls && !is_trusted) || came_over_tls(headers, peer, trusted_proxies)
 }
 
 /// Whether a proxy of ours says that the client used TLS.

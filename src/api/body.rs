@@ -1,6 +1,6 @@
 //! Reading a request's body: bounded in bytes and in time.
 
-mod places;
+pub(crate) mod places;
 
 use std::time::Duration;
 

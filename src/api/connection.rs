@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::server::{ListenerSettings, Site};
@@ -136,9 +137,27 @@ impl Activity {
     }
 }
 
+/// What bytes come and go over: a connection, or TLS over one.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// The connection itself.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for Box<TlsStream<TcpStream>> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: Site>(
-    stream: TcpStream,
+    stream: impl Stream,
     peer: SocketAddr,
     site: Arc<S>,
     settings: ListenerSettings,
@@ -184,6 +203,13 @@ pub(crate) async fn serve<S: Site>(
                 tokio::select! { () = linger(stream) => {}, () = cut.cancelled() => {} }
                 return;
             }
+            // TLS says that it ends; without that a client can't tell whether somebody has cut it off.
+            Some(Ok(())) if activity.phase() != Phase::Streaming => {
+                let mut stream = connection.into_parts().io.into_inner().stream;
+                let ended = tokio::time::timeout(LINGER_TIMEOUT, stream.shutdown());
+                tokio::select! { _ = ended => {}, () = cut.cancelled() => {} }
+                return;
+            }
             // Broken connections are the client's business; there is nobody left to tell.
             Some(_) => break,
         }
@@ -191,7 +217,7 @@ pub(crate) async fn serve<S: Site>(
     if activity.phase() == Phase::Streaming {
         // To a client that speaks HTTP/1.0, such as a proxy, a connection that is closed in good order is the end of the
         // body: a part would be taken for the whole.
-        let _ = connection.into_parts().io.into_inner().stream.set_zero_linger();
+        let _ = connection.into_parts().io.into_inner().stream.tcp().set_zero_linger();
     }
 }
 
@@ -247,7 +273,7 @@ impl Body for WatchedBody {
 
 /// Ends our side and reads what the client is still sending, within bounds: closing with unread bytes would reset the
 /// connection and could take the answer with it.
-async fn linger(mut stream: TcpStream) {
+pub(crate) async fn linger(mut stream: impl Stream) {
     let reading = async {
         if stream.shutdown().await.is_err() {
             return;
@@ -266,12 +292,12 @@ async fn linger(mut stream: TcpStream) {
 }
 
 /// A stream that notes when a head begins to arrive and when an answer has been written.
-struct WatchedStream {
-    stream: TcpStream,
+struct WatchedStream<T> {
+    stream: T,
     activity: Arc<Activity>,
 }
 
-impl AsyncRead for WatchedStream {
+impl<T: Stream> AsyncRead for WatchedStream<T> {
     fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(task, buffer);
@@ -282,7 +308,7 @@ impl AsyncRead for WatchedStream {
     }
 }
 
-impl AsyncWrite for WatchedStream {
+impl<T: Stream> AsyncWrite for WatchedStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(task, bytes);
         self.activity.note_written(&written);

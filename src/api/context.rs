@@ -23,6 +23,8 @@ pub(crate) struct RequestContext {
     pub(crate) method: Method,
     /// Who is at the other end of the connection, which may be a proxy.
     pub(crate) peer: SocketAddr,
+    /// Whether it came over TLS of our own, so that nobody between us and who is at the other end could read it.
+    pub(crate) is_tls: bool,
     /// Whose share of places for bodies it takes; not set for who shares with nobody (exempt networks) and for those whom
     /// a trusted proxy does not name.
     pub(crate) network: OnceLock<ClientNetwork>,
@@ -43,6 +45,7 @@ impl RequestContext {
             language: language_of(headers),
             method,
             peer,
+            is_tls: false,
             network: OnceLock::new(),
             route: OnceLock::new(),
             merchant: OnceLock::new(),

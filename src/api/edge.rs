@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, STRICT_TRANSPORT_SECURITY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -19,6 +19,7 @@ use crate::api::counted::{CLIENT_GONE, Counted};
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
 use crate::api::in_flight::InFlight;
+use crate::api::language::Language;
 use crate::api::request_id::{REQUEST_ID, RequestIds};
 use crate::api::routes::Verb;
 use crate::api::server::Site;
@@ -109,6 +110,10 @@ pub(crate) struct Edge<H> {
     request_timeout: Duration,
     streams: Streams,
     figures: Option<ListenerFigures>,
+    /// Whether its listener speaks TLS.
+    is_tls: bool,
+    /// What browsers are told of it.
+    hsts: Option<HeaderValue>,
 }
 
 impl<H: Handler> Edge<H> {
@@ -122,9 +127,25 @@ impl<H: Handler> Edge<H> {
     ) -> Self {
         let in_flight = InFlight::new(bounds.requests_in_flight_max);
         let streams = Streams::new(clock.clone(), bounds.streams_max, bounds.stream_timeout, stopping);
-        let request_timeout = bounds.request_timeout;
-        let (request_ids, figures) = (RequestIds::new(), None);
-        Self { handler, listener_name, clock, traces, request_ids, in_flight, request_timeout, streams, figures }
+        Self {
+            handler,
+            listener_name,
+            clock,
+            traces,
+            request_ids: RequestIds::new(),
+            in_flight,
+            request_timeout: bounds.request_timeout,
+            streams,
+            figures: None,
+            is_tls: false,
+            hsts: None,
+        }
+    }
+
+    /// The same for a listener that speaks TLS; browsers are told to use nothing else for `hsts_max_age_s`, unless that is 0.
+    pub(crate) fn over_tls(self, hsts_max_age_s: u64) -> Self {
+        let hsts = HeaderValue::from_str(&format!("max-age={hsts_max_age_s}"));
+        Self { is_tls: true, hsts: hsts.ok().filter(|_| hsts_max_age_s > 0), ..self }
     }
 
     /// The same, with its requests and connections counted.
@@ -192,14 +213,18 @@ fn busy() -> ApiError {
 impl<H: Handler> Site for Edge<H> {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<ResponseBody> {
         let request_id = self.request_ids.of(request.headers());
-        let context = RequestContext::new(request_id, request.method().clone(), request.headers(), peer);
+        let mut context = RequestContext::new(request_id, request.method().clone(), request.headers(), peer);
+        context.is_tls = self.is_tls;
         let context = Arc::new(context);
         let span = self.traces.begin_request(trace_of(request.headers()), "request");
         let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context), span);
         let mut counted = self.figures.as_ref().map(|figures| Counted::begin(figures, &self.clock, &context));
         let outcome = line.span.scope(self.carry(&context, request)).await;
         line.code = outcome.as_ref().err().map(|error| error.code().as_str());
-        let response = self.write(&context, outcome);
+        let mut response = self.write(&context, outcome);
+        if let Some(hsts) = &self.hsts {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
         line.status = response.status().as_u16();
         line.bytes = response.body().size_hint().exact();
         counted.iter_mut().for_each(|counted| counted.status = line.status);
@@ -212,16 +237,28 @@ impl<H: Handler> Site for Edge<H> {
 
     fn refusal(&self) -> Bytes {
         self.figures.iter().for_each(ListenerFigures::refused);
-        let error = ApiError::from(GatewayError::Overloaded { retry_after_s: BUSY_RETRY_AFTER_S });
-        let request_id = self.request_ids.draw();
-        let body = error.body(crate::api::language::Language::English, &request_id);
-        let head = format!(
-            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-             retry-after: {BUSY_RETRY_AFTER_S}\r\n{REQUEST_ID}: {request_id}\r\nconnection: close\r\n\r\n",
-            body.len(),
-        );
-        Bytes::from([head.as_bytes(), &body].concat())
+        written(&busy(), &self.request_ids.draw())
     }
+
+    fn refusal_without_tls(&self) -> Bytes {
+        written(&ApiError::TlsExpected, &self.request_ids.draw())
+    }
+}
+
+/// An error as it goes over a connection of which no request was read.
+fn written(error: &ApiError, request_id: &str) -> Bytes {
+    let body = error.body(Language::English, request_id);
+    let mut headers = HeaderMap::new();
+    error.add_headers(&mut headers);
+    let headers: String =
+        headers.iter().filter_map(|(name, value)| Some(format!("{name}: {}\r\n", value.to_str().ok()?))).collect();
+    let head = format!(
+        "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{headers}{REQUEST_ID}: \
+         {request_id}\r\nconnection: close\r\n\r\n",
+        error.code().status(),
+        body.len(),
+    );
+    Bytes::from([head.as_bytes(), &body].concat())
 }
 
 /// What to say at the deadline. A request that only reads changed nothing and may be sent again; of any other it is

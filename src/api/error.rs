@@ -51,6 +51,8 @@ pub(crate) enum ApiError {
     BasicNotAllowed,
     /// No valid bearer token on the admin listener.
     OperatorUnauthenticated,
+    /// Plain HTTP on a listener that speaks TLS.
+    TlsExpected,
     /// The `Host` header names somebody else (DNS rebinding).
     HostNotAllowed,
     /// No route has this path.
@@ -99,6 +101,7 @@ impl ApiError {
             Self::ChannelFailed { .. } => Code::ChannelError,
             Self::BasicNotAllowed | Self::OperatorUnauthenticated => Code::Unauthenticated,
             Self::HostNotAllowed => Code::Forbidden,
+            Self::TlsExpected => Code::InvalidRequest,
             Self::PathNotFound => Code::NotFound,
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Self::BodyTimeout | Self::AnswerTimeout => Code::RequestTimeout,

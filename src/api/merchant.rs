@@ -88,7 +88,7 @@ impl MerchantHandler {
             return Err(overloaded.into());
         }
         let trusted_proxies = &self.gateway.config().server.trusted_proxies;
-        let presented = match Presented::read(&head.headers, context.peer, trusted_proxies) {
+        let presented = match Presented::read(&head.headers, context.peer, context.is_tls, trusted_proxies) {
             Ok(presented) => presented,
             Err(error) => {
                 note_failure(self.gateway.addresses(), client.as_ref(), &head.headers, &error);

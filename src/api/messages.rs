@@ -23,6 +23,9 @@ pub(crate) fn message_of(error: &ApiError, language: Language) -> String {
             "HTTP Basic 认证仅限 TLS 连接; 请改用请求签名",
         ),
         ApiError::OperatorUnauthenticated => ("A valid bearer token is required", "需要有效的 Bearer 令牌"),
+        ApiError::TlsExpected => {
+            ("TLS is spoken on this port; begin the address with https://", "此端口仅支持 TLS; 请使用 https:// 地址")
+        }
         ApiError::HostNotAllowed => (
             "The Host header does not name this server; if it is a name of its own, add it to [admin] hosts",
             "Host 请求头与本服务不符; 若为本服务的名称, 请加入 [admin] hosts",

@@ -43,6 +43,7 @@ mod request_id;
 mod routes;
 mod server;
 mod stream;
+mod tls;
 mod webhook_jobs;
 mod webhooks;
 mod worth;
@@ -54,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gateway::Gateway;
+use crate::gateway::addresses::Listener;
 
 pub use document::{Part as DocumentPart, openapi_document, openapi_document_of};
 
@@ -62,6 +64,7 @@ use document::Documents;
 use edge::{Edge, EdgeBounds, Handler};
 use merchant::MerchantHandler;
 use server::ListenerSettings;
+use tls::TlsEntrance;
 
 /// Both listeners, serving.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ impl Api {
     /// Serves `gateway` on two bound listeners until `shutdown` is cancelled. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the address of the operator's listener can't be read.
+    /// When the address of the operator's listener can't be read, or TLS can't be set up.
     pub fn start(
         gateway: Gateway,
         listener: TcpListener,
@@ -84,8 +87,11 @@ impl Api {
         let admin_handler = AdminHandler::new(gateway.clone(), admin_listener.local_addr()?, Arc::clone(&documents));
         let merchant_handler = MerchantHandler::new(gateway.clone(), documents);
         let listeners = TaskTracker::new();
-        serve(&listeners, &gateway, merchant_handler, "merchant", listener, shutdown.clone());
-        serve(&listeners, &gateway, admin_handler, "admin", admin_listener, shutdown.clone());
+        let entrance =
+            |listener| TlsEntrance::of(&gateway, listener).map_err(|error| std::io::Error::other(error.to_string()));
+        let (tls, admin_tls) = (entrance(Listener::Merchants)?, entrance(Listener::Operator)?);
+        serve(&listeners, &gateway, merchant_handler, "merchant", (listener, tls), shutdown.clone());
+        serve(&listeners, &gateway, admin_handler, "admin", (admin_listener, admin_tls), shutdown.clone());
         // So that whoever still asks is told to go elsewhere, and everything that stops shares one deadline.
         listeners.spawn(async move {
             shutdown.cancelled().await;
@@ -106,7 +112,7 @@ fn serve<H: Handler>(
     gateway: &Gateway,
     handler: H,
     listener_name: &'static str,
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<TlsEntrance>),
     shutdown: CancellationToken,
 ) {
     let config = &gateway.config().server;
@@ -115,6 +121,7 @@ fn serve<H: Handler>(
     let figures = gateway.request_figures().of_listener(listener_name, listed);
     let around = (clock.clone(), gateway.traces().clone());
     let edge = Edge::new(handler, listener_name, around, EdgeBounds::of(config), shutdown.clone()).counted(figures);
+    let edge = if tls.is_some() { edge.over_tls(config.tls_hsts_max_age_s) } else { edge };
     let settings = ListenerSettings::of(config);
-    listeners.spawn(server::serve(listener, Arc::new(edge), settings, clock, shutdown));
+    listeners.spawn(server::serve(listener, tls, Arc::new(edge), settings, clock, shutdown));
 }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::connection;
 use crate::api::stream::ResponseBody;
+use crate::api::tls::TlsEntrance;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::gateway::request_figures::OpenConnection;
@@ -42,6 +45,9 @@ pub(crate) trait Site: Send + Sync + 'static {
 
     /// The bytes sent to a connection too many, which it counts.
     fn refusal(&self) -> Bytes;
+
+    /// The bytes sent to who speaks plain HTTP where TLS is spoken.
+    fn refusal_without_tls(&self) -> Bytes;
 }
 
 /// The bounds of one listener.
@@ -84,10 +90,11 @@ impl ListenerSettings {
     }
 }
 
-/// Serves `site` until `stopping` is cancelled; then accepts no more, lets requests under way finish within the drain
+/// Serves `site`, over TLS where there is an entrance for that, until `stopping` is cancelled; then accepts no more, lets requests under way finish within the drain
 /// timeout, and cuts off what is left.
 pub(crate) async fn serve<S: Site>(
     listener: TcpListener,
+    tls: Option<TlsEntrance>,
     site: Arc<S>,
     settings: ListenerSettings,
     clock: Clock,
@@ -96,20 +103,41 @@ pub(crate) async fn serve<S: Site>(
     let connections = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)));
     let cut = CancellationToken::new();
+    let tls = tls.map(Arc::new);
     while let Some((stream, peer)) = accept(&listener, &stopping).await {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            refuse(&stream, &site.refusal());
+            let refusal = site.refusal();
+            // Where TLS is spoken nobody would understand it.
+            if tls.is_none() {
+                refuse(&stream, &refusal);
+            }
             continue;
         };
         // Answers are written whole; waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let serving =
-            connection::serve(stream, peer, Arc::clone(&site), settings, clock.clone(), stopping.clone(), cut.clone());
+        let (site, clock) = (Arc::clone(&site), clock.clone());
+        let (stopping, cut) = (stopping.clone(), cut.clone());
         let counted = site.connected();
-        connections.spawn(async move {
-            serving.await;
-            drop((slot, counted));
-        });
+        match &tls {
+            None => {
+                let serving = connection::serve(stream, peer, site, settings, clock, stopping, cut);
+                connections.spawn(async move {
+                    serving.await;
+                    drop((slot, counted));
+                });
+            }
+            Some(tls) => {
+                let tls = Arc::clone(tls);
+                connections.spawn(async move {
+                    // Nothing is under way yet, so stopping does not wait for it.
+                    let entered = stopping.run_until_cancelled(enter(&tls, stream, peer, site.as_ref())).await;
+                    if let Some(stream) = entered.flatten() {
+                        connection::serve(stream, peer, site, settings, clock, stopping, cut).await;
+                    }
+                    drop((slot, counted));
+                });
+            }
+        }
     }
     // From here on connecting is refused.
     drop(listener);
@@ -119,6 +147,16 @@ pub(crate) async fn serve<S: Site>(
         cut.cancel();
         connections.wait().await;
     }
+}
+
+/// Boxed, so that connections do not keep room for their handshakes.
+fn enter<'a, S: Site>(
+    tls: &'a TlsEntrance,
+    stream: TcpStream,
+    peer: SocketAddr,
+    site: &'a S,
+) -> Pin<Box<dyn Future<Output = Option<Box<TlsStream<TcpStream>>>> + Send + 'a>> {
+    Box::pin(async move { tls.enter(stream, peer, || site.refusal_without_tls()).await.map(Box::new) })
 }
 
 /// The next connection; `None` when it is time to stop.

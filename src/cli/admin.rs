@@ -44,6 +44,9 @@ pub(super) struct AdminArguments {
     /// File with the admin token; TOLLGATE_ADMIN_TOKEN_FILE when not given
     #[arg(long, visible_alias = "token-file", global = true, help_heading = HEADING, value_name = "FILE")]
     pub(super) admin_token_file: Option<PathBuf>,
+    /// Who vouches for the certificate of an https:// address (PEM); TOLLGATE_CA_FILE, or whom this machine trusts when not given
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// The gateway's configuration file, which says where it listens and where its data directory is; TOLLGATE_CONFIG, or
     /// /etc/tollgate/config.toml if it is there, when not given
     #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
@@ -69,6 +72,11 @@ impl AdminArguments {
         let installed = || Some(PathBuf::from(INSTALLED_CONFIG)).filter(|file| file.is_file());
         let config = named.file(context).or_else(installed);
         ConfigArguments { config, ..named }.load(context, Vec::new())
+    }
+
+    /// Who vouches for the gateway, if it is not those whom this machine trusts.
+    fn authorities(&self, context: &Context) -> Option<PathBuf> {
+        self.ca_file.clone().or_else(|| context.variable("TOLLGATE_CA_FILE").map(PathBuf::from))
     }
 
     /// The data directory that the flags and the configuration name.
@@ -122,7 +130,8 @@ impl Admin {
     /// Finds address and token.
     pub(super) fn new(arguments: &AdminArguments, context: &Context) -> Result<Self, Failure> {
         let (token, token_from) = arguments.token(context)?;
-        Ok(Self { token_from, ..Self::at(&arguments.address(context)?, &token)? })
+        let client = Client::trusting(arguments.authorities(context).as_deref())?;
+        Ok(Self { token_from, client, ..Self::at(&arguments.address(context)?, &token)? })
     }
 
     /// The admin API at an address, with a token.

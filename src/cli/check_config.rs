@@ -12,6 +12,7 @@ use super::failure::{Failure, Outcome};
 use super::output;
 use super::table::{Column, or_dash, table};
 use crate::config::{Config, effective_toml};
+use crate::gateway::certificates;
 use crate::gateway::countries::check_file;
 use crate::gateway::reload::KeyChangeView;
 
@@ -53,7 +54,14 @@ is not valid.";
 /// Prints the effective configuration, or the differences that were asked for.
 pub(super) async fn run(arguments: &Arguments, context: &Context) -> Result<Outcome, Failure> {
     let Some(diff) = &arguments.diff else {
-        output::line(&effective_toml(&load(&arguments.config, context)?)?)?;
+        let config = load(&arguments.config, context)?;
+        let notes = certificates::check_files(&config.server, context.clock.now())
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        output::line(&effective_toml(&config)?)?;
+        for note in notes {
+            // As a comment, so that what is printed is a configuration.
+            output::line(&format!("# {note}"))?;
+        }
         return Ok(Outcome::Fine);
     };
     let found = match diff {

@@ -1,6 +1,7 @@
 //! HTTP as the commands use it: one bounded exchange, with failures said in words.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -66,18 +67,6 @@ pub(super) struct Client(reqwest::Client);
 
 impl Client {
     pub(super) fn new() -> Result<Self, Failure> {
-        // Somebody in this process may have chosen a provider already; theirs is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("tollgate-cli/", env!("CARGO_PKG_VERSION")))
-                .timeout(TIMEOUT)
-                .connect_timeout(CONNECT_TIMEOUT)
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .no_proxy()
-                .tcp_nodelay(true)
-        };
         // A machine without certificate authorities can still talk plain http to a gateway on loopback.
         builder()
             .build()
@@ -86,6 +75,25 @@ impl Client {
             })
             .map(Self)
             .map_err(|error| Failure::Failed(format!("HTTP can't be set up: {error}")))
+    }
+
+    /// One that believes whoever these authorities (PEM) vouch for, and nobody else; those of this machine without any.
+    pub(super) fn trusting(authorities: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = authorities else { return Self::new() };
+        let unusable = |problem: String| Failure::Usage(format!("--ca-file: {} {problem}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| unusable(format!("can't be read ({error})")))?;
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(format!("is damaged ({error})")))?;
+        if certificates.is_empty() {
+            return Err(unusable(String::from("has no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)")));
+        }
+        built(builder().tls_certs_only(certificates))
+    }
+
+    /// One that looks at nobody's certificate and has a connection of its own for each exchange: for asking, without a
+    /// secret, how a gateway is doing whose certificate is not for the address at which this machine reaches it.
+    pub(super) fn to_whomever() -> Result<Self, Failure> {
+        built(builder().tls_danger_accept_invalid_certs(true).pool_max_idle_per_host(0))
     }
 
     /// Asks for what comes in parts.
@@ -125,6 +133,23 @@ impl Client {
     }
 }
 
+fn builder() -> reqwest::ClientBuilder {
+    // Somebody in this process may have chosen a provider already; theirs is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .user_agent(concat!("tollgate-cli/", env!("CARGO_PKG_VERSION")))
+        .timeout(TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .tcp_nodelay(true)
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<Client, Failure> {
+    builder.build().map(Client).map_err(|error| Failure::Failed(format!("HTTP can't be set up: {error}")))
+}
+
 /// A header, or what is wrong with it.
 pub(super) fn header(name: &'static str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
     let value = HeaderValue::from_str(value)
@@ -139,7 +164,9 @@ fn origin(url: &Url) -> String {
 
 fn failure_of(url: &Url, error: &reqwest::Error) -> Failure {
     let server = origin(url);
-    Failure::Failed(if error.is_connect() && is_refused(error) {
+    Failure::Failed(if let Some(problem) = certificate_problem(error) {
+        format!("the certificate of {server} is not accepted ({problem}); --ca-file names those who vouch for it")
+    } else if error.is_connect() && is_refused(error) {
         format!(
             "nothing answers at {server}; start the gateway (`tollgate serve`), or say where it listens with --admin-url \
              (for `tollgate request` with --url)"
@@ -173,6 +200,21 @@ fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error 
         next = cause.source();
         Some(cause)
     })
+}
+
+/// What is wrong with the server's certificate, if that is what an exchange failed for.
+fn certificate_problem(error: &reqwest::Error) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // An I/O error hands on the cause of what it holds, not what it holds.
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let found = held.and_then(|held| held.downcast_ref()).or_else(|| error.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(problem)) = found {
+            return Some(problem.to_string());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 fn tls_that_trusts_nobody() -> Result<rustls::ClientConfig, String> {

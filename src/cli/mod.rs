@@ -15,6 +15,7 @@ mod erasure;
 mod examples;
 mod export;
 mod failure;
+mod healthcheck;
 mod log_level;
 mod man;
 mod merchant;
@@ -32,6 +33,7 @@ mod rule;
 mod running;
 mod sandbox;
 mod serve;
+mod service_manager;
 mod signals;
 mod signer;
 mod simulate;
@@ -114,6 +116,8 @@ enum Command {
     Export(export::Arguments),
     /// Say what traffic would cost, by mode and channel.
     Simulate(simulate::Arguments),
+    /// Ask whether the gateway is ready, for containers and scripts; the exit code says it.
+    Healthcheck(healthcheck::Arguments),
     /// Show what the running gateway logs, or change it, for a while or until the next change.
     LogLevel(log_level::Arguments),
     /// Check the configuration and print what is in effect, secrets hidden; or what another one would change.
@@ -207,6 +211,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Outcome, Failur
         Command::Costs(arguments) => costs::run(arguments, context).await,
         Command::Export(arguments) => export::run(arguments, context).await,
         Command::Simulate(arguments) => simulate::run(&arguments, context).await,
+        Command::Healthcheck(arguments) => healthcheck::run(arguments, context).await,
         Command::LogLevel(arguments) => log_level::run(arguments, context).await,
         Command::CheckConfig(arguments) => check_config::run(&arguments, context).await,
         Command::Openapi(arguments) => openapi::run(&arguments),

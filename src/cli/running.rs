@@ -9,6 +9,7 @@ use super::context::Context;
 use super::failure::Failure;
 use crate::api::Api;
 use crate::config::Config;
+use crate::gateway::addresses::Listener;
 use crate::gateway::{Environment, Gateway, OpenError};
 
 /// A gateway that answers requests.
@@ -41,12 +42,17 @@ impl RunningGateway {
         let shutdown = CancellationToken::new();
         let api = Api::start(gateway.clone(), listener, admin_listener, shutdown.clone())
             .map_err(|error| Failure::Failed(format!("the listeners can't be used: {error}")))?;
-        let base = format!("http://{}", reachable(address));
+        let base = base_of(&gateway, Listener::Merchants, address);
         if let Err(reason) = gateway.register_callbacks(&base).await {
             // What they would say is asked for instead.
             tracing::warn!(reason, "the sandbox can't be told where its notifications are to go; none will come");
         }
         Ok(Self { gateway, address, admin_address, api, shutdown })
+    }
+
+    /// The address at which this machine reaches the operator's listener.
+    pub(super) fn admin_base(&self) -> String {
+        base_of(&self.gateway, Listener::Operator, self.admin_address)
     }
 
     /// Stops in good order: no new connections, requests under way are answered, the store is closed.
@@ -58,6 +64,12 @@ impl RunningGateway {
             Failure::Failed(format!("the store was not closed in good order ({error}); it recovers at the next start"))
         })
     }
+}
+
+/// The URL at which this machine reaches a listener of the gateway.
+fn base_of(gateway: &Gateway, listener: Listener, address: SocketAddr) -> String {
+    let scheme = if gateway.certificate(listener).is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", reachable(address))
 }
 
 /// An address under which this machine reaches a listener of its own.
@@ -72,7 +84,7 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn not_opened(error: OpenError) -> Failure {
-    if let OpenError::Countries(error) = &error {
+    if matches!(error, OpenError::Countries(_) | OpenError::Certificate(_)) {
         return Failure::Usage(error.to_string());
     }
     Failure::Failed(if error.is_about_data_directory() {

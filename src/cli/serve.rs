@@ -7,8 +7,10 @@ use clap::Args;
 
 use super::context::{ConfigArguments, Context, listen_address, override_of};
 use super::failure::{Failure, Outcome};
+use super::healthcheck::Probe;
 use super::open_files;
 use super::running::RunningGateway;
+use super::service_manager::ServiceManager;
 use super::signals::{Asked, Signals};
 use super::watch::{Seen, Watch};
 use crate::config::Config;
@@ -77,26 +79,37 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         version = env!("CARGO_PKG_VERSION"),
         "ready"
     );
+    let manager = ServiceManager::of(context);
+    let status = format!("serving merchants at {}, operators at {}", running.address, running.admin_address);
+    manager.ready(&status);
+    let watching = manager.watch(Probe::of(&running.admin_base())?);
     let mut watch = watched.map(|(seen, path)| Watch::start(&path, seen, settle));
     let failure = loop {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => break None,
                 Asked::Reload => {
+                    manager.reloading();
                     if let Some(watch) = &mut watch {
                         watch.note_seen();
                     }
                     reload(&running.gateway, "signal").await;
+                    manager.ready(&status);
                 }
             },
             () = changed(&mut watch) => reload(&running.gateway, "file").await,
             reason = running.gateway.failed() => break Some(reason),
         }
     };
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     if let Some(reason) = failure {
+        manager.failed(&reason.to_string());
         // The store takes nothing more, so there is nothing to drain; what was acknowledged is safe.
         return Err(Failure::Failed(format!("{reason}; start it again, it recovers what was acknowledged")));
     }
+    manager.stopping();
     tracing::info!("stopping");
     running.stop().await?;
     tracing::info!("stopped");

@@ -16,6 +16,24 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Address of the operator's listener.
     pub admin_listen: SocketAddr,
+    /// Certificate of the merchants' listener with those that vouch for it; it speaks plain HTTP when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The key of that certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// Certificate of the operator's listener; it speaks plain HTTP when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_tls_certificate: Option<PathBuf>,
+    /// The key of that certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_tls_key: Option<PathBuf>,
+    /// A TLS handshake must be done by then.
+    pub tls_handshake_timeout_ms: u64,
+    /// TLS handshakes at once on each listener.
+    pub tls_handshakes_max: usize,
+    /// How long browsers are told to ask for TLS only; 0 for nothing.
+    pub tls_hsts_max_age_s: u64,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The header in which they say where a request comes from.

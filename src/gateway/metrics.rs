@@ -104,15 +104,15 @@ impl Figures {
         self.add(IntGaugeVec::new(opts(name, help), labels))
     }
 
+    /// Numbers that go up and down, one for each set of values of the labels, as [`Figures::counters`]; NaN while not known.
+    pub(crate) fn decimals(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, GatewayError> {
+        self.add(GaugeVec::new(opts(name, help), labels))
+    }
+
     /// How many of what is measured were no more than each of `bounds`, which rise.
     pub(crate) fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, GatewayError> {
         let opts = HistogramOpts::from(opts(name, help)).buckets(bounds.to_vec());
         self.add(Histogram::with_opts(opts))
-    }
-
-    /// Numbers that go up and down, one for each set of values of the labels, as [`Figures::counters`].
-    pub(crate) fn decimals(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, GatewayError> {
-        self.add(GaugeVec::new(opts(name, help), labels))
     }
 
     /// Histograms, one for each set of values of the labels, as [`Figures::counters`].

@@ -14,6 +14,7 @@ pub mod auth;
 pub mod backups;
 #[doc(hidden)]
 pub mod callbacks;
+pub mod certificates;
 mod channel_figures;
 mod channel_snapshots;
 pub mod channels;
@@ -94,6 +95,7 @@ use crate::gateway::admin_tokens::{AdminToken, AdminTokenError};
 use crate::gateway::auth::Authentication;
 use crate::gateway::backups::BackupView;
 use crate::gateway::callbacks::Callbacks;
+use crate::gateway::certificates::{CertificateFigures, Certificates, InvalidCertificate};
 use crate::gateway::channel_figures::ChannelFigures;
 use crate::gateway::channel_snapshots::ChannelSnapshots;
 use crate::gateway::channels::{ChannelSet, ChannelsError, MissingChannels};
@@ -197,6 +199,9 @@ pub enum OpenError {
     /// The country database.
     #[error(transparent)]
     Countries(#[from] InvalidCountries),
+    /// A listener's certificate or its key.
+    #[error(transparent)]
+    Certificate(#[from] InvalidCertificate),
     /// The router.
     #[error(transparent)]
     Router(#[from] RouterError),
@@ -247,6 +252,8 @@ struct Own {
 struct Inner {
     core: Core,
     addresses: Addresses,
+    certificates: Arc<Certificates>,
+    certificate_figures: CertificateFigures,
     authentication: Authentication,
     merchants: Merchants,
     payments: Payments,
@@ -374,6 +381,7 @@ impl Gateway {
         let Own { sandbox, store: own_store, held, missing, last_written_at, countries, custom, traces } = own;
         let Outside { store, master_key, windows, disk_work, channels, deliver, admin_tokens } = outside;
         let last_change = store.health().last_change;
+        let certificates = Arc::new(Certificates::open(&config.server, &clock).await?);
         let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
         let provider_keys = installation.provider_keys();
         let figures = Figures::default();
@@ -474,6 +482,8 @@ impl Gateway {
         let inner = Inner {
             telling: Telling::start(Teller::new(&core, &merchants, &webhooks, &limit_counts), near_limits),
             limit_counts,
+            certificate_figures: CertificateFigures::new(&core.figures, &certificates)?,
+            certificates,
             authentication: Authentication::new(core.clone()),
             addresses: Addresses::new(&core)?,
             merchants,
@@ -526,6 +536,7 @@ impl Gateway {
         retention::start(&gateway.0.core, &gateway.0.webhooks);
         webhooks::metrics::start(&gateway.0.core, &gateway.0.webhooks);
         gateway.0.core.countries.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
+        gateway.0.certificates.start(&gateway.0.core.tasks, &gateway.0.core.stopping);
         audit::start(&gateway.0.core);
         gateway.0.erasures.start();
         history::start(&gateway);

@@ -1,15 +1,18 @@
 //! What a gateway is made of, for those who use it: each part with what it offers.
 
+use std::sync::Arc;
+
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::ids::ChannelName;
 use crate::domain::time::Timestamp;
 use crate::gateway::Gateway;
-use crate::gateway::addresses::Addresses;
+use crate::gateway::addresses::{Addresses, Listener};
 use crate::gateway::admin_tokens::AdminToken;
 use crate::gateway::audit::Audit;
 use crate::gateway::backups::Backups;
 use crate::gateway::callbacks::Callbacks;
+use crate::gateway::certificates::ListenerCertificate;
 use crate::gateway::costs::{ChannelTotals, CostsFilter, CostsView};
 use crate::gateway::erasures::Erasures;
 use crate::gateway::error::GatewayError;
@@ -53,6 +56,11 @@ impl Gateway {
     /// Limits by client address.
     pub fn addresses(&self) -> &Addresses {
         &self.0.addresses
+    }
+
+    /// What a listener shows to clients that speak TLS; `None` when it speaks plain HTTP.
+    pub fn certificate(&self, listener: Listener) -> Option<&Arc<ListenerCertificate>> {
+        self.0.certificates.of(listener)
     }
 
     /// Payments.
@@ -100,6 +108,7 @@ impl Gateway {
         self.0.channel_figures.read(&self.0.router);
         self.0.routing_figures.read(&self.0.router);
         self.0.trace_figures.read(&self.0.core.traces);
+        self.0.certificate_figures.read();
         self.0.webhooks.read_figures();
         self.0.pre_auths.read_figures();
         self.0.service_figures.read(&self.standing(), self.0.core.clock.now());

@@ -152,6 +152,7 @@ impl Inner {
         let mut in_force = self.routing.hold().await;
         // The same file with other content is no change of the configuration.
         self.core.countries.look_again().await;
+        self.certificates.look_again().await;
         let next = in_force.file.with_changeable(wanted);
         let (mut applied, needs_restart) = keys_of(&in_force.file, wanted)?;
         let found = self.routing.find_credentials(&in_force);

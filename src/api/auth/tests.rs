@@ -22,7 +22,11 @@ const PROXY: &str = "10.1.2.3:9";
 const BASIC: (&str, &str) = ("authorization", "Basic YWtfMTpza18xOng=");
 
 fn read(headers: &HeaderMap, peer: &str) -> Result<Presented, ApiError> {
-    Presented::read(headers, peer.parse().unwrap(), &["10.0.0.0/8".parse().unwrap()])
+    Presented::read(headers, peer.parse().unwrap(), false, &["10.0.0.0/8".parse().unwrap()])
+}
+
+fn read_over_tls(headers: &HeaderMap, peer: &str) -> Result<Presented, ApiError> {
+    Presented::read(headers, peer.parse().unwrap(), true, &["10.0.0.0/8".parse().unwrap()])
 }
 
 fn is_unauthenticated(read: Result<Presented, ApiError>) -> bool {
@@ -102,6 +106,24 @@ fn basic_is_taken_over_loopback_and_from_a_trusted_proxy_over_tls() {
     for peer in [PROXY, "[::ffff:10.1.2.3]:9"] {
         assert!(read(&headers(&proxied), peer).is_ok(), "{peer}");
     }
+}
+
+#[test]
+fn basic_is_taken_over_tls_of_our_own_unless_a_trusted_proxy_says_that_its_client_used_none() {
+    for peer in [LOOPBACK, PROXY, "203.0.113.9:9", "[2001:db8::1]:9"] {
+        assert!(read_over_tls(&headers(&[BASIC]), peer).is_ok(), "{peer}");
+    }
+    // What anybody can write says nothing about how it came to us.
+    for written in [("x-forwarded-proto", "http"), ("x-forwarded-for", "1.2.3.4"), ("via", "1.1 x")] {
+        assert!(read_over_tls(&headers(&[BASIC, written]), "203.0.113.9:9").is_ok(), "{}", written.0);
+    }
+    let refused = |proto: &str| {
+        let all = headers(&[BASIC, ("x-forwarded-proto", proto)]);
+        matches!(read_over_tls(&all, PROXY), Err(ApiError::BasicNotAllowed))
+    };
+    assert!(refused("http") && refused("https, http") && !refused("https"));
+    let unnamed = headers(&[BASIC, ("x-forwarded-for", "1.2.3.4")]);
+    assert!(matches!(read_over_tls(&unnamed, PROXY), Err(ApiError::BasicNotAllowed)));
 }
 
 #[test]

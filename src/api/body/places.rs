@@ -1,4 +1,5 @@
-//! Places for bodies that are not small: a bound on all of them, and a share of it for each client.
+//! Places for what takes long with slow clients, bodies that are not small and TLS handshakes: a bound on all of them, and
+//! a share of it for each client.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ const SHARE_MIN: usize = 16;
 /// The places. Taken before anybody knows whether a request is signed by somebody, so only the address counts, found as for
 /// the limits by client address.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     all_max: usize,
     share_max: usize,
     taken: Mutex<Taken>,
@@ -27,9 +28,9 @@ struct Taken {
     by_client: HashMap<ClientNetwork, usize>,
 }
 
-/// Held while a body is read.
+/// Held while that lasts.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     places: &'a Places,
     /// `None` when its client has no bound of its own.
     client: Option<ClientNetwork>,
@@ -37,12 +38,12 @@ pub(super) struct Place<'a> {
 
 impl Places {
     /// `all_max` at once.
-    pub(super) fn new(all_max: usize) -> Self {
+    pub(crate) fn new(all_max: usize) -> Self {
         Self { all_max, share_max: (all_max / SHARES).max(SHARE_MIN), taken: Mutex::default() }
     }
 
     /// Takes one; `None` when there is none, or `client` has its share. Who is not counted as one client may take all.
-    pub(super) fn take(&self, client: Option<ClientNetwork>) -> Option<Place<'_>> {
+    pub(crate) fn take(&self, client: Option<ClientNetwork>) -> Option<Place<'_>> {
         let mut taken = self.taken.lock();
         if taken.all >= self.all_max {
             return None;

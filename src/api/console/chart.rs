@@ -21,6 +21,9 @@ const SERIES: [RGBColor; 6] = [
 const TEXT: RGBColor = RGBColor(0x5B, 0x65, 0x78);
 const LINES: RGBColor = RGBColor(0xDF, 0xE3, 0xEA);
 const SIZE: (u32, u32) = (560, 190);
+/// Of the labels beside a chart: how wide a character is, and the least and most that all of them take.
+const CHARACTER_WIDTH: i32 = 8;
+const LABEL_WIDTH: (i32, i32) = (44, 140);
 /// Minutes of one row of the table.
 const TABLE_MINUTES: usize = 10;
 /// Labels below a chart.
@@ -126,6 +129,8 @@ fn draw(
     let values = series.iter().flat_map(|series| series.values.iter().flatten());
     // An axis has some length.
     let highest = values.fold(top, |high, value| high.max(*value)).max(0.001);
+    let longest = i32::try_from(write(highest).chars().count()).unwrap_or(i32::MAX);
+    let label_width = longest.saturating_mul(CHARACTER_WIDTH).clamp(LABEL_WIDTH.0, LABEL_WIDTH.1);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -135,7 +140,7 @@ fn draw(
             .margin(6)
             .margin_right(24)
             .x_label_area_size(22)
-            .y_label_area_size(58)
+            .y_label_area_size(label_width)
             .build_cartesian_2d((first..last).with_key_points(labels), 0.0..highest * 1.05)?;
         chart
             .configure_mesh()

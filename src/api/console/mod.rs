@@ -188,7 +188,7 @@ impl Console {
     }
 
     fn is_secure(&self, context: &RequestContext, head: &Parts) -> bool {
-        came_over_tls(&head.headers, context.peer.ip(), &self.gateway.config().server.trusted_proxies)
+        context.is_tls || came_over_tls(&head.headers, context.peer.ip(), &self.gateway.config().server.trusted_proxies)
     }
 }
 

@@ -50,8 +50,9 @@ async fn overview(call: ConsoleCall) -> Outcome {
     let query = call.query(&["minutes"], Pages::No)?;
     let minutes = minutes_of(&query)?;
     let choices = [("15", "15 minutes"), ("60", "1 hour"), ("180", "3 hours")];
-    let span =
-        Form::filter(PREFIX).with(Field::one_of("minutes", "Show the last", choices).value(Some(minutes.to_string())));
+    let span = Form::filter(PREFIX)
+        .submit("Show")
+        .with(Field::one_of("minutes", "Show the last", choices).value(Some(minutes.to_string())));
     let page = call.page(Section::Overview, "Overview").live(format!("{LIVE}?minutes={minutes}"));
     show(&OverviewPage { page, span, now: Now::of(call.gateway(), minutes)? })
 }

@@ -8,7 +8,7 @@ use askama::Template;
 
 use crate::api::call::Named;
 use crate::api::console::call::ConsoleCall;
-use crate::api::console::form::{Field, Form, Pager};
+use crate::api::console::form::{Button, Field, Form, Pager};
 use crate::api::console::page::{Confirmation, Page, Section, show};
 use crate::api::console::table::{Cell, Facts, Table, path_part};
 use crate::api::console::text::{sent_moment, words};
@@ -123,8 +123,7 @@ fn export_form(query: &Query<'_>) -> Form {
         ("refunds", "Refunds"),
         ("fees", "Totals by day, channel and currency"),
     ];
-    Form::filter(EXPORTS)
-        .submit("Download CSV")
+    Form::ask(EXPORTS, "Download CSV")
         .with(Field::one_of("statement", "What", statements))
         .with(Field::line("merchant_id", "Merchant").value(query.text("merchant_id")).hint("All when empty"))
         .with(Field::typed("from", "From (UTC)", "date").required())
@@ -243,7 +242,6 @@ async fn resolve_refund(Named(refund_no): Named<String>, call: ConsoleCall) -> O
 
 /// Refunds of a payment or pre-auth.
 pub(super) fn refunds_table(refunds: &[RefundView]) -> Table {
-    use crate::api::console::form::Button;
     let columns = ["Refund", "Amount", "Status", "Number there", "Reason", "Made (UTC)", "Changed (UTC)", "Action"];
     let row = |refund: &RefundView| {
         let action = match refund.status.as_str() {

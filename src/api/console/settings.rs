@@ -146,7 +146,10 @@ fn logs(call: &ConsoleCall, level: &LogLevelView) -> Part {
                 .value(Some(level.filter.as_str()))
                 .hint("Such as debug, or info,tollgate::delivery=debug; empty for what is configured"),
         )
-        .with(Field::typed("for_s", "For so many seconds", "number").hint("Until the next change or start when not given"));
+        .with(
+            Field::typed("for_s", "For so many seconds", "number")
+                .hint("Until the next change or start when not given"),
+        );
     Part::new("Log").card().with(facts).with(form)
 }
 

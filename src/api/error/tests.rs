@@ -44,6 +44,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::ChannelFailed { field: "payment_no", number: String::from("PY2") },
         ApiError::BasicNotAllowed,
         ApiError::OperatorUnauthenticated,
+        ApiError::TlsExpected,
         ApiError::HostNotAllowed,
         ApiError::PathNotFound,
         ApiError::MethodNotAllowed { allow: Some(HeaderValue::from_static("GET")) },

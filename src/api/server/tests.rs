@@ -125,7 +125,7 @@ impl Running {
         };
         let stopping = CancellationToken::new();
         let edge = Edge::new(rooms.clone(), "test", (clock.clone(), Traces::off()), bounds, stopping.clone());
-        let serving = tokio::spawn(serve(listener, Arc::new(edge), settings, clock.clone(), stopping.clone()));
+        let serving = tokio::spawn(serve(listener, None, Arc::new(edge), settings, clock.clone(), stopping.clone()));
         Self { address, clock, rooms, feeder, stopping, serving }
     }
 

@@ -40,6 +40,9 @@ pub(super) struct Arguments {
     /// The gateway's address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
+    /// Who vouches for the certificate of an https:// address (PEM); TOLLGATE_CA_FILE, or whom this machine trusts when not given
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<std::path::PathBuf>,
     /// Idempotency-Key, so that a repetition is not a second request
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -61,7 +64,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let method = method_of(&arguments.method)?;
     let idempotency_key = arguments.idempotency_key.unwrap_or_default();
     let headers = signer.headers(&method, &url, &idempotency_key, body.as_deref().unwrap_or_default())?;
-    let answer = Client::new()?.send(method, &url, headers, body).await?;
+    let authorities = arguments.ca_file.or_else(|| context.variable("TOLLGATE_CA_FILE").map(std::path::PathBuf::from));
+    let answer = Client::trusting(authorities.as_deref())?.send(method, &url, headers, body).await?;
     output::line(&shown(&answer))?;
     Ok(if answer.status.is_success() { Outcome::Fine } else { Outcome::Failed })
 }

@@ -133,6 +133,11 @@ fn what_is_new_and_what_is_gone_is_one_change() {
 
 /// Every key that may be left out, so that there is one of each.
 const OPTIONAL: &str = r#"
+[server]
+tls_certificate = "c"
+tls_key = "k"
+admin_tls_certificate = "c"
+admin_tls_key = "k"
 [storage]
 archive_dir = "a"
 [routing]

@@ -37,6 +37,9 @@ fn check_server(config: &Config, findings: &mut Findings) {
     findings.range("server.stream_timeout_ms", server.stream_timeout_ms, 1000..=24 * HOUR_MS);
     findings.range("server.stream_stall_timeout_ms", server.stream_stall_timeout_ms, 1000..=10 * MINUTE_MS);
     findings.range("server.drain_timeout_ms", server.drain_timeout_ms, 0..=10 * MINUTE_MS);
+    findings.range("server.tls_handshake_timeout_ms", server.tls_handshake_timeout_ms, 100..=MINUTE_MS);
+    findings.range("server.tls_handshakes_max", server.tls_handshakes_max, 16..=100_000);
+    findings.range("server.tls_hsts_max_age_s", server.tls_hsts_max_age_s, 0..=730 * DAY_S);
 }
 
 fn check_storage(config: &Config, findings: &mut Findings) {

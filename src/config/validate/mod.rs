@@ -73,6 +73,22 @@ fn check_listeners(config: &Config, findings: &mut Findings) {
         "server.admin_listen",
         "needs another port than server.listen",
     );
+    let pairs = [
+        ("server.tls_certificate", &server.tls_certificate, "server.tls_key", &server.tls_key),
+        ("server.admin_tls_certificate", &server.admin_tls_certificate, "server.admin_tls_key", &server.admin_tls_key),
+    ];
+    for (certificate_path, certificate, key_path, key) in pairs {
+        findings.require(
+            key.is_none() || certificate.is_some(),
+            certificate_path,
+            format!("must name the certificate that {key_path} belongs to"),
+        );
+        findings.require(
+            certificate.is_none() || key.is_some(),
+            key_path,
+            format!("must name the key of {certificate_path}"),
+        );
+    }
 }
 
 fn check_admin_hosts(config: &Config, findings: &mut Findings) {

@@ -39,6 +39,17 @@ fn listeners_need_different_ports_unless_free_ones_are_taken() {
 }
 
 #[test]
+fn a_certificate_needs_its_key_and_a_key_its_certificate() {
+    let path = || Some(std::path::PathBuf::from("x.pem"));
+    assert_eq!(paths_after(|config| config.server.tls_certificate = path()), ["server.tls_key"]);
+    assert_eq!(paths_after(|config| config.server.tls_key = path()), ["server.tls_certificate"]);
+    assert_eq!(paths_after(|config| config.server.admin_tls_certificate = path()), ["server.admin_tls_key"]);
+    assert_eq!(paths_after(|config| config.server.admin_tls_key = path()), ["server.admin_tls_certificate"]);
+    let both = |config: &mut Config| (config.server.tls_certificate, config.server.tls_key) = (path(), path());
+    assert!(paths_after(both).is_empty());
+}
+
+#[test]
 fn names_of_the_operators_listener_are_names() {
     let with = |host: &str| paths_after(|config| config.admin.hosts = vec![String::from(host)]);
     for host in ["tollgate", "tollgate.internal", "Ops-1.example.com", "a_b.local"] {
@@ -55,6 +66,9 @@ fn every_number_with_a_range_is_held_to_it() {
         config.server.body_max_bytes = 0;
         config.server.header_timeout_ms = 0;
         config.server.connections_max = 0;
+        config.server.tls_handshake_timeout_ms = 60_001;
+        config.server.tls_handshakes_max = 15;
+        config.server.tls_hsts_max_age_s = 63_072_001;
         config.storage.group_bytes_max = 33_554_432;
         config.storage.checkpoint_bytes = 1;
         config.auth.nonces_max = 0;
@@ -97,6 +111,9 @@ fn every_number_with_a_range_is_held_to_it() {
         "server.body_max_bytes",
         "server.header_timeout_ms",
         "server.connections_max",
+        "server.tls_handshake_timeout_ms",
+        "server.tls_handshakes_max",
+        "server.tls_hsts_max_age_s",
         "storage.group_bytes_max",
         "storage.checkpoint_bytes",
         "auth.nonces_max",

@@ -27,6 +27,9 @@ const PRE_AUTH_WAITS_MAX: Duration = days(400);
 /// Of refunds: they take days, and those that fail later stay where they were.
 const REFUND_WAITS_MAX: Duration = days(100);
 
+/// Makes the beginning of a merchant's keys.
+type OfMerchant = fn(&MerchantId) -> Vec<u8>;
+
 const fn days(count: u64) -> Duration {
     Duration::from_secs(count * 86_400)
 }
@@ -250,7 +253,7 @@ impl Walk {
 
     /// The next merchant, also of those that are gone, that has something to tell.
     fn merchant_behind(&self, last: Option<&MerchantId>) -> Result<Option<MerchantId>, GatewayError> {
-        let spaces: [(Vec<u8>, fn(&MerchantId) -> Vec<u8>); 2] =
+        let spaces: [(Vec<u8>, OfMerchant); 2] =
             [(keys::payments(), keys::payments_of), (keys::pre_auths(), keys::pre_auths_of)];
         let mut nearest: Option<MerchantId> = None;
         for (all, of_merchant) in spaces {

@@ -1,0 +1,17 @@
+#!/bin/sh
+# /etc/letsencrypt/renewal-hooks/deploy/tollgate.sh: hands a renewed certificate to the gateway, which takes it up within
+# 30 s by itself; the reload only makes it sooner. Certbot sets RENEWED_LINEAGE.
+set -eu
+target="${TOLLGATE_TLS_DIR:-/etc/tollgate/tls}"
+install -d -m 0750 "$target"
+# The key before the certificate; each is whole from the moment it has its name.
+install -m 0640 "$RENEWED_LINEAGE/privkey.pem" "$target/privkey.pem.new"
+install -m 0644 "$RENEWED_LINEAGE/fullchain.pem" "$target/fullchain.pem.new"
+if [ "$(id -u)" = 0 ]; then
+  chgrp tollgate "$target" "$target/privkey.pem.new"
+fi
+mv "$target/privkey.pem.new" "$target/privkey.pem"
+mv "$target/fullchain.pem.new" "$target/fullchain.pem"
+if command -v systemctl >/dev/null && systemctl --quiet is-active tollgate.service 2>/dev/null; then
+  systemctl reload tollgate.service
+fi
