@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::api::language::Language;
 
 /// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order.
-const CATALOGUE: [(&str, &str); 86] = [
+const CATALOGUE: [(&str, &str); 87] = [
     ("can't be changed; make another rule", "不可修改; 请新建一条规则"),
     ("can't stand beside `position`", "不得与 `position` 同时使用"),
     ("can't stand beside `rules`", "不得与 `rules` 同时使用"),
@@ -84,6 +84,7 @@ const CATALOGUE: [(&str, &str); 86] = [
         "must be pending or retrying: only what is on its way ends",
         "须为 pending 或 retrying: 只有正在发送的通知才能取消",
     ),
+    ("needs a filter; without one what the configuration says stays", "需要同时给出 filter; 否则保持配置中的值"),
     ("must name 1 to {} notifications", "须列出 1 到 {} 条通知"),
     ("must be sent once, 1 to {} visible ASCII characters", "须恰好发送一次, 长度为 1 到 {} 个可见 ASCII 字符"),
     ("must be the name of a channel", "须为渠道名称"),

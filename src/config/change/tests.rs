@@ -154,10 +154,6 @@ otlp_headers_env = "H"
 otlp_headers_file = "h"
 [security]
 master_key_file = "k"
-[telemetry]
-otlp_endpoint = "http://127.0.0.1:4318"
-otlp_headers_env = "H"
-otlp_headers_file = "h"
 [sandbox]
 url = "http://127.0.0.1:1"
 [sandbox.stripe]

@@ -87,7 +87,8 @@ fn command_of(query: &Query<'_>) -> Result<CreatePayment, ApiError> {
     fields.insert(String::from("amount"), Value::from(amount));
     // Nothing is taken, so it is no order.
     fields.insert(String::from("order_no"), Value::from("QUOTE"));
-    serde_json::from_value(Value::Object(fields)).map_err(|error| ApiError::field("currency", error.to_string()))
+    let wrong = |error: serde_json::Error| ApiError::field("currency", error.to_string());
+    serde_json::from_value(Value::Object(fields)).map_err(wrong)
 }
 
 fn told(decision: &DecisionView) -> Vec<Part> {
