@@ -149,13 +149,16 @@ pub(crate) async fn serve<S: Site>(
     }
 }
 
+/// What is left of a connection after its handshake.
+type Entered = Option<Box<TlsStream<TcpStream>>>;
+
 /// Boxed, so that connections do not keep room for their handshakes.
 fn enter<'a, S: Site>(
     tls: &'a TlsEntrance,
     stream: TcpStream,
     peer: SocketAddr,
     site: &'a S,
-) -> Pin<Box<dyn Future<Output = Option<Box<TlsStream<TcpStream>>>> + Send + 'a>> {
+) -> Pin<Box<dyn Future<Output = Entered> + Send + 'a>> {
     Box::pin(async move { tls.enter(stream, peer, || site.refusal_without_tls()).await.map(Box::new) })
 }
 

@@ -29,7 +29,7 @@ impl When {
             None => None,
         };
         let named = texts.iter().enumerate().filter_map(|(position, text)| given(position, text));
-        named.filter_map(|name| Self::from_str(&name, false).ok()).last().unwrap_or_default()
+        named.rev().find_map(|name| Self::from_str(&name, false).ok()).unwrap_or_default()
     }
 
     /// For clap.

@@ -89,7 +89,7 @@ impl Watch {
                 let _ = note.try_send(());
             }
         };
-        let debouncer = new_debouncer(settle, on_event).inspect_err(|error| not_told_of(error)).ok();
+        let debouncer = new_debouncer(settle, on_event).inspect_err(not_told_of).ok();
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut watch = Self { path, seen, noticed, debouncer, folders: BTreeSet::new(), look_every: LOOK_EVERY };
         watch.follow();

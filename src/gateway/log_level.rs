@@ -84,7 +84,7 @@ impl Gateway {
             parse_log_filter(filter).map_err(|why| GatewayError::field("filter", &why))?;
         }
         if wanted.for_s.is_some_and(|for_s| !(1..=LOG_LEVEL_FOR_MAX_S).contains(&for_s)) {
-            return Err(GatewayError::field("for_s", &format!("must be from 1 to {LOG_LEVEL_FOR_MAX_S}")));
+            return Err(GatewayError::field("for_s", format!("must be from 1 to {LOG_LEVEL_FOR_MAX_S}")));
         }
         if wanted.for_s.is_some() && wanted.filter.is_none() {
             return Err(GatewayError::field("for_s", "needs a filter; without one what the configuration says stays"));

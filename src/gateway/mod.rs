@@ -368,7 +368,7 @@ impl Gateway {
     /// [`OpenError`], with a sentence that says what to do.
     pub async fn assemble(config: Config, clock: Clock, random: Random, outside: Outside) -> Result<Self, OpenError> {
         let countries = Countries::open(config.routing.geoip_database.as_deref()).await?;
-        Self::put_together(config, clock, random, outside, Own { countries, ..Own::default() }).await
+        Box::pin(Self::put_together(config, clock, random, outside, Own { countries, ..Own::default() })).await
     }
 
     async fn put_together(

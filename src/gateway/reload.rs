@@ -113,7 +113,7 @@ impl Gateway {
     pub async fn reload_from_source(&self, by: &Operator) -> Result<Reloaded, ReloadError> {
         let (gateway, by) = (self.clone(), by.clone());
         let work = async move {
-            let reloaded = gateway.read_and_put_in_force(&by).await;
+            let reloaded = Box::pin(gateway.read_and_put_in_force(&by)).await;
             // Where there is nothing to read, nothing was tried.
             if !matches!(reloaded, Err(ReloadError::Gateway(GatewayError::NotFound(_)))) {
                 gateway.0.reloads.note(gateway.0.core.clock.now(), &by, &reloaded);

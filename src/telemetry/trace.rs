@@ -349,7 +349,8 @@ impl Drop for Span {
 /// At most [`ATTRIBUTE_MAX_BYTES`] of a text.
 fn cut(mut text: String) -> String {
     if text.len() > ATTRIBUTE_MAX_BYTES {
-        text.truncate(text.floor_char_boundary(ATTRIBUTE_MAX_BYTES));
+        let end = (0..=ATTRIBUTE_MAX_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
     }
     text
 }

@@ -6,7 +6,7 @@ use axum::http::Method;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -19,6 +19,8 @@ use crate::domain::limit::shedding::Worth;
 use crate::domain::time::Timestamp;
 use crate::telemetry::Traces;
 
+/// Parts of a stream that a test has ready.
+const FED_MAX: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(50);
@@ -97,7 +99,7 @@ struct Running {
     clock: Clock,
     rooms: Rooms,
     /// What streams say next.
-    feeder: UnboundedSender<Bytes>,
+    feeder: Sender<Bytes>,
     stopping: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -108,7 +110,7 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let clock = Clock::virtual_from(Timestamp::from_unix_s(1_700_000_000));
         let bodies = Arc::new(BodyBounds::new(BODY_BYTES_MAX, HEAD_TIMEOUT, requests_in_flight_max));
-        let (feeder, feed) = unbounded_channel();
+        let (feeder, feed) = channel(FED_MAX);
         let rooms = Rooms {
             entered: Arc::default(),
             release: Arc::default(),

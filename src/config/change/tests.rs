@@ -279,7 +279,9 @@ fn the_example_has_every_key() {
     while let Some(path) = tables.pop() {
         let here = path.iter().fold(&base, |table, name| table[name].as_table().unwrap());
         tables.extend(
-            here.iter().filter(|(_, value)| value.is_table()).map(|(name, _)| [&path[..], &[name.clone()]].concat()),
+            here.iter()
+                .filter(|(_, value)| value.is_table())
+                .map(|(name, _)| [&path[..], std::slice::from_ref(name)].concat()),
         );
         let mut table = base.clone();
         let inner = path.iter().fold(&mut table, |table, name| table.get_mut(name).unwrap().as_table_mut().unwrap());

@@ -197,7 +197,7 @@ fn named(text: &str) -> Result<Vec<NotificationId>, ApiError> {
 async fn ask_again(call: ConsoleCall) -> Outcome {
     let text = call.query(&["ids"], Pages::No)?.text("ids").unwrap_or_default();
     let ids = named(&text)?;
-    let first = ids.iter().next().map(|id| call.gateway().webhooks().find_notification(id)).transpose()?;
+    let first = ids.first().map(|id| call.gateway().webhooks().find_notification(id)).transpose()?;
     let Some(OperatorNotificationView { merchant_id, notification }) = first else {
         return Err(ApiError::PathNotFound);
     };

@@ -9,7 +9,7 @@ use crate::api::stream::{StreamFailed, StreamKind};
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What the streams of a test say; nothing ends one.
-pub(super) type Feed = Arc<tokio::sync::Mutex<tokio::sync::mpsc::UnboundedReceiver<Bytes>>>;
+pub(super) type Feed = Arc<tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Bytes>>>;
 
 /// The answer of a path below `/stream`.
 pub(super) fn answer(path: &str, feed: &Feed) -> Answer {
@@ -48,7 +48,7 @@ impl Running {
     }
 
     fn say(&self, part: &'static str) {
-        self.feeder.send(Bytes::from_static(part.as_bytes())).unwrap();
+        self.feeder.try_send(Bytes::from_static(part.as_bytes())).unwrap();
     }
 
     fn end_stream(&self) {
