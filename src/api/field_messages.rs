@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::api::language::Language;
 
 /// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order.
-const CATALOGUE: [(&str, &str); 87] = [
+const CATALOGUE: [(&str, &str); 88] = [
     ("can't be changed; make another rule", "不可修改; 请新建一条规则"),
     ("can't stand beside `position`", "不得与 `position` 同时使用"),
     ("can't stand beside `rules`", "不得与 `rules` 同时使用"),
@@ -79,6 +79,7 @@ const CATALOGUE: [(&str, &str); 87] = [
     ("must be given, or endpoint_id", "此字段与 endpoint_id 须提供其一"),
     ("must be given", "须提供"),
     ("must be healthy, failing, open or unknown", "须为 healthy, failing, open 或 unknown"),
+    ("must be merchants or operator", "须为 merchants 或 operator"),
     ("must be one of {}", "须为以下之一: {}"),
     (
         "must be pending or retrying: only what is on its way ends",

@@ -31,6 +31,13 @@ pub(super) const EXAMPLES: &[(&str, &[Example])] = &[
             ("How much of the limits is used", "tollgate request GET /api/v1/limits"),
         ],
     ),
+    (
+        "healthcheck",
+        &[
+            ("Of the gateway on this machine", "tollgate healthcheck"),
+            ("Of another listener, by its address", "tollgate healthcheck --url https://127.0.0.1:8443"),
+        ],
+    ),
     ("status", &[("", "tollgate status"), ("For a script: 0 when requests are taken", "tollgate status --json")]),
     (
         "merchant create",

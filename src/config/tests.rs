@@ -211,7 +211,12 @@ fn unknown_keys_are_all_reported_with_the_nearest_known_name() {
 #[test]
 fn a_name_like_nothing_known_gets_the_list() {
     let problem = only_problem(with_file("[telemetry]\nzzz = 1"), "telemetry.zzz");
-    assert_eq!(problem.message, "is not a known key; known here are log, format");
+    assert_eq!(
+        problem.message,
+        "is not a known key; known here are log, format, service_name, otlp_endpoint, \
+         otlp_headers_env, otlp_headers_file, otlp_timeout_ms, otlp_interval_ms, trace_queue_max, trace_sample_ratio, \
+         trust_traceparent, pass_on_traceparent"
+    );
 }
 
 #[test]

@@ -275,8 +275,10 @@ mod tests {
             _since: Timestamp,
             _after: Option<&'a str>,
         ) -> Call<'a, Result<ListPage<ListedRefund>, ListError>> {
-            self.0.advance(std::time::Duration::from_secs(2));
-            Box::pin(std::future::ready(Err(ListError::Failed(String::from("no answer")))))
+            Box::pin(async {
+                self.0.advance(std::time::Duration::from_secs(2));
+                Err(ListError::Failed(String::from("no answer")))
+            })
         }
     }
 

@@ -325,7 +325,7 @@ async fn no_secret_and_nothing_of_a_body_is_in_logs_or_spans() {
     let refunds = format!("{PAYMENTS}/{number}/refunds");
     shop.post_with_key(&refunds, json!({ "amount": 100, "reason": MARK }), "k-3").await;
     // What is refused is not told either.
-    assert_eq!(shop.pay("O-2", 900, json!({ "description": CARD })).await.status, 400);
+    assert_eq!(shop.pay("O-2", 900, json!({ "description": CARD })).await.status, 422);
     shop.pay("O-3", 900, json!({ "payment_token": format!("tok_{MARK}"), "channel": "stripe" })).await;
     shop.post_bytes(PAYMENTS, format!("{{ {MARK}").as_bytes(), Some("application/json")).await;
     shop.post(PAYMENTS, json!({ MARK: CARD })).await.expect(400, "INVALID_REQUEST");

@@ -164,7 +164,7 @@ slow_call_ms = 100
 hold_valid_s = 3600
 credentials = { secret_key_env = "K" }
 caps = { concurrent = 5, per_second = 5, per_day = 5, amount_per_day_minor = 5 }
-amounts = { USD = { min_minor = 50 } }
+amounts = { USD = { min_minor = 50, max_minor = 5000 } }
 maintenance = [{ from = "2026-03-01T02:00:00Z", until = "2026-03-01T03:00:00Z" }]
 [channels.stripe.fees]
 min_minor = 1

@@ -93,7 +93,9 @@ pub fn parse_log_filter(text: &str) -> Result<EnvFilter, String> {
     if let Some(odd) = text.split(',').map(str::trim).find(is_odd) {
         return Err(format!("is not {LIKE}: \"{odd}\" is no level (off, error, warn, info, debug, trace)"));
     }
-    EnvFilter::builder().parse(text).map_err(|error| format!("is not {LIKE}: {error}"))
+    // Blanks after commas are how people write lists.
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    EnvFilter::builder().parse(parts.join(",")).map_err(|error| format!("is not {LIKE}: {error}"))
 }
 
 /// The address for traces below a collector's address, unless it is that already.

@@ -1,3 +1,5 @@
+//! What is recorded, of whom it is a part, and what is left out.
+
 use tokio::sync::mpsc;
 
 use super::*;
