@@ -33,6 +33,8 @@ async fn the_official_library_accepts_what_arrives_with_either_secret_of_a_rotat
     let receiver = Receiver::start().await;
     let made = endpoint(&shop, &receiver.url).await;
     test_event(&shop, &made).await;
+    // Signatures are made when it is sent: the first one has to be on its way before the change.
+    eventually("one delivery", || async { (!receiver.deliveries().is_empty()).then_some(()) }).await;
     let rotated =
         shop.post(&format!("{ENDPOINTS}/{}/rotate-secret", made.data("id")), json!({})).await.expect(200, "SUCCESS");
     test_event(&shop, &made).await;

@@ -87,8 +87,9 @@ pub fn parse_log_filter(text: &str) -> Result<EnvFilter, String> {
     }
     // `tracing` takes a word for a part of the program, of which alone everything would be logged then.
     let is_odd = |part: &&str| {
+        // `tracing` reads nothing at all as a level, too.
         let is_plain = !part.contains(['=', '[', ']']);
-        is_plain && !part.starts_with(OWN) && part.parse::<LevelFilter>().is_err()
+        part.is_empty() || is_plain && !part.starts_with(OWN) && part.parse::<LevelFilter>().is_err()
     };
     if let Some(odd) = text.split(',').map(str::trim).find(is_odd) {
         return Err(format!("is not {LIKE}: \"{odd}\" is no level (off, error, warn, info, debug, trace)"));
