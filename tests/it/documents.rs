@@ -108,3 +108,21 @@ fn the_chinese_readme_has_the_same_commands() {
     assert!(english.len() > 5);
     assert_eq!(chinese, english);
 }
+
+#[test]
+fn both_readmes_have_every_command() {
+    let told = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("--help").output().unwrap();
+    let help = String::from_utf8(told.stdout).unwrap();
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    // What a name is followed by is further to the right.
+    let names = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let names: Vec<&str> = names.filter(|name| !name.is_empty() && *name != "help").collect();
+    assert!(names.len() > 20, "{names:?}");
+    for (page, heading) in [("README.md", "\n## Commands\n"), ("README.zh-CN.md", "\n## 命令\n")] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        let table = text.split(heading).nth(1).unwrap().split("\n## ").next().unwrap();
+        let is_there = |name: &&&str| [' ', '`'].iter().any(|end| table.contains(&format!("`tollgate {name}{end}")));
+        let missing: Vec<&&str> = names.iter().filter(|name| !is_there(name)).collect();
+        assert!(missing.is_empty(), "{page} has no {missing:?}");
+    }
+}
