@@ -16,8 +16,8 @@ use crate::domain::time::Timestamp;
 use crate::gateway::reconciliation::{Cell, Line, Period, Statement, StatementReader};
 
 const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
-/// What spreadsheets take for the beginning of a formula.
-const FORMULA_BEGINNINGS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+/// What spreadsheets take for the beginning of a formula, those for Chinese and Japanese also in full width.
+const FORMULA_BEGINNINGS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 /// Shorter ones of a page are sent together with the next.
 const PART_BYTES_MIN: usize = 16 * 1024;
 
@@ -164,9 +164,22 @@ fn text_of(cell: Cell) -> String {
         Cell::Empty => String::new(),
         Cell::Number(number) => number.to_string(),
         Cell::Own(text) => text,
-        Cell::Foreign(text) if text.starts_with(FORMULA_BEGINNINGS) => format!("'{text}"),
+        Cell::Foreign(text) if is_like_a_formula(&text) => format!("'{text}"),
         Cell::Foreign(text) => text,
     }
+}
+
+/// Whether a spreadsheet could take a text for a formula: some pass over blanks and what can't be seen in front of one.
+fn is_like_a_formula(text: &str) -> bool {
+    let seen = text.trim_start_matches(|letter: char| letter.is_whitespace() || is_unseen(letter));
+    text.starts_with(['\t', '\r', '\n']) || seen.starts_with(FORMULA_BEGINNINGS)
+}
+
+/// Control characters, and those that only say how others are shown.
+fn is_unseen(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -201,7 +214,17 @@ mod tests {
             ("@SUM(A1)", "'@SUM(A1)\r\n"),
             ("\t=1", "'\t=1\r\n"),
             ("\r=1", "\"'\r=1\"\r\n"),
+            ("\n=1", "\"'\n=1\"\r\n"),
+            (" =1+1", "' =1+1\r\n"),
+            ("\u{3000}\u{a0}=1", "'\u{3000}\u{a0}=1\r\n"),
+            ("\u{200b}=1", "'\u{200b}=1\r\n"),
+            ("\u{feff} \u{202e}@A1", "'\u{feff} \u{202e}@A1\r\n"),
+            ("＝1+1", "'＝1+1\r\n"),
+            ("＋1", "'＋1\r\n"),
+            ("－1", "'－1\r\n"),
+            ("＠A1", "'＠A1\r\n"),
             ("O=1", "O=1\r\n"),
+            (" O＝1", " O＝1\r\n"),
         ] {
             assert_eq!(
                 written(vec![Cell::Foreign(String::from(text)), Cell::Empty]),
