@@ -43,6 +43,11 @@ impl<'a> Query<'a> {
         (!value.is_empty()).then(|| String::from(value))
     }
 
+    /// Whether a value is there that says nothing.
+    pub(crate) fn is_empty(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, value)| known == name && value.is_empty())
+    }
+
     /// Which page.
     ///
     /// # Errors
@@ -80,6 +85,7 @@ mod tests {
         let query = query.unwrap();
         assert_eq!(query.text("status").as_deref(), Some("a b c"));
         assert_eq!(query.text("channel"), None);
+        assert_eq!(["status", "channel", "merchant_id"].map(|name| query.is_empty(name)), [false, true, false]);
         assert_eq!(query.page().unwrap(), PageRequest { limit: Some(5), cursor: Some(String::from("ff")) });
         let none = Query::read(None, &[], Pages::Yes).unwrap();
         assert_eq!(none.page().unwrap(), PageRequest::default());

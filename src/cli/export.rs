@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -26,13 +27,13 @@ pub(super) struct Arguments {
     #[arg(value_enum)]
     statement: Statement,
     /// From this day (UTC), such as 2026-01-01, or moment (RFC 3339) on
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = NonEmptyStringValueParser::new())]
     from: String,
     /// Before this day or moment; now when not given
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = NonEmptyStringValueParser::new())]
     to: Option<String>,
     /// Only this merchant's
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     merchant: Option<String>,
     /// Into this file, which is then complete; standard output when not given
     #[arg(short, long, value_name = "FILE")]

@@ -87,6 +87,11 @@ async fn what_is_asked_wrongly_is_said_before_anything_is_sent() {
     shop.get(&format!("{EXPORTS}/everything?from=2026-01-01")).await.expect(404, "NOT_FOUND");
     let unknown = "/admin/v1/exports/fees?from=2026-01-01&merchant_id=m_nobody";
     house.admin("GET", unknown, None).await.expect(404, "NOT_FOUND");
+    for statement in ["payments", "refunds", "fees"] {
+        let of_nobody = format!("/admin/v1/exports/{statement}?from=2026-01-01&merchant_id=");
+        let refused = house.admin("GET", &of_nobody, None).await.expect(400, "INVALID_REQUEST");
+        assert_eq!(refused.wrong_fields(), ["merchant_id"]);
+    }
     house.stop().await;
 }
 
@@ -164,6 +169,15 @@ async fn the_command_writes_a_file_that_is_complete_or_none() {
         assert!(refused.status.code() == Some(1) && said.contains("the gateway refused"), "{said}");
     }
     assert!(!missing.exists());
-    assert_eq!(run(&["everything", "--from", "2020-01-01"]).await.status.code(), Some(2));
+    // A variable that is not set says neither "all merchants" nor "until now".
+    for wrong in [
+        ["everything", "--from", "2020-01-01"].as_slice(),
+        &["fees", "--from", ""],
+        &["fees", "--from", "2020-01-01", "--merchant", ""],
+        &["fees", "--from", "2020-01-01", "--to", ""],
+    ] {
+        let refused = run(wrong).await;
+        assert_eq!((refused.status.code(), refused.stdout.as_slice()), (Some(2), b"".as_slice()), "{wrong:?}");
+    }
     house.stop().await;
 }

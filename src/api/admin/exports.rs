@@ -2,6 +2,7 @@
 
 use crate::api::call::OperatorCall;
 use crate::api::envelope::Outcome;
+use crate::api::error::ApiError;
 use crate::api::exports;
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
@@ -74,6 +75,10 @@ pub(crate) async fn fees(call: OperatorCall) -> Outcome {
 
 fn of_operator(OperatorCall { call, .. }: &OperatorCall, statement: Statement) -> Outcome {
     let query = call.query(&["from", "to", "merchant_id"], Pages::No)?;
+    // A script whose variable is empty must not get what all of them have taken.
+    if query.is_empty("merchant_id") {
+        return Err(ApiError::field("merchant_id", "must have a value, or not be there"));
+    }
     let merchant_id = query.text("merchant_id").map(MerchantId::new);
     exports::answer(call, statement, merchant_id, query.text("from").as_deref(), query.text("to").as_deref())
 }
