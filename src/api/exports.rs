@@ -36,7 +36,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
     get, path = "/api/v1/exports/payments", operation_id = "export_payments", tag = "Exports",
     params(
         ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent", example = "2026-02-01"),
+        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
     ),
     responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv")),
 )]
@@ -52,7 +52,7 @@ pub(crate) async fn payments(call: MerchantCall) -> Outcome {
     get, path = "/api/v1/exports/refunds", operation_id = "export_refunds", tag = "Exports",
     params(
         ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent", example = "2026-02-01"),
+        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
     ),
     responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv")),
 )]
@@ -68,7 +68,7 @@ pub(crate) async fn refunds(call: MerchantCall) -> Outcome {
     get, path = "/api/v1/exports/fees", operation_id = "export_fees", tag = "Exports",
     params(
         ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent", example = "2026-02-01"),
+        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
     ),
     responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv")),
 )]

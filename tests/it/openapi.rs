@@ -311,6 +311,22 @@ async fn parameters_are_taken_if_they_are_documented_and_only_then() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_filled_in_that_narrows_a_list() {
+    let world = World::start().await;
+    let mut lists = 0;
+    for operation in operations(&world.document) {
+        for parameter in operation.parameters("query") {
+            lists += usize::from(parameter["name"] == "cursor");
+            // What /docs fills in where somebody only wants to see what is there.
+            let filled_in = ["/example", "/schema/example"].iter().find_map(|place| parameter.pointer(place));
+            assert!(parameter["required"] == true || filled_in.is_none(), "{}: {parameter}", operation.id);
+        }
+    }
+    assert!(lists > 10, "only {lists} lists");
+    world.house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fields_are_taken_if_they_are_documented_and_only_then() {
     let world = World::start().await;
     let changes = |operation: &&Operation| operation.method != "GET" && !operation.is_open();

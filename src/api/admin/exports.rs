@@ -23,7 +23,7 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
     get, path = "/admin/v1/exports/payments", operation_id = "export_all_payments", tag = "Exports",
     params(
         ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent", example = "2026-02-01"),
+        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
         ("merchant_id" = Option<String>, Query, description = "Only this merchant's"),
     ),
     responses(
@@ -42,7 +42,7 @@ pub(crate) async fn payments(call: OperatorCall) -> Outcome {
     get, path = "/admin/v1/exports/refunds", operation_id = "export_all_refunds", tag = "Exports",
     params(
         ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent", example = "2026-02-01"),
+        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
         ("merchant_id" = Option<String>, Query, description = "Only this merchant's"),
     ),
     responses(
@@ -61,7 +61,7 @@ pub(crate) async fn refunds(call: OperatorCall) -> Outcome {
     get, path = "/admin/v1/exports/fees", operation_id = "export_all_fees", tag = "Exports",
     params(
         ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent", example = "2026-02-01"),
+        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
         ("merchant_id" = Option<String>, Query, description = "Only this merchant's"),
     ),
     responses(

@@ -252,6 +252,8 @@ fn shape_parameters(path: &str, operation: &mut Operation) {
             value.default = Some(Value::from(LIMIT_DEFAULT));
         }
         match form {
+            // Tools fill in what they find as an example, and a place in a list that nobody was given leads nowhere.
+            Some(Pattern(pattern, _)) if is_query => value.pattern = Some(String::from(pattern)),
             Some(form) => apply(form, value),
             None if is_query => value.enum_values = description.as_deref().and_then(only_values),
             None => {}
