@@ -38,7 +38,8 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
         ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
     ),
-    responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv")),
+    responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
+        headers(("Content-Disposition" = String, description = "What to call the file")))),
 )]
 pub(crate) async fn payments(call: MerchantCall) -> Outcome {
     of_merchant(&call, Statement::Payments)
@@ -54,7 +55,8 @@ pub(crate) async fn payments(call: MerchantCall) -> Outcome {
         ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
         ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
     ),
-    responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv")),
+    responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
+        headers(("Content-Disposition" = String, description = "What to call the file")))),
 )]
 pub(crate) async fn refunds(call: MerchantCall) -> Outcome {
     of_merchant(&call, Statement::Refunds)
@@ -70,7 +72,8 @@ pub(crate) async fn refunds(call: MerchantCall) -> Outcome {
         ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
         ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
     ),
-    responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv")),
+    responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
+        headers(("Content-Disposition" = String, description = "What to call the file")))),
 )]
 pub(crate) async fn fees(call: MerchantCall) -> Outcome {
     of_merchant(&call, Statement::Fees)

@@ -241,6 +241,9 @@ impl World {
             assert!(response["headers"].get(name).is_some(), "{} does not tell of {name}", operation.id);
         };
         must_have("X-Request-Id");
+        if content_type == "text/csv" {
+            must_have("Content-Disposition");
+        }
         if operation.is_merchants() {
             ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-RateLimit-Tier", "RateLimit"]
                 .into_iter()

@@ -27,7 +27,8 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
         ("merchant_id" = Option<String>, Query, description = "Only this merchant's"),
     ),
     responses(
-        (status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv"),
+        (status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
+            headers(("Content-Disposition" = String, description = "What to call the file"))),
         (status = 404, description = "`NOT_FOUND`: there is no such merchant"),
     ),
 )]
@@ -46,7 +47,8 @@ pub(crate) async fn payments(call: OperatorCall) -> Outcome {
         ("merchant_id" = Option<String>, Query, description = "Only this merchant's"),
     ),
     responses(
-        (status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv"),
+        (status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
+            headers(("Content-Disposition" = String, description = "What to call the file"))),
         (status = 404, description = "`NOT_FOUND`: there is no such merchant"),
     ),
 )]
@@ -65,7 +67,8 @@ pub(crate) async fn refunds(call: OperatorCall) -> Outcome {
         ("merchant_id" = Option<String>, Query, description = "Only this merchant's"),
     ),
     responses(
-        (status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv"),
+        (status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
+            headers(("Content-Disposition" = String, description = "What to call the file"))),
         (status = 404, description = "`NOT_FOUND`: there is no such merchant"),
     ),
 )]
