@@ -5,8 +5,81 @@ use std::borrow::Cow;
 
 use crate::api::language::Language;
 
-/// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order.
-const CATALOGUE: [(&str, &str); 88] = [
+/// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order. The first that fits
+/// is taken, so that a longer one stands before one that is like its beginning.
+const CATALOGUE: [(&str, &str); 130] = [
+    ("can't be {} as an id; give the rule another `id`", "{} 不可用作规则的 id; 请另取一个 `id`"),
+    ("can't stand beside `split`; take one away", "不得与 `split` 同时使用; 请去掉其一"),
+    ("goes with `from` and `until`, or `weekdays`", "须与 `from` 和 `until` 或 `weekdays` 一起使用"),
+    (
+        "has \"{}\", which is not an ISO 3166-1 alpha-2 code in capitals such as DE",
+        "其中 \"{}\" 不是大写的 ISO 3166-1 二字母国家代码 (如 DE)",
+    ),
+    ("has an entry that matches no event; events are {}", "其中有一项不匹配任何事件; 事件有 {}"),
+    ("has `{}`, which is not one of its fields", "其中 `{}` 不是它的字段"),
+    ("is missing: `from` goes with it", "缺失: 须与 `from` 一起提供"),
+    ("is missing: `until` goes with it", "缺失: 须与 `until` 一起提供"),
+    (
+        "is not a filter such as \"info\" or \"info,tollgate::delivery=debug\": {} is no level (off, error, warn, info, debug, trace)",
+        "不是有效的过滤器 (如 \"info\" 或 \"info,tollgate::delivery=debug\"): {} 不是级别 (off, error, warn, info, debug, trace)",
+    ),
+    (
+        "is not a filter such as \"info\" or \"info,tollgate::delivery=debug\": {}",
+        "不是有效的过滤器 (如 \"info\" 或 \"info,tollgate::delivery=debug\"): {}",
+    ),
+    ("is the id of an earlier rule; give it its own", "与前面某条规则的 id 相同; 请另取一个"),
+    ("is the name of an earlier rule; give it its own", "与前面某条规则的名称相同; 请另取一个"),
+    ("lacks `{}`", "缺少 `{}`"),
+    ("must be 1 to 64 characters from A-Za-z0-9_-", "须为 1 到 64 个字符, 可用 A-Za-z0-9_-"),
+    (
+        "must be a filter such as \"info\" or \"info,tollgate::delivery=debug\", of 1 to {} characters",
+        "须为过滤器 (如 \"info\" 或 \"info,tollgate::delivery=debug\"), 长度为 1 到 {} 个字符",
+    ),
+    (
+        "must be another time than `from`; 00:00 until 24:00 is the whole day",
+        "不得与 `from` 相同; 全天为 00:00 到 24:00",
+    ),
+    ("must be at least 1; to stop payments set enabled = false", "至少为 1; 若要停止支付, 请设 enabled = false"),
+    ("must be at least amount_minor_min ({})", "不得小于 amount_minor_min ({})"),
+    ("must be between {} and {}", "须在 {} 到 {} 之间"),
+    ("must be from {} to {}, not {}", "须在 {} 到 {} 之间, 而不是 {}"),
+    (
+        "must be said: at least one of endpoint_id, event, status, payment_no, failure, from and to",
+        "须提供以下至少一项: endpoint_id, event, status, payment_no, failure, from, to",
+    ),
+    ("must be map with a single key", "须为只有一个键的对象"),
+    ("must have a value, or not be there", "须有值, 或不出现"),
+    ("must have at most 20 names", "最多 20 个名称"),
+    ("must have entries of 1 to 64 characters", "每一项须为 1 到 64 个字符"),
+    (
+        "must have names of 1 to 40 characters, and at most {} values of up to 500 characters",
+        "名称须为 1 到 40 个字符, 值最多 {} 个, 每个不超过 500 个字符",
+    ),
+    ("must have shares that add up to 100 percent, not {}", "各份额之和须为 100%, 而不是 {}"),
+    ("must name at least one channel", "须至少列出一个渠道"),
+    ("must not be an object", "不得为对象"),
+    ("must not be negative", "不得为负数"),
+    ("names \"{}\" twice", "重复列出了 \"{}\""),
+    ("names a channel that is not enabled; enable it or name another", "所指的渠道未启用; 请启用它或改用其他渠道"),
+    ("names no channel with \"{}\"", "没有名为 \"{}\" 的渠道"),
+    ("names no channel; name one of [channels.<name>]", "所指的渠道不存在; 请使用 [channels.<name>] 之一"),
+    ("names no tier with \"{}\"", "没有名为 \"{}\" 的等级"),
+    (
+        "needs `currencies`: minor units of different currencies can't be compared",
+        "需要同时给出 `currencies`: 不同货币的最小单位无法比较",
+    ),
+    ("not a time of day such as 09:30", "不是 09:30 这样的时刻"),
+    ("not an ISO 3166-1 alpha-2 country code in capitals, such as US", "不是大写的 ISO 3166-1 二字母国家代码, 如 US"),
+    ("not an ISO 4217 currency code in capitals, such as USD", "不是大写的 ISO 4217 货币代码, 如 USD"),
+    ("the configuration file {} can't be used: {}", "配置文件 {} 无法使用: {}"),
+    (
+        "was made before the gateway was restored from a backup: begin anew without one, and pass over the ids that you know",
+        "是在网关从备份恢复之前给出的: 请不带游标重新开始, 并跳过您已知的 id",
+    ),
+    (
+        "{} is not a time zone that this machine knows (such as Europe/Berlin; tzdata must be installed)",
+        "{} 不是本机所认识的时区 (例如 Europe/Berlin; 须已安装 tzdata)",
+    ),
     ("can't be changed; make another rule", "不可修改; 请新建一条规则"),
     ("can't stand beside `position`", "不得与 `position` 同时使用"),
     ("can't stand beside `rules`", "不得与 `rules` 同时使用"),
@@ -119,11 +192,31 @@ const CATALOGUE: [(&str, &str); 88] = [
 pub(crate) fn in_language(message: &str, language: Language) -> Cow<'_, str> {
     match language {
         Language::English => Cow::Borrowed(message),
-        Language::Chinese => CATALOGUE
-            .iter()
-            .find_map(|(english, chinese)| Some(fill(chinese, &gaps(english, message)?)))
-            .map_or(Cow::Borrowed(message), Cow::Owned),
+        Language::Chinese => in_chinese(message).or_else(|| behind_a_place(message)).map_or(message.into(), Cow::Owned),
     }
+}
+
+fn in_chinese(message: &str) -> Option<String> {
+    let known = CATALOGUE.iter().find_map(|(english, chinese)| Some(fill(chinese, &gaps(english, message)?)));
+    known.or_else(|| choice(message))
+}
+
+/// ``must be `a` or `b` ``, as those who read JSON put it where there are few names.
+fn choice(message: &str) -> Option<String> {
+    let (names, last) = message.strip_prefix("must be ")?.split_once(" or ")?;
+    let is_name = |name: &str| {
+        let is_part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '`' | '_' | '-' | '.');
+        !name.is_empty() && name.chars().all(is_part)
+    };
+    (names.split(", ").all(is_name) && is_name(last)).then(|| format!("须为 {names} 或 {last}"))
+}
+
+/// A sentence with the place in front that it is about, such as `routing.default_channel names …` or `from: not …`.
+fn behind_a_place(message: &str) -> Option<String> {
+    let (place, sentence) = message.split_once(' ')?;
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.' | '[' | ']' | ':');
+    let is_place = place.chars().all(is_part) && place.contains(['_', '.', '[', ':']);
+    if is_place { Some(format!("{place} {}", in_chinese(sentence)?)) } else { None }
 }
 
 /// What stands in the gaps of `pattern` if `text` is made by it.
@@ -184,6 +277,21 @@ mod tests {
         // A gap does not swallow what comes after it.
         assert_eq!(chinese("must be from 1 to 13 or so"), "须在 1 到 13 or so 之间");
         assert_eq!(chinese("must be true or false or both"), "must be true or false or both");
+        assert_eq!(chinese("must be from 1 to 13, not 14"), "须在 1 到 13 之间, 而不是 14");
+    }
+
+    #[test]
+    fn names_to_choose_from_and_places_in_front_are_carried_over() {
+        for (english, expected) in [
+            ("must be `a_1` or `b`", "须为 `a_1` 或 `b`"),
+            ("must be pending, retrying, success or failed", "须为 pending, retrying, success 或 failed"),
+            ("must be one thing or another", "must be one thing or another"),
+            ("split[0].percent: must be a number", "split[0].percent: 须为数字"),
+            ("routing.default_channel must be a string", "routing.default_channel 须为字符串"),
+            ("whoever must be a string", "whoever must be a string"),
+        ] {
+            assert_eq!(chinese(english), expected);
+        }
     }
 
     #[test]
@@ -198,12 +306,13 @@ mod tests {
     fn sentences_in(source: &str) -> Vec<String> {
         let source = source.split("#[cfg(test)]").next().unwrap_or_default();
         let mut sentences = Vec::new();
-        for call in ["FieldError::new(", "::field(", " check("] {
+        for call in ["FieldError::new(", "::field(", " check(", "findings.require(", "findings.add("] {
             for (start, _) in source.match_indices(call) {
                 let rest = &source[start + call.len()..];
                 let statement = &rest[..rest.find(";\n").unwrap_or(rest.len())];
-                let literals = statement.split('"').skip(1).step_by(2);
-                sentences.extend(literals.map(without_names).filter(|text| text.contains(' ')));
+                let statement = statement.replace("\\\"", "\u{1}");
+                let literals = statement.split('"').skip(1).step_by(2).map(|literal| literal.replace('\u{1}', "\""));
+                sentences.extend(literals.map(|text| without_names(&text)).filter(|text| text.contains(' ')));
             }
         }
         sentences
@@ -230,7 +339,8 @@ mod tests {
     fn sources() -> Vec<PathBuf> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut folders = vec![root.join("api"), root.join("gateway")];
-        let mut files = Vec::new();
+        // Rules are also made through the API.
+        let mut files = vec![root.join("config/validate/rules.rs")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();

@@ -10,6 +10,7 @@ mod callbacks;
 mod channel_checks;
 mod channel_pre_auths;
 mod channels;
+mod chinese;
 mod cli;
 mod console;
 mod console_payments;
