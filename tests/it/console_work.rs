@@ -23,6 +23,19 @@ async fn send(browser: &Browser, path: &str, fields: &[(&str, &str)], says: &str
     page
 }
 
+/// The version of the routing that a page shows to who is asked.
+async fn seen(browser: &Browser, path: &str) -> String {
+    let asked = browser.page(path).await;
+    let (_, rest) = asked.split_once("name=\"version\" value=\"").unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+/// The same for a form that says which version was looked at.
+async fn confirm_seen(browser: &Browser, path: &str, fields: &[(&str, &str)], says: &str) -> String {
+    let version = seen(browser, path).await;
+    confirm(browser, path, &[fields, &[("version", version.as_str())]].concat(), says).await
+}
+
 async fn actions(house: &House) -> Vec<String> {
     let audit = house.admin("GET", "/admin/v1/audit?limit=100", None).await.expect(200, "SUCCESS");
     let items = audit.items();
@@ -184,15 +197,17 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
     let versions = browser.page("/console/routing/versions").await;
     assert!(versions.contains("in force") && versions.contains("channel.update"), "{versions}");
     let fields = [("mode", "cost"), ("smart", "true"), ("rules_first", "true"), ("default_channel", "stripe")];
-    confirm(&browser, "/console/routing/change", &fields, "is in force.").await;
+    confirm_seen(&browser, "/console/routing/change", &fields, "is in force.").await;
     let now = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
     assert_eq!((now.data("mode"), &now.body["data"]["rules_first"]), ("cost", &json!(true)));
     let overridden = now.body["data"]["overridden"].as_array().unwrap().clone();
     assert!(!overridden.contains(&json!("routing.default_channel")), "what stays is not changed: {overridden:?}");
-    confirm(&browser, "/console/routing/versions/0/rollback", &[], "is in force.").await;
+    confirm_seen(&browser, "/console/routing/versions/0/rollback", &[], "is in force.").await;
     let now = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
     assert_eq!((now.data("mode"), &now.body["data"]["rules"]), ("balanced", &json!(0)));
-    send(&browser, "/console/routing/versions/999/rollback", &[], "notice bad").await;
+    let gone = "/console/routing/versions/999/rollback";
+    let version = seen(&browser, gone).await;
+    send(&browser, gone, &[("version", &version)], "there is no such").await;
     for path in [
         "/console/routing/channels/nobody",
         "/console/routing/channels/nobody/disable",
@@ -200,6 +215,31 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
     ] {
         assert_eq!(browser.get(path).await.status, 404, "{path}");
     }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_looked_at_another_version_of_the_routing_changes_nothing() {
+    let house = House::start_with_two(|_| {}).await;
+    let browser = Browser::logged_in(&house).await;
+    let (change, rollback) = ("/console/routing/change", "/console/routing/versions/0/rollback");
+    let (old, old_of_rollback) = (seen(&browser, change).await, seen(&browser, rollback).await);
+    // A colleague stops the strategies while the page is open.
+    house.admin("PUT", "/admin/v1/routing", Some(json!({ "smart": false }))).await.expect(200, "SUCCESS");
+    let fields =
+        [("mode", "cost"), ("smart", "true"), ("default_channel", "stripe"), ("version", old.as_str())];
+    let page = send(&browser, change, &fields, "notice bad").await;
+    assert!(page.contains("was changed meanwhile"), "{page}");
+    let page = send(&browser, rollback, &[("version", &old_of_rollback)], "notice bad").await;
+    assert!(page.contains("was changed meanwhile"), "{page}");
+    // Nor who does not say what was looked at.
+    send(&browser, change, &fields[..3], "notice bad").await;
+    send(&browser, rollback, &[], "notice bad").await;
+    let now = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
+    assert_eq!((now.data("mode"), &now.body["data"]["smart"]), ("balanced", &json!(false)));
+    confirm_seen(&browser, change, &[("mode", "cost"), ("default_channel", "stripe")], "is in force.").await;
+    let now = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
+    assert_eq!((now.data("mode"), &now.body["data"]["smart"]), ("cost", &json!(false)));
     house.stop().await;
 }
 
