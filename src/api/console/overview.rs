@@ -28,7 +28,7 @@ use super::text::{count, money, percent};
 use recent::Recent;
 
 /// Where the page's news come from.
-const LIVE: &str = "/console/live";
+pub(super) const LIVE: &str = "/console/live";
 /// Minutes that are shown, if nobody says how many.
 const MINUTES_SHOWN: usize = 60;
 /// Payments that are shown.
