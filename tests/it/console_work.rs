@@ -68,6 +68,24 @@ async fn what_was_given_up_is_found_read_and_sent_again() {
     let list = browser.page("/console/webhooks").await;
     assert!(list.contains(&format!("/console/webhooks/endpoints/{id}")) && list.contains(&shop.merchant_id), "{list}");
     assert!(!browser.page("/console/webhooks?status=paused").await.contains(&id));
+    let cell = |page: &str, column: &str| {
+        let (_, row) = page.split_once(&format!("href=\"/console/webhooks/endpoints/{id}\"")).unwrap();
+        let (_, cell) = row.split_once(&format!("<td data-label=\"{column}\"")).unwrap();
+        cell.split_once("</td>").unwrap().0.to_owned()
+    };
+    assert!(cell(&list, "Waiting").contains(">0"), "{list}");
+    let link = format!("<a href=\"/console/webhooks/notifications?endpoint_id={id}&#38;status=failed\"><code>3</code></a>");
+    assert!(cell(&list, "Given up").contains(&link), "{list}");
+    // Who looks at night finds from the first page whose they are.
+    let quiet = json!({ "url": receiver.url });
+    let other = house.merchant("premium").await;
+    let quiet = other.post("/api/v1/webhooks/endpoints", quiet).await.expect(201, "SUCCESS").data("id").to_owned();
+    let tile = "<dt>Webhooks given up</dt><dd class=\"value\"><a href=\"/console/webhooks?given_up=true\">3</a></dd>";
+    eventually("they are counted", || async { browser.page("/console").await.contains(tile).then_some(()) }).await;
+    let led = browser.page("/console/webhooks?given_up=true").await;
+    assert!(led.contains(&id) && !led.contains(&quiet), "{led}");
+    assert!(browser.page("/console/webhooks?given_up=").await.contains(&quiet));
+    assert_eq!(browser.get("/console/webhooks?given_up=perhaps").await.status, 400);
     let one = browser.page(&format!("/console/webhooks/endpoints/{id}")).await;
     assert!(one.contains("&#60;b&#62;mine") && failed.iter().all(|no| one.contains(no)), "{one}");
     assert!(browser.page("/console/webhooks/notifications").await.contains("Say whose"));
@@ -207,7 +225,8 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
     assert_eq!((now.data("mode"), &now.body["data"]["rules"]), ("balanced", &json!(0)));
     let gone = "/console/routing/versions/999/rollback";
     let version = seen(&browser, gone).await;
-    send(&browser, gone, &[("version", &version)], "there is no such").await;
+    let page = send(&browser, gone, &[("version", &version)], "notice bad").await;
+    assert!(!page.contains("meanwhile"), "{page}");
     for path in [
         "/console/routing/channels/nobody",
         "/console/routing/channels/nobody/disable",

@@ -44,6 +44,7 @@ pub use crate::actors::webhook::rows::Planned;
 
 pub(crate) use endpoints::reseal_endpoint;
 pub(crate) use jobs::new_job_id;
+pub(crate) use endpoints::COUNTED_MAX;
 pub use jobs::{JobFilterView, JobView};
 pub use notifications::NotificationFilter;
 pub use operator::{EndpointFilter, OperatorEndpointView, OperatorJobView, OperatorNotificationView};

@@ -49,22 +49,26 @@ impl Recent {
         vec![
             Tile {
                 name: "Payments a minute",
+                href: None,
                 value: count(last_full.map_or(0, |minute| minute.counted.payments)),
                 more: format!("{} {span}", count(all.payments)),
             },
             Tile {
                 name: "Approved",
+                href: None,
                 value: if ended > 0 { percent(approved as f64 / ended as f64) } else { unknown() },
                 more: format!("of {} {span}", count(ended)),
             },
-            Tile { name: "Refused by limits", value: count(all.refused), more: span.clone() },
+            Tile { name: "Refused by limits", href: None, value: count(all.refused), more: span.clone() },
             Tile {
                 name: "Webhooks waiting",
+                href: None,
                 value: waiting.map_or_else(unknown, count),
                 more: String::from("to be sent, or sent again"),
             },
             Tile {
                 name: "Commits on disk within",
+                href: None,
                 value: all.commits.within(COMMITS_SHARE).map_or_else(unknown, |seconds| milliseconds(seconds * 1e3)),
                 more: format!("99 % of {} {span}", count(all.commits.count)),
             },
