@@ -216,6 +216,7 @@ step("the overview shows itself anew", async (page) => {
 });
 
 step("an overview that is told nothing any more says so", async (page) => {
+  const before = problems.length;
   await page.goto(CONSOLE);
   const lost = page.locator("[data-live-lost]");
   await page.locator("[data-live-state]", { hasText: "Live" }).waitFor();
@@ -231,8 +232,10 @@ step("an overview that is told nothing any more says so", async (page) => {
   await page.reload();
   await page.locator("[data-live-lost]", { hasText: "Connecting again" }).waitFor();
   await page.unroute("**/console/live*");
-  await page.locator("[data-live-state]", { hasText: "Live" }).waitFor();
+  await page.locator("[data-live-state]", { hasText: "Live" }).waitFor({ timeout: 2 * WAIT_MS });
   assert.equal(await lost.isVisible(), false, "it is told again");
+  const own = problems.splice(before);
+  assert.ok(own.length > 0 && own.every((problem) => /\/console\/live|(401|503)/.test(problem)), own.join("\n"));
 });
 
 // Every page that a link of the console leads to, within reason.
