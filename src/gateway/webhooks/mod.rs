@@ -4,6 +4,7 @@
 //! then is anybody told that there is something to send ([`Webhooks::announce`]). Who forgets to announce loses nothing:
 //! what is due is in the store, and is sent when the endpoint is next looked at.
 
+mod about;
 mod endpoints;
 mod events;
 mod health_events;
@@ -44,6 +45,7 @@ pub use crate::actors::webhook::rows::Planned;
 
 pub(crate) use endpoints::reseal_endpoint;
 pub(crate) use jobs::new_job_id;
+pub use about::About;
 pub(crate) use endpoints::COUNTED_MAX;
 pub use jobs::{JobFilterView, JobView};
 pub use notifications::NotificationFilter;
