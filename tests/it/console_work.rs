@@ -106,7 +106,9 @@ async fn what_was_given_up_is_found_read_and_sent_again() {
     let said = format!("2 are on their way again; not any more to be sent: {only}.");
     send(&browser, "/console/webhooks/resend", &[("ids", &all)], &said).await;
     with_status(&shop, "success", 3).await;
-    send(&browser, "/console/webhooks/resend", &[("ids", only)], "notice bad").await;
+    for none in [only, &all] {
+        send(&browser, "/console/webhooks/resend", &[("ids", none)], "notice bad").await;
+    }
     for (ids, status) in [("", 400), ("wn_nobody", 303)] {
         assert_eq!(browser.post("/console/webhooks/resend", &[("ids", ids)]).await.status, status, "{ids}");
     }
@@ -180,6 +182,11 @@ async fn limits_are_seen_and_a_tier_is_changed() {
     house.stop().await;
 }
 
+async fn channels_without_outcome(house: &House) -> usize {
+    let channels = house.admin("GET", "/admin/v1/channels", None).await.expect(200, "SUCCESS");
+    channels.items().iter().filter(|channel| channel["samples"] == 0).count()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_rules_and_versions_are_seen_and_changed() {
     let house = House::start_with_two(|_| {}).await;
@@ -196,6 +203,7 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
         cell.split('>').nth(1).unwrap().split('<').next().unwrap().to_owned()
     };
     assert_eq!(decided(&page), "0");
+    assert_eq!(page.matches(" %, assumed").count(), 2, "nothing is known of them yet: {page}");
     for (order, country) in [("O-1", "DE"), ("O-2", "DE"), ("O-3", "US")] {
         shop.pay(order, 900, json!({ "country": country })).await.expect(201, "SUCCESS");
     }
@@ -205,6 +213,9 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
     assert_eq!(browser.get("/console/routing/stripe").await.header("location"), at);
     let one = browser.page(at).await;
     assert!(one.contains("Disable…") && one.contains("fixed_minor"), "{one}");
+    assert!(one.contains("Expected to succeed"), "{one}");
+    let page = browser.page("/console/routing").await;
+    assert_eq!(page.matches(" %, assumed").count(), channels_without_outcome(&house).await, "{page}");
     confirm(&browser, "/console/routing/channels/alipay/disable", &[], "The channel is disabled.").await;
     assert_eq!(shop.pay("O-4", 900, json!({ "country": "DE" })).await.data("channel"), "stripe");
     let page = confirm(&browser, "/console/routing/channels/alipay/enable", &[], "The channel is enabled.").await;
