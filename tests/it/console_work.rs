@@ -74,7 +74,8 @@ async fn what_was_given_up_is_found_read_and_sent_again() {
         cell.split_once("</td>").unwrap().0.to_owned()
     };
     assert!(cell(&list, "Waiting").contains(">0"), "{list}");
-    let link = format!("<a href=\"/console/webhooks/notifications?endpoint_id={id}&#38;status=failed\"><code>3</code></a>");
+    let link =
+        format!("<a href=\"/console/webhooks/notifications?endpoint_id={id}&#38;status=failed\"><code>3</code></a>");
     assert!(cell(&list, "Given up").contains(&link), "{list}");
     // Who looks at night finds from the first page whose they are.
     let quiet = json!({ "url": receiver.url });
@@ -256,8 +257,7 @@ async fn who_has_looked_at_another_version_of_the_routing_changes_nothing() {
     let (old, old_of_rollback) = (seen(&browser, change).await, seen(&browser, rollback).await);
     // A colleague stops the strategies while the page is open.
     house.admin("PUT", "/admin/v1/routing", Some(json!({ "smart": false }))).await.expect(200, "SUCCESS");
-    let fields =
-        [("mode", "cost"), ("smart", "true"), ("default_channel", "stripe"), ("version", old.as_str())];
+    let fields = [("mode", "cost"), ("smart", "true"), ("default_channel", "stripe"), ("version", old.as_str())];
     let page = send(&browser, change, &fields, "notice bad").await;
     assert!(page.contains("was changed meanwhile"), "{page}");
     let page = send(&browser, rollback, &[("version", &old_of_rollback)], "notice bad").await;

@@ -43,10 +43,10 @@ use crate::storage::{Batch, Committed, Row, Scan, StoreError, keys, record};
 
 pub use crate::actors::webhook::rows::Planned;
 
-pub(crate) use endpoints::reseal_endpoint;
-pub(crate) use jobs::new_job_id;
 pub use about::About;
 pub(crate) use endpoints::COUNTED_MAX;
+pub(crate) use endpoints::reseal_endpoint;
+pub(crate) use jobs::new_job_id;
 pub use jobs::{JobFilterView, JobView};
 pub use notifications::NotificationFilter;
 pub use operator::{EndpointFilter, OperatorEndpointView, OperatorJobView, OperatorNotificationView};

@@ -67,8 +67,17 @@ pub(in crate::api::console) fn decision_story(
         };
         steps.push(format!("It led over {} by {by}.", margin.over));
     }
-    let columns =
-        ["Channel", "Could it?", "Fee", "Expected cost", "Expected to succeed", "Outcomes", "In flight", "Latency", "Breaker"];
+    let columns = [
+        "Channel",
+        "Could it?",
+        "Fee",
+        "Expected cost",
+        "Expected to succeed",
+        "Outcomes",
+        "In flight",
+        "Latency",
+        "Breaker",
+    ];
     let chosen = decision.channel.as_deref();
     let rows = decision.channels.iter().map(|channel| candidate(channel, chosen));
     let caption = format!("Channels that were looked at for this payment in {currency}");

@@ -42,8 +42,16 @@ async fn short(Named(name): Named<String>, call: ConsoleCall) -> Outcome {
 /// All channels as they stand.
 pub(super) fn table(gateway: &Gateway) -> Table {
     let settlement = gateway.settings().fx.settlement_currency.to_string();
-    let columns =
-        ["Channel", "State", "Expected to succeed", "Outcomes", "In flight", "Latency", "Payments today", "Money today"];
+    let columns = [
+        "Channel",
+        "State",
+        "Expected to succeed",
+        "Outcomes",
+        "In flight",
+        "Latency",
+        "Payments today",
+        "Money today",
+    ];
     let row = |channel: ChannelView| {
         let money = Cell::money(channel.amount_today_minor, &settlement);
         vec![

@@ -108,7 +108,8 @@ fn told(decision: &DecisionView) -> Vec<Part> {
         .with_some("Rule that fits", Cell::maybe(decision.rule.as_ref().map(|rule| rule.name.as_str())))
         .with_some("Default channel", Cell::maybe(decision.default_channel.as_deref()))
         .with("Version of the routing", Cell::count(decision.setup_version));
-    let columns = ["Channel", "Can take it", "Fee", "Expected cost", "Expected to succeed", "In flight", "Local", "Breaker"];
+    let columns =
+        ["Channel", "Can take it", "Fee", "Expected cost", "Expected to succeed", "In flight", "Local", "Breaker"];
     let channels = Table::new("What each channel would do with it", &columns, "There are no channels.")
         .with_rows(decision.channels.iter().map(|channel| channel_row(channel, decision.channel.as_deref())));
     let columns = ["Strategy", "Asked about", "Left", "Why"];
