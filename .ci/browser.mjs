@@ -215,6 +215,29 @@ step("the overview shows itself anew", async (page) => {
   await picture(page, "overview");
 });
 
+step("an overview that is told nothing any more says so", async (page) => {
+  const before = problems.length;
+  await page.goto(CONSOLE);
+  const lost = page.locator("[data-live-lost]");
+  await page.locator("[data-live-state]", { hasText: "Live" }).waitFor();
+  assert.equal(await lost.isVisible(), false, "it is told");
+  // It is refused as after a restart: the session is not known any more.
+  await page.route("**/console/live*", (route) => route.fulfill({ status: 401, body: "{}" }));
+  await page.reload();
+  await lost.getByRole("link", { name: "Log in again" }).waitFor();
+  assert.match(await lost.textContent(), /Logged out: not updated since \d\d:\d\d:\d\d UTC/);
+  // No room is another thing: it asks again, and shows until then that it stands still.
+  await page.unroute("**/console/live*");
+  await page.route("**/console/live*", (route) => route.fulfill({ status: 503, body: "{}" }));
+  await page.reload();
+  await page.locator("[data-live-lost]", { hasText: "Connecting again" }).waitFor();
+  await page.unroute("**/console/live*");
+  await page.locator("[data-live-state]", { hasText: "Live" }).waitFor({ timeout: 2 * WAIT_MS });
+  assert.equal(await lost.isVisible(), false, "it is told again");
+  const own = problems.splice(before);
+  assert.ok(own.length > 0 && own.every((problem) => /\/console\/live|(401|503)/.test(problem)), own.join("\n"));
+});
+
 // Every page that a link of the console leads to, within reason.
 const pages = new Set();
 step("every page is reached and none has an error", async (page) => {

@@ -23,6 +23,19 @@ async fn send(browser: &Browser, path: &str, fields: &[(&str, &str)], says: &str
     page
 }
 
+/// The version of the routing that a page shows to who is asked.
+async fn seen(browser: &Browser, path: &str) -> String {
+    let asked = browser.page(path).await;
+    let (_, rest) = asked.split_once("name=\"version\" value=\"").unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+/// The same for a form that says which version was looked at.
+async fn confirm_seen(browser: &Browser, path: &str, fields: &[(&str, &str)], says: &str) -> String {
+    let version = seen(browser, path).await;
+    confirm(browser, path, &[fields, &[("version", version.as_str())]].concat(), says).await
+}
+
 async fn actions(house: &House) -> Vec<String> {
     let audit = house.admin("GET", "/admin/v1/audit?limit=100", None).await.expect(200, "SUCCESS");
     let items = audit.items();
@@ -55,6 +68,25 @@ async fn what_was_given_up_is_found_read_and_sent_again() {
     let list = browser.page("/console/webhooks").await;
     assert!(list.contains(&format!("/console/webhooks/endpoints/{id}")) && list.contains(&shop.merchant_id), "{list}");
     assert!(!browser.page("/console/webhooks?status=paused").await.contains(&id));
+    let cell = |page: &str, column: &str| {
+        let (_, row) = page.split_once(&format!("href=\"/console/webhooks/endpoints/{id}\"")).unwrap();
+        let (_, cell) = row.split_once(&format!("<td data-label=\"{column}\"")).unwrap();
+        cell.split_once("</td>").unwrap().0.to_owned()
+    };
+    assert!(cell(&list, "Waiting").contains(">0"), "{list}");
+    let link =
+        format!("<a href=\"/console/webhooks/notifications?endpoint_id={id}&#38;status=failed\"><code>3</code></a>");
+    assert!(cell(&list, "Given up").contains(&link), "{list}");
+    // Who looks at night finds from the first page whose they are.
+    let quiet = json!({ "url": receiver.url });
+    let other = house.merchant("premium").await;
+    let quiet = other.post("/api/v1/webhooks/endpoints", quiet).await.expect(201, "SUCCESS").data("id").to_owned();
+    let tile = "<dt>Webhooks given up</dt><dd class=\"value\"><a href=\"/console/webhooks?given_up=true\">3</a></dd>";
+    eventually("they are counted", || async { browser.page("/console").await.contains(tile).then_some(()) }).await;
+    let led = browser.page("/console/webhooks?given_up=true").await;
+    assert!(led.contains(&id) && !led.contains(&quiet), "{led}");
+    assert!(browser.page("/console/webhooks?given_up=").await.contains(&quiet));
+    assert_eq!(browser.get("/console/webhooks?given_up=perhaps").await.status, 400);
     let one = browser.page(&format!("/console/webhooks/endpoints/{id}")).await;
     assert!(one.contains("&#60;b&#62;mine") && failed.iter().all(|no| one.contains(no)), "{one}");
     assert!(browser.page("/console/webhooks/notifications").await.contains("Say whose"));
@@ -75,7 +107,9 @@ async fn what_was_given_up_is_found_read_and_sent_again() {
     let said = format!("2 are on their way again; not any more to be sent: {only}.");
     send(&browser, "/console/webhooks/resend", &[("ids", &all)], &said).await;
     with_status(&shop, "success", 3).await;
-    send(&browser, "/console/webhooks/resend", &[("ids", only)], "notice bad").await;
+    for none in [only, &all] {
+        send(&browser, "/console/webhooks/resend", &[("ids", none)], "notice bad").await;
+    }
     for (ids, status) in [("", 400), ("wn_nobody", 303)] {
         assert_eq!(browser.post("/console/webhooks/resend", &[("ids", ids)]).await.status, status, "{ids}");
     }
@@ -149,6 +183,11 @@ async fn limits_are_seen_and_a_tier_is_changed() {
     house.stop().await;
 }
 
+async fn channels_without_outcome(house: &House) -> usize {
+    let channels = house.admin("GET", "/admin/v1/channels", None).await.expect(200, "SUCCESS");
+    channels.items().iter().filter(|channel| channel["samples"] == 0).count()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_rules_and_versions_are_seen_and_changed() {
     let house = House::start_with_two(|_| {}).await;
@@ -165,6 +204,7 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
         cell.split('>').nth(1).unwrap().split('<').next().unwrap().to_owned()
     };
     assert_eq!(decided(&page), "0");
+    assert_eq!(page.matches(" %, assumed").count(), 2, "nothing is known of them yet: {page}");
     for (order, country) in [("O-1", "DE"), ("O-2", "DE"), ("O-3", "US")] {
         shop.pay(order, 900, json!({ "country": country })).await.expect(201, "SUCCESS");
     }
@@ -174,6 +214,9 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
     assert_eq!(browser.get("/console/routing/stripe").await.header("location"), at);
     let one = browser.page(at).await;
     assert!(one.contains("Disable…") && one.contains("fixed_minor"), "{one}");
+    assert!(one.contains("Expected to succeed"), "{one}");
+    let page = browser.page("/console/routing").await;
+    assert_eq!(page.matches(" %, assumed").count(), channels_without_outcome(&house).await, "{page}");
     confirm(&browser, "/console/routing/channels/alipay/disable", &[], "The channel is disabled.").await;
     assert_eq!(shop.pay("O-4", 900, json!({ "country": "DE" })).await.data("channel"), "stripe");
     let page = confirm(&browser, "/console/routing/channels/alipay/enable", &[], "The channel is enabled.").await;
@@ -184,15 +227,18 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
     let versions = browser.page("/console/routing/versions").await;
     assert!(versions.contains("in force") && versions.contains("channel.update"), "{versions}");
     let fields = [("mode", "cost"), ("smart", "true"), ("rules_first", "true"), ("default_channel", "stripe")];
-    confirm(&browser, "/console/routing/change", &fields, "is in force.").await;
+    confirm_seen(&browser, "/console/routing/change", &fields, "is in force.").await;
     let now = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
     assert_eq!((now.data("mode"), &now.body["data"]["rules_first"]), ("cost", &json!(true)));
     let overridden = now.body["data"]["overridden"].as_array().unwrap().clone();
     assert!(!overridden.contains(&json!("routing.default_channel")), "what stays is not changed: {overridden:?}");
-    confirm(&browser, "/console/routing/versions/0/rollback", &[], "is in force.").await;
+    confirm_seen(&browser, "/console/routing/versions/0/rollback", &[], "is in force.").await;
     let now = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
     assert_eq!((now.data("mode"), &now.body["data"]["rules"]), ("balanced", &json!(0)));
-    send(&browser, "/console/routing/versions/999/rollback", &[], "notice bad").await;
+    let gone = "/console/routing/versions/999/rollback";
+    let version = seen(&browser, gone).await;
+    let page = send(&browser, gone, &[("version", &version)], "notice bad").await;
+    assert!(!page.contains("meanwhile"), "{page}");
     for path in [
         "/console/routing/channels/nobody",
         "/console/routing/channels/nobody/disable",
@@ -200,6 +246,30 @@ async fn channels_rules_and_versions_are_seen_and_changed() {
     ] {
         assert_eq!(browser.get(path).await.status, 404, "{path}");
     }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_looked_at_another_version_of_the_routing_changes_nothing() {
+    let house = House::start_with_two(|_| {}).await;
+    let browser = Browser::logged_in(&house).await;
+    let (change, rollback) = ("/console/routing/change", "/console/routing/versions/0/rollback");
+    let (old, old_of_rollback) = (seen(&browser, change).await, seen(&browser, rollback).await);
+    // A colleague stops the strategies while the page is open.
+    house.admin("PUT", "/admin/v1/routing", Some(json!({ "smart": false }))).await.expect(200, "SUCCESS");
+    let fields = [("mode", "cost"), ("smart", "true"), ("default_channel", "stripe"), ("version", old.as_str())];
+    let page = send(&browser, change, &fields, "notice bad").await;
+    assert!(page.contains("was changed meanwhile"), "{page}");
+    let page = send(&browser, rollback, &[("version", &old_of_rollback)], "notice bad").await;
+    assert!(page.contains("was changed meanwhile"), "{page}");
+    // Nor who does not say what was looked at.
+    send(&browser, change, &fields[..3], "notice bad").await;
+    send(&browser, rollback, &[], "notice bad").await;
+    let now = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
+    assert_eq!((now.data("mode"), &now.body["data"]["smart"]), ("balanced", &json!(false)));
+    confirm_seen(&browser, change, &[("mode", "cost"), ("default_channel", "stripe")], "is in force.").await;
+    let now = house.admin("GET", "/admin/v1/routing", None).await.expect(200, "SUCCESS");
+    assert_eq!((now.data("mode"), &now.body["data"]["smart"]), ("cost", &json!(false)));
     house.stop().await;
 }
 

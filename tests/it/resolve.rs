@@ -8,7 +8,7 @@ use tollgate::cli::{self, CommandLine};
 use tollgate::clock::Clock;
 use tollgate::domain::time::Timestamp;
 
-use crate::support::{House, eventually, unix_s};
+use crate::support::{Browser, Client, House, eventually, unix_s};
 
 /// A house whose clock can be set.
 async fn house() -> (House, Clock) {
@@ -127,5 +127,89 @@ async fn a_pre_auth_without_outcome_is_ended_by_hand() {
     }
     let audit = house.admin("GET", "/admin/v1/audit?action=pre_auth.resolve&verify=true", None).await;
     assert_eq!((audit.items().len(), &audit.body["data"]["chain"]["intact"]), (2, &json!(true)));
+    house.stop().await;
+}
+
+/// A payment, a held pre-auth and a refund of another payment, of which nobody knows what became.
+async fn stuck(house: &House, clock: &Clock, shop: &Client) -> [String; 3] {
+    let hold = json!({ "order_no": "ROOM", "amount": 9_000, "currency": "USD", "channel": "stripe",
+        "payment_token": "tok_visa" });
+    let held = shop.post("/api/v1/pre-auths", hold).await.expect(201, "SUCCESS").data("pre_auth_no").to_owned();
+    let paid = shop.pay("PAID", 5_000, json!({ "channel": "stripe" })).await.expect(201, "SUCCESS");
+    house.disturb("stripe", json!({ "error_rate": 1.0 })).await;
+    let capture = format!("/api/v1/pre-auths/{held}/capture");
+    shop.post_with_key(&capture, json!({ "amount": 4_000 }), "k-1").await.expect(202, "SUCCESS");
+    let refunds = format!("/api/v1/payments/{}/refunds", paid.data("payment_no"));
+    let refund = shop.post_with_key(&refunds, json!({ "amount": 1_234 }), "k-2").await.expect(202, "SUCCESS");
+    let pending = shop.pay("O-1", 900, json!({ "channel": "stripe" })).await.expect(202, "SUCCESS");
+    let [payment, refund] = [pending.data("payment_no").to_owned(), refund.data("refund_no").to_owned()];
+    clock.set_forward(Duration::from_secs(73 * 3_600));
+    for path in [
+        format!("/api/v1/payments/{payment}"),
+        format!("/api/v1/pre-auths/{held}"),
+        format!("/api/v1/refunds/{refund}"),
+    ] {
+        eventually("a person is needed", || async {
+            (shop.get(&path).await.data("status") == "needs_review").then_some(())
+        })
+        .await;
+    }
+    [payment, held, refund]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_outcome_is_ended_in_the_console_by_who_says_how() {
+    let (house, clock) = house().await;
+    let shop = house.merchant("business").await;
+    let [payment, held, refund] = stuck(&house, &clock, &shop).await;
+    let browser = Browser::logged_in(&house).await;
+    let paths = [
+        format!("/console/payments/{payment}/resolve"),
+        format!("/console/pre-auths/{held}/resolve"),
+        format!("/console/refunds/{refund}/resolve"),
+    ];
+    for (path, amount) in paths.iter().zip(["9.00 USD", "90.00 USD", "12.34 USD"]) {
+        let asked = browser.page(path).await;
+        assert!(asked.contains("<select name=\"status\" required><option value=\"\""), "nothing is chosen: {asked}");
+        for part in [amount, "needs review", shop.merchant_id.as_str()] {
+            assert!(asked.contains(part), "{part} in {asked}");
+        }
+        // Who says how it was found out, but not what, ends nothing; nor does who says what alone.
+        for fields in [[("status", ""), ("reason", "declined there")], [("status", "failed"), ("reason", "")]] {
+            let refused = browser.post(path, &fields).await;
+            let page = browser.page(refused.header("location")).await;
+            assert!(page.contains("notice bad") && page.contains("needs review"), "{fields:?}: {page}");
+        }
+    }
+    let verdicts: [&[(&str, &str)]; 3] = [
+        &[("status", "failed"), ("reason", "declined there")],
+        &[("status", "captured"), ("captured_amount", "40.00"), ("reason", "taken there")],
+        &[("status", "success"), ("reason", "paid out there")],
+    ];
+    for ((path, fields), says) in
+        paths.iter().zip(verdicts).zip(["was ended: failed", "is now: captured", "was ended: success"])
+    {
+        let done = browser.post(path, fields).await;
+        assert_eq!(done.status, 303, "{path}: {}", done.text);
+        let page = browser.page(done.header("location")).await;
+        assert!(page.contains("notice good") && page.contains(says), "{says}: {page}");
+    }
+    let status = async |path: String| shop.get(&path).await.data("status").to_owned();
+    assert_eq!(status(format!("/api/v1/payments/{payment}")).await, "failed");
+    assert_eq!(status(format!("/api/v1/pre-auths/{held}")).await, "captured");
+    assert_eq!(status(format!("/api/v1/refunds/{refund}")).await, "success");
+    let audit = house.admin("GET", "/admin/v1/audit?verify=true", None).await;
+    for (action, object, reason) in [
+        ("payment.resolve", &payment, "declined there"),
+        ("pre_auth.resolve", &held, "taken there"),
+        ("refund.resolve", &refund, "paid out there"),
+    ] {
+        let of: Vec<Value> = audit.items().into_iter().filter(|entry| entry["action"] == action).collect();
+        assert_eq!(of.len(), 1, "{action}: {}", audit.text);
+        // A refund is named below the payment that it is of.
+        let named = of[0]["object"].as_str().unwrap();
+        assert!(named.starts_with(&shop.merchant_id) && named.ends_with(&format!("/{object}")), "{action}: {named}");
+        assert_eq!(of[0]["changes"]["reason"]["after"], reason, "{action}");
+    }
     house.stop().await;
 }

@@ -57,6 +57,7 @@ pub(crate) async fn list_endpoints(OperatorCall { call, .. }: OperatorCall) -> O
         merchant_id: query.text("merchant_id"),
         status: query.text("status"),
         health: query.text("health"),
+        has_dead_letters: false,
     };
     call.ok(call.gateway.webhooks().list_all_endpoints(&filter, &query.page()?)?)
 }

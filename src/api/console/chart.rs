@@ -24,8 +24,6 @@ const SIZE: (u32, u32) = (560, 190);
 /// Of the labels beside a chart: how wide a character is, and the least and most that all of them take.
 const CHARACTER_WIDTH: i32 = 8;
 const LABEL_WIDTH: (i32, i32) = (44, 140);
-/// Minutes of one row of the table.
-const TABLE_MINUTES: usize = 10;
 /// Labels below a chart.
 const LABELS: i64 = 6;
 
@@ -95,14 +93,14 @@ fn clock(minute: i64) -> String {
     format!("{:02}:{:02}", of_day / 60, of_day % 60)
 }
 
-/// Every tenth minute, newest first.
+/// Every minute, newest first.
 fn table(title: &str, first: i64, series: &[Series], write: &impl Fn(f64) -> String) -> Table {
     let minutes = series.iter().map(|series| series.values.len()).max().unwrap_or(0);
     let value = |series: &Series, place: usize| {
         let value = series.values.get(place).copied().flatten();
         value.map_or(Cell::Nothing, |value| Cell::Number(write(value)))
     };
-    let rows = (0..minutes).rev().step_by(TABLE_MINUTES).map(|place| {
+    let rows = (0..minutes).rev().map(|place| {
         let minute = first.saturating_add(i64::try_from(place).unwrap_or(0));
         let mut row = vec![Cell::Text(clock(minute))];
         row.extend(series.iter().map(|series| value(series, place)));
@@ -207,6 +205,7 @@ mod tests {
         );
         assert!(!html.contains(" style=") && !html.contains("width=\"560\""), "{html}");
         assert!(html.contains("<table>") && html.contains("22:19"), "{html}");
+        assert_eq!(html.matches("<tr>").count(), 61, "every minute stands in the table");
     }
 
     #[test]

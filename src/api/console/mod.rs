@@ -111,7 +111,10 @@ impl Console {
     }
 
     fn session(&self, head: &Parts) -> Option<Arc<Session>> {
-        guard::cookie_values(&head.headers, &self.cookie).iter().find_map(|id| self.sessions.find(id))
+        // A page that updates itself, or comes back to that, would keep its session for ever.
+        let is_use = head.uri.path() != overview::LIVE;
+        let find = |id: &String| if is_use { self.sessions.find(id) } else { self.sessions.look(id) };
+        guard::cookie_values(&head.headers, &self.cookie).iter().find_map(find)
     }
 
     /// Shows the page that asks for a token, or begins a session with the one that was sent.

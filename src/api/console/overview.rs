@@ -28,7 +28,7 @@ use super::text::{count, money, percent};
 use recent::Recent;
 
 /// Where the page's news come from.
-const LIVE: &str = "/console/live";
+pub(super) const LIVE: &str = "/console/live";
 /// Minutes that are shown, if nobody says how many.
 const MINUTES_SHOWN: usize = 60;
 /// Payments that are shown.
@@ -66,6 +66,8 @@ fn minutes_of(query: &Query<'_>) -> Result<usize, ApiError> {
 /// One figure with its name.
 struct Tile {
     name: &'static str,
+    /// Where more is said.
+    href: Option<&'static str>,
     value: String,
     /// In words, beside it.
     more: String,
@@ -98,6 +100,7 @@ impl Now {
         let recent = Recent::of(all.get(all.len().saturating_sub(minutes)..).unwrap_or_default());
         let (today, money) = today(gateway)?;
         let mut tiles = recent.tiles();
+        tiles.push(given_up(gateway));
         tiles.extend(today);
         Ok(Self { tiles: Tiles(tiles), recent, channels: channels(gateway), money, payments: latest(gateway)? })
     }
@@ -114,6 +117,17 @@ impl Now {
             ("money", self.money.render()?),
             ("payments", self.payments.render()?),
         ])
+    }
+}
+
+/// What was given up of all merchants' webhooks, and the way to whose they are.
+fn given_up(gateway: &Gateway) -> Tile {
+    let number = gateway.stats().webhooks.dead_letters;
+    Tile {
+        name: "Webhooks given up",
+        href: number.is_some_and(|number| number > 0).then_some("/console/webhooks?given_up=true"),
+        value: number.map_or_else(|| String::from("–"), count),
+        more: String::from("kept, to be sent again by hand"),
     }
 }
 
@@ -142,11 +156,13 @@ fn today(gateway: &Gateway) -> Result<(Vec<Tile>, Table), GatewayError> {
     let tiles = vec![
         Tile {
             name: "Taken today",
+            href: None,
             value: money(totals.amount, &totals.currency),
             more: format!("{} payments", count(totals.payments)),
         },
         Tile {
             name: "Fees saved today",
+            href: None,
             value: money(totals.saved, &totals.currency),
             more: format!(
                 "{saved_percent}{} on {}",

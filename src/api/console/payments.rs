@@ -149,7 +149,9 @@ fn path_of(payment_no: &str) -> String {
 /// The fields that say how something ended that could not be resolved.
 pub(super) fn with_verdict<'a>(form: Form, verdicts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Form {
     let hint = "It stands in the audit; no customers' data, please.";
-    form.with(Field::one_of("status", "At the provider", verdicts))
+    // Nothing is chosen before somebody has: the browser asks for it.
+    let choices = std::iter::once(("", "Choose…")).chain(verdicts);
+    form.with(Field::one_of("status", "At the provider", choices).required())
         .with(Field::line("reason", "How that was found out").required().hint(hint))
 }
 
@@ -178,6 +180,8 @@ async fn ask_resolve(Named(payment_no): Named<String>, call: ConsoleCall) -> Out
         ),
         facts: Facts::default()
             .with("Payment", Cell::code(&payment.payment_no))
+            .with("Order", Cell::code(&payment.order_no))
+            .with("Merchant", merchant(&found.merchant_id))
             .with("Amount", Cell::money(payment.amount, &payment.currency))
             .with("Status", Cell::status(&payment.status))
             .with_some("Channel", Cell::maybe(payment.channel.clone()))
@@ -221,9 +225,29 @@ async fn ask_resolve_refund(Named(refund_no): Named<String>, call: ConsoleCall) 
             "The gateway could not find out what became of this refund. Look it up at the provider, then say how it ended. The \
              merchant is told, and it can't be changed again.",
         ),
-        facts: Facts::default().with("Refund", Cell::code(&refund_no)).with("Of", Cell::code(&number)),
+        facts: refund_facts(call.gateway(), &refund_no, &number)?,
         form: with_verdict(form, ENDED),
     })
+}
+
+/// What a refund is that is to be ended: of the payment or pre-auth with this number.
+fn refund_facts(gateway: &Gateway, refund_no: &str, number: &str) -> Result<Facts, GatewayError> {
+    let (merchant_id, refunds) = if number.starts_with(crate::domain::ids::PRE_AUTH_NO_PREFIX) {
+        let pre_auths = gateway.pre_auths();
+        (pre_auths.find(number)?.merchant_id, pre_auths.refunds_of(number)?)
+    } else {
+        (gateway.payments().find(number)?.merchant_id, gateway.refunds().of_payment(number)?)
+    };
+    let is_it = |refund: &RefundView| refund.refund_no == refund_no;
+    let refund = refunds.into_iter().find(is_it).ok_or(GatewayError::NotFound("refund"))?;
+    Ok(Facts::default()
+        .with("Refund", Cell::code(refund_no))
+        .with("Of", Cell::Link { href: page_of_object(number), text: String::from(number) })
+        .with("Merchant", merchant(&merchant_id))
+        .with("Amount", Cell::money(refund.amount, &refund.currency))
+        .with("Status", Cell::status(&refund.status))
+        .with_some("Number there", Cell::code(refund.channel_refund_no.unwrap_or_default()))
+        .with("Made (UTC)", Cell::moment(Some(refund.created_at))))
 }
 
 async fn resolve_refund(Named(refund_no): Named<String>, call: ConsoleCall) -> Outcome {

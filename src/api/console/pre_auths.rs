@@ -6,7 +6,7 @@ use crate::api::call::Named;
 use crate::api::console::call::ConsoleCall;
 use crate::api::console::form::{Button, Field, Form, Pager};
 use crate::api::console::page::{Confirmation, Page, Section, show};
-use crate::api::console::payments::story::{Told, failure_facts, pretty, strays_table, told};
+use crate::api::console::payments::story::{Told, failure_facts, pretty, strays_table, times_around, told};
 use crate::api::console::payments::{NAMES, filter_form, filter_of, merchant, refunds_table, with_verdict};
 use crate::api::console::table::{Cell, Facts, Table, path_part};
 use crate::api::console::text::{money, sent_moment, words};
@@ -143,7 +143,16 @@ async fn show_one(Named(pre_auth_no): Named<String>, call: ConsoleCall) -> Outco
     let gateway = call.gateway();
     let found = gateway.pre_auths().find(&pre_auth_no)?;
     let pre_auth = &found.pre_auth;
-    let times = (pre_auth.created_at.as_str(), pre_auth.updated_at.as_str());
+    let refunds = gateway.pre_auths().refunds_of(&pre_auth_no)?;
+    let own = [
+        Some(&pre_auth.created_at),
+        pre_auth.authorized_at.as_ref(),
+        pre_auth.captured_at.as_ref(),
+        Some(&pre_auth.updated_at),
+    ];
+    let asked = pre_auth.operations.iter().map(|operation| &operation.at);
+    let times = own.into_iter().flatten().chain(asked).chain(times_around(&refunds, &found.strays));
+    let told = told(gateway, &found.merchant_id, &pre_auth.pre_auth_no, times)?;
     show(&PreAuthPage {
         page: call.page(Section::PreAuths, &pre_auth.pre_auth_no).below("Pre-auths", PATH),
         actions: actions(&found),
@@ -151,8 +160,8 @@ async fn show_one(Named(pre_auth_no): Named<String>, call: ConsoleCall) -> Outco
         failure: pre_auth.failure.as_ref().map(failure_facts),
         reason: pre_auth.routing.reason.clone(),
         operations: operations_table(&pre_auth.operations, &pre_auth.currency),
-        told: told(gateway, &found.merchant_id, &pre_auth.pre_auth_no, times)?,
-        refunds: refunds_table(&gateway.pre_auths().refunds_of(&pre_auth_no)?),
+        told,
+        refunds: refunds_table(&refunds),
         strays: (!found.strays.is_empty()).then(|| strays_table(&found.strays, &pre_auth.currency)),
         json: pretty(&found)?,
     })

@@ -10,6 +10,7 @@ use crate::api::console::page::{Confirmation, Section, show};
 use crate::api::console::parts::{Part, Parts};
 use crate::api::console::table::{Cell, Facts, Table, Tone};
 use crate::api::envelope::Outcome;
+use crate::api::error::ApiError;
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::config::RuleConfig;
@@ -18,6 +19,8 @@ use crate::gateway::routing::settings::{RoutingSettingsView, UpdateRouting};
 
 const PATH: &str = "/console/routing";
 const CHANGE: &str = "/console/routing/change";
+/// The field that names the version that was looked at.
+const SEEN: &str = "version";
 const MODES: [(&str, &str); 4] = [
     ("balanced", "balanced: geographic, success rate, cost, load"),
     ("cost", "cost first"),
@@ -137,6 +140,7 @@ async fn ask_change(call: ConsoleCall) -> Outcome {
     let enabled = call.gateway().channels().into_iter().filter(|channel| channel.enabled);
     let channels: Vec<(String, String)> = enabled.map(|channel| (channel.name.clone(), channel.name)).collect();
     let form = Form::post(CHANGE, call.csrf(), "Change it")
+        .with(seen(settings.version))
         .with(Field::one_of("mode", "Mode", MODES).value(Some(settings.mode.as_str())))
         .with(Field::check("smart", "Strategies decide").value(settings.smart.then_some("true")))
         .with(
@@ -157,6 +161,17 @@ async fn ask_change(call: ConsoleCall) -> Outcome {
     })
 }
 
+/// The version that somebody looks at who is asked, in the form.
+fn seen(version: u64) -> Field {
+    Field::hidden(SEEN, version.to_string())
+}
+
+/// The version that somebody has looked at who sends a form.
+fn seen_version(call: &ConsoleCall) -> Result<u64, ApiError> {
+    let version = call.field(SEEN).and_then(|text| text.parse().ok());
+    version.ok_or_else(|| ApiError::field(SEEN, "must be the version that was looked at; load the page again"))
+}
+
 async fn change(call: ConsoleCall) -> Outcome {
     let routing = call.gateway().routing();
     let before = routing.settings().await?;
@@ -170,7 +185,10 @@ async fn change(call: ConsoleCall) -> Outcome {
         rules_first: switch("rules_first", before.rules_first),
         default_channel: text("default_channel", &before.default_channel),
     };
-    let changed = routing.update(command, &call.operator).await;
+    let changed = match seen_version(&call) {
+        Ok(seen) => routing.update_seen(command, Some(seen), &call.operator).await.map_err(ApiError::from),
+        Err(error) => Err(error),
+    };
     call.done(changed.map(|after| format!("Version {} is in force.", after.version)), PATH)
 }
 

@@ -116,6 +116,13 @@ impl Sessions {
 
     /// The session with this id, which is used by that.
     pub(super) fn find(&self, id: &str) -> Option<Arc<Session>> {
+        let session = self.look(id)?;
+        *session.used.lock() = self.clock.steady();
+        Some(session)
+    }
+
+    /// The session with this id, which is used by nobody: a page updates itself.
+    pub(super) fn look(&self, id: &str) -> Option<Arc<Session>> {
         let now = self.clock.steady();
         let mut by_hash = self.by_hash.lock();
         let session = Arc::clone(by_hash.get(&hash_of(id))?);
@@ -123,7 +130,6 @@ impl Sessions {
             end(&mut by_hash, &session);
             return None;
         }
-        *session.used.lock() = now;
         Some(session)
     }
 
@@ -183,6 +189,16 @@ mod tests {
         clock.advance(IDLE_MAX);
         assert!(sessions.find(&id).is_none());
         assert!(session.ended().is_cancelled());
+    }
+
+    #[test]
+    fn a_page_that_updates_itself_does_not_use_it() {
+        let (sessions, clock) = sessions();
+        let (id, _) = sessions.begin("admin");
+        clock.advance(IDLE_MAX / 2);
+        assert!(sessions.look(&id).is_some());
+        clock.advance(IDLE_MAX / 2);
+        assert!(sessions.look(&id).is_none());
     }
 
     #[test]

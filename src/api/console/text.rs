@@ -17,6 +17,12 @@ pub(super) fn count(number: impl ToString) -> String {
     grouped(&number.to_string())
 }
 
+/// How likely it is that a payment succeeds, as routing goes by it: what was seen is mixed with what is assumed, and where
+/// nothing was seen it is assumed alone.
+pub(super) fn expectation(share: f64, is_assumed: bool) -> String {
+    if is_assumed { format!("{}, assumed", percent(share)) } else { percent(share) }
+}
+
 /// A share from 0 to 1 as percent with one decimal.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)

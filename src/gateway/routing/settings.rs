@@ -92,12 +92,26 @@ impl Routing {
     /// # Errors
     /// [`GatewayError::InvalidRequest`] for what can't be.
     pub async fn update(&self, command: UpdateRouting, by: &Operator) -> Result<RoutingSettingsView, GatewayError> {
+        self.update_seen(command, None, by).await
+    }
+
+    /// The same for somebody who has looked at the version `seen`: where another is in force by now, nothing changes.
+    ///
+    /// # Errors
+    /// [`GatewayError::InvalidRequest`] for what can't be, and for `version` when it is another.
+    pub async fn update_seen(
+        &self,
+        command: UpdateRouting,
+        seen: Option<u64>,
+        by: &Operator,
+    ) -> Result<RoutingSettingsView, GatewayError> {
         let (routing, by) = (self.clone(), by.clone());
         let fields = [command.mode, command.smart, command.rules_first, command.default_channel];
         let patch: Map<String, Value> =
             ROUTING_KEYS.into_iter().zip(fields).filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         let work = async move {
             let edit = |before: &InForce, overrides: &mut Overrides| {
+                check_seen(seen, before)?;
                 check_shapes(&patch, &[])?;
                 merge_patch(&mut overrides.routing, &patch);
                 let after = InForce::of(before.file.clone(), overrides.clone());
@@ -125,6 +139,19 @@ impl Routing {
     /// # Errors
     /// [`GatewayError::NotFound`]; [`GatewayError::InvalidRequest`] when it does not fit the file any more.
     pub async fn roll_back(&self, command: RollBack, by: &Operator) -> Result<RoutingSettingsView, GatewayError> {
+        self.roll_back_seen(command, None, by).await
+    }
+
+    /// The same for somebody who has looked at the version `seen`: where another is in force by now, nothing changes.
+    ///
+    /// # Errors
+    /// As for [`Routing::roll_back`]; [`GatewayError::InvalidRequest`] for `version` when another is in force.
+    pub async fn roll_back_seen(
+        &self,
+        command: RollBack,
+        seen: Option<u64>,
+        by: &Operator,
+    ) -> Result<RoutingSettingsView, GatewayError> {
         let (routing, by) = (self.clone(), by.clone());
         let work = async move {
             let target = match command.version {
@@ -132,6 +159,7 @@ impl Routing {
                 version => versions::get(routing.0.core.store.as_ref(), version)?.overrides,
             };
             let edit = |before: &InForce, overrides: &mut Overrides| {
+                check_seen(seen, before)?;
                 let after = InForce::of(before.file.clone(), target.clone());
                 let change = Change::new(ROLL_BACK, format!("version {}", command.version));
                 let parts = (versions::part_of(&before.config), versions::part_of(&after.config));
@@ -161,6 +189,18 @@ impl Routing {
             note: note_of(&in_force.config),
         })
     }
+}
+
+/// Refuses what somebody decided who has seen another version than the one in force.
+fn check_seen(seen: Option<u64>, before: &InForce) -> Result<(), GatewayError> {
+    if seen.is_none_or(|seen| seen == before.version) {
+        return Ok(());
+    }
+    let message = format!(
+        "the routing was changed meanwhile and nothing was done: version {} is in force; look again and then decide",
+        before.version
+    );
+    Err(GatewayError::field("version", message))
 }
 
 /// Fields as the body has them.

@@ -40,7 +40,7 @@ const WAIT_MAX_S: u64 = 7 * 86_400;
 const JITTER_MAX_PERCENT: u32 = 50;
 
 /// Most rows that are counted for one answer.
-const COUNTED_MAX: usize = 1_000;
+pub(crate) const COUNTED_MAX: usize = 1_000;
 
 /// What is committed together with a changed endpoint, and announced then.
 struct Work {
@@ -356,12 +356,26 @@ impl Webhooks {
 
     /// The same with how much waits for it and how much was given up.
     pub(super) fn counted_endpoint_view(&self, endpoint: &Endpoint) -> Result<EndpointView, GatewayError> {
+        let mut view = self.endpoint_view(endpoint)?;
+        self.count_for(&mut view)?;
+        Ok(view)
+    }
+
+    /// Adds to a view how much waits for the endpoint and how much was given up, each up to [`COUNTED_MAX`].
+    ///
+    /// # Errors
+    /// [`GatewayError`] when it can't be read.
+    pub fn count_for(&self, view: &mut EndpointView) -> Result<(), GatewayError> {
         let count = |prefix: Vec<u8>| self.core.store.scan(&Scan::prefix(&prefix, COUNTED_MAX)).map(|rows| rows.len());
-        Ok(EndpointView {
-            waiting: Some(count(keys::notifications_due_of(&endpoint.id))?),
-            dead_letters: Some(count(keys::dead_letters_of(&endpoint.id))?),
-            ..self.endpoint_view(endpoint)?
-        })
+        let endpoint_id = EndpointId::new(view.id.as_str());
+        view.waiting = Some(count(keys::notifications_due_of(&endpoint_id))?);
+        view.dead_letters = Some(count(keys::dead_letters_of(&endpoint_id))?);
+        Ok(())
+    }
+
+    /// Whether something that was to be sent to an endpoint was given up and is kept.
+    pub(super) fn has_dead_letters(&self, endpoint: &Endpoint) -> Result<bool, GatewayError> {
+        Ok(!self.core.store.scan(&Scan::prefix(&keys::dead_letters_of(&endpoint.id), 1))?.is_empty())
     }
 
     /// What is stored of how an endpoint does. What can't be read is not known.

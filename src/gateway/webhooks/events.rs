@@ -11,11 +11,6 @@ use crate::gateway::webhooks::{EventView, Webhooks};
 use crate::storage::request::stream_head_key;
 use crate::storage::{Scan, keys, prefix_end, record};
 
-/// Events looked at for those about one object.
-const ROWS_LOOKED_AT_MAX: usize = 4_000;
-/// Events read at once.
-const ROWS_READ_MAX: usize = 200;
-
 impl Webhooks {
     /// The number of a merchant's last event; 0 when there is none.
     ///
@@ -62,43 +57,8 @@ impl Webhooks {
         Ok(Page { items, next_cursor })
     }
 
-    /// What was told about an object of a merchant between two moments, oldest first; with a great many events in between
-    /// only the first of it.
-    ///
-    /// # Errors
-    /// [`GatewayError`] when they can't be read.
-    pub fn events_about(
-        &self,
-        merchant_id: &MerchantId,
-        object_no: &str,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<Vec<EventView>, GatewayError> {
-        let end = prefix_end(&keys::events_of(merchant_id));
-        let first = self.first_event_at(merchant_id, from)?;
-        let mut scan = Scan { start: keys::event(merchant_id, first), end, limit: ROWS_READ_MAX, reverse: false };
-        let mut found = Vec::new();
-        for _ in 0..ROWS_LOOKED_AT_MAX / ROWS_READ_MAX {
-            let rows = self.core.store.scan(&scan)?;
-            for row in &rows {
-                let event: Event = record::decode(&row.versioned.value)?;
-                if event.at > to {
-                    return Ok(found);
-                }
-                if event.object_no.as_deref() == Some(object_no) {
-                    found.push(EventView::of(keys::event_number(&row.key).unwrap_or(0), event));
-                }
-            }
-            match rows.last() {
-                Some(last) if rows.len() == ROWS_READ_MAX => scan.start = [last.key.as_slice(), &[0]].concat(),
-                _ => break,
-            }
-        }
-        Ok(found)
-    }
-
     /// The number of the first event that is not older than `at`, halving what is left: a merchant may have millions.
-    fn first_event_at(&self, merchant_id: &MerchantId, at: Timestamp) -> Result<u64, GatewayError> {
+    pub(super) fn first_event_at(&self, merchant_id: &MerchantId, at: Timestamp) -> Result<u64, GatewayError> {
         let end = prefix_end(&keys::events_of(merchant_id));
         let (mut low, mut high) = (1, self.last_event_number(merchant_id)?.saturating_add(1));
         while low < high {

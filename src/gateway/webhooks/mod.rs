@@ -4,6 +4,7 @@
 //! then is anybody told that there is something to send ([`Webhooks::announce`]). Who forgets to announce loses nothing:
 //! what is due is in the store, and is sent when the endpoint is next looked at.
 
+mod about;
 mod endpoints;
 mod events;
 mod health_events;
@@ -42,6 +43,8 @@ use crate::storage::{Batch, Committed, Row, Scan, StoreError, keys, record};
 
 pub use crate::actors::webhook::rows::Planned;
 
+pub use about::About;
+pub(crate) use endpoints::COUNTED_MAX;
 pub(crate) use endpoints::reseal_endpoint;
 pub(crate) use jobs::new_job_id;
 pub use jobs::{JobFilterView, JobView};

@@ -34,6 +34,8 @@ pub struct EndpointFilter {
     pub status: Option<String>,
     /// `healthy`, `failing`, `open` or `unknown`.
     pub health: Option<String>,
+    /// Only those that have notifications that were given up and are kept.
+    pub has_dead_letters: bool,
 }
 
 impl EndpointFilter {
@@ -119,7 +121,10 @@ impl Webhooks {
                 let endpoint: Endpoint = record::decode(&row.versioned.value)?;
                 let view = self.endpoint_view(&endpoint)?;
                 let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
-                if is(&filter.status, &view.status) && is(&filter.health, &view.health.state) {
+                if is(&filter.status, &view.status)
+                    && is(&filter.health, &view.health.state)
+                    && (!filter.has_dead_letters || self.has_dead_letters(&endpoint)?)
+                {
                     items.push(OperatorEndpointView { merchant_id: endpoint.merchant_id.to_string(), endpoint: view });
                 }
                 last = Some(row.key.clone());

@@ -67,30 +67,82 @@
     place.querySelectorAll("details").forEach((details, index) => { details.open = opened[index] ?? false; });
     if (focused >= 0) place.querySelectorAll(able)[focused]?.focus({ preventScroll: true });
   };
+  // The server says something every few seconds; where nothing is heard for longer than this the connection is broken.
+  const SILENT_MS = 30000;
+  const clock = (at) => `${new Date(at).toISOString().slice(11, 19)} UTC`;
   const live = () => {
     const path = document.body.dataset.live;
     const state = document.querySelector("[data-live-state]");
-    if (!path || !state) return;
+    const lost = document.querySelector("[data-live-lost]");
+    if (!path || !state || !lost) return;
+    let source, heard = Date.now();
     const say = (text) => { state.hidden = false; state.textContent = text; };
+    // Old figures are not to be taken for those of now.
+    const warn = (text) => {
+      if (lost.textContent !== text) lost.textContent = text;
+      lost.hidden = false;
+    };
+    const hears = () => {
+      heard = Date.now();
+      lost.hidden = true;
+      say("Live");
+    };
+    const loggedOut = () => {
+      source.close();
+      source = undefined;
+      say("Logged out");
+      warn(`Logged out: not updated since ${clock(heard)}. `);
+      const link = document.createElement("a");
+      link.href = `/console/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+      link.textContent = "Log in again";
+      lost.append(link);
+    };
+    const waits = () => {
+      say("Connecting again…");
+      warn(`Not updated since ${clock(heard)}. Connecting again…`);
+    };
+    // What refused to be listened to says why only to who asks for it otherwise.
+    const isLoggedOut = async () => {
+      const asked = new AbortController();
+      try {
+        const answer = await fetch(path, { headers: { accept: "text/event-stream" }, signal: asked.signal });
+        return answer.status === 401;
+      } catch {
+        return false;
+      } finally {
+        asked.abort();
+      }
+    };
     const listen = () => {
-      const source = new EventSource(path);
-      source.addEventListener("open", () => say("Live"));
-      source.addEventListener("fragment", (event) => {
+      const own = new EventSource(path);
+      source = own;
+      own.addEventListener("open", hears);
+      own.addEventListener("still", hears);
+      own.addEventListener("fragment", (event) => {
+        hears();
         const { id, html } = JSON.parse(event.data);
         replace(document.getElementById(id), html);
         countdowns();
       });
-      source.addEventListener("over", () => {
-        source.close();
-        say("Logged out: load the page again");
-      });
-      source.addEventListener("error", () => {
-        say("Connecting again…");
-        // The browser does not come back by itself when it was told that there is no room.
-        if (source.readyState === EventSource.CLOSED) setTimeout(listen, AGAIN_MS);
+      own.addEventListener("over", loggedOut);
+      own.addEventListener("error", async () => {
+        if (source !== own) return;
+        waits();
+        // The browser comes back by itself unless it was refused.
+        if (own.readyState !== EventSource.CLOSED) return;
+        if (await isLoggedOut()) loggedOut();
+        else setTimeout(listen, AGAIN_MS);
       });
     };
     listen();
+    setInterval(() => {
+      if (!source || Date.now() - heard <= SILENT_MS) return;
+      waits();
+      // One that is closed is asked for again above.
+      if (source.readyState !== EventSource.OPEN) return;
+      source.close();
+      listen();
+    }, AGAIN_MS);
   };
 
   addEventListener("DOMContentLoaded", () => {

@@ -78,7 +78,8 @@ impl Listener {
         }
         self.add_news(&mut text);
         if text.is_empty() {
-            text.push_str(": nothing has changed\n\n");
+            // A comment would not be heard by the page's script.
+            text.push_str("event: still\ndata: {}\n\n");
         }
         Some(text)
     }

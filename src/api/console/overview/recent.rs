@@ -6,6 +6,7 @@ use askama::Template;
 use askama::filters::HtmlSafe;
 
 use crate::domain::history::{Counted, Minute};
+use crate::domain::money::Currency;
 
 use super::super::chart::{Chart, Series};
 use super::super::text::{count, money, percent};
@@ -13,6 +14,8 @@ use super::Tile;
 
 /// The share of commits whose time is shown.
 const COMMITS_SHARE: f64 = 0.99;
+/// Currencies that have charts.
+const CURRENCIES_MAX: usize = 4;
 
 /// The last minutes.
 #[derive(Template)]
@@ -49,22 +52,26 @@ impl Recent {
         vec![
             Tile {
                 name: "Payments a minute",
+                href: None,
                 value: count(last_full.map_or(0, |minute| minute.counted.payments)),
                 more: format!("{} {span}", count(all.payments)),
             },
             Tile {
                 name: "Approved",
+                href: None,
                 value: if ended > 0 { percent(approved as f64 / ended as f64) } else { unknown() },
                 more: format!("of {} {span}", count(ended)),
             },
-            Tile { name: "Refused by limits", value: count(all.refused), more: span.clone() },
+            Tile { name: "Refused by limits", href: None, value: count(all.refused), more: span.clone() },
             Tile {
                 name: "Webhooks waiting",
+                href: None,
                 value: waiting.map_or_else(unknown, count),
                 more: String::from("to be sent, or sent again"),
             },
             Tile {
                 name: "Commits on disk within",
+                href: None,
                 value: all.commits.within(COMMITS_SHARE).map_or_else(unknown, |seconds| milliseconds(seconds * 1e3)),
                 more: format!("99 % of {} {span}", count(all.commits.count)),
             },
@@ -72,7 +79,12 @@ impl Recent {
     }
 }
 
-fn charts(minutes: &[Minute]) -> Vec<Chart> {
+fn charts(all: &[Minute]) -> Vec<Chart> {
+    // The running minute is not over: as a whole one it would be a fall that there is not.
+    let minutes = match all {
+        [over @ .., _] if !over.is_empty() => over,
+        all => all,
+    };
     let first = minutes.first().map_or(0, |minute| minute.at.unix_ms().div_euclid(60_000));
     let one = |value: fn(&Minute) -> Option<f64>| {
         vec![Series { name: String::new(), values: minutes.iter().map(value).collect() }]
@@ -84,12 +96,12 @@ fn charts(minutes: &[Minute]) -> Vec<Chart> {
     let commits = one(|minute| minute.counted.commits.within(COMMITS_SHARE).map(|seconds| seconds * 1e3));
     let mut charts = vec![
         Chart::new("Payments a minute", first, &payments, 4.0, number),
-        Chart::new("Approved, by channel", first, &approval(minutes), 100.0, |value| format!("{value:.0} %")),
+        Chart::new("Approved, by channel", first, &approval(all, minutes), 100.0, |value| format!("{value:.0} %")),
     ];
-    if let Some((currency, taken, saved)) = money_lines(minutes) {
+    for MoneyLines { currency, of, taken, saved } in money_lines(all, minutes) {
         let write = move |value: f64| money(value.round() as i64, &currency);
-        charts.push(Chart::new("Money taken a minute", first, &taken, 100.0, write.clone()));
-        charts.push(Chart::new("Fees saved since the first minute shown", first, &saved, 100.0, write));
+        charts.push(Chart::new(&format!("Money taken a minute{of}"), first, &taken, 100.0, write.clone()));
+        charts.push(Chart::new(&format!("Fees saved since the first minute shown{of}"), first, &saved, 100.0, write));
     }
     charts.extend([
         Chart::new("Refused by limits a minute", first, &refused, 4.0, number),
@@ -103,8 +115,8 @@ fn milliseconds(value: f64) -> String {
     if value < 10.0 { format!("{value:.1} ms") } else { format!("{value:.0} ms") }
 }
 
-fn approval(minutes: &[Minute]) -> Vec<Series> {
-    let channels: BTreeSet<&String> = minutes.iter().flat_map(|minute| minute.counted.ends.keys()).collect();
+fn approval(all: &[Minute], minutes: &[Minute]) -> Vec<Series> {
+    let channels: BTreeSet<&String> = all.iter().flat_map(|minute| minute.counted.ends.keys()).collect();
     let line = |channel: &String| Series {
         name: channel.clone(),
         values: minutes
@@ -115,21 +127,50 @@ fn approval(minutes: &[Minute]) -> Vec<Series> {
     channels.into_iter().map(line).collect()
 }
 
-/// Of the currency of which most payments' money came: what was taken each minute, and what was saved until then.
-fn money_lines(minutes: &[Minute]) -> Option<(String, Vec<Series>, Vec<Series>)> {
-    let mut all = Counted::default();
-    minutes.iter().for_each(|minute| all.add(&minute.counted));
-    let (currency, _) = all.money.iter().max_by_key(|(_, amounts)| amounts.taken_minor)?;
-    let of = |minute: &Minute| minute.counted.money.get(currency).copied().unwrap_or_default();
-    let taken = minutes.iter().map(|minute| Some(of(minute).taken_minor as f64)).collect();
-    let mut sum = 0.0;
-    let saved = minutes.iter().map(|minute| {
-        let amounts = of(minute);
-        sum += amounts.baseline_minor as f64 - amounts.fees_minor as f64;
-        Some(sum)
-    });
-    let line = |values| vec![Series { name: String::new(), values }];
-    Some((currency.clone(), line(taken), line(saved.collect())))
+/// Charts of one currency's money.
+struct MoneyLines {
+    currency: String,
+    /// Added to the charts' headings.
+    of: String,
+    /// What was taken each minute.
+    taken: Vec<Series>,
+    /// What was saved until then.
+    saved: Vec<Series>,
+}
+
+/// Of each currency, which can't be added up or drawn over one another; of a great many those of which most was taken.
+fn money_lines(all: &[Minute], minutes: &[Minute]) -> Vec<MoneyLines> {
+    let mut sum = Counted::default();
+    all.iter().for_each(|minute| sum.add(&minute.counted));
+    let whole_units = |code: &str, minor: u64| {
+        let decimals = code.parse::<Currency>().map_or(0, |currency| currency.exponent());
+        minor as f64 / 10_f64.powi(i32::try_from(decimals).unwrap_or(0))
+    };
+    let mut taken: Vec<(&String, f64)> =
+        sum.money.iter().map(|(code, amounts)| (code, whole_units(code, amounts.taken_minor))).collect();
+    taken.sort_by(|one, other| other.1.total_cmp(&one.1));
+    let number = taken.len();
+    let lines = |(code, _): (&String, f64)| {
+        let of = |minute: &Minute| minute.counted.money.get(code).copied().unwrap_or_default();
+        let mut sum = 0.0;
+        let saved = minutes.iter().map(|minute| {
+            let amounts = of(minute);
+            sum += amounts.baseline_minor as f64 - amounts.fees_minor as f64;
+            Some(sum)
+        });
+        let line = |values| vec![Series { name: String::new(), values }];
+        MoneyLines {
+            currency: code.clone(),
+            of: match number {
+                0 | 1 => String::new(),
+                2..=CURRENCIES_MAX => format!(", {code}"),
+                more => format!(", {code} (one of {more} currencies)"),
+            },
+            saved: line(saved.collect()),
+            taken: line(minutes.iter().map(|minute| Some(of(minute).taken_minor as f64)).collect()),
+        }
+    };
+    taken.into_iter().take(CURRENCIES_MAX).map(lines).collect()
 }
 
 #[cfg(test)]
@@ -174,7 +215,8 @@ mod tests {
 
     #[test]
     fn charts_say_the_last_minute_in_words() {
-        let html = Recent::of(&[minute(0, 10), minute(1, 20)]).render().unwrap();
+        // The last one runs still: it is not drawn as one in which little happened.
+        let html = Recent::of(&[minute(0, 10), minute(1, 20), minute(2, 1)]).render().unwrap();
         for words in [
             "Payments a minute. In the last minute 20.",
             "In the last minute stripe: 50 %.",
@@ -184,6 +226,27 @@ mod tests {
         ] {
             assert!(html.contains(words), "{words} in {html}");
         }
+    }
+
+    #[test]
+    fn each_currency_has_its_own_charts() {
+        let mut last = minute(1, 20);
+        let yen = Amounts { taken_minor: 60_000, fees_minor: 10, baseline_minor: 110 };
+        last.counted.money.insert(String::from("JPY"), yen);
+        let html = Recent::of(&[minute(0, 10), last, minute(2, 0)]).render().unwrap();
+        for words in [
+            "Money taken a minute, JPY. In the last minute 60,000 JPY.",
+            "Fees saved since the first minute shown, JPY. In the last minute 100 JPY.",
+            "Money taken a minute, USD. In the last minute 200.00 USD.",
+        ] {
+            assert!(html.contains(words), "{words} in {html}");
+        }
+    }
+
+    #[test]
+    fn the_first_minute_is_drawn_while_it_runs() {
+        let html = Recent::of(&[minute(0, 10)]).render().unwrap();
+        assert!(html.contains("Payments a minute. In the last minute 10."), "{html}");
     }
 
     #[test]

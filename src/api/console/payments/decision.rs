@@ -2,7 +2,7 @@
 
 use super::story::{failure_facts, pretty};
 use crate::api::console::table::{Cell, Facts, Table, Tone};
-use crate::api::console::text::{count, money, percent, words};
+use crate::api::console::text::{count, expectation, money, words};
 use crate::api::error::ApiError;
 use crate::gateway::explain::{ChannelDecisionView, DecisionView};
 use crate::gateway::view::{AttemptView, FeeView};
@@ -67,8 +67,17 @@ pub(in crate::api::console) fn decision_story(
         };
         steps.push(format!("It led over {} by {by}.", margin.over));
     }
-    let columns =
-        ["Channel", "Could it?", "Fee", "Expected cost", "Approved", "Outcomes", "In flight", "Latency", "Breaker"];
+    let columns = [
+        "Channel",
+        "Could it?",
+        "Fee",
+        "Expected cost",
+        "Expected to succeed",
+        "Outcomes",
+        "In flight",
+        "Latency",
+        "Breaker",
+    ];
     let chosen = decision.channel.as_deref();
     let rows = decision.channels.iter().map(|channel| candidate(channel, chosen));
     let caption = format!("Channels that were looked at for this payment in {currency}");
@@ -96,7 +105,7 @@ fn candidate(channel: &ChannelDecisionView, chosen: Option<&str>) -> Vec<Cell> {
         could,
         fee(&channel.fee),
         fee(&channel.expected_cost),
-        Cell::Number(percent(channel.success_rate)),
+        Cell::Number(expectation(channel.success_rate, channel.samples == 0)),
         Cell::Number(count(channel.samples)),
         Cell::Number(count(channel.in_flight)),
         channel.latency_ms.map_or(Cell::Nothing, |latency| Cell::Number(format!("{latency:.0} ms"))),

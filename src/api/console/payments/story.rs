@@ -1,7 +1,5 @@
 //! One payment's whole story: what it is, why it went where it went, what happened, who was told.
 
-use std::time::Duration;
-
 use askama::Template;
 
 use super::decision::{AttemptStory, attempt_story};
@@ -19,12 +17,8 @@ use crate::domain::language::Language;
 use crate::domain::time::Timestamp;
 use crate::gateway::Gateway;
 use crate::gateway::error::GatewayError;
-use crate::gateway::page::{LIMIT_MAX, PageRequest};
-use crate::gateway::view::{FailureView, OperatorPaymentView, StrayView};
-use crate::gateway::webhooks::{EventView, NotificationFilter, OperatorNotificationView};
-
-/// So much before and after what a row says of its times its events are looked for; times are shown in whole seconds.
-const SLACK: Duration = Duration::from_secs(2);
+use crate::gateway::view::{FailureView, OperatorPaymentView, RefundView, StrayView};
+use crate::gateway::webhooks::{EventView, NotificationView};
 
 #[derive(Template)]
 #[template(path = "payment.html")]
@@ -50,15 +44,19 @@ pub(super) async fn show_one(Named(payment_no): Named<String>, call: ConsoleCall
     let currency = payment.currency.as_str();
     let attempts = routing.attempts.iter().map(|attempt| attempt_story(attempt, currency)).collect::<Result<_, _>>()?;
     let strays = (!found.strays.is_empty()).then(|| strays_table(&found.strays, currency));
-    let times = (payment.created_at.as_str(), payment.updated_at.as_str());
+    let refunds = gateway.refunds().of_payment(&payment_no)?;
+    let own = [Some(&payment.created_at), payment.paid_at.as_ref(), Some(&payment.updated_at)];
+    let asked = routing.attempts.iter().map(|attempt| &attempt.sent_at);
+    let times = own.into_iter().flatten().chain(asked).chain(times_around(&refunds, &found.strays));
+    let told = told(gateway, &found.merchant_id, &payment.payment_no, times)?;
     show(&PaymentPage {
         page: call.page(Section::Payments, &payment.payment_no).below("Payments", PATH),
         actions: actions(&found),
         facts: facts(&found),
         failure: payment.failure.as_ref().map(failure_facts),
         attempts,
-        told: told(gateway, &found.merchant_id, &payment.payment_no, times)?,
-        refunds: refunds_table(&gateway.refunds().of_payment(&payment_no)?),
+        told,
+        refunds: refunds_table(&refunds),
         strays,
         json: pretty(&found)?,
     })
@@ -130,34 +128,46 @@ pub(in crate::api::console) fn strays_table(strays: &[StrayView], currency: &str
     Table::new("Money that came otherwise than asked for", &columns, "None.").with_rows(strays.iter().map(row))
 }
 
+/// When something happened to the refunds and strays of an object.
+pub(in crate::api::console) fn times_around<'a>(
+    refunds: &'a [RefundView],
+    strays: &'a [StrayView],
+) -> impl Iterator<Item = &'a String> {
+    let of_refunds = refunds.iter().flat_map(|refund| [&refund.created_at, &refund.updated_at]);
+    of_refunds.chain(strays.iter().map(|stray| &stray.seen_at))
+}
+
 /// What happened to an object, and who was told.
 pub(in crate::api::console) struct Told {
     /// Its events.
     pub(in crate::api::console) events: Table,
     /// The webhooks about it.
     pub(in crate::api::console) webhooks: Table,
+    /// Where the webhooks are that were not looked at; none when all were.
+    pub(in crate::api::console) others: Option<String>,
 }
 
-/// What was told of a payment or pre-auth that was made and last changed at these times.
-pub(in crate::api::console) fn told(
+/// What was told of a payment or pre-auth to which something happened at these times.
+pub(in crate::api::console) fn told<'a>(
     gateway: &Gateway,
     merchant_id: &str,
     number: &str,
-    (made, changed): (&str, &str),
+    times: impl Iterator<Item = &'a String>,
 ) -> Result<Told, ApiError> {
-    let moment = |text: &str| Timestamp::parse_rfc3339(text).unwrap_or_else(|| gateway.clock().now());
-    let (from, to) = (moment(made).minus(SLACK), moment(changed).plus(SLACK));
-    let webhooks = gateway.webhooks();
-    let events = webhooks.events_about(&MerchantId::new(merchant_id), number, from, to)?;
-    let filter = NotificationFilter {
-        payment_no: Some(String::from(number)),
-        from: Some(from),
-        to: Some(to),
-        ..NotificationFilter::default()
-    };
-    let page = PageRequest { limit: Some(LIMIT_MAX), cursor: None };
-    let notifications = webhooks.list_notifications_of(Some(merchant_id), &filter, &page)?.items;
-    Ok(Told { events: events_table(&events), webhooks: webhooks_table(&notifications) })
+    let times: Vec<Timestamp> = times.filter_map(|text| Timestamp::parse_rfc3339(text)).collect();
+    let (webhooks, merchant) = (gateway.webhooks(), MerchantId::new(merchant_id));
+    let events = webhooks.events_about(&merchant, number, &times)?;
+    let notifications = webhooks.notifications_about(&merchant, number, &times)?;
+    let others = format!(
+        "/console/webhooks/notifications?merchant_id={}&payment_no={}",
+        path_part(merchant_id),
+        path_part(number)
+    );
+    Ok(Told {
+        events: events_table(&events.items),
+        webhooks: webhooks_table(&notifications.items),
+        others: (!events.is_all || !notifications.is_all).then_some(others),
+    })
 }
 
 fn events_table(events: &[EventView]) -> Table {
@@ -173,10 +183,9 @@ fn events_table(events: &[EventView]) -> Table {
     Table::new("Events, oldest first", &columns, "No event is kept of it.").with_rows(events.iter().map(row))
 }
 
-fn webhooks_table(notifications: &[OperatorNotificationView]) -> Table {
+fn webhooks_table(notifications: &[NotificationView]) -> Table {
     let columns = ["Notification", "Event", "To", "Status", "Tries", "Last answer", "Next try (UTC)", "Arrived (UTC)"];
-    let row = |view: &OperatorNotificationView| {
-        let notification = &view.notification;
+    let row = |notification: &NotificationView| {
         let answer = match (&notification.error, notification.status_code) {
             (Some(error), _) => Cell::text(error),
             (None, Some(status)) => Cell::Number(status.to_string()),
@@ -193,7 +202,7 @@ fn webhooks_table(notifications: &[OperatorNotificationView]) -> Table {
             Cell::moment(notification.succeeded_at.as_ref()),
         ]
     };
-    let empty = "Nobody was to be told, or that is not kept any more.";
+    let empty = "None was found: nobody was to be told, or it is not kept any more.";
     Table::new("Webhooks, newest first", &columns, empty).with_rows(notifications.iter().map(row))
 }
 

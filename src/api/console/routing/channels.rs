@@ -8,7 +8,7 @@ use crate::api::console::form::{Button, Form};
 use crate::api::console::page::{Confirmation, Section, show};
 use crate::api::console::parts::{Part, Parts, Piece};
 use crate::api::console::table::{Cell, Facts, Table, path_part};
-use crate::api::console::text::{count, percent};
+use crate::api::console::text::{count, expectation};
 use crate::api::envelope::Outcome;
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
@@ -42,8 +42,16 @@ async fn short(Named(name): Named<String>, call: ConsoleCall) -> Outcome {
 /// All channels as they stand.
 pub(super) fn table(gateway: &Gateway) -> Table {
     let settlement = gateway.settings().fx.settlement_currency.to_string();
-    let columns =
-        ["Channel", "State", "Success rate", "Outcomes", "In flight", "Latency", "Payments today", "Money today"];
+    let columns = [
+        "Channel",
+        "State",
+        "Expected to succeed",
+        "Outcomes",
+        "In flight",
+        "Latency",
+        "Payments today",
+        "Money today",
+    ];
     let row = |channel: ChannelView| {
         let money = Cell::money(channel.amount_today_minor, &settlement);
         vec![
@@ -74,7 +82,11 @@ fn state(channel: &ChannelView) -> Cell {
 }
 
 fn success_rate(channel: &ChannelView) -> Cell {
-    Cell::Number(percent(channel.success_rate))
+    Cell::Number(expected(channel))
+}
+
+fn expected(channel: &ChannelView) -> String {
+    expectation(channel.success_rate, channel.samples == 0)
 }
 
 async fn one(Named(name): Named<String>, call: ConsoleCall) -> Outcome {
@@ -111,7 +123,7 @@ fn facts(gateway: &Gateway, view: &ChannelDetailView) -> Facts {
         .with("State", state(channel))
         .with_some("Opened by", Cell::maybe(channel.opened_by.as_deref().map(|by| by.replace('_', " "))))
         .with_some("Failed probes", Cell::maybe(probes))
-        .with("Success rate", Cell::meter(channel.success_rate * 100.0, percent(channel.success_rate)))
+        .with("Expected to succeed", Cell::meter(channel.success_rate * 100.0, expected(channel)))
         .with("Outcomes behind it", Cell::count(channel.samples))
         .with_some("Latency", Cell::maybe(channel.latency_ms.map(|ms| format!("{ms:.0} ms"))))
         .with("In flight", Cell::count(channel.in_flight))
@@ -141,7 +153,7 @@ async fn confirm(call: &ConsoleCall, name: &str, action: (&str, &str), question:
         facts: Facts::default()
             .with("Channel", Cell::code(view.channel.name.as_str()))
             .with("State", state(&view.channel))
-            .with("Success rate", Cell::text(percent(view.channel.success_rate)))
+            .with("Expected to succeed", Cell::text(expected(&view.channel)))
             .with("In flight", Cell::count(view.channel.in_flight)),
         form: if is_dangerous { form.dangerous() } else { form }.cancel(back),
     })

@@ -7,7 +7,7 @@ use crate::api::console::form::{Field, Form};
 use crate::api::console::page::{Section, in_words, show};
 use crate::api::console::parts::{Part, Parts};
 use crate::api::console::table::{Cell, Facts, Table, Tone};
-use crate::api::console::text::percent;
+use crate::api::console::text::expectation;
 use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::query::{Pages, Query};
@@ -108,7 +108,8 @@ fn told(decision: &DecisionView) -> Vec<Part> {
         .with_some("Rule that fits", Cell::maybe(decision.rule.as_ref().map(|rule| rule.name.as_str())))
         .with_some("Default channel", Cell::maybe(decision.default_channel.as_deref()))
         .with("Version of the routing", Cell::count(decision.setup_version));
-    let columns = ["Channel", "Can take it", "Fee", "Expected cost", "Success rate", "In flight", "Local", "Breaker"];
+    let columns =
+        ["Channel", "Can take it", "Fee", "Expected cost", "Expected to succeed", "In flight", "Local", "Breaker"];
     let channels = Table::new("What each channel would do with it", &columns, "There are no channels.")
         .with_rows(decision.channels.iter().map(|channel| channel_row(channel, decision.channel.as_deref())));
     let columns = ["Strategy", "Asked about", "Left", "Why"];
@@ -137,7 +138,7 @@ fn channel_row(channel: &ChannelDecisionView, chosen: Option<&str>) -> Vec<Cell>
         takes,
         money(&channel.fee),
         money(&channel.expected_cost),
-        Cell::Number(percent(channel.success_rate)),
+        Cell::Number(expectation(channel.success_rate, channel.samples == 0)),
         Cell::count(channel.in_flight),
         Cell::text(if channel.local { "yes" } else { "no" }),
         Cell::status(&channel.breaker),

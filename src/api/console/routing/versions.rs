@@ -8,6 +8,7 @@ use crate::api::console::parts::{Part, Parts};
 use crate::api::console::table::{Cell, Facts, Table, Tone};
 use crate::api::console::text::count;
 use crate::api::envelope::Outcome;
+use crate::api::error::ApiError;
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::gateway::routing::settings::RollBack;
@@ -70,11 +71,21 @@ async fn ask_rollback(Named(version): Named<u64>, call: ConsoleCall) -> Outcome 
             "What was changed through the API or here becomes what it was then, as a new version. It holds with the next payment.",
         ),
         facts: Facts::default().with("In force", Cell::count(now.version)).with("Back to", to),
-        form: Form::post(format!("{PATH}/{version}/rollback"), call.csrf(), "Go back").dangerous().cancel(PATH),
+        form: Form::post(format!("{PATH}/{version}/rollback"), call.csrf(), "Go back")
+            .with(super::seen(now.version))
+            .dangerous()
+            .cancel(PATH),
     })
 }
 
 async fn roll_back(Named(version): Named<u64>, call: ConsoleCall) -> Outcome {
-    let changed = call.gateway().routing().roll_back(RollBack { version }, &call.operator).await;
+    let routing = call.gateway().routing();
+    let changed = match super::seen_version(&call) {
+        Ok(seen) => {
+            let changed = routing.roll_back_seen(RollBack { version }, Some(seen), &call.operator).await;
+            changed.map_err(ApiError::from)
+        }
+        Err(error) => Err(error),
+    };
     call.done(changed.map(|after| format!("Version {} is in force.", after.version)), PATH)
 }

@@ -8,18 +8,19 @@ use crate::api::console::parts::{Part, Parts};
 use crate::api::console::table::{Cell, Facts, Table, path_part};
 use crate::api::console::text::{count, sent_moment};
 use crate::api::envelope::Outcome;
+use crate::api::error::ApiError;
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::api::webhook_jobs::time;
 use crate::domain::ids::EndpointId;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::PageRequest;
-use crate::gateway::webhooks::{EndpointFilter, EndpointView, Kept, OperatorEndpointView, SettableStatus};
+use crate::gateway::webhooks::{COUNTED_MAX, EndpointFilter, EndpointView, Kept, OperatorEndpointView, SettableStatus};
 
 use super::PATH;
 use super::notifications;
 
-const NAMES: [&str; 3] = ["merchant_id", "status", "health"];
+const NAMES: [&str; 4] = ["merchant_id", "status", "health", "given_up"];
 /// Notifications shown on an endpoint's page.
 const LATEST: usize = 10;
 
@@ -48,8 +49,17 @@ async fn list(call: ConsoleCall) -> Outcome {
         merchant_id: query.text("merchant_id"),
         status: query.text("status"),
         health: query.text("health"),
+        has_dead_letters: match query.text("given_up").as_deref() {
+            None => false,
+            Some("true") => true,
+            Some(_) => return Err(ApiError::field("given_up", "must be true or left out")),
+        },
     };
-    let found = call.gateway().webhooks().list_all_endpoints(&filter, &query.page()?)?;
+    let webhooks = call.gateway().webhooks();
+    let mut found = webhooks.list_all_endpoints(&filter, &query.page()?)?;
+    for view in &mut found.items {
+        webhooks.count_for(&mut view.endpoint)?;
+    }
     let all = [("", "any")];
     let form = Form::filter(PATH)
         .with(Field::line("merchant_id", "Merchant").value(filter.merchant_id))
@@ -64,7 +74,8 @@ async fn list(call: ConsoleCall) -> Outcome {
                 all.into_iter().chain(["healthy", "failing", "open", "unknown"].map(same)),
             )
             .value(filter.health),
-        );
+        )
+        .with(Field::check("given_up", "Given up something").value(filter.has_dead_letters.then_some("true")));
     let columns = ["Endpoint", "Merchant", "Address", "Status", "Health", "Waiting", "Given up", "Last taken (UTC)"];
     let table = Table::new("Webhook endpoints", &columns, "No merchant has an endpoint like that.")
         .with_rows(found.items.into_iter().map(row));
@@ -103,15 +114,19 @@ fn given_up(endpoint: &EndpointView) -> Cell {
     match endpoint.dead_letters {
         Some(some) if some > 0 => {
             let href = format!("{}?endpoint_id={}&status=failed", notifications::PATH, path_part(&endpoint.id));
-            Cell::Link { href, text: count(some) }
+            Cell::Link { href, text: counted(some) }
         }
         none => number(none),
     }
 }
 
-/// What is not counted any further is shown as it is.
-fn number(counted: Option<usize>) -> Cell {
-    counted.map_or(Cell::Nothing, Cell::count)
+fn number(found: Option<usize>) -> Cell {
+    found.map_or(Cell::Nothing, |found| Cell::Number(counted(found)))
+}
+
+/// How many were found, of which not more than [`COUNTED_MAX`] are counted.
+fn counted(found: usize) -> String {
+    if found < COUNTED_MAX { count(found) } else { format!("{} or more", count(COUNTED_MAX)) }
 }
 
 fn health(endpoint: &EndpointView) -> Cell {

@@ -244,11 +244,13 @@ async fn again(call: ConsoleCall) -> Outcome {
         Ok(refused)
     };
     let result = call.gateway().carry::<Vec<String>, GatewayError>(work).await;
-    let said = result.map(|refused| match (number, refused.len()) {
-        (1, _) => String::from("It is on its way again."),
-        (all, 0) => format!("All {} are on their way again.", count(all)),
+    let said = result.map_err(ApiError::from).and_then(|refused| match (number, refused.len()) {
+        (1, _) => Ok(String::from("It is on its way again.")),
+        (all, 0) => Ok(format!("All {} are on their way again.", count(all))),
+        (all, left) if left == all => Err(ApiError::field("ids", "name none that is still to be sent again")),
         (all, left) => {
-            format!("{} are on their way again; not any more to be sent: {}.", count(all - left), refused.join(", "))
+            let refused = refused.join(", ");
+            Ok(format!("{} are on their way again; not any more to be sent: {refused}.", count(all - left)))
         }
     });
     call.done(said, &back)

@@ -11,6 +11,7 @@ use crate::config::WebhookConfig;
 use crate::delivery::signing::verify;
 use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, MerchantId, NotificationId};
+use crate::domain::time::Timestamp;
 use crate::domain::webhook::EndpointStatus;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::PageRequest;
@@ -331,4 +332,43 @@ async fn a_batch_that_is_not_committed_leaves_nothing() {
     fixture.webhooks.announce(planned);
     settle().await;
     assert_eq!((fixture.notifications().len(), fixture.due()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_of_an_object_is_found_among_a_great_many_others() {
+    let fixture = fixture().await;
+    fixture.endpoint(URL).await;
+    let others = async |from: usize, number: usize| {
+        for number in from..from + number {
+            fixture.publish(EventName::PaymentSuccess, &format!("PY_OTHER_{number}")).await;
+        }
+        fixture.pass(Duration::from_secs(60)).await;
+    };
+    let made = fixture.clock.now();
+    fixture.publish(EventName::PaymentSuccess, "PY_FIRST").await;
+    fixture.pass(Duration::from_secs(60)).await;
+    others(0, 10).await;
+    let refunded = fixture.clock.now();
+    fixture.publish(EventName::RefundSuccess, "PY_FIRST").await;
+    fixture.pass(Duration::from_secs(60)).await;
+    let found = |times: &[Timestamp]| {
+        let events = fixture.webhooks.events_about(&fixture.merchant_id, "PY_FIRST", times).unwrap();
+        let webhooks = fixture.webhooks.notifications_about(&fixture.merchant_id, "PY_FIRST", times).unwrap();
+        let names: Vec<String> = events.items.into_iter().map(|event| event.event).collect();
+        let sent: Vec<String> = webhooks.items.into_iter().map(|item| item.event).collect();
+        (names, events.is_all, sent, webhooks.is_all)
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let (both, newest_first) =
+        (names(&["payment.success", "refund.success"]), names(&["refund.success", "payment.success"]));
+    assert_eq!(found(&[refunded, made]), (both, true, newest_first, true));
+    assert_eq!(found(&[]), (Vec::new(), true, Vec::new(), true));
+    // More than are looked at in one go, before it is given back once more.
+    others(10, 6_500).await;
+    let again = fixture.clock.now();
+    fixture.publish(EventName::RefundFailed, "PY_FIRST").await;
+    fixture.pass(Duration::from_secs(60)).await;
+    let all = names(&["payment.success", "refund.success", "refund.failed"]);
+    let newest_first: Vec<String> = all.iter().rev().cloned().collect();
+    assert_eq!(found(&[made, refunded, again]), (all, false, newest_first, false));
 }
