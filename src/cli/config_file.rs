@@ -215,6 +215,6 @@ mod tests {
         file.note_in_force(&other);
         assert!(takes(&file, TEXT, false) && !takes(&file, RULES, false));
         assert!(file.whole(Change { content: None, is_replaced: true }).is_none());
-        assert!(!file.whole(Change { content: Some(vec![0xff]), is_replaced: true }).unwrap().is_ok());
+        assert!(file.whole(Change { content: Some(vec![0xff]), is_replaced: true }).unwrap().is_err());
     }
 }
