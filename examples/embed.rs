@@ -163,6 +163,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("the shop is at http://{}", listeners.shop.local_addr()?);
     println!("merchants' API and callbacks: http://{}", listeners.merchants.local_addr()?);
     println!("operator: http://{}", listeners.operator.local_addr()?);
+    println!("its token: {}", directory.path().join("tollgate/admin.token").display());
     let stop = async {
         let _ = tokio::signal::ctrl_c().await;
     };

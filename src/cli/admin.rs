@@ -26,6 +26,8 @@ pub(super) const HEADING: &str = "Admin API";
 /// Where the configuration of a gateway that was installed is; the operator's commands look there for its address and its
 /// data directory when nobody names another file.
 const INSTALLED_CONFIG: &str = "/etc/tollgate/config.toml";
+/// The data directory of a gateway that was installed as a service, which the unit names and not the file.
+const INSTALLED_DATA: &str = "/var/lib/tollgate";
 /// Name of the file with the first admin token, in the data directory.
 const TOKEN_FILE: &str = "admin.token";
 /// Longest file that is read as a token.
@@ -86,7 +88,9 @@ impl AdminArguments {
 
     /// The same with all that the configuration says of the store.
     pub(super) fn storage(&self, context: &Context) -> Result<StorageConfig, Failure> {
-        Ok(self.config(context)?.storage)
+        let mut storage = self.config(context)?.storage;
+        storage.dir = data_directory_of(storage.dir, &Config::embedded()?.storage.dir, Path::new(INSTALLED_DATA));
+        Ok(storage)
     }
 
     /// Where the admin API is.
@@ -94,7 +98,11 @@ impl AdminArguments {
         match (&self.admin_url, context.variable("TOLLGATE_ADMIN_URL")) {
             (Some(url), _) => Ok(url.clone()),
             (None, Some(url)) => Ok(String::from(url)),
-            (None, None) => Ok(format!("http://{}", reachable(self.config(context)?.server.admin_listen))),
+            (None, None) => {
+                let server = self.config(context)?.server;
+                let scheme = if server.admin_tls_certificate.is_some() { "https" } else { "http" };
+                Ok(format!("{scheme}://{}", reachable(server.admin_listen)))
+            }
         }
     }
 
@@ -272,6 +280,13 @@ impl Admin {
             _ => String::new(),
         }
     }
+}
+
+/// Where the data are: where the configuration says, or, when it leaves that to the default and there are none, where those of
+/// an installed gateway are.
+fn data_directory_of(configured: PathBuf, default: &Path, installed: &Path) -> PathBuf {
+    let is_elsewhere = configured == default && !configured.exists() && installed.exists();
+    if is_elsewhere { installed.to_owned() } else { configured }
 }
 
 /// The token that a file holds, and what to call the file.

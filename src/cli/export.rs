@@ -1,6 +1,7 @@
 //! `tollgate export`: statements for reconciliation as CSV, to standard output or into a file that is whole or not there.
 
-use std::io::{ErrorKind, Write};
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,7 +65,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let mut download = admin.download(&["exports", statement], &query).await?;
     let mut target = Target::open(arguments.output.as_deref())?;
     let mut counted = Counted::default();
-    let progress = progress();
+    // Not among the rows.
+    let is_shown = arguments.output.is_some() || !std::io::stdout().is_terminal();
+    let progress = if is_shown { progress() } else { ProgressBar::hidden() };
     while let Some(part) = download.part().await? {
         counted.take(&part);
         progress.set_position(counted.rows());
@@ -100,16 +103,30 @@ fn progress() -> ProgressBar {
 /// Where an export goes.
 enum Target {
     Standard(std::io::Stdout),
-    /// Beside its place until it is complete.
-    File(NamedTempFile, PathBuf),
+    /// A pipe, a device: what is there stays there.
+    Stream(File, PathBuf),
+    /// Beside its place until it is complete; with the permissions of what it replaces.
+    File(NamedTempFile, PathBuf, Option<Permissions>),
 }
 
 impl Target {
     fn open(path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path else { return Ok(Self::Standard(std::io::stdout())) };
+        let (path, permissions) = match std::fs::metadata(path) {
+            Ok(there) if there.is_file() => {
+                // Where a link points to, so that the link stays one.
+                let place = std::fs::canonicalize(path).map_err(|error| not_written(path, &error))?;
+                (place, Some(there.permissions()))
+            }
+            Ok(there) if !there.is_dir() => {
+                let file = File::options().write(true).open(path).map_err(|error| not_taken(path, &error))?;
+                return Ok(Self::Stream(file, path.to_owned()));
+            }
+            _ => (path.to_owned(), None),
+        };
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = NamedTempFile::new_in(directory).map_err(|error| not_written(path, &error))?;
-        Ok(Self::File(file, path.to_owned()))
+        let file = NamedTempFile::new_in(directory).map_err(|error| not_written(&path, &error))?;
+        Ok(Self::File(file, path, permissions))
     }
 
     /// Writes a part; says whether there is still somebody to read it.
@@ -122,7 +139,12 @@ impl Target {
                     Err(Failure::Failed(format!("the export can't be written ({error}); check where the output goes")))
                 }
             },
-            Self::File(file, path) => match file.write_all(part) {
+            Self::Stream(target, path) => match target.write_all(part) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+                Err(error) => Err(not_taken(path, &error)),
+            },
+            Self::File(file, path, _) => match file.write_all(part) {
                 Ok(()) => Ok(true),
                 Err(error) => Err(not_written(path, &error)),
             },
@@ -137,7 +159,11 @@ impl Target {
                 }
                 _ => Ok(()),
             },
-            Self::File(file, path) => {
+            Self::Stream(mut target, path) => target.flush().map_err(|error| not_taken(&path, &error)),
+            Self::File(file, path, permissions) => {
+                if let Some(permissions) = permissions {
+                    file.as_file().set_permissions(permissions).map_err(|error| not_written(&path, &error))?;
+                }
                 file.as_file().sync_all().map_err(|error| not_written(&path, &error))?;
                 file.persist(&path).map_err(|error| not_written(&path, &error.error))?;
                 Ok(())
@@ -148,6 +174,10 @@ impl Target {
 
 fn not_written(path: &Path, error: &std::io::Error) -> Failure {
     Failure::Failed(format!("{} can't be written ({error}); nothing was left there", path.display()))
+}
+
+fn not_taken(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("{} can't be written to ({error}); what it took is not complete", path.display()))
 }
 
 /// How much has come.
@@ -205,5 +235,40 @@ mod tests {
         target.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"a\r\n1\r\n");
         assert!(Target::open(Some(&directory.path().join("none/a.csv"))).is_err());
+    }
+
+    #[test]
+    fn a_link_and_its_targets_permissions_stay() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("a.csv"), directory.path().join("link.csv"));
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        symlink("a.csv", &link).unwrap();
+        let mut target = Target::open(Some(&link)).unwrap();
+        target.write(b"a\r\n").unwrap();
+        target.finish().unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&path).unwrap(), b"a\r\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+    }
+
+    #[test]
+    fn a_pipe_stays_one_and_is_written_to() {
+        use std::os::unix::fs::FileTypeExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || std::fs::read(path).unwrap()
+        });
+        let mut target = Target::open(Some(&path)).unwrap();
+        assert!(std::fs::metadata(&path).unwrap().file_type().is_fifo());
+        assert!(target.write(b"a\r\n").unwrap());
+        target.finish().unwrap();
+        assert_eq!(reader.join().unwrap(), b"a\r\n");
     }
 }

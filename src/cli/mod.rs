@@ -7,6 +7,7 @@ mod channel;
 mod check_config;
 mod client;
 mod completions;
+mod config_file;
 mod context;
 mod costs;
 mod demo;

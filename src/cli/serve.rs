@@ -1,10 +1,13 @@
 //! `tollgate serve`: the gateway until it is told to stop.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tracing::subscriber::NoSubscriber;
 
+use super::config_file::ConfigFile;
 use super::context::{ConfigArguments, Context, listen_address, override_of};
 use super::failure::{Failure, Outcome};
 use super::healthcheck::Probe;
@@ -12,7 +15,7 @@ use super::open_files;
 use super::running::RunningGateway;
 use super::service_manager::ServiceManager;
 use super::signals::{Asked, Signals};
-use super::watch::{Seen, Watch};
+use super::watch::{Change, Seen, Watch};
 use crate::config::Config;
 use crate::domain::audit::Operator;
 use crate::gateway::Gateway;
@@ -41,12 +44,8 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    fn load(&self, context: &Context) -> Result<Config, Failure> {
-        self.load_with(context, None)
-    }
-
-    /// The same with `file_text` in place of what is in the file.
-    fn load_with(&self, context: &Context, file_text: Option<String>) -> Result<Config, Failure> {
+    /// The configuration with `file_text` for what is in the file, if there is one.
+    fn load(&self, context: &Context, file_text: Option<String>) -> Result<Config, Failure> {
         let flags =
             [("--listen", "server.listen", self.listen), ("--admin-listen", "server.admin_listen", self.admin_listen)];
         let given = flags.into_iter().filter_map(|(flag, path, address)| Some((flag, path, address?)));
@@ -60,20 +59,28 @@ impl Arguments {
 /// Runs the gateway until SIGTERM or SIGINT, then stops it in good order.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     // Before it is read, so that no change is missed.
-    let file = arguments.config.file(context).map(|path| (Seen::now(&path), path));
-    let mut config = arguments.load(context)?;
+    let file = Arc::new(ConfigFile::named(&arguments.config, context));
+    let seen = file.watchable().map(|path| (Seen::now(path), path.to_owned()));
+    let file_text = file.text()?;
+    let mut config = arguments.load(context, file_text.clone())?;
     let logs = telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
     open_files::prepare(&mut config);
+    file.note_read(&config, file_text.as_deref());
+    file.note_in_force(&config);
+    if file.is_stream() {
+        tracing::info!("the configuration came by a pipe, and can't be read again while the gateway runs");
+    }
     let mut signals = Signals::listen()?;
     let settle = Duration::from_millis(config.reload.settle_ms);
-    let watched = file.filter(|_| config.reload.watch);
+    let watched = seen.filter(|_| config.reload.watch);
     let running = RunningGateway::start(config.clone(), context).await?;
     running.gateway.set_log_control(logs.clone());
-    running.gateway.set_config_source(Layers { arguments, context: context.clone(), logs });
+    running.gateway.set_config_source(Layers { arguments, context: context.clone(), file: Arc::clone(&file), logs });
+    let console = running.admin_base();
     tracing::info!(
         listen = %running.address,
         admin_listen = %running.admin_address,
-        console = %format_args!("http://{}/console", running.admin_address),
+        console = %format_args!("{}/console", console.trim_end_matches('/')),
         mode = config.mode.as_str(),
         data_dir = %config.storage.dir.display(),
         version = env!("CARGO_PKG_VERSION"),
@@ -93,11 +100,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
                     if let Some(watch) = &mut watch {
                         watch.note_seen();
                     }
-                    reload(&running.gateway, "signal").await;
+                    reload(&running.gateway, "signal", None).await;
                     manager.ready(&status);
                 }
             },
-            () = changed(&mut watch) => reload(&running.gateway, "file").await,
+            change = changed(&mut watch) => reload(&running.gateway, "file", file.whole(change)).await,
             reason = running.gateway.failed() => break Some(reason),
         }
     };
@@ -120,22 +127,24 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
 struct Layers {
     arguments: Arguments,
     context: Context,
+    file: Arc<ConfigFile>,
     logs: LogControl,
 }
 
 impl Layers {
     fn load(&self, file_text: Option<String>) -> Result<Config, String> {
-        let loaded = self.arguments.load_with(&self.context, file_text);
+        let loaded = self.arguments.load(&self.context, file_text.clone());
         let mut config = loaded.map_err(|failure| failure.to_string())?;
-        // As at the start: what does not fit the machine is no change.
-        open_files::prepare(&mut config);
+        // As at the start, where it was said: what does not fit the machine is no change.
+        tracing::subscriber::with_default(NoSubscriber::new(), || open_files::prepare(&mut config));
+        self.file.note_read(&config, file_text.as_deref());
         Ok(config)
     }
 }
 
 impl ConfigSource for Layers {
     fn read(&self) -> Result<Config, String> {
-        self.load(None)
+        self.load(self.file.text_again()?)
     }
 
     fn read_with(&self, text: &str) -> Result<Config, String> {
@@ -143,6 +152,7 @@ impl ConfigSource for Layers {
     }
 
     fn has_changed(&self, config: &Config, Reloaded { applied, needs_restart, .. }: &Reloaded) {
+        self.file.note_in_force(config);
         if applied.is_empty() && needs_restart.is_empty() {
             tracing::info!("the configuration has not changed");
         }
@@ -162,17 +172,22 @@ impl ConfigSource for Layers {
 }
 
 /// Ready when the watched file has changed; never without one.
-async fn changed(watch: &mut Option<Watch>) {
+async fn changed(watch: &mut Option<Watch>) -> Change {
     match watch {
         Some(watch) => watch.changed().await,
         None => std::future::pending().await,
     }
 }
 
-/// Reads the configuration again, puts in force what can change while the gateway runs, and says in the log what was
-/// and what was not.
-async fn reload(gateway: &Gateway, reason: &str) {
-    match gateway.reload_from_source(&Operator::process(reason)).await {
+/// Reads the configuration again, with `text` for what is in the file if it was read already, puts in force what can change
+/// while the gateway runs, and says in the log what was and what was not.
+async fn reload(gateway: &Gateway, reason: &str, text: Option<Result<String, String>>) {
+    let by = Operator::process(reason);
+    let reloaded = match text {
+        Some(text) => gateway.reload_from_text(text, &by).await,
+        None => gateway.reload_from_source(&by).await,
+    };
+    match reloaded {
         Ok(_) => {}
         Err(ReloadError::Source(problem)) => {
             tracing::error!(problem, "the configuration can't be used; nothing has changed");

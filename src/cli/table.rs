@@ -47,14 +47,21 @@ impl Column {
     }
 }
 
-/// A table of `rows`, each with one cell for each of `columns`. On a terminal cells are wrapped to its width.
+/// A table of `rows`, each with one cell for each of `columns`. A line may be longer than the terminal is wide: what is shown
+/// is there to be copied, and a number that is broken in two is none.
 pub(super) fn table(columns: &[Column], rows: &[Vec<String>]) -> String {
     drawn(columns, rows, style::on_stdout())
 }
 
 fn drawn(columns: &[Column], rows: &[Vec<String>], with_colors: bool) -> String {
+    // Nothing follows the last column, so trailing blanks are only noise.
+    let lines: Vec<String> = laid_out(columns, rows, with_colors).lines().map(|line| styled(line.trim_end())).collect();
+    lines.join("\n")
+}
+
+fn laid_out(columns: &[Column], rows: &[Vec<String>], with_colors: bool) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|column| column.title_cell(with_colors)));
     for row in rows {
         table.add_row(columns.iter().zip(row).map(|(column, text)| column.cell(text, with_colors)));
@@ -62,9 +69,7 @@ fn drawn(columns: &[Column], rows: &[Vec<String>], with_colors: bool) -> String 
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    // Nothing follows the last column, so trailing blanks are only noise.
-    let lines: Vec<String> = table.lines().map(|line| styled(line.trim_end())).collect();
-    lines.join("\n")
+    table
 }
 
 fn mark_of(tone: Tone) -> Option<char> {
@@ -120,6 +125,17 @@ mod tests {
         assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{text}");
         assert!(lines[1].trim_start().starts_with("stripe"));
         assert!(lines[2].ends_with("1234"));
+    }
+
+    #[test]
+    fn nothing_is_broken_in_two_on_a_narrow_terminal() {
+        let row = ["PY20261122035149axt0paix", "m_0mwravr5t3skfnccjnv", "2026-11-22T03:51:49Z", "failover"];
+        let columns = ["payment", "merchant", "created", "strategy"].map(Column::Left);
+        let mut table = laid_out(&columns, &[row.map(String::from).to_vec()], false);
+        table.set_width(40);
+        let lines: Vec<String> = table.lines().collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), row);
     }
 
     #[test]

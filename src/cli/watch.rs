@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 
 /// It is looked all the same this often: some file systems tell nobody what changes on them.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// A file that has become shorter may still be written, and is to be left alone for so many times as long.
+const PATIENCE_WITH_SHORTER: u32 = 5;
 /// Symbolic links followed one after the other, as many as Linux follows.
 const LINKS_MAX: usize = 40;
 
@@ -40,11 +42,35 @@ struct Stamp {
 impl Seen {
     /// The file as it is.
     pub(super) fn now(path: &Path) -> Self {
+        Self::read(path).0
+    }
+
+    fn read(path: &Path) -> (Self, Option<Vec<u8>>) {
         // The stamp first: what is written in between is looked at once more.
         let stamp = stamp_of(path);
-        let content = fs::read(path).ok().map(|bytes| Sha256::digest(bytes).into());
-        Self { stamp, content }
+        let bytes = fs::read(path).ok();
+        let content = bytes.as_ref().map(|bytes| Sha256::digest(bytes).into());
+        (Self { stamp, content }, bytes)
     }
+
+    fn bytes(&self) -> u64 {
+        self.stamp.as_ref().map_or(0, |stamp| stamp.bytes)
+    }
+
+    /// Whether both are one file, whatever is in it.
+    fn is_same_file(&self, other: &Self) -> bool {
+        let file = |seen: &Self| seen.stamp.as_ref().map(|stamp| (stamp.place.clone(), stamp.inode));
+        file(self) == file(other)
+    }
+}
+
+/// A file that is another one than before.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// What is in it now; `None` when it is gone or can't be read.
+    pub(super) content: Option<Vec<u8>>,
+    /// Whether another file has taken its place, so that nobody is writing in it any more.
+    pub(super) is_replaced: bool,
 }
 
 fn stamp_of(path: &Path) -> Option<Stamp> {
@@ -67,6 +93,7 @@ pub(super) struct Watch {
     /// Tells what happens in `folders`; `None` where the system can't.
     debouncer: Option<Debouncer<RecommendedWatcher>>,
     folders: BTreeSet<PathBuf>,
+    settle: Duration,
     look_every: Duration,
 }
 
@@ -91,17 +118,27 @@ impl Watch {
         };
         let debouncer = new_debouncer(settle, on_event).inspect_err(not_told_of).ok();
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let mut watch = Self { path, seen, noticed, debouncer, folders: BTreeSet::new(), look_every: LOOK_EVERY };
+        let mut watch =
+            Self { path, seen, noticed, debouncer, folders: BTreeSet::new(), settle, look_every: LOOK_EVERY };
         watch.follow();
         watch
     }
 
-    /// Ready when the file's content is another one than before; also when it is gone, or there again.
-    pub(super) async fn changed(&mut self) {
+    /// Ready when the file's content is another one than before, and was at two looks, which are further apart when it has
+    /// become shorter; also when it is gone, or there again.
+    pub(super) async fn changed(&mut self) -> Change {
         loop {
             // Changed before anybody watched, or between two looks.
-            if self.has_changed() {
-                return;
+            if let Some((now, content)) = self.look() {
+                let is_shorter = now.bytes() < self.seen.bytes();
+                let patience = if is_shorter { self.settle * PATIENCE_WITH_SHORTER } else { self.settle };
+                tokio::time::sleep(patience).await;
+                if stamp_of(&self.path) == now.stamp {
+                    let is_replaced = !now.is_same_file(&self.seen);
+                    self.seen = now;
+                    return Change { content, is_replaced };
+                }
+                continue;
             }
             let look_every = self.look_every;
             tokio::select! {
@@ -117,14 +154,17 @@ impl Watch {
         self.seen = Seen::now(&self.path);
     }
 
-    fn has_changed(&mut self) -> bool {
+    /// What the file is now, if its content is not what is known.
+    fn look(&mut self) -> Option<(Seen, Option<Vec<u8>>)> {
         if stamp_of(&self.path) == self.seen.stamp {
-            return false;
+            return None;
         }
-        let now = Seen::now(&self.path);
-        let has_changed = now.content != self.seen.content;
-        self.seen = now;
-        has_changed
+        let (now, content) = Seen::read(&self.path);
+        if now.content == self.seen.content {
+            self.seen = now;
+            return None;
+        }
+        Some((now, content))
     }
 
     /// Watches the folders through which the file is reached now, and no others.
@@ -202,14 +242,14 @@ mod tests {
         watch
     }
 
-    async fn changes(watch: &mut Watch) {
-        tokio::time::timeout(PATIENCE, watch.changed()).await.expect("the change is noticed");
+    async fn changes(watch: &mut Watch) -> Change {
+        tokio::time::timeout(PATIENCE, watch.changed()).await.expect("the change is noticed")
     }
 
     /// Waits until something in the folder has been noticed that is no change of the file.
     async fn is_left_alone(watch: &mut Watch) {
         tokio::time::timeout(PATIENCE, watch.noticed.recv()).await.expect("something is noticed").unwrap();
-        assert!(!watch.has_changed());
+        assert!(watch.look().is_none());
     }
 
     #[tokio::test]
@@ -219,11 +259,12 @@ mod tests {
         fs::write(&path, "a = 1").unwrap();
         let mut watch = watch(&path);
         fs::write(&path, "a = 2").unwrap();
-        changes(&mut watch).await;
+        let change = changes(&mut watch).await;
+        assert_eq!((change.content.as_deref(), change.is_replaced), (Some(&b"a = 2"[..]), false));
         let beside = folder.path().join("config.toml~");
         fs::write(&beside, "a = 3").unwrap();
         fs::rename(&beside, &path).unwrap();
-        changes(&mut watch).await;
+        assert!(changes(&mut watch).await.is_replaced);
         assert_eq!(watch.seen.content, Some(Sha256::digest("a = 3").into()));
         fs::remove_file(&path).unwrap();
         changes(&mut watch).await;
@@ -268,6 +309,22 @@ mod tests {
         fs::write(at("..2").join("config.toml"), "a = 3").unwrap();
         changes(&mut watch).await;
         assert_eq!(watch.seen.content, Some(Sha256::digest("a = 3").into()));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_being_written_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        fs::write(&path, "a = 1\nb = 1\n").unwrap();
+        let mut watch = Watch::start(&path, Seen::now(&path), Duration::from_millis(400));
+        fs::write(&path, "").unwrap();
+        let write_rest = async {
+            // Longer than it would be left alone for were it not shorter.
+            tokio::time::sleep(Duration::from_millis(1_200)).await;
+            fs::write(&path, "a = 2\nb = 2\n").unwrap();
+        };
+        let (change, ()) = tokio::join!(changes(&mut watch), write_rest);
+        assert_eq!(change.content.as_deref(), Some(&b"a = 2\nb = 2\n"[..]));
     }
 
     #[tokio::test]

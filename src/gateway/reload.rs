@@ -111,9 +111,25 @@ impl Gateway {
     /// # Errors
     /// [`ReloadError`]; then everything is as it was.
     pub async fn reload_from_source(&self, by: &Operator) -> Result<Reloaded, ReloadError> {
+        self.reload_from(None, by).await
+    }
+
+    /// The same with `text` for what is in the configuration file, or why what is in it is not to be used.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then everything is as it was.
+    pub(crate) async fn reload_from_text(
+        &self,
+        text: Result<String, String>,
+        by: &Operator,
+    ) -> Result<Reloaded, ReloadError> {
+        self.reload_from(Some(text), by).await
+    }
+
+    async fn reload_from(&self, text: Option<Result<String, String>>, by: &Operator) -> Result<Reloaded, ReloadError> {
         let (gateway, by) = (self.clone(), by.clone());
         let work = async move {
-            let reloaded = Box::pin(gateway.read_and_put_in_force(&by)).await;
+            let reloaded = Box::pin(gateway.read_and_put_in_force(text, &by)).await;
             // Where there is nothing to read, nothing was tried.
             if !matches!(reloaded, Err(ReloadError::Gateway(GatewayError::NotFound(_)))) {
                 gateway.0.reloads.note(gateway.0.core.clock.now(), &by, &reloaded);
@@ -123,8 +139,13 @@ impl Gateway {
         self.0.core.carry(Box::pin(work)).await
     }
 
-    async fn read_and_put_in_force(&self, by: &Operator) -> Result<Reloaded, ReloadError> {
-        let wanted = self.read_source(None).await?;
+    async fn read_and_put_in_force(
+        &self,
+        text: Option<Result<String, String>>,
+        by: &Operator,
+    ) -> Result<Reloaded, ReloadError> {
+        let text = text.transpose().map_err(ReloadError::Source)?;
+        let wanted = self.read_source(text).await?;
         let reloaded = self.0.put_in_force(&wanted, by).await?;
         if let Some(source) = self.0.config_source.get() {
             source.has_changed(&wanted, &reloaded);

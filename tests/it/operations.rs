@@ -1,6 +1,6 @@
 //! The program as a service: what its manager is told, and how it is asked whether it is well.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -27,9 +27,15 @@ impl Service {
     /// Started with a service manager at `manager` and these configuration lines.
     fn start(directory: TempDir, config: &str, variables: &[(&str, &str)]) -> Self {
         std::fs::write(directory.path().join("config.toml"), config).unwrap();
+        Self::start_reading(directory, Stdio::null(), variables)
+    }
+
+    /// The same with the `config.toml` that is there already, and `input` to read from.
+    fn start_reading(directory: TempDir, input: Stdio, variables: &[(&str, &str)]) -> Self {
         let mut process = program(directory.path(), &["serve", "--listen", "127.0.0.1:0"])
             .args(["--admin-listen", "127.0.0.1:0"])
             .envs(variables.iter().copied())
+            .stdin(input)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -247,4 +253,54 @@ fn commands_reach_listeners_that_speak_tls() {
         assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
         assert!(said(&refused).contains("is not the key of"), "{}", said(&refused));
     }
+}
+
+/// As `serve --config <(decrypt config.toml)` has it.
+#[test]
+fn a_configuration_that_comes_by_a_pipe_is_read_once_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/stdin", directory.path().join("config.toml")).unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"[channels.alipay]\nenabled = false\n").unwrap();
+    drop(writer);
+    let service = Service::start_reading(directory, reader.into(), &[]);
+    let admin_url = format!("http://{}", service.address("admin_listen"));
+    let is_off = || {
+        let channels = service.command(&["channel", "list", "--json", "--admin-url", &admin_url]);
+        let channels: Value = serde_json::from_slice(&channels.stdout).unwrap();
+        let items = channels["items"].as_array().unwrap();
+        items.iter().find(|channel| channel["name"] == "alipay").unwrap()["enabled"] == false
+    };
+    assert!(is_off());
+    let reload = service.command(&["reload", "--admin-url", &admin_url]);
+    assert_ne!(reload.status.code(), Some(0), "{}", said(&reload));
+    assert!(said(&reload).contains("came by a pipe"), "{}", said(&reload));
+    assert!(is_off());
+    service.stop();
+}
+
+/// Whoever misses a renewal has clients that complain, not a gateway that does not come back.
+#[test]
+fn the_unit_starts_a_gateway_whose_certificate_has_expired() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new([String::from("localhost")]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("certificate.pem"), pem("CERTIFICATE", certificate.der())).unwrap();
+    std::fs::write(at("key.pem"), pem("PRIVATE KEY", &key.serialize_der())).unwrap();
+    let config = format!("[server]\ntls_certificate = {:?}\ntls_key = {:?}\n", at("certificate.pem"), at("key.pem"));
+    std::fs::write(at("config.toml"), &config).unwrap();
+    let unit = std::fs::read_to_string("deploy/systemd/tollgate.service").unwrap();
+    let before: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("ExecStartPre=")).collect();
+    for command in before {
+        let arguments: Vec<&str> = command.split_whitespace().skip(1).take_while(|word| *word != "--config").collect();
+        let output = program(directory.path(), &arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", said(&output));
+    }
+    let service = Service::start(directory, &config, &[]);
+    let url = format!("https://{}", service.address("listen"));
+    assert_eq!(service.command(&["healthcheck", "--url", &url]).status.code(), Some(0));
+    service.stop();
 }

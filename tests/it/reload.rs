@@ -303,3 +303,39 @@ async fn a_file_that_changes_is_in_force_without_a_signal_and_a_broken_one_chang
     serve.metric("reloads_total{result=\"failure\"}", "1").await;
     assert_eq!(serve.lines("the configuration can't be used; nothing has changed").len(), 1);
 }
+
+/// What happens to a file that is written in its place: a slow copy, a full disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_may_be_cut_off_is_put_in_force_only_for_who_asks_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    let begin = format!(
+        "[reload]\nsettle_ms = 20\n[storage]\ndir = {:?}\nballast_bytes = 0\nsegment_bytes = 4194304\ngroup_bytes_max = 1048576\n",
+        directory.path().join("data")
+    );
+    let put = |text: &str| std::fs::write(&path, format!("{begin}{text}")).unwrap();
+    put("[tiers.starter]\nburst = 30\n[channels.alipay]\nenabled = false\n");
+    let serve = Serve::start(&path).await;
+    let config = || async {
+        let text = serve.get("/admin/v1/config").send().await.unwrap().text().await.unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["data"]["config"].clone()
+    };
+    put("[tiers.starter]\nburst = 40\n");
+    serve.metric("reloads_total{result=\"failure\"}", "1").await;
+    serve.metric("last_reload_successful", "0").await;
+    let in_force = config().await;
+    assert_eq!(in_force["channels"]["alipay"]["enabled"], false, "{in_force}");
+    assert_eq!(in_force["tiers"]["starter"]["burst"], 30);
+    let said = serve.lines("the configuration can't be used; nothing has changed");
+    assert!(said.len() == 1 && said[0].contains("channels.alipay.enabled"), "{said:?}");
+
+    let reload = http_client().post(format!("{}/admin/v1/config/reload", serve.admin_url)).bearer_auth(TOKEN);
+    assert_eq!(reload.send().await.unwrap().status(), 200);
+    assert_eq!(config().await["channels"]["alipay"]["enabled"], true);
+    serve.metric("last_reload_successful", "1").await;
+    // What was asked for is what the next one is compared with.
+    put("[tiers.starter]\nburst = 50\n");
+    serve.metric("reloads_total{result=\"success\"}", "2").await;
+    assert_eq!(config().await["tiers"]["starter"]["burst"], 50);
+    serve.metric("reloads_total{result=\"failure\"}", "1").await;
+}

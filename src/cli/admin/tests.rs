@@ -106,7 +106,22 @@ fn the_address_comes_from_flag_variable_or_configuration() {
     let variables = [("TOLLGATE_CONFIG", file.to_str().unwrap())];
     assert_eq!(address(&AdminArguments::default(), &variables), "http://127.0.0.1:9081");
     assert_eq!(address(&with_file, &[("TOLLGATE_SERVER__ADMIN_LISTEN", "127.0.0.1:7")]), "http://127.0.0.1:7");
+    let tls = [("TOLLGATE_SERVER__ADMIN_TLS_CERTIFICATE", "a.pem"), ("TOLLGATE_SERVER__ADMIN_TLS_KEY", "b.pem")];
+    assert_eq!(address(&with_file, &tls), "https://127.0.0.1:9081");
     assert_eq!(address(&with_file, &[("TOLLGATE_ADMIN_URL", "http://a:1")]), "http://a:1");
     let by_flag = AdminArguments { admin_url: Some(String::from("http://b:2")), ..with_file };
     assert_eq!(address(&by_flag, &[("TOLLGATE_ADMIN_URL", "http://a:1")]), "http://b:2");
+}
+
+#[test]
+fn an_installed_gateways_data_are_found_only_when_there_are_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (default, installed) = (at("data"), at("installed"));
+    let found = |configured: &str| data_directory_of(at(configured), &default, &installed);
+    assert_eq!(found("data"), default);
+    std::fs::create_dir(&installed).unwrap();
+    assert_eq!((found("data"), found("other")), (installed.clone(), at("other")));
+    std::fs::create_dir(&default).unwrap();
+    assert_eq!(found("data"), default);
 }
