@@ -1,6 +1,7 @@
 //! `tollgate serve`: the gateway until it is told to stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -21,6 +22,8 @@ use crate::telemetry::{self, LogControl};
 
 /// The key of what is logged.
 const LOG_KEY: &str = "telemetry.log";
+/// How long the end of the process waits for whoever reads the logs.
+const LOGS_END_MAX: Duration = Duration::from_secs(1);
 /// How far behind the clock may be when the operator says that it is right: as far as the configuration can say.
 const CLOCK_BACK_ANY_S: u64 = 100 * 366 * 86_400;
 
@@ -64,6 +67,22 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let mut config = arguments.load(context)?;
     let logs = telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
     open_files::prepare(&mut config);
+    let served = serve(arguments, context, config, file, logs.clone()).await;
+    if !logs.flush(LOGS_END_MAX) && served.is_err() {
+        // What is said about it would wait for the same reader, for ever.
+        return Ok(Outcome::Failed);
+    }
+    served
+}
+
+/// Serves with logs that are set up, as `config` says, which was read from `file` among others.
+async fn serve(
+    arguments: Arguments,
+    context: &Context,
+    config: Config,
+    file: Option<(Seen, PathBuf)>,
+    logs: LogControl,
+) -> Result<Outcome, Failure> {
     let mut signals = Signals::listen()?;
     let settle = Duration::from_millis(config.reload.settle_ms);
     let watched = file.filter(|_| config.reload.watch);
