@@ -1,6 +1,7 @@
 //! Logs and traces: what is said is said where it happens, how it looks and where it goes is decided here.
 
 mod export;
+mod lines;
 mod logs;
 mod otlp;
 pub(crate) mod trace;

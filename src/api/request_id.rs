@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderName};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::domain::ids::is_request_id;
+use crate::domain::pan::identifier_holds_card_number;
 
 /// The header that carries it, both ways.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,7 +29,7 @@ impl RequestIds {
     pub(crate) fn of(&self, headers: &HeaderMap) -> String {
         let mut sent = headers.get_all(REQUEST_ID).iter();
         match (sent.next().and_then(|value| value.to_str().ok()), sent.next()) {
-            (Some(id), None) if is_request_id(id) => String::from(id),
+            (Some(id), None) if is_request_id(id) && !tells(id) => String::from(id),
             _ => self.draw(),
         }
     }
@@ -43,6 +44,12 @@ impl RequestIds {
     }
 }
 
+/// Whether an id tells what must not be in logs: a card number, or something that looks like a secret.
+fn tells(id: &str) -> bool {
+    let is_secret = |part: &str| ["sk_", "rk_", "whsec_"].iter().any(|secret| part.starts_with(secret));
+    id.split(['-', '.', ':']).any(is_secret) || identifier_holds_card_number(id)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -53,14 +60,25 @@ mod tests {
     fn a_sane_id_of_the_client_is_kept() {
         let ids = RequestIds::new();
         let mut headers = HeaderMap::new();
-        headers.insert(REQUEST_ID, "order-1:try.2_x".parse().unwrap());
-        assert_eq!(ids.of(&headers), "order-1:try.2_x");
+        headers.insert(REQUEST_ID, "order-1:task_2.x".parse().unwrap());
+        assert_eq!(ids.of(&headers), "order-1:task_2.x");
     }
 
     #[test]
     fn anything_else_is_replaced() {
         let ids = RequestIds::new();
-        for bad in ["", " ", "a b", "a\"b", "a{b", &"a".repeat(65), "é"] {
+        for bad in [
+            "",
+            " ",
+            "a b",
+            "a\"b",
+            "a{b",
+            &"a".repeat(65),
+            "é",
+            "4242424242424242",
+            "order:4242-4242-4242-4242",
+            "sk_live_a1",
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, axum::http::HeaderValue::from_bytes(bad.as_bytes()).unwrap());
             assert!(ids.of(&headers).starts_with("req_"), "{bad:?}");

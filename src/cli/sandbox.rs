@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
@@ -13,6 +14,9 @@ use super::output;
 use super::signals::Signals;
 use crate::sandbox::{Sandbox, SandboxOptions, serve_control};
 use crate::telemetry;
+
+/// How long the end waits for whoever reads the logs.
+const LOGS_END_MAX: Duration = Duration::from_secs(1);
 
 /// Flags of `sandbox`.
 #[derive(Debug, Args)]
@@ -32,7 +36,7 @@ pub(super) struct Arguments {
 /// Runs the emulators until SIGTERM or SIGINT.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let config = arguments.config.load(context, Vec::new())?;
-    telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
+    let logs = telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
     let mut signals = Signals::listen()?;
     let faults = config.sandbox.map(|section| section.faults).unwrap_or_default();
     let options = SandboxOptions { faults, ..SandboxOptions::new(context.clock.clone(), context.random.clone()) };
@@ -60,6 +64,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         }
     };
     sandbox.stop().await;
+    logs.flush(LOGS_END_MAX);
     served.map_err(|error| Failure::Failed(format!("the control server failed: {error}")))?;
     Ok(Outcome::Fine)
 }

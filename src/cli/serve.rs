@@ -1,6 +1,7 @@
 //! `tollgate serve`: the gateway until it is told to stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::telemetry::{self, LogControl};
 
 /// The key of what is logged.
 const LOG_KEY: &str = "telemetry.log";
+/// How long the end of the process waits for whoever reads the logs.
+const LOGS_END_MAX: Duration = Duration::from_secs(1);
 /// How far behind the clock may be when the operator says that it is right: as far as the configuration can say.
 const CLOCK_BACK_ANY_S: u64 = 100 * 366 * 86_400;
 
@@ -70,6 +73,23 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     if file.is_stream() {
         tracing::info!("the configuration came by a pipe, and can't be read again while the gateway runs");
     }
+    let served = serve(arguments, context, config, file, seen, logs.clone()).await;
+    if !logs.flush(LOGS_END_MAX) && served.is_err() {
+        // What is said about it would wait for the same reader, for ever.
+        return Ok(Outcome::Failed);
+    }
+    served
+}
+
+/// Serves with logs that are set up, as `config` says, which was read from `file` among others.
+async fn serve(
+    arguments: Arguments,
+    context: &Context,
+    config: Config,
+    file: Arc<ConfigFile>,
+    seen: Option<(Seen, PathBuf)>,
+    logs: LogControl,
+) -> Result<Outcome, Failure> {
     let mut signals = Signals::listen()?;
     let settle = Duration::from_millis(config.reload.settle_ms);
     let watched = seen.filter(|_| config.reload.watch);

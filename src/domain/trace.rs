@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::domain::pan::holds_card_number;
+
 /// Longest `tracestate` that is passed on, in bytes; what the standard wants every service to take.
 pub const TRACE_STATE_MAX_BYTES: usize = 512;
 /// Most entries of a `tracestate`.
@@ -127,6 +129,7 @@ impl TraceContext {
 fn is_trace_state(text: &str) -> bool {
     let members: Vec<&str> = text.split(',').map(|member| member.trim_matches([' ', '\t'])).collect();
     text.len() <= TRACE_STATE_MAX_BYTES
+        && !holds_card_number(text)
         && members.len() <= TRACE_STATE_MEMBERS_MAX
         && members.iter().any(|member| !member.is_empty())
         && members.iter().all(|member| member.is_empty() || is_member(member))
@@ -210,7 +213,21 @@ mod tests {
     fn a_state_that_is_none_is_left_out_and_its_parent_is_not() {
         let many = vec!["a=1"; 33];
         let long = format!("a={}", "x".repeat(257));
-        for state in ["", ",", "a", "A=1", "a=", "=1", "a=1=2", "a=\u{7f}", "a=é", &long, &many.join(",")] {
+        for state in [
+            "",
+            ",",
+            "a",
+            "A=1",
+            "a=",
+            "=1",
+            "a=1=2",
+            "a=\u{7f}",
+            "a=é",
+            "a=4242424242424242",
+            "a=1,b=4242 4242 4242 4242",
+            &long,
+            &many.join(","),
+        ] {
             let found = context(&[PARENT], &[state]).unwrap();
             assert_eq!(found.state, None, "{state}");
         }

@@ -26,6 +26,13 @@ pub(super) struct LogLevel {
     timer: Mutex<Option<AbortHandle>>,
 }
 
+impl LogLevel {
+    /// How many lines of the log were lost.
+    pub(super) fn lines_lost(&self) -> u64 {
+        self.control.get().map_or(0, LogControl::lines_lost)
+    }
+}
+
 /// What is to be logged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

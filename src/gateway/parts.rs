@@ -107,7 +107,7 @@ impl Gateway {
     pub fn metrics(&self) -> &Metrics {
         self.0.channel_figures.read(&self.0.router);
         self.0.routing_figures.read(&self.0.router);
-        self.0.trace_figures.read(&self.0.core.traces);
+        self.0.trace_figures.read(&self.0.core.traces, self.0.log_level.lines_lost());
         self.0.certificate_figures.read();
         self.0.webhooks.read_figures();
         self.0.pre_auths.read_figures();

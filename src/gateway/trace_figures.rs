@@ -1,14 +1,15 @@
-//! What Prometheus is told about traces.
+//! What Prometheus is told about traces and logs.
 
 use crate::gateway::Gateway;
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::{Figures, IntCounter, IntCounterVec, advance};
 use crate::telemetry::Traces;
 
-/// Figures of spans. Who asks for them has them read.
+/// Figures of spans and of lines of logs. Who asks for them has them read.
 pub(super) struct TraceFigures {
     sent: IntCounter,
     lost: IntCounterVec,
+    lines_lost: IntCounter,
 }
 
 impl TraceFigures {
@@ -16,13 +17,18 @@ impl TraceFigures {
         let made = Self {
             sent: figures.counter("trace_spans_sent_total", "Spans that the collector took")?,
             lost: figures.counters("trace_spans_lost_total", "Spans that were lost, by why", &["reason"])?,
+            lines_lost: figures.counter(
+                "log_lines_lost_total",
+                "Lines of the log that were lost, since whoever reads it did not keep up",
+            )?,
         };
-        made.read(&Traces::off());
+        made.read(&Traces::off(), 0);
         Ok(made)
     }
 
     /// Brings them up to date.
-    pub(super) fn read(&self, traces: &Traces) {
+    pub(super) fn read(&self, traces: &Traces, log_lines_lost: u64) {
+        advance(&self.lines_lost, log_lines_lost);
         let counts = traces.counts();
         advance(&self.sent, counts.sent);
         advance(&self.lost.with_label_values(&["queue_full"]), counts.queue_full);

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
@@ -15,6 +16,7 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::config::{LogFormat, TelemetryConfig, parse_log_filter};
 use crate::domain::time::Timestamp;
+use crate::telemetry::lines::Lines;
 
 /// What this crate logs begins with it.
 const OWN: &str = "tollgate";
@@ -28,6 +30,9 @@ pub enum TelemetryError {
     /// Somebody in this process has set logs up before.
     #[error("logs are set up already: {0}")]
     AlreadySet(String),
+    /// Nobody can write them.
+    #[error("no thread can be started that writes logs: {0}")]
+    NoWriter(#[source] io::Error),
     /// The filter can't be changed.
     #[error("what is logged can't be changed: {0}")]
     NotChanged(#[from] reload::Error),
@@ -41,6 +46,7 @@ pub struct LogControl(Arc<Control>);
 
 struct Control {
     change: ChangeFilter,
+    lines: Option<Lines>,
     state: Mutex<State>,
 }
 
@@ -62,15 +68,15 @@ pub struct LogFilter {
 }
 
 impl LogControl {
-    fn new(configured: &str, change: ChangeFilter) -> Self {
+    fn new(configured: &str, change: ChangeFilter, lines: Option<Lines>) -> Self {
         let filter = LogFilter { in_force: configured.to_owned(), configured: configured.to_owned(), until: None };
-        Self(Arc::new(Control { change, state: Mutex::new(State { filter, changes: 0 }) }))
+        Self(Arc::new(Control { change, lines, state: Mutex::new(State { filter, changes: 0 }) }))
     }
 
     /// One whose logs nobody reads.
     #[cfg(test)]
     pub(crate) fn unheard(configured: &str) -> Self {
-        Self::new(configured, Box::new(|_| Ok(())))
+        Self::new(configured, Box::new(|_| Ok(())), None)
     }
 
     /// Logs what the configuration says from now on, which is `filter`. That ends a change that somebody has made.
@@ -115,6 +121,16 @@ impl LogControl {
         self.0.state.lock().filter.clone()
     }
 
+    /// How many lines were lost, since whoever reads them did not keep up.
+    pub fn lines_lost(&self) -> u64 {
+        self.0.lines.as_ref().map_or(0, Lines::lost)
+    }
+
+    /// Waits until what was logged is written, no longer than `within`, holding up its thread. Says whether it is.
+    pub fn flush(&self, within: Duration) -> bool {
+        self.0.lines.as_ref().is_none_or(|lines| lines.flush(within))
+    }
+
     fn put(&self, filter: &str, note: impl FnOnce(&mut LogFilter)) -> Result<u64, TelemetryError> {
         let parsed = parse_log_filter(filter).map_err(TelemetryError::Filter)?;
         let mut state = self.0.state.lock();
@@ -128,16 +144,21 @@ impl LogControl {
 
 /// Sends this process's logs to standard error from now on. Whoever embeds the crate sets up logs of its own instead.
 ///
+/// A thread of its own writes them, so that nobody waits for whoever reads them; [`LogControl::flush`] at the end waits
+/// for what is under way.
+///
 /// # Errors
 /// [`TelemetryError`] when the filter is wrong or logs are set up already.
 pub fn init(config: &TelemetryConfig) -> Result<LogControl, TelemetryError> {
     let filter = parse_log_filter(&config.log).map_err(TelemetryError::Filter)?;
     let on_terminal = io::stderr().is_terminal();
     let format = format_for(config.format, on_terminal);
-    let (layer, change) = layer(format, on_terminal, filter, io::stderr);
+    let lines = Lines::to(io::stderr()).map_err(TelemetryError::NoWriter)?;
+    let writer = lines.clone();
+    let (layer, change) = layer(format, on_terminal, filter, move || writer.clone());
     let set = tracing_subscriber::registry().with(layer).try_init();
     set.map_err(|error| TelemetryError::AlreadySet(error.to_string()))?;
-    Ok(LogControl::new(&config.log, change))
+    Ok(LogControl::new(&config.log, change, Some(lines)))
 }
 
 /// Writes logs to `writer`, and what changes its filter.
@@ -227,7 +248,7 @@ mod tests {
         let written = Written::default();
         let writer = written.clone();
         let (layer, change) = layer(format, false, parse_log_filter(filter).unwrap(), move || writer.clone());
-        (written, LogControl::new(filter, change), tracing_subscriber::registry().with(layer))
+        (written, LogControl::new(filter, change, None), tracing_subscriber::registry().with(layer))
     }
 
     #[test]

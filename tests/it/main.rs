@@ -31,6 +31,7 @@ mod input;
 mod isolation;
 mod limits;
 mod log_level;
+mod log_reader;
 mod metrics;
 mod notifications;
 mod openapi;

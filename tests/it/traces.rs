@@ -215,7 +215,7 @@ async fn what_actors_do_for_a_request_is_in_its_trace() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_traceparent_begins_a_trace_and_one_that_is_not_recorded_is_not() {
     let collector = Collector::start().await;
-    let house = collector.house(|_| {}).await;
+    let house = collector.house(|config| config.telemetry.trust_traceparent = true).await;
     let shop = house.merchant("premium").await;
     let receiver = Receiver::start().await;
     shop.post("/api/v1/webhooks/endpoints", json!({ "url": receiver.url })).await.expect(201, "SUCCESS");
@@ -280,6 +280,18 @@ async fn a_collector_that_has_no_room_is_asked_again_and_stopping_sends_what_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_does_not_decide_what_is_recorded() {
+    let collector = Collector::start().await;
+    let house = collector.house(|config| config.telemetry.trace_sample_ratio = 0.0).await;
+    let shop = house.merchant("premium").await;
+    let traced = post_with(&shop, PAYMENTS, order("O-1"), &[("traceparent", PARENT)]).await.expect(201, "SUCCESS");
+    assert_eq!(traced.status, 201);
+    // Stopping sends what is left.
+    house.stop().await;
+    assert!(collector.spans.lock().is_empty(), "{:?}", collector.spans.lock());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_goes_through_a_gateway_that_records_nothing() {
     let house = House::start().await;
     let shop = house.merchant("premium").await;
@@ -324,6 +336,9 @@ async fn no_secret_and_nothing_of_a_body_is_in_logs_or_spans() {
     shop.post_with_key(&cancel, json!({ "reason": MARK }), "k-2").await.expect(200, "SUCCESS");
     let refunds = format!("{PAYMENTS}/{number}/refunds");
     shop.post_with_key(&refunds, json!({ "amount": 100, "reason": MARK }), "k-3").await;
+    let own = [("x-request-id", CARD), ("traceparent", PARENT), ("tracestate", "a=4242424242424242")];
+    let answer = post_with(&shop, PAYMENTS, order("O-4"), &own).await.expect(201, "SUCCESS");
+    assert_ne!(answer.header("x-request-id"), CARD);
     // What is refused is not told either.
     assert_eq!(shop.pay("O-2", 900, json!({ "description": CARD })).await.status, 422);
     shop.pay("O-3", 900, json!({ "payment_token": format!("tok_{MARK}"), "channel": "stripe" })).await;

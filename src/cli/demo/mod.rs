@@ -36,6 +36,9 @@ use super::signer::Signer;
 use crate::config::{Config, FaultConfig, TelemetryConfig};
 use crate::telemetry;
 
+/// How long the end waits for whoever reads the logs.
+const LOGS_END_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How long the demo waits for webhooks that are retried once all payments have ended.
 const WEBHOOKS_WAIT_MAX: Duration = Duration::from_secs(12);
 /// Between two looks at how many have arrived.
@@ -68,7 +71,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Runs the demo; unless told to end with the report, serves on until SIGTERM or SIGINT.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let log = String::from("error");
-    telemetry::init(&TelemetryConfig { log, ..Config::embedded()?.telemetry })
+    let logs = telemetry::init(&TelemetryConfig { log, ..Config::embedded()?.telemetry })
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let mut signals = Signals::listen()?;
     let directory =
@@ -82,6 +85,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         reason = running.gateway.failed() => Err(Failure::Failed(format!("{reason}; run the demo again"))),
     };
     let stopped = running.stop().await;
+    logs.flush(LOGS_END_MAX);
     result.and_then(|outcome| stopped.map(|()| outcome))
 }
 
