@@ -7,7 +7,7 @@ use crate::api::language::Language;
 
 /// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order. The first that fits
 /// is taken, so that a longer one stands before one that is like its beginning.
-const CATALOGUE: [(&str, &str); 130] = [
+const CATALOGUE: [(&str, &str); 133] = [
     ("can't be {} as an id; give the rule another `id`", "{} 不可用作规则的 id; 请另取一个 `id`"),
     ("can't stand beside `split`; take one away", "不得与 `split` 同时使用; 请去掉其一"),
     ("goes with `from` and `until`, or `weekdays`", "须与 `from` 和 `until` 或 `weekdays` 一起使用"),
@@ -152,6 +152,9 @@ const CATALOGUE: [(&str, &str); 130] = [
     ("must be given, or endpoint_id", "此字段与 endpoint_id 须提供其一"),
     ("must be given", "须提供"),
     ("must be healthy, failing, open or unknown", "须为 healthy, failing, open 或 unknown"),
+    ("must be the version that was looked at; load the page again", "须为所查看的版本; 请重新加载页面"),
+    ("name none that is still to be sent again", "其中没有仍需重新发送的通知"),
+    ("must be true or left out", "须为 true 或不提供"),
     ("must be merchants or operator", "须为 merchants 或 operator"),
     ("must be one of {}", "须为以下之一: {}"),
     (

@@ -122,7 +122,8 @@ async fn forms_of_others_do_nothing() {
     let browser = Browser::logged_in(&house).await;
     let other = Browser::logged_in(&house).await;
     let own = [("csrf", browser.csrf.as_str())];
-    let forged: [(&[(&str, &str)], HashMap<String, String>); 6] = [
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+    let forged: [(Fields<'_>, HashMap<String, String>); 6] = [
         (&[], HashMap::new()),
         (&[("csrf", "")], HashMap::new()),
         (&[("csrf", &other.csrf)], HashMap::new()),

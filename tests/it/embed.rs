@@ -14,7 +14,7 @@ use crate::support::{House, eventually, http_client};
 
 #[allow(dead_code, reason = "its main is the example's")]
 #[path = "../../examples/embed.rs"]
-mod embed;
+mod embedding;
 
 #[allow(dead_code, reason = "its main is the example's")]
 #[path = "../../examples/verify_webhook.rs"]
@@ -36,9 +36,9 @@ async fn the_shop_takes_payments_in_its_own_process_and_keeps_them() {
         let (stop, stopped) = oneshot::channel::<()>();
         let data = directory.path().to_owned();
         let served = tokio::spawn(async move {
-            let listeners = embed::Listeners { shop, merchants, operator };
+            let listeners = embedding::Listeners { shop, merchants, operator };
             let stop = async move { drop(stopped.await) };
-            embed::serve(&data, listeners, stop).await.map_err(|error| error.to_string())
+            embedding::serve(&data, listeners, stop).await.map_err(|error| error.to_string())
         });
         if start == 0 {
             let pay = || {

@@ -19,6 +19,9 @@ impl Drop for Serve {
     }
 }
 
+/// Lines that wait to be looked at.
+const LINES_MAX: usize = 1_024;
+
 /// The next line of the log that has this message.
 fn line(lines: &mpsc::Receiver<Value>, message: &str) -> Value {
     loop {
@@ -43,7 +46,7 @@ fn the_level_changes_for_a_while_and_at_once() {
         .unwrap();
     let log = BufReader::new(serve.stderr.take().unwrap());
     let _serve = Serve(serve);
-    let (sender, lines) = mpsc::channel();
+    let (sender, lines) = mpsc::sync_channel(LINES_MAX);
     std::thread::spawn(move || {
         for line in log.lines().map_while(Result::ok) {
             let _ = sender.send(serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}")));

@@ -339,7 +339,8 @@ async fn a_pair_that_can_not_be_used_keeps_the_old_one_and_is_counted_once() {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2020, 2, 1);
     });
-    let broken: [(&str, Box<dyn Fn()>); 4] = [
+    type Breaking<'a> = (&'a str, Box<dyn Fn() + 'a>);
+    let broken: [Breaking<'_>; 4] = [
         ("a key of another issue", Box::new(|| std::fs::write(files.key(), &other.key).unwrap())),
         ("a certificate that is none", Box::new(|| std::fs::write(files.certificate(), "-----").unwrap())),
         ("an expired one", Box::new(|| files.put(&expired))),

@@ -253,8 +253,8 @@ const NOT_TAKEN: &str = "tollgate_trace_spans_lost_total{reason=\"not_taken\"}";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     let nobody = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let mut away = Collector::default();
-    away.url = format!("http://{}", nobody.local_addr().unwrap());
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    let away = Collector { url, ..Collector::default() };
     drop(nobody);
     let house = away.house(|config| config.telemetry.otlp_timeout_ms = 200).await;
     let shop = house.merchant("premium").await;
