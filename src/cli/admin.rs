@@ -39,7 +39,7 @@ pub(super) struct AdminArguments {
     /// Address of the admin API; TOLLGATE_ADMIN_URL, or [server] admin_listen of the configuration when not given
     #[arg(long, visible_alias = "url", global = true, help_heading = HEADING, value_name = "URL")]
     pub(super) admin_url: Option<String>,
-    /// Admin token, which other users of the machine can see here; TOLLGATE_ADMIN_TOKEN, a file or <data dir>/admin.token
+    /// Admin token, which other users of the machine can see here; TOLLGATE_ADMIN_TOKEN, a file or admin.token in the data directory
     /// when not given
     #[arg(long, visible_alias = "token", global = true, help_heading = HEADING, value_name = "TOKEN")]
     pub(super) admin_token: Option<String>,

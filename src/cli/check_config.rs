@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     /// given
     #[arg(long, visible_alias = "url", help_heading = HEADING, value_name = "URL", requires = "diff")]
     admin_url: Option<String>,
-    /// Its admin token; TOLLGATE_ADMIN_TOKEN or <data dir>/admin.token when not given
+    /// Its admin token; TOLLGATE_ADMIN_TOKEN or admin.token in the data directory when not given
     #[arg(long, visible_alias = "token", help_heading = HEADING, value_name = "TOKEN", requires = "diff")]
     admin_token: Option<String>,
     /// Print JSON for scripts in place of a table

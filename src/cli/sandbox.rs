@@ -24,11 +24,11 @@ pub(super) struct Arguments {
     /// Address of the control server
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8090", value_parser = listen_address)]
     listen: SocketAddr,
-    /// Where the emulators' notifications go, <URL>/callbacks/<channel>; nowhere when not given, until a gateway registers
+    /// Where the emulators' notifications go, URL/callbacks/CHANNEL; nowhere when not given, until a gateway registers
     /// itself by PUT /control/callbacks {"url": …}, as `serve` does with [sandbox] url
     #[arg(long, value_name = "URL")]
     callbacks: Option<String>,
-    /// Configuration file with faults in [sandbox.<channel>]
+    /// Configuration file with faults in [sandbox.CHANNEL]
     #[command(flatten)]
     config: ConfigArguments,
 }

@@ -63,7 +63,7 @@ pub(super) struct Arguments {
     /// Address of that gateway's admin API; TOLLGATE_ADMIN_URL, or [server] admin_listen of the configuration when not given
     #[arg(long, visible_alias = "url", value_name = "URL", requires = "in_force")]
     admin_url: Option<String>,
-    /// Its admin token; TOLLGATE_ADMIN_TOKEN or <data dir>/admin.token when not given
+    /// Its admin token; TOLLGATE_ADMIN_TOKEN or admin.token in the data directory when not given
     #[arg(long, visible_alias = "token", value_name = "TOKEN", requires = "in_force")]
     admin_token: Option<String>,
     #[command(flatten)]

@@ -361,7 +361,7 @@ impl Webhooks {
         Ok(view)
     }
 
-    /// Adds to a view how much waits for the endpoint and how much was given up, each up to [`COUNTED_MAX`].
+    /// Adds to a view how much waits for the endpoint and how much was given up, each up to `COUNTED_MAX`.
     ///
     /// # Errors
     /// [`GatewayError`] when it can't be read.
