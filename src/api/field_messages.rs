@@ -60,7 +60,10 @@ const CATALOGUE: [(&str, &str); 133] = [
     ("must not be an object", "不得为对象"),
     ("must not be negative", "不得为负数"),
     ("names \"{}\" twice", "重复列出了 \"{}\""),
-    ("names a channel that is not enabled; enable it or name another", "所指的渠道未启用; 请启用它或改用其他渠道"),
+    (
+        "names a channel that is not enabled; enable it, or name another first (`tollgate routing set --default-channel NAME`)",
+        "所指的渠道未启用; 请启用它, 或先改用其他渠道 (`tollgate routing set --default-channel NAME`)",
+    ),
     ("names no channel with \"{}\"", "没有名为 \"{}\" 的渠道"),
     ("names no channel; name one of [channels.<name>]", "所指的渠道不存在; 请使用 [channels.<name>] 之一"),
     ("names no tier with \"{}\"", "没有名为 \"{}\" 的等级"),

@@ -186,6 +186,12 @@ async fn a_check_finds_what_saving_would_refuse_and_looks_where_the_rule_would_s
         rule
     };
     assert_eq!(errors(json!({ "rules": [named(None, "DE"), named(None, "AT")] })).await, 1);
+    // What has no id gets one when it is saved: its name need not be one.
+    let nights = json!({ "name": "nights in Berlin", "channels": ["stripe"], "countries": ["BR"] });
+    assert_eq!(errors(json!({ "rule": nights })).await, 0);
+    assert_eq!(errors(json!({ "rules": [nights] })).await, 0);
+    let wrong_id = json!({ "id": "not an id", "name": "x", "channels": ["stripe"], "countries": ["BR"] });
+    assert_eq!(errors(json!({ "rule": wrong_id })).await, 1);
     let twice =
         house.admin("POST", &check, Some(json!({ "rules": [named(Some("a"), "DE"), named(Some("b"), "BR")] }))).await;
     let data = &twice.body["data"];

@@ -15,6 +15,8 @@ use super::signer::Signer;
 
 /// Largest body that is sent; far above what the gateway takes, so that its own refusal can be seen.
 const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Where a gateway listens that nobody has told otherwise.
+const OWN_ADDRESS: &str = "http://127.0.0.1:8080";
 /// Beginnings of the names of headers that are worth a look.
 const HEADERS_OF_INTEREST: [&str; 6] =
     ["x-request-id", "x-ratelimit", "ratelimit", "retry-after", "idempotent-replayed", "location"];
@@ -37,9 +39,9 @@ pub(super) struct Arguments {
     /// Key's secret; TOLLGATE_SECRET when not given, which other users of the machine can't see
     #[arg(long, value_name = "SECRET", hide_default_value = true)]
     secret: Option<String>,
-    /// The gateway's address
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    /// The gateway's address; TOLLGATE_URL, or http://127.0.0.1:8080 when not given
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// Who vouches for the certificate of an https:// address (PEM); TOLLGATE_CA_FILE, or whom this machine trusts when not given
     #[arg(long, value_name = "FILE")]
     ca_file: Option<std::path::PathBuf>,
@@ -60,7 +62,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         clock: context.clock.clone(),
         random: context.random.clone(),
     };
-    let url = address(&arguments.url, &arguments.path)?;
+    let base = arguments.url.as_deref().or(context.variable("TOLLGATE_URL")).unwrap_or(OWN_ADDRESS);
+    let url = address(base, &arguments.path)?;
     let method = method_of(&arguments.method)?;
     let idempotency_key = arguments.idempotency_key.unwrap_or_default();
     let headers = signer.headers(&method, &url, &idempotency_key, body.as_deref().unwrap_or_default())?;

@@ -24,7 +24,7 @@ fn arguments(method: &str, path: &str, url: &str) -> Arguments {
         data: None,
         key: Some(String::from("ak_test")),
         secret: Some(String::from("sk_test")),
-        url: String::from(url),
+        url: Some(String::from(url)),
         ca_file: None,
         idempotency_key: None,
     }

@@ -59,7 +59,7 @@ pub(super) fn check(config: &Config, custom: &[&str], findings: &mut Findings) {
     match config.channels.get(default) {
         None => findings.add("routing.default_channel", "names no channel; name one of [channels.<name>]"),
         Some(channel) if !channel.enabled => {
-            findings.add("routing.default_channel", "names a channel that is not enabled; enable it or name another");
+            findings.add("routing.default_channel", "names a channel that is not enabled; enable it, or name another first (`tollgate routing set --default-channel NAME`)");
         }
         Some(_) => {}
     }

@@ -175,18 +175,22 @@ fn read<T: DeserializeOwned>(fields: &Map<String, Value>) -> Result<T, GatewayEr
     })
 }
 
+/// The API's rules with what is to be checked among them.
+struct Proposed {
+    rules: Vec<RuleConfig>,
+    /// The id that a rule without one has while it is looked at; it gets one of its own when it is saved.
+    stand_in: Option<String>,
+}
+
 /// The API's rules as they would be with what is to be checked.
-fn proposed(in_force: &InForce, command: CheckRules) -> Result<Vec<RuleConfig>, GatewayError> {
+fn proposed(in_force: &InForce, command: CheckRules) -> Result<Proposed, GatewayError> {
     let mut rules = in_force.overrides.rules.clone();
+    let mut stand_in = None;
     match (command.rule, command.rules) {
         (Some(_), Some(_)) => return Err(GatewayError::field("rule", "can't stand beside `rules`")),
         (None, None) => {}
-        (None, Some(table)) => {
-            rules = table;
-            for rule in &mut rules {
-                rule.id.get_or_insert_with(|| rule.name.clone());
-            }
-        }
+        // One without an id goes by its name, as in the file.
+        (None, Some(table)) => rules = table,
         (Some(mut fields), None) => {
             let place = Place::taken_from(&mut fields).map_err(|error| within(error, "rule."))?;
             let mut rule: RuleConfig = read(&fields).map_err(|error| within(error, "rule."))?;
@@ -194,8 +198,10 @@ fn proposed(in_force: &InForce, command: CheckRules) -> Result<Vec<RuleConfig>, 
             // One that is to be added gets an id of its own then.
             let is_taken = |id: &str| rules.iter().chain(&in_force.file.rules).any(|other| other.id() == id);
             let made_id = || if is_taken(&rule.name) { format!("{} (new)", rule.name) } else { rule.name.clone() };
-            let id = rule.id.clone().unwrap_or_else(made_id);
-            rule.id = Some(id);
+            if rule.id.is_none() {
+                stand_in = Some(made_id());
+                rule.id.clone_from(&stand_in);
+            }
             if let Some(at) = replaced {
                 rules.remove(at);
             }
@@ -205,7 +211,7 @@ fn proposed(in_force: &InForce, command: CheckRules) -> Result<Vec<RuleConfig>, 
             }
         }
     }
-    Ok(rules)
+    Ok(Proposed { rules, stand_in })
 }
 
 /// An error about fields of something that stands within the request.
@@ -324,7 +330,7 @@ impl Routing {
     /// [`GatewayError::InvalidRequest`] for both at once, and for fields that are none of a rule.
     pub async fn check_rules(&self, command: CheckRules) -> Result<CheckedRulesView, GatewayError> {
         let in_force = self.hold().await.clone();
-        let own = proposed(&in_force, command)?;
+        let Proposed { rules: own, stand_in } = proposed(&in_force, command)?;
         if own.len() > OWN_RULES_MAX {
             return Err(GatewayError::field("rules", format!("must be at most {OWN_RULES_MAX}")));
         }
@@ -333,7 +339,11 @@ impl Routing {
         config.rules.clear();
         let mut findings = Vec::new();
         for (place, rule) in all().enumerate() {
-            let problems = rule_problems(&in_force.config, rule);
+            let mut problems = rule_problems(&in_force.config, rule);
+            // Nobody has given this one, and nobody is going to save it.
+            if stand_in.is_some() && rule.id == stand_in {
+                problems.retain(|problem| problem.path != "id");
+            }
             let told = problems.iter().map(|problem| format!("{} {}", problem.path, problem.message));
             findings.extend(told.map(|message| FindingView::error(rule.id(), message, Vec::new())));
             // The file's rules are told apart when it is read.
