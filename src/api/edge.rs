@@ -274,8 +274,6 @@ fn too_late(method: &Method) -> ApiError {
 /// Writes the response, and the one line about an error inside.
 fn write(context: &RequestContext, outcome: Outcome) -> Response<Bytes> {
     let mut headers = HeaderMap::with_capacity(14);
-    // Answers hold secrets and states that change.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(limits) = context.limit_headers.get() {
         headers.extend(limits.iter().map(|(name, value)| (name.clone(), value.clone())));
     }

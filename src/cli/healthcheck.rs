@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Method;
 use url::Url;
 
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::context::{ConfigArguments, Context};
 use super::failure::{Failure, Outcome};
 use super::output;
@@ -96,18 +96,30 @@ impl Probe {
         Ok(Self { client: Client::to_whomever()?, base })
     }
 
+    /// Whether anything is answered. A listener that has no room for one more connection says so, and is alive.
+    ///
+    /// # Errors
+    /// Why there is no answer, in words.
+    pub(super) async fn is_answered(&self, timeout: Duration) -> Result<(), String> {
+        self.send(Asked::Alive, timeout).await.map(|_| ())
+    }
+
+    async fn send(&self, asked: Asked, timeout: Duration) -> Result<Answer, String> {
+        let mut url = self.base.clone();
+        url.set_path(asked.path());
+        let exchange = self.client.send(Method::GET, &url, Default::default(), None);
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(answer) => answer.map_err(|failure| failure.to_string()),
+            Err(_) => Err(format!("there was no answer within {} s", timeout.as_secs_f64())),
+        }
+    }
+
     /// Asks once.
     ///
     /// # Errors
     /// Why the answer is no, in words.
     pub(super) async fn ask(&self, asked: Asked, timeout: Duration) -> Result<(), String> {
-        let mut url = self.base.clone();
-        url.set_path(asked.path());
-        let exchange = self.client.send(Method::GET, &url, Default::default(), None);
-        let answer = match tokio::time::timeout(timeout, exchange).await {
-            Ok(answer) => answer.map_err(|failure| failure.to_string())?,
-            Err(_) => return Err(format!("there was no answer within {} s", timeout.as_secs_f64())),
-        };
+        let answer = self.send(asked, timeout).await?;
         if answer.status.is_success() {
             return Ok(());
         }
@@ -139,14 +151,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_listener_without_room_for_one_more_connection_answers() {
+        let server = Scripted::start(&[(503, r#"{"code":"OVERLOADED"}"#)]).await;
+        assert_eq!(Probe::of(&server.url).unwrap().is_answered(TIMEOUT).await, Ok(()));
+    }
+
+    #[tokio::test]
     async fn who_does_not_answer_is_not_alive() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let probe = Probe::of(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         // Takes connections and says nothing.
         let silent = probe.ask(Asked::Alive, Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(silent, "there was no answer within 0.05 s");
+        assert_eq!(probe.is_answered(Duration::from_millis(50)).await.unwrap_err(), silent);
         drop(listener);
         assert!(probe.ask(Asked::Alive, TIMEOUT).await.unwrap_err().contains("nothing answers"));
+        assert!(probe.is_answered(TIMEOUT).await.unwrap_err().contains("nothing answers"));
         for wrong in ["", "127.0.0.1:8080", "ftp://127.0.0.1"] {
             assert!(matches!(Probe::of(wrong), Err(Failure::Usage(_))), "{wrong}");
         }

@@ -7,7 +7,7 @@ use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
 
 use super::context::Context;
-use super::healthcheck::{Asked, Probe};
+use super::healthcheck::Probe;
 
 /// The environment variable that names the service manager's socket.
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
@@ -53,7 +53,7 @@ impl ServiceManager {
         self.tell(&[NotifyState::Stopping, NotifyState::Status(&reason.replace('\n', " "))]);
     }
 
-    /// Says regularly that the process is alive, as long as it answers `probe`, if the service manager wants to know. Ends
+    /// Says regularly that the process is alive, as long as it answers `probe` anything, if the service manager wants to know. Ends
     /// when it is aborted.
     pub(super) fn watch(self, probe: Probe) -> Option<JoinHandle<()>> {
         let interval = sd_notify::watchdog_enabled().filter(|interval| self.is_there && !interval.is_zero())?;
@@ -61,7 +61,7 @@ impl ServiceManager {
         tracing::info!(watchdog_s = interval.as_secs_f64(), "the service manager is told that the process is alive");
         Some(tokio::spawn(async move {
             loop {
-                match probe.ask(Asked::Alive, pause.min(PROBE_TIMEOUT_MAX)).await {
+                match probe.is_answered(pause.min(PROBE_TIMEOUT_MAX)).await {
                     Ok(()) => self.tell(&[NotifyState::Watchdog]),
                     Err(problem) => tracing::warn!(
                         problem,

@@ -70,8 +70,11 @@ fn the_level_changes_for_a_while_and_at_once() {
     let changed: Value = serde_json::from_str(&told(&["warn", "--for", "10m", "--json"])).unwrap();
     assert_eq!((&changed["filter"], &changed["configured_filter"]), (&"warn".into(), &"info".into()));
     assert!(changed["until"].is_string(), "{changed}");
+    assert!(told(&[]).starts_with("warn"));
     assert_eq!(told(&["--reset"]), "info (as configured)\n");
-    line(&lines, "what is logged has changed");
+    // That is said at info, as requests are: since the level rose nothing was.
+    let next = lines.recv_timeout(LINE_WITHIN).unwrap();
+    assert_eq!((&next["message"], &next["filter"]), (&"what is logged has changed".into(), &"info".into()), "{next}");
     let wrong = log_level(&["loud"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("no level"), "{wrong:?}");

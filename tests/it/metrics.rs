@@ -204,7 +204,7 @@ async fn figures_move_with_what_happens() {
     assert!(value("commit_duration_seconds_count") >= 4.0, "two of the payment, two of the refund");
     assert!(value("limit_wait_seconds_count") >= 4.0);
     assert!(value("store_index_bytes") > 0.0 && value("runtime_tasks") > 0.0);
-    assert!((value("http_connections{listener=\"admin\"}") - 1.0).abs() < 1.5);
+    assert!(value("http_connections{listener=\"admin\"}") >= 1.0, "the scraper's own");
     house.stop().await;
 }
 
@@ -250,7 +250,8 @@ fn every_alert_has_its_place_in_the_runbook_and_the_other_way_round() {
 fn every_command_of_the_runbook_is_one() {
     let runbook = text_of("docs/runbook.md");
     let commands = runbook.split(['`', '\n']).map(str::trim).filter_map(|text| text.strip_prefix("tollgate "));
-    let words = commands.map(|command| command.split([' ', '#']).take(2).filter(|word| !word.is_empty()).collect());
+    let is_word = |word: &&str| !word.is_empty() && !word.starts_with('-');
+    let words = commands.map(|command| command.split([' ', '#']).take(2).take_while(is_word).collect());
     let commands: BTreeSet<Vec<&str>> = words.collect();
     assert!(commands.len() > 10, "{commands:?}");
     for command in commands {

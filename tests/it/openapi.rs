@@ -236,11 +236,26 @@ impl World {
             let is_number = header["schema"]["type"] == "integer";
             assert!(!is_number || sent.is_empty() || sent.parse::<u64>().is_ok(), "{} {name}: {sent}", operation.id);
         }
+        // What every HTTP answer may have says nothing about this one.
+        const OF_HTTP: [&str; 6] =
+            ["connection", "content-length", "content-type", "date", "keep-alive", "transfer-encoding"];
+        for name in answer.headers.keys().filter(|name| !OF_HTTP.contains(&name.as_str())) {
+            let is_documented =
+                response["headers"].as_object().unwrap().keys().any(|known| known.eq_ignore_ascii_case(name));
+            assert!(is_documented, "{} does not tell of {name}", operation.id);
+        }
         let must_have = |name: &str| {
             assert!(!answer.header(&name.to_lowercase()).is_empty(), "{} has no {name}", operation.id);
             assert!(response["headers"].get(name).is_some(), "{} does not tell of {name}", operation.id);
         };
         must_have("X-Request-Id");
+        must_have("Cache-Control");
+        if matches!(answer.status, 429 | 503) {
+            must_have("Retry-After");
+        }
+        if answer.status == 401 {
+            must_have("WWW-Authenticate");
+        }
         if content_type == "text/csv" {
             must_have("Content-Disposition");
         }

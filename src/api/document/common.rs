@@ -180,7 +180,7 @@ impl Modify for UsualErrors {
         for (name, codes) in shared {
             let mut response = Response::new(names_of(codes));
             describe_body(&mut response);
-            add_headers(&mut response, &[REQUEST_ID]);
+            add_headers(&mut response, &[REQUEST_ID, CACHE_CONTROL]);
             match codes {
                 [Code::Unauthenticated, ..] => add_headers(&mut response, &[CHALLENGE]),
                 [Code::RateLimitExceeded | Code::Overloaded, ..] => add_headers(&mut response, &[RETRY_AFTER]),
@@ -270,7 +270,13 @@ impl Modify for UsualHeaders {
         for_each_operation(openapi, |path, verb, operation| {
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };
-                add_headers(response, &[REQUEST_ID]);
+                add_headers(response, &[REQUEST_ID, CACHE_CONTROL]);
+                if status == "401" {
+                    add_headers(response, &[CHALLENGE]);
+                }
+                if path.starts_with("/docs") && status == "200" {
+                    add_headers(response, &PAGE_HEADERS);
+                }
                 if status == "503" || status == "429" || response.description.contains("_IN_PROGRESS") {
                     add_headers(response, &[RETRY_AFTER]);
                 }
@@ -290,6 +296,13 @@ impl Modify for UsualHeaders {
 type HeaderText = (&'static str, Type, &'static str);
 
 const REQUEST_ID: HeaderText = ("X-Request-Id", Type::String, "The request's id");
+const CACHE_CONTROL: HeaderText = ("Cache-Control", Type::String, "`no-store`; only the files of `/docs` may be kept");
+/// On what a browser shows.
+const PAGE_HEADERS: [HeaderText; 3] = [
+    ("Content-Security-Policy", Type::String, "Of the page alone: nothing is loaded from elsewhere"),
+    ("Referrer-Policy", Type::String, "`no-referrer`"),
+    ("X-Content-Type-Options", Type::String, "`nosniff`"),
+];
 const CHALLENGE: HeaderText = ("WWW-Authenticate", Type::String, "How to say who one is");
 const RETRY_AFTER: HeaderText = ("Retry-After", Type::Integer, "Whole seconds to wait");
 const REPLAYED: HeaderText = ("Idempotent-Replayed", Type::String, "`true` on the stored answer to a repeated request");

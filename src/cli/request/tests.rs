@@ -72,7 +72,7 @@ async fn only_2xx_is_fine() {
 
 #[tokio::test]
 async fn keys_come_from_flags_or_the_environment() {
-    let server = Scripted::start(&[(200, "{}")]).await;
+    let server = Scripted::start(&[(200, "{}"), (200, "{}")]).await;
     let mut without = arguments("GET", "/x", &server.url);
     (without.key, without.secret) = (None, None);
     let set = context(&[("TOLLGATE_KEY", "ak_env"), ("TOLLGATE_SECRET", "sk_env")]);
@@ -80,6 +80,10 @@ async fn keys_come_from_flags_or_the_environment() {
     assert_eq!(server.asked()[0].header("x-api-key"), "ak_env");
     let mut without = arguments("GET", "/x", &server.url);
     without.secret = None;
+    let mut nowhere = arguments("GET", "/x", &server.url);
+    nowhere.url = None;
+    let elsewhere = context(&[("TOLLGATE_URL", server.url.as_str())]);
+    assert_eq!(run(nowhere, &elsewhere).await, Ok(Outcome::Fine));
     let unset = context(&[("TOLLGATE_SECRET", "")]);
     assert!(matches!(run(without, &unset).await, Err(Failure::Usage(message)) if message.contains("TOLLGATE_SECRET")));
 }

@@ -6,7 +6,55 @@ use serde_json::Value;
 pub fn violations(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare(document, schema, value, "", &mut found);
+    undescribed(document, schema, value, "", &mut found);
     found
+}
+
+/// What of an object's fields no part of its schema tells of, although it tells of some. JSON Schema lets them pass; a document
+/// that forgets a field is not true all the same.
+fn undescribed(document: &Value, schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, inner) in fields {
+                let known: Vec<&Value> =
+                    parts(document, schema).into_iter().filter_map(|part| part["properties"].get(name)).collect();
+                let place = format!("{place}/{name}");
+                match known.first() {
+                    Some(described) => undescribed(document, described, inner, &place, found),
+                    None if is_open(document, schema) => {}
+                    None => found.push(format!("{place} is not described")),
+                }
+            }
+        }
+        Value::Array(items) => {
+            let described = parts(document, schema).into_iter().find_map(|part| part.get("items"));
+            for (number, item) in items.iter().enumerate() {
+                let Some(described) = described else { return };
+                undescribed(document, described, item, &format!("{place}/{number}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether an object of this schema may have fields of any name: it says so, or tells of none.
+fn is_open(document: &Value, schema: &Value) -> bool {
+    let parts = parts(document, schema);
+    let is_said =
+        |part: &&Value| matches!(part.get("additionalProperties"), Some(Value::Object(_) | Value::Bool(true)));
+    parts.iter().any(is_said) || parts.iter().all(|part| part.get("properties").is_none())
+}
+
+/// A schema and all that it is put together from.
+fn parts<'a>(document: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
+    let mut all = vec![schema];
+    if let Some(target) = schema["$ref"].as_str() {
+        all.extend(document.pointer(target.trim_start_matches('#')).into_iter().flat_map(|part| parts(document, part)));
+    }
+    for kind in ["allOf", "oneOf", "anyOf"] {
+        all.extend(schema[kind].as_array().into_iter().flatten().flat_map(|part| parts(document, part)));
+    }
+    all
 }
 
 fn compare(document: &Value, schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
