@@ -19,11 +19,7 @@ fn recorded(sample_ratio: f64, parent_decides: bool) -> (Traces, mpsc::Receiver<
 }
 
 /// The same by a clock of one's own.
-fn recorded_by(
-    clock: Clock,
-    sample_ratio: f64,
-    parent_decides: bool,
-) -> (Traces, mpsc::Receiver<SpanData>, Clock) {
+fn recorded_by(clock: Clock, sample_ratio: f64, parent_decides: bool) -> (Traces, mpsc::Receiver<SpanData>, Clock) {
     let (export, spans) = Export::kept(16);
     let recorder = Recorder {
         export,
