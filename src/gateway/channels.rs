@@ -6,9 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::channels::{
-    Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build,
-};
+use crate::channels::{Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build};
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind, Config, Mode};
 use crate::domain::ids::ChannelName;

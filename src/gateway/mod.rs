@@ -67,6 +67,7 @@ pub(crate) mod shedding;
 pub mod stats;
 mod stopping;
 pub mod store;
+pub(crate) mod stream_figures;
 pub(crate) mod told;
 mod trace_figures;
 pub mod view;
