@@ -30,6 +30,21 @@ def gateway(program, directory, arguments=(), environment=()):
             process.kill()
 
 
+def killed(program, directory, work):
+    """Kills a gateway with its data in `directory`/data after `work` with its operator's address, so that it leaves its
+    store as one that failed does."""
+    log_path = os.path.join(directory, "killed.log")
+    command = [program, "serve", "--data-dir", os.path.join(directory, "data"), "--listen", "127.0.0.1:0",
+               "--admin-listen", "127.0.0.1:0"]
+    with open(log_path, "w") as log:
+        process = subprocess.Popen(command, env={**os.environ, "TOLLGATE_ADMIN_TOKEN": TOKEN}, stdout=log, stderr=log)
+    try:
+        work(addresses_in(log_path, process)[1])
+    finally:
+        process.kill()
+        process.wait(WAIT_S)
+
+
 def addresses_in(log_path, process):
     """Where the gateway listens, once it says that it is ready."""
     until = time.monotonic() + WAIT_S

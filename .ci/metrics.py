@@ -2,8 +2,9 @@
 
 Starts the program that the first argument names, gives it some traffic, and looks at /metrics: promtool finds nothing to
 say about it, every figure that a dashboard or an alert names is there, and a Prometheus that scrapes it as deploy/prometheus
-says answers every expression of every panel and every alert. `promtool check rules` and `promtool test rules` hold the
-alerts to themselves.
+says answers every expression of every panel and every alert; panels of amounts show currencies of which there are only
+payments, and those of which there are only captures. A gateway whose store was left open says so after its start.
+`promtool check rules` and `promtool test rules` hold the alerts to themselves.
 """
 
 import base64
@@ -21,7 +22,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from gateway import TOKEN, WAIT_S, gateway
+from gateway import TOKEN, WAIT_S, gateway, killed
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEPLOY = os.path.join(HERE, "..", "deploy")
@@ -30,6 +31,11 @@ RULES_TEST = os.path.join(DEPLOY, "prometheus", "alerts_test.yml")
 EXAMPLE = os.path.join(DEPLOY, "prometheus", "prometheus.yml")
 DASHBOARDS = [os.path.join(DEPLOY, "grafana", f"{name}.json") for name in ("operations", "business")]
 SUFFIXES = ("_bucket", "_sum", "_count")
+# Currencies in which there are payments and no captures, and the other way round.
+PAID_ONLY, CAPTURED_ONLY = "GBP", "EUR"
+# Panels that add or subtract amounts by currency, with the currencies that they have to show.
+ALL_CURRENCIES = {"Taken": {"USD", PAID_ONLY, CAPTURED_ONLY}, "Taken by channel": {"USD", PAID_ONLY, CAPTURED_ONLY},
+                  "Savings": {"USD", PAID_ONLY}}
 
 
 def ask(url, authorization=None, data=None, method=None):
@@ -74,7 +80,7 @@ def running(command, log_path):
 
 
 def traffic(listen, admin):
-    """Payments that succeed and that are refused, a refund, a pre-auth with its capture, a webhook, and a mistake."""
+    """Payments, some in a currency of their own, a refund, a pre-auth with its capture in another, a webhook, a mistake."""
     made = data_of(f"{admin}/admin/v1/merchants", f"Bearer {TOKEN}", {"name": "shop", "tier": "enterprise"})
     key = f"{made['key']['id']}:{made['key']['secret']}"
     basic = "Basic " + base64.b64encode(key.encode()).decode()
@@ -82,13 +88,13 @@ def traffic(listen, admin):
     data_of(f"{listen}/api/v1/webhooks/endpoints", basic, {"url": "http://127.0.0.1:9/hook"})
     payment = None
     for number in range(20):
-        order = {"order_no": f"M-{number}", "amount": 1000 + number, "currency": "USD"}
+        currency = PAID_ONLY if number == 0 else "USD"
+        order = {"order_no": f"M-{number}", "amount": 1000 + number, "currency": currency}
         payment = data_of(f"{listen}/api/v1/payments", basic, order)
     data_of(f"{listen}/api/v1/payments/{payment['payment_no']}/refunds", basic, {"amount": 100})
-    pre_auth = {"order_no": "M-P", "amount": 5000, "currency": "USD", "payment_token": "tok_visa"}
+    pre_auth = {"order_no": "M-P", "amount": 5000, "currency": CAPTURED_ONLY, "payment_token": "tok_visa"}
     held = data_of(f"{listen}/api/v1/pre-auths", basic, pre_auth)
-    with contextlib.suppress(urllib.error.HTTPError):
-        data_of(f"{listen}/api/v1/pre-auths/{held['pre_auth_no']}/capture", basic, {"amount": 3000})
+    data_of(f"{listen}/api/v1/pre-auths/{held['pre_auth_no']}/capture", basic, {"amount": 3000})
     for wrong in (f"{listen}/api/v1/payments/PY0", f"{listen}/nothing"):
         try:
             ask(wrong, basic)
@@ -118,7 +124,7 @@ def panels_of(path):
         for target in panel.get("targets", []):
             expression = target["expr"]
             for variable, value in (("$__rate_interval", "30s"), ("$__interval", "30s"), ("$__range", "30s"),
-                                    ("$instance", ".*"), ("$channel", ".*"), ("$currency", "USD")):
+                                    ("$instance", ".*"), ("$channel", ".*"), ("$currency", ".*")):
                 expression = expression.replace(variable, value)
             yield panel["title"], expression
 
@@ -172,6 +178,22 @@ def check(program, directory):
             seen = 'count_over_time(up{job="tollgate"}[1m]) > 5 and on() tollgate_payments_begun_total >= 20'
             until("some more scrapes", lambda: query(prometheus, seen) or None)
             check_queries(prometheus)
+
+
+def check_left_open(program, directory):
+    """What is left of a gateway whose store has failed, or that was killed, is seen by whoever scrapes the next one."""
+    def left_open():
+        with gateway(program, directory) as (_, admin):
+            text = ask(f"{admin}/metrics", f"Bearer {TOKEN}")
+        return next(line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith("tollgate_store_left_open "))
+
+    assert left_open() == "0", "a new store was left open by nobody"
+    # One that has changed nothing leaves it as it was.
+    killed(program, directory,
+           lambda admin: ask(f"{admin}/admin/v1/merchants", f"Bearer {TOKEN}", {"name": "shop", "tier": "enterprise"}))
+    assert left_open() == "1", "a store that was left open looks as if it was closed"
+    assert left_open() == "0", "a stop in order leaves it closed"
+    print("a store that was left open is told by the next gateway")
 
 
 @contextlib.contextmanager
@@ -235,6 +257,9 @@ def check_queries(prometheus):
         for title, expression in panels_of(path):
             found = query(prometheus, expression)
             assert found, f"{title} of {os.path.basename(path)} shows nothing: {expression}"
+            shown = {series["metric"].get("currency") for series in found}
+            missing = ALL_CURRENCIES.get(title, set()) - shown
+            assert not missing, f"{title} of {os.path.basename(path)} leaves out {missing}: {expression}"
             asked += 1
     for expression in expressions_of_rules().values():
         query(prometheus, expression)
@@ -245,6 +270,8 @@ def check_queries(prometheus):
 def main():
     with tempfile.TemporaryDirectory() as directory:
         check(os.path.abspath(sys.argv[1]), directory)
+    with tempfile.TemporaryDirectory() as directory:
+        check_left_open(os.path.abspath(sys.argv[1]), directory)
     tested = subprocess.run(["promtool", "test", "rules", RULES_TEST], capture_output=True, text=True)
     assert tested.returncode == 0, tested.stdout + tested.stderr
     with open(RULES_TEST) as file:

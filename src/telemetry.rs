@@ -4,6 +4,7 @@ mod export;
 mod lines;
 mod logs;
 mod otlp;
+mod panics;
 pub(crate) mod trace;
 
 pub use logs::{LogControl, LogFilter, TelemetryError, init};

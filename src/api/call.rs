@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::context::RequestContext;
+use crate::api::context::{RequestContext, Route};
 use crate::api::document::{Documents, Part};
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::error::ApiError;
@@ -219,11 +219,12 @@ pub(crate) struct CallbackCall {
     pub(crate) headers: Vec<(String, String)>,
 }
 
-/// Notes which route answers, for the log.
+/// Notes which route answers and what it is about, for the log.
 pub(crate) fn note_route(head: &Parts, context: &RequestContext) {
     if let Some(route) = head.extensions.get::<MatchedPath>() {
+        context.numbers.note_path(route.as_str(), head.uri.path());
         // Set once: a request has one route.
-        let _ = context.route.set(route.clone());
+        let _ = context.route.set(Route::Matched(route.clone()));
     }
 }
 

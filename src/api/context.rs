@@ -9,8 +9,28 @@ use axum::http::{HeaderMap, Method};
 use hyper::body::Body;
 
 use crate::api::language::{Language, language_of};
+use crate::api::numbers::Numbers;
 use crate::domain::ids::MerchantId;
 use crate::domain::limit::ClientNetwork;
+
+/// Which route takes a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Route {
+    /// One of a router.
+    Matched(MatchedPath),
+    /// One that is answered without a router, as listed.
+    Listed(&'static str),
+}
+
+impl Route {
+    /// Its pattern.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Matched(path) => path.as_str(),
+            Self::Listed(path) => path,
+        }
+    }
+}
 
 /// One request. What is learned on the way is set once and read when the answer is written and logged.
 #[derive(Debug)]
@@ -29,7 +49,9 @@ pub(crate) struct RequestContext {
     /// a trusted proxy does not name.
     pub(crate) network: OnceLock<ClientNetwork>,
     /// The route's pattern; the path itself is not logged, since it may hold anything.
-    pub(crate) route: OnceLock<MatchedPath>,
+    pub(crate) route: OnceLock<Route>,
+    /// What it is about.
+    pub(crate) numbers: Numbers,
     /// Who sent it.
     pub(crate) merchant: OnceLock<MerchantId>,
     /// The limit headers of its answer, from admission on.
@@ -48,6 +70,7 @@ impl RequestContext {
             is_tls: false,
             network: OnceLock::new(),
             route: OnceLock::new(),
+            numbers: Numbers::default(),
             merchant: OnceLock::new(),
             limit_headers: OnceLock::new(),
             body_unread: AtomicBool::new(false),

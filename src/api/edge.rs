@@ -150,7 +150,8 @@ impl<H: Handler> Edge<H> {
 
     /// The same, with its requests and connections counted.
     pub(crate) fn counted(self, figures: ListenerFigures) -> Self {
-        Self { figures: Some(figures), ..self }
+        let streams = self.streams.counted(figures.streams.clone());
+        Self { figures: Some(figures), streams, ..self }
     }
 
     /// Sees to it that the request ends.
@@ -220,7 +221,12 @@ impl<H: Handler> Site for Edge<H> {
         let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context), span);
         let mut counted = self.figures.as_ref().map(|figures| Counted::begin(figures, &self.clock, &context));
         let outcome = line.span.scope(self.carry(&context, request)).await;
-        line.code = outcome.as_ref().err().map(|error| error.code().as_str());
+        if let Err(error) = &outcome {
+            line.code = Some(error.code().as_str());
+            if let ApiError::Gateway(GatewayError::OrderExists { field, number }) = error {
+                context.numbers.note(field, number);
+            }
+        }
         let mut response = self.write(&context, outcome);
         if let Some(hsts) = &self.hsts {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
@@ -362,6 +368,14 @@ impl<'a> LogLine<'a> {
         if let Some(merchant) = context.merchant.get() {
             span.set("tollgate.merchant_id", merchant.to_string());
         }
+        let numbers = [
+            ("tollgate.payment_no", context.numbers.payment_no()),
+            ("tollgate.pre_auth_no", context.numbers.pre_auth_no()),
+            ("tollgate.refund_no", context.numbers.refund_no()),
+        ];
+        for (key, number) in numbers {
+            number.into_iter().for_each(|number| span.set(key, number.to_owned()));
+        }
         if let Some(code) = self.code {
             span.set("error.type", code);
         }
@@ -383,6 +397,9 @@ impl Drop for LogLine<'_> {
             duration_us = u64::try_from(duration_us).unwrap_or(u64::MAX),
             request_id = self.context.request_id,
             merchant_id = self.context.merchant.get().map_or("-", |merchant| merchant.as_str()),
+            payment_no = self.context.numbers.payment_no(),
+            pre_auth_no = self.context.numbers.pre_auth_no(),
+            refund_no = self.context.numbers.refund_no(),
             error = self.code,
             bytes = self.bytes,
             trace_id = self.span.context().map(|context| context.parent.trace_id_text()),

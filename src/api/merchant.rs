@@ -153,7 +153,13 @@ impl MerchantHandler {
         let caller = self.authenticate(&head, &body, presented, client)?;
         // Set once: a request has one caller.
         let _ = context.merchant.set(caller.merchant.merchant_id.clone());
-        self.admitted(context, head, body, caller).await
+        let outcome = self.admitted(context, head, body, caller).await;
+        if let Ok(answer) = &outcome
+            && answer.replayed
+        {
+            context.numbers.note_stored(&answer.body);
+        }
+        outcome
     }
 
     async fn admitted(&self, context: &Arc<RequestContext>, head: Parts, body: Bytes, caller: Caller) -> Outcome {

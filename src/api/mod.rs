@@ -32,6 +32,7 @@ mod limit_headers;
 mod limits;
 mod merchant;
 mod messages;
+mod numbers;
 mod open;
 mod payments;
 mod pre_auths;

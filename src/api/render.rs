@@ -13,11 +13,13 @@ use crate::api::language::Language;
 use crate::gateway::answer::{Renderer, Reply, StoredAnswer};
 use crate::gateway::error::GatewayError;
 
-/// The renderer for one request.
-pub(crate) fn renderer(context: &RequestContext) -> Renderer {
-    let language = context.language;
-    let request_id = context.request_id.clone();
-    Arc::new(move |reply| render(reply, language, &request_id))
+/// The renderer for one request, which learns what it is about.
+pub(crate) fn renderer(context: &Arc<RequestContext>) -> Renderer {
+    let context = Arc::clone(context);
+    Arc::new(move |reply| {
+        context.numbers.note_reply(reply);
+        render(reply, context.language, &context.request_id)
+    })
 }
 
 fn render(reply: &Reply, language: Language, request_id: &str) -> StoredAnswer {

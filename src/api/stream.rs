@@ -20,6 +20,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::api::context::RequestContext;
 use crate::clock::Clock;
 use crate::domain::time::Monotonic;
+use crate::gateway::stream_figures::ListenerStreams;
 
 /// One merchant gets one place in so many, rounded up, so that it can't hold them all.
 const SHARES: usize = 8;
@@ -83,6 +84,7 @@ pub(crate) struct Streams {
     timeout: Duration,
     stopping: CancellationToken,
     taken: Arc<Mutex<Taken>>,
+    figures: Option<ListenerStreams>,
 }
 
 /// How many are under way.
@@ -127,13 +129,22 @@ impl Drop for Place {
 impl Streams {
     /// At most `streams_max` of each kind at once, each for at most `timeout`; live ones end when `stopping` is cancelled.
     pub(crate) fn new(clock: Clock, streams_max: usize, timeout: Duration, stopping: CancellationToken) -> Self {
-        Self { clock, streams_max: streams_max.max(1), timeout, stopping, taken: Arc::default() }
+        Self { clock, streams_max: streams_max.max(1), timeout, stopping, taken: Arc::default(), figures: None }
+    }
+
+    /// The same, counted.
+    pub(crate) fn counted(self, figures: ListenerStreams) -> Self {
+        Self { figures: Some(figures), ..self }
     }
 
     /// Begins a stream as the body of this request's answer; `None` when there are too many.
     pub(crate) fn begin(&self, source: &StreamSource, context: &Arc<RequestContext>) -> Option<StreamBody> {
         let merchant = context.merchant.get().map(|merchant| String::from(merchant.as_str()));
-        let place = self.enter(source.kind, merchant)?;
+        let Some(place) = self.enter(source.kind, merchant) else {
+            self.figures.iter().for_each(|figures| figures.refuse(source.kind.as_str()));
+            return None;
+        };
+        self.figures.iter().for_each(|figures| figures.begin(source.kind.as_str()));
         let parts = source.parts.lock().take();
         let is_live = source.kind == StreamKind::Live;
         Some(StreamBody {
@@ -148,6 +159,7 @@ impl Streams {
                 kind: source.kind,
                 bytes: 0,
                 ending: Ending::ClientGone,
+                figures: self.figures.clone(),
             },
             _place: place,
         })
@@ -272,7 +284,7 @@ impl Ending {
     }
 }
 
-/// The one line about the end of a stream; the request's own line was written when its answer began.
+/// The one line about the end of a stream, which is counted with it; the request's own line was written when its answer began.
 struct StreamLine {
     clock: Clock,
     started: Monotonic,
@@ -280,10 +292,12 @@ struct StreamLine {
     kind: StreamKind,
     bytes: u64,
     ending: Ending,
+    figures: Option<ListenerStreams>,
 }
 
 impl Drop for StreamLine {
     fn drop(&mut self) {
+        self.figures.iter().for_each(|figures| figures.end(self.kind.as_str(), self.ending.as_str()));
         let duration_us = self.clock.monotonic().since(self.started).as_micros();
         tracing::info!(
             kind = self.kind.as_str(),
@@ -361,5 +375,15 @@ mod tests {
         drop((again, others));
         let taken = streams.taken.lock();
         assert_eq!((taken.downloads, taken.live, taken.by_merchant.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_streams_are_and_how_they_end_is_counted_by_these_names() {
+        use crate::gateway::stream_figures::{ENDINGS, KINDS};
+
+        assert_eq!([StreamKind::Download, StreamKind::Live].map(StreamKind::as_str), KINDS);
+        let endings =
+            [Ending::Whole, Ending::Stopping, Ending::TooLong, Ending::Failed, Ending::ClientGone].map(Ending::as_str);
+        assert_eq!(endings, ENDINGS);
     }
 }

@@ -182,7 +182,7 @@ impl HttpClient {
         }
         let answer = span.scope(self.exchange(request.timeout(left), bytes_max)).await;
         match &answer {
-            Ok(answer) => span.set("http.response.status_code", i64::from(answer.status)),
+            Ok(answer) => span.answered(answer.status),
             Err(_) => span.fail("no answer"),
         }
         answer

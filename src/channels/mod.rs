@@ -20,7 +20,6 @@ mod separate_sandbox;
 mod stripe;
 #[cfg(test)]
 mod tests;
-mod traced;
 #[cfg(test)]
 mod unsupported_tests;
 
@@ -39,7 +38,6 @@ pub use crate::channels::requests::{
     ResolveRequest, Sent,
 };
 pub use crate::channels::separate_sandbox::{register_callbacks, separate_sandbox_urls};
-pub(crate) use crate::channels::traced::traced;
 use crate::config::ChannelKind;
 use crate::domain::money::Currency;
 use crate::domain::time::Timestamp;

@@ -18,6 +18,7 @@ mod export;
 mod failure;
 mod healthcheck;
 mod log_level;
+mod logs;
 mod man;
 mod merchant;
 mod open_files;

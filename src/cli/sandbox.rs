@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
@@ -10,13 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{ConfigArguments, Context, listen_address};
 use super::failure::{Failure, Outcome};
+use super::logs;
 use super::output;
 use super::signals::Signals;
+use crate::config::Config;
 use crate::sandbox::{Sandbox, SandboxOptions, serve_control};
 use crate::telemetry;
-
-/// How long the end waits for whoever reads the logs.
-const LOGS_END_MAX: Duration = Duration::from_secs(1);
 
 /// Flags of `sandbox`.
 #[derive(Debug, Args)]
@@ -37,6 +35,10 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let config = arguments.config.load(context, Vec::new())?;
     let logs = telemetry::init(&config.telemetry).map_err(|error| Failure::Usage(error.to_string()))?;
+    logs::written(&logs, serve(arguments, config, context).await)
+}
+
+async fn serve(arguments: Arguments, config: Config, context: &Context) -> Result<Outcome, Failure> {
     let mut signals = Signals::listen()?;
     let faults = config.sandbox.map(|section| section.faults).unwrap_or_default();
     let options = SandboxOptions { faults, ..SandboxOptions::new(context.clock.clone(), context.random.clone()) };
@@ -64,7 +66,6 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         }
     };
     sandbox.stop().await;
-    logs.flush(LOGS_END_MAX);
     served.map_err(|error| Failure::Failed(format!("the control server failed: {error}")))?;
     Ok(Outcome::Fine)
 }

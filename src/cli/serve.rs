@@ -12,6 +12,7 @@ use super::config_file::ConfigFile;
 use super::context::{ConfigArguments, Context, listen_address, override_of};
 use super::failure::{Failure, Outcome};
 use super::healthcheck::Probe;
+use super::logs;
 use super::open_files;
 use super::running::RunningGateway;
 use super::service_manager::ServiceManager;
@@ -25,8 +26,6 @@ use crate::telemetry::{self, LogControl};
 
 /// The key of what is logged.
 const LOG_KEY: &str = "telemetry.log";
-/// How long the end of the process waits for whoever reads the logs.
-const LOGS_END_MAX: Duration = Duration::from_secs(1);
 /// How far behind the clock may be when the operator says that it is right: as far as the configuration can say.
 const CLOCK_BACK_ANY_S: u64 = 100 * 366 * 86_400;
 
@@ -73,12 +72,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     if file.is_stream() {
         tracing::info!("the configuration came by a pipe, and can't be read again while the gateway runs");
     }
-    let served = serve(arguments, context, config, file, seen, logs.clone()).await;
-    if !logs.flush(LOGS_END_MAX) && served.is_err() {
-        // What is said about it would wait for the same reader, for ever.
-        return Ok(Outcome::Failed);
-    }
-    served
+    logs::written(&logs, serve(arguments, context, config, file, seen, logs.clone()).await)
 }
 
 /// Serves with logs that are set up, as `config` says, which was read from `file` among others.

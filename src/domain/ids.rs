@@ -94,6 +94,12 @@ pub fn dated_number(prefix: &str, now: Timestamp, draw: u64) -> String {
     format!("{prefix}{}{}{}", now.compact(), base36(millisecond, 2), base36(draw, 6))
 }
 
+/// Whether a text has the form of the numbers that [`dated_number`] makes with this prefix.
+pub fn is_dated_number(prefix: &str, text: &str) -> bool {
+    let Some(rest) = text.strip_prefix(prefix) else { return false };
+    made_at(rest).is_some() && rest.bytes().all(|byte| BASE36.contains(&byte))
+}
+
 /// What no number of [`dated_number`] that was made in the second of `from` or later sorts before, and every earlier one does.
 pub fn first_dated_number(prefix: &str, from: Timestamp) -> String {
     let from = from.max(Timestamp::from_unix_s(0));
@@ -102,8 +108,12 @@ pub fn first_dated_number(prefix: &str, from: Timestamp) -> String {
 
 /// When a payment or pre-auth was made, by its number, to the second. `None` when it is neither's number.
 pub fn object_made_at(number: &str) -> Option<Timestamp> {
-    let rest = number.strip_prefix("PY").or_else(|| number.strip_prefix(PRE_AUTH_NO_PREFIX));
-    let second = rest.filter(|rest| rest.len() == 22)?.get(..14)?;
+    made_at(number.strip_prefix("PY").or_else(|| number.strip_prefix(PRE_AUTH_NO_PREFIX))?)
+}
+
+/// The second at the beginning of what follows a number's prefix.
+fn made_at(rest: &str) -> Option<Timestamp> {
+    let second = Some(rest).filter(|rest| rest.len() == 22)?.get(..14)?;
     let part = |range| second.get(range).filter(|part: &&str| part.bytes().all(|byte| byte.is_ascii_digit()));
     let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
     let (hours, minutes, seconds) = (part(8..10)?, part(10..12)?, part(12..14)?);
@@ -179,6 +189,12 @@ mod tests {
         let late = dated_number("PY", Timestamp::from_unix_ms(1_737_715_200_002), 0);
         assert_eq!(early.len(), 24);
         assert!(early.starts_with("PY20250124104000"));
+        assert!(
+            is_dated_number("PY", &early) && !is_dated_number("RF", &early) && !is_dated_number("PY", &early[..23])
+        );
+        for other in ["PY20250124104000abcdéfg", "PY20250124104000ABCDEFGH", "PY4242424242424242abcdef"] {
+            assert!(!is_dated_number("PY", other), "{other}");
+        }
         assert!(early < late);
     }
 

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::channels::{
-    Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build, traced,
-};
+use crate::channels::{Capabilities, Channel, ChannelSetupError, CredentialError, Credentials, CurrencySupport, build};
 use crate::clock::Clock;
 use crate::config::{ChannelConfig, ChannelKind, Config, Mode};
 use crate::domain::ids::ChannelName;
@@ -16,7 +14,6 @@ use crate::domain::routing::RoutingSetup;
 use crate::gateway::Variables;
 use crate::gateway::observed_channel::{CallFigures, ObservedChannel};
 use crate::gateway::sandbox::{credentials_of, provider_of};
-use crate::telemetry::Traces;
 
 /// Why a channel can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +67,6 @@ pub(super) type Channels = BTreeMap<ChannelName, Arc<dyn Channel>>;
 pub(crate) struct ChannelSet {
     channels: ArcSwap<Channels>,
     missing: Mutex<MissingChannels>,
-    /// Whether calls are seen in traces.
-    are_traced: bool,
     /// Where calls are counted.
     calls: Option<CallFigures>,
 }
@@ -153,15 +148,13 @@ impl ChannelSet {
         Ok((channels, MissingChannels { why: why.collect(), sources: Some(sources) }))
     }
 
-    /// These channels, without those that are missing. Their calls are seen in traces if these are recorded.
-    pub(crate) fn new(channels: Channels, missing: MissingChannels, traces: &Traces) -> Self {
-        let are_traced = traces.are_recorded();
-        let channels = seen(channels, are_traced);
-        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing), are_traced, calls: None }
+    /// These channels, without those that are missing.
+    pub(crate) fn new(channels: Channels, missing: MissingChannels) -> Self {
+        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing), calls: None }
     }
 
-    /// The same, with every call of a channel counted.
-    pub(super) fn counted(self, calls: CallFigures) -> Self {
+    /// The same, with every call of a channel counted and seen in traces.
+    pub(super) fn observed(self, calls: CallFigures) -> Self {
         let all = Channels::clone(&self.channels.load());
         let observed = all.into_iter().map(|(name, channel)| {
             let observed = ObservedChannel::over(channel, &name, &calls);
@@ -174,7 +167,7 @@ impl ChannelSet {
     #[cfg(test)]
     pub(crate) fn of(channels: impl IntoIterator<Item = (&'static str, Arc<dyn Channel>)>) -> Self {
         let channels = channels.into_iter().map(|(name, channel)| (ChannelName::new(name), channel));
-        Self::new(channels.collect(), MissingChannels::default(), &Traces::off())
+        Self::new(channels.collect(), MissingChannels::default())
     }
 
     /// Looks for the missing credentials again, and sets up the channels whose are there now.
@@ -201,7 +194,7 @@ impl ChannelSet {
         why.retain(|name, _| !found.contains_key(name));
         if !found.is_empty() {
             let mut channels = Channels::clone(&self.channels.load());
-            channels.append(&mut seen(found, self.are_traced));
+            channels.append(&mut found);
             self.channels.store(Arc::new(channels));
         }
     }
@@ -268,18 +261,6 @@ impl ChannelSet {
     }
 }
 
-/// The channels, seen in traces where there are any.
-fn seen(channels: Channels, are_traced: bool) -> Channels {
-    if !are_traced {
-        return channels;
-    }
-    let seen = channels.into_iter().map(|(name, channel)| {
-        let channel = traced(&name, channel);
-        (name, channel)
-    });
-    seen.collect()
-}
-
 /// The channel, unless it moves another kind of money than the mode promises.
 fn in_mode(name: &str, channel: Arc<dyn Channel>, mode: Mode) -> Result<Arc<dyn Channel>, ChannelsError> {
     match (channel.livemode(), mode) {
@@ -337,7 +318,7 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
         let variable: Variables = Box::new(|_| None);
         ChannelSet::build(config, BTreeMap::new(), Arc::new(variable), Channels::new(), &clock)
-            .map(|(channels, missing)| ChannelSet::new(channels, missing, &Traces::off()))
+            .map(|(channels, missing)| ChannelSet::new(channels, missing))
     }
 
     #[test]

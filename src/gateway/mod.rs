@@ -67,6 +67,7 @@ pub(crate) mod shedding;
 pub mod stats;
 mod stopping;
 pub mod store;
+pub(crate) mod stream_figures;
 pub(crate) mod told;
 mod trace_figures;
 pub mod view;
@@ -404,7 +405,7 @@ impl Gateway {
         };
         let config = &core.config;
         let calls = CallFigures::new(&core.figures, clock.clone())?;
-        let channels = Arc::new(ChannelSet::new(channels, missing, &core.traces).counted(calls));
+        let channels = Arc::new(ChannelSet::new(channels, missing).observed(calls));
         let supervisor = Supervisor::start(RestartBudget::default(), clock.clone()).await?;
         let cost_files = Arc::clone(&windows);
         let (in_force, setup) = routing::control::at_start(&core, &channels).await?;

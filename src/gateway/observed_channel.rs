@@ -1,4 +1,4 @@
-//! A channel whose calls are timed and counted, whoever makes them.
+//! A channel whose calls are timed, counted and seen in traces, whoever makes them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use crate::domain::ids::ChannelName;
 use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::{Figures, Histogram, HistogramVec, IntCounter, IntCounterVec};
+use crate::telemetry::trace::{self, Kind};
 
 /// Bounds of how long a provider takes, in seconds.
 const BOUNDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -31,10 +32,13 @@ enum Operation {
     AskHold,
     Search,
     Check,
+    /// Of a notification. Nothing is asked for it but a certificate now and then, so it has no figures.
+    Verify,
 }
 
 impl Operation {
-    const ALL: [Self; 10] = [
+    /// Those that have figures.
+    const COUNTED: [Self; 10] = [
         Self::Charge,
         Self::Resolve,
         Self::Refund,
@@ -59,6 +63,24 @@ impl Operation {
             Self::AskHold => "ask_hold",
             Self::Search => "search",
             Self::Check => "check",
+            Self::Verify => "verify",
+        }
+    }
+
+    /// The name of its spans.
+    const fn span_name(self) -> &'static str {
+        match self {
+            Self::Charge => "channel charge",
+            Self::Resolve => "channel resolve",
+            Self::Refund => "channel refund",
+            Self::Authorize => "channel authorize",
+            Self::Capture => "channel capture",
+            Self::Release => "channel release",
+            Self::Extend => "channel extend",
+            Self::AskHold => "channel ask_hold",
+            Self::Search => "channel search",
+            Self::Check => "channel check",
+            Self::Verify => "channel verify",
         }
     }
 
@@ -68,9 +90,20 @@ impl Operation {
             Self::Charge | Self::Resolve => abilities.charge,
             Self::Refund => abilities.refund,
             Self::Authorize | Self::Capture | Self::Release | Self::Extend | Self::AskHold => abilities.pre_auth,
-            Self::Search | Self::Check => true,
+            Self::Search | Self::Check | Self::Verify => true,
         }
     }
+}
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// What is known now.
+    Known(&'static str),
+    /// That it did not work, which is known, too.
+    Refused(&'static str),
+    /// Nothing: it is not known what the channel has done.
+    Unknown,
 }
 
 /// The figures of all channels' calls. Cheap to clone.
@@ -105,6 +138,7 @@ impl CallFigures {
 
 /// See the module.
 pub(super) struct ObservedChannel {
+    name: ChannelName,
     inner: Arc<dyn Channel>,
     clock: Clock,
     figures: BTreeMap<Operation, OperationFigures>,
@@ -125,44 +159,98 @@ impl ObservedChannel {
             let unanswered = figures.unanswered.with_label_values(&labels);
             (*operation, OperationFigures { duration, unanswered })
         };
-        let known = Operation::ALL.iter().filter(|operation| operation.is_of(abilities)).map(of_operation).collect();
-        Arc::new(Self { inner, clock: figures.clock.clone(), figures: known })
+        let known = Operation::COUNTED.iter().filter(|operation| operation.is_of(abilities)).map(of_operation);
+        let figures_of_name = known.collect();
+        Arc::new(Self { name: name.clone(), inner, clock: figures.clock.clone(), figures: figures_of_name })
     }
 
-    /// Times a call and counts it when `is_unknown` says so of its answer.
+    /// Times a call, counts it when nothing is known after it, and makes it a span where somebody records spans.
     fn observe<'a, T: Send + 'a>(
         &'a self,
         operation: Operation,
         call: Call<'a, T>,
-        is_unknown: impl Fn(&T) -> bool + Send + 'a,
+        outcome_of: fn(&T) -> Outcome,
     ) -> Call<'a, T> {
-        let Some(figures) = self.figures.get(&operation) else { return call };
         Box::pin(async move {
+            let mut span = trace::begin(operation.span_name(), Kind::Client);
             let began = self.clock.monotonic();
-            let answer = call.await;
-            figures.duration.observe(self.clock.monotonic().since(began).as_secs_f64());
-            if is_unknown(&answer) {
-                figures.unanswered.inc();
+            let answer = if span.is_recorded() { span.scope(call).await } else { call.await };
+            let took = self.clock.monotonic().since(began);
+            let outcome = outcome_of(&answer);
+            if let Some(figures) = self.figures.get(&operation) {
+                figures.duration.observe(took.as_secs_f64());
+                if outcome == Outcome::Unknown {
+                    figures.unanswered.inc();
+                }
+            }
+            if span.is_recorded() {
+                span.set("tollgate.channel", self.name.to_string());
+                match outcome {
+                    Outcome::Known(known) => span.set("tollgate.outcome", known),
+                    Outcome::Refused(why) => span.fail(why),
+                    Outcome::Unknown => span.fail("the outcome is not known"),
+                }
             }
             answer
         })
     }
 }
 
-fn charge_unknown(answer: &ChargeAnswer) -> bool {
-    matches!(answer.state, ChargeState::Unknown { .. })
+fn of_charge(answer: &ChargeAnswer) -> Outcome {
+    Outcome::Known(match &answer.state {
+        ChargeState::Success { .. } => "success",
+        ChargeState::Declined(_) => "declined",
+        ChargeState::NotDone(_) => "not_done",
+        ChargeState::ActionRequired { .. } => "action_required",
+        ChargeState::Processing => "processing",
+        ChargeState::Canceled => "canceled",
+        ChargeState::Stray { .. } => "stray",
+        ChargeState::Unknown { .. } => return Outcome::Unknown,
+    })
 }
 
-fn hold_unknown(answer: &HoldAnswer) -> bool {
-    matches!(answer.state, HoldState::Unknown { .. })
+fn of_refund(answer: &RefundAnswer) -> Outcome {
+    Outcome::Known(match &answer.state {
+        RefundState::Success => "success",
+        RefundState::Failed(_) => "failed",
+        RefundState::Pending => "pending",
+        RefundState::Unknown { .. } => return Outcome::Unknown,
+    })
 }
 
-fn refund_unknown(answer: &RefundAnswer) -> bool {
-    matches!(answer.state, RefundState::Unknown { .. })
+fn of_hold(answer: &HoldAnswer) -> Outcome {
+    Outcome::Known(match &answer.state {
+        HoldState::AwaitsMethod { .. } => "awaits_method",
+        HoldState::ActionRequired { .. } => "action_required",
+        HoldState::Processing => "processing",
+        HoldState::Held { .. } => "held",
+        HoldState::Captured { .. } => "captured",
+        HoldState::Released { .. } => "released",
+        HoldState::Declined(_) => "declined",
+        HoldState::NotDone(_) => "not_done",
+        HoldState::Unknown { .. } => return Outcome::Unknown,
+    })
 }
 
-fn search_unknown<T>(answer: &Result<T, ListError>) -> bool {
-    matches!(answer, Err(ListError::Failed(_)))
+fn of_search<T>(answer: &Result<T, ListError>) -> Outcome {
+    match answer {
+        Ok(_) => Outcome::Known("answered"),
+        Err(ListError::NotSupported) => Outcome::Refused("not supported"),
+        Err(ListError::Failed(_)) => Outcome::Unknown,
+    }
+}
+
+fn of_check(answer: &Result<CheckReport, CheckFailure>) -> Outcome {
+    match answer {
+        Ok(_) => Outcome::Known("answered"),
+        Err(CheckFailure::NotSupported) => Outcome::Refused("not supported"),
+        Err(CheckFailure::Refused(_)) => Outcome::Refused("the provider refused"),
+        Err(CheckFailure::Unreachable(_)) => Outcome::Unknown,
+    }
+}
+
+fn of_verification(answer: &Result<Notification, NotificationRefusal>) -> Outcome {
+    if answer.is_ok() { Outcome::Known("answered") } else { Outcome::Refused("not proved to be the provider's") }
 }
 
 impl Channel for ObservedChannel {
@@ -187,39 +275,39 @@ impl Channel for ObservedChannel {
     }
 
     fn charge<'a>(&'a self, request: &'a ChargeRequest) -> Call<'a, ChargeAnswer> {
-        self.observe(Operation::Charge, self.inner.charge(request), charge_unknown)
+        self.observe(Operation::Charge, self.inner.charge(request), of_charge)
     }
 
     fn resolve<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, ChargeAnswer> {
-        self.observe(Operation::Resolve, self.inner.resolve(request), charge_unknown)
+        self.observe(Operation::Resolve, self.inner.resolve(request), of_charge)
     }
 
     fn refund<'a>(&'a self, request: &'a RefundRequest) -> Call<'a, RefundAnswer> {
-        self.observe(Operation::Refund, self.inner.refund(request), refund_unknown)
+        self.observe(Operation::Refund, self.inner.refund(request), of_refund)
     }
 
     fn authorize<'a>(&'a self, request: &'a AuthorizeRequest) -> Call<'a, HoldAnswer> {
-        self.observe(Operation::Authorize, self.inner.authorize(request), hold_unknown)
+        self.observe(Operation::Authorize, self.inner.authorize(request), of_hold)
     }
 
     fn capture<'a>(&'a self, request: &'a CaptureRequest) -> Call<'a, HoldAnswer> {
-        self.observe(Operation::Capture, self.inner.capture(request), hold_unknown)
+        self.observe(Operation::Capture, self.inner.capture(request), of_hold)
     }
 
     fn release<'a>(&'a self, request: &'a ReleaseRequest) -> Call<'a, HoldAnswer> {
-        self.observe(Operation::Release, self.inner.release(request), hold_unknown)
+        self.observe(Operation::Release, self.inner.release(request), of_hold)
     }
 
     fn extend<'a>(&'a self, request: &'a ExtendRequest) -> Call<'a, HoldAnswer> {
-        self.observe(Operation::Extend, self.inner.extend(request), hold_unknown)
+        self.observe(Operation::Extend, self.inner.extend(request), of_hold)
     }
 
     fn ask_hold<'a>(&'a self, question: &'a HoldQuestion) -> Call<'a, HoldAnswer> {
-        self.observe(Operation::AskHold, self.inner.ask_hold(question), hold_unknown)
+        self.observe(Operation::AskHold, self.inner.ask_hold(question), of_hold)
     }
 
     fn find_charge<'a>(&'a self, request: &'a ResolveRequest) -> Call<'a, Result<Option<ChargeAnswer>, ListError>> {
-        self.observe(Operation::Search, self.inner.find_charge(request), search_unknown)
+        self.observe(Operation::Search, self.inner.find_charge(request), of_search)
     }
 
     fn list_charges<'a>(
@@ -227,7 +315,7 @@ impl Channel for ObservedChannel {
         since: Timestamp,
         after: Option<&'a str>,
     ) -> Call<'a, Result<ListPage<ListedCharge>, ListError>> {
-        self.observe(Operation::Search, self.inner.list_charges(since, after), search_unknown)
+        self.observe(Operation::Search, self.inner.list_charges(since, after), of_search)
     }
 
     fn list_refunds<'a>(
@@ -235,16 +323,15 @@ impl Channel for ObservedChannel {
         since: Timestamp,
         after: Option<&'a str>,
     ) -> Call<'a, Result<ListPage<ListedRefund>, ListError>> {
-        self.observe(Operation::Search, self.inner.list_refunds(since, after), search_unknown)
+        self.observe(Operation::Search, self.inner.list_refunds(since, after), of_search)
     }
 
-    /// Nothing is asked for it but a certificate now and then.
     fn verify<'a>(&'a self, inbound: &'a Inbound) -> Call<'a, Result<Notification, NotificationRefusal>> {
-        self.inner.verify(inbound)
+        self.observe(Operation::Verify, self.inner.verify(inbound), of_verification)
     }
 
     fn names_of<'a>(&'a self, provider_no: &'a str) -> Call<'a, Result<Option<Subject>, ListError>> {
-        self.observe(Operation::Search, self.inner.names_of(provider_no), search_unknown)
+        self.observe(Operation::Search, self.inner.names_of(provider_no), of_search)
     }
 
     fn acknowledgement(&self) -> Acknowledgement {
@@ -252,9 +339,7 @@ impl Channel for ObservedChannel {
     }
 
     fn check<'a>(&'a self) -> Call<'a, Result<CheckReport, CheckFailure>> {
-        let is_failed =
-            |answer: &Result<CheckReport, CheckFailure>| matches!(answer, Err(CheckFailure::Unreachable(_)));
-        self.observe(Operation::Check, self.inner.check(), is_failed)
+        self.observe(Operation::Check, self.inner.check(), of_check)
     }
 }
 
@@ -314,6 +399,7 @@ mod tests {
         assert!(names(interface).len() > 15);
         for name in names(interface) {
             assert!(handed_on.contains(&name), "{name} would be refused without asking the channel");
+            assert!(wrapper.contains(&format!("self.inner.{name}(")), "{name} is not handed on");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::{Figures, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use crate::gateway::stream_figures::{ListenerStreams, StreamFigures};
 
 /// Bounds of how long a request takes, in seconds.
 const BOUNDS: [f64; 13] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -27,6 +28,7 @@ pub(crate) struct RequestFigures {
     in_flight: IntGaugeVec,
     connections: IntGaugeVec,
     refused: IntCounterVec,
+    streams: StreamFigures,
 }
 
 impl RequestFigures {
@@ -56,6 +58,7 @@ impl RequestFigures {
                 "Connections that were refused since as many as there may be were open",
                 &["listener"],
             )?,
+            streams: StreamFigures::new(figures)?,
         };
         // A gateway that nobody serves over HTTP has them, too.
         made.of_listener("merchant", []);
@@ -74,6 +77,7 @@ impl RequestFigures {
         let unmatched = of_route(UNMATCHED, UNMATCHED);
         unmatched.duration();
         ListenerFigures {
+            streams: self.streams.of_listener(listener),
             routes: routes.into_iter().map(|(method, route)| ((method, route), of_route(method, route))).collect(),
             unmatched,
             in_flight: self.in_flight.with_label_values(&[listener]),
@@ -88,6 +92,8 @@ pub(crate) struct ListenerFigures {
     /// By method and route.
     routes: HashMap<(&'static str, &'static str), RouteFigures>,
     unmatched: RouteFigures,
+    /// Of answers that are made while they are sent.
+    pub(crate) streams: ListenerStreams,
     in_flight: IntGauge,
     connections: IntGauge,
     refused: IntCounter,

@@ -427,6 +427,8 @@ async fn run_reopening(kind: &dyn Kind) {
     let mut appended = 0;
     for life in 0..6_u32 {
         let store = kind.open();
+        // Every other life is closed, from the first one on.
+        assert!(life == 0 || store.health().was_left_open == (life % 2 == 0), "life {life}");
         let rows = store.scan(&Scan::prefix(b"life/", 10_000)).unwrap();
         let found: Vec<(Vec<u8>, u64)> = rows.into_iter().map(|row| (row.key, row.versioned.revision)).collect();
         assert_eq!(found, expected, "life {life}");

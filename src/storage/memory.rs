@@ -111,6 +111,7 @@ impl Store for MemoryStore {
         let state = self.0.read();
         Health {
             poisoned: None,
+            was_left_open: false,
             accepts_new: !state.is_closed,
             committed: state.sequence,
             last_change: state.sequence,

@@ -271,6 +271,9 @@ pub struct DiskHealth {
 pub struct Health {
     /// Why nothing more is acknowledged, if so.
     pub poisoned: Option<String>,
+    /// Whether the process before this one left without closing the store: its store had failed, or it was killed. What a
+    /// store that fails can't write down, the next process finds missing.
+    pub was_left_open: bool,
     /// Whether batches that begin something new are taken now.
     pub accepts_new: bool,
     /// Sequence of the last commit that is on disk.

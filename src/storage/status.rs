@@ -15,6 +15,8 @@ use crate::storage::{BaseHealth, StoreError};
 /// Shared by all threads of an engine.
 #[derive(Debug)]
 pub struct Status {
+    /// Whether the process before did not close the store.
+    was_left_open: bool,
     committed: AtomicU64,
     last_change: AtomicU64,
     journal_bytes_written: AtomicU64,
@@ -33,6 +35,7 @@ impl Status {
         // The mark of a stop in order is the last thing that was written, and is no change.
         let last_change = end.last_sequence.saturating_sub(u64::from(end.sealed));
         Self {
+            was_left_open: end.last_sequence > 0 && !end.sealed,
             committed: AtomicU64::new(end.last_sequence),
             last_change: AtomicU64::new(last_change),
             journal_bytes_written: AtomicU64::new(0),
@@ -43,6 +46,11 @@ impl Status {
             syncs: Spread::new(&TIME_BOUNDS_US),
             failure: watch::Sender::new(None),
         }
+    }
+
+    /// Whether the process before did not close the store in good order.
+    pub fn was_left_open(&self) -> bool {
+        self.was_left_open
     }
 
     /// Notes what was made durable.

@@ -17,6 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 use crate::config::{LogFormat, TelemetryConfig, parse_log_filter};
 use crate::domain::time::Timestamp;
 use crate::telemetry::lines::Lines;
+use crate::telemetry::panics;
 
 /// What this crate logs begins with it.
 const OWN: &str = "tollgate";
@@ -142,7 +143,7 @@ impl LogControl {
     }
 }
 
-/// Sends this process's logs to standard error from now on. Whoever embeds the crate sets up logs of its own instead.
+/// Sends this process's logs to standard error from now on, its panics among them. Whoever embeds the crate sets up logs of its own instead.
 ///
 /// A thread of its own writes them, so that nobody waits for whoever reads them; [`LogControl::flush`] at the end waits
 /// for what is under way.
@@ -158,6 +159,7 @@ pub fn init(config: &TelemetryConfig) -> Result<LogControl, TelemetryError> {
     let (layer, change) = layer(format, on_terminal, filter, move || writer.clone());
     let set = tracing_subscriber::registry().with(layer).try_init();
     set.map_err(|error| TelemetryError::AlreadySet(error.to_string()))?;
+    panics::log_all(lines.clone());
     Ok(LogControl::new(&config.log, change, Some(lines)))
 }
 
@@ -175,7 +177,8 @@ where
     let (filter, handle) = reload::Layer::new(filter);
     let own = filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE);
     let filter = filter.and(own);
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    // It would complain on standard error itself, and wait there for whoever does not read it.
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let layer: Box<dyn Layer<S> + Send + Sync> = match format {
         LogFormat::Json => {
             let layer = layer.json().flatten_event(true).with_current_span(false).with_span_list(false);
@@ -203,7 +206,7 @@ fn format_for(format: LogFormat, on_terminal: bool) -> LogFormat {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::Config;
 
@@ -224,7 +227,7 @@ mod tests {
 
     /// What was written.
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    pub(in crate::telemetry) struct Written(Arc<Mutex<Vec<u8>>>);
 
     impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -238,13 +241,16 @@ mod tests {
     }
 
     impl Written {
-        fn take(&self) -> String {
+        pub(in crate::telemetry) fn take(&self) -> String {
             String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap()
         }
     }
 
     /// Logs of their own, for the thread of a test.
-    fn logs(format: LogFormat, filter: &str) -> (Written, LogControl, impl Subscriber + Send + Sync) {
+    pub(in crate::telemetry) fn logs(
+        format: LogFormat,
+        filter: &str,
+    ) -> (Written, LogControl, impl Subscriber + Send + Sync) {
         let written = Written::default();
         let writer = written.clone();
         let (layer, change) = layer(format, false, parse_log_filter(filter).unwrap(), move || writer.clone());

@@ -47,8 +47,6 @@ struct Tracer {
 struct Recorder {
     export: Export,
     clock: Clock,
-    /// A moment by both clocks, so that spans are measured by the steady one and never end before they begin.
-    anchor: (Timestamp, Monotonic),
     random: Random,
     /// Of traces without a parent, those are recorded whose ids are below this.
     sampled_below: u64,
@@ -67,8 +65,32 @@ impl std::fmt::Debug for Recorder {
 pub(crate) struct Place {
     context: TraceContext,
     /// Takes the spans below it, if they are recorded.
-    recorder: Option<Arc<Recorder>>,
+    recorded: Option<Recorded>,
     passes_on: bool,
+}
+
+/// Who takes the spans of some work, and what their times are reckoned from.
+#[derive(Clone, Debug)]
+struct Recorded {
+    recorder: Arc<Recorder>,
+    /// When the work began here, by both clocks. Its spans are measured by the steady one, so that none ends before it
+    /// begins; each work has a moment of its own, since the two clocks drift apart while a process runs for months, and
+    /// the machine's is set from time to time.
+    anchor: (Timestamp, Monotonic),
+}
+
+impl Recorded {
+    /// Work that begins now.
+    fn now_on(recorder: &Arc<Recorder>) -> Self {
+        let clock = &recorder.clock;
+        Self { recorder: Arc::clone(recorder), anchor: (clock.now(), clock.monotonic()) }
+    }
+
+    fn now(&self) -> SystemTime {
+        let (time, steady) = self.anchor;
+        let began = Duration::from_millis(u64::try_from(time.unix_ms()).unwrap_or(0));
+        UNIX_EPOCH + began + self.recorder.clock.monotonic().since(steady)
+    }
 }
 
 impl Traces {
@@ -94,7 +116,6 @@ impl Traces {
                 Some(Arc::new(Recorder {
                     export: Export::start(exporter, config, clock.clone()),
                     clock: clock.clone(),
-                    anchor: (clock.now(), clock.monotonic()),
                     random: random.clone(),
                     sampled_below: threshold(config.trace_sample_ratio),
                     parent_decides: config.trust_traceparent,
@@ -116,11 +137,6 @@ impl Traces {
     pub(crate) fn begin_later(&self, kept: Option<&TraceContext>, name: &'static str, kind: Kind) -> Span {
         let (Some(tracer), Some(kept)) = (&self.0, kept) else { return Span::none() };
         tracer.begin(Some(kept.clone()), name, kind, |_, parent, _| parent.is_some_and(|parent| parent.is_sampled))
-    }
-
-    /// Whether spans are recorded.
-    pub(crate) fn are_recorded(&self) -> bool {
-        self.0.as_ref().is_some_and(|tracer| tracer.recorder.is_some())
     }
 
     /// How many spans were sent and lost.
@@ -148,7 +164,7 @@ impl Tracer {
         let passes_on = self.passes_on;
         let Some(recorder) = &self.recorder else {
             // Nothing is added to the trace, so that what follows belongs under whoever has sent it.
-            return Span::passing(parent.map(|context| Place { context, recorder: None, passes_on }));
+            return Span::passing(parent.map(|context| Place { context, recorded: None, passes_on }));
         };
         let above = parent.as_ref().map(|context| context.parent);
         let trace_id = above.map_or_else(|| recorder.trace_id(), |above| above.trace_id);
@@ -157,10 +173,11 @@ impl Tracer {
         let state = parent.and_then(|context| context.state);
         let context = TraceContext { parent: TraceParent { trace_id, span_id: recorder.span_id(), is_sampled }, state };
         if !is_sampled {
-            return Span::passing(Some(Place { context, recorder: None, passes_on }));
+            return Span::passing(Some(Place { context, recorded: None, passes_on }));
         }
-        let place = Place { context, recorder: Some(Arc::clone(recorder)), passes_on };
-        Span::recording(recorder, place, (parent_span_id, kind == Kind::Server), name, kind)
+        let recorded = Recorded::now_on(recorder);
+        let place = Place { context, recorded: Some(recorded.clone()), passes_on };
+        Span::recording(recorded, place, (parent_span_id, kind == Kind::Server), name, kind)
     }
 }
 
@@ -179,12 +196,6 @@ impl Recorder {
 
     fn span_id(&self) -> u64 {
         self.random.draw_u64().max(1)
-    }
-
-    fn now(&self) -> SystemTime {
-        let (time, steady) = self.anchor;
-        let began = Duration::from_millis(u64::try_from(time.unix_ms()).unwrap_or(0));
-        UNIX_EPOCH + began + self.clock.monotonic().since(steady)
     }
 }
 
@@ -234,7 +245,7 @@ pub(crate) struct Span {
 
 #[derive(Debug)]
 struct Recording {
-    recorder: Arc<Recorder>,
+    by: Recorded,
     data: SpanData,
 }
 
@@ -249,7 +260,7 @@ impl Span {
     }
 
     fn recording(
-        recorder: &Arc<Recorder>,
+        by: Recorded,
         place: Place,
         (parent_span_id, parent_span_is_remote): (u64, bool),
         name: &'static str,
@@ -257,7 +268,7 @@ impl Span {
     ) -> Self {
         let TraceParent { trace_id, span_id, .. } = place.context.parent;
         let state = place.context.state.as_deref().and_then(|state| state.parse::<TraceState>().ok());
-        let now = recorder.now();
+        let now = by.now();
         let data = SpanData {
             span_context: SpanContext::new(
                 TraceId::from(trace_id),
@@ -277,12 +288,9 @@ impl Span {
             events: SpanEvents::default(),
             links: SpanLinks::default(),
             status: Status::Unset,
-            instrumentation_scope: recorder.scope.clone(),
+            instrumentation_scope: by.recorder.scope.clone(),
         };
-        Self {
-            place: Some(Arc::new(place)),
-            recording: Some(Box::new(Recording { recorder: Arc::clone(recorder), data })),
-        }
+        Self { place: Some(Arc::new(place)), recording: Some(Box::new(Recording { by, data })) }
     }
 
     /// Where it is in its trace, if it is in one.
@@ -323,6 +331,19 @@ impl Span {
         data.attributes.push(KeyValue::new(key, value));
     }
 
+    /// Notes the status of the answer to a request that was sent. By OpenTelemetry's conventions whoever sends one has
+    /// failed from 400 on, whoever answers it only from 500 on.
+    pub(crate) fn answered(&mut self, status: u16) {
+        if self.recording.is_none() {
+            return;
+        }
+        self.set("http.response.status_code", i64::from(status));
+        if status >= 400 {
+            self.set("error.type", status.to_string());
+            self.fail("answered with an error");
+        }
+    }
+
     /// Says that it went wrong, and why in a few fixed words.
     pub(crate) fn fail(&mut self, why: &'static str) {
         if let Some(recording) = &mut self.recording {
@@ -339,9 +360,9 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         if let Some(recording) = self.recording.take() {
-            let Recording { recorder, mut data } = *recording;
-            data.end_time = recorder.now().max(data.start_time);
-            recorder.export.take(data);
+            let Recording { by, mut data } = *recording;
+            data.end_time = by.now().max(data.start_time);
+            by.recorder.export.take(data);
         }
     }
 }
@@ -382,14 +403,14 @@ pub(crate) fn in_current<F: Future>(work: F) -> Within<F> {
 /// A span under the current one; none where there is none.
 pub(crate) fn begin(name: &'static str, kind: Kind) -> Span {
     let Here(Some(above)) = here() else { return Span::none() };
-    let Some(recorder) = &above.recorder else { return Span { place: Some(above), recording: None } };
+    let Some(recorded) = above.recorded.clone() else { return Span { place: Some(above), recording: None } };
     let parent = above.context.parent;
     let context = TraceContext {
-        parent: TraceParent { span_id: recorder.span_id(), ..parent },
+        parent: TraceParent { span_id: recorded.recorder.span_id(), ..parent },
         state: above.context.state.clone(),
     };
-    let place = Place { context, recorder: Some(Arc::clone(recorder)), passes_on: above.passes_on };
-    Span::recording(recorder, place, (parent.span_id, false), name, kind)
+    let place = Place { context, recorded: Some(recorded.clone()), passes_on: above.passes_on };
+    Span::recording(recorded, place, (parent.span_id, false), name, kind)
 }
 
 /// Where the work of this task belongs, to be kept with what it makes.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{House, eventually};
+use crate::support::{Browser, House, eventually};
 
 /// What a label may never hold, since there may be any number of them or they say who somebody is.
 const NO_LABELS: [&str; 12] = [
@@ -164,7 +164,19 @@ async fn figures_move_with_what_happens() {
     shop.get(&format!("/api/v1/payments/{payment_no}")).await.expect(200, "SUCCESS");
     shop.get("/api/v1/payments/PY0").await.expect(404, "NOT_FOUND");
     shop.get("/nothing/here").await;
+    shop.get("/api/v1/exports/payments?from=2020-01-01").await;
+    let mut browser = Browser::logged_in(&house).await;
+    assert_eq!(browser.get("/console/assets/0/console.css").await.status, 404);
+    assert_eq!(browser.post("/console/logout", &[]).await.status, 303);
+    assert_eq!(browser.log_in("not a token").await.status, 403);
     let expected = [
+        r#"http_streams{kind="download",listener="merchant"} 0"#,
+        r#"http_streams_ended_total{ending="whole",kind="download",listener="merchant"} 1"#,
+        r#"http_streams_refused_total{kind="download",listener="merchant"} 0"#,
+        r#"http_requests_total{listener="admin",method="POST",route="/console/login",status="3xx"} 1"#,
+        r#"http_requests_total{listener="admin",method="POST",route="/console/login",status="4xx"} 1"#,
+        r#"http_requests_total{listener="admin",method="POST",route="/console/logout",status="3xx"} 1"#,
+        r#"http_requests_total{listener="admin",method="GET",route="/console/assets/{version}/{file}",status="4xx"} 1"#,
         r#"http_requests_total{listener="merchant",method="POST",route="/api/v1/payments",status="2xx"} 1"#,
         r#"http_requests_total{listener="merchant",method="GET",route="/api/v1/payments/{payment_no}",status="2xx"} 1"#,
         r#"http_requests_total{listener="merchant",method="GET",route="/api/v1/payments/{payment_no}",status="4xx"} 1"#,

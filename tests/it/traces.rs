@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValue;
 use opentelemetry_proto::tonic::common::v1::{AnyValue as Any, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use parking_lot::Mutex;
 use prost::Message;
 use serde_json::json;
@@ -160,6 +161,7 @@ async fn one_payment_is_one_trace_from_its_client_to_its_webhook() {
         ("tollgate.request_id", "till-7-1"),
         ("tollgate.merchant_id", shop.merchant_id.as_str()),
         ("tollgate.listener", "merchant"),
+        ("tollgate.payment_no", paid.data("payment_no")),
     ] {
         assert_eq!(attribute(request, key), expected, "{key}");
     }
@@ -237,6 +239,51 @@ async fn a_wrong_traceparent_begins_a_trace_and_one_that_is_not_recorded_is_not(
     refused.expect(400, "INVALID_REQUEST");
     let spans = collector.trace(TRACE, has("POST /api/v1/payments")).await;
     assert_eq!(attribute(named(&spans, "POST /api/v1/payments"), "error.type"), "INVALID_REQUEST");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_line_of_a_request_says_what_it_is_about() {
+    let log = LogBook::open();
+    let house = House::start_with(with_instant).await;
+    let shop = house.merchant("premium").await;
+    let line = |answer: &Answer| {
+        let (log, request_id) = (&log, format!("request_id=\"{}\"", answer.header("x-request-id")));
+        async move {
+            eventually("its line", || async {
+                let text = log.text();
+                text.lines().find(|line| line.contains(&request_id) && line.contains("duration_us")).map(String::from)
+            })
+            .await
+        }
+    };
+    let says = |line: String, numbers: &[(&str, &str)]| {
+        for (field, number) in numbers {
+            assert!(line.contains(&format!("{field}=\"{number}\"")), "{field} {number}: {line}");
+        }
+        let said = ["payment_no=", "pre_auth_no=", "refund_no="].iter().filter(|field| line.contains(**field)).count();
+        assert_eq!(said, numbers.len(), "{line}");
+    };
+    let key = nonce();
+    let pay = || shop.post_with_key(PAYMENTS, order("O-1"), &key);
+    let paid = pay().await.expect(201, "SUCCESS");
+    let payment_no = paid.data("payment_no").to_owned();
+    says(line(&paid).await, &[("payment_no", &payment_no)]);
+    let again = pay().await.expect(201, "SUCCESS");
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    says(line(&again).await, &[("payment_no", &payment_no)]);
+    let taken = shop.post(PAYMENTS, order("O-1")).await.expect(409, "ORDER_EXISTS");
+    says(line(&taken).await, &[("payment_no", &payment_no)]);
+    let read = shop.get(&format!("{PAYMENTS}/{payment_no}")).await.expect(200, "SUCCESS");
+    says(line(&read).await, &[("payment_no", &payment_no)]);
+    let refunds = format!("{PAYMENTS}/{payment_no}/refunds");
+    let refunded = shop.post_with_key(&refunds, json!({ "amount": 100 }), &nonce()).await.expect(201, "SUCCESS");
+    says(line(&refunded).await, &[("payment_no", &payment_no), ("refund_no", refunded.data("refund_no"))]);
+    let hold = json!({ "order_no": "R-1", "amount": 900, "currency": "USD", "channel": "instant" });
+    let held = shop.post("/api/v1/pre-auths", hold).await.expect(201, "SUCCESS");
+    says(line(&held).await, &[("pre_auth_no", held.data("pre_auth_no"))]);
+    says(line(&shop.get(PAYMENTS).await).await, &[]);
+    says(line(&shop.get(&format!("{PAYMENTS}/mine-7")).await).await, &[]);
     house.stop().await;
 }
 
@@ -369,6 +416,9 @@ async fn no_secret_and_nothing_of_a_body_is_in_logs_or_spans() {
         String::from("Bearer collector"),
     ];
     house.stop().await;
+    let refused = named(&collector.spans.lock(), "webhook").clone();
+    assert_eq!(attribute(&refused, "error.type"), "500");
+    assert_eq!(refused.status.unwrap().code, SpanStatus::Error as i32, "whoever asks has failed from 400 on");
     let (logged, spans) = (log.text(), format!("{:?}", collector.spans.lock()));
     assert!(logged.contains(&shop.merchant_id) && spans.contains(&shop.merchant_id) && spans.contains("webhook"));
     for secret in secrets {

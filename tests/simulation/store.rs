@@ -286,6 +286,7 @@ impl Store for SimStore {
                 && !self.space.is_full()
                 && self.queue.has_room(overlay_bytes),
             poisoned,
+            was_left_open: self.status.was_left_open(),
             committed: self.status.committed(),
             last_change: self.status.last_change(),
             applied: self.view.index().applied(),

@@ -265,7 +265,7 @@ async fn ask_receiver<'a>(
         span.set("tollgate.notification_id", notification.id.to_string());
         span.set("tollgate.attempt", i64::from(notification.next_attempt()));
         match &result {
-            Ok(answer) => span.set("http.response.status_code", i64::from(answer.status)),
+            Ok(answer) => span.answered(answer.status),
             Err(_) => span.fail("no answer"),
         }
     }

@@ -136,7 +136,7 @@ impl Handler for AdminHandler {
     }
 
     fn routes(&self) -> Vec<(Verb, &'static str)> {
-        [self.own.listed(), self.open.listed(), self.console.listed()].concat()
+        [self.own.listed(), self.open.listed(), &self.console.listed()].concat()
     }
 
     fn note_full(&self, worth: Option<Worth>) {

@@ -13,6 +13,8 @@ use crate::api::error::ApiError;
 
 /// Everything below it may be asked for by anybody who reaches the listener.
 pub(super) const BELOW: &str = "/console/assets";
+/// Its route, by which requests are counted.
+pub(super) const ROUTE: &str = "/console/assets/{version}/{file}";
 
 const STYLES: &str = include_str!("assets/console.css");
 const SCRIPT: &str = include_str!("assets/console.js");

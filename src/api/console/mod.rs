@@ -36,7 +36,7 @@ use url::form_urlencoded;
 
 use crate::api::auth::{came_over_tls, only_value};
 use crate::api::call::Call;
-use crate::api::context::RequestContext;
+use crate::api::context::{RequestContext, Route};
 use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::merchant::is_below;
@@ -56,6 +56,12 @@ pub(crate) const PREFIX: &str = "/console";
 const FORM: &str = "application/x-www-form-urlencoded";
 /// The field that proves that a form is the session's own.
 const CSRF: &str = "csrf";
+
+/// Leads to the console.
+const SLASH: &str = "/console/";
+/// What is answered before a router is asked.
+const WITHOUT_SESSION: [(Verb, &str); 5] =
+    [(Verb::Get, assets::ROUTE), (Verb::Get, SLASH), (Verb::Get, LOGIN), (Verb::Post, LOGIN), (Verb::Post, LOGOUT)];
 
 /// The console of one listener.
 pub(crate) struct Console {
@@ -79,9 +85,9 @@ impl Console {
         Self { gateway, sessions: Arc::new(sessions), cookie: guard::cookie_name(port), routes: routes() }
     }
 
-    /// Its pages, and what forms are sent to.
-    pub(crate) fn listed(&self) -> &[(Verb, &'static str)] {
-        self.routes.listed()
+    /// Its pages, what forms are sent to, and what is answered without a session.
+    pub(crate) fn listed(&self) -> Vec<(Verb, &'static str)> {
+        [self.routes.listed(), &WITHOUT_SESSION].concat()
     }
 
     /// Answers a request. `token_name` says whose token it is that somebody logs in with, and counts wrong ones.
@@ -91,10 +97,14 @@ impl Console {
         request: ConsoleRequest,
         token_name: impl Fn(&str) -> Result<&'a str, ApiError>,
     ) -> Outcome {
+        if let Some(route) = route_without_session(request.head.uri.path()) {
+            // Set once: a request has one route.
+            let _ = context.route.set(Route::Listed(route));
+        }
         let session = self.session(&request.head);
         let outcome = match request.head.uri.path() {
             path if is_below(assets::BELOW, path) => assets::answer(&request.head),
-            "/console/" => go_to(PREFIX),
+            SLASH => go_to(PREFIX),
             LOGIN => self.login(context, &request, session.as_deref(), token_name),
             _ => match &session {
                 Some(session) => self.page(context, request, Arc::clone(session)).await,
@@ -193,6 +203,14 @@ impl Console {
     fn is_secure(&self, context: &RequestContext, head: &Parts) -> bool {
         context.is_tls || came_over_tls(&head.headers, context.peer.ip(), &self.gateway.config().server.trusted_proxies)
     }
+}
+
+/// The route of [`WITHOUT_SESSION`] that has this path.
+fn route_without_session(path: &str) -> Option<&'static str> {
+    if is_below(assets::BELOW, path) {
+        return Some(assets::ROUTE);
+    }
+    WITHOUT_SESSION.iter().map(|(_, route)| *route).find(|route| *route == path)
 }
 
 /// What can't have come from a page of the session.

@@ -29,15 +29,13 @@ use super::admin::Admin;
 use super::client::Client;
 use super::context::Context;
 use super::failure::{Failure, Outcome};
+use super::logs;
 use super::output;
 use super::running::RunningGateway;
 use super::signals::Signals;
 use super::signer::Signer;
 use crate::config::{Config, FaultConfig, TelemetryConfig};
 use crate::telemetry;
-
-/// How long the end waits for whoever reads the logs.
-const LOGS_END_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How long the demo waits for webhooks that are retried once all payments have ended.
 const WEBHOOKS_WAIT_MAX: Duration = Duration::from_secs(12);
@@ -73,6 +71,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let log = String::from("error");
     let logs = telemetry::init(&TelemetryConfig { log, ..Config::embedded()?.telemetry })
         .map_err(|error| Failure::Failed(error.to_string()))?;
+    logs::written(&logs, serve(arguments, context).await)
+}
+
+async fn serve(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let mut signals = Signals::listen()?;
     let directory =
         tempfile::tempdir().map_err(|error| Failure::Failed(format!("no temporary directory can be made: {error}")))?;
@@ -85,7 +87,6 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         reason = running.gateway.failed() => Err(Failure::Failed(format!("{reason}; run the demo again"))),
     };
     let stopped = running.stop().await;
-    logs.flush(LOGS_END_MAX);
     result.and_then(|outcome| stopped.map(|()| outcome))
 }
 

@@ -15,6 +15,7 @@ pub(super) struct StoreFigures {
     disk_full: IntGauge,
     accepts_new: IntGauge,
     poisoned: IntGauge,
+    left_open: IntGauge,
     committed_sequence: IntGauge,
     applied_sequence: IntGauge,
     overlay_bytes: IntGauge,
@@ -44,6 +45,8 @@ impl StoreFigures {
             accepts_new: figures.gauge("store_accepts_new", "1 while batches that begin something new are taken")?,
             poisoned: figures
                 .gauge("store_poisoned", "1 when the store has failed and the process must be started again")?,
+            left_open: figures
+                .gauge("store_left_open", "1 when the process before this one ended without closing the store")?,
             committed_sequence: figures.gauge("store_committed_sequence", "Sequence of the last durable commit")?,
             applied_sequence: figures
                 .gauge("store_applied_sequence", "Sequence up to which the index has everything")?,
@@ -89,6 +92,7 @@ impl StoreFigures {
         self.disk_full.set(i64::from(health.disk.is_full));
         self.accepts_new.set(i64::from(health.accepts_new));
         self.poisoned.set(i64::from(health.poisoned.is_some()));
+        self.left_open.set(i64::from(health.was_left_open));
         self.committed_sequence.set(whole(health.committed));
         self.applied_sequence.set(whole(health.applied));
         self.overlay_bytes.set(whole(health.overlay_bytes));

@@ -11,13 +11,18 @@ fn context(parent: &str, state: Option<&str>) -> TraceContext {
     TraceContext { parent: parent.parse().unwrap(), state: state.map(str::to_owned) }
 }
 
+const START: Timestamp = Timestamp::from_unix_s(1_737_715_200);
+
 /// Traces that are recorded, what becomes of their spans, and the clock.
 fn recorded(sample_ratio: f64, parent_decides: bool) -> (Traces, mpsc::Receiver<SpanData>, Clock) {
-    let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
+    recorded_by(Clock::manual(START), sample_ratio, parent_decides)
+}
+
+/// The same by a clock of one's own.
+fn recorded_by(clock: Clock, sample_ratio: f64, parent_decides: bool) -> (Traces, mpsc::Receiver<SpanData>, Clock) {
     let (export, spans) = Export::kept(16);
     let recorder = Recorder {
         export,
-        anchor: (clock.now(), clock.monotonic()),
         clock: clock.clone(),
         random: Random::seeded(7),
         sampled_below: threshold(sample_ratio),
@@ -115,7 +120,7 @@ async fn without_a_collector_a_trace_goes_through_and_none_begins() {
     let config = Config::embedded().unwrap().telemetry;
     let clock = Clock::manual(Timestamp::from_unix_s(0));
     let traces = Traces::open(&config, &clock, &Random::seeded(1), |_| None).unwrap();
-    assert!(!traces.are_recorded() && traces.begin_request(None, "request").context().is_none());
+    assert!(traces.begin_request(None, "request").context().is_none());
     let sent = context(PARENT, Some("a=1"));
     let request = traces.begin_request(Some(sent.clone()), "request");
     let below = request.scope(async { (begin("below", Kind::Internal).is_recorded(), outgoing()) }).await;
@@ -150,4 +155,43 @@ fn a_full_queue_loses_spans_and_counts_them() {
     assert!(spans.try_recv().is_ok());
     drop(traces.begin_request(None, "request"));
     assert_eq!(traces.counts().queue_full, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_follow_the_machines_clock_and_durations_do_not() {
+    let (traces, mut spans, clock) = recorded_by(Clock::virtual_from(START), 1.0, true);
+    let mut at_start = |clock_ahead: Duration| {
+        let SpanData { start_time, end_time, .. } = spans.try_recv().unwrap();
+        assert_eq!(start_time, UNIX_EPOCH + Duration::from_secs(1_737_715_200) + clock_ahead);
+        end_time.duration_since(start_time).unwrap()
+    };
+    let request = traces.begin_request(None, "request");
+    // The machine's clock is set while a request is under way, which makes it neither longer nor shorter.
+    clock.set_forward(Duration::from_secs(3_600));
+    tokio::time::advance(Duration::from_millis(20)).await;
+    drop(request);
+    assert_eq!(at_start(Duration::ZERO), Duration::from_millis(20));
+    // What begins later has the time that the machine has by then, as everybody else's spans do.
+    drop(traces.begin_request(None, "request"));
+    assert_eq!(at_start(Duration::from_millis(3_600_020)), Duration::ZERO);
+    let kept = TraceContext { parent: PARENT.parse().unwrap(), state: None };
+    clock.set_back(Duration::from_secs(1_800));
+    drop(traces.begin_later(Some(&kept), "webhook", Kind::Client));
+    assert_eq!(at_start(Duration::from_millis(1_800_020)), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn an_answer_from_400_on_is_a_failure_of_whoever_asked() {
+    let (traces, mut spans, _) = recorded(1.0, true);
+    let request = traces.begin_request(None, "request");
+    for (status, is_failure) in [(200, false), (302, false), (400, true), (404, true), (500, true)] {
+        let mut call = request.scope(async { begin("call", Kind::Client) }).await;
+        call.answered(status);
+        drop(call);
+        let span = spans.try_recv().unwrap();
+        let has = |key: &'static str, value: Value| span.attributes.contains(&KeyValue::new(key, value));
+        assert!(has("http.response.status_code", i64::from(status).into()));
+        assert_eq!(matches!(span.status, Status::Error { .. }), is_failure, "{status}");
+        assert_eq!(has("error.type", status.to_string().into()), is_failure, "{status}");
+    }
 }

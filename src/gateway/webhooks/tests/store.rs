@@ -193,6 +193,7 @@ impl Store for TestStore {
         let committed = self.state.lock().sequence;
         Health {
             poisoned: None,
+            was_left_open: false,
             accepts_new: true,
             committed,
             last_change: committed,
