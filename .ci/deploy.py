@@ -10,10 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 
 sys.path.insert(0, os.path.dirname(__file__))
-from gateway import TOKEN, WAIT_S, addresses_in  # noqa: E402
+from gateway import OPERATOR, TOKEN, WAIT_S, addresses_in, ask, read  # noqa: E402
 
 UNIT = os.path.join(os.path.dirname(__file__), "../deploy/systemd/tollgate.service")
 
@@ -63,18 +62,11 @@ class Manager:
         raise SystemExit(f"{line} was not told")
 
 
-def ask(method, url, data=None):
-    body = None if data is None else json.dumps(data).encode()
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=WAIT_S) as answer:
-        return json.loads(answer.read())["data"]
-
-
 def use(program, merchants, operator):
     """A merchant, payments, a webhook's endpoint, a backup, metrics: what keeps a gateway busy."""
     assert subprocess.run([program, "healthcheck", "--url", merchants], check=True, capture_output=True,
                           text=True).stdout == "ready\n"
-    made = ask("POST", f"{operator}/admin/v1/merchants", {"name": "shop", "tier": "premium"})
+    made = ask("POST", f"{operator}/admin/v1/merchants", OPERATOR, {"name": "shop", "tier": "premium"})
     environment = {**os.environ, "TOLLGATE_KEY": made["key"]["id"], "TOLLGATE_SECRET": made["key"]["secret"]}
     for number in range(5):
         body = json.dumps({"order_no": f"O-{number}", "amount": 500, "currency": "USD"})
@@ -83,8 +75,7 @@ def use(program, merchants, operator):
     body = json.dumps({"url": "https://shop.example.com/hook"})
     command = [program, "request", "POST", "/api/v1/webhooks/endpoints", "--data", body, "--url", merchants]
     subprocess.run(command, env=environment, capture_output=True)
-    request = urllib.request.Request(f"{operator}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-    urllib.request.urlopen(request, timeout=WAIT_S).read()
+    read("GET", f"{operator}/metrics", OPERATOR)
 
 
 def traced(trace):

@@ -7,22 +7,20 @@ payments, and those of which there are only captures. A gateway whose store was 
 `promtool check rules` and `promtool test rules` hold the alerts to themselves.
 """
 
-import base64
 import contextlib
+import itertools
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
-from gateway import TOKEN, WAIT_S, gateway, killed
+from gateway import OPERATOR, TOKEN, WAIT_S, ask, basic, gateway, killed, read, running, until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEPLOY = os.path.join(HERE, "..", "deploy")
@@ -38,66 +36,28 @@ ALL_CURRENCIES = {"Taken": {"USD", PAID_ONLY, CAPTURED_ONLY}, "Taken by channel"
                   "Savings": {"USD", PAID_ONLY}}
 
 
-def ask(url, authorization=None, data=None, method=None):
-    headers = {"Content-Type": "application/json"}
-    if authorization:
-        headers["Authorization"] = authorization
-    body = None if data is None else json.dumps(data).encode()
-    if body is not None and url.startswith("http") and "/api/v1/" in url:
-        headers["Idempotency-Key"] = f"metrics-{time.monotonic_ns()}"
-    request = urllib.request.Request(url, body, headers, method=method)
-    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
-        return answer.read().decode()
-
-
-def data_of(*arguments, **named):
-    return json.loads(ask(*arguments, **named))["data"]
-
-
-def until(what, check):
-    """The first that `check` gives which is neither None nor False."""
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        found = check()
-        if found is not None and found is not False:
-            return found
-        time.sleep(0.1)
-    raise SystemExit(f"{what}: not within {WAIT_S} s")
-
-
-@contextlib.contextmanager
-def running(command, log_path):
-    with open(log_path, "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(WAIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
 def traffic(listen, admin):
     """Payments, some in a currency of their own, a refund, a pre-auth with its capture in another, a webhook, a mistake."""
-    made = data_of(f"{admin}/admin/v1/merchants", f"Bearer {TOKEN}", {"name": "shop", "tier": "enterprise"})
-    key = f"{made['key']['id']}:{made['key']['secret']}"
-    basic = "Basic " + base64.b64encode(key.encode()).decode()
+    made = ask("POST", f"{admin}/admin/v1/merchants", OPERATOR, {"name": "shop", "tier": "enterprise"})
+    merchant = basic(made["key"])
+    keys = itertools.count()
+
+    def post(path, data):
+        return ask("POST", f"{listen}/api/v1{path}", merchant, data, {"Idempotency-Key": f"metrics-{next(keys)}"})
+
     # Nothing listens there: tries fail, which is what the figures are to show.
-    data_of(f"{listen}/api/v1/webhooks/endpoints", basic, {"url": "http://127.0.0.1:9/hook"})
+    post("/webhooks/endpoints", {"url": "http://127.0.0.1:9/hook"})
     payment = None
     for number in range(20):
         currency = PAID_ONLY if number == 0 else "USD"
-        order = {"order_no": f"M-{number}", "amount": 1000 + number, "currency": currency}
-        payment = data_of(f"{listen}/api/v1/payments", basic, order)
-    data_of(f"{listen}/api/v1/payments/{payment['payment_no']}/refunds", basic, {"amount": 100})
+        payment = post("/payments", {"order_no": f"M-{number}", "amount": 1000 + number, "currency": currency})
+    post(f"/payments/{payment['payment_no']}/refunds", {"amount": 100})
     pre_auth = {"order_no": "M-P", "amount": 5000, "currency": CAPTURED_ONLY, "payment_token": "tok_visa"}
-    held = data_of(f"{listen}/api/v1/pre-auths", basic, pre_auth)
-    data_of(f"{listen}/api/v1/pre-auths/{held['pre_auth_no']}/capture", basic, {"amount": 3000})
+    held = post("/pre-auths", pre_auth)
+    post(f"/pre-auths/{held['pre_auth_no']}/capture", {"amount": 3000})
     for wrong in (f"{listen}/api/v1/payments/PY0", f"{listen}/nothing"):
         try:
-            ask(wrong, basic)
+            read("GET", wrong, merchant)
         except urllib.error.HTTPError as error:
             assert error.code == 404, error.code
 
@@ -167,11 +127,11 @@ def free_port():
 def check(program, directory):
     private = {"TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]'}
     with gateway(program, directory, environment=private) as (listen, admin):
-        first = ask(f"{admin}/metrics", f"Bearer {TOKEN}")
+        first = read("GET", f"{admin}/metrics", OPERATOR)
         with scraping(directory, admin) as prometheus:
             until("a scrape", lambda: query(prometheus, 'up{job="tollgate"} == 1') or None)
             traffic(listen, admin)
-            text = ask(f"{admin}/metrics", f"Bearer {TOKEN}")
+            text = read("GET", f"{admin}/metrics", OPERATOR)
             check_figures(first, text)
             check_names(names_in(first))
             # Two scrapes after the traffic, so that rates have something to be made of.
@@ -184,13 +144,13 @@ def check_left_open(program, directory):
     """What is left of a gateway whose store has failed, or that was killed, is seen by whoever scrapes the next one."""
     def left_open():
         with gateway(program, directory) as (_, admin):
-            text = ask(f"{admin}/metrics", f"Bearer {TOKEN}")
+            text = read("GET", f"{admin}/metrics", OPERATOR)
         return next(line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith("tollgate_store_left_open "))
 
     assert left_open() == "0", "a new store was left open by nobody"
     # One that has changed nothing leaves it as it was.
     killed(program, directory,
-           lambda admin: ask(f"{admin}/admin/v1/merchants", f"Bearer {TOKEN}", {"name": "shop", "tier": "enterprise"}))
+           lambda admin: ask("POST", f"{admin}/admin/v1/merchants", OPERATOR, {"name": "shop", "tier": "enterprise"}))
     assert left_open() == "1", "a store that was left open looks as if it was closed"
     assert left_open() == "0", "a stop in order leaves it closed"
     print("a store that was left open is told by the next gateway")

@@ -13,11 +13,10 @@ import queue
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-from gateway import TOKEN, WAIT_S, gateway
+from gateway import OPERATOR, WAIT_S, ask, basic, gateway
 from standardwebhooks import Webhook, WebhookVerificationError
 
 deliveries = queue.Queue()
@@ -32,13 +31,6 @@ class Receiver(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-def ask(url, authorization, data):
-    headers = {"Authorization": authorization, "Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(data).encode(), headers, method="POST")
-    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
-        return json.load(answer)["data"]
 
 
 def accepted_by_python(secret, headers, body):
@@ -85,16 +77,15 @@ def all_cases(program, directory):
     Thread(target=receiver.serve_forever, daemon=True).start()
     networks = {"TOLLGATE_WEBHOOK__ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]'}
     with gateway(program, directory, (), networks) as (listen, admin):
-        made = ask(f"{admin}/admin/v1/merchants", f"Bearer {TOKEN}", {"name": "shop", "tier": "premium"})
-        key = f"{made['key']['id']}:{made['key']['secret']}"
-        basic = "Basic " + base64.b64encode(key.encode()).decode()
+        made = ask("POST", f"{admin}/admin/v1/merchants", OPERATOR, {"name": "shop", "tier": "premium"})
+        merchant = basic(made["key"])
         endpoints = f"{listen}/api/v1/webhooks/endpoints"
-        endpoint = ask(endpoints, basic, {"url": f"http://127.0.0.1:{receiver.server_port}/hook"})
+        endpoint = ask("POST", endpoints, merchant, {"url": f"http://127.0.0.1:{receiver.server_port}/hook"})
         one = f"{endpoints}/{endpoint['id']}"
-        ask(f"{one}/test", basic, {})
+        ask("POST", f"{one}/test", merchant, {})
         shown = cases([endpoint["secret"]], deliveries.get(timeout=WAIT_S))
-        rotated = ask(f"{one}/rotate-secret", basic, {})
-        ask(f"{one}/test", basic, {})
+        rotated = ask("POST", f"{one}/rotate-secret", merchant, {})
+        ask("POST", f"{one}/test", merchant, {})
         return shown + cases([rotated["secret"], endpoint["secret"]], deliveries.get(timeout=WAIT_S))
 
 

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use bytes::Bytes;
 use utoipa_swagger_ui::{Config, SwaggerFile};
@@ -29,8 +29,15 @@ const PAGE: &str = include_str!("docs/page.html");
 const STYLE: &str = include_str!("docs/page.css");
 const SCRIPT: &str = include_str!("docs/start.js");
 
+/// Where the page is.
+pub(crate) const PATH: &str = "/docs";
+/// Where it is not: what it names stands beside it.
+pub(crate) const SLASHED: &str = "/docs/";
+/// The way from there, also where a proxy has put something before the path.
+const BACK: HeaderValue = HeaderValue::from_static("../docs");
+
 pub(crate) fn add_routes(routes: Routes) -> Routes {
-    routes.with(Verb::Get, "/docs", page).with(Verb::Get, "/docs/{file}", file)
+    routes.with(Verb::Get, PATH, page).with(Verb::Get, "/docs/{file}", file)
 }
 
 /// A page to read and try the API
@@ -66,6 +73,11 @@ pub(crate) async fn file(Named(name): Named<String>, request: OpenCall) -> Outco
     let (content_type, content) = file_named(&name).ok_or(ApiError::PathNotFound)?;
     let answer = Answer::new(StatusCode::OK, HeaderValue::from_static(content_type), content);
     Ok(guarded(answer).with_header(CACHE_CONTROL, FOR_GOOD))
+}
+
+/// Sends the browser to the page itself.
+pub(crate) fn without_slash() -> Answer {
+    Answer::new(StatusCode::PERMANENT_REDIRECT, HTML, Bytes::new()).with_header(LOCATION, BACK)
 }
 
 fn guarded(answer: Answer) -> Answer {

@@ -290,7 +290,7 @@ impl Handler for MerchantHandler {
             ReadRequest::Open(head) => {
                 let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
                 let documents = Arc::clone(&self.documents);
-                self.open.answer(*head, OpenCall { call, documents, part: Part::Merchants }).await
+                open::answer(&self.open, *head, OpenCall { call, documents, part: Part::Merchants }).await
             }
         }
     }

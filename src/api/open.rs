@@ -1,9 +1,12 @@
 //! What anybody may ask: whether the process is alive and ready, and what its API looks like.
 
+use axum::http::Method;
+use axum::http::request::Parts;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::call::OpenCall;
+use crate::api::console;
 use crate::api::docs;
 use crate::api::document::Part;
 use crate::api::envelope::{Answer, Envelope, Outcome};
@@ -19,6 +22,16 @@ pub(crate) fn routes() -> Routes {
         .with(Verb::Get, "/readyz", ready)
         .with(Verb::Get, "/openapi.json", document);
     docs::add_routes(routes)
+}
+
+/// Answers what anybody may ask by one of [`routes`].
+pub(crate) async fn answer(routes: &Routes, head: Parts, call: OpenCall) -> Outcome {
+    let is_read = head.method == Method::GET || head.method == Method::HEAD;
+    // Typed like this by people; clients of the API have no use for it, so that the document has no route for it.
+    if is_read && head.uri.path() == docs::SLASHED {
+        return Ok(docs::without_slash());
+    }
+    routes.answer(head, call).await
 }
 
 /// How the process is doing.
@@ -41,6 +54,10 @@ pub(crate) struct RootView {
     /// Where the page is on which the API can be read and tried.
     #[schema(value_type = String, example = "/docs")]
     docs: &'static str,
+    /// Where the operator's pages are; on the operator's listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, nullable = false, example = "/console")]
+    console: Option<&'static str>,
     /// Where the OpenAPI document of this listener is.
     #[schema(example = "/openapi.json?part=merchants")]
     openapi: String,
@@ -56,7 +73,9 @@ pub(crate) struct RootView {
 pub(crate) async fn root(request: OpenCall) -> Outcome {
     request.call.query(&[], Pages::No)?;
     let openapi = format!("/openapi.json?part={}", request.part.as_str());
-    request.call.ok(RootView { name: "Tollgate", version: env!("CARGO_PKG_VERSION"), docs: "/docs", openapi })
+    let console = (request.part == Part::Operator).then_some(console::PREFIX);
+    let version = env!("CARGO_PKG_VERSION");
+    request.call.ok(RootView { name: "Tollgate", version, docs: docs::PATH, console, openapi })
 }
 
 /// Whether the process is alive

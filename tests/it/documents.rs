@@ -72,6 +72,15 @@ fn every_link_of_the_documents_leads_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+#[test]
+fn every_page_is_in_the_list_of_pages() {
+    let list = std::fs::read_to_string(root().join("docs/README.md")).unwrap();
+    let listed: BTreeSet<String> = links(&list).into_iter().collect();
+    let names = files("docs", "md").into_iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
+    let unlisted: Vec<String> = names.filter(|name| name != "README.md" && !listed.contains(name)).collect();
+    assert_eq!(unlisted, Vec::<String>::new());
+}
+
 fn is_of_tests(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs")
 }

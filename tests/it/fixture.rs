@@ -15,9 +15,11 @@ use tollgate::storage::engine::Engine;
 use tollgate::storage::export::ExportReader;
 use tollgate::storage::{Scan, Store};
 
-use crate::support::{Client, House, Key, Receiver, eventually, make_base, quick_config};
+use crate::support::{Answer, Client, House, Key, Receiver, eventually, make_base, quick_config};
 
 const PAYMENTS: &str = "/api/v1/payments";
+const PRE_AUTHS: &str = "/api/v1/pre-auths";
+const CHANNEL_PRE_AUTHS: &str = "/api/v1/channel/pre-auth";
 const NOTIFICATIONS: &str = "/api/v1/webhooks/notifications";
 /// What is not part of a store: made anew, or of the process.
 const LEFT_OUT: [&str; 7] = ["LOCK", "BALLAST", "next.tmp", "admin.token", "heartbeat", "windows", "channels"];
@@ -53,6 +55,44 @@ fn to_erase() -> Value {
     json!({ "order_no": "O-4", "amount": 400, "currency": "USD", "customer_email": "bob@example.com", "description": "for Bob" })
 }
 
+/// Asks for something once, and notes how, so that it can be asked for again.
+async fn once(shop: &Client, repeats: &mut Vec<Value>, path: &str, body: Value, status: u16) -> Answer {
+    let key = format!("r-{}", repeats.len());
+    let answer = shop.post_with_key(path, body.clone(), &key).await.expect(status, "SUCCESS");
+    repeats.push(json!({ "path": path, "body": body, "key": key, "status": status, "text": answer.text }));
+    answer
+}
+
+/// A hold, one that was taken in part and of which a part was given back, one that was let go, and one under a number of the
+/// merchant's own: where each is read.
+async fn hold(shop: &Client, repeats: &mut Vec<Value>) -> Vec<String> {
+    let mut paths = vec![PRE_AUTHS.to_owned()];
+    let terms = |number: u32| {
+        json!({ "order_no": format!("H-{number}"), "amount": 9_000, "currency": "USD", "channel": "stripe",
+            "payment_token": "tok_visa" })
+    };
+    for number in 1..=3 {
+        let held = once(shop, repeats, PRE_AUTHS, terms(number), 201).await;
+        assert_eq!(held.data("status"), "requires_capture", "{}", held.text);
+        let path = format!("{PRE_AUTHS}/{}", held.data("pre_auth_no"));
+        if number == 2 {
+            once(shop, repeats, &format!("{path}/capture"), json!({ "amount": 4_000 }), 200).await;
+            once(shop, repeats, &format!("{path}/refunds"), json!({ "amount": 500 }), 201).await;
+            paths.push(format!("{path}/refunds"));
+        }
+        if number == 3 {
+            once(shop, repeats, &format!("{path}/cancel"), json!({ "reason": "the guest has left" }), 200).await;
+        }
+        paths.push(path);
+    }
+    let mut own = terms(4);
+    own["pre_auth_no"] = json!("DEPOSIT-1");
+    let own = once(shop, repeats, CHANNEL_PRE_AUTHS, own, 201).await;
+    paths.push(format!("{CHANNEL_PRE_AUTHS}/{}?channel=stripe", own.data("channel_pre_auth_no")));
+    paths.push(format!("{CHANNEL_PRE_AUTHS}/DEPOSIT-1?channel=stripe"));
+    paths
+}
+
 /// Makes a store with a record of each kind that is in a state that no start changes, and answers how it is read.
 async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     let house = House::start_in(directory, small).await;
@@ -72,6 +112,9 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     eventually("the webhooks", || async { (shop.get(&taken).await.items().len() == 3).then_some(()) }).await;
     let erased = shop.post_with_key(PAYMENTS, to_erase(), "k-3").await.expect(201, "SUCCESS");
     eventually("its webhook", || async { (shop.get(&taken).await.items().len() == 4).then_some(()) }).await;
+    let mut repeats = Vec::new();
+    let held = hold(&shop, &mut repeats).await;
+    eventually("theirs", || async { (shop.get(&taken).await.items().len() == 11).then_some(()) }).await;
     receiver.answer(400);
     let refused = shop.pay("O-3", 500, json!({})).await.expect(201, "SUCCESS");
     let given_up = format!("{NOTIFICATIONS}?status=failed");
@@ -89,6 +132,8 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     make_base(&directory.path().join("data"), Clock::system());
     let house = House::start_in(directory, small).await;
     let shop = shop.at(&house.url);
+    let rule = json!({ "id": "kroner", "name": "kroner", "currencies": ["NOK"], "channels": ["stripe"] });
+    house.admin("POST", "/admin/v1/rules", Some(rule)).await.expect(201, "SUCCESS");
     let erase = format!("{one}/payments/{}/erase", erased.data("payment_no"));
     let erasure = house.admin("POST", &erase, None).await.expect(202, "SUCCESS");
     let erasure = format!("/admin/v1/erasures/{}", erasure.data("erasure_id"));
@@ -97,7 +142,7 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
     })
     .await;
     let mut administration = Vec::new();
-    for path in [&one, &erasure, "/admin/v1/audit"] {
+    for path in [&one, &erasure, "/admin/v1/rules/kroner", "/admin/v1/pre-auths", "/admin/v1/audit"] {
         let answer = house.admin("GET", path, None).await.expect(200, "SUCCESS");
         administration.push(json!({ "path": path, "data": answer.body["data"] }));
     }
@@ -108,6 +153,7 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
         NOTIFICATIONS.to_owned(),
         format!("/api/v1/webhooks/endpoints/{}", endpoint.data("id")),
     ];
+    paths.extend(held);
     for number in
         [paid.data("payment_no"), declined.data("payment_no"), refused.data("payment_no"), erased.data("payment_no")]
     {
@@ -124,6 +170,7 @@ async fn make(directory: tempfile::TempDir) -> (tempfile::TempDir, Value) {
         "answers": answers,
         "administration": administration,
         "repeated": { "body": body, "key": "k-1", "text": paid.text },
+        "repeats": repeats,
     });
     (house.stop().await, story)
 }
@@ -182,6 +229,12 @@ async fn check(directory: tempfile::TempDir, story: &Value) -> tempfile::TempDir
     let repeated = &story["repeated"];
     let again = shop.post_with_key(PAYMENTS, repeated["body"].clone(), repeated["key"].as_str().unwrap()).await;
     assert_eq!((again.status, again.text.as_str()), (201, repeated["text"].as_str().unwrap()));
+    for repeated in story["repeats"].as_array().into_iter().flatten() {
+        let (path, key) = (repeated["path"].as_str().unwrap(), repeated["key"].as_str().unwrap());
+        let again = shop.post_with_key(path, repeated["body"].clone(), key).await;
+        let before = (repeated["status"].as_u64().unwrap(), repeated["text"].as_str().unwrap());
+        assert_eq!((u64::from(again.status), again.text.as_str()), before, "{path}");
+    }
     house.stop().await
 }
 

@@ -425,7 +425,8 @@ async fn each_listener_tells_of_what_it_answers() {
     let root = merchants.send("GET", "/", None, HashMap::new()).await.expect(200, "SUCCESS");
     assert_eq!((root.data("docs"), root.data("openapi")), ("/docs", "/openapi.json?part=merchants"));
     let admin_root = house.admin_as("GET", "/", None, HashMap::new()).await.expect(200, "SUCCESS");
-    assert_eq!(admin_root.data("openapi"), "/openapi.json?part=operator");
+    assert_eq!((admin_root.data("docs"), admin_root.data("openapi")), ("/docs", "/openapi.json?part=operator"));
+    assert_eq!((admin_root.data("console"), &root.body["data"]["console"]), ("/console", &Value::Null));
     let part = merchants.send("GET", root.data("openapi"), None, HashMap::new()).await.body;
     let admin_part = house.admin_as("GET", admin_root.data("openapi"), None, HashMap::new()).await.body;
     let whole = merchants.send("GET", "/openapi.json", None, HashMap::new()).await.body;
@@ -465,6 +466,9 @@ async fn the_page_to_try_it_needs_nothing_from_elsewhere() {
             assert!(file.header("cache-control").contains("immutable"), "{name}");
             assert_eq!(file.header("x-content-type-options"), "nosniff");
         }
+        // What the page names is relative, so that it is shown at one address alone.
+        let slashed = get("/docs/").await;
+        assert_eq!((slashed.status, &slashed.text), (200, &page.text), "a browser is led there");
         get("/docs/../master.key").await.expect(404, "NOT_FOUND");
         get("/docs/swagger-ui.js").await.expect(404, "NOT_FOUND");
     }

@@ -176,7 +176,7 @@ impl Handler for AdminHandler {
             ReadRequest::Open(head) => {
                 let call = Call::new(self.gateway.clone(), Arc::clone(context), &head, Bytes::new());
                 let documents = Arc::clone(&self.documents);
-                self.open.answer(*head, OpenCall { call, documents, part: Part::Operator }).await
+                open::answer(&self.open, *head, OpenCall { call, documents, part: Part::Operator }).await
             }
             ReadRequest::Console(request, client) => {
                 let token_name = |token: &str| self.name_of(client.as_ref(), token);

@@ -16,15 +16,15 @@ use crate::api::idempotency::{IDEMPOTENCY_KEY_NAME, KEY_LEN_MAX};
 use crate::api::routes::Verb;
 
 const SIGNATURE_SCHEMES: [(&str, &str, &str); 4] = [
-    ("api_key", "X-Api-Key", "The key's id, `ak_…`"),
-    ("timestamp", "X-Timestamp", "Unix seconds; at most 300 s old or 30 s ahead"),
-    ("nonce", "X-Nonce", "1 to 64 characters from `A-Za-z0-9_-`, used once per key"),
+    ("api_key", "X-Api-Key", "The key's id, `ak_…`. On `/docs` leave all four empty: it signs with what `basic` has"),
+    ("timestamp", "X-Timestamp", "Unix seconds; at most 300 s old or 30 s ahead. On `/docs` leave it empty"),
+    ("nonce", "X-Nonce", "1 to 64 characters from `A-Za-z0-9_-`, used once per key. On `/docs` leave it empty"),
     (
         "signature",
         "X-Signature",
         "`v1=` and the hexadecimal HMAC-SHA256, with the key's secret, of these lines joined with `\\n`: `v1`, key id, \
          timestamp, nonce, method, path with query exactly as sent, the `Idempotency-Key` header or an empty line, \
-         lower-case hexadecimal SHA-256 of the body",
+         lower-case hexadecimal SHA-256 of the body. On `/docs` leave it empty",
     ),
 ];
 const BASIC: &str = "basic";
@@ -92,12 +92,17 @@ impl Modify for Credentials {
             components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(value)));
         }
         let mut basic = Http::new(HttpAuthScheme::Basic);
-        basic.description =
-            Some(String::from("Key id and secret; only straight over loopback, or through a trusted proxy over TLS"));
+        basic.description = Some(String::from(
+            "Username: the key's id, `ak_…`. Password: its secret, `sk_…`. On `/docs`, if that was opened by `https://` or from this \
+             machine, the browser signs each request with them and does not send the secret. Elsewhere this is HTTP \
+             Basic, which is taken only over TLS, straight over loopback, or through a trusted proxy that was reached by TLS",
+        ));
         components.add_security_scheme(BASIC, SecurityScheme::Http(basic));
         let mut bearer = Http::new(HttpAuthScheme::Bearer);
-        bearer.description =
-            Some(String::from("One of the operator's tokens, such as the one in `<data dir>/admin.token`"));
+        bearer.description = Some(String::from(
+            "The operator's token, without `Bearer` before it: what `TOLLGATE_ADMIN_TOKEN` was when the gateway started, else \
+             what `<data dir>/admin.token` holds",
+        ));
         components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
         for_each_operation(openapi, |path, _, operation| {
             operation.security = match audience(path) {
