@@ -130,12 +130,11 @@ impl Console {
         let had_one = !guard::cookie_values(&head.headers, &self.cookie).is_empty();
         let is_page = head.method == Method::GET || head.method == Method::HEAD;
         let asked = head.uri.path_and_query().and_then(|asked| guard::own_address(asked.as_str()));
-        let ended = match (had_one, is_page) {
-            (false, _) => None,
-            (true, true) => Some(Ended::Page),
-            (true, false) => Some(Ended::Form),
-        };
-        go_to_login(if is_page { asked } else { form_at.filter(|_| had_one) }, ended)
+        if is_page {
+            return go_to_login(asked, had_one.then_some(Ended::Page));
+        }
+        // Whose cookie was taken away by logging out in another tab has the page of the form still.
+        go_to_login(form_at, (had_one || form_at.is_some()).then_some(Ended::Form))
     }
 
     /// Shows the page that asks for a token, or begins a session with the one that was sent.
