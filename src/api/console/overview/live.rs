@@ -17,7 +17,7 @@ use crate::gateway::Gateway;
 
 use super::super::call::ConsoleCall;
 use super::super::sessions::Session;
-use super::{Now, minutes_of};
+use super::{NAMES, Now, Shown};
 
 /// Between two looks. Where nothing has changed something is sent all the same, so that a connection that is broken is
 /// noticed.
@@ -26,11 +26,11 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_MS: u64 = 3_000;
 
 pub(super) async fn news(call: ConsoleCall) -> Outcome {
-    let minutes = minutes_of(&call.query(&["minutes"], Pages::No)?)?;
+    let shown = Shown::read(&call.query(&NAMES, Pages::No)?)?;
     let listener = Listener {
         gateway: call.gateway().clone(),
         session: Arc::clone(&call.session),
-        minutes,
+        shown,
         sent: HashMap::new(),
         state: State::Begins,
     };
@@ -51,7 +51,7 @@ enum State {
 struct Listener {
     gateway: Gateway,
     session: Arc<Session>,
-    minutes: usize,
+    shown: Shown,
     /// What the page has, by place: hashes of the parts.
     sent: HashMap<&'static str, u64>,
     state: State,
@@ -86,7 +86,7 @@ impl Listener {
 
     /// Adds the parts that are not what the page has.
     fn add_news(&mut self, text: &mut String) {
-        let fragments = match Now::of(&self.gateway, self.minutes).map(|now| now.fragments()) {
+        let fragments = match Now::of(&self.gateway, &self.shown).map(|now| now.fragments()) {
             Ok(Ok(fragments)) => fragments,
             Ok(Err(error)) => return tracing::error!(%error, "a page's news can't be written"),
             Err(error) => return tracing::warn!(%error, "a page's news can't be read"),
