@@ -42,6 +42,7 @@ mod status;
 mod store;
 mod style;
 mod table;
+mod untrusted;
 mod usage;
 mod watch;
 mod webhook;
