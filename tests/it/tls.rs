@@ -417,6 +417,43 @@ async fn clients_that_are_slow_with_their_handshakes_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stalled_handshakes_from_several_addresses_keep_nobody_waiting() {
+    const PLACES: usize = 128;
+    const ADDRESSES: u8 = 10;
+    let issue = Issue::new();
+    let house = Files::with(&issue)
+        .house(|config| {
+            // Whoever had to wait for those that stall would wait longer than the test does.
+            (config.server.tls_handshakes_max, config.server.tls_handshake_timeout_ms) = (PLACES, NEVER_MS);
+            config.limits.client_address.exempt_networks.clear();
+        })
+        .await;
+    // Each takes its share of sixteen: more than there are places.
+    let mut stalled = Vec::new();
+    for address_no in 0..ADDRESSES {
+        for connection_no in 0..16_u8 {
+            let ip = IpAddr::from([127, 0, 1, address_no + 1]);
+            let mut stream = tcp_from(ip, address(&house)).await;
+            // A record of 512 bytes, of which none or some ever come.
+            stream.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 252][..1 + usize::from(connection_no % 9)]).await.unwrap();
+            stalled.push(stream);
+        }
+    }
+    let beyond = f64::from(ADDRESSES) * 16.0 - PLACES as f64;
+    eventually("those that stall to take each other's places", || async {
+        (handshakes(&house, "gave_way").await + handshakes(&house, "refused").await >= beyond - 16.0).then_some(())
+    })
+    .await;
+    for _ in 0..5 {
+        let mut stream = Speaker::trusting(&[&issue]).connect(address(&house)).await.unwrap();
+        assert!(ask(&mut stream, "/healthz", &[]).await.0.starts_with("HTTP/1.1 200"));
+    }
+    assert_eq!(handshakes(&house, "timed_out").await, 0.0, "nobody waited for the end of those that stall");
+    house.stop().await;
+    drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_that_takes_too_long_is_cut_off_and_gives_its_place_back() {
     let issue = Issue::new();
     // One client holds all places there are: sixteen is the least share.

@@ -56,11 +56,13 @@ pub enum Handshake {
     NotTls,
     /// Its address had its share of handshakes already.
     Refused,
+    /// It was ended for another client, which held fewer, when there was no place left.
+    GaveWay,
 }
 
 impl Handshake {
     /// All of them.
-    const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::TimedOut, Self::NotTls, Self::Refused];
+    const ALL: [Self; 6] = [Self::Done, Self::Failed, Self::TimedOut, Self::NotTls, Self::Refused, Self::GaveWay];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -69,6 +71,7 @@ impl Handshake {
             Self::TimedOut => "timed_out",
             Self::NotTls => "not_tls",
             Self::Refused => "refused",
+            Self::GaveWay => "gave_way",
         }
     }
 }
