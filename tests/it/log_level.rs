@@ -82,7 +82,11 @@ fn the_level_changes_for_a_while_and_at_once() {
     }
     assert_eq!(status_of(operators, "/metrics"), "401");
     let refused = line(&lines, "request");
-    assert_eq!((&refused["route"], &refused["level"]), (&"/metrics".into(), &"WARN".into()));
+    assert_eq!(
+        (&refused["status"], &refused["level"]),
+        (&401.into(), &"INFO".into()),
+        "nobody's scrape is as any request"
+    );
     assert_eq!(told(&[]), "info (as configured)\n");
     assert_eq!(line(&lines, "request")["route"], "/admin/v1/log-level");
     told(&["debug"]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SanType, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
@@ -494,7 +494,8 @@ async fn commands_say_what_is_wrong_with_a_certificate_and_what_to_do() {
         params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
     };
     let issue = Issue::with(for_localhost);
-    let (files, other) = (Files::with(&issue), Files::with(&Issue::new()));
+    let other = Issue::with(|params| params.distinguished_name.push(DnType::CommonName, "another authority"));
+    let (files, other, namesake) = (Files::with(&issue), Files::with(&other), Files::with(&Issue::new()));
     let house = House::start_with(|config| {
         config.server.admin_tls_certificate = Some(files.certificate());
         config.server.admin_tls_key = Some(files.key());
@@ -503,7 +504,7 @@ async fn commands_say_what_is_wrong_with_a_certificate_and_what_to_do() {
     let port = house.admin_url.rsplit(':').next().unwrap();
     let diff = |host: &str| format!("check-config --diff --admin-url https://{host}:{port}");
     let (own, others) = (files.certificate().display().to_string(), other.certificate().display().to_string());
-    let own_key = files.key().display().to_string();
+    let (own_key, namesakes) = (files.key().display().to_string(), namesake.certificate().display().to_string());
     let token_file = house.directory.path().join("token");
     std::fs::write(&token_file, &house.admin_token).unwrap();
 
@@ -516,6 +517,7 @@ async fn commands_say_what_is_wrong_with_a_certificate_and_what_to_do() {
             format!("{} --ca-file {others}", diff("localhost")),
             "fullchain.pem does not vouch for the certificate of https",
         ),
+        (format!("{} --ca-file {namesakes}", diff("localhost")), "was not signed by whom it names"),
         (format!("{} --ca-file {own_key}", diff("localhost")), "has no certificate; it must be PEM"),
         (format!("{} --ca-file {own}", diff("127.0.0.1")), "is for localhost; call it by a name that is in it"),
         (diff("localhost").replace("https:", "http:"), "https://"),
