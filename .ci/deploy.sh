@@ -48,7 +48,15 @@ setpriv --reuid 65534 --clear-groups env TOLLGATE_TLS_DIR="$directory/etc/tls" R
   deploy/certbot/tollgate.sh
 [ "$(stat -c '%a' "$directory/etc/tls/privkey.pem")" = 640 ]
 [ "$(cat "$directory/etc/tls/privkey.pem" "$directory/etc/tls/fullchain.pem" | tr '\n' ' ')" = "key certificate " ]
-[ "$(find "$directory/etc/tls" -type f | wc -l)" = 2 ]
+[ "$(find "$directory/etc/tls" -type f | wc -l)" = 3 ]
+# Certbot runs it for the machine's other certificates, too.
+mkdir "$directory/other"
+echo another >"$directory/other/fullchain.pem"
+echo another >"$directory/other/privkey.pem"
+chmod -R a+rX "$directory/other"
+setpriv --reuid 65534 --clear-groups env TOLLGATE_TLS_DIR="$directory/etc/tls" RENEWED_LINEAGE="$directory/other" \
+  deploy/certbot/tollgate.sh 2>/dev/null
+[ "$(cat "$directory/etc/tls/privkey.pem" "$directory/etc/tls/fullchain.pem" | tr '\n' ' ')" = "key certificate " ]
 
 echo "the image"
 timeout 120 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \

@@ -32,6 +32,9 @@ use tollgate::gateway::page::PageRequest;
 use tollgate::gateway::view::PaymentView;
 use tollgate::{Api, Config, Environment, Gateway};
 
+/// Where customers reach the shop.
+const SHOP: &str = "127.0.0.1:3000";
+
 /// What the shop's routes share.
 struct Shop {
     gateway: Gateway,
@@ -65,7 +68,13 @@ impl IntoResponse for Refused {
             GatewayError::OrderExists { .. } | GatewayError::InvalidState { .. } => StatusCode::CONFLICT,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(json!({ "error": self.0.to_string() }))).into_response()
+        // What is wrong with which field is for who sent it; the error's own text has nothing of a request, and may be logged.
+        let fields = match &self.0 {
+            GatewayError::InvalidRequest(fields) => fields.as_slice(),
+            _ => &[],
+        };
+        let fields: Vec<String> = fields.iter().map(|wrong| format!("{} {}", wrong.field, wrong.message)).collect();
+        (status, Json(json!({ "error": self.0.to_string(), "fields": fields }))).into_response()
     }
 }
 
@@ -138,9 +147,17 @@ pub(crate) async fn serve(
 
 /// The shop as a merchant: the one that an earlier start has made, or a new one.
 async fn merchant_of(gateway: &Gateway, name: &str) -> Result<String, GatewayError> {
-    let known = gateway.merchants().list(&PageRequest::default())?.items;
-    if let Some(merchant) = known.into_iter().find(|merchant| merchant.name == name) {
-        return Ok(merchant.merchant_id);
+    // Merchants come in pages, newest first; this one is not among the newest for long.
+    let mut page = PageRequest { limit: Some(100), cursor: None };
+    loop {
+        let known = gateway.merchants().list(&page)?;
+        if let Some(merchant) = known.items.into_iter().find(|merchant| merchant.name == name) {
+            return Ok(merchant.merchant_id);
+        }
+        page.cursor = known.next_cursor;
+        if page.cursor.is_none() {
+            break;
+        }
     }
     let command = CreateMerchant {
         name: String::from(name),
@@ -156,7 +173,7 @@ async fn merchant_of(gateway: &Gateway, name: &str) -> Result<String, GatewayErr
 async fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let listeners = Listeners {
-        shop: TcpListener::bind("127.0.0.1:3000").await?,
+        shop: TcpListener::bind(SHOP).await.map_err(|error| format!("the shop can't listen on {SHOP}: {error}"))?,
         merchants: TcpListener::bind("127.0.0.1:0").await?,
         operator: TcpListener::bind("127.0.0.1:0").await?,
     };

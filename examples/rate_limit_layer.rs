@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tollgate::domain::limit::LimitFigures;
 use tollgate::ratelimit::{RateLimits, Settings, Subject};
 
+const ADDRESS: &str = "127.0.0.1:3000";
 const STARTER: LimitFigures =
     LimitFigures { per_second: 10, per_minute: 500, per_hour: 10_000, burst: 20, concurrent: 10 };
 const BUSINESS: LimitFigures =
@@ -50,7 +51,8 @@ pub(crate) async fn serve(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    let listener =
+        TcpListener::bind(ADDRESS).await.map_err(|error| format!("{ADDRESS} can't be listened on: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async {
         let _ = tokio::signal::ctrl_c().await;

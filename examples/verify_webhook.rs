@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tollgate::clock::Clock;
 use tollgate::webhook::{VerifyError, WebhookBody, verify, verify_body};
 
+const ADDRESS: &str = "127.0.0.1:3001";
 /// Ids that are remembered. A receiver with a database notes the id in the transaction that does what the event asks for
 /// instead, so that a crash in between neither loses an event nor handles one twice.
 const IDS_MAX: usize = 100_000;
@@ -107,7 +108,8 @@ async fn receive(State(inbox): State<Arc<Inbox>>, headers: HeaderMap, body: Byte
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let secret = std::env::var("WEBHOOK_SECRET").map_err(|_| "set WEBHOOK_SECRET to the endpoint's secret, whsec_…")?;
-    let listener = TcpListener::bind("127.0.0.1:3001").await?;
+    let listener =
+        TcpListener::bind(ADDRESS).await.map_err(|error| format!("{ADDRESS} can't be listened on: {error}"))?;
     println!("listening on http://{}/webhooks", listener.local_addr()?);
     Ok(axum::serve(listener, Inbox::new(&secret).router()).await?)
 }

@@ -39,6 +39,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Asked for by whoever decides to kill the process, so they are answered however much work there is.
 pub(crate) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+/// Asked for by whoever collects figures.
+const SCRAPES: [&str; 2] = ["/metrics", "/admin/v1/metrics"];
 /// When to come back after a refusal for too many requests at once: they take milliseconds.
 const BUSY_RETRY_AFTER_S: u64 = 1;
 /// The same for too many streams, which take longer.
@@ -385,25 +387,39 @@ impl<'a> LogLine<'a> {
     }
 }
 
+/// The line at a level, which `tracing` has to know when it is compiled.
+macro_rules! log_line {
+    ($level:ident, $line:expr, $route:expr, $duration_us:expr) => {
+        tracing::$level!(
+            listener = $line.listener_name,
+            method = $line.context.method.as_str(),
+            route = $route,
+            status = $line.status,
+            duration_us = u64::try_from($duration_us).unwrap_or(u64::MAX),
+            request_id = $line.context.request_id,
+            merchant_id = $line.context.merchant.get().map_or("-", |merchant| merchant.as_str()),
+            payment_no = $line.context.numbers.payment_no(),
+            pre_auth_no = $line.context.numbers.pre_auth_no(),
+            refund_no = $line.context.numbers.refund_no(),
+            error = $line.code,
+            bytes = $line.bytes,
+            trace_id = $line.span.context().map(|context| context.parent.trace_id_text()),
+            "request",
+        )
+    };
+}
+
 impl Drop for LogLine<'_> {
     fn drop(&mut self) {
         self.describe_span();
         let duration_us = self.clock.monotonic().since(self.started).as_micros();
-        tracing::info!(
-            listener = self.listener_name,
-            method = self.context.method.as_str(),
-            route = self.context.route.get().map_or("-", |route| route.as_str()),
-            status = self.status,
-            duration_us = u64::try_from(duration_us).unwrap_or(u64::MAX),
-            request_id = self.context.request_id,
-            merchant_id = self.context.merchant.get().map_or("-", |merchant| merchant.as_str()),
-            payment_no = self.context.numbers.payment_no(),
-            pre_auth_no = self.context.numbers.pre_auth_no(),
-            refund_no = self.context.numbers.refund_no(),
-            error = self.code,
-            bytes = self.bytes,
-            trace_id = self.span.context().map(|context| context.parent.trace_id_text()),
-            "request",
-        );
+        let route = self.context.route.get().map_or("-", |route| route.as_str());
+        // Whoever looks every few seconds and finds everything in order would fill the logs.
+        let is_probe = PROBES.contains(&route) || SCRAPES.contains(&route);
+        match self.status {
+            _ if !is_probe => log_line!(info, self, route, duration_us),
+            200..400 => log_line!(debug, self, route, duration_us),
+            _ => log_line!(warn, self, route, duration_us),
+        }
     }
 }

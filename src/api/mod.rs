@@ -24,6 +24,7 @@ mod error;
 mod events;
 mod exports;
 mod field_messages;
+mod handshakes;
 mod idempotency;
 mod in_flight;
 mod json;

@@ -1,8 +1,8 @@
 //! TLS of our own: what happens between a connection and its first request.
 //!
 //! A client that has sent nothing holds its connection and no more, as with plain HTTP. From its first byte on it takes a
-//! place among the handshakes, of which one client has a share only; so that many slow ones keep nobody else out. All of it
-//! ends at one deadline.
+//! place among the handshakes, of which one client has a share only, and which it loses to others when all are taken
+//! (`handshakes.rs`); so that slow ones keep nobody else out. All of it ends at one deadline.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,12 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::api::body::places::Places;
 use crate::api::connection::linger;
+use crate::api::handshakes::Handshakes;
 use crate::gateway::Gateway;
 use crate::gateway::addresses::Listener;
 use crate::gateway::certificates::{Handshake, ListenerCertificate};
@@ -30,10 +29,7 @@ pub(crate) struct TlsEntrance {
     acceptor: TlsAcceptor,
     certificate: Arc<ListenerCertificate>,
     timeout: Duration,
-    /// Waited for.
-    handshakes: Semaphore,
-    /// Of those, a client's share.
-    shares: Places,
+    handshakes: Handshakes,
     gateway: Gateway,
     listener: Listener,
 }
@@ -50,8 +46,7 @@ impl TlsEntrance {
             acceptor: TlsAcceptor::from(certificate.server_config()?),
             certificate: Arc::clone(certificate),
             timeout: Duration::from_millis(config.tls_handshake_timeout_ms),
-            handshakes: Semaphore::new(config.tls_handshakes_max.min(Semaphore::MAX_PERMITS)),
-            shares: Places::new(config.tls_handshakes_max),
+            handshakes: Handshakes::new(config.tls_handshakes_max, gateway.clock().clone()),
             gateway: gateway.clone(),
             listener,
         }))
@@ -93,12 +88,15 @@ impl TlsEntrance {
             }
             Ok(_) => {}
         }
-        // Never closed.
-        let Ok(_place) = self.handshakes.acquire().await else { return (None, None) };
         // Whose connections a balancer hands on is not known yet; where its network is exempt or trusted, it has no share.
         let sender = self.gateway.addresses().sender(self.listener, peer, std::iter::empty(), || false);
-        let Some(_share) = self.shares.take(sender.network) else { return (Some(Handshake::Refused), None) };
-        match self.acceptor.accept(stream).await {
+        let Some(place) = self.handshakes.take(sender.network).await else { return (Some(Handshake::Refused), None) };
+        let accepted = tokio::select! {
+            biased;
+            accepted = self.acceptor.accept(stream) => accepted,
+            () = place.taken_away() => return (Some(Handshake::GaveWay), None),
+        };
+        match accepted {
             Ok(stream) => (Some(Handshake::Done), Some(stream)),
             Err(error) => {
                 tracing::debug!(%peer, %error, "a TLS handshake failed");

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Args;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::client::{Answer, Client, Download, header};
-use super::context::{ConfigArguments, Context};
+use super::context::{ConfigArguments, Context, text_of_config};
 use super::failure::Failure;
 use super::paging::{Listed, Paging};
 use super::running::reachable;
@@ -48,7 +49,7 @@ pub(super) struct AdminArguments {
     pub(super) admin_token_file: Option<PathBuf>,
     /// Who vouches for the certificate of an https:// address (PEM); TOLLGATE_CA_FILE, or whom this machine trusts when not given
     #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
     /// The gateway's configuration file, which says where it listens and where its data directory is; TOLLGATE_CONFIG, or
     /// /etc/tollgate/config.toml if it is there, when not given
     #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
@@ -59,21 +60,28 @@ pub(super) struct AdminArguments {
     /// Print JSON for scripts in place of tables, errors too
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) json: bool,
+    /// What the configuration file says, once it was read: a pipe has nothing more the second time.
+    #[arg(skip)]
+    pub(super) config_text: OnceLock<String>,
 }
 
 impl AdminArguments {
-    /// What they would be with these flags, for a command that has others of its own.
-    pub(super) fn of(admin_url: Option<String>, admin_token: Option<String>, config: ConfigArguments) -> Self {
-        let ConfigArguments { config, data_dir } = config;
-        Self { admin_url, admin_token, config, data_dir, ..Self::default() }
-    }
-
     /// The configuration that the flags name.
     pub(super) fn config(&self, context: &Context) -> Result<Config, Failure> {
         let named = ConfigArguments { config: self.config.clone(), data_dir: self.data_dir.clone() };
         let installed = || Some(PathBuf::from(INSTALLED_CONFIG)).filter(|file| file.is_file());
         let config = named.file(context).or_else(installed);
-        ConfigArguments { config, ..named }.load(context, Vec::new())
+        let text = config.as_deref().map(|file| self.text_of(file)).transpose()?;
+        ConfigArguments { config, ..named }.load_with(context, Vec::new(), text)
+    }
+
+    /// What the configuration file says, which is always the same one.
+    pub(super) fn text_of(&self, file: &Path) -> Result<String, Failure> {
+        if let Some(text) = self.config_text.get() {
+            return Ok(text.clone());
+        }
+        let text = text_of_config(file)?;
+        Ok(self.config_text.get_or_init(|| text).clone())
     }
 
     /// Who vouches for the gateway, if it is not those whom this machine trusts.

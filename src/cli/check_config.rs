@@ -34,9 +34,15 @@ pub(super) struct Arguments {
     /// given
     #[arg(long, visible_alias = "url", help_heading = HEADING, value_name = "URL", requires = "diff")]
     admin_url: Option<String>,
-    /// Its admin token; TOLLGATE_ADMIN_TOKEN or admin.token in the data directory when not given
+    /// Its admin token; TOLLGATE_ADMIN_TOKEN, a file or admin.token in the data directory when not given
     #[arg(long, visible_alias = "token", help_heading = HEADING, value_name = "TOKEN", requires = "diff")]
     admin_token: Option<String>,
+    /// File with its admin token; TOLLGATE_ADMIN_TOKEN_FILE when not given
+    #[arg(long, visible_alias = "token-file", help_heading = HEADING, value_name = "FILE", requires = "diff")]
+    admin_token_file: Option<PathBuf>,
+    /// Who vouches for its certificate (PEM); TOLLGATE_CA_FILE, or whom this machine trusts when not given
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "diff")]
+    ca_file: Option<PathBuf>,
     /// Print JSON for scripts in place of a table
     #[arg(long, help_heading = HEADING, requires = "diff")]
     json: bool,
@@ -97,16 +103,20 @@ fn between_files(before: &Path, after: &ConfigArguments, context: &Context) -> R
 }
 
 async fn from_running(arguments: &Arguments, context: &Context) -> Result<Value, Failure> {
+    let its = AdminArguments {
+        admin_url: arguments.admin_url.clone(),
+        admin_token: arguments.admin_token.clone(),
+        admin_token_file: arguments.admin_token_file.clone(),
+        ca_file: arguments.ca_file.clone(),
+        config: arguments.config.config.clone(),
+        data_dir: arguments.config.data_dir.clone(),
+        ..AdminArguments::default()
+    };
     let body = match &arguments.config.config {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::Usage(format!("{} can't be read: {error}", path.display())))?;
-            json!({ "toml": text })
-        }
+        Some(path) => json!({ "toml": its.text_of(path)? }),
         None => json!({}),
     };
-    let (url, token) = (arguments.admin_url.clone(), arguments.admin_token.clone());
-    let admin = Admin::new(&AdminArguments::of(url, token, arguments.config.clone()), context)?;
+    let admin = Admin::new(&its, context)?;
     admin.call(Method::POST, &["config", "check"], Some(&body)).await
 }
 
@@ -174,7 +184,15 @@ mod tests {
     fn arguments(diff: Option<Option<PathBuf>>, config: Option<PathBuf>, admin_url: &str) -> Arguments {
         let config = ConfigArguments { config, data_dir: None };
         let admin_token = Some(String::from("t"));
-        Arguments { config, diff, admin_url: Some(admin_url.to_owned()), admin_token, json: false }
+        Arguments {
+            config,
+            diff,
+            admin_url: Some(admin_url.to_owned()),
+            admin_token,
+            admin_token_file: None,
+            ca_file: None,
+            json: false,
+        }
     }
 
     #[tokio::test]

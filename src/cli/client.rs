@@ -1,7 +1,7 @@
 //! HTTP as the commands use it: one bounded exchange, with failures said in words.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -9,6 +9,7 @@ use reqwest::{Method, StatusCode};
 use url::Url;
 
 use super::failure::Failure;
+use super::untrusted;
 
 /// An exchange ends within this; longer than the gateway's own deadline for a request.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,7 +64,11 @@ impl Download {
 
 /// Sends requests to a gateway.
 #[derive(Clone)]
-pub(super) struct Client(reqwest::Client);
+pub(super) struct Client {
+    http: reqwest::Client,
+    /// The file with those who are believed, if it is not those whom this machine trusts.
+    authorities: Option<PathBuf>,
+}
 
 impl Client {
     pub(super) fn new() -> Result<Self, Failure> {
@@ -73,7 +78,7 @@ impl Client {
             .or_else(|_| {
                 builder().tls_backend_preconfigured(tls_that_trusts_nobody()?).build().map_err(|e| e.to_string())
             })
-            .map(Self)
+            .map(|http| Self { http, authorities: None })
             .map_err(|error| Failure::Failed(format!("HTTP can't be set up: {error}")))
     }
 
@@ -87,20 +92,24 @@ impl Client {
         if certificates.is_empty() {
             return Err(unusable(String::from("has no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)")));
         }
-        built(builder().tls_certs_only(certificates))
+        let http = builder().tls_certs_only(certificates).build();
+        let http = http.map_err(|_| unusable(String::from("has a certificate that can't be read; is it damaged?")))?;
+        Ok(Self { http, authorities: Some(path.to_owned()) })
     }
 
     /// One that looks at nobody's certificate and has a connection of its own for each exchange: for asking, without a
     /// secret, how a gateway is doing whose certificate is not for the address at which this machine reaches it.
     pub(super) fn to_whomever() -> Result<Self, Failure> {
-        built(builder().tls_danger_accept_invalid_certs(true).pool_max_idle_per_host(0))
+        let http = builder().tls_danger_accept_invalid_certs(true).pool_max_idle_per_host(0).build();
+        let http = http.map_err(|error| Failure::Failed(format!("HTTP can't be set up: {error}")))?;
+        Ok(Self { http, authorities: None })
     }
 
     /// Asks for what comes in parts.
     pub(super) async fn download(&self, url: &Url, headers: HeaderMap) -> Result<Download, Failure> {
-        let request = self.0.get(url.clone()).headers(headers).timeout(DOWNLOAD_TIMEOUT);
+        let request = self.http.get(url.clone()).headers(headers).timeout(DOWNLOAD_TIMEOUT);
         let response = match tokio::time::timeout(TIMEOUT, request.send()).await {
-            Ok(response) => response.map_err(|error| failure_of(url, &error))?,
+            Ok(response) => response.map_err(|error| self.failure_of(url, &error))?,
             Err(_elapsed) => return Err(Failure::Failed(format!("{} did not answer in time", origin(url)))),
         };
         Ok(Download { response, server: origin(url) })
@@ -114,13 +123,13 @@ impl Client {
         headers: HeaderMap,
         body: Option<Vec<u8>>,
     ) -> Result<Answer, Failure> {
-        let mut request = self.0.request(method, url.clone()).headers(headers);
+        let mut request = self.http.request(method, url.clone()).headers(headers);
         if let Some(body) = body {
             request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body);
         }
-        let mut response = request.send().await.map_err(|error| failure_of(url, &error))?;
+        let mut response = request.send().await.map_err(|error| self.failure_of(url, &error))?;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure_of(url, &error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failure_of(url, &error))? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(Failure::Failed(format!(
                     "the answer from {} is too large to be the gateway's",
@@ -130,6 +139,29 @@ impl Client {
             body.extend_from_slice(&chunk);
         }
         Ok(Answer { status: response.status(), headers: response.headers().clone(), body })
+    }
+
+    /// Why an exchange failed, in words.
+    fn failure_of(&self, url: &Url, error: &reqwest::Error) -> Failure {
+        let server = origin(url);
+        let not_encrypted = || untrusted::problem_with(error, &server, self.authorities.as_deref());
+        Failure::Failed(if let Some(problem) = error.is_connect().then(not_encrypted).flatten() {
+            problem
+        } else if error.is_connect() && is_refused(error) {
+            format!(
+                "nothing answers at {server}; start the gateway (`tollgate serve`), or say where it listens with --admin-url \
+                 (for `tollgate request` with --url)"
+            )
+        } else if error.is_connect() {
+            format!("{server} can't be reached ({}); check the address", innermost(error))
+        } else if error.is_timeout() {
+            format!(
+                "{server} did not answer within {} s; whether it did what was asked is not known",
+                TIMEOUT.as_secs()
+            )
+        } else {
+            format!("the exchange with {server} broke off ({error}); whether it did what was asked is not known")
+        })
     }
 }
 
@@ -146,10 +178,6 @@ fn builder() -> reqwest::ClientBuilder {
         .tcp_nodelay(true)
 }
 
-fn built(builder: reqwest::ClientBuilder) -> Result<Client, Failure> {
-    builder.build().map(Client).map_err(|error| Failure::Failed(format!("HTTP can't be set up: {error}")))
-}
-
 /// A header, or what is wrong with it.
 pub(super) fn header(name: &'static str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
     let value = HeaderValue::from_str(value)
@@ -160,24 +188,6 @@ pub(super) fn header(name: &'static str, value: &str) -> Result<(HeaderName, Hea
 /// Scheme, host and port: enough to name a server, and nothing secret.
 fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
-}
-
-fn failure_of(url: &Url, error: &reqwest::Error) -> Failure {
-    let server = origin(url);
-    Failure::Failed(if let Some(problem) = certificate_problem(error) {
-        format!("the certificate of {server} is not accepted ({problem}); --ca-file names those who vouch for it")
-    } else if error.is_connect() && is_refused(error) {
-        format!(
-            "nothing answers at {server}; start the gateway (`tollgate serve`), or say where it listens with --admin-url \
-             (for `tollgate request` with --url)"
-        )
-    } else if error.is_connect() {
-        format!("{server} can't be reached ({}); check the address", innermost(error))
-    } else if error.is_timeout() {
-        format!("{server} did not answer within {} s; whether it did what was asked is not known", TIMEOUT.as_secs())
-    } else {
-        format!("the exchange with {server} broke off ({error}); whether it did what was asked is not known")
-    })
 }
 
 /// Whether the machine is there, and nobody listens.
@@ -200,20 +210,6 @@ fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error 
         next = cause.source();
         Some(cause)
     })
-}
-
-/// What is wrong with the server's certificate, if that is what an exchange failed for.
-fn certificate_problem(error: &reqwest::Error) -> Option<String> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(problem)) = error.downcast_ref() {
-            return Some(problem.to_string());
-        }
-        // An I/O error hands on the cause of what it holds, not what it holds, which may be one of its kind.
-        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = held.map_or_else(|| error.source(), |held| Some(held));
-    }
-    None
 }
 
 fn tls_that_trusts_nobody() -> Result<rustls::ClientConfig, String> {

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use toml::de::{DeTable, DeValue};
 
-use super::context::{ConfigArguments, Context};
+use super::context::{ConfigArguments, Context, text_of_config};
 use super::failure::Failure;
 use super::watch::Change;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 
 /// A configuration file.
 #[derive(Debug)]
@@ -56,9 +56,7 @@ impl ConfigFile {
     /// # Errors
     /// [`Failure::Usage`] when it can't be read.
     pub(super) fn text(&self) -> Result<Option<String>, Failure> {
-        let Some(path) = &self.path else { return Ok(None) };
-        let failed = |error: std::io::Error| ConfigError::File { path: path.clone(), message: error.to_string() };
-        Ok(Some(std::fs::read_to_string(path).map_err(failed)?))
+        self.path.as_deref().map(text_of_config).transpose()
     }
 
     /// The same for one that has been read before.

@@ -1,13 +1,13 @@
 //! What commands take from their surroundings. It comes as a value, so that tests bring their own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::failure::Failure;
 use crate::clock::Clock;
-use crate::config::{Config, LoadOptions, Override};
+use crate::config::{Config, ConfigError, LoadOptions, Override};
 use crate::random::Random;
 
 /// The surroundings of a command.
@@ -70,6 +70,15 @@ impl ConfigArguments {
         let file = self.file(context);
         Ok(Config::load(LoadOptions { file, file_text, environment, overrides, ..LoadOptions::default() })?)
     }
+}
+
+/// What a configuration file says.
+///
+/// # Errors
+/// [`Failure::Usage`] when it can't be read.
+pub(super) fn text_of_config(file: &Path) -> Result<String, Failure> {
+    let failed = |error: std::io::Error| ConfigError::File { path: file.to_owned(), message: error.to_string() };
+    Ok(std::fs::read_to_string(file).map_err(failed)?)
 }
 
 /// Reads an address to listen on.

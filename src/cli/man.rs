@@ -90,6 +90,7 @@ else, for these commands, `/etc/tollgate/config.toml` if it is there. On the gat
 - **Results** go to standard output, errors, notes and progress to standard error. A reader that goes away (`| head`) is no error.
 - **`--json`** prints what the API answers. Lists are `{\"items\": […], \"next_cursor\": …}`. Errors are then one line of JSON on standard
   error: `{\"error\": {\"message\", \"exit_code\", \"answer\"}}`, `answer` being the gateway's if it refused.
+- **Flags** may stand before the command, too: `tollgate --config FILE serve`, `tollgate --json status`.
 - **Lists** show 20 rows unless `--limit` or `--all` says otherwise; `--cursor` goes on where an earlier call has ended.
 - **Colours** are for terminals; `NO_COLOR` and `CLICOLOR_FORCE` count, `--color` counts more.
 - **Completion**: `tollgate completions bash > /etc/bash_completion.d/tollgate` (also zsh, fish, elvish, powershell).

@@ -43,6 +43,7 @@ mod status;
 mod store;
 mod style;
 mod table;
+mod untrusted;
 mod usage;
 mod watch;
 mod webhook;

@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::sync::LazyLock;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgMatches, Command, CommandFactory};
+use clap::{Arg, ArgMatches, Command, CommandFactory};
 
 use super::CommandLine;
 use super::examples::{EXAMPLES, Example};
@@ -35,21 +34,44 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
 /// Clap's, also for help and version.
 pub(super) fn parsed(arguments: &[OsString], colors: clap::ColorChoice) -> Result<ArgMatches, clap::Error> {
     let mut command = command().color(colors);
-    let matches = command.try_get_matches_from_mut(arguments)?;
-    let Some((name, _)) = matches.subcommand() else { return Ok(matches) };
-    let Some(flag) = flag_before(arguments, name) else { return Ok(matches) };
-    let mut error = clap::Error::new(ErrorKind::ArgumentConflict).with_cmd(&command);
-    error.insert(ContextKind::InvalidArg, ContextValue::String(flag.to_owned()));
-    error.insert(ContextKind::PriorArg, ContextValue::String(name.to_owned()));
-    Err(error)
+    let arguments = command_first(&command, arguments);
+    command.try_get_matches_from_mut(arguments)
 }
 
-/// A flag of `serve` in front of another command, where it would say nothing: only the choice of colours may stand there.
-fn flag_before<'a>(arguments: &'a [OsString], command: &str) -> Option<&'a str> {
-    let texts = arguments.iter().skip(1).map(|argument| argument.to_str().unwrap_or_default());
-    let before = texts.take_while(|text| *text != command);
-    let flags = before.filter(|text| text.starts_with("--") && *text != "--color" && !text.starts_with("--color="));
-    flags.map(|flag| flag.split('=').next().unwrap_or_default()).next()
+/// The same arguments with the command in front of the flags that were given before it: `tollgate --config FILE serve` is
+/// `tollgate serve --config FILE`. Whether the command has such a flag is told by who parses it.
+fn command_first(command: &Command, arguments: &[OsString]) -> Vec<OsString> {
+    let mut place = 1;
+    while let Some(text) = arguments.get(place).map(|argument| argument.to_string_lossy()) {
+        match text.strip_prefix('-') {
+            // These are about all of the program.
+            Some("h" | "V" | "-help" | "-version" | "-") => break,
+            Some(flag) => {
+                let name = flag.trim_start_matches('-');
+                let takes_next = !flag.contains('=') && takes_value(command, name);
+                place += if takes_next { 2 } else { 1 };
+            }
+            None if place > 1 && command.find_subcommand(&*text).is_some() => {
+                let mut moved = arguments.to_vec();
+                moved[1..=place].rotate_right(1);
+                return moved;
+            }
+            None => break,
+        }
+    }
+    arguments.to_vec()
+}
+
+/// Whether a flag of this name, of any command, stands before its value.
+fn takes_value(command: &Command, name: &str) -> bool {
+    let is_named = |argument: &&Arg| {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        argument.get_long() == Some(name) || aliases.contains(&name)
+    };
+    match command.get_arguments().find(is_named) {
+        Some(argument) => argument.get_action().takes_values(),
+        None => command.get_subcommands().any(|inner| takes_value(inner, name)),
+    }
 }
 
 /// Whether the command that was given was asked for JSON.
@@ -88,6 +110,8 @@ fn examples_text(examples: &[Example]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
+
     use super::*;
 
     /// Paths of all commands, each with whether it is only a group of others.
@@ -149,18 +173,48 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_serve_go_with_serve_only() {
+    fn flags_may_stand_before_the_command_that_has_them() {
         let parse = |line: &str| {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             parsed(&arguments, clap::ColorChoice::Never)
         };
+        let at = |matches: &ArgMatches, name: &str| {
+            let mut inner = matches;
+            while let Some((_, deeper)) = inner.subcommand() {
+                inner = deeper;
+            }
+            inner.get_raw(name).map(|mut values| values.next().unwrap().to_str().unwrap().to_owned())
+        };
+        for line in [
+            "tollgate --config serve serve --listen 127.0.0.1:1",
+            "tollgate --config=serve --color never serve --listen 127.0.0.1:1",
+            "tollgate --listen 127.0.0.1:1 serve --config serve",
+            "tollgate --accept-clock --listen 127.0.0.1:1 --config serve serve",
+        ] {
+            let matches = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!(matches.subcommand_name(), Some("serve"), "{line}");
+            assert_eq!(at(&matches, "config").as_deref(), Some("serve"), "{line}");
+            assert_eq!(at(&matches, "listen").as_deref(), Some("127.0.0.1:1"), "{line}");
+        }
+        let listed = parse("tollgate --admin-url http://a:1 --json merchant list").unwrap();
+        assert_eq!(at(&listed, "admin_url").as_deref(), Some("http://a:1"));
+        assert!(wants_json(&listed));
+        let by_alias = parse("tollgate --token merchant merchant list").unwrap();
+        assert_eq!(at(&by_alias, "admin_token").as_deref(), Some("merchant"));
+        assert!(parse("tollgate --data-dir=x merchant list").is_ok());
+        assert!(parse("tollgate --config a serve --config b").is_err(), "which of them?");
         let refused = parse("tollgate --listen 127.0.0.1:1 merchant list").unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::ArgumentConflict);
+        assert_eq!(refused.kind(), ErrorKind::UnknownArgument);
         assert!(refused.to_string().contains("--listen"), "{refused}");
-        assert!(parse("tollgate --color never merchant list").is_ok());
-        assert!(parse("tollgate merchant --color never list").is_ok());
-        assert!(parse("tollgate merchant list --data-dir x").is_ok(), "it has one of its own");
-        assert!(parse("tollgate --data-dir=x merchant list").unwrap_err().to_string().contains("'--data-dir'"));
+        assert_eq!(parse("tollgate --version serve").unwrap_err().kind(), ErrorKind::DisplayVersion);
+    }
+
+    #[test]
+    fn scripts_are_known_by_their_flag() {
+        let parse = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            parsed(&arguments, clap::ColorChoice::Never)
+        };
         assert!(wants_json(&parse("tollgate merchant list --json").unwrap()));
         assert!(wants_json(&parse("tollgate merchant --json list").unwrap()));
         assert!(!wants_json(&parse("tollgate merchant list").unwrap()));

@@ -75,8 +75,8 @@ fn a_typo_is_answered_with_what_was_meant() {
     assert!(flag.err.contains("--channel"), "{}", flag.err);
     let value = run(&["routing", "set", "--mode", "cheap"]).expect(2);
     assert!(value.err.contains("cost"), "{}", value.err);
-    let misplaced = run(&["--data-dir", "x", "merchant", "list"]).expect(2);
-    assert!(misplaced.err.contains("--data-dir"), "{}", misplaced.err);
+    let misplaced = run(&["--listen", "127.0.0.1:1", "merchant", "list"]).expect(2);
+    assert!(misplaced.err.contains("--listen"), "{}", misplaced.err);
     let json = run(&["payment", "list", "--json", "--chanel", "stripe"]).expect(2);
     assert_eq!(json.error()["exit_code"], 2);
 }
@@ -134,6 +134,30 @@ async fn a_gateway_is_found_by_its_configuration_alone() {
     for part in ["ready", "sandbox", "stripe", "closed", "fine, change"] {
         assert!(shown.contains(part), "{part} is missing in\n{shown}");
     }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_comes_by_a_pipe_is_read_once() {
+    let house = House::start().await;
+    let data_dir = house.gateway.config().storage.dir.display().to_string();
+    let admin_listen = house.admin_url.trim_start_matches("http://");
+    // Where the gateway is, and what is asked about, come from the same pipe.
+    let config = format!("[server]\nadmin_listen = \"{admin_listen}\"\n[storage]\ndir = \"{data_dir}\"\n");
+    let directory = house.directory.path().to_owned();
+    let ran = tokio::task::spawn_blocking(move || {
+        let by_pipe = |command: &str| {
+            let script = format!("exec {BINARY} {command} --config <(printf %s \"$TEXT\")");
+            let mut bash = Command::new("bash");
+            bash.args(["-c", &script]).env_clear().env("TEXT", &config).current_dir(&directory).stdin(Stdio::null());
+            Ran::of(bash.output().unwrap())
+        };
+        ["status --json", "check-config --diff --json"].map(by_pipe)
+    });
+    let [status, diff] = ran.await.unwrap();
+    assert_eq!(status.expect(0).json()["ready"], true);
+    // That the house has no files to read again is what its gateway says, which was found.
+    assert_eq!(diff.expect(2).error()["message"].as_str().unwrap().rsplit(' ').next(), Some("[NOT_FOUND]"));
     house.stop().await;
 }
 

@@ -31,7 +31,7 @@ async fn the_shop_takes_payments_in_its_own_process_and_keeps_them() {
     let directory = tempfile::tempdir().unwrap();
     let client = http_client();
     for start in 0..2 {
-        let ((shop, url), (merchants, merchants_url), (operator, _)) =
+        let ((shop, url), (merchants, merchants_url), (operator, operator_url)) =
             (listener().await, listener().await, listener().await);
         let (stop, stopped) = oneshot::channel::<()>();
         let data = directory.path().to_owned();
@@ -49,9 +49,19 @@ async fn the_shop_takes_payments_in_its_own_process_and_keeps_them() {
             assert_eq!((&paid["status"], &paid["order_no"]), (&json!("success"), &json!("O-1")), "{paid}");
             assert_eq!(pay().await.unwrap().status(), 409, "an order is paid once");
             let wrong = client.post(format!("{url}/orders/O-2/pay")).json(&json!({ "amount": 0, "currency": "EUR" }));
-            assert_eq!(wrong.send().await.unwrap().status(), 400);
+            let refused = wrong.send().await.unwrap();
+            assert_eq!(refused.status(), 400);
+            let refused: Value = refused.json().await.unwrap();
+            assert!(refused["fields"][0].as_str().unwrap().starts_with("amount "), "{refused}");
             let ready = client.get(format!("{merchants_url}/readyz")).send().await.unwrap();
             assert_eq!(ready.status(), 200, "the gateway's own listener answers beside it");
+            // More merchants than a page of them holds; the next start has to find its own behind them.
+            let token = std::fs::read_to_string(directory.path().join("tollgate/admin.token")).unwrap();
+            for number in 0..101 {
+                let other = json!({ "name": format!("Shop {number}"), "tier": "starter" });
+                let add = client.post(format!("{operator_url}/admin/v1/merchants")).bearer_auth(token.trim());
+                assert_eq!(add.json(&other).send().await.unwrap().status(), 201);
+            }
         }
         let orders: Value = client.get(format!("{url}/orders/O-1")).send().await.unwrap().json().await.unwrap();
         assert_eq!(orders.as_array().unwrap().len(), 1, "start {start}: {orders}");

@@ -1,6 +1,7 @@
 //! What a running gateway logs, changed from the command line.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -30,6 +31,15 @@ fn line(lines: &mpsc::Receiver<Value>, message: &str) -> Value {
             return line;
         }
     }
+}
+
+/// The status that a listener answers with.
+fn status_of(listener: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(listener).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {listener}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -65,8 +75,24 @@ fn the_level_changes_for_a_while_and_at_once() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
+    // Probes that find everything in order are not logged, others are.
+    let [merchants, operators] = ["listen", "admin_listen"].map(|listener| ready[listener].as_str().unwrap());
+    for (listener, path) in [(merchants, "/healthz"), (merchants, "/readyz"), (operators, "/healthz")] {
+        assert_eq!(status_of(listener, path), "200");
+    }
+    assert_eq!(status_of(operators, "/metrics"), "401");
+    let refused = line(&lines, "request");
+    assert_eq!(
+        (&refused["status"], &refused["level"]),
+        (&401.into(), &"INFO".into()),
+        "nobody's scrape is as any request"
+    );
     assert_eq!(told(&[]), "info (as configured)\n");
     assert_eq!(line(&lines, "request")["route"], "/admin/v1/log-level");
+    told(&["debug"]);
+    line(&lines, "what is logged has changed");
+    assert_eq!(status_of(merchants, "/healthz"), "200");
+    while line(&lines, "request")["route"] != "/healthz" {}
     let changed: Value = serde_json::from_str(&told(&["warn", "--for", "10m", "--json"])).unwrap();
     assert_eq!((&changed["filter"], &changed["configured_filter"]), (&"warn".into(), &"info".into()));
     assert!(changed["until"].is_string(), "{changed}");

@@ -46,7 +46,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("csv", &["api"]),
     ("maxminddb", &["gateway/countries.rs"]),
     ("utoipa_swagger_ui", &["api"]),
-    ("webpki", &["channels", "gateway/certificates/pair.rs"]),
+    ("webpki", &["channels", "cli/untrusted.rs", "gateway/certificates/pair.rs"]),
 ];
 
 /// What the domain does without: it decides, and nothing else.

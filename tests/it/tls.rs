@@ -3,13 +3,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
@@ -416,6 +417,43 @@ async fn clients_that_are_slow_with_their_handshakes_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stalled_handshakes_from_several_addresses_keep_nobody_waiting() {
+    const PLACES: usize = 128;
+    const ADDRESSES: u8 = 10;
+    let issue = Issue::new();
+    let house = Files::with(&issue)
+        .house(|config| {
+            // Whoever had to wait for those that stall would wait longer than the test does.
+            (config.server.tls_handshakes_max, config.server.tls_handshake_timeout_ms) = (PLACES, NEVER_MS);
+            config.limits.client_address.exempt_networks.clear();
+        })
+        .await;
+    // Each takes its share of sixteen: more than there are places.
+    let mut stalled = Vec::new();
+    for address_no in 0..ADDRESSES {
+        for connection_no in 0..16_u8 {
+            let ip = IpAddr::from([127, 0, 1, address_no + 1]);
+            let mut stream = tcp_from(ip, address(&house)).await;
+            // A record of 512 bytes, of which none or some ever come.
+            stream.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 252][..1 + usize::from(connection_no % 9)]).await.unwrap();
+            stalled.push(stream);
+        }
+    }
+    let beyond = f64::from(ADDRESSES) * 16.0 - PLACES as f64;
+    eventually("those that stall to take each other's places", || async {
+        (handshakes(&house, "gave_way").await + handshakes(&house, "refused").await >= beyond - 16.0).then_some(())
+    })
+    .await;
+    for _ in 0..5 {
+        let mut stream = Speaker::trusting(&[&issue]).connect(address(&house)).await.unwrap();
+        assert!(ask(&mut stream, "/healthz", &[]).await.0.starts_with("HTTP/1.1 200"));
+    }
+    assert_eq!(handshakes(&house, "timed_out").await, 0.0, "nobody waited for the end of those that stall");
+    house.stop().await;
+    drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_that_takes_too_long_is_cut_off_and_gives_its_place_back() {
     let issue = Issue::new();
     // One client holds all places there are: sixteen is the least share.
@@ -437,6 +475,82 @@ async fn a_handshake_that_takes_too_long_is_cut_off_and_gives_its_place_back() {
     eventually("all of them to be counted", || async { (handshakes(&house, "timed_out").await == 20.0).then_some(()) })
         .await;
     assert!(Speaker::trusting(&[&issue]).connect(address(&house)).await.is_ok());
+    house.stop().await;
+}
+
+/// Runs a command of the program with nothing in its environment but the token, and gives back its exit code and what it said.
+async fn command(house: &House, line: &str) -> (i32, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    program.args(line.split(' ')).env_clear().env("TOLLGATE_ADMIN_TOKEN", &house.admin_token);
+    program.current_dir(house.directory.path());
+    let output = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_say_what_is_wrong_with_a_certificate_and_what_to_do() {
+    let for_localhost = |params: &mut CertificateParams| {
+        params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+    };
+    let issue = Issue::with(for_localhost);
+    let other = Issue::with(|params| params.distinguished_name.push(DnType::CommonName, "another authority"));
+    let (files, other, namesake) = (Files::with(&issue), Files::with(&other), Files::with(&Issue::new()));
+    let house = House::start_with(|config| {
+        config.server.admin_tls_certificate = Some(files.certificate());
+        config.server.admin_tls_key = Some(files.key());
+    })
+    .await;
+    let port = house.admin_url.rsplit(':').next().unwrap();
+    let diff = |host: &str| format!("check-config --diff --admin-url https://{host}:{port}");
+    let (own, others) = (files.certificate().display().to_string(), other.certificate().display().to_string());
+    let (own_key, namesakes) = (files.key().display().to_string(), namesake.certificate().display().to_string());
+    let token_file = house.directory.path().join("token");
+    std::fs::write(&token_file, &house.admin_token).unwrap();
+
+    let by_files = format!("{} --ca-file {own} --admin-token-file {}", diff("localhost"), token_file.display());
+    let (_, said) = command(&house, &by_files).await;
+    assert!(said.contains("the gateway refused: ") && said.contains("[NOT_FOUND]"), "it has no files to read: {said}");
+    for (line, expected) in [
+        (diff("localhost"), "with --ca-file (or TOLLGATE_CA_FILE), or, if nobody did, the server's own"),
+        (
+            format!("{} --ca-file {others}", diff("localhost")),
+            "fullchain.pem does not vouch for the certificate of https",
+        ),
+        (format!("{} --ca-file {namesakes}", diff("localhost")), "was not signed by whom it names"),
+        (format!("{} --ca-file {own_key}", diff("localhost")), "has no certificate; it must be PEM"),
+        (format!("{} --ca-file {own}", diff("127.0.0.1")), "is for localhost; call it by a name that is in it"),
+        (diff("localhost").replace("https:", "http:"), "https://"),
+        (format!("merchant list --admin-url {}", house.url.replace("http:", "https:")), "does not speak TLS"),
+    ] {
+        let (code, said) = command(&house, &line).await;
+        assert!(code > 0 && said.contains(expected), "{line}: {code} {said}");
+    }
+    // As `openssl req -x509` makes it.
+    files.put(&Issue::with(|params| {
+        for_localhost(params);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }));
+    look_again(&house).await;
+    let (code, said) = command(&house, &format!("{} --ca-file {own}", diff("localhost"))).await;
+    assert!(code == 2 && said.contains("is that of an authority (CA:TRUE)"), "{code} {said}");
+    let mine = house.directory.path().join("mine.toml");
+    let server = format!("[server]\ntls_certificate = \"{own}\"\ntls_key = \"{own_key}\"\n");
+    std::fs::write(&mine, server).unwrap();
+    let (code, said) = command(&house, "check-config --config mine.toml").await;
+    assert!(code == 0 && said.contains("authority (CA:TRUE)"), "{code} {said}");
+    house.stop().await;
+
+    files.put(&Issue::with(|params| {
+        for_localhost(params);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2020, 2, 1);
+    }));
+    let house = files.house(|_| {}).await;
+    let url = house.url.replace("http:", "https:").replace("127.0.0.1", "localhost");
+    let line = format!("request GET /api/v1/limits --key a --secret b --url {url} --ca-file {own}");
+    let (code, said) = command(&house, &line).await;
+    assert!(code == 1 && said.contains("has expired at 2020-02-01T00:00:00Z; renew it there"), "{code} {said}");
     house.stop().await;
 }
 

@@ -1,5 +1,5 @@
-//! Places for what takes long with slow clients, bodies that are not small and TLS handshakes: a bound on all of them, and
-//! a share of it for each client.
+//! Places for what takes long with slow clients, bodies that are not small: a bound on all of them, and a share of it for
+//! each client.
 
 use std::collections::HashMap;
 
@@ -11,6 +11,11 @@ use crate::domain::limit::ClientNetwork;
 const SHARES: usize = 8;
 /// But never fewer than this, for many clients behind one address.
 const SHARE_MIN: usize = 16;
+
+/// How many of `all_max` places one client gets.
+pub(crate) fn share_of(all_max: usize) -> usize {
+    (all_max / SHARES).max(SHARE_MIN)
+}
 
 /// The places. Taken before anybody knows whether a request is signed by somebody, so only the address counts, found as for
 /// the limits by client address.
@@ -39,7 +44,7 @@ pub(crate) struct Place<'a> {
 impl Places {
     /// `all_max` at once.
     pub(crate) fn new(all_max: usize) -> Self {
-        Self { all_max, share_max: (all_max / SHARES).max(SHARE_MIN), taken: Mutex::default() }
+        Self { all_max, share_max: share_of(all_max), taken: Mutex::default() }
     }
 
     /// Takes one; `None` when there is none, or `client` has its share. Who is not counted as one client may take all.

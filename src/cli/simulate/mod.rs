@@ -63,9 +63,15 @@ pub(super) struct Arguments {
     /// Address of that gateway's admin API; TOLLGATE_ADMIN_URL, or [server] admin_listen of the configuration when not given
     #[arg(long, visible_alias = "url", value_name = "URL", requires = "in_force")]
     admin_url: Option<String>,
-    /// Its admin token; TOLLGATE_ADMIN_TOKEN or admin.token in the data directory when not given
+    /// Its admin token; TOLLGATE_ADMIN_TOKEN, a file or admin.token in the data directory when not given
     #[arg(long, visible_alias = "token", value_name = "TOKEN", requires = "in_force")]
     admin_token: Option<String>,
+    /// File with its admin token; TOLLGATE_ADMIN_TOKEN_FILE when not given
+    #[arg(long, visible_alias = "token-file", value_name = "FILE", requires = "in_force")]
+    admin_token_file: Option<PathBuf>,
+    /// Who vouches for its certificate (PEM); TOLLGATE_CA_FILE, or whom this machine trusts when not given
+    #[arg(long, value_name = "FILE", requires = "in_force")]
+    ca_file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArguments,
 }
@@ -101,11 +107,20 @@ impl From<ModeName> for RoutingMode {
 
 /// Routes the traffic and says what it costs.
 pub(super) async fn run(arguments: &Arguments, context: &Context) -> Result<Outcome, Failure> {
-    let mut config = arguments.config.load(context, Vec::new())?;
+    let gateway = AdminArguments {
+        admin_url: arguments.admin_url.clone(),
+        admin_token: arguments.admin_token.clone(),
+        admin_token_file: arguments.admin_token_file.clone(),
+        ca_file: arguments.ca_file.clone(),
+        config: arguments.config.file(context),
+        data_dir: arguments.config.data_dir.clone(),
+        ..AdminArguments::default()
+    };
+    let file_text = gateway.config.as_deref().map(|file| gateway.text_of(file)).transpose()?;
+    let mut config = arguments.config.load_with(context, Vec::new(), file_text)?;
     let mut version = None;
     if arguments.in_force {
-        let (url, token) = (arguments.admin_url.clone(), arguments.admin_token.clone());
-        let admin = Admin::new(&AdminArguments::of(url, token, arguments.config.clone()), context)?;
+        let admin = Admin::new(&gateway, context)?;
         let (in_force, its_version) = in_force::put_on(&config, &admin).await?;
         (config, version) = (in_force, Some(its_version));
     }

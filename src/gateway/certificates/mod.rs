@@ -36,6 +36,10 @@ use pair::{About, Digests, Pair, PairFiles};
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// With less time left than this, a certificate is warned about when it is taken up.
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 86_400);
+/// What is said of a certificate that is an authority's.
+const IS_AUTHORITY: &str = "the certificate is that of an authority (CA:TRUE), which many clients refuse as a server's, this \
+    program's commands too; have it issue one for the server, or make a self-signed one with \
+    `-addext basicConstraints=critical,CA:FALSE`";
 /// The only protocol that is spoken inside.
 const PROTOCOL: &[u8] = b"http/1.1";
 
@@ -52,11 +56,13 @@ pub enum Handshake {
     NotTls,
     /// Its address had its share of handshakes already.
     Refused,
+    /// It was ended for another client, which held fewer, when there was no place left.
+    GaveWay,
 }
 
 impl Handshake {
     /// All of them.
-    const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::TimedOut, Self::NotTls, Self::Refused];
+    const ALL: [Self; 6] = [Self::Done, Self::Failed, Self::TimedOut, Self::NotTls, Self::Refused, Self::GaveWay];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -65,6 +71,7 @@ impl Handshake {
             Self::TimedOut => "timed_out",
             Self::NotTls => "not_tls",
             Self::Refused => "refused",
+            Self::GaveWay => "gave_way",
         }
     }
 }
@@ -155,6 +162,9 @@ pub fn check_files(server: &config::ServerConfig, now: Timestamp) -> Result<Vec<
         let days = about.not_after.since(now).as_secs() / 86_400;
         let valid_until = about.not_after.rfc3339();
         lines.push(format!("{}: for {names}, valid until {valid_until} ({days} days)", files.certificate_key));
+        if about.is_authority {
+            lines.push(format!("{}: {IS_AUTHORITY}", files.certificate_key));
+        }
         if about.key_is_open {
             lines.push(format!("{}: everybody on this machine may read the key; chmod o= it", files.key_key));
         }
@@ -276,7 +286,7 @@ impl ListenerCertificate {
 
     fn say_in_use(&self) {
         let pair = self.shown.0.load();
-        let About { names, not_after, key_is_open, .. } = &pair.about;
+        let About { names, not_after, key_is_open, is_authority, .. } = &pair.about;
         let (certificate, now) = (self.files.certificate.display(), self.clock.now());
         let (names, not_after_text) = (names.join(" "), not_after.rfc3339());
         tracing::info!(%certificate, names, not_after = not_after_text, "the certificate is in use");
@@ -284,6 +294,9 @@ impl ListenerCertificate {
             tracing::error!(%certificate, problem, "the certificate in use is out of date; clients will refuse it");
         } else if not_after.since(now) < EXPIRES_SOON {
             tracing::warn!(%certificate, not_after = not_after_text, "the certificate in use expires soon");
+        }
+        if *is_authority {
+            tracing::warn!(%certificate, "{IS_AUTHORITY}");
         }
         if *key_is_open {
             tracing::warn!(key = %self.files.key.display(), "everybody on this machine may read the key; chmod o= it");

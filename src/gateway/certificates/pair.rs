@@ -51,6 +51,8 @@ pub(super) struct About {
     pub(super) not_after: Timestamp,
     /// Whether everybody on this machine may read the key.
     pub(super) key_is_open: bool,
+    /// Whether it is an authority's, which strict clients do not take for a server's.
+    pub(super) is_authority: bool,
 }
 
 impl About {
@@ -190,10 +192,15 @@ fn about(chain: &[CertificateDer<'static>], key_is_open: bool) -> Result<About, 
     let not_before = match validity(&certificate, Duration::ZERO) {
         Some(webpki::Error::CertNotValidYet { not_before, .. }) => not_before,
         // It begins with the epoch.
-        Some(webpki::Error::UnknownIssuer) => UnixTime::since_unix_epoch(Duration::ZERO),
+        Some(webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity) => {
+            UnixTime::since_unix_epoch(Duration::ZERO)
+        }
         other => return Err(no_validity(other)),
     };
-    Ok(About { names, not_before: timestamp(not_before), not_after: timestamp(not_after), key_is_open })
+    let while_valid = validity(&certificate, Duration::from_secs(not_after.as_secs()));
+    let is_authority = matches!(while_valid, Some(webpki::Error::CaUsedAsEndEntity));
+    let (not_before, not_after) = (timestamp(not_before), timestamp(not_after));
+    Ok(About { names, not_before, not_after, key_is_open, is_authority })
 }
 
 /// What is wrong with a certificate at a time. Nobody vouches for it here, so something always is.
