@@ -24,8 +24,8 @@ use super::page::{Page, Section, in_words};
 use super::sessions::{Notice, Session};
 use super::text::moment;
 
-/// Pages of a list that are looked through for one request while they have nothing in them.
-const EMPTY_PAGES_MAX: usize = 5;
+/// Short pages of a list that are looked through for one request.
+const SHORT_PAGES_MAX: usize = 5;
 
 /// A page that is asked for, or a form that was sent.
 pub(super) struct ConsoleCall {
@@ -107,22 +107,27 @@ pub(super) fn empty<'a>(none: &'a str, next_cursor: Option<&str>) -> &'a str {
     if next_cursor.is_some() { "None was found yet, and not everything was looked through." } else { none }
 }
 
-/// Goes on over pages of a list that have nothing in them, for a while: the other requests come in between.
+/// One page of a list that gives short pages where little fits: goes on for a while to fill it. The other requests come in
+/// between.
 ///
 /// # Errors
 /// What `list` fails with.
-pub(super) async fn first_found<T>(
+pub(super) async fn filled<T>(
     mut asked: PageRequest,
     list: impl Fn(&PageRequest) -> Result<Listed<T>, GatewayError>,
 ) -> Result<Listed<T>, GatewayError> {
+    let wanted = asked.rows()?;
     let mut found = list(&asked)?;
-    for _ in 1..EMPTY_PAGES_MAX {
-        if !found.items.is_empty() || found.next_cursor.is_none() {
+    for _ in 1..SHORT_PAGES_MAX {
+        let left = wanted.saturating_sub(found.items.len());
+        if left == 0 || found.next_cursor.is_none() {
             break;
         }
-        asked.cursor = found.next_cursor.take();
+        asked = PageRequest { limit: Some(left), cursor: found.next_cursor.take() };
         tokio::task::yield_now().await;
-        found = list(&asked)?;
+        let more = list(&asked)?;
+        found.items.extend(more.items);
+        found.next_cursor = more.next_cursor;
     }
     Ok(found)
 }

@@ -7,7 +7,7 @@ pub(super) mod story;
 use askama::Template;
 
 use crate::api::call::Named;
-use crate::api::console::call::{ConsoleCall, empty, first_found};
+use crate::api::console::call::{ConsoleCall, empty, filled};
 use crate::api::console::form::{Button, Field, Form, Pager};
 use crate::api::console::page::{Confirmation, Page, Section, show};
 use crate::api::console::table::{Cell, Facts, Table, path_part};
@@ -60,7 +60,7 @@ async fn list(call: ConsoleCall) -> Outcome {
     let asked = query.page()?;
     let payments = call.gateway().payments();
     let list = |page: &PageRequest| payments.list_all(merchant_id.as_deref(), &filter, page);
-    let found = first_found(asked.clone(), list).await?;
+    let found = filled(asked.clone(), list).await?;
     let next_cursor = found.next_cursor.as_deref();
     let statuses: Vec<&str> = PaymentStatus::ALL.iter().map(|status| status.as_str()).collect();
     show(&PaymentsPage {

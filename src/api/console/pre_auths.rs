@@ -3,7 +3,7 @@
 use askama::Template;
 
 use crate::api::call::Named;
-use crate::api::console::call::{ConsoleCall, empty, first_found};
+use crate::api::console::call::{ConsoleCall, empty, filled};
 use crate::api::console::form::{Button, Field, Form, Pager};
 use crate::api::console::page::{Confirmation, Page, Section, show};
 use crate::api::console::payments::story::{Told, failure_facts, pretty, strays_table, times_around, told};
@@ -63,7 +63,7 @@ async fn list(call: ConsoleCall) -> Outcome {
     let pre_auths = call.gateway().pre_auths();
     let asked = query.page()?;
     let list = |page: &PageRequest| pre_auths.list_all(merchant_id.as_deref(), &filter, page);
-    let found = first_found(asked.clone(), list).await?;
+    let found = filled(asked.clone(), list).await?;
     let next_cursor = found.next_cursor.as_deref();
     let is_plain = filter == PaymentFilter::default() && merchant_id.is_none() && query.text("cursor").is_none();
     let expiring = match is_plain {
