@@ -77,6 +77,11 @@ impl Traces {
         Self(None)
     }
 
+    /// Records nothing, and passes on what others said, as the configuration says.
+    pub(crate) fn without_collector(config: &TelemetryConfig) -> Self {
+        Self(Some(Arc::new(Tracer { recorder: None, passes_on: config.pass_on_traceparent })))
+    }
+
     /// As the configuration says; spans are sent by a task of their own, so there has to be a runtime. `variable` reads an
     /// environment variable.
     ///
