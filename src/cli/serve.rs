@@ -204,7 +204,7 @@ impl ConfigSource for Layers {
         self.load(Some(text.to_owned()))
     }
 
-    fn has_changed(&self, config: &Config, Reloaded { applied, needs_restart, .. }: &Reloaded) {
+    fn has_changed(&self, config: &Config, Reloaded { applied, needs_restart, refused, .. }: &Reloaded) {
         self.file.note_in_force(config);
         if applied.is_empty() && needs_restart.is_empty() {
             tracing::info!("the configuration has not changed");
@@ -214,6 +214,9 @@ impl ConfigSource for Layers {
         }
         if !needs_restart.is_empty() {
             tracing::warn!(keys = needs_restart.join(", "), "start the gateway again to put these changes in force");
+        }
+        for file in refused {
+            tracing::error!(problem = file.problem, "a file can't be used; what was read of it before stays in use");
         }
         // Last, so that what is said above is logged as it was until now.
         if applied.iter().any(|key| key == LOG_KEY)

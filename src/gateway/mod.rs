@@ -335,7 +335,7 @@ impl Gateway {
         let variable = Arc::new(variable);
         let (channels, missing) = {
             let (urls, brought) = (emulators.urls, extensions.channels);
-            ChannelSet::build(&config, urls, Arc::clone(&variable), brought, &clock)?
+            ChannelSet::build(&config, urls, Arc::clone(&variable), brought, &clock, &random)?
         };
         let outside = Outside {
             channels,
