@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Credential files are small; a larger one is the wrong file.
@@ -67,6 +68,22 @@ impl Credentials {
             credentials.insert(name.to_owned(), Zeroizing::new(value.trim().to_owned()));
         }
         Ok(Self(credentials))
+    }
+
+    /// Whether one of these entries names a pipe or the like, which is read once only, and would be waited for.
+    pub(crate) fn name_a_pipe(entries: &BTreeMap<String, String>) -> bool {
+        let mut files = entries.iter().filter(|(entry, _)| entry.ends_with("_file"));
+        files.any(|(_, path)| std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()))
+    }
+
+    /// What tells whether they have changed, and nothing else to whoever does not know `salt`.
+    pub(crate) fn digest(&self, salt: &[u8; 32]) -> [u8; 32] {
+        let mut digest = Sha256::new_with_prefix(salt);
+        for part in self.0.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]) {
+            digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
     }
 
     /// One credential; `None` when it is missing or empty.

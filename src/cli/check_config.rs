@@ -15,6 +15,7 @@ use crate::config::{Config, effective_toml};
 use crate::gateway::certificates;
 use crate::gateway::countries::check_file;
 use crate::gateway::reload::KeyChangeView;
+use crate::telemetry;
 
 /// Characters of a value that a table shows.
 const VALUE_CHARACTERS_MAX: usize = 40;
@@ -90,6 +91,8 @@ fn load(arguments: &ConfigArguments, context: &Context) -> Result<Config, Failur
     if let Some(path) = &config.routing.geoip_database {
         check_file(path).map_err(|error| Failure::Usage(error.to_string()))?;
     }
+    let variable = |name: &str| context.variable(name).map(String::from);
+    telemetry::check_headers(&config.telemetry, variable).map_err(Failure::Usage)?;
     Ok(config)
 }
 

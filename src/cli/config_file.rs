@@ -2,17 +2,19 @@
 //!
 //! A key that is not in the file has its default. So a file of which only the beginning is there is as valid as the whole, and
 //! would switch channels on and take limits away. What somebody asks for by name is taken as it is; what is only noticed is
-//! taken when it still has the last key of what is in force, or is a file that has taken the other one's place as a whole.
+//! taken when it still has the last key of what is in force, or is a file that was renamed into the other one's place.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use toml::de::{DeTable, DeValue};
 
-use super::context::{ConfigArguments, Context, text_of_config};
+use super::context::{ConfigArguments, Context};
 use super::failure::Failure;
 use super::watch::Change;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, FILE_BYTES_MAX, open_regular, read_text_within};
 
 /// A configuration file.
 #[derive(Debug)]
@@ -56,10 +58,14 @@ impl ConfigFile {
     /// # Errors
     /// [`Failure::Usage`] when it can't be read.
     pub(super) fn text(&self) -> Result<Option<String>, Failure> {
-        self.path.as_deref().map(text_of_config).transpose()
+        let Some(path) = &self.path else { return Ok(None) };
+        // A pipe is read as far as it goes: once, while nobody is served yet.
+        let open: fn(&Path) -> io::Result<File> = if self.is_stream { |path| File::open(path) } else { open_regular };
+        let failed = |error: io::Error| ConfigError::File { path: path.clone(), message: error.to_string() };
+        Ok(Some(open(path).and_then(|file| read_text_within(file, FILE_BYTES_MAX)).map_err(failed)?))
     }
 
-    /// The same for one that has been read before.
+    /// The same for one that has been read before. What has become a pipe or the like is not read.
     ///
     /// # Errors
     /// Why it can't be read, in words.

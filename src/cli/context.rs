@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, LoadOptions, Override};
+use crate::config::{Config, ConfigError, FILE_BYTES_MAX, LoadOptions, Override, read_text_within};
 use crate::random::Random;
 
 /// The surroundings of a command.
@@ -78,7 +78,7 @@ impl ConfigArguments {
 /// [`Failure::Usage`] when it can't be read.
 pub(super) fn text_of_config(file: &Path) -> Result<String, Failure> {
     let failed = |error: std::io::Error| ConfigError::File { path: file.to_owned(), message: error.to_string() };
-    Ok(std::fs::read_to_string(file).map_err(failed)?)
+    Ok(std::fs::File::open(file).and_then(|file| read_text_within(file, FILE_BYTES_MAX)).map_err(failed)?)
 }
 
 /// Reads an address to listen on.

@@ -16,12 +16,14 @@ pub(super) struct Arguments {
     admin: AdminArguments,
 }
 
-/// Asks for it, and prints what came of each key that has changed.
+/// Asks for it, and prints what came of each key that has changed. Failed when a file that the configuration names can't be
+/// used.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let admin = Admin::new(&arguments.admin, context)?;
     let reloaded = admin.call(Method::POST, &["config", "reload"], None).await?;
     paging::print(&reloaded, arguments.admin.json, reloaded_text)?;
-    Ok(Outcome::Fine)
+    let is_refused = reloaded["refused"].as_array().is_some_and(|refused| !refused.is_empty());
+    Ok(if is_refused { Outcome::Failed } else { Outcome::Fine })
 }
 
 fn reloaded_text(reloaded: &Value) -> String {
@@ -35,6 +37,8 @@ fn reloaded_text(reloaded: &Value) -> String {
         format!("not in force     {}: {}", text("what"), text("problem"))
     });
     lines.extend(unfit);
+    let refused = items("refused").filter_map(|refused| refused["problem"].as_str());
+    lines.extend(refused.map(|problem| format!("not taken up     {problem}")));
     if lines.is_empty() { String::from("the configuration has not changed") } else { lines.join("\n") }
 }
 
@@ -47,13 +51,15 @@ mod tests {
     #[test]
     fn each_key_says_what_came_of_it() {
         let reloaded = json!({ "applied": ["telemetry.log"], "needs_restart": ["server.listen"],
-            "unfit": [{ "what": "rules.a", "problem": "names no channel" }] });
+            "unfit": [{ "what": "rules.a", "problem": "names no channel" }],
+            "refused": [{ "key": "server.tls_key", "problem": "server.tls_key: /k is damaged" }] });
         let text = reloaded_text(&reloaded);
         let lines: Vec<&str> = text.lines().collect();
         let expected = [
             "in force now     telemetry.log",
             "needs a restart  server.listen",
             "not in force     rules.a: names no channel",
+            "not taken up     server.tls_key: /k is damaged",
         ];
         assert_eq!(lines, expected);
         assert!(reloaded_text(&json!({ "applied": [], "needs_restart": [], "unfit": [] })).contains("not changed"));

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
 use super::table::{Column, or_dash, table};
+use crate::config::toml_problem;
 
 /// Flags of `rule`.
 #[derive(Debug, Args)]
@@ -207,7 +208,7 @@ fn fields_of(file: &Path) -> Result<Map<String, Value>, Failure> {
     } else {
         let table: Result<toml::Table, _> = text.parse();
         table
-            .map_err(|error| error.to_string())
+            .map_err(|error| toml_problem(&text, &error))
             .and_then(|table| serde_json::to_value(table).map_err(|error| error.to_string()))
     };
     match parsed {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::sync::mpsc;
 use tracing::subscriber::NoSubscriber;
 
 use super::config_file::ConfigFile;
@@ -104,24 +105,23 @@ async fn serve(
     let status = format!("serving merchants at {}, operators at {}", running.address, running.admin_address);
     manager.ready(&status);
     let watching = manager.watch(Probe::of(&running.admin_base())?);
-    let mut watch = watched.map(|(seen, path)| Watch::start(&path, seen, settle));
+    // One that waits is enough: it reads what is there when its turn comes.
+    let (ask, asked_for) = mpsc::channel(1);
+    let reloads = Reloads { gateway: running.gateway.clone(), file, asked_for, manager, status };
+    // Beside this task, which has to hear of a stop however long a file is waited for.
+    let reloading = tokio::spawn(reloads.run(watched, settle));
     let failure = loop {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => break None,
                 Asked::Reload => {
-                    manager.reloading();
-                    if let Some(watch) = &mut watch {
-                        watch.note_seen();
-                    }
-                    reload(&running.gateway, "signal", None).await;
-                    manager.ready(&status);
+                    let _ = ask.try_send(());
                 }
             },
-            change = changed(&mut watch) => reload(&running.gateway, "file", file.whole(change)).await,
             reason = running.gateway.failed() => break Some(reason),
         }
     };
+    reloading.abort();
     if let Some(watching) = watching {
         watching.abort();
     }
@@ -135,6 +135,39 @@ async fn serve(
     running.stop().await?;
     tracing::info!("stopped");
     Ok(Outcome::Fine)
+}
+
+/// Reads the configuration again when that is asked for, or when its file has changed.
+struct Reloads {
+    gateway: Gateway,
+    file: Arc<ConfigFile>,
+    asked_for: mpsc::Receiver<()>,
+    manager: ServiceManager,
+    /// What the service manager shows of a gateway that serves.
+    status: String,
+}
+
+impl Reloads {
+    /// Until it is aborted; `watched` is the file that is watched, as it was seen last.
+    async fn run(mut self, watched: Option<(Seen, PathBuf)>, settle: Duration) {
+        let mut watch = match watched {
+            Some((seen, path)) => Some(Watch::start(&path, seen, settle).await),
+            None => None,
+        };
+        loop {
+            tokio::select! {
+                Some(()) = self.asked_for.recv() => {
+                    self.manager.reloading();
+                    if let Some(watch) = &mut watch {
+                        watch.note_seen().await;
+                    }
+                    reload(&self.gateway, "signal", None).await;
+                    self.manager.ready(&self.status);
+                }
+                change = changed(&mut watch) => reload(&self.gateway, "file", self.file.whole(change)).await,
+            }
+        }
+    }
 }
 
 /// The layers that this process was started with.
@@ -165,7 +198,7 @@ impl ConfigSource for Layers {
         self.load(Some(text.to_owned()))
     }
 
-    fn has_changed(&self, config: &Config, Reloaded { applied, needs_restart, .. }: &Reloaded) {
+    fn has_changed(&self, config: &Config, Reloaded { applied, needs_restart, refused, .. }: &Reloaded) {
         self.file.note_in_force(config);
         if applied.is_empty() && needs_restart.is_empty() {
             tracing::info!("the configuration has not changed");
@@ -175,6 +208,9 @@ impl ConfigSource for Layers {
         }
         if !needs_restart.is_empty() {
             tracing::warn!(keys = needs_restart.join(", "), "start the gateway again to put these changes in force");
+        }
+        for file in refused {
+            tracing::error!(problem = file.problem, "a file can't be used; what was read of it before stays in use");
         }
         // Last, so that what is said above is logged as it was until now.
         if applied.iter().any(|key| key == LOG_KEY)

@@ -8,17 +8,22 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use notify_debouncer_mini::notify::{self, RecommendedWatcher, RecursiveMode};
-use notify_debouncer_mini::{DebounceEventResult, DebouncedEventKind, Debouncer, new_debouncer};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use crate::config::{FILE_BYTES_MAX, FileWork, open_regular, read_within};
+
 /// It is looked all the same this often: some file systems tell nobody what changes on them.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// A file that has become shorter may still be written, and is to be left alone for so many times as long.
-const PATIENCE_WITH_SHORTER: u32 = 5;
+/// A file that has become shorter, or is new without having been renamed, may still be written, and is to be left alone for so
+/// many times as long.
+const PATIENCE_WITH_UNFINISHED: u32 = 5;
 /// Symbolic links followed one after the other, as many as Linux follows.
 const LINKS_MAX: usize = 40;
 
@@ -48,7 +53,7 @@ impl Seen {
     fn read(path: &Path) -> (Self, Option<Vec<u8>>) {
         // The stamp first: what is written in between is looked at once more.
         let stamp = stamp_of(path);
-        let bytes = fs::read(path).ok();
+        let bytes = open_regular(path).and_then(|file| read_within(file, FILE_BYTES_MAX)).ok();
         let content = bytes.as_ref().map(|bytes| Sha256::digest(bytes).into());
         (Self { stamp, content }, bytes)
     }
@@ -69,7 +74,7 @@ impl Seen {
 pub(super) struct Change {
     /// What is in it now; `None` when it is gone or can't be read.
     pub(super) content: Option<Vec<u8>>,
-    /// Whether another file has taken its place, so that nobody is writing in it any more.
+    /// Whether another file was renamed into its place, so that nobody is writing in it any more.
     pub(super) is_replaced: bool,
 }
 
@@ -85,101 +90,54 @@ fn stamp_of(path: &Path) -> Option<Stamp> {
     })
 }
 
-/// Watches one file.
-pub(super) struct Watch {
-    path: PathBuf,
-    seen: Seen,
-    noticed: mpsc::Receiver<()>,
-    /// Tells what happens in `folders`; `None` where the system can't.
-    debouncer: Option<Debouncer<RecommendedWatcher>>,
-    folders: BTreeSet<PathBuf>,
-    settle: Duration,
-    look_every: Duration,
+/// What the system has told of the file.
+#[derive(Default)]
+struct Told {
+    /// Where the file is, and every symbolic link on the way to it.
+    names: BTreeSet<PathBuf>,
+    /// Whether the last that became of one of these names is that something was renamed to it.
+    is_renamed: bool,
 }
 
-impl Watch {
-    /// Watches the file at `path`, which was last `seen` so; it is looked at once it has been left alone for `settle`.
-    pub(super) fn start(path: &Path, seen: Seen, settle: Duration) -> Self {
-        // One note is enough, however much happens until it is read.
-        let (note, noticed) = mpsc::channel(1);
-        let on_event = move |event: DebounceEventResult| {
-            let is_reason = match event {
-                // What is still being written is told of again.
-                Ok(events) => events.iter().any(|event| event.kind == DebouncedEventKind::Any),
-                // Such as that some of what happened is not told.
-                Err(error) => {
-                    tracing::debug!(%error, "what happens to the configuration file is not told of completely");
-                    true
-                }
-            };
-            if is_reason {
-                let _ = note.try_send(());
+impl Told {
+    fn note(&mut self, event: &notify::Event) {
+        match event.kind {
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {}
+            // The last path is where it went.
+            EventKind::Modify(ModifyKind::Name(_)) => {
+                self.is_renamed |= event.paths.last().is_some_and(|path| self.names.contains(path));
             }
-        };
-        let debouncer = new_debouncer(settle, on_event).inspect_err(not_told_of).ok();
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let mut watch =
-            Self { path, seen, noticed, debouncer, folders: BTreeSet::new(), settle, look_every: LOOK_EVERY };
-        watch.follow();
-        watch
-    }
-
-    /// Ready when the file's content is another one than before, and was at two looks, which are further apart when it has
-    /// become shorter; also when it is gone, or there again.
-    pub(super) async fn changed(&mut self) -> Change {
-        loop {
-            // Changed before anybody watched, or between two looks.
-            if let Some((now, content)) = self.look() {
-                let is_shorter = now.bytes() < self.seen.bytes();
-                let patience = if is_shorter { self.settle * PATIENCE_WITH_SHORTER } else { self.settle };
-                tokio::time::sleep(patience).await;
-                if stamp_of(&self.path) == now.stamp {
-                    let is_replaced = !now.is_same_file(&self.seen);
-                    self.seen = now;
-                    return Change { content, is_replaced };
-                }
-                continue;
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => {
+                self.is_renamed &= !event.paths.iter().any(|path| self.names.contains(path));
             }
-            let look_every = self.look_every;
-            tokio::select! {
-                Some(()) = self.noticed.recv() => {}
-                () = tokio::time::sleep(look_every) => {}
-            }
-            self.follow();
+            _ => {}
         }
     }
+}
 
-    /// Takes the file as it is for what is known: somebody else is about to read it.
-    pub(super) fn note_seen(&mut self) {
-        self.seen = Seen::now(&self.path);
-    }
+/// The folders that are watched.
+struct Followed {
+    /// Tells what happens in `folders`; `None` where the system can't.
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    told: Arc<Mutex<Told>>,
+}
 
-    /// What the file is now, if its content is not what is known.
-    fn look(&mut self) -> Option<(Seen, Option<Vec<u8>>)> {
-        if stamp_of(&self.path) == self.seen.stamp {
-            return None;
-        }
-        let (now, content) = Seen::read(&self.path);
-        if now.content == self.seen.content {
-            self.seen = now;
-            return None;
-        }
-        Some((now, content))
-    }
-
-    /// Watches the folders through which the file is reached now, and no others.
-    fn follow(&mut self) {
-        let Some(debouncer) = &mut self.debouncer else { return };
-        let folders = folders_to(&self.path);
+impl Followed {
+    /// Watches the folders through which the file is reached now, and no others. May block.
+    fn follow(&mut self, path: &Path) {
+        let (folders, names) = way_to(path);
+        self.told.lock().names = names;
+        let Some(watcher) = &mut self.watcher else { return };
         for gone in self.folders.difference(&folders) {
             // Watched no more when the folder itself is gone.
-            let _ = debouncer.watcher().unwatch(gone);
+            let _ = watcher.unwatch(gone);
         }
         let mut watched = BTreeSet::new();
         for folder in folders {
             // Again each time: a folder of the same name may be another one by now, and who is watched already is not watched
             // twice.
-            match debouncer.watcher().watch(&folder, RecursiveMode::NonRecursive) {
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     watched.insert(folder);
                 }
@@ -193,6 +151,137 @@ impl Watch {
     }
 }
 
+/// Watches one file.
+pub(super) struct Watch {
+    path: PathBuf,
+    seen: Seen,
+    noticed: mpsc::Receiver<()>,
+    told: Arc<Mutex<Told>>,
+    followed: Arc<Mutex<Followed>>,
+    files: FileWork,
+    /// Whether the file system answered when it was asked last.
+    answers: bool,
+    settle: Duration,
+    look_every: Duration,
+}
+
+impl Watch {
+    /// Watches the file at `path`, which was last `seen` so; it is looked at once it has been left alone for `settle`.
+    pub(super) async fn start(path: &Path, seen: Seen, settle: Duration) -> Self {
+        // One note is enough, however much happens until it is read.
+        let (note, noticed) = mpsc::channel(1);
+        let told = Arc::new(Mutex::new(Told::default()));
+        let told_of = Arc::clone(&told);
+        let on_event = move |event: notify::Result<notify::Event>| {
+            match event {
+                // Somebody reads, as we do.
+                Ok(event) if is_reading(event.kind) => return,
+                Ok(event) => told_of.lock().note(&event),
+                // Such as that some of what happened is not told.
+                Err(error) => {
+                    tracing::debug!(%error, "what happens to the configuration file is not told of completely");
+                }
+            }
+            let _ = note.try_send(());
+        };
+        let watcher = notify::recommended_watcher(on_event).inspect_err(not_told_of).ok();
+        let followed = Followed { watcher, folders: BTreeSet::new(), told: Arc::clone(&told) };
+        let mut watch = Self {
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            seen,
+            noticed,
+            told,
+            followed: Arc::new(Mutex::new(followed)),
+            files: FileWork::default(),
+            answers: true,
+            settle,
+            look_every: LOOK_EVERY,
+        };
+        watch.follow().await;
+        watch
+    }
+
+    /// Ready when the file's content is another one than before, and was at two looks, which are further apart when it may
+    /// still be written; also when it is gone, or there again. Nothing is lost when this is dropped before.
+    pub(super) async fn changed(&mut self) -> Change {
+        loop {
+            // Changed before anybody watched, or between two looks.
+            if let Some((now, content)) = self.look().await {
+                let is_other = !now.is_same_file(&self.seen);
+                let may_grow = now.bytes() < self.seen.bytes() || is_other && !self.is_replaced_by(&now);
+                let patience = if may_grow { self.settle * PATIENCE_WITH_UNFINISHED } else { self.settle };
+                tokio::time::sleep(patience).await;
+                let path = self.path.clone();
+                if self.on_files(move || stamp_of(&path)).await.is_some_and(|stamp| stamp == now.stamp) {
+                    let is_replaced = self.is_replaced_by(&now);
+                    self.told.lock().is_renamed = false;
+                    self.seen = now;
+                    return Change { content, is_replaced };
+                }
+                continue;
+            }
+            let look_every = self.look_every;
+            tokio::select! {
+                // Whatever else happens until then is looked at together.
+                Some(()) = self.noticed.recv() => tokio::time::sleep(self.settle).await,
+                () = tokio::time::sleep(look_every) => {}
+            }
+            self.follow().await;
+        }
+    }
+
+    /// Takes the file as it is for what is known: somebody else is about to read it.
+    pub(super) async fn note_seen(&mut self) {
+        let path = self.path.clone();
+        if let Some(seen) = self.on_files(move || Seen::now(&path)).await {
+            self.told.lock().is_renamed = false;
+            self.seen = seen;
+        }
+    }
+
+    /// What the file is now, if its content is not what is known.
+    async fn look(&mut self) -> Option<(Seen, Option<Vec<u8>>)> {
+        let (path, before) = (self.path.clone(), self.seen.stamp.clone());
+        let look = move || (stamp_of(&path) != before).then(|| Seen::read(&path));
+        let (now, content) = self.on_files(look).await??;
+        if now.content == self.seen.content {
+            self.told.lock().is_renamed = false;
+            self.seen = now;
+            return None;
+        }
+        Some((now, content))
+    }
+
+    /// Whether what is there `now` was renamed into the place of the file that was there: written to its end before. One that
+    /// has come after there was none may just have been begun.
+    fn is_replaced_by(&self, now: &Seen) -> bool {
+        let were_there = now.stamp.is_some() && self.seen.stamp.is_some();
+        were_there && !now.is_same_file(&self.seen) && self.told.lock().is_renamed
+    }
+
+    async fn follow(&mut self) {
+        let (path, followed) = (self.path.clone(), Arc::clone(&self.followed));
+        self.on_files(move || followed.lock().follow(&path)).await;
+    }
+
+    /// Does what may block; `None` when it did not end in time.
+    async fn on_files<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let done = self.files.run(work).await;
+        if let Err(problem) = &done
+            && self.answers
+        {
+            tracing::error!(problem, path = %self.path.display(), "the configuration file can't be looked at for now");
+        }
+        self.answers = done.is_ok();
+        done.ok()
+    }
+}
+
+/// Whether an event changes nothing.
+fn is_reading(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
 fn not_told_of(error: &notify::Error) {
     tracing::warn!(
         %error,
@@ -201,10 +290,10 @@ fn not_told_of(error: &notify::Error) {
     );
 }
 
-/// The folders in which something changes when the file at `path` becomes another one: its own, and those of every symbolic
-/// link on the way.
-fn folders_to(path: &Path) -> BTreeSet<PathBuf> {
-    let mut folders = BTreeSet::new();
+/// The folders in which something changes when the file at `path` becomes another one, and the names that it has there: its
+/// own, and those of every symbolic link on the way.
+fn way_to(path: &Path) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
+    let (mut folders, mut names) = (BTreeSet::new(), BTreeSet::new());
     let mut place = path.to_owned();
     for _ in 0..LINKS_MAX {
         // A link may be any part of the path; the last one is found first.
@@ -213,16 +302,18 @@ fn folders_to(path: &Path) -> BTreeSet<PathBuf> {
                 && let Some(folder) = ancestor.parent()
             {
                 folders.insert(folder.to_owned());
+                names.insert(ancestor.to_owned());
             }
         }
         if let Some(folder) = place.parent() {
             folders.insert(folder.to_owned());
+            names.insert(place.clone());
         }
         let Ok(target) = fs::read_link(&place) else { break };
         let Some(folder) = place.parent() else { break };
         place = folder.join(target);
     }
-    folders
+    (folders, names)
 }
 
 #[cfg(test)]
@@ -234,9 +325,9 @@ mod tests {
     /// Far longer than any of this takes.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn watch(path: &Path) -> Watch {
-        let mut watch = Watch::start(path, Seen::now(path), Duration::from_millis(20));
-        assert!(watch.debouncer.is_some(), "this system tells of changes");
+    async fn watch(path: &Path) -> Watch {
+        let mut watch = Watch::start(path, Seen::now(path), Duration::from_millis(20)).await;
+        assert!(watch.followed.lock().watcher.is_some(), "this system tells of changes");
         // Nothing but what is told of is to be the reason.
         watch.look_every = PATIENCE * 2;
         watch
@@ -249,7 +340,7 @@ mod tests {
     /// Waits until something in the folder has been noticed that is no change of the file.
     async fn is_left_alone(watch: &mut Watch) {
         tokio::time::timeout(PATIENCE, watch.noticed.recv()).await.expect("something is noticed").unwrap();
-        assert!(watch.look().is_none());
+        assert!(watch.look().await.is_none());
     }
 
     #[tokio::test]
@@ -257,7 +348,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         fs::write(&path, "a = 1").unwrap();
-        let mut watch = watch(&path);
+        let mut watch = watch(&path).await;
         fs::write(&path, "a = 2").unwrap();
         let change = changes(&mut watch).await;
         assert_eq!((change.content.as_deref(), change.is_replaced), (Some(&b"a = 2"[..]), false));
@@ -267,10 +358,32 @@ mod tests {
         assert!(changes(&mut watch).await.is_replaced);
         assert_eq!(watch.seen.content, Some(Sha256::digest("a = 3").into()));
         fs::remove_file(&path).unwrap();
-        changes(&mut watch).await;
+        assert!(changes(&mut watch).await.content.is_none());
         fs::write(&path, "a = 4").unwrap();
-        changes(&mut watch).await;
+        assert!(!changes(&mut watch).await.is_replaced, "it may be half of one");
         assert_eq!(watch.seen.content, Some(Sha256::digest("a = 4").into()));
+        // Gone and there again before anybody looked, and written to after it was renamed.
+        fs::write(&beside, "a = 5").unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "a = 5").unwrap();
+        assert!(!changes(&mut watch).await.is_replaced);
+        fs::rename(&beside, &path).unwrap();
+        fs::write(&path, "a = 6").unwrap();
+        assert!(!changes(&mut watch).await.is_replaced);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_in_its_place_is_a_change_and_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, pipe) = (folder.path().join("config.toml"), folder.path().join("pipe"));
+        fs::write(&path, "a = 1").unwrap();
+        let mut watch = watch(&path).await;
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        fs::rename(&pipe, &path).unwrap();
+        assert!(changes(&mut watch).await.content.is_none());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "a = 2").unwrap();
+        assert_eq!(changes(&mut watch).await.content.as_deref(), Some(&b"a = 2"[..]));
     }
 
     #[tokio::test]
@@ -278,13 +391,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         fs::write(&path, "a = 1").unwrap();
-        let mut watch = watch(&path);
+        let mut watch = watch(&path).await;
         fs::write(folder.path().join("other"), "b = 1").unwrap();
         is_left_alone(&mut watch).await;
         fs::write(&path, "a = 1").unwrap();
         is_left_alone(&mut watch).await;
         fs::write(&path, "a = 2").unwrap();
-        watch.note_seen();
+        watch.note_seen().await;
         is_left_alone(&mut watch).await;
     }
 
@@ -299,11 +412,11 @@ mod tests {
         }
         symlink("..1", at("..data")).unwrap();
         symlink("..data/config.toml", at("config.toml")).unwrap();
-        let mut watch = watch(&at("config.toml"));
+        let mut watch = watch(&at("config.toml")).await;
         symlink("..2", at("..new")).unwrap();
         fs::rename(at("..new"), at("..data")).unwrap();
         fs::remove_dir_all(at("..1")).unwrap();
-        changes(&mut watch).await;
+        assert!(changes(&mut watch).await.is_replaced);
         assert_eq!(watch.seen.content, Some(Sha256::digest("a = 2").into()));
         // Where it points now is watched, too.
         fs::write(at("..2").join("config.toml"), "a = 3").unwrap();
@@ -316,7 +429,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         fs::write(&path, "a = 1\nb = 1\n").unwrap();
-        let mut watch = Watch::start(&path, Seen::now(&path), Duration::from_millis(400));
+        let mut watch = Watch::start(&path, Seen::now(&path), Duration::from_millis(400)).await;
         fs::write(&path, "").unwrap();
         let write_rest = async {
             // Longer than it would be left alone for were it not shorter.
@@ -334,7 +447,7 @@ mod tests {
         fs::write(&path, "a = 1").unwrap();
         let seen = Seen::now(&path);
         fs::write(&path, "a = 22").unwrap();
-        let mut watch = Watch::start(&path, seen, Duration::from_millis(20));
+        let mut watch = Watch::start(&path, seen, Duration::from_millis(20)).await;
         changes(&mut watch).await;
     }
 }

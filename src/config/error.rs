@@ -68,3 +68,37 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// Why a text is not TOML, and where. Without the line itself, which TOML's own words repeat: a secret may be in it.
+pub(crate) fn toml_problem(text: &str, error: &toml::de::Error) -> String {
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return format!("TOML parse error: {}", error.message());
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("TOML parse error at line {line}, column {column}: {}", error.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_toml_is_said_without_the_line() {
+        let problem = |text: &str| toml_problem(text, &text.parse::<toml::Table>().unwrap_err());
+        for line in [
+            "secret_key = \"s3cret",
+            "secret_key = s3cret",
+            "\"s3cret\" = 1 2",
+            "a = 1\nb = \"\\q s3cret\"",
+            "s3cret",
+            "a = '''s3cret",
+            "a = [\"s3cret\" \"s3cret\"]",
+        ] {
+            let said = problem(&format!("mode = \"live\"\n{line}"));
+            assert!(!said.contains("s3cret") && said.contains("at line "), "{said}");
+        }
+        let said = problem("mode = \"live\"\n\né = 1\nsecret_key = \"s3cret");
+        assert!(said.contains("line 3, column ") || said.contains("line 4, column "), "{said}");
+    }
+}

@@ -7,6 +7,7 @@ mod change;
 mod effective;
 mod environment;
 mod error;
+mod files;
 mod layers;
 mod reader;
 mod routing;
@@ -21,7 +22,9 @@ use serde::{Deserialize, Serialize};
 
 pub use change::{KeyChange, TakesEffect};
 pub use effective::{effective_json, effective_toml};
+pub(crate) use error::toml_problem;
 pub use error::{ConfigError, Problem};
+pub(crate) use files::{FileWork, open_regular, read_text_within, read_within};
 pub use routing::{ChannelConfig, ChannelKind, MaintenanceConfig, RoutingConfig, RoutingMode, RuleConfig, ShareConfig};
 pub use service::{
     AdaptiveConfig, AdminConfig, AuthConfig, ClientAddressConfig, LimitsConfig, LogFormat, ReloadConfig,
@@ -37,6 +40,9 @@ use layers::{Layers, Source};
 
 /// The lowest layer, which documents every key.
 pub const EMBEDDED: &str = include_str!("../../config.toml");
+
+/// Longest configuration file, in bytes.
+pub(crate) const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Whether real money moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,12 +149,11 @@ impl Config {
         let mut layers = embedded_layers()?;
         let given = options.file_text.is_some().then(|| PathBuf::from("the configuration file"));
         if let Some(path) = options.file.as_ref().or(given.as_ref()) {
-            let read = options.file_text.map_or_else(|| std::fs::read_to_string(path), Ok);
-            let text = read.map_err(|error| ConfigError::File { path: path.clone(), message: error.to_string() })?;
-            let table = text.parse().map_err(|error: toml::de::Error| ConfigError::File {
-                path: path.clone(),
-                message: error.to_string(),
-            })?;
+            let unusable = |message: String| ConfigError::File { path: path.clone(), message };
+            // Pipes too: it is read once.
+            let read_file = || read_text_within(std::fs::File::open(path)?, FILE_BYTES_MAX);
+            let text = options.file_text.map_or_else(read_file, Ok).map_err(|error| unusable(error.to_string()))?;
+            let table = text.parse().map_err(|error| unusable(toml_problem(&text, &error)))?;
             layers.merge(&Source::File(path.display().to_string()), table);
         }
         for setting in environment::settings(options.environment) {
@@ -210,9 +215,9 @@ pub(crate) fn rule_problems(config: &Config, rule: &RuleConfig) -> Vec<Problem> 
 }
 
 fn embedded_layers() -> Result<Layers, ConfigError> {
-    let table = EMBEDDED.parse().map_err(|error: toml::de::Error| ConfigError::File {
+    let table = EMBEDDED.parse().map_err(|error| ConfigError::File {
         path: PathBuf::from("config.toml (built in)"),
-        message: error.to_string(),
+        message: toml_problem(EMBEDDED, &error),
     })?;
     let mut layers = Layers::default();
     layers.merge(&Source::Embedded, table);

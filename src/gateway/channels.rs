@@ -14,6 +14,7 @@ use crate::domain::routing::RoutingSetup;
 use crate::gateway::Variables;
 use crate::gateway::observed_channel::{CallFigures, ObservedChannel};
 use crate::gateway::sandbox::{credentials_of, provider_of};
+use crate::random::Random;
 
 /// Why a channel can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -87,12 +88,27 @@ struct Sources {
     clock: Clock,
     /// Which kind of money they have to move.
     mode: Mode,
+    /// So that the digests say nothing to anybody else.
+    salt: [u8; 32],
+    /// The digests of the credentials in use, of channels that read some.
+    used: BTreeMap<String, [u8; 32]>,
 }
 
 impl Sources {
-    fn build(&self, name: &str, config: &ChannelConfig) -> Result<Arc<dyn Channel>, ChannelsError> {
-        let built = build_one(name, config, &self.sandbox_urls, &**self.variable, &self.clock)?;
-        in_mode(name, built, self.mode)
+    fn build(&mut self, name: &str, config: &ChannelConfig) -> Result<Arc<dyn Channel>, ChannelsError> {
+        let (built, credentials) = build_one(name, config, &self.sandbox_urls, &**self.variable, &self.clock)?;
+        let built = in_mode(name, built, self.mode)?;
+        if let Some(credentials) = credentials {
+            self.used.insert(name.to_owned(), credentials.digest(&self.salt));
+        }
+        Ok(built)
+    }
+
+    /// Whether a channel would have other credentials if it were set up now. What can't be read now has not changed.
+    fn have_changed(&self, name: &str, config: &ChannelConfig) -> bool {
+        let Some(used) = self.used.get(name) else { return false };
+        !Credentials::name_a_pipe(&config.credentials)
+            && Credentials::read(&config.credentials, &**self.variable).is_ok_and(|now| now.digest(&self.salt) != *used)
     }
 }
 
@@ -109,8 +125,12 @@ impl ChannelSet {
         variable: Arc<Variables>,
         mut brought: Channels,
         clock: &Clock,
+        random: &Random,
     ) -> Result<(Channels, MissingChannels), ChannelsError> {
-        let sources = Sources { sandbox_urls, variable, clock: clock.clone(), mode: config.mode };
+        let mut salt = [0; 32];
+        random.fill(&mut salt);
+        let (clock, mode) = (clock.clone(), config.mode);
+        let mut sources = Sources { sandbox_urls, variable, clock, mode, salt, used: BTreeMap::new() };
         let (mut channels, mut missing) = (BTreeMap::new(), Vec::new());
         for (name, channel_config) in &config.channels {
             let built = if channel_config.kind == ChannelKind::Custom {
@@ -170,13 +190,17 @@ impl ChannelSet {
         Self::new(channels.collect(), MissingChannels::default())
     }
 
-    /// Looks for the missing credentials again, and sets up the channels whose are there now.
+    /// Looks for the missing credentials again, and sets up the channels whose are there now. May block.
     pub(crate) fn look_again(&self, config: &Config) {
         let mut missing = self.missing.lock();
         let MissingChannels { why, sources: Some(sources) } = &mut *missing else { return };
         let mut found = BTreeMap::new();
         for (name, why) in why.iter_mut() {
             let Some(channel_config) = config.channels.get(name.as_str()) else { continue };
+            // A pipe would be waited for.
+            if Credentials::name_a_pipe(&channel_config.credentials) {
+                continue;
+            }
             match sources.build(name.as_str(), channel_config) {
                 Ok(channel) => {
                     let channel = match &self.calls {
@@ -197,6 +221,14 @@ impl ChannelSet {
             channels.append(&mut found);
             self.channels.store(Arc::new(channels));
         }
+    }
+
+    /// The channels whose credentials are other ones by now than those in use, which the next start would take. May block.
+    pub(crate) fn with_other_credentials(&self, config: &Config) -> Vec<ChannelName> {
+        let missing = self.missing.lock();
+        let Some(sources) = &missing.sources else { return Vec::new() };
+        let changed = config.channels.iter().filter(|(name, channel)| sources.have_changed(name, channel));
+        changed.map(|(name, _)| ChannelName::new(name.as_str())).collect()
     }
 
     /// The channels that are here although `setup` has them without credentials.
@@ -270,26 +302,27 @@ fn in_mode(name: &str, channel: Arc<dyn Channel>, mode: Mode) -> Result<Arc<dyn 
     }
 }
 
+/// The channel, and what it read to prove itself with, if it did.
 fn build_one(
     name: &str,
     config: &ChannelConfig,
     sandbox_urls: &BTreeMap<String, String>,
     variable: &dyn Fn(&str) -> Option<String>,
     clock: &Clock,
-) -> Result<Arc<dyn Channel>, ChannelsError> {
+) -> Result<(Arc<dyn Channel>, Option<Credentials>), ChannelsError> {
     let channel_name = ChannelName::new(name);
     if config.kind == ChannelKind::Instant {
-        return Ok(build(&channel_name, config, "", &Credentials::default(), clock.clone())?);
+        return Ok((build(&channel_name, config, "", &Credentials::default(), clock.clone())?, None));
     }
     if config.sandbox {
         let no_address = || ChannelsError::NoAddress(name.to_owned());
         let url = sandbox_urls.get(provider_of(config.kind)).ok_or_else(no_address)?;
-        return Ok(build(&channel_name, config, url, &credentials_of(config.kind), clock.clone())?);
+        return Ok((build(&channel_name, config, url, &credentials_of(config.kind), clock.clone())?, None));
     }
     let credentials = Credentials::read(&config.credentials, variable)
         .map_err(|source| ChannelsError::Credential { channel: name.to_owned(), source })?;
     let base_url = config.base_url.as_ref().ok_or_else(|| ChannelsError::NoAddress(name.to_owned()))?;
-    Ok(build(&channel_name, config, base_url, &credentials, clock.clone())?)
+    Ok((build(&channel_name, config, base_url, &credentials, clock.clone())?, Some(credentials)))
 }
 
 #[cfg(test)]
@@ -317,7 +350,7 @@ mod tests {
     fn build(config: &Config) -> Result<ChannelSet, ChannelsError> {
         let clock = Clock::manual(Timestamp::from_unix_s(1_737_715_200));
         let variable: Variables = Box::new(|_| None);
-        ChannelSet::build(config, BTreeMap::new(), Arc::new(variable), Channels::new(), &clock)
+        ChannelSet::build(config, BTreeMap::new(), Arc::new(variable), Channels::new(), &clock, &Random::seeded(1))
             .map(|(channels, missing)| ChannelSet::new(channels, missing))
     }
 
@@ -380,6 +413,31 @@ mod tests {
         std::fs::remove_file(directory.path().join("b")).unwrap();
         set.look_again(&config);
         assert!(set.get(&b).is_some());
+    }
+
+    #[test]
+    fn credentials_that_have_changed_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let put = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        let (a, b) = (ChannelName::new("a"), ChannelName::new("b"));
+        put("a", "sk_live_a");
+        let set = build(&config).unwrap();
+        assert!(set.with_other_credentials(&config).is_empty(), "what is missing is told as missing");
+        put("b", "sk_live_b");
+        set.look_again(&config);
+        assert!(set.with_other_credentials(&config).is_empty());
+        put("a", " sk_live_a\n");
+        put("b", "sk_live_c");
+        assert_eq!(set.with_other_credentials(&config), [b]);
+        put("a", "sk_live_b");
+        put("b", "sk_live_b");
+        assert_eq!(set.with_other_credentials(&config), [a]);
+        std::fs::remove_file(directory.path().join("a")).unwrap();
+        assert!(set.with_other_credentials(&config).is_empty());
+        // Nobody waits for what has become a pipe.
+        assert!(std::process::Command::new("mkfifo").arg(directory.path().join("a")).status().unwrap().success());
+        assert!(set.with_other_credentials(&config).is_empty());
     }
 
     #[test]

@@ -8,7 +8,6 @@
 mod tests;
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +19,7 @@ use maxminddb::{PathElement, Reader, WithinOptions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::{FileWork, open_regular, read_within};
 use crate::delivery::address::{Reach, reach_of};
 use crate::domain::country;
 use crate::domain::routing::{Country, CountrySet};
@@ -29,6 +29,8 @@ use crate::domain::time::Timestamp;
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// How long a look at the file may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Networks that are looked at when a file is checked; those with countries alone have fewer.
 const CHECKED_NETWORKS_MAX: usize = 1_000_000;
 
@@ -160,17 +162,7 @@ fn read_now(path: PathBuf) -> Result<Loaded, InvalidCountries> {
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("can't be read ({error})");
-    // A pipe would be waited for, and a device need not end.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(String::from("is not a regular file"));
-    }
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-        return Err(String::from("is larger than 1 GiB"));
-    }
-    Ok(bytes)
+    open_regular(path).and_then(|file| read_within(file, FILE_BYTES_MAX)).map_err(failed)
 }
 
 /// Checks the database that a configuration names, without keeping it.
@@ -186,14 +178,22 @@ pub fn check_file(path: &Path) -> Result<(), InvalidCountries> {
 struct Seen {
     path: PathBuf,
     stamp: Option<Stamp>,
+    is_refused: bool,
 }
 
 /// The country database of a gateway, if it has one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Countries {
     current: ArcSwapOption<Database>,
     /// Held while the file is looked at, so that two looks do not overtake each other.
     seen: tokio::sync::Mutex<Option<Seen>>,
+    reading: FileWork,
+}
+
+impl Default for Countries {
+    fn default() -> Self {
+        Self { current: Default::default(), seen: Default::default(), reading: FileWork::new(READ_TIMEOUT) }
+    }
 }
 
 impl Countries {
@@ -214,7 +214,7 @@ impl Countries {
         let mut seen = self.seen.lock().await;
         match loaded {
             Some(loaded) => {
-                *seen = Some(Seen { path: loaded.path.clone(), stamp: loaded.stamp });
+                *seen = Some(Seen { path: loaded.path.clone(), stamp: loaded.stamp, is_refused: false });
                 self.adopt(loaded);
             }
             None => {
@@ -236,26 +236,38 @@ impl Countries {
         self.current.store(Some(Arc::new(loaded.database)));
     }
 
-    /// Reads the file again if it has changed. One that can't be used changes nothing, and is said once.
-    pub(crate) async fn look_again(&self) {
+    /// Reads the file again if it has changed; `is_asked_for`, also if it could not be used when it was read last. One that
+    /// can't be used changes nothing, is said once, and is given back.
+    pub(crate) async fn look_again(&self, is_asked_for: bool) -> Option<InvalidCountries> {
         let mut seen = self.seen.lock().await;
-        let Some(seen) = seen.as_mut() else { return };
+        let seen = seen.as_mut()?;
         let (path, before) = (seen.path.clone(), seen.stamp);
+        let is_again = is_asked_for && seen.is_refused;
         let look = move || {
             let stamp = Stamp::of(&path);
-            (stamp != before).then(|| (stamp, read_now(path)))
+            (is_again || stamp != before).then(|| (stamp, read_now(path)))
         };
-        match tokio::task::spawn_blocking(look).await {
-            Ok(None) => {}
+        match self.reading.run(look).await {
+            Ok(None) => None,
             Ok(Some((_, Ok(loaded)))) => {
-                seen.stamp = loaded.stamp;
+                (seen.stamp, seen.is_refused) = (loaded.stamp, false);
                 self.adopt(loaded);
+                None
             }
             Ok(Some((stamp, Err(problem)))) => {
-                seen.stamp = stamp;
-                tracing::warn!(%problem, "the new country database can't be used; the last good one stays in use");
+                (seen.stamp, seen.is_refused) = (stamp, true);
+                if stamp != before {
+                    tracing::warn!(%problem, "the new country database can't be used; the last good one stays in use");
+                }
+                Some(problem)
             }
-            Err(error) => tracing::warn!(%error, "the country database could not be looked at"),
+            Err(problem) => {
+                tracing::warn!(problem, "the country database could not be looked at");
+                Some(InvalidCountries {
+                    path: seen.path.clone(),
+                    problem: format!("could not be looked at ({problem})"),
+                })
+            }
         }
     }
 
@@ -277,7 +289,7 @@ impl Countries {
             let looks = async {
                 loop {
                     tokio::time::sleep(LOOK_INTERVAL).await;
-                    countries.look_again().await;
+                    countries.look_again(false).await;
                 }
             };
             stopping.run_until_cancelled(looks).await;

@@ -218,9 +218,6 @@ pub enum OpenError {
     /// The sender of webhooks.
     #[error("webhooks can't be sent: {0}")]
     Delivery(String),
-    /// The collector of traces.
-    #[error("{0}")]
-    Traces(String),
 }
 
 impl OpenError {
@@ -317,7 +314,14 @@ impl Gateway {
     ) -> Result<Self, OpenError> {
         let Environment { clock, random, variable } = environment;
         let custom = CustomStrategies::register(extensions.strategies)?;
-        let traces = Traces::open(&config.telemetry, &clock, &random, &*variable).map_err(OpenError::Traces)?;
+        let traces = Traces::open(&config.telemetry, &clock, &random, &*variable).unwrap_or_else(|problem| {
+            // Payments do not stand still because nobody watches them.
+            tracing::error!(
+                problem,
+                "traces can't be sent; nothing is recorded until that is mended and the next start"
+            );
+            Traces::without_collector(&config.telemetry)
+        });
         let countries = Countries::open(config.routing.geoip_database.as_deref()).await?;
         let (engine, behind) = open_store(&config, clock.clone()).await?;
         let last_written_at = engine.last_written_at();
@@ -332,7 +336,7 @@ impl Gateway {
         let variable = Arc::new(variable);
         let (channels, missing) = {
             let (urls, brought) = (emulators.urls, extensions.channels);
-            ChannelSet::build(&config, urls, Arc::clone(&variable), brought, &clock)?
+            ChannelSet::build(&config, urls, Arc::clone(&variable), brought, &clock, &random)?
         };
         let outside = Outside {
             channels,
@@ -499,7 +503,7 @@ impl Gateway {
             request_figures: RequestFigures::new(&core.figures)?,
             service_figures: ServiceFigures::new(&core.figures, Arc::clone(&core.store))?,
             routing_figures: RoutingFigures::new(&core.figures)?,
-            trace_figures: TraceFigures::new(&core.figures)?,
+            trace_figures: TraceFigures::new(&core)?,
             log_level: LogLevel::default(),
             payments,
             pre_auths,

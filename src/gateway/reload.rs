@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::actors::router::{InvalidRouting, RouterError};
 use crate::config::{Config, ConfigError, TakesEffect};
 use crate::domain::audit::{Change, Operator};
+use crate::domain::ids::ChannelName;
 use crate::gateway::countries::{InvalidCountries, Loaded};
 use crate::gateway::error::GatewayError;
 use crate::gateway::routing::control::InForce;
@@ -31,6 +32,24 @@ pub struct Reloaded {
     pub needs_restart: Vec<String>,
     /// What was changed through the admin API, does not fit the configuration any more, and is not in force.
     pub unfit: Vec<UnfitView>,
+    /// Files behind the configuration that have changed and can't be used: what was read of them before stays in use.
+    pub refused: Vec<RefusedFileView>,
+}
+
+/// A certificate, its key or the country database that can't be used as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RefusedFileView {
+    /// The key that names the file.
+    #[schema(example = "server.tls_certificate")]
+    pub key: String,
+    /// What is wrong, in one sentence with the key and the file.
+    pub problem: String,
+}
+
+impl RefusedFileView {
+    fn new(key: &str, problem: impl ToString) -> Self {
+        Self { key: key.to_owned(), problem: problem.to_string() }
+    }
 }
 
 /// Nothing of a new configuration was put in force.
@@ -156,30 +175,58 @@ impl Gateway {
     /// All layers as they are now, with `text` in place of what is in the file if it is given.
     async fn read_source(&self, text: Option<String>) -> Result<Config, ReloadError> {
         let inner = Arc::clone(&self.0);
-        let read = tokio::task::spawn_blocking(move || {
+        let read = self.0.on_files(move || {
             let Some(source) = inner.config_source.get() else {
                 return Err(GatewayError::NotFound("configuration to read again").into());
             };
             let read = text.map_or_else(|| source.read(), |text| source.read_with(&text));
             read.map_err(ReloadError::Source)
         });
-        let failed = |error| GatewayError::Internal(format!("reading the configuration ended: {error}"));
-        read.await.map_err(failed)?
+        read.await?
     }
 }
 
 impl Inner {
     async fn put_in_force(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
+        let mut reloaded = self.change_to(wanted, by).await?;
+        // Last: a configuration that is refused changes nothing at all.
+        let looks = self.core.stopping.run_until_cancelled(self.look_at_files());
+        reloaded.refused = looks.await.unwrap_or_default();
+        Ok(reloaded)
+    }
+
+    /// Takes up what is in files that the configuration names: other content is no change of it. Says which can't be used.
+    async fn look_at_files(&self) -> Vec<RefusedFileView> {
+        let countries = self.core.countries.look_again(true).await;
+        let certificates = self.certificates.look_again().await;
+        let countries = countries.iter().map(|problem| RefusedFileView::new("routing.geoip_database", problem));
+        countries.chain(certificates.iter().map(|problem| RefusedFileView::new(problem.key(), problem))).collect()
+    }
+
+    /// Does what may wait for files, for as long as that is bearable and the gateway does not stop.
+    async fn on_files<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReloadError> {
+        let done = self.core.stopping.run_until_cancelled(self.reloads.files.run(work)).await;
+        done.unwrap_or_else(|| Err(String::from("the gateway stops")))
+            .map_err(|problem| ReloadError::Source(format!("the configuration can't be read: {problem}")))
+    }
+
+    /// The keys of credentials that changed since a channel took them: they wait for the next start.
+    async fn other_credentials(&self, file: &Config) -> Result<Vec<String>, ReloadError> {
+        let (routing, file) = (self.routing.clone(), file.clone());
+        let changed = self.on_files(move || routing.with_other_credentials(&file)).await?;
+        Ok(changed.iter().map(credentials_key).collect())
+    }
+
+    async fn change_to(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
         let mut in_force = self.routing.hold().await;
-        // The same file with other content is no change of the configuration.
-        self.core.countries.look_again().await;
-        self.certificates.look_again().await;
         let next = in_force.file.with_changeable(wanted);
-        let (mut applied, needs_restart) = keys_of(&in_force.file, wanted)?;
-        let found = self.routing.find_credentials(&in_force);
-        applied.extend(found.iter().map(|channel| format!("channels.{channel}.credentials")));
+        let (mut applied, mut needs_restart) = keys_of(&in_force.file, wanted)?;
+        needs_restart.extend(self.other_credentials(&in_force.file).await?);
+        let (routing, file) = (self.routing.clone(), in_force.file.clone());
+        let found = self.on_files(move || routing.find_credentials(&file)).await?;
+        applied.extend(found.iter().map(credentials_key));
         let unfit = in_force.unfit.clone();
-        let mut reloaded = Reloaded { applied, needs_restart, unfit };
+        let mut reloaded = Reloaded { applied, needs_restart, unfit, refused: Vec::new() };
         if reloaded.applied.is_empty() {
             return Ok(reloaded);
         }
@@ -209,6 +256,11 @@ impl Inner {
         reloaded.unfit.clone_from(&in_force.unfit);
         Ok(reloaded)
     }
+}
+
+/// What a channel's credentials are called as a whole.
+fn credentials_key(channel: &ChannelName) -> String {
+    format!("channels.{channel}.credentials")
 }
 
 /// The keys that can change at once and those that wait for the next start.

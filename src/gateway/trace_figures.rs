@@ -1,8 +1,9 @@
 //! What Prometheus is told about traces and logs.
 
 use crate::gateway::Gateway;
+use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
-use crate::gateway::metrics::{Figures, IntCounter, IntCounterVec, advance};
+use crate::gateway::metrics::{IntCounter, IntCounterVec, advance};
 use crate::telemetry::Traces;
 
 /// Figures of spans and of lines of logs. Who asks for them has them read.
@@ -13,7 +14,14 @@ pub(super) struct TraceFigures {
 }
 
 impl TraceFigures {
-    pub(super) fn new(figures: &Figures) -> Result<Self, GatewayError> {
+    pub(super) fn new(core: &Core) -> Result<Self, GatewayError> {
+        let figures = &core.figures;
+        let not_recorded = figures.gauge(
+            "traces_not_recorded",
+            "1 when nothing is recorded although there is a collector, since its address or headers can't be used",
+        )?;
+        let is_wanted = core.config.telemetry.otlp_endpoint.is_some();
+        not_recorded.set(i64::from(is_wanted && !core.traces.are_recorded()));
         let made = Self {
             sent: figures.counter("trace_spans_sent_total", "Spans that the collector took")?,
             lost: figures.counters("trace_spans_lost_total", "Spans that were lost, by why", &["reason"])?,

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use reqwest::{Client, StatusCode};
 
-use crate::config::TelemetryConfig;
+use crate::config::{TelemetryConfig, open_regular, read_text_within};
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -37,11 +37,8 @@ pub(crate) fn headers(
             let failed = |why: String| {
                 format!("{}, which telemetry.otlp_headers_file names, can't be read: {why}", path.display())
             };
-            let size_bytes = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-            if size_bytes > HEADERS_BYTES_MAX {
-                return Err(failed(format!("it is longer than {HEADERS_BYTES_MAX} bytes")));
-            }
-            let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+            let text = open_regular(path).and_then(|file| read_text_within(file, HEADERS_BYTES_MAX));
+            let text = text.map_err(|error| failed(error.to_string()))?;
             ("telemetry.otlp_headers_file", text)
         }
         (None, None) => return Ok(Vec::new()),

@@ -99,6 +99,11 @@ impl Traces {
         Self(None)
     }
 
+    /// Records nothing, and passes on what others said, as the configuration says.
+    pub(crate) fn without_collector(config: &TelemetryConfig) -> Self {
+        Self(Some(Arc::new(Tracer { recorder: None, passes_on: config.pass_on_traceparent })))
+    }
+
     /// As the configuration says; spans are sent by a task of their own, so there has to be a runtime. `variable` reads an
     /// environment variable.
     ///
@@ -137,6 +142,11 @@ impl Traces {
     pub(crate) fn begin_later(&self, kept: Option<&TraceContext>, name: &'static str, kind: Kind) -> Span {
         let (Some(tracer), Some(kept)) = (&self.0, kept) else { return Span::none() };
         tracer.begin(Some(kept.clone()), name, kind, |_, parent, _| parent.is_some_and(|parent| parent.is_sampled))
+    }
+
+    /// Whether spans are recorded.
+    pub(crate) fn are_recorded(&self) -> bool {
+        self.0.as_ref().is_some_and(|tracer| tracer.recorder.is_some())
     }
 
     /// How many spans were sent and lost.

@@ -207,6 +207,17 @@ impl Serve {
         serve
     }
 
+    async fn post(&self, path: &str, body: serde_json::Value) -> (u16, String) {
+        let request = http_client().post(format!("{}{path}", self.admin_url)).bearer_auth(TOKEN).json(&body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
     /// The lines with this message.
     fn lines(&self, message: &str) -> Vec<String> {
         let message = format!("\"message\":\"{message}\"");
@@ -338,4 +349,109 @@ async fn a_file_that_may_be_cut_off_is_put_in_force_only_for_who_asks_for_it() {
     serve.metric("reloads_total{result=\"success\"}", "2").await;
     assert_eq!(config().await["tiers"]["starter"]["burst"], 50);
     serve.metric("reloads_total{result=\"failure\"}", "1").await;
+}
+
+/// A configuration that is enough for one gateway, with its data beside it.
+fn base(directory: &Path) -> String {
+    format!(
+        "[reload]\nsettle_ms = 20\n[storage]\ndir = {:?}\nballast_bytes = 0\nsegment_bytes = 4194304\ngroup_bytes_max = 1048576\n",
+        directory.join("data")
+    )
+}
+
+/// Nobody may ever write into it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipe_in_the_files_place_is_refused_and_keeps_nobody_from_stopping() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, pipe) = (directory.path().join("config.toml"), directory.path().join("pipe"));
+    std::fs::write(&path, base(directory.path())).unwrap();
+    let mut serve = Serve::start(&path).await;
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::rename(&pipe, &path).unwrap();
+    serve.metric("reloads_total{result=\"failure\"}", "1").await;
+    serve.signal("-HUP");
+    serve.metric("reloads_total{result=\"failure\"}", "2").await;
+    let (status, text) = serve.post("/admin/v1/config/reload", json!({})).await;
+    assert!(status == 400 && text.contains("not a regular file"), "{status} {text}");
+    serve.signal("-TERM");
+    let process = Mutex::new(&mut serve.process);
+    let status = eventually("the end", || async { process.lock().unwrap().try_wait().unwrap() }).await;
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_of_a_file_is_not_taken_for_another_one_when_there_was_none_for_a_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    let begin = base(directory.path()) + "[tiers.starter]\nburst = 30\n";
+    let end = "[channels.alipay]\nenabled = false\n";
+    std::fs::write(&path, format!("{begin}{end}")).unwrap();
+    let serve = Serve::start(&path).await;
+    std::fs::remove_file(&path).unwrap();
+    serve.metric("reloads_total{result=\"failure\"}", "1").await;
+    std::fs::write(&path, &begin).unwrap();
+    serve.metric("reloads_total{result=\"failure\"}", "2").await;
+    let said = serve.lines("the configuration can't be used; nothing has changed");
+    assert!(said.last().unwrap().contains("channels.alipay.enabled"), "{said:?}");
+    let mut rest = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut rest, end.replace("false", "true").as_bytes()).unwrap();
+    serve.metric("reloads_total{result=\"success\"}", "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_in_a_line_that_is_not_toml_is_repeated_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    std::fs::write(&path, base(directory.path())).unwrap();
+    let serve = Serve::start(&path).await;
+    let wrong = base(directory.path()) + "[channels.stripe.credentials]\nsecret_key = \"sk_live_TOPSECRET\n";
+    std::fs::write(&path, &wrong).unwrap();
+    serve.metric("reloads_total{result=\"failure\"}", "1").await;
+    let shown = serve.get("/admin/v1/config").send().await.unwrap().text().await.unwrap();
+    let (_, checked) = serve.post("/admin/v1/config/check", json!({ "toml": wrong })).await;
+    let said = serve.lines("the configuration can't be used; nothing has changed").join("\n");
+    for text in [shown, checked, said] {
+        assert!(text.contains("parse error at line 9") && !text.contains("TOPSECRET"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_have_changed_wait_for_a_restart_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, key) = (directory.path().join("config.toml"), directory.path().join("key"));
+    std::fs::write(&key, "sk_test_1").unwrap();
+    let stripe = format!(
+        "[channels.stripe]\nsandbox = false\nbase_url = \"http://127.0.0.1:9\"\n[channels.stripe.credentials]\nsecret_key_file = {key:?}\n"
+    );
+    std::fs::write(&path, base(directory.path()) + &stripe).unwrap();
+    let serve = Serve::start(&path).await;
+    assert_eq!(serve.diff(&[]), (0, String::from("no difference\n")));
+    std::fs::write(&key, "sk_test_2").unwrap();
+    let (code, text) = serve.diff(&[]);
+    let row: Vec<&str> = text.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!((code, row), (1, vec!["channels.stripe.credentials", "-", "-", "after", "a", "restart"]), "{text}");
+    let (status, text) = serve.post("/admin/v1/config/reload", json!({})).await;
+    assert_eq!(status, 200, "{text}");
+    let reloaded: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(reloaded["data"]["needs_restart"], json!(["channels.stripe.credentials"]), "{text}");
+    serve.metric("needs_restart", "1").await;
+    assert!(!text.contains("sk_test"));
+    std::fs::write(&key, "sk_test_1\n").unwrap();
+    assert_eq!(serve.diff(&[]).0, 0, "as they are in use");
+}
+
+/// Payments are worth more than what is known about them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_starts_without_the_headers_of_its_collector() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    let telemetry = "[telemetry]\notlp_endpoint = \"http://127.0.0.1:9\"\notlp_headers_file = \"/nowhere/headers\"\n";
+    std::fs::write(&path, base(directory.path()) + telemetry).unwrap();
+    let serve = Serve::start(&path).await;
+    let text = serve.get("/metrics").send().await.unwrap().text().await.unwrap();
+    assert!(text.lines().any(|line| line == "tollgate_traces_not_recorded 1"), "{text}");
+    let logged = serve.logged.lock().unwrap().join("\n");
+    assert!(logged.contains("traces can't be sent") && logged.contains("/nowhere/headers"), "{logged}");
+    let checked = Command::new(BINARY).args(["check-config", "--config"]).arg(&path).output().unwrap();
+    assert_eq!(checked.status.code(), Some(2), "{checked:?}");
 }

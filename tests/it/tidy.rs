@@ -41,7 +41,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli"]),
     ("anstream", &["cli"]),
     ("indicatif", &["cli"]),
-    ("notify_debouncer_mini", &["cli/watch.rs"]),
+    ("notify", &["cli/watch.rs"]),
     ("prometheus", &["gateway/metrics.rs"]),
     ("csv", &["api"]),
     ("maxminddb", &["gateway/countries.rs"]),

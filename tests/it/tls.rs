@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tollgate::config::Config;
 use tollgate::domain::audit::Operator;
+use tollgate::gateway::reload::Reloaded;
 
 use crate::support::{House, eventually};
 
@@ -169,14 +170,18 @@ async fn failures(house: &House) -> f64 {
     metric(house, "tollgate_tls_reload_failures_total{listener=\"merchant\"}").await
 }
 
+async fn not_loaded(house: &House) -> f64 {
+    metric(house, "tollgate_tls_certificate_not_loaded{listener=\"merchant\"}").await
+}
+
 async fn expiry(house: &House, listener: &str) -> f64 {
     metric(house, &format!("tollgate_tls_certificate_expiry_timestamp_seconds{{listener=\"{listener}\"}}")).await
 }
 
 /// Reads the configuration again, which is the same, so that the files are looked at.
-async fn look_again(house: &House) {
+async fn look_again(house: &House) -> Reloaded {
     let config = house.gateway.config().clone();
-    house.gateway.reload(&config, &Operator::process("signal")).await.unwrap();
+    house.gateway.reload(&config, &Operator::process("signal")).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -350,15 +355,27 @@ async fn a_pair_that_can_not_be_used_keeps_the_old_one_and_is_counted_once() {
     let before = expiry(&house, "merchant").await;
     for (index, (what, make)) in broken.iter().enumerate() {
         make();
-        look_again(&house).await;
-        look_again(&house).await;
+        for _ in 0..2 {
+            // Who asks is told each time.
+            let refused = look_again(&house).await.refused;
+            assert!(refused.len() == 1 && refused[0].key.starts_with("server.tls_"), "{what}: {refused:?}");
+        }
         assert_eq!(failures(&house).await, index as f64 + 1.0, "{what}");
         let stream = Speaker::trusting(&[&issue]).connect(address(&house)).await.expect(what);
         assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], issue.der());
         assert_eq!(expiry(&house, "merchant").await, before, "{what}");
     }
+    assert_eq!(not_loaded(&house).await, 1.0);
+    let shown = house.admin("GET", "/admin/v1/config", None).await.expect(200, "SUCCESS");
+    assert_eq!(shown.body["data"]["last_reload"]["refused"][0]["key"], "server.tls_key", "{}", shown.text);
     files.put(&other);
-    look_again(&house).await;
+    // What is refused as a whole changes nothing, these files neither.
+    let mut wrong = house.gateway.config().clone();
+    wrong.routing.default_channel = String::from("nobody");
+    assert!(house.gateway.reload(&wrong, &Operator::process("signal")).await.is_err());
+    assert!(Speaker::trusting(&[&issue]).connect(address(&house)).await.is_ok());
+    assert!(look_again(&house).await.refused.is_empty());
+    assert_eq!(not_loaded(&house).await, 0.0);
     assert_eq!(failures(&house).await, broken.len() as f64);
     assert!(Speaker::trusting(&[&other]).connect(address(&house)).await.is_ok());
     assert!(Speaker::trusting(&[&issue]).connect(address(&house)).await.is_err());

@@ -60,7 +60,8 @@ pub(crate) async fn check(OperatorCall { call, .. }: OperatorCall) -> Outcome {
 /// Read the configuration again
 ///
 /// As SIGHUP does: what can change while the gateway runs is put in force, what can't is named. What was changed through
-/// this API stays on top. A configuration that is not valid changes nothing.
+/// this API stays on top. A configuration that is not valid changes nothing. A certificate, its key or the country database
+/// that has changed and can't be used is named in `refused`; the last good one stays in use.
 #[utoipa::path(
     post, path = "/admin/v1/config/reload", operation_id = "reload_config", tag = "Service",
     responses(

@@ -99,6 +99,7 @@ fn config_facts(view: &ConfigView) -> Facts {
     let Some(last) = &view.last_reload else {
         return facts.with("Last read", Cell::text("at the start"));
     };
+    let refused: Vec<Cell> = last.refused.iter().map(|file| Cell::text(file.problem.as_str())).collect();
     let how = match &last.problem {
         None => Cell::Badge(Tone::Good, String::from("in force")),
         Some(_) => Cell::Badge(Tone::Bad, String::from("nothing was changed")),
@@ -109,6 +110,7 @@ fn config_facts(view: &ConfigView) -> Facts {
         .with("Outcome", how)
         .with_some("Problem", Cell::maybe(last.problem.as_deref()))
         .with_some("Put in force", lines(&last.applied))
+        .with_some("Files not taken up", if refused.is_empty() { Cell::Nothing } else { Cell::Lines(refused) })
 }
 
 fn store_facts(store: &StoreView) -> Facts {
@@ -218,13 +220,21 @@ fn value(value: Option<&serde_json::Value>) -> Cell {
 
 async fn reload(call: ConsoleCall) -> Outcome {
     let reloaded = call.gateway().reload_from_source(&call.operator).await.map_err(GatewayError::from);
-    let said = reloaded.map(|Reloaded { applied, needs_restart, .. }| match (applied.len(), needs_restart.len()) {
+    let said = reloaded.map(|reloaded| {
+        let files: String = reloaded.refused.iter().map(|file| format!(" Not taken up: {}.", file.problem)).collect();
+        keys_said(&reloaded) + &files
+    });
+    call.done(said, PATH)
+}
+
+/// What came of the keys.
+fn keys_said(Reloaded { applied, needs_restart, .. }: &Reloaded) -> String {
+    match (applied.len(), needs_restart.len()) {
         (0, 0) => String::from("Nothing has changed."),
         (0, waiting) => format!("Nothing can change now; {waiting} keys wait for a restart."),
         (now, 0) => format!("In force now: {}.", if now > 5 { format!("{now} keys") } else { applied.join(", ") }),
         (now, waiting) => format!("{now} keys are in force now, {waiting} wait for a restart."),
-    });
-    call.done(said, PATH)
+    }
 }
 
 async fn backup(call: ConsoleCall) -> Outcome {

@@ -3,7 +3,7 @@
 //! Certificate and key are read and held against each other off the runtime, and swapped in at once: a connection is
 //! greeted with the old pair or with the new one, and those that are open stay. The files are looked at again every half a
 //! minute and at each reload of the configuration; a pair that can't be used is said once, is counted, and is no reason to
-//! give up the last good one.
+//! give up the last good one. It is judged again at each look.
 
 mod pair;
 
@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, FileWork};
 use crate::domain::time::Timestamp;
 use crate::gateway::addresses::Listener;
 use crate::gateway::error::GatewayError;
-use crate::gateway::metrics::{Figures, Gauge, IntCounter, IntCounterVec};
+use crate::gateway::metrics::{Figures, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 pub use pair::InvalidCertificate;
 
@@ -40,6 +40,8 @@ const EXPIRES_SOON: Duration = Duration::from_secs(7 * 86_400);
 const IS_AUTHORITY: &str = "the certificate is that of an authority (CA:TRUE), which many clients refuse as a server's, this \
     program's commands too; have it issue one for the server, or make a self-signed one with \
     `-addext basicConstraints=critical,CA:FALSE`";
+/// In place of what is in files that could not be read in time.
+const UNREAD: Digests = [0; 32];
 /// The only protocol that is spoken inside.
 const PROTOCOL: &[u8] = b"http/1.1";
 
@@ -108,11 +110,13 @@ impl Certificates {
         self.merchants.iter().chain(self.operator.iter())
     }
 
-    /// Reads the files again that have changed.
-    pub(crate) async fn look_again(&self) {
+    /// Reads the files again, and takes up those that have changed. Says of which listeners they can't be used.
+    pub(crate) async fn look_again(&self) -> Vec<InvalidCertificate> {
+        let mut refused = Vec::new();
         for certificate in self.all() {
-            certificate.look_again().await;
+            refused.extend(certificate.look_again().await);
         }
+        refused
     }
 
     /// Looks at the files now and then until the gateway stops.
@@ -182,9 +186,10 @@ pub struct ListenerCertificate {
     files: PairFiles,
     shown: Arc<Shown>,
     clock: Clock,
-    /// What was in the files when they were last looked at, whether or not it could be used. Held while they are looked
-    /// at, so that two looks do not overtake each other.
-    seen: tokio::sync::Mutex<Digests>,
+    /// What was in the files when they were last looked at, if it could not be used: that is said and counted once. Held while
+    /// they are looked at, so that two looks do not overtake each other.
+    refused: tokio::sync::Mutex<Option<Digests>>,
+    reading: FileWork,
     /// Until somebody has made figures of it, it is counted here alone.
     counts: std::sync::OnceLock<Counts>,
 }
@@ -193,6 +198,7 @@ pub struct ListenerCertificate {
 #[derive(Debug)]
 struct Counts {
     reload_failures: IntCounter,
+    not_loaded: IntGauge,
     handshakes: [IntCounter; Handshake::ALL.len()],
 }
 
@@ -212,9 +218,14 @@ impl ListenerCertificate {
         let reading = files.clone();
         let read = tokio::task::spawn_blocking(move || reading.parse(reading.read(), &provider())).await;
         let pair = read.unwrap_or_else(|error| Err(files.certificate_is(format!("can't be read ({error})"))))?;
-        let seen = tokio::sync::Mutex::new(pair.digests);
-        let shown = Arc::new(Shown(ArcSwap::from_pointee(pair)));
-        let made = Self { files, shown, clock: clock.clone(), seen, counts: Default::default() };
+        let made = Self {
+            files,
+            shown: Arc::new(Shown(ArcSwap::from_pointee(pair))),
+            clock: clock.clone(),
+            refused: Default::default(),
+            reading: FileWork::default(),
+            counts: Default::default(),
+        };
         made.say_in_use();
         Ok(Some(Arc::new(made)))
     }
@@ -249,32 +260,39 @@ impl ListenerCertificate {
         self.shown.0.load().about.not_after
     }
 
-    /// Reads the files again if they have changed. A pair that can't be used, or is out of date already, changes nothing,
-    /// and is said once.
-    async fn look_again(&self) {
-        let mut seen = self.seen.lock().await;
-        let (files, before, now) = (self.files.clone(), *seen, self.clock.now());
+    /// Reads the files again, and takes up what is another pair than the one in use. One that can't be used, or is out of date,
+    /// changes nothing and is given back. It is judged anew at each look: one that was issued a little ahead of this clock can
+    /// be used as soon as its time has come.
+    async fn look_again(&self) -> Option<InvalidCertificate> {
+        let mut refused = self.refused.lock().await;
+        let (files, in_use, now) = (self.files.clone(), self.shown.0.load().digests, self.clock.now());
         let look = move || {
             let contents = files.read();
             let digests = contents.digests;
-            (digests != before).then(|| (digests, usable(&files, files.parse(contents, &provider()), now)))
+            (digests != in_use).then(|| (digests, usable(&files, files.parse(contents, &provider()), now)))
         };
-        match tokio::task::spawn_blocking(look).await {
-            Ok(None) => {}
-            Ok(Some((digests, Ok(pair)))) => {
-                *seen = digests;
+        let looked = self.reading.run(look).await;
+        let found = looked.unwrap_or_else(|problem| Some((UNREAD, Err(self.files.certificate_is(problem)))));
+        let Some((digests, Err(problem))) = found else {
+            *refused = None;
+            self.note_not_loaded(false);
+            if let Some((_, Ok(pair))) = found {
                 self.shown.0.store(Arc::new(pair));
                 self.say_in_use();
             }
-            Ok(Some((digests, Err(problem)))) => {
-                *seen = digests;
-                self.note_failure();
-                tracing::error!(%problem, "the new certificate can't be used; the last good one stays in use");
-            }
-            Err(error) => {
-                self.note_failure();
-                tracing::error!(%error, "the certificate could not be looked at");
-            }
+            return None;
+        };
+        self.note_not_loaded(true);
+        if refused.replace(digests) != Some(digests) {
+            self.note_failure();
+            tracing::error!(%problem, "the new certificate can't be used; the last good one stays in use");
+        }
+        Some(problem)
+    }
+
+    fn note_not_loaded(&self, is_not: bool) {
+        if let Some(counts) = self.counts.get() {
+            counts.not_loaded.set(i64::from(is_not));
         }
     }
 
@@ -338,6 +356,11 @@ impl CertificateFigures {
             "Certificates or keys that could not be used when they had changed",
             &["listener"],
         )?;
+        let not_loaded = figures.gauges(
+            "tls_certificate_not_loaded",
+            "1 while certificate and key in the files are not the ones in use, since they can't be used",
+            &["listener"],
+        )?;
         let handshakes = figures.counters(
             "tls_handshakes_total",
             "Connections to listeners that speak TLS, by what became of their handshake",
@@ -346,7 +369,7 @@ impl CertificateFigures {
         let mut rows = Vec::new();
         for (listener, name) in [(Listener::Merchants, "merchant"), (Listener::Operator, "admin")] {
             let certificate = certificates.of(listener).cloned();
-            let counts = Counts::of(&failures, &handshakes, name);
+            let counts = Counts::of(&failures, &not_loaded, &handshakes, name);
             if let Some(certificate) = &certificate {
                 // Set once: a gateway makes its figures once.
                 let _ = certificate.counts.set(counts);
@@ -365,9 +388,10 @@ impl CertificateFigures {
 }
 
 impl Counts {
-    fn of(failures: &IntCounterVec, handshakes: &IntCounterVec, listener: &str) -> Self {
+    fn of(failures: &IntCounterVec, not_loaded: &IntGaugeVec, handshakes: &IntCounterVec, listener: &str) -> Self {
         Self {
             reload_failures: failures.with_label_values(&[listener]),
+            not_loaded: not_loaded.with_label_values(&[listener]),
             handshakes: Handshake::ALL.map(|result| handshakes.with_label_values(&[listener, result.as_str()])),
         }
     }

@@ -1,6 +1,5 @@
 //! One certificate with its key, read from two files and held against each other.
 
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use sha2::{Digest, Sha256};
 use webpki::{EndEntityCert, KeyUsage};
 use zeroize::Zeroizing;
 
+use crate::config::{open_regular, read_within};
 use crate::domain::time::Timestamp;
 
 /// Largest file that is read, in bytes; a chain has a few thousand.
@@ -41,6 +41,13 @@ pub struct InvalidCertificate {
     key: &'static str,
     path: PathBuf,
     problem: String,
+}
+
+impl InvalidCertificate {
+    /// The key of the configuration that names the file.
+    pub(crate) fn key(&self) -> &'static str {
+        self.key
+    }
 }
 
 /// What is known of a certificate.
@@ -137,18 +144,9 @@ impl PairFiles {
 /// The bytes and the mode of a file.
 fn bytes_of(path: &Path) -> Result<(Vec<u8>, u32), String> {
     let failed = |error: std::io::Error| format!("can't be read ({error})");
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    // A pipe would be waited for, and a device need not end.
-    if !metadata.is_file() {
-        return Err(String::from("is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-        return Err(String::from("is larger than 1 MiB"));
-    }
-    Ok((bytes, metadata.mode()))
+    let file = open_regular(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode();
+    Ok((read_within(file, FILE_BYTES_MAX).map_err(failed)?, mode))
 }
 
 fn chain_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -96,14 +96,14 @@ fn what_can_not_be_used_is_said_with_what_to_do() {
     let short = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
     assert_refused(&certificate, short, of_key, "can't be used");
     assert_refused(&certificate.repeat(17), &key, of_certificate, "more than 16");
-    assert_refused(&"x".repeat(1024 * 1024 + 1), &key, of_certificate, "larger than 1 MiB");
+    assert_refused(&"x".repeat(1024 * 1024 + 1), &key, of_certificate, "longer than 1048576 bytes");
     let (expired, expired_key) = issue(|params| params.not_after = date_time_ymd(2023, 11, 14));
     assert_refused(&expired, &expired_key, of_certificate, "has expired at 2023-11-14");
     let (early, early_key) = issue(|params| params.not_before = date_time_ymd(2023, 11, 15));
     assert_refused(&early, &early_key, of_certificate, "is not valid before 2023-11-15");
     let mut files = Files::with(&certificate, &key);
     files.server.tls_key = Some(files.directory.path().to_owned());
-    assert!(files.check().unwrap_err().to_string().contains("is not a regular file"));
+    assert!(files.check().unwrap_err().to_string().contains("not a regular file"));
     files.server.tls_key = Some(files.directory.path().join("nowhere.pem"));
     assert!(files.check().unwrap_err().to_string().contains("can't be read"));
 }
@@ -141,6 +141,50 @@ async fn files_that_have_changed_are_found_without_being_told() {
     std::fs::write(files.directory.path().join("certificate.pem"), certificate).unwrap();
     tokio::time::sleep(LOOK_INTERVAL * 2).await;
     assert!(shown.not_after() > first);
+    tasks.close();
+    stopping.cancel();
+    tasks.wait().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_valid_in_a_while_is_taken_up_then_and_counted_once() {
+    let (certificate, key) = issue(|params| params.not_after = date_time_ymd(2030, 1, 1));
+    let files = Files::with(&certificate, &key);
+    let clock = Clock::virtual_from(NOW);
+    let certificates = Arc::new(Certificates::open(&files.server, &clock).await.unwrap());
+    let _figures = CertificateFigures::new(&Figures::default(), &certificates).unwrap();
+    let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+    certificates.start(&tasks, &stopping);
+    let shown = certificates.of(Listener::Merchants).unwrap();
+    let figures = || {
+        let counts = shown.counts.get().unwrap();
+        (counts.reload_failures.get(), counts.not_loaded.get())
+    };
+    let first = shown.not_after();
+    // Not quite two hours ahead.
+    let (early, early_key) = issue(|params| {
+        params.not_before = date_time_ymd(2023, 11, 15);
+        params.not_after = date_time_ymd(2031, 1, 1);
+    });
+    files.put(&early, &early_key);
+    tokio::time::sleep(LOOK_INTERVAL * 10).await;
+    assert_eq!((shown.not_after(), figures()), (first, (1, 1)));
+    for _ in 0..2 {
+        let refused = certificates.look_again().await;
+        assert!(refused[0].to_string().contains("is not valid before 2023-11-15"), "{refused:?}");
+    }
+    assert_eq!(figures(), (1, 1), "said once, and still so");
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert!(shown.not_after() > first);
+    assert_eq!(figures(), (1, 0));
+    files.put(&certificate, &key);
+    assert!(certificates.look_again().await.is_empty());
+    // What is in use already is no failure, whatever was there in between.
+    files.put(&early, "");
+    assert_eq!((certificates.look_again().await.len(), figures()), (1, (2, 1)));
+    files.put(&certificate, &key);
+    assert!(certificates.look_again().await.is_empty());
+    assert_eq!(figures(), (2, 0));
     tasks.close();
     stopping.cancel();
     tasks.wait().await;

@@ -269,20 +269,24 @@ async fn no_damage_of_a_file_is_more_than_unknown() {
 #[tokio::test]
 async fn a_new_file_is_taken_up_and_a_broken_one_is_not() {
     let (file, countries) = opened(&database(&[("8.8.8.0/24", iso_code("US"))])).await;
-    countries.look_again().await;
+    countries.look_again(false).await;
     assert_eq!(of(&countries, "8.8.8.8"), code("US"));
     file.replace(&database(&[("8.8.8.0/24", iso_code("CA"))]));
     assert_eq!(of(&countries, "8.8.8.8"), code("US"), "nobody has looked yet");
-    countries.look_again().await;
+    countries.look_again(false).await;
     assert_eq!(of(&countries, "8.8.8.8"), code("CA"));
     file.replace(b"half a download");
-    countries.look_again().await;
+    assert!(countries.look_again(false).await.is_some());
+    assert!(countries.look_again(false).await.is_none(), "said once");
+    for _ in 0..2 {
+        assert!(countries.look_again(true).await.is_some(), "who asks is told each time");
+    }
     assert_eq!(of(&countries, "8.8.8.8"), code("CA"));
     std::fs::remove_file(&file.path).unwrap();
-    countries.look_again().await;
+    countries.look_again(false).await;
     assert_eq!(of(&countries, "8.8.8.8"), code("CA"));
     std::fs::write(&file.path, database(&[("8.8.8.0/24", iso_code("JP"))])).unwrap();
-    countries.look_again().await;
+    countries.look_again(false).await;
     assert_eq!(of(&countries, "8.8.8.8"), code("JP"));
 }
 

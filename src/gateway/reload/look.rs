@@ -107,7 +107,11 @@ impl Gateway {
         let refused = self.refusal(&in_force.file, &next).await.map(|error| error.to_string());
         let next = InForce::after(&in_force, next, in_force.overrides.clone());
         let refused = refused.or_else(|| self.0.routing.check_setup(&next.config).err().map(|error| error.to_string()));
-        let changes = changes.into_iter().map(|change| KeyChangeView::of(change, &overridden)).collect();
+        let credentials = self.0.other_credentials(&in_force.file).await?;
+        // Neither can be shown.
+        let waiting = |key: String| KeyChange { key, before: None, after: None, takes_effect: TakesEffect::AtRestart };
+        let changes = changes.into_iter().chain(credentials.into_iter().map(waiting));
+        let changes = changes.map(|change| KeyChangeView::of(change, &overridden)).collect();
         Ok(ConfigCheck { changes, refused, unfit: next.unfit })
     }
 

@@ -4,11 +4,12 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::config::FileWork;
 use crate::domain::audit::Operator;
 use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
 use crate::gateway::metrics::{Figures, Gauge, IntCounter, IntGauge};
-use crate::gateway::reload::{ReloadError, Reloaded};
+use crate::gateway::reload::{RefusedFileView, ReloadError, Reloaded};
 
 /// How the last reading of the configuration went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -22,6 +23,8 @@ pub struct LastReload {
     pub problem: Option<String>,
     /// Keys whose new values it put in force.
     pub applied: Vec<String>,
+    /// Files behind the configuration that could not be used then: what was read of them before stayed in use.
+    pub refused: Vec<RefusedFileView>,
 }
 
 /// What is known of a gateway's reloads.
@@ -32,6 +35,8 @@ pub(crate) struct Reloads {
     last_at: Gauge,
     needs_restart: IntGauge,
     known: Mutex<Known>,
+    /// Where the files are read that make a configuration.
+    pub(super) files: FileWork,
 }
 
 #[derive(Default)]
@@ -66,16 +71,19 @@ impl Reloads {
             needs_restart: figures
                 .gauge("config_needs_restart", "Keys of the configuration that wait for the next start")?,
             known: Mutex::default(),
+            files: FileWork::default(),
         })
     }
 
     /// Notes how a reading that `by` asked for went.
     pub(super) fn note(&self, at: Timestamp, by: &Operator, reloaded: &Result<Reloaded, ReloadError>) {
         let mut known = self.known.lock();
-        let mut last = LastReload { at: at.rfc3339(), by: by.name.clone(), problem: None, applied: Vec::new() };
+        let (at_text, by) = (at.rfc3339(), by.name.clone());
+        let mut last = LastReload { at: at_text, by, problem: None, applied: Vec::new(), refused: Vec::new() };
         match reloaded {
             Ok(reloaded) => {
                 last.applied.clone_from(&reloaded.applied);
+                last.refused.clone_from(&reloaded.refused);
                 known.needs_restart.clone_from(&reloaded.needs_restart);
                 self.succeeded.inc();
                 self.last_at.set(at.unix_s() as f64);

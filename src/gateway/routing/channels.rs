@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::actors::router::RouterError;
-use crate::config::ChannelConfig;
+use crate::config::{ChannelConfig, Config};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::ChannelName;
 use crate::gateway::audit;
@@ -160,10 +160,16 @@ impl Routing {
         channel_views(&self.0.core, &self.0.router, &self.0.channels)
     }
 
-    /// Looks again for credentials that were missing, and says which channels have theirs now and are not in use yet.
-    pub(crate) fn find_credentials(&self, in_force: &InForce) -> Vec<ChannelName> {
-        self.0.channels.look_again(&in_force.file);
+    /// Looks again for credentials that were missing, and says which channels have theirs now and are not in use yet. May
+    /// block.
+    pub(crate) fn find_credentials(&self, file: &Config) -> Vec<ChannelName> {
+        self.0.channels.look_again(file);
         self.0.channels.found_since(&self.0.router.table().setup)
+    }
+
+    /// The channels whose credentials have changed since they were set up. May block.
+    pub(crate) fn with_other_credentials(&self, file: &Config) -> Vec<ChannelName> {
+        self.0.channels.with_other_credentials(file)
     }
 
     fn detail(&self, in_force: &InForce, name: &str) -> Result<ChannelDetailView, GatewayError> {
