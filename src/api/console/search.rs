@@ -37,6 +37,8 @@ struct SearchPage {
     payments: Option<Table>,
     pre_auths: Option<Table>,
     merchants: Option<Table>,
+    /// Where somebody who knows the merchant finds what has the order number; none where all merchants were asked.
+    by_merchant: Option<String>,
 }
 
 async fn search(call: ConsoleCall) -> Outcome {
@@ -50,10 +52,12 @@ async fn search(call: ConsoleCall) -> Outcome {
     if let Some(path) = found.only() {
         return go_to(&path);
     }
-    let Found { payments, pre_auths, merchants } = found;
+    let Found { payments, pre_auths, merchants, is_partial } = found;
+    let by_merchant = is_partial.then(|| format!("{}?order_no={}", payments::PATH, path_part(&wanted)));
     show(&SearchPage {
         page: call.page(Section::Payments, "Search"),
         wanted,
+        by_merchant,
         payments: (!payments.is_empty()).then(|| payments::table(&payments)),
         pre_auths: (!pre_auths.is_empty()).then(|| pre_auths::table(&pre_auths)),
         merchants: (!merchants.is_empty()).then(|| merchants_table(&merchants)),
@@ -96,11 +100,16 @@ struct Found {
     payments: Vec<OperatorPaymentView>,
     pre_auths: Vec<OperatorPreAuthView>,
     merchants: Vec<MerchantView>,
+    /// Whether there were too many merchants to ask them all for the order number.
+    is_partial: bool,
 }
 
 impl Found {
     /// The page of the only thing that was found.
     fn only(&self) -> Option<String> {
+        if self.is_partial {
+            return None;
+        }
         match (self.payments.as_slice(), self.pre_auths.as_slice(), self.merchants.as_slice()) {
             ([one], [], []) => Some(page_of_object(&one.payment.payment_no)),
             ([], [one], []) => Some(page_of_object(&one.pre_auth.pre_auth_no)),
@@ -115,19 +124,20 @@ impl Found {
 fn find(gateway: &Gateway, wanted: &str) -> Result<Found, ApiError> {
     let filter = PaymentFilter { order_no: Some(String::from(wanted)), ..PaymentFilter::default() };
     let page = PageRequest { limit: Some(LIMIT_MAX), cursor: None };
-    let mut payments = gateway.payments().with_order(wanted)?;
+    let (mut payments, payments_are_all) = gateway.payments().with_order(wanted)?;
     for earlier in gateway.payments().list_all(None, &filter, &page)?.items {
         if payments.iter().all(|known| known.payment.payment_no != earlier.payment.payment_no) {
             payments.push(earlier);
         }
     }
-    let mut pre_auths = gateway.pre_auths().with_order(wanted)?;
+    let (mut pre_auths, pre_auths_are_all) = gateway.pre_auths().with_order(wanted)?;
     for earlier in gateway.pre_auths().list_all(None, &filter, &page)?.items {
         if pre_auths.iter().all(|known| known.pre_auth.pre_auth_no != earlier.pre_auth.pre_auth_no) {
             pre_auths.push(earlier);
         }
     }
-    Ok(Found { payments, pre_auths, merchants: merchants_named(gateway, wanted)? })
+    let merchants = merchants_named(gateway, wanted)?;
+    Ok(Found { payments, pre_auths, merchants, is_partial: !(payments_are_all && pre_auths_are_all) })
 }
 
 fn merchants_named(gateway: &Gateway, wanted: &str) -> Result<Vec<MerchantView>, ApiError> {
