@@ -220,7 +220,7 @@ impl<H: Handler> Site for Edge<H> {
         let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context), span);
         let mut counted = self.figures.as_ref().map(|figures| Counted::begin(figures, &self.clock, &context));
         let outcome = line.span.scope(self.carry(&context, request)).await;
-        line.code = outcome.as_ref().err().map(|error| error.code().as_str());
+        line.code = outcome.as_ref().map_or_else(|error| Some(error.code().as_str()), |answer| answer.error_code);
         let mut response = self.write(&context, outcome);
         if let Some(hsts) = &self.hsts {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());

@@ -19,6 +19,7 @@ use crate::gateway::Gateway;
 use crate::gateway::error::GatewayError;
 
 use super::form::Pager;
+use super::overview::news::News;
 use super::page::{Page, Section, in_words};
 use super::sessions::{Notice, Session};
 
@@ -30,6 +31,8 @@ pub(super) struct ConsoleCall {
     pub(super) operator: Operator,
     /// The session.
     pub(super) session: Arc<Session>,
+    /// What pages that show themselves anew are sent.
+    pub(super) news: Arc<News>,
     /// The fields of the form, in their order; none when a page is asked for.
     pub(super) form: Vec<(String, String)>,
 }
@@ -74,17 +77,19 @@ impl ConsoleCall {
     /// # Errors
     /// When `path` can't be a header.
     pub(super) fn done<E: Into<ApiError>>(&self, result: Result<impl Into<String>, E>, path: &str) -> Outcome {
+        let mut error_code = None;
         self.session.leave(match result {
             Ok(text) => Notice { is_good: true, text: text.into() },
             Err(error) => {
                 let error = error.into();
+                error_code = Some(error.code().as_str());
                 if let ApiError::Gateway(GatewayError::Internal(reason)) = &error {
                     tracing::error!(request_id = self.call.context.request_id, reason, "a request failed inside");
                 }
                 Notice { is_good: false, text: in_words(&error) }
             }
         });
-        go_to(path)
+        Ok(Answer { error_code, ..go_to(path)? })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The first page: how the gateway does now, and did in the last hours. It shows itself anew while it is looked at.
 
 mod live;
+pub(super) mod news;
 mod recent;
 
 use askama::Template;
