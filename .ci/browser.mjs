@@ -331,6 +331,22 @@ step("without scripts: log in, read, cancel a deposit", async () => {
   await page.context().close();
 });
 
+step("a form sent after the session's end is not done, and leads back to it", async () => {
+  const page = await open();
+  await logIn(page);
+  await page.goto(`${CONSOLE}/limits/${shop.id}/tier`);
+  const tab = await page.context().newPage();
+  await tab.goto(CONSOLE);
+  await tab.getByRole("button", { name: "Log out" }).click();
+  await tab.getByLabel("Admin token").waitFor();
+  await page.locator("main form[method=post] button[type=submit]").click();
+  assert.match(await page.getByRole("alert").innerText(), /was not done/);
+  await page.getByLabel("Admin token").fill(TOLLGATE_ADMIN_TOKEN);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.waitForURL(`${CONSOLE}/limits/${shop.id}/tier`);
+  await page.context().close();
+});
+
 step("what was done is in the audit", async () => {
   const { items } = await operator("GET", "/admin/v1/audit");
   const actions = items.map((entry) => entry.action);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::domain::ids::{ChannelName, MerchantId, RefundNo};
+use crate::domain::ids::{ChannelName, MerchantId, RefundNo, object_made_at};
 use crate::domain::time::Timestamp;
 use crate::gateway::command::PaymentFilter;
 use crate::gateway::core::Core;
@@ -21,6 +22,12 @@ const CHUNK_ROWS: usize = 200;
 const MERCHANTS_ASKED_MAX: usize = 10_000;
 /// Holders of one order number that are looked for.
 const FOUND_MAX: usize = 50;
+/// The last second that a number can say.
+const NUMBERS_END: Timestamp = Timestamp::from_unix_s(253_402_300_799);
+/// How far the time in a number may be from the one at which its object was made.
+const NUMBER_SLACK: Duration = Duration::from_secs(5);
+/// What the cursors begin with of a list whose first page had those that hold an order number: no number does.
+const WITHOUT_HOLDERS: u8 = 0xff;
 
 /// What is listed.
 pub(super) trait Numbered: Record {
@@ -35,6 +42,9 @@ pub(super) trait Numbered: Record {
 
     /// Prefix of all rows of a merchant.
     fn rows_of(merchant_id: &MerchantId) -> Vec<u8>;
+
+    /// First key of the rows of a merchant that were made in the second of `from` or later.
+    fn rows_from(merchant_id: &MerchantId, from: Timestamp) -> Vec<u8>;
 
     /// The row of a number.
     fn row(merchant_id: &MerchantId, number: &str) -> Vec<u8>;
@@ -74,6 +84,15 @@ impl<T: Numbered> Wanted<'_, T> {
             && !self.ends_before(object)
     }
 
+    /// Where the rows begin and end that may be included, of all rows of a merchant's, which have this prefix.
+    fn range(&self, prefix: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+        let (all, end) = (prefix.to_vec(), crate::storage::prefix_end(prefix));
+        let Some(merchant_id) = keys::merchant_of(prefix) else { return (all, end) };
+        let from = self.from.map(|from| T::rows_from(&merchant_id, from.minus(NUMBER_SLACK)));
+        let to = self.to.map(|to| T::rows_from(&merchant_id, to.plus(NUMBER_SLACK).min(NUMBERS_END)));
+        (from.unwrap_or(all), to.or(end))
+    }
+
     /// Whether this one and all older ones are too old.
     fn ends_before(&self, object: &T) -> bool {
         self.from.is_some_and(|from| object.created_at() < from)
@@ -95,7 +114,8 @@ pub(super) fn list<T: Numbered>(
     scan(core, merchant_id, &wanted, None, page)
 }
 
-/// A page of all merchants'. Numbers begin with the second in which they were given, so that they tell the order.
+/// A page of all merchants'. Numbers begin with the second in which they were given, so that they tell the order. With an
+/// order number the first page has those that hold it, which are found at once; the next ones look for earlier ones.
 pub(super) fn list_all<T: Numbered>(
     core: &Core,
     filter: &PaymentFilter,
@@ -103,15 +123,28 @@ pub(super) fn list_all<T: Numbered>(
 ) -> Result<Page<T>, GatewayError> {
     let wanted = check::<T>(filter)?;
     let rows_wanted = page.rows()?;
-    let before = page.key_after(&[])?;
+    if let Some(order_no) = filter.order_no.as_deref().filter(|_| page.cursor.is_none())
+        && let Some(holders) = page_of_holders(core, order_no, &wanted, rows_wanted)?
+    {
+        return Ok(holders);
+    }
+    let (before, lists_holders) = match page.key_after(&[])? {
+        Some(key) if key.first() == Some(&WITHOUT_HOLDERS) => (Some(key).filter(|key| key.len() > 1), false),
+        before => (before, true),
+    };
+    let before = before.map(|key| if lists_holders { key } else { key[1..].to_vec() });
     let is_filtered = *filter != PaymentFilter::default();
     let looked_at_max = if is_filtered { ROWS_LOOKED_AT_MAX } else { rows_wanted };
     // The newest, by their numbers; of merchants with the same number, which chance would have to draw, by the merchant.
     let mut newest: BTreeMap<NumberAndMerchant, Arc<[u8]>> = BTreeMap::new();
     for_each_merchant(core, T::rows(), |prefix| {
-        let end = before.as_ref().map(|number| [prefix, number].concat());
-        let mut scan = Scan { start: prefix.to_vec(), end, limit: CHUNK_ROWS.min(looked_at_max), reverse: true };
-        scan.end = scan.end.or_else(|| crate::storage::prefix_end(prefix));
+        let (start, end) = wanted.range(prefix);
+        let before = before.as_ref().map(|number| [prefix, number].concat());
+        let end = end.into_iter().chain(before).min();
+        if end.as_ref().is_some_and(|end| *end <= start) {
+            return Ok(true);
+        }
+        let mut scan = Scan { start, end, limit: CHUNK_ROWS.min(looked_at_max), reverse: true };
         loop {
             let rows = core.store.scan(&scan)?;
             let found = rows.len();
@@ -135,20 +168,55 @@ pub(super) fn list_all<T: Numbered>(
     let is_last_page = newest.len() < looked_at_max;
     let mut items = Vec::new();
     let mut last_looked_at = None;
-    for ((number, _), value) in newest.into_iter().rev() {
+    let cursor = |number: Vec<u8>| match lists_holders {
+        true => cursor_of(&[], &number),
+        false => cursor_of(&[], &[&[WITHOUT_HOLDERS], number.as_slice()].concat()),
+    };
+    for ((number, prefix), value) in newest.into_iter().rev() {
         let object: T = decode(&value)?;
-        last_looked_at = Some(number);
         let is_order = filter.order_no.as_ref().is_none_or(|order_no| object.order_no() == *order_no);
-        if is_order && wanted.includes(&object) {
+        let is_listed = || Ok::<_, GatewayError>(lists_holders || !is_holder(core, &prefix, &number, &object)?);
+        if is_order && wanted.includes(&object) && is_listed()? {
             items.push(object);
         }
         if items.len() == rows_wanted {
-            let next_cursor = last_looked_at.map(|number| cursor_of(&[], &number));
-            return Ok(Page { items, next_cursor });
+            return Ok(Page { items, next_cursor: Some(cursor(number)) });
         }
+        last_looked_at = Some(number);
     }
-    let next_cursor = last_looked_at.filter(|_| !is_last_page).map(|number| cursor_of(&[], &number));
+    let next_cursor = last_looked_at.filter(|_| !is_last_page).map(cursor);
     Ok(Page { items, next_cursor })
+}
+
+/// The first page of those with an order number: who holds it now. None when nobody does, or so many that they fill more
+/// than the page or were not all looked for.
+fn page_of_holders<T: Numbered>(
+    core: &Core,
+    order_no: &str,
+    wanted: &Wanted<'_, T>,
+    rows_wanted: usize,
+) -> Result<Option<Page<T>>, GatewayError> {
+    let (mut holders, is_all) = with_order::<T>(core, order_no)?;
+    if holders.is_empty() || holders.len() > rows_wanted || !is_all {
+        return Ok(None);
+    }
+    holders.retain(|object| wanted.includes(object));
+    holders.sort_by_key(|object| std::cmp::Reverse(object.created_at()));
+    Ok(Some(Page { items: holders, next_cursor: Some(cursor_of(&[], &[WITHOUT_HOLDERS])) }))
+}
+
+/// Whether this one, with this number, holds its order number now.
+fn is_holder<T: Numbered>(core: &Core, prefix: &[u8], number: &[u8], object: &T) -> Result<bool, GatewayError> {
+    let Some(merchant_id) = keys::merchant_of(prefix) else { return Ok(false) };
+    let holder = core.store.get(&T::order(&merchant_id, object.order_no()))?;
+    Ok(holder.is_some_and(|holder| &holder.value[..] == number))
+}
+
+/// When the last one was made that was looked at for a page with this cursor, to the second. None when none was.
+pub fn looked_back_to(next_cursor: &str) -> Option<Timestamp> {
+    let key = hex::decode(next_cursor).ok()?;
+    let number = if key.first() == Some(&WITHOUT_HOLDERS) { key.get(1..)? } else { key.as_slice() };
+    object_made_at(std::str::from_utf8(number).ok()?)
 }
 
 /// One by its number alone: whose it is has to be found out.
@@ -275,10 +343,14 @@ fn scan<T: Numbered>(
     let rows_wanted = page.rows()?;
     let prefix = T::rows_of(merchant_id);
     let mut items = Vec::new();
-    let mut end = page.key_after(&prefix)?.or_else(|| crate::storage::prefix_end(&prefix));
+    let (start, end) = wanted.range(&prefix);
+    let mut end = end.into_iter().chain(page.key_after(&prefix)?).min();
+    if end.as_ref().is_some_and(|end| *end <= start) {
+        return Ok(Page { items, next_cursor: None });
+    }
     let mut looked_at = 0;
     while looked_at < ROWS_LOOKED_AT_MAX {
-        let chunk = Scan { start: prefix.clone(), end: end.clone(), limit: CHUNK_ROWS, reverse: true };
+        let chunk = Scan { start: start.clone(), end: end.clone(), limit: CHUNK_ROWS, reverse: true };
         let rows = core.store.scan(&chunk)?;
         for row in &rows {
             looked_at += 1;

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::gateway::error::GatewayError;
 
+pub use crate::gateway::numbered_list::looked_back_to;
+
 /// Rows of a page when the client does not say.
 pub const LIMIT_DEFAULT: usize = 20;
 /// Most rows of a page.

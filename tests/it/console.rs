@@ -223,6 +223,71 @@ async fn what_somebody_has_written_is_text_on_every_page() {
     house.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_is_said_once_by_the_page_that_somebody_sees() {
+    let house = House::start().await;
+    let shop = house.merchant("starter").await;
+    let browser = Browser::logged_in(&house).await;
+    let at = format!("/console/limits/{}", shop.merchant_id);
+    let done = browser.post(&format!("{at}/tier"), &[("tier", "business")]).await;
+    assert_eq!((done.status, done.header("location")), (303, at.as_str()));
+    const SAID: &str = "The tier is business now.";
+    // Nobody sees these, or not where it was done.
+    browser.send("HEAD", &at, None, HashMap::new()).await;
+    for (name, value) in [("accept", "text/event-stream"), ("sec-purpose", "prefetch;prerender")] {
+        assert!(!browser.send("GET", &at, None, headers(&[(name, value)])).await.text.contains(SAID), "{name}");
+    }
+    let mut news = News::listen(&browser, "/console/live").await;
+    assert!(news.has("\"id\":\"tiles\"").await);
+    for path in ["/console/assets/0/console.css", "/console", "/console/limits", "/console/nothing"] {
+        assert!(!browser.get(path).await.text.contains(SAID), "{path}");
+    }
+    assert!(browser.page(&at).await.contains(SAID));
+    assert!(!browser.page(&at).await.contains(SAID), "it is said once");
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_a_form_after_the_session_has_ended_is_told_and_comes_back_to_the_page() {
+    let house = House::start().await;
+    let shop = house.merchant("starter").await;
+    let mut browser = Browser::logged_in(&house).await;
+    let page = browser.page("/console").await;
+    assert!(page.contains(" at the latest</span>") && !page.contains("Log in again"), "{page}");
+    let login = Browser::new(&house).page("/console/login").await;
+    assert!(login.contains("after 60 minutes") && login.contains("12 hours after logging in"), "{login}");
+    assert_eq!(browser.get("/console/login?again=true").await.status, 200, "who wants to can begin anew");
+    browser.post("/console/logout", &[]).await;
+    let at = format!("/console/limits/{}/tier", shop.merchant_id);
+    let fields = [("csrf", browser.csrf.as_str()), ("tier", "business")];
+    let encoded: String = url::form_urlencoded::byte_serialize(at.as_bytes()).collect();
+    for (referer, next) in [
+        (format!("{}{at}", house.admin_url), format!("next={encoded}&")),
+        (String::from("https://evil.example/x"), String::new()),
+        (String::from("https://evil.example/console//evil.example"), String::new()),
+    ] {
+        let sent = browser.send_form(&at, &fields, headers(&[("referer", &referer)])).await;
+        assert_eq!(sent.header("location"), format!("/console/login?{next}ended=form"), "{referer}");
+    }
+    let referer = headers(&[("referer", &format!("{}{at}", house.admin_url))]);
+    let without_cookie = Browser::new(&house).send_form(&at, &fields, referer).await;
+    assert_eq!(without_cookie.header("location"), format!("/console/login?next={encoded}&ended=form"));
+    let asked = browser.page(&format!("/console/login?next={encoded}&ended=form")).await;
+    assert!(asked.contains("was not done") && asked.contains(&format!("value=\"{at}\"")), "{asked}");
+    assert!(browser.get(&at).await.header("location").ends_with("ended=page"));
+    assert!(browser.page("/console/login?ended=page").await.contains("The session has ended."));
+    assert!(!browser.page("/console/login?ended=%3Cb%3Eyou").await.contains("you"), "only its own words are said");
+    assert_eq!(shop.get("/api/v1/limits").await.header("x-ratelimit-tier"), "starter", "nothing was done");
+    // A page of an earlier session is no dead end.
+    let stale = browser.csrf.clone();
+    browser.log_in(&house.admin_token).await;
+    let referer = format!("{}{at}", house.admin_url);
+    let refused = browser.send_form(&at, &[("csrf", &stale)], headers(&[("referer", &referer)])).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.text.contains(&format!("href=\"{at}\">Back to the page")), "{}", refused.text);
+    house.stop().await;
+}
+
 /// What a page is sent while somebody looks at it.
 struct News {
     response: reqwest::Response,
@@ -263,7 +328,11 @@ async fn a_page_is_told_what_changes_until_its_session_ends() {
     let shop = house.merchant("business").await;
     let browser = Browser::logged_in(&house).await;
     assert!(browser.page("/console").await.contains("data-live=\"/console/live?minutes=60\""));
-    assert_eq!(browser.get("/console?minutes=181").await.status, 400);
+    for wrong in ["minutes=181", "minutes=x", "currency=dollars"] {
+        assert_eq!(browser.get(&format!("/console?{wrong}")).await.status, 400, "{wrong}");
+    }
+    let yen = browser.page("/console?currency=JPY").await;
+    assert!(yen.contains("data-live=\"/console/live?minutes=60&#38;currency=JPY\""), "{yen}");
     let mut news = News::listen(&browser, "/console/live?minutes=15").await;
     for place in ["tiles", "recent", "channels", "money", "payments"] {
         assert!(news.has(&format!("\"id\":\"{place}\"")).await, "{}", news.text);
@@ -317,7 +386,7 @@ async fn the_overview_adds_up_what_was_counted() {
         "<dt>Refused by limits</dt><dd class=\"value\">2</dd>",
         "<dt>Taken today</dt><dd class=\"value\">20.00 USD</dd><dd class=\"muted\">2 payments</dd>",
         "<li><svg viewBox=\"0 0 10 10\"",
-        "Money taken a minute. In the last minute",
+        "Money taken a minute, USD. In the last minute",
     ] {
         assert!(page.contains(words), "{words} in {page}");
     }

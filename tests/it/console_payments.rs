@@ -66,6 +66,10 @@ async fn one_payments_page_says_why_the_next_channel_was_asked_what_happened_and
 
     let list = browser.page("/console/payments?order_no=ORDER-7").await;
     assert!(list.contains(&path) && seen(&list).contains("123.45 USD"), "{list}");
+    // Who holds the number now is found at once; whether an earlier one had it is another question.
+    assert!(list.contains("Not everything was looked through yet.") && list.contains(">Search on</a>"), "{list}");
+    let missing = browser.page("/console/payments?order_no=%20ORDER-8%20").await;
+    assert!(missing.contains("No payment fits.") && !missing.contains("Search on"), "{missing}");
     let none = browser.page("/console/payments?status=failed&channel=&from=2026-01-01T00:00&to=").await;
     assert!(!none.contains(&path), "{none}");
     assert_eq!(browser.get("/console/payments?status=lost").await.status, 400);

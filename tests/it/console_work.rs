@@ -171,6 +171,7 @@ async fn limits_are_seen_and_a_tier_is_changed() {
     let at = format!("/console/limits/{}", shop.merchant_id);
     let one = browser.page(&at).await;
     assert!(one.contains("starter") && one.contains(" of 500") && one.contains("at once"), "{one}");
+    assert_eq!(one.split_once(">Days<").unwrap().1.matches("<tr>").count(), 2, "a heading and today: {one}");
     let asked = browser.page(&format!("{at}/tier")).await;
     assert!(asked.contains("<option value=\"starter\" selected>") && asked.contains("value=\"business\""), "{asked}");
     let page = confirm(&browser, &format!("{at}/tier"), &[("tier", "business")], "The tier is business now.").await;
@@ -335,7 +336,7 @@ async fn the_configuration_is_looked_at_and_read_again() {
     let page =
         confirm(&browser, "/console/settings/reload", &[], "1 keys are in force now, 1 wait for a restart.").await;
     assert_eq!(house.gateway.settings().tiers["starter"].burst, 77);
-    assert!(page.contains("<code>server.body_max_bytes</code>") && page.contains("badge good\">in force"), "{page}");
+    assert!(page.contains(">server.body_max_bytes</code>") && page.contains("badge good\">in force"), "{page}");
     *source.0.lock().unwrap() = Err(String::from("line 3: <what>?"));
     let asked = browser.page("/console/settings/reload").await;
     assert!(asked.contains("line 3: &#60;what&#62;?") && !asked.contains("Put in force what"), "{asked}");

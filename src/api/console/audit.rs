@@ -11,7 +11,7 @@ use crate::api::routes::{Routes, Verb};
 use crate::domain::audit::FieldChange;
 use crate::gateway::audit::{AuditChainView, AuditEntryView, AuditFilter};
 
-use super::call::ConsoleCall;
+use super::call::{ConsoleCall, empty};
 use super::form::{Button, Field, Form, Pager};
 use super::page::{Page, Section, show};
 use super::table::{Cell, Facts, Table, Tone};
@@ -47,7 +47,10 @@ async fn list(call: ConsoleCall) -> Outcome {
         to: moment("to"),
     };
     let audit = call.gateway().audit();
-    let found = audit.list(&filter, &query.page()?)?;
+    let asked = query.page()?;
+    let found = audit.list(&filter, &asked)?;
+    let next_cursor = found.next_cursor.as_deref();
+    let pager = call.pager(PATH, &asked, found.items.len(), next_cursor);
     let chain = if query.text("verify").is_some() { audit.verify(None).await? } else { found.chain };
     let form = Form::filter(PATH)
         .with(Field::line("actor", "By").value(text("actor")))
@@ -55,8 +58,9 @@ async fn list(call: ConsoleCall) -> Outcome {
         .with(Field::line("object", "Object").value(text("object")))
         .with(Field::moment("from", "From (UTC)").value(text("from")))
         .with(Field::moment("to", "Before (UTC)").value(text("to")));
+    let none = if filter == AuditFilter::default() { "Nothing was changed yet." } else { "No change fits." };
     let columns = ["No.", "When (UTC)", "By", "Action", "Object", "Changes", "Request"];
-    let table = Table::new("Administrative changes, newest first", &columns, "Nothing was changed yet.")
+    let table = Table::new("Administrative changes, newest first", &columns, empty(none, next_cursor))
         .with_rows(found.items.into_iter().map(row));
     show(&AuditPage {
         page: call.page(Section::Audit, "Audit"),
@@ -64,7 +68,7 @@ async fn list(call: ConsoleCall) -> Outcome {
         check: Button::link("Check the whole chain", "/console/audit?verify=true"),
         filter: form,
         table,
-        pager: call.pager(PATH, found.next_cursor.as_deref()),
+        pager,
     })
 }
 

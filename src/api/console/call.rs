@@ -17,11 +17,16 @@ use crate::api::routes::take_call;
 use crate::domain::audit::Operator;
 use crate::gateway::Gateway;
 use crate::gateway::error::GatewayError;
+use crate::gateway::page::{Page as Listed, PageRequest, looked_back_to};
 
 use super::form::Pager;
 use super::overview::news::News;
 use super::page::{Page, Section, in_words};
 use super::sessions::{Notice, Session};
+use super::text::moment;
+
+/// Pages of a list that are looked through for one request while they have nothing in them.
+const EMPTY_PAGES_MAX: usize = 5;
 
 /// A page that is asked for, or a form that was sent.
 pub(super) struct ConsoleCall {
@@ -33,6 +38,8 @@ pub(super) struct ConsoleCall {
     pub(super) session: Arc<Session>,
     /// What pages that show themselves anew are sent.
     pub(super) news: Arc<News>,
+    /// The path of the page that somebody will see; none where nobody will, as of a `HEAD`.
+    pub(super) seen_at: Option<String>,
     /// The fields of the form, in their order; none when a page is asked for.
     pub(super) form: Vec<(String, String)>,
 }
@@ -64,12 +71,18 @@ impl ConsoleCall {
 
     /// What stands around a page with this heading.
     pub(super) fn page(&self, section: Section, title: impl Into<String>) -> Page {
-        Page::new(self.gateway(), &self.session, Some(section), title.into())
+        Page::new(self.gateway(), &self.session, self.seen_at.as_deref(), Some(section), title.into())
     }
 
-    /// The way on in the list at `path`.
-    pub(super) fn pager(&self, path: &str, next_cursor: Option<&str>) -> Pager {
-        Pager::new(path, self.call.raw_query(), next_cursor)
+    /// The way on in the list at `path`, of which this page was asked for and so many rows found. A page that is short and
+    /// goes on says that there may be more.
+    pub(super) fn pager(&self, path: &str, asked: &PageRequest, rows: usize, next_cursor: Option<&str>) -> Pager {
+        let pager = Pager::new(path, self.call.raw_query(), next_cursor);
+        let Some(cursor) = next_cursor.filter(|_| asked.rows().is_ok_and(|wanted| rows < wanted)) else { return pager };
+        pager.partly(match looked_back_to(cursor) {
+            Some(at) => format!("Looked through back to {} UTC only.", moment(&at.rfc3339())),
+            None => String::from("Not everything was looked through yet."),
+        })
     }
 
     /// After a form: goes to `path`, which says that it was done, or why not.
@@ -78,7 +91,7 @@ impl ConsoleCall {
     /// When `path` can't be a header.
     pub(super) fn done<E: Into<ApiError>>(&self, result: Result<impl Into<String>, E>, path: &str) -> Outcome {
         let mut error_code = None;
-        self.session.leave(match result {
+        let notice = match result {
             Ok(text) => Notice { is_good: true, text: text.into() },
             Err(error) => {
                 let error = error.into();
@@ -88,9 +101,35 @@ impl ConsoleCall {
                 }
                 Notice { is_good: false, text: in_words(&error) }
             }
-        });
+        };
+        self.session.leave(path.split('?').next().unwrap_or(path), notice);
         Ok(Answer { error_code, ..go_to(path)? })
     }
+}
+
+/// What a list says that has no rows: that there are none, unless it may go on.
+pub(super) fn empty<'a>(none: &'a str, next_cursor: Option<&str>) -> &'a str {
+    if next_cursor.is_some() { "None was found yet, and not everything was looked through." } else { none }
+}
+
+/// Goes on over pages of a list that have nothing in them, for a while: the other requests come in between.
+///
+/// # Errors
+/// What `list` fails with.
+pub(super) async fn first_found<T>(
+    mut asked: PageRequest,
+    list: impl Fn(&PageRequest) -> Result<Listed<T>, GatewayError>,
+) -> Result<Listed<T>, GatewayError> {
+    let mut found = list(&asked)?;
+    for _ in 1..EMPTY_PAGES_MAX {
+        if !found.items.is_empty() || found.next_cursor.is_none() {
+            break;
+        }
+        asked.cursor = found.next_cursor.take();
+        tokio::task::yield_now().await;
+        found = list(&asked)?;
+    }
+    Ok(found)
 }
 
 /// Sends the browser to another page, which it asks for with GET.

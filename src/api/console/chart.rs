@@ -24,6 +24,8 @@ const SIZE: (u32, u32) = (560, 190);
 /// Of the labels beside a chart: how wide a character is, and the least and most that all of them take.
 const CHARACTER_WIDTH: i32 = 8;
 const LABEL_WIDTH: (i32, i32) = (44, 140);
+/// Minutes of the table below a chart, the newest: all of three hours would be most of the page.
+const TABLE_MINUTES_MAX: usize = 30;
 /// Labels below a chart.
 const LABELS: i64 = 6;
 
@@ -57,6 +59,8 @@ pub(super) struct Chart {
     summary: String,
     legend: Vec<(usize, String)>,
     drawing: Drawing,
+    /// What folds the table away.
+    table_name: String,
     table: Table,
 }
 
@@ -83,9 +87,18 @@ impl Chart {
             summary: format!("{title}. In the last minute {}.", now.join(", ")),
             legend: legend.map(|(place, series)| (place % SERIES.len() + 1, series.name.clone())).collect(),
             drawing: Drawing(drawing),
+            table_name: match minutes_of(series) {
+                minutes if minutes > TABLE_MINUTES_MAX => format!("The last {TABLE_MINUTES_MAX} minutes as a table"),
+                _ => String::from("As a table"),
+            },
             table: table(title, first, series, &write),
         }
     }
+}
+
+/// Minutes that the longest of them has.
+fn minutes_of(series: &[Series]) -> usize {
+    series.iter().map(|series| series.values.len()).max().unwrap_or(0)
 }
 
 fn clock(minute: i64) -> String {
@@ -93,14 +106,14 @@ fn clock(minute: i64) -> String {
     format!("{:02}:{:02}", of_day / 60, of_day % 60)
 }
 
-/// Every minute, newest first.
+/// The last minutes, newest first.
 fn table(title: &str, first: i64, series: &[Series], write: &impl Fn(f64) -> String) -> Table {
-    let minutes = series.iter().map(|series| series.values.len()).max().unwrap_or(0);
+    let minutes = minutes_of(series);
     let value = |series: &Series, place: usize| {
         let value = series.values.get(place).copied().flatten();
         value.map_or(Cell::Nothing, |value| Cell::Number(write(value)))
     };
-    let rows = (0..minutes).rev().map(|place| {
+    let rows = (0..minutes).rev().take(TABLE_MINUTES_MAX).map(|place| {
         let minute = first.saturating_add(i64::try_from(place).unwrap_or(0));
         let mut row = vec![Cell::Text(clock(minute))];
         row.extend(series.iter().map(|series| value(series, place)));
@@ -122,7 +135,7 @@ fn draw(
     top: f64,
     write: &impl Fn(f64) -> String,
 ) -> Result<String, DrawingAreaErrorKind<std::io::Error>> {
-    let minutes = series.iter().map(|series| series.values.len()).max().unwrap_or(0);
+    let minutes = minutes_of(series);
     let last = first.saturating_add(i64::try_from(minutes.max(2)).unwrap_or(2) - 1);
     let values = series.iter().flat_map(|series| series.values.iter().flatten());
     // An axis has some length.
@@ -205,7 +218,8 @@ mod tests {
         );
         assert!(!html.contains(" style=") && !html.contains("width=\"560\""), "{html}");
         assert!(html.contains("<table>") && html.contains("22:19"), "{html}");
-        assert_eq!(html.matches("<tr>").count(), 61, "every minute stands in the table");
+        assert_eq!(html.matches("<tr>").count(), 1 + TABLE_MINUTES_MAX, "the newest minutes stand in the table");
+        assert!(html.contains("The last 30 minutes as a table") && !html.contains("21:49"), "{html}");
     }
 
     #[test]

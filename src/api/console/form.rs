@@ -198,6 +198,8 @@ impl Button {
 pub(super) struct Pager {
     first: Option<String>,
     next: Option<String>,
+    /// What was looked through, where that is not what the page could have shown.
+    partly: Option<String>,
 }
 
 impl HtmlSafe for Pager {}
@@ -214,7 +216,15 @@ impl Pager {
             if made.is_empty() { String::from(path) } else { format!("{path}?{made}") }
         };
         let is_first = !pairs().any(|(name, value)| name == "cursor" && !value.is_empty());
-        Self { first: (!is_first).then(|| with(None)), next: next_cursor.map(|cursor| with(Some(cursor))) }
+        let next = next_cursor.map(|cursor| with(Some(cursor)));
+        Self { first: (!is_first).then(|| with(None)), next, partly: None }
+    }
+
+    /// Of a list that was looked through in part, as `words` say.
+    #[must_use]
+    pub(super) fn partly(mut self, words: String) -> Self {
+        self.partly = Some(words);
+        self
     }
 }
 
@@ -236,7 +246,7 @@ mod tests {
         for html in [
             form.render().unwrap(),
             Button::link(EVIL, EVIL).render().unwrap(),
-            Pager::new(EVIL, Some(EVIL), Some(EVIL)).render().unwrap(),
+            Pager::new(EVIL, Some(EVIL), Some(EVIL)).partly(String::from(EVIL)).render().unwrap(),
         ] {
             assert!(!html.contains("<script") && !html.contains("\"\">"), "{html}");
         }

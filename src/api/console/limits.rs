@@ -41,8 +41,12 @@ async fn fullest(call: ConsoleCall) -> Outcome {
     let form = Form::filter(PATH).with(Field::check("near", "Only those near a limit").value(near.then_some("true")));
     let columns = ["Merchant", "Tier", "Fullest", "A second", "A minute", "An hour", "At once"];
     let empty = if near { "No merchant is near a limit." } else { "No merchant has asked for anything lately." };
-    let table = Table::new("Merchants by how much they use of a limit, the fullest first", &columns, empty)
-        .with_rows(found.items.into_iter().map(full_row));
+    let table = Table::new("Merchants by how much they use of a limit, the fullest first", &columns, empty).with_rows(
+        found.items.into_iter().map(|merchant| {
+            let name = call.gateway().merchants().get(&merchant.merchant_id).map(|known| known.name).ok();
+            full_row(merchant, name)
+        }),
+    );
     show(&Parts {
         page: call.page(Section::Limits, "Limits"),
         parts: vec![
@@ -53,11 +57,12 @@ async fn fullest(call: ConsoleCall) -> Outcome {
     })
 }
 
-fn full_row(merchant: FullMerchantView) -> Vec<Cell> {
+fn full_row(merchant: FullMerchantView, name: Option<String>) -> Vec<Cell> {
     let window = |name: &str| merchant.windows.iter().find(|window| window.name == name).map_or(Cell::Nothing, bar);
     let cells = [window("second"), window("minute"), window("hour")];
     let fullest = Cell::text(format!("{} ({:.0} %)", merchant.limit, merchant.used_percent));
-    let mut row = vec![Cell::link(PATH, merchant.merchant_id), Cell::maybe(merchant.tier), fullest];
+    let who = Cell::Lines(vec![Cell::link(PATH, merchant.merchant_id), Cell::maybe(name)]);
+    let mut row = vec![who, Cell::maybe(merchant.tier), fullest];
     row.extend(cells);
     row.push(at_once(&merchant.concurrency));
     row
@@ -90,6 +95,7 @@ fn tiers(call: &ConsoleCall) -> Table {
 async fn merchants(call: ConsoleCall) -> Outcome {
     let page = call.query(&[], Pages::Yes)?.page()?;
     let found = call.gateway().merchants().list(&page)?;
+    let rows = found.items.len();
     let columns = ["Merchant", "Name", "Tier", "Country", "Status", "Keys", "Made at (UTC)"];
     let row = |merchant: MerchantView| {
         vec![
@@ -104,7 +110,7 @@ async fn merchants(call: ConsoleCall) -> Outcome {
     };
     let empty = "There are no merchants. Add one with: tollgate merchant create";
     let table = Table::new("Merchants", &columns, empty).with_rows(found.items.into_iter().map(row));
-    let pager = call.pager(MERCHANTS, found.next_cursor.as_deref());
+    let pager = call.pager(MERCHANTS, &page, rows, found.next_cursor.as_deref());
     show(&Parts {
         page: call.page(Section::Limits, "Merchants").below("Limits", PATH),
         parts: vec![Part::plain().with(table).with(pager)],
@@ -142,7 +148,9 @@ async fn one(Named(merchant_id): Named<String>, call: ConsoleCall) -> Outcome {
     let left = limits.concurrency.limit.saturating_sub(limits.concurrency.used);
     rows.push(vec![Cell::text("at once"), at_once(&limits.concurrency), Cell::count(left), Cell::Nothing]);
     let windows = Table::new("Limits and how much of them is used", &columns, "There are no limits.").with_rows(rows);
-    let days = [&limits.today].into_iter().chain(&limits.days).map(day);
+    // The days begin with today, as soon as something was asked for.
+    let today = Some(&limits.today).filter(|today| limits.days.iter().all(|day| day.date != today.date));
+    let days = today.into_iter().chain(&limits.days).map(day);
     let columns =
         ["Day (UTC)", "Let in", "Refused", "By the burst", "By the minute", "By the hour", "At once", "Most at once"];
     let days = Table::new("Requests by day", &columns, "Nothing was asked for yet.").with_rows(days);

@@ -30,8 +30,9 @@ mod webhooks;
 
 use std::sync::Arc;
 
+use axum::http::header::REFERER;
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderName, Method, StatusCode, Uri};
 use bytes::Bytes;
 use url::form_urlencoded;
 
@@ -47,11 +48,11 @@ use crate::gateway::Gateway;
 use crate::gateway::error::GatewayError;
 
 use call::{ConsoleCall, go_to};
-use login::{LOGIN, LOGOUT, ask, go_to_login, go_with_cookie};
+use login::{Ended, LOGIN, LOGOUT, ask, go_to_login, go_with_cookie};
 use overview::news::News;
 use page::{Failure, Page, show_as};
 use reading::Reading;
-use sessions::{Session, Sessions};
+use sessions::{Session, Sessions, Use};
 
 /// Everything below it is the console's.
 pub(crate) const PREFIX: &str = "/console";
@@ -59,6 +60,8 @@ pub(crate) const PREFIX: &str = "/console";
 const FORM: &str = "application/x-www-form-urlencoded";
 /// The field that proves that a form is the session's own.
 const CSRF: &str = "csrf";
+/// With it a browser says that it loads something that may be wanted later.
+const PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
 
 /// The console of one listener.
 pub(crate) struct Console {
@@ -105,29 +108,46 @@ impl Console {
         token_name: impl Fn(&str) -> Result<&'a str, ApiError>,
     ) -> Outcome {
         let session = self.session(&request.head);
+        let seen_at = seen_at(&request.head);
+        let form_at = form_at(&request.head);
         let outcome = match request.head.uri.path() {
             path if is_below(assets::BELOW, path) => assets::answer(&request.head),
             "/console/" => go_to(PREFIX),
             LOGIN => self.login(context, &request, session.as_deref(), token_name),
             _ => match &session {
-                Some(session) => self.page(context, request, Arc::clone(session)).await,
+                Some(session) => self.page(context, request, Arc::clone(session), seen_at.clone()).await,
                 None if is_of_script(&request.head) => Err(ApiError::OperatorUnauthenticated),
-                None => {
-                    let asked = request.head.uri.path_and_query().map(|asked| asked.as_str());
-                    let is_page = request.head.method == Method::GET || request.head.method == Method::HEAD;
-                    go_to_login(asked.filter(|_| is_page).and_then(guard::own_address))
-                }
+                None => self.to_login(&request.head, form_at.as_deref()),
             },
         };
-        let shown = outcome.or_else(|error| self.failure(context, session.as_deref(), error));
+        let at = [seen_at.as_deref(), form_at.as_deref()];
+        let shown = outcome.or_else(|error| self.failure(context, session.as_deref(), at, error));
         shown.map(guard::guarded)
     }
 
     fn session(&self, head: &Parts) -> Option<Arc<Session>> {
-        // A page that updates itself, or comes back to that, would keep its session for ever.
-        let is_use = head.uri.path() != overview::LIVE;
-        let find = |id: &String| if is_use { self.sessions.find(id) } else { self.sessions.look(id) };
-        guard::cookie_values(&head.headers, &self.cookie).iter().find_map(find)
+        // A page that updates itself, or comes back to that, would keep its session for ever; files are for everybody.
+        let path = head.uri.path();
+        let wanted = match head.method == Method::POST {
+            true => Use::Form,
+            false if path == overview::LIVE || is_below(assets::BELOW, path) => Use::Update,
+            false => Use::Page,
+        };
+        let ids = guard::cookie_values(&head.headers, &self.cookie);
+        ids.iter().find_map(|id| self.sessions.find(id, wanted))
+    }
+
+    /// Leads somebody to the login who has no session (any more), and from there back to the page that was asked for, or
+    /// that the form stands on which was sent. What was sent is not done later.
+    fn to_login(&self, head: &Parts, form_at: Option<&str>) -> Outcome {
+        let had_one = !guard::cookie_values(&head.headers, &self.cookie).is_empty();
+        let is_page = head.method == Method::GET || head.method == Method::HEAD;
+        let asked = head.uri.path_and_query().and_then(|asked| guard::own_address(asked.as_str()));
+        if is_page {
+            return go_to_login(asked, had_one.then_some(Ended::Page));
+        }
+        // Whose cookie was taken away by logging out in another tab has the page of the form still.
+        go_to_login(form_at, (had_one || form_at.is_some()).then_some(Ended::Form))
     }
 
     /// Shows the page that asks for a token, or begins a session with the one that was sent.
@@ -141,9 +161,14 @@ impl Console {
         let head = &request.head;
         if head.method != Method::POST {
             let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
-            let next = query.into_iter().find(|(name, _)| name == "next").map(|(_, value)| value.into_owned());
-            let next = next.as_deref().and_then(guard::own_address).unwrap_or(PREFIX);
-            return if session.is_some() { go_to(next) } else { ask(&self.gateway, StatusCode::OK, None, next) };
+            let asked: Vec<(String, String)> = query.into_owned().collect();
+            let value = |name: &str| asked.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+            let next = value("next").and_then(guard::own_address).unwrap_or(PREFIX);
+            // Who is logged in is asked only where that is what somebody wants.
+            return match session.is_some() && value("again").is_none() {
+                true => go_to(next),
+                false => ask(&self.gateway, StatusCode::OK, value("ended").and_then(Ended::words), next),
+            };
         }
         if !guard::is_of_own_page(head) {
             return Err(forged());
@@ -154,8 +179,7 @@ impl Console {
         match token_name(value("token").unwrap_or_default()) {
             Ok(name) => {
                 // A session that is logged in again is another one.
-                session.iter().for_each(|known| self.sessions.end(known));
-                let (id, _) = self.sessions.begin(name);
+                let (id, _) = self.sessions.begin_after(session, name);
                 tracing::info!(operator = name, request_id = context.request_id, "logged in to the console");
                 go_with_cookie(next, guard::set_cookie(&self.cookie, &id, self.is_secure(context, head)))
             }
@@ -174,8 +198,14 @@ impl Console {
         }
     }
 
-    /// Answers somebody who is logged in.
-    async fn page(&self, context: &Arc<RequestContext>, request: ConsoleRequest, session: Arc<Session>) -> Outcome {
+    /// Answers somebody who is logged in, and sees what is answered at this path.
+    async fn page(
+        &self,
+        context: &Arc<RequestContext>,
+        request: ConsoleRequest,
+        session: Arc<Session>,
+        seen_at: Option<String>,
+    ) -> Outcome {
         let mut form = Vec::new();
         if request.head.method == Method::POST {
             if !guard::is_of_own_page(&request.head) {
@@ -195,7 +225,7 @@ impl Console {
         let operator = Operator { name: session.operator.clone(), request_id: context.request_id.clone() };
         let call = Call::new(self.gateway.clone(), Arc::clone(context), &request.head, Bytes::new());
         let news = Arc::clone(&self.news);
-        let call = ConsoleCall { call, operator, session, news, form };
+        let call = ConsoleCall { call, operator, session, news, seen_at, form };
         let (routes, head) = (Arc::clone(&self.routes), *request.head);
         // What a form does may wait for a provider, and what is sent for as long as somebody listens is made elsewhere: neither
         // holds a place.
@@ -205,14 +235,22 @@ impl Console {
         self.reading.run(async move { routes.answer(head, call).await }).await?
     }
 
-    /// Says what went wrong on a page, to who is logged in; to others as every API does.
-    fn failure(&self, context: &RequestContext, session: Option<&Session>, error: ApiError) -> Outcome {
+    /// Says what went wrong on a page, to who is logged in; to others as every API does. `at` is where the page is seen,
+    /// and where the form stands that was sent.
+    fn failure(
+        &self,
+        context: &RequestContext,
+        session: Option<&Session>,
+        at: [Option<&str>; 2],
+        error: ApiError,
+    ) -> Outcome {
         let Some(session) = session else { return Err(error) };
         if let ApiError::Gateway(GatewayError::Internal(reason)) = &error {
             tracing::error!(request_id = context.request_id, reason, "a request failed inside");
         }
-        let page = Page::new(&self.gateway, session, None, String::new());
-        let mut answer = show_as(error.code().status(), &Failure::new(page, &error, context))?.about(&error);
+        let [seen_at, form_at] = at;
+        let page = Page::new(&self.gateway, session, seen_at, None, String::new());
+        let mut answer = show_as(error.code().status(), &Failure::new(page, &error, context, form_at))?.about(&error);
         error.add_headers(&mut answer.headers);
         Ok(answer)
     }
@@ -220,6 +258,20 @@ impl Console {
     fn is_secure(&self, context: &RequestContext, head: &Parts) -> bool {
         context.is_tls || came_over_tls(&head.headers, context.peer.ip(), &self.gateway.config().server.trusted_proxies)
     }
+}
+
+/// The path of the page that somebody will see who asks so. Where nobody will, as with `HEAD`, for a script, or of a browser
+/// that asks before anybody wanted it, none: what is said once is not said there.
+fn seen_at(head: &Parts) -> Option<String> {
+    let is_seen = head.method == Method::GET && !is_of_script(head) && !head.headers.contains_key(PURPOSE);
+    is_seen.then(|| String::from(head.uri.path()))
+}
+
+/// The page that a form stands on which was sent, as far as the browser says.
+fn form_at(head: &Parts) -> Option<String> {
+    let from = only_value(&head.headers, &REFERER).filter(|_| head.method == Method::POST)?;
+    let from: Uri = from.parse().ok()?;
+    guard::own_address(from.path_and_query()?.as_str()).filter(|at| *at != LOGIN).map(String::from)
 }
 
 /// What can't have come from a page of the session.

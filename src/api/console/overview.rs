@@ -4,6 +4,8 @@ mod live;
 pub(super) mod news;
 mod recent;
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use askama::filters::HtmlSafe;
 
@@ -12,6 +14,7 @@ use crate::api::error::ApiError;
 use crate::api::query::{Pages, Query};
 use crate::api::routes::{Routes, Verb};
 use crate::domain::history::MINUTES_MAX;
+use crate::domain::money::Currency;
 use crate::domain::time::Day;
 use crate::gateway::Gateway;
 use crate::gateway::command::PaymentFilter;
@@ -26,12 +29,14 @@ use super::page::{Page, Section, show};
 use super::table::{Cell, Table};
 use super::text::{count, money, percent};
 
-use recent::Recent;
+use recent::{CURRENCIES_MAX, Recent};
 
 /// Where the page's news come from.
 pub(super) const LIVE: &str = "/console/live";
 /// Minutes that are shown, if nobody says how many.
 const MINUTES_SHOWN: usize = 60;
+/// What can be chosen.
+const NAMES: [&str; 2] = ["minutes", "currency"];
 /// Payments that are shown.
 const LATEST_MAX: usize = 8;
 
@@ -48,20 +53,72 @@ struct OverviewPage {
 }
 
 async fn overview(call: ConsoleCall) -> Outcome {
-    let query = call.query(&["minutes"], Pages::No)?;
-    let minutes = minutes_of(&query)?;
-    let choices = [("15", "15 minutes"), ("60", "1 hour"), ("180", "3 hours")];
+    let shown = Shown::read(&call.query(&NAMES, Pages::No)?)?;
+    let now = Now::of(call.gateway(), &shown)?;
     let span = Form::filter(PREFIX)
         .submit("Show")
-        .with(Field::one_of("minutes", "Show the last", choices).value(Some(minutes.to_string())));
-    let page = call.page(Section::Overview, "Overview").live(format!("{LIVE}?minutes={minutes}"));
-    show(&OverviewPage { page, span, now: Now::of(call.gateway(), minutes)? })
+        .with(Field::one_of("minutes", "Show the last", shown.spans()).value(Some(shown.minutes.to_string())));
+    let chosen = shown.currency.clone();
+    let mut currencies: BTreeSet<String> = now.recent.currencies().cloned().collect();
+    currencies.extend(chosen.clone());
+    let span = match currencies.len() {
+        0 | 1 => span,
+        number => {
+            let all = match number <= CURRENCIES_MAX {
+                true => String::from("every currency, each on its own"),
+                false => format!("the first {CURRENCIES_MAX} of {number} currencies, each on its own"),
+            };
+            let each = currencies.into_iter().map(|code| (code.clone(), code));
+            let choices = std::iter::once((String::new(), all)).chain(each);
+            span.with(Field::one_of("currency", "Money in", choices).value(chosen))
+        }
+    };
+    let page = call.page(Section::Overview, "Overview").live(shown.path());
+    show(&OverviewPage { page, span, now })
 }
 
-fn minutes_of(query: &Query<'_>) -> Result<usize, ApiError> {
-    let Some(text) = query.text("minutes") else { return Ok(MINUTES_SHOWN) };
-    let minutes = text.parse().ok().filter(|minutes| (1..=MINUTES_MAX).contains(minutes));
-    minutes.ok_or_else(|| ApiError::field("minutes", format!("must be a whole number from 1 to {MINUTES_MAX}")))
+/// What somebody wants to see.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Shown {
+    minutes: usize,
+    /// The only one whose money has charts.
+    currency: Option<String>,
+}
+
+impl Shown {
+    /// # Errors
+    /// An invalid request that says what is wrong.
+    fn read(query: &Query<'_>) -> Result<Self, ApiError> {
+        let minutes = match query.text("minutes") {
+            None => MINUTES_SHOWN,
+            Some(text) => {
+                let minutes = text.parse().ok().filter(|minutes| (1..=MINUTES_MAX).contains(minutes));
+                let wrong = || format!("must be a whole number from 1 to {MINUTES_MAX}");
+                minutes.ok_or_else(|| ApiError::field("minutes", wrong()))?
+            }
+        };
+        let currency = query.text("currency").map(|text| text.parse::<Currency>());
+        let wrong = |_| ApiError::field("currency", "must be the code of a currency, such as USD");
+        let currency = currency.transpose().map_err(wrong)?.map(|currency| currency.to_string());
+        Ok(Self { minutes, currency })
+    }
+
+    /// Spans that can be chosen, among them this one.
+    fn spans(&self) -> Vec<(String, String)> {
+        let known = [(15, "15 minutes"), (60, "1 hour"), (180, "3 hours")];
+        let mut spans: Vec<(usize, String)> = known.map(|(minutes, words)| (minutes, String::from(words))).into();
+        if spans.iter().all(|(minutes, _)| *minutes != self.minutes) {
+            spans.push((self.minutes, format!("{} min", self.minutes)));
+            spans.sort();
+        }
+        spans.into_iter().map(|(minutes, words)| (minutes.to_string(), words)).collect()
+    }
+
+    /// Where what is shown is sent anew.
+    fn path(&self) -> String {
+        let currency = self.currency.as_ref().map(|code| format!("&currency={code}")).unwrap_or_default();
+        format!("{LIVE}?minutes={}{currency}", self.minutes)
+    }
 }
 
 /// One figure with its name.
@@ -91,14 +148,15 @@ struct Now {
 }
 
 impl Now {
-    /// As it is now, with so many minutes of before.
+    /// As it is now, with some minutes of before.
     ///
     /// # Errors
     /// When the store can't be read.
-    fn of(gateway: &Gateway, minutes: usize) -> Result<Self, GatewayError> {
+    fn of(gateway: &Gateway, shown: &Shown) -> Result<Self, GatewayError> {
         gateway.read_history();
         let all = gateway.recent_minutes();
-        let recent = Recent::of(all.get(all.len().saturating_sub(minutes)..).unwrap_or_default());
+        let last = all.get(all.len().saturating_sub(shown.minutes)..).unwrap_or_default();
+        let recent = Recent::of(last, shown.currency.as_deref());
         let (today, money) = today(gateway)?;
         let mut tiles = recent.tiles();
         tiles.push(given_up(gateway));
@@ -154,19 +212,25 @@ fn today(gateway: &Gateway) -> Result<(Vec<Tile>, Table), GatewayError> {
     let costs = gateway.costs(&filter, &PageRequest { limit: Some(100), cursor: None })?;
     let totals = &costs.totals;
     let saved_percent = totals.saved_percent.map(|percent| format!("{percent:.1} % of ")).unwrap_or_default();
+    // What has no rate of exchange can't be added up.
+    let without = match (costs.complete, totals.left_out.as_slice()) {
+        (false, _) => String::from("; still being counted"),
+        (true, []) => String::new(),
+        (true, left_out) => format!("; without {}, see below", left_out.join(", ")),
+    };
     let tiles = vec![
         Tile {
             name: "Taken today",
             href: None,
             value: money(totals.amount, &totals.currency),
-            more: format!("{} payments", count(totals.payments)),
+            more: format!("{} payments{without}", count(totals.payments)),
         },
         Tile {
             name: "Fees saved today",
             href: None,
             value: money(totals.saved, &totals.currency),
             more: format!(
-                "{saved_percent}{} on {}",
+                "{saved_percent}{} on {}{without}",
                 money(totals.baseline_fees, &totals.currency),
                 costs.baseline_channel
             ),

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::http::StatusCode;
+use url::form_urlencoded;
 
 use crate::api::context::RequestContext;
 use crate::api::envelope::{Answer, Outcome};
@@ -9,14 +10,17 @@ use crate::api::error::ApiError;
 use crate::api::language::Language;
 use crate::api::messages::message_of;
 use crate::config::Mode;
+use crate::domain::time::Timestamp;
 use crate::gateway::Gateway;
 use crate::gateway::error::GatewayError;
 
 use super::PREFIX;
 use super::assets;
 use super::form::Form;
+use super::login::LOGIN;
 use super::sessions::{Notice, Session};
 use super::table::Facts;
+use super::text::moment;
 
 /// The parts of the console, in the order of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +89,10 @@ pub(super) struct Page {
     pub(super) notice: Option<Notice>,
     /// Whose session it is.
     pub(super) operator: String,
+    /// When it ends at the latest, RFC 3339.
+    pub(super) session_end: String,
+    /// Where one logs in again, while that end is near.
+    pub(super) log_in_again: Option<String>,
     /// What forms carry.
     pub(super) csrf: String,
     /// What updates it while it is looked at.
@@ -96,14 +104,29 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// A page of this session.
-    pub(super) fn new(gateway: &Gateway, session: &Session, section: Option<Section>, title: String) -> Self {
+    /// A page of this session, which is seen at this path if anybody sees it.
+    pub(super) fn new(
+        gateway: &Gateway,
+        session: &Session,
+        seen_at: Option<&str>,
+        section: Option<Section>,
+        title: String,
+    ) -> Self {
+        let now = gateway.clock().steady();
+        let end = gateway.clock().now().plus(session.life_left(now));
+        let log_in_again = session.ends_soon(now).then(|| {
+            let next = seen_at.unwrap_or(PREFIX);
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            format!("{LOGIN}?{}", query.append_pair("again", "true").append_pair("next", next).finish())
+        });
         Self {
             title,
             section,
             crumbs: Vec::new(),
-            notice: session.take_notice(),
+            notice: seen_at.and_then(|path| session.take_notice(path)),
             operator: session.operator.clone(),
+            session_end: Timestamp::from_unix_s(end.unix_s()).rfc3339(),
+            log_in_again,
             csrf: String::from(session.csrf()),
             live: None,
             is_live_mode: gateway.config().mode == Mode::Live,
@@ -135,6 +158,10 @@ impl Page {
 
     pub(super) fn assets(&self) -> String {
         assets::path()
+    }
+
+    pub(super) fn session_end_words(&self) -> String {
+        moment(&self.session_end)
     }
 
     pub(super) fn version(&self) -> &'static str {
@@ -183,11 +210,13 @@ pub(super) struct Failure {
     /// Wrong fields, with what is wrong.
     fields: Vec<(String, String)>,
     request_id: String,
+    /// The page that the form stands on which was sent.
+    form_at: Option<String>,
 }
 
 impl Failure {
-    /// About `error`, on a page of this session.
-    pub(super) fn new(mut page: Page, error: &ApiError, context: &RequestContext) -> Self {
+    /// About `error`, on a page of this session; of a form that was sent from the page at `form_at`, if it is known.
+    pub(super) fn new(mut page: Page, error: &ApiError, context: &RequestContext, form_at: Option<&str>) -> Self {
         let status = error.code().status();
         page.title = match status {
             StatusCode::NOT_FOUND => String::from("Not found"),
@@ -200,6 +229,7 @@ impl Failure {
             message: what_happened(error),
             fields: wrong_fields(error),
             request_id: context.request_id.clone(),
+            form_at: form_at.map(String::from),
         }
     }
 }

@@ -7,7 +7,7 @@ pub(super) mod story;
 use askama::Template;
 
 use crate::api::call::Named;
-use crate::api::console::call::ConsoleCall;
+use crate::api::console::call::{ConsoleCall, empty, first_found};
 use crate::api::console::form::{Button, Field, Form, Pager};
 use crate::api::console::page::{Confirmation, Page, Section, show};
 use crate::api::console::table::{Cell, Facts, Table, path_part};
@@ -22,6 +22,7 @@ use crate::domain::payment::PaymentStatus;
 use crate::gateway::Gateway;
 use crate::gateway::command::{PaymentFilter, ResolveByHand, ResolvedStatus};
 use crate::gateway::error::GatewayError;
+use crate::gateway::page::PageRequest;
 use crate::gateway::reconciliation::Statement;
 use crate::gateway::view::{OperatorPaymentView, RefundView};
 
@@ -55,20 +56,24 @@ struct PaymentsPage {
 async fn list(call: ConsoleCall) -> Outcome {
     let query = call.query(&NAMES, Pages::Yes)?;
     let filter = filter_of(&query);
-    let merchant_id = query.text("merchant_id");
-    let found = call.gateway().payments().list_all(merchant_id.as_deref(), &filter, &query.page()?)?;
+    let merchant_id = merchant_of(&query);
+    let asked = query.page()?;
+    let payments = call.gateway().payments();
+    let list = |page: &PageRequest| payments.list_all(merchant_id.as_deref(), &filter, page);
+    let found = first_found(asked.clone(), list).await?;
+    let next_cursor = found.next_cursor.as_deref();
     let statuses: Vec<&str> = PaymentStatus::ALL.iter().map(|status| status.as_str()).collect();
     show(&PaymentsPage {
         page: call.page(Section::Payments, "Payments"),
         filter: filter_form(PATH, call.gateway(), &query, &statuses),
-        table: table(&found.items),
-        pager: call.pager(PATH, found.next_cursor.as_deref()),
+        table: table(&found.items, empty("No payment fits.", next_cursor)),
+        pager: call.pager(PATH, &asked, found.items.len(), next_cursor),
         export: export_form(&query),
     })
 }
 
-/// Payments in a table.
-pub(super) fn table(payments: &[OperatorPaymentView]) -> Table {
+/// Payments in a table; `empty` is said if there are none.
+pub(super) fn table(payments: &[OperatorPaymentView], empty: &str) -> Table {
     let row = |view: &OperatorPaymentView| {
         let payment = &view.payment;
         vec![
@@ -81,7 +86,6 @@ pub(super) fn table(payments: &[OperatorPaymentView]) -> Table {
             Cell::moment(Some(&payment.created_at)),
         ]
     };
-    let empty = "No payment fits. Older ones may be on the next page.";
     Table::new("Payments, newest first", &COLUMNS, empty).with_rows(payments.iter().map(row))
 }
 
@@ -90,10 +94,15 @@ pub(super) fn merchant(merchant_id: &str) -> Cell {
     Cell::link("/console/limits", merchant_id)
 }
 
+/// The merchant that the query names.
+pub(super) fn merchant_of(query: &Query<'_>) -> Option<String> {
+    query.text("merchant_id").map(|text| String::from(text.trim())).filter(|text| !text.is_empty())
+}
+
 /// What the query narrows a list by.
 pub(super) fn filter_of(query: &Query<'_>) -> PaymentFilter {
     let moment = |name| query.text(name).map(|text| sent_moment(text.trim()));
-    let text = |name| query.text(name).map(|text| String::from(text.trim()));
+    let text = |name| query.text(name).map(|text| String::from(text.trim())).filter(|text| !text.is_empty());
     PaymentFilter {
         order_no: text("order_no"),
         status: text("status"),

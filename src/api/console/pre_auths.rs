@@ -3,11 +3,13 @@
 use askama::Template;
 
 use crate::api::call::Named;
-use crate::api::console::call::ConsoleCall;
+use crate::api::console::call::{ConsoleCall, empty, first_found};
 use crate::api::console::form::{Button, Field, Form, Pager};
 use crate::api::console::page::{Confirmation, Page, Section, show};
 use crate::api::console::payments::story::{Told, failure_facts, pretty, strays_table, times_around, told};
-use crate::api::console::payments::{NAMES, filter_form, filter_of, merchant, refunds_table, with_verdict};
+use crate::api::console::payments::{
+    NAMES, filter_form, filter_of, merchant, merchant_of, refunds_table, with_verdict,
+};
 use crate::api::console::table::{Cell, Facts, Table, path_part};
 use crate::api::console::text::{money, sent_moment, words};
 use crate::api::envelope::Outcome;
@@ -19,6 +21,7 @@ use crate::domain::pre_auth::PreAuthStatus;
 use crate::gateway::command::{
     CancelPreAuth, CapturePreAuth, PaymentFilter, ResolvePreAuthByHand, ResolvedPreAuthStatus,
 };
+use crate::gateway::page::PageRequest;
 use crate::gateway::view::{OperationView, OperatorPreAuthView};
 
 pub(super) const PATH: &str = "/console/pre-auths";
@@ -56,9 +59,12 @@ struct Expiring {
 async fn list(call: ConsoleCall) -> Outcome {
     let query = call.query(&NAMES, Pages::Yes)?;
     let filter = filter_of(&query);
-    let merchant_id = query.text("merchant_id");
+    let merchant_id = merchant_of(&query);
     let pre_auths = call.gateway().pre_auths();
-    let found = pre_auths.list_all(merchant_id.as_deref(), &filter, &query.page()?)?;
+    let asked = query.page()?;
+    let list = |page: &PageRequest| pre_auths.list_all(merchant_id.as_deref(), &filter, page);
+    let found = first_found(asked.clone(), list).await?;
+    let next_cursor = found.next_cursor.as_deref();
     let is_plain = filter == PaymentFilter::default() && merchant_id.is_none() && query.text("cursor").is_none();
     let expiring = match is_plain {
         true => {
@@ -72,8 +78,8 @@ async fn list(call: ConsoleCall) -> Outcome {
         page: call.page(Section::PreAuths, "Pre-auths"),
         expiring,
         filter: filter_form(PATH, call.gateway(), &query, &statuses),
-        table: table(&found.items),
-        pager: call.pager(PATH, found.next_cursor.as_deref()),
+        table: table(&found.items, empty("No pre-auth fits.", next_cursor)),
+        pager: call.pager(PATH, &asked, found.items.len(), next_cursor),
     })
 }
 
@@ -98,8 +104,8 @@ fn expiring_table(held: &[OperatorPreAuthView]) -> Table {
     Table::new("Held money, by when that ends", &columns, "No money is held.").with_rows(held.iter().map(row))
 }
 
-/// Pre-auths in a table.
-pub(super) fn table(pre_auths: &[OperatorPreAuthView]) -> Table {
+/// Pre-auths in a table; `empty` is said if there are none.
+pub(super) fn table(pre_auths: &[OperatorPreAuthView], empty: &str) -> Table {
     let columns = ["Pre-auth", "Order", "Merchant", "Amount", "Captured", "Status", "Channel", "Made (UTC)"];
     let row = |view: &OperatorPreAuthView| {
         let pre_auth = &view.pre_auth;
@@ -118,7 +124,6 @@ pub(super) fn table(pre_auths: &[OperatorPreAuthView]) -> Table {
             Cell::moment(Some(&pre_auth.created_at)),
         ]
     };
-    let empty = "No pre-auth fits. Older ones may be on the next page.";
     Table::new("Pre-auths, newest first", &columns, empty).with_rows(pre_auths.iter().map(row))
 }
 

@@ -1,12 +1,14 @@
 //! The search at the top of every page: by the number of anything, an order number, or a merchant's name.
 
 use askama::Template;
+use url::form_urlencoded;
 
 use crate::api::console::call::{ConsoleCall, go_to};
 use crate::api::console::page::{Page, Section, show};
 use crate::api::console::payments::{self, page_of_object, page_of_refund};
 use crate::api::console::pre_auths;
 use crate::api::console::table::{Cell, Table, path_part};
+use crate::api::console::text::moment;
 use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
 use crate::api::query::Pages;
@@ -15,7 +17,7 @@ use crate::domain::ids::{EndpointId, NotificationId, PAYMENT_NO_PREFIX, PRE_AUTH
 use crate::gateway::Gateway;
 use crate::gateway::command::PaymentFilter;
 use crate::gateway::error::GatewayError;
-use crate::gateway::page::{LIMIT_MAX, PageRequest};
+use crate::gateway::page::{LIMIT_MAX, Page as Listed, PageRequest, looked_back_to};
 use crate::gateway::view::{MerchantView, OperatorPaymentView, OperatorPreAuthView};
 
 /// Longest text that is searched for; no number or name is longer.
@@ -39,6 +41,8 @@ struct SearchPage {
     merchants: Option<Table>,
     /// Where somebody who knows the merchant finds what has the order number; none where all merchants were asked.
     by_merchant: Option<String>,
+    /// Lists that were not looked through to their end, each with what it is of, what was looked through, and the way on.
+    partly: Vec<(&'static str, String, String)>,
 }
 
 async fn search(call: ConsoleCall) -> Outcome {
@@ -52,15 +56,24 @@ async fn search(call: ConsoleCall) -> Outcome {
     if let Some(path) = found.only() {
         return go_to(&path);
     }
-    let Found { payments, pre_auths, merchants, is_partial } = found;
+    let Found { payments, pre_auths, merchants, is_partial, payments_after, pre_auths_after } = found;
     let by_merchant = is_partial.then(|| format!("{}?order_no={}", payments::PATH, path_part(&wanted)));
+    let ways_on = [("payments", payments::PATH, payments_after), ("pre-auths", pre_auths::PATH, pre_auths_after)];
+    let partly = ways_on.into_iter().filter_map(|(what, path, after)| {
+        let cursor = after?;
+        let back_to = looked_back_to(&cursor).map(|at| moment(&at.rfc3339())).unwrap_or_default();
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let query = query.append_pair("order_no", &wanted).append_pair("cursor", &cursor).finish();
+        Some((what, back_to, format!("{path}?{query}")))
+    });
     show(&SearchPage {
         page: call.page(Section::Payments, "Search"),
-        wanted,
+        partly: partly.collect(),
         by_merchant,
-        payments: (!payments.is_empty()).then(|| payments::table(&payments)),
-        pre_auths: (!pre_auths.is_empty()).then(|| pre_auths::table(&pre_auths)),
+        payments: (!payments.is_empty()).then(|| payments::table(&payments, "")),
+        pre_auths: (!pre_auths.is_empty()).then(|| pre_auths::table(&pre_auths, "")),
         merchants: (!merchants.is_empty()).then(|| merchants_table(&merchants)),
+        wanted,
     })
 }
 
@@ -102,6 +115,9 @@ struct Found {
     merchants: Vec<MerchantView>,
     /// Whether there were too many merchants to ask them all for the order number.
     is_partial: bool,
+    /// Where earlier payments and pre-auths of the order number may be that were not looked for.
+    payments_after: Option<String>,
+    pre_auths_after: Option<String>,
 }
 
 impl Found {
@@ -123,21 +139,41 @@ impl Found {
 /// merchant's name.
 fn find(gateway: &Gateway, wanted: &str) -> Result<Found, ApiError> {
     let filter = PaymentFilter { order_no: Some(String::from(wanted)), ..PaymentFilter::default() };
-    let page = PageRequest { limit: Some(LIMIT_MAX), cursor: None };
     let (mut payments, payments_are_all) = gateway.payments().with_order(wanted)?;
-    for earlier in gateway.payments().list_all(None, &filter, &page)?.items {
+    let earlier = all_of(|page| gateway.payments().list_all(None, &filter, page))?;
+    for earlier in earlier.items {
         if payments.iter().all(|known| known.payment.payment_no != earlier.payment.payment_no) {
             payments.push(earlier);
         }
     }
     let (mut pre_auths, pre_auths_are_all) = gateway.pre_auths().with_order(wanted)?;
-    for earlier in gateway.pre_auths().list_all(None, &filter, &page)?.items {
+    let earlier_pre_auths = all_of(|page| gateway.pre_auths().list_all(None, &filter, page))?;
+    for earlier in earlier_pre_auths.items {
         if pre_auths.iter().all(|known| known.pre_auth.pre_auth_no != earlier.pre_auth.pre_auth_no) {
             pre_auths.push(earlier);
         }
     }
-    let merchants = merchants_named(gateway, wanted)?;
-    Ok(Found { payments, pre_auths, merchants, is_partial: !(payments_are_all && pre_auths_are_all) })
+    Ok(Found {
+        payments,
+        pre_auths,
+        merchants: merchants_named(gateway, wanted)?,
+        is_partial: !(payments_are_all && pre_auths_are_all),
+        payments_after: earlier.next_cursor,
+        pre_auths_after: earlier_pre_auths.next_cursor,
+    })
+}
+
+/// The first two pages of a list with an order number: those that hold it, then earlier ones.
+fn all_of<T>(list: impl Fn(&PageRequest) -> Result<Listed<T>, GatewayError>) -> Result<Listed<T>, GatewayError> {
+    let mut page = PageRequest { limit: Some(LIMIT_MAX), cursor: None };
+    let first = list(&page)?;
+    page.cursor = first.next_cursor;
+    if page.cursor.is_none() {
+        return Ok(Listed { items: first.items, next_cursor: None });
+    }
+    let mut found = list(&page)?;
+    found.items.extend(first.items);
+    Ok(found)
 }
 
 fn merchants_named(gateway: &Gateway, wanted: &str) -> Result<Vec<MerchantView>, ApiError> {

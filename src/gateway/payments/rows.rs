@@ -36,6 +36,10 @@ impl Numbered for Payment {
         keys::payments_of(merchant_id)
     }
 
+    fn rows_from(merchant_id: &MerchantId, from: Timestamp) -> Vec<u8> {
+        keys::payments_from(merchant_id, from)
+    }
+
     fn row(merchant_id: &MerchantId, number: &str) -> Vec<u8> {
         keys::payment(merchant_id, &PaymentNo::new(number))
     }

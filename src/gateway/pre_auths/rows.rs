@@ -27,6 +27,10 @@ impl Numbered for PreAuth {
         keys::pre_auths_of(merchant_id)
     }
 
+    fn rows_from(merchant_id: &MerchantId, from: Timestamp) -> Vec<u8> {
+        keys::pre_auths_from(merchant_id, from)
+    }
+
     fn row(merchant_id: &MerchantId, number: &str) -> Vec<u8> {
         keys::pre_auth(merchant_id, &PreAuthNo::new(number))
     }

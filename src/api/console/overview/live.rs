@@ -14,19 +14,19 @@ use crate::gateway::Gateway;
 
 use super::super::call::ConsoleCall;
 use super::super::sessions::Session;
-use super::minutes_of;
 use super::news::{INTERVAL, News};
+use super::{NAMES, Shown};
 
 /// When a browser comes back that was cut off, in milliseconds.
 const RETRY_MS: u64 = 3_000;
 
 pub(super) async fn news(call: ConsoleCall) -> Outcome {
-    let minutes = minutes_of(&call.query(&["minutes"], Pages::No)?)?;
+    let shown = Shown::read(&call.query(&NAMES, Pages::No)?)?;
     let listener = Listener {
         gateway: call.gateway().clone(),
         session: Arc::clone(&call.session),
         news: Arc::clone(&call.news),
-        minutes,
+        shown,
         sent: HashMap::new(),
         state: State::Begins,
     };
@@ -48,7 +48,7 @@ struct Listener {
     gateway: Gateway,
     session: Arc<Session>,
     news: Arc<News>,
-    minutes: usize,
+    shown: Shown,
     /// What the page has, by place: hashes of the parts.
     sent: HashMap<&'static str, u64>,
     state: State,
@@ -84,7 +84,7 @@ impl Listener {
 
     /// Adds the parts that are not what the page has.
     async fn add_news(&mut self, text: &mut String) {
-        let Some(parts) = self.news.of(&self.gateway, self.minutes).await else { return };
+        let Some(parts) = self.news.of(&self.gateway, &self.shown).await else { return };
         for part in parts.iter() {
             if self.sent.insert(part.place, part.hash) != Some(part.hash) {
                 text.push_str(&part.event);

@@ -14,7 +14,7 @@ use crate::api::console::reading::Reading;
 use crate::domain::time::Monotonic;
 use crate::gateway::Gateway;
 
-use super::Now;
+use super::{Now, Shown};
 
 /// Parts are made anew after so long, if anybody wants them.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
@@ -35,8 +35,8 @@ pub(super) type Parts = Shared<BoxFuture<'static, Option<Arc<[Part]>>>>;
 /// See the module.
 pub(in crate::api::console) struct News {
     reading: Reading,
-    /// By the minutes that are shown, and since when; none older than an interval once somebody asks.
-    made: Mutex<HashMap<usize, (Monotonic, Parts)>>,
+    /// By what is shown, and since when; none older than an interval once somebody asks.
+    made: Mutex<HashMap<Shown, (Monotonic, Parts)>>,
 }
 
 impl News {
@@ -45,29 +45,29 @@ impl News {
         Self { reading, made: Mutex::default() }
     }
 
-    /// The parts of a page that shows so many minutes.
-    pub(super) fn of(&self, gateway: &Gateway, minutes: usize) -> Parts {
-        self.shared(minutes, gateway.clock().monotonic(), || {
-            let (reading, gateway) = (self.reading.clone(), gateway.clone());
-            async move { make(&reading, gateway, minutes).await }.boxed()
+    /// The parts of a page that shows this.
+    pub(super) fn of(&self, gateway: &Gateway, shown: &Shown) -> Parts {
+        self.shared(shown, gateway.clock().monotonic(), || {
+            let (reading, gateway, shown) = (self.reading.clone(), gateway.clone(), shown.clone());
+            async move { make(&reading, gateway, shown).await }.boxed()
         })
     }
 
     fn shared(
         &self,
-        minutes: usize,
+        shown: &Shown,
         now: Monotonic,
         make: impl FnOnce() -> BoxFuture<'static, Option<Arc<[Part]>>>,
     ) -> Parts {
         let mut made = self.made.lock();
         made.retain(|_, (begun, _)| now.since(*begun) < INTERVAL);
-        let (_, parts) = made.entry(minutes).or_insert_with(|| (now, make().shared()));
+        let (_, parts) = made.entry(shown.clone()).or_insert_with(|| (now, make().shared()));
         parts.clone()
     }
 }
 
-async fn make(reading: &Reading, gateway: Gateway, minutes: usize) -> Option<Arc<[Part]>> {
-    let parts = reading.run(async move { Now::of(&gateway, minutes).map(|now| now.fragments()) }).await;
+async fn make(reading: &Reading, gateway: Gateway, shown: Shown) -> Option<Arc<[Part]>> {
+    let parts = reading.run(async move { Now::of(&gateway, &shown).map(|now| now.fragments()) }).await;
     match parts {
         Ok(Ok(Ok(parts))) => Some(parts.into_iter().map(part).collect()),
         Ok(Ok(Err(error))) => {
@@ -100,7 +100,7 @@ mod tests {
         let (clock, news) = (Clock::manual(Timestamp::from_unix_s(1_700_000_000)), News::new(Reading::new()));
         let times = Cell::new(0);
         let ask = |minutes: usize| {
-            news.shared(minutes, clock.monotonic(), || {
+            news.shared(&Shown { minutes, currency: None }, clock.monotonic(), || {
                 times.set(times.get() + 1);
                 let text = format!("{minutes} minutes, {}", times.get());
                 async move { Some([part(("tiles", text))].into_iter().collect()) }.boxed()

@@ -14,8 +14,8 @@ use super::Tile;
 
 /// The share of commits whose time is shown.
 const COMMITS_SHARE: f64 = 0.99;
-/// Currencies that have charts.
-const CURRENCIES_MAX: usize = 4;
+/// Currencies that have charts at once.
+pub(super) const CURRENCIES_MAX: usize = 4;
 
 /// The last minutes.
 #[derive(Template)]
@@ -23,14 +23,31 @@ const CURRENCIES_MAX: usize = 4;
 pub(super) struct Recent {
     charts: Vec<Chart>,
     minutes: Vec<Minute>,
+    /// Currencies in which money was taken, in the order of their codes.
+    currencies: BTreeSet<String>,
+    /// Those of them that have no charts.
+    not_drawn: Vec<String>,
 }
 
 impl HtmlSafe for Recent {}
 
 impl Recent {
-    /// Of these minutes, the oldest first.
-    pub(super) fn of(minutes: &[Minute]) -> Self {
-        Self { charts: charts(minutes), minutes: minutes.to_vec() }
+    /// Of these minutes, the oldest first, with the money of one currency or of the first ones. Amounts of different
+    /// currencies can't be compared, so that none of them comes before another but by its code.
+    pub(super) fn of(minutes: &[Minute], only: Option<&str>) -> Self {
+        let currencies: BTreeSet<String> =
+            minutes.iter().flat_map(|minute| minute.counted.money.keys()).cloned().collect();
+        let drawn: Vec<&str> = match only {
+            Some(only) => vec![only],
+            None => currencies.iter().map(String::as_str).take(CURRENCIES_MAX).collect(),
+        };
+        let not_drawn = currencies.iter().filter(|code| !drawn.contains(&code.as_str())).cloned().collect();
+        Self { charts: charts(minutes, &drawn), minutes: minutes.to_vec(), not_drawn, currencies }
+    }
+
+    /// Currencies in which money was taken, in the order of their codes.
+    pub(super) fn currencies(&self) -> impl Iterator<Item = &String> {
+        self.currencies.iter()
     }
 
     /// What they come to.
@@ -79,7 +96,7 @@ impl Recent {
     }
 }
 
-fn charts(all: &[Minute]) -> Vec<Chart> {
+fn charts(all: &[Minute], currencies: &[&str]) -> Vec<Chart> {
     // The running minute is not over: as a whole one it would be a fall that there is not.
     let minutes = match all {
         [over @ .., _] if !over.is_empty() => over,
@@ -98,10 +115,14 @@ fn charts(all: &[Minute]) -> Vec<Chart> {
         Chart::new("Payments a minute", first, &payments, 4.0, number),
         Chart::new("Approved, by channel", first, &approval(all, minutes), 100.0, |value| format!("{value:.0} %")),
     ];
-    for MoneyLines { currency, of, taken, saved } in money_lines(all, minutes) {
-        let write = move |value: f64| money(value.round() as i64, &currency);
-        charts.push(Chart::new(&format!("Money taken a minute{of}"), first, &taken, 100.0, write.clone()));
-        charts.push(Chart::new(&format!("Fees saved since the first minute shown{of}"), first, &saved, 100.0, write));
+    for currency in currencies {
+        let MoneyLines { taken, saved } = money_lines(currency, minutes);
+        // Of one unit at least, whatever its decimals.
+        let unit = 10_f64.powi(currency.parse::<Currency>().map_or(0, |known| known.exponent() as i32));
+        let write = |value: f64| money(value.round() as i64, currency);
+        charts.push(Chart::new(&format!("Money taken a minute, {currency}"), first, &taken, unit, write));
+        let title = format!("Fees saved since the first minute shown, {currency}");
+        charts.push(Chart::new(&title, first, &saved, unit, write));
     }
     charts.extend([
         Chart::new("Refused by limits a minute", first, &refused, 4.0, number),
@@ -127,50 +148,27 @@ fn approval(all: &[Minute], minutes: &[Minute]) -> Vec<Series> {
     channels.into_iter().map(line).collect()
 }
 
-/// Charts of one currency's money.
+/// The lines of one currency's money.
 struct MoneyLines {
-    currency: String,
-    /// Added to the charts' headings.
-    of: String,
     /// What was taken each minute.
     taken: Vec<Series>,
     /// What was saved until then.
     saved: Vec<Series>,
 }
 
-/// Of each currency, which can't be added up or drawn over one another; of a great many those of which most was taken.
-fn money_lines(all: &[Minute], minutes: &[Minute]) -> Vec<MoneyLines> {
-    let mut sum = Counted::default();
-    all.iter().for_each(|minute| sum.add(&minute.counted));
-    let whole_units = |code: &str, minor: u64| {
-        let decimals = code.parse::<Currency>().map_or(0, |currency| currency.exponent());
-        minor as f64 / 10_f64.powi(i32::try_from(decimals).unwrap_or(0))
-    };
-    let mut taken: Vec<(&String, f64)> =
-        sum.money.iter().map(|(code, amounts)| (code, whole_units(code, amounts.taken_minor))).collect();
-    taken.sort_by(|one, other| other.1.total_cmp(&one.1));
-    let number = taken.len();
-    let lines = |(code, _): (&String, f64)| {
-        let of = |minute: &Minute| minute.counted.money.get(code).copied().unwrap_or_default();
-        let mut sum = 0.0;
-        let saved = minutes.iter().map(|minute| {
-            let amounts = of(minute);
-            sum += amounts.baseline_minor as f64 - amounts.fees_minor as f64;
-            Some(sum)
-        });
-        let line = |values| vec![Series { name: String::new(), values }];
-        MoneyLines {
-            currency: code.clone(),
-            of: match number {
-                0 | 1 => String::new(),
-                2..=CURRENCIES_MAX => format!(", {code}"),
-                more => format!(", {code} (one of {more} currencies)"),
-            },
-            saved: line(saved.collect()),
-            taken: line(minutes.iter().map(|minute| Some(of(minute).taken_minor as f64)).collect()),
-        }
-    };
-    taken.into_iter().take(CURRENCIES_MAX).map(lines).collect()
+fn money_lines(currency: &str, minutes: &[Minute]) -> MoneyLines {
+    let of = |minute: &Minute| minute.counted.money.get(currency).copied().unwrap_or_default();
+    let mut sum = 0.0;
+    let saved = minutes.iter().map(|minute| {
+        let amounts = of(minute);
+        sum += amounts.baseline_minor as f64 - amounts.fees_minor as f64;
+        Some(sum)
+    });
+    let line = |values| vec![Series { name: String::new(), values }];
+    MoneyLines {
+        saved: line(saved.collect()),
+        taken: line(minutes.iter().map(|minute| Some(of(minute).taken_minor as f64)).collect()),
+    }
 }
 
 #[cfg(test)]
@@ -200,7 +198,7 @@ mod tests {
 
     #[test]
     fn tiles_add_the_minutes_up() {
-        let recent = Recent::of(&[minute(0, 10), minute(1, 20), minute(2, 1)]);
+        let recent = Recent::of(&[minute(0, 10), minute(1, 20), minute(2, 1)], None);
         let tiles = recent.tiles();
         let is = |name: &str, value: &str, more: &str| {
             let tile = tiles.iter().find(|tile| tile.name == name).unwrap();
@@ -216,11 +214,11 @@ mod tests {
     #[test]
     fn charts_say_the_last_minute_in_words() {
         // The last one runs still: it is not drawn as one in which little happened.
-        let html = Recent::of(&[minute(0, 10), minute(1, 20), minute(2, 1)]).render().unwrap();
+        let html = Recent::of(&[minute(0, 10), minute(1, 20), minute(2, 1)], None).render().unwrap();
         for words in [
             "Payments a minute. In the last minute 20.",
             "In the last minute stripe: 50 %.",
-            "Money taken a minute. In the last minute 200.00 USD.",
+            "Money taken a minute, USD. In the last minute 200.00 USD.",
             "In the last minute 3.00 USD.",
             "In the last minute 10 ms.",
         ] {
@@ -233,7 +231,7 @@ mod tests {
         let mut last = minute(1, 20);
         let yen = Amounts { taken_minor: 60_000, fees_minor: 10, baseline_minor: 110 };
         last.counted.money.insert(String::from("JPY"), yen);
-        let html = Recent::of(&[minute(0, 10), last, minute(2, 0)]).render().unwrap();
+        let html = Recent::of(&[minute(0, 10), last, minute(2, 0)], None).render().unwrap();
         for words in [
             "Money taken a minute, JPY. In the last minute 60,000 JPY.",
             "Fees saved since the first minute shown, JPY. In the last minute 100 JPY.",
@@ -244,14 +242,38 @@ mod tests {
     }
 
     #[test]
+    fn of_a_great_many_currencies_the_first_have_charts_or_the_one_that_is_chosen() {
+        let mut first = minute(0, 10);
+        for (place, code) in ["JPY", "EUR", "BHD", "CNY", "GBP"].into_iter().enumerate() {
+            // Thousands of one are less than one of another.
+            let taken_minor = 1_000_000 >> (place * 3);
+            first.counted.money.insert(String::from(code), Amounts { taken_minor, ..Amounts::default() });
+        }
+        let minutes = [first, minute(1, 20)];
+        let drawn = |only: Option<&str>| {
+            let recent = Recent::of(&minutes, only);
+            let html = recent.render().unwrap();
+            let has_chart = |code: &&String| html.contains(&format!("Money taken a minute, {code}."));
+            let drawn: Vec<String> = recent.currencies().filter(has_chart).cloned().collect();
+            (drawn, html)
+        };
+        let (all, html) = drawn(None);
+        assert_eq!(all, ["BHD", "CNY", "EUR", "GBP"]);
+        assert!(html.contains("JPY, USD"), "what is not drawn is named: {html}");
+        assert_eq!(drawn(Some("JPY")).0, ["JPY"]);
+        let (none, html) = drawn(Some("KRW"));
+        assert!(none.is_empty() && html.contains("Money taken a minute, KRW."), "{html}");
+    }
+
+    #[test]
     fn the_first_minute_is_drawn_while_it_runs() {
-        let html = Recent::of(&[minute(0, 10)]).render().unwrap();
+        let html = Recent::of(&[minute(0, 10)], None).render().unwrap();
         assert!(html.contains("Payments a minute. In the last minute 10."), "{html}");
     }
 
     #[test]
     fn a_gateway_that_has_just_begun_has_nothing_to_show() {
-        let recent = Recent::of(&[]);
+        let recent = Recent::of(&[], None);
         assert!(recent.render().unwrap().contains("Webhooks waiting"));
         assert_eq!(recent.tiles()[1].value, "–");
     }

@@ -26,10 +26,11 @@ pub(super) fn add_routes(routes: Routes) -> Routes {
 async fn list(call: ConsoleCall) -> Outcome {
     let page = call.query(&[], Pages::Yes)?.page()?;
     let found = call.gateway().routing().versions(&page).await?;
+    let rows = found.items.len();
     let columns = ["Version", "When (UTC)", "By", "Action", "Object", "Changed", "Back"];
     let table = Table::new("Versions of the routing, newest first", &columns, "There is no version yet.")
         .with_rows(found.items.into_iter().map(row));
-    let pager = call.pager(PATH, found.next_cursor.as_deref());
+    let pager = call.pager(PATH, &page, rows, found.next_cursor.as_deref());
     let words = "Going back puts in force again what was changed through the API or here up to that version, as a new version. \
                  What the configuration file says stays as it is.";
     show(&Parts {

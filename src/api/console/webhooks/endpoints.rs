@@ -1,7 +1,7 @@
 //! Webhook endpoints: how they do, and pausing, enabling, recovering them.
 
 use crate::api::call::Named;
-use crate::api::console::call::ConsoleCall;
+use crate::api::console::call::{ConsoleCall, empty};
 use crate::api::console::form::{Button, Field, Form};
 use crate::api::console::page::{Confirmation, Page, Section, show};
 use crate::api::console::parts::{Part, Parts};
@@ -56,7 +56,11 @@ async fn list(call: ConsoleCall) -> Outcome {
         },
     };
     let webhooks = call.gateway().webhooks();
-    let mut found = webhooks.list_all_endpoints(&filter, &query.page()?)?;
+    let asked = query.page()?;
+    let mut found = webhooks.list_all_endpoints(&filter, &asked)?;
+    let next_cursor = found.next_cursor.as_deref();
+    let pager = call.pager(PATH, &asked, found.items.len(), next_cursor);
+    let none = empty("No merchant has an endpoint like that.", next_cursor);
     for view in &mut found.items {
         webhooks.count_for(&mut view.endpoint)?;
     }
@@ -77,9 +81,7 @@ async fn list(call: ConsoleCall) -> Outcome {
         )
         .with(Field::check("given_up", "Given up something").value(filter.has_dead_letters.then_some("true")));
     let columns = ["Endpoint", "Merchant", "Address", "Status", "Health", "Waiting", "Given up", "Last taken (UTC)"];
-    let table = Table::new("Webhook endpoints", &columns, "No merchant has an endpoint like that.")
-        .with_rows(found.items.into_iter().map(row));
-    let pager = call.pager(PATH, found.next_cursor.as_deref());
+    let table = Table::new("Webhook endpoints", &columns, none).with_rows(found.items.into_iter().map(row));
     show(&Parts {
         page: call.page(Section::Webhooks, "Webhooks"),
         parts: vec![
@@ -144,6 +146,8 @@ async fn one(Named(endpoint_id): Named<EndpointId>, call: ConsoleCall) -> Outcom
     let filter = notifications::of_endpoint(&endpoint.id);
     let page = PageRequest { limit: Some(LATEST), cursor: None };
     let latest = webhooks.list_notifications_of(Some(&merchant_id), &filter, &page)?;
+    let none = empty("Nothing was to be sent there yet.", latest.next_cursor.as_deref());
+    let latest = notifications::table(latest.items, none);
     let at = path_of(&endpoint.id);
     let mut actions = Vec::new();
     match endpoint.status.as_str() {
@@ -164,7 +168,7 @@ async fn one(Named(endpoint_id): Named<EndpointId>, call: ConsoleCall) -> Outcom
         page: page_of(&call, &endpoint.id, ""),
         parts: vec![
             Part::plain().card().with(facts(&merchant_id, &endpoint)).with(actions),
-            Part::new("Latest notifications").with(notifications::table(latest.items)).with(more),
+            Part::new("Latest notifications").with(latest).with(more),
         ],
     })
 }

@@ -34,7 +34,9 @@ pub(super) fn path_of(job_id: &str) -> String {
 async fn list(call: ConsoleCall) -> Outcome {
     let query = call.query(&["merchant_id"], Pages::Yes)?;
     let merchant_id = query.text("merchant_id");
-    let found = call.gateway().webhooks().list_all_jobs(merchant_id.as_deref(), &query.page()?)?;
+    let asked = query.page()?;
+    let found = call.gateway().webhooks().list_all_jobs(merchant_id.as_deref(), &asked)?;
+    let pager = call.pager(PATH, &asked, found.items.len(), found.next_cursor.as_deref());
     let empty = if merchant_id.is_some() { "This merchant has no jobs." } else { "No job is under way." };
     let form = Form::filter(PATH).with(
         Field::line("merchant_id", "Merchant")
@@ -43,7 +45,6 @@ async fn list(call: ConsoleCall) -> Outcome {
     );
     let columns = ["Job", "Merchant", "What", "Status", "Looked at", "Changed", "Begun at (UTC)", "Ended at (UTC)"];
     let table = Table::new("Jobs, newest first", &columns, empty).with_rows(found.items.into_iter().map(row));
-    let pager = call.pager(PATH, found.next_cursor.as_deref());
     show(&Parts {
         page: call.page(Section::Webhooks, "Jobs").below("Webhooks", super::PATH),
         parts: vec![Part::plain().with(form).with(table).with(pager)],

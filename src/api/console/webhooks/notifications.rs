@@ -3,7 +3,7 @@
 use url::form_urlencoded;
 
 use crate::api::call::Named;
-use crate::api::console::call::ConsoleCall;
+use crate::api::console::call::{ConsoleCall, empty};
 use crate::api::console::form::{Button, Field, Form};
 use crate::api::console::page::{Confirmation, Section, show};
 use crate::api::console::parts::{Part, Parts, Piece};
@@ -69,15 +69,18 @@ async fn list(call: ConsoleCall) -> Outcome {
         let part = Part::plain().with(form).saying("Say whose: a merchant or an endpoint.");
         return show(&Parts { page, parts: vec![part] });
     }
-    let found = call.gateway().webhooks().list_notifications_of(merchant_id.as_deref(), &filter, &query.page()?)?;
+    let asked = query.page()?;
+    let found = call.gateway().webhooks().list_notifications_of(merchant_id.as_deref(), &filter, &asked)?;
+    let next_cursor = found.next_cursor.as_deref();
     let failed: Vec<&str> = found.items.iter().filter(|item| is_given_up(&item.notification)).map(id_of).collect();
     let mut part = Part::plain().with(form);
     if !failed.is_empty() {
         let words = format!("Send the {} given up here again…", count(failed.len()));
         part = part.with(vec![Button::link(words, again_path(&failed))]);
     }
-    let pager = call.pager(PATH, found.next_cursor.as_deref());
-    show(&Parts { page, parts: vec![part.with(table(found.items)).with(pager)] })
+    let pager = call.pager(PATH, &asked, found.items.len(), next_cursor);
+    let table = table(found.items, empty("There is no such notification.", next_cursor));
+    show(&Parts { page, parts: vec![part.with(table).with(pager)] })
 }
 
 fn id_of(view: &OperatorNotificationView) -> &str {
@@ -93,10 +96,10 @@ fn again_path(ids: &[&str]) -> String {
     format!("/console/webhooks/resend?{ids}")
 }
 
-/// A list of notifications.
-pub(super) fn table(items: Vec<OperatorNotificationView>) -> Table {
+/// A list of notifications; `empty` is said if there are none.
+pub(super) fn table(items: Vec<OperatorNotificationView>, empty: &str) -> Table {
     let columns = ["Notification", "Event", "About", "Status", "Tries", "Last answer", "Next try", "Made at (UTC)"];
-    Table::new("Notifications, newest first", &columns, "There is no such notification.")
+    Table::new("Notifications, newest first", &columns, empty)
         .with_rows(items.into_iter().map(|OperatorNotificationView { notification, .. }| row(notification)))
 }
 

@@ -4,6 +4,7 @@ mod failing_over;
 pub(in crate::gateway) mod fixture;
 mod holding;
 mod in_flight;
+mod listing;
 mod reconciling;
 mod reviewing;
 mod storing;
