@@ -223,11 +223,9 @@ impl<H: Handler> Site for Edge<H> {
         let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context), span);
         let mut counted = self.figures.as_ref().map(|figures| Counted::begin(figures, &self.clock, &context));
         let outcome = line.span.scope(self.carry(&context, request)).await;
-        if let Err(error) = &outcome {
-            line.code = Some(error.code().as_str());
-            if let ApiError::Gateway(GatewayError::OrderExists { field, number }) = error {
-                context.numbers.note(field, number);
-            }
+        line.code = outcome.as_ref().map_or_else(|error| Some(error.code().as_str()), |answer| answer.error_code);
+        if let Err(ApiError::Gateway(GatewayError::OrderExists { field, number })) = &outcome {
+            context.numbers.note(field, number);
         }
         let mut response = self.write(&context, outcome);
         if let Some(hsts) = &self.hsts {

@@ -57,6 +57,8 @@ pub(crate) struct Answer {
     pub(crate) content_type: HeaderValue,
     /// Whether it was given before.
     pub(crate) replayed: bool,
+    /// The code of the error that a page for people is about, for the log.
+    pub(crate) error_code: Option<&'static str>,
     /// Headers of its own; they stand in place of what every answer has, such as `Cache-Control`.
     pub(crate) headers: HeaderMap,
 }
@@ -64,7 +66,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// A whole body of a type.
     pub(crate) fn new(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Self {
-        Self { status, body, stream: None, content_type, replayed: false, headers: HeaderMap::new() }
+        Self { status, body, stream: None, content_type, replayed: false, error_code: None, headers: HeaderMap::new() }
     }
 
     /// A body that is made while it is sent. Nothing of it is asked for before there is room for it on the way to the
@@ -81,6 +83,13 @@ impl Answer {
     /// A page for people.
     pub(crate) fn html(status: StatusCode, page: String) -> Self {
         Self::new(status, HTML, Bytes::from(page))
+    }
+
+    /// As a page that tells people of this error.
+    #[must_use]
+    pub(crate) fn about(mut self, error: &ApiError) -> Self {
+        self.error_code = Some(error.code().as_str());
+        self
     }
 
     /// With a header of its own; of the same name there may be several.

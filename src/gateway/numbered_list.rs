@@ -196,7 +196,7 @@ fn page_of_holders<T: Numbered>(
     wanted: &Wanted<'_, T>,
     rows_wanted: usize,
 ) -> Result<Option<Page<T>>, GatewayError> {
-    let (mut holders, is_all) = holders::<T>(core, order_no)?;
+    let (mut holders, is_all) = with_order::<T>(core, order_no)?;
     if holders.is_empty() || holders.len() > rows_wanted || !is_all {
         return Ok(None);
     }
@@ -234,26 +234,24 @@ pub(super) fn find<T: Numbered>(core: &Core, number: &str) -> Result<T, GatewayE
 
 /// Those that hold this order number now, of all merchants, and whether these are all: each merchant has at most one, a
 /// bounded number of merchants is asked.
-fn holders<T: Numbered>(core: &Core, order_no: &str) -> Result<(Vec<T>, bool), GatewayError> {
+pub(super) fn with_order<T: Numbered>(core: &Core, order_no: &str) -> Result<(Vec<T>, bool), GatewayError> {
     let mut found = Vec::new();
-    let mut asked = 0;
+    let (mut asked, mut is_all) = (0, true);
     for_each_merchant(core, T::rows(), |prefix| {
         let Some(merchant_id) = keys::merchant_of(prefix) else { return Ok(true) };
+        is_all = asked < MERCHANTS_ASKED_MAX && found.len() < FOUND_MAX;
+        if !is_all {
+            return Ok(false);
+        }
         if let Some(holder) = core.store.get(&T::order(&merchant_id, order_no))?
             && let Some(stored) = core.store.get(&T::row(&merchant_id, &String::from_utf8_lossy(&holder.value)))?
         {
             found.push(decode(&stored.value)?);
         }
         asked += 1;
-        Ok(asked < MERCHANTS_ASKED_MAX && found.len() < FOUND_MAX)
+        Ok(true)
     })?;
-    let is_all = asked < MERCHANTS_ASKED_MAX && found.len() < FOUND_MAX;
     Ok((found, is_all))
-}
-
-/// Those that hold this order number now, of all merchants, as far as [`holders`] finds them.
-pub(super) fn with_order<T: Numbered>(core: &Core, order_no: &str) -> Result<Vec<T>, GatewayError> {
-    holders(core, order_no).map(|(found, _)| found)
 }
 
 /// Whose refund it is, by its number alone, and what it is a refund of.
@@ -374,4 +372,53 @@ fn scan<T: Numbered>(
     }
     let next_cursor = end.map(|key| cursor_of(&prefix, &key));
     Ok(Page { items, next_cursor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::domain::ids::PaymentNo;
+    use crate::domain::payment::Payment;
+    use crate::random::Random;
+    use crate::storage::Batch;
+    use crate::storage::memory::MemoryStore;
+    use crate::storage::vault::Vault;
+
+    #[tokio::test]
+    async fn where_there_are_more_merchants_than_are_asked_nobody_is_told_that_all_were() {
+        let random = Random::seeded(1);
+        let core = Core {
+            store: Arc::new(MemoryStore::new()),
+            clock: Clock::manual(Timestamp::from_unix_s(1_700_000_000)),
+            random: random.clone(),
+            config: Arc::new(Config::embedded().unwrap()),
+            vault: Arc::new(Vault::with_key(&[7; 32], random)),
+            tasks: Default::default(),
+            traces: Default::default(),
+            stopping: Default::default(),
+            figures: Default::default(),
+            told: Default::default(),
+            reloaded: Default::default(),
+            audit_turn: Default::default(),
+            countries: Default::default(),
+            clock_guard: Default::default(),
+        };
+        let payment = |number: usize| {
+            let merchant_id = MerchantId::new(format!("m_{number:05}"));
+            keys::payment(&merchant_id, &PaymentNo::new("PY20231114221320AAAAAAAA"))
+        };
+        let mut batch = Batch::new();
+        // They are not read: nobody has the order number.
+        (0..MERCHANTS_ASKED_MAX).for_each(|number| batch.put(payment(number), vec![1]));
+        core.store.commit(batch).await.unwrap();
+        let (found, is_all) = with_order::<Payment>(&core, "O-1").unwrap();
+        assert_eq!((found.len(), is_all), (0, true));
+        let mut batch = Batch::new();
+        batch.put(payment(MERCHANTS_ASKED_MAX), vec![1]);
+        core.store.commit(batch).await.unwrap();
+        let (found, is_all) = with_order::<Payment>(&core, "O-1").unwrap();
+        assert_eq!((found.len(), is_all), (0, false));
+    }
 }

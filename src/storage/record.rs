@@ -53,6 +53,13 @@ pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, StoreError> {
         .map_err(|error| StoreError::Corrupt(format!("a stored {} can't be read: {error}", R::NAME)))
 }
 
+/// Whether the record in `bytes` may hold this number of ours (letters, digits, `_` and `-`, which JSON writes as they are).
+/// Much quicker than reading one that does not.
+pub fn may_name(bytes: &[u8], number: &str) -> bool {
+    // What is no text has to be looked at by who can say so.
+    std::str::from_utf8(bytes).map_or(true, |text| text.contains(number))
+}
+
 impl Record for Event {
     const NAME: &'static str = "event";
 }

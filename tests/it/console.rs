@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Browser, House};
+use crate::support::{Browser, House, LogBook};
 
 const SECTIONS: [&str; 8] = [
     "/console",
@@ -396,4 +396,34 @@ async fn the_overview_adds_up_what_was_counted() {
 
 async fn browser_page(house: &House) -> String {
     Browser::logged_in(house).await.page("/console").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_console_refuses_has_its_code_in_the_log_and_a_wrong_token_is_warned_of() {
+    let log = LogBook::open();
+    let house = House::start().await;
+    let shop = house.merchant("starter").await;
+    let browser = Browser::new(&house);
+    let asked = |id: &str| headers(&[("x-request-id", id)]);
+    let wrong = browser.send_form("/console/login", &[("token", "at_nobodys_own")], asked("console-wrong")).await;
+    assert_eq!(wrong.status, 403);
+    let browser = Browser::logged_in(&house).await;
+    assert_eq!(browser.send("GET", "/console/payments/PY404", None, asked("console-missing")).await.status, 404);
+    let path = format!("/console/limits/{}/tier", shop.merchant_id);
+    let fields = [("csrf", browser.csrf.as_str()), ("tier", "nonsense")];
+    assert_eq!(browser.send_form(&path, &fields, asked("console-refused")).await.status, 303);
+    house.stop().await;
+    let logged = log.text();
+    let line = |id: &str, what: &str| {
+        let found = logged.lines().find(|line| line.contains(id) && line.contains(what));
+        found.unwrap_or_else(|| panic!("{id} {what}")).to_owned()
+    };
+    for (id, code) in
+        [("console-wrong", "UNAUTHENTICATED"), ("console-missing", "NOT_FOUND"), ("console-refused", "INVALID_REQUEST")]
+    {
+        assert!(line(id, "duration_us").contains(&format!("error=\"{code}\"")), "{}", line(id, "duration_us"));
+    }
+    let warned = line("console-wrong", "wrong token");
+    assert!(warned.contains("WARN") && warned.contains("127.0.0.1"), "{warned}");
+    assert!(!logged.contains("at_nobodys_own"));
 }

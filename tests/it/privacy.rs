@@ -8,10 +8,17 @@ use tollgate::clock::Clock;
 use tollgate::storage::export::ExportReader;
 use tollgate::storage::{Row, Scan, Store, keys};
 
-use crate::support::{Answer, Client, House, LogBook, Receiver, eventually, http_client, make_base, open_store};
+use crate::support::{
+    Answer, Client, House, LogBook, Receiver, eventually, http_client, make_base, nonce, open_store, unix_s,
+};
 
 /// Every one of these is in what `customer` sends and must be nowhere afterwards.
 const WORDS: [&str; 6] = ["ann.smith@", "198.51.100.77", "honeymoon", "annsmith-17", "back.example", "was taken ill"];
+/// What the merchant's tracing sends along.
+const TRACE: [(&str, &str); 2] = [
+    ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ("tracestate", "shop=jane.doe@example.com"),
+];
 
 fn customer() -> Value {
     json!({
@@ -43,7 +50,8 @@ fn assert_nothing_in(rows: &[Row]) {
     assert!(rows.len() > 10);
     for row in rows {
         let bytes = [row.key.as_slice(), &row.versioned.value].concat();
-        let found = words_in(&String::from_utf8_lossy(&bytes)).len();
+        let text = String::from_utf8_lossy(&bytes);
+        let found = words_in(&text).len() + text.matches("jane.doe@").count();
         assert_eq!(found, 0, "{} in {}", String::from_utf8_lossy(&bytes), hex::encode(&row.key));
     }
 }
@@ -76,7 +84,10 @@ async fn a_payment_s_customer_is_in_no_row_afterwards() {
     let receiver = Receiver::start().await;
     let endpoint = json!({ "url": receiver.url });
     shop.post("/api/v1/webhooks/endpoints", endpoint).await.expect(201, "SUCCESS");
-    let first = shop.post_with_key("/api/v1/payments", order("O-1", &customer()), "k-1").await.expect(201, "SUCCESS");
+    let text = order("O-1", &customer()).to_string();
+    let mut headers = shop.signed("POST", "/api/v1/payments", &text, Some("k-1"), unix_s(), &nonce());
+    headers.extend(TRACE.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let first = shop.send("POST", "/api/v1/payments", Some(text), headers).await.expect(201, "SUCCESS");
     let payment_no = first.data("payment_no").to_owned();
     let refunded = refund(&shop, &payment_no).await.expect(201, "SUCCESS");
     assert_eq!(refunded.data("status"), "success");
@@ -91,6 +102,7 @@ async fn a_payment_s_customer_is_in_no_row_afterwards() {
     let before = shop.get(&format!("/api/v1/payments/{payment_no}")).await;
     let journal = house.directory.path().join("data/journal");
     assert_eq!(words_in(&files_in(&journal)), WORDS, "all of it was stored");
+    assert!(files_in(&journal).contains("jane.doe@"));
 
     let path = format!("/admin/v1/merchants/{}/payments/{payment_no}/erase", shop.merchant_id);
     let begun = house.admin("POST", &path, None).await.expect(202, "SUCCESS");

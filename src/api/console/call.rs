@@ -20,6 +20,7 @@ use crate::gateway::error::GatewayError;
 use crate::gateway::page::{Page as Listed, PageRequest, looked_back_to};
 
 use super::form::Pager;
+use super::overview::news::News;
 use super::page::{Page, Section, in_words};
 use super::sessions::{Notice, Session};
 use super::text::moment;
@@ -35,6 +36,8 @@ pub(super) struct ConsoleCall {
     pub(super) operator: Operator,
     /// The session.
     pub(super) session: Arc<Session>,
+    /// What pages that show themselves anew are sent.
+    pub(super) news: Arc<News>,
     /// The path of the page that somebody will see; none where nobody will, as of a `HEAD`.
     pub(super) seen_at: Option<String>,
     /// The fields of the form, in their order; none when a page is asked for.
@@ -87,10 +90,12 @@ impl ConsoleCall {
     /// # Errors
     /// When `path` can't be a header.
     pub(super) fn done<E: Into<ApiError>>(&self, result: Result<impl Into<String>, E>, path: &str) -> Outcome {
+        let mut error_code = None;
         let notice = match result {
             Ok(text) => Notice { is_good: true, text: text.into() },
             Err(error) => {
                 let error = error.into();
+                error_code = Some(error.code().as_str());
                 if let ApiError::Gateway(GatewayError::Internal(reason)) = &error {
                     tracing::error!(request_id = self.call.context.request_id, reason, "a request failed inside");
                 }
@@ -98,7 +103,7 @@ impl ConsoleCall {
             }
         };
         self.session.leave(path.split('?').next().unwrap_or(path), notice);
-        go_to(path)
+        Ok(Answer { error_code, ..go_to(path)? })
     }
 }
 

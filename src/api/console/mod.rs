@@ -19,6 +19,7 @@ mod page;
 mod parts;
 mod payments;
 mod pre_auths;
+mod reading;
 mod routing;
 mod search;
 mod sessions;
@@ -48,7 +49,9 @@ use crate::gateway::error::GatewayError;
 
 use call::{ConsoleCall, go_to};
 use login::{Ended, LOGIN, LOGOUT, ask, go_to_login, go_with_cookie};
+use overview::news::News;
 use page::{Failure, Page, show_as};
+use reading::Reading;
 use sessions::{Session, Sessions, Use};
 
 /// Everything below it is the console's.
@@ -71,7 +74,9 @@ pub(crate) struct Console {
     gateway: Gateway,
     sessions: Arc<Sessions>,
     cookie: String,
-    routes: Routes,
+    routes: Arc<Routes>,
+    reading: Reading,
+    news: Arc<News>,
 }
 
 /// A request of the console, read.
@@ -85,7 +90,15 @@ impl Console {
     /// For the operator of `gateway`, on a listener at this port.
     pub(crate) fn new(gateway: Gateway, port: u16) -> Self {
         let sessions = Sessions::new(gateway.clock().clone(), gateway.random().clone());
-        Self { gateway, sessions: Arc::new(sessions), cookie: guard::cookie_name(port), routes: routes() }
+        let reading = Reading::new();
+        Self {
+            gateway,
+            sessions: Arc::new(sessions),
+            cookie: guard::cookie_name(port),
+            routes: Arc::new(routes()),
+            news: Arc::new(News::new(reading.clone())),
+            reading,
+        }
     }
 
     /// Its pages, what forms are sent to, and what is answered without a session.
@@ -180,13 +193,17 @@ impl Console {
                 tracing::info!(operator = name, request_id = context.request_id, "logged in to the console");
                 go_with_cookie(next, guard::set_cookie(&self.cookie, &id, self.is_secure(context, head)))
             }
-            Err(ApiError::OperatorUnauthenticated) => {
+            Err(error @ ApiError::OperatorUnauthenticated) => {
+                let (peer, request_id) = (context.peer.ip(), &context.request_id);
+                tracing::warn!(%peer, request_id, "somebody showed a wrong token at the console's login");
                 let problem = Some("This is not a token of this gateway.");
-                ask(&self.gateway, StatusCode::FORBIDDEN, problem, next)
+                Ok(ask(&self.gateway, StatusCode::FORBIDDEN, problem, next)?.about(&error))
             }
             Err(error) => {
                 let problem = page::in_words(&error);
-                ask(&self.gateway, error.code().status(), Some(&problem), next)
+                let mut answer = ask(&self.gateway, error.code().status(), Some(&problem), next)?.about(&error);
+                error.add_headers(&mut answer.headers);
+                Ok(answer)
             }
         }
     }
@@ -217,7 +234,15 @@ impl Console {
         }
         let operator = Operator { name: session.operator.clone(), request_id: context.request_id.clone() };
         let call = Call::new(self.gateway.clone(), Arc::clone(context), &request.head, Bytes::new());
-        self.routes.answer(*request.head, ConsoleCall { call, operator, session, seen_at, form }).await
+        let news = Arc::clone(&self.news);
+        let call = ConsoleCall { call, operator, session, news, seen_at, form };
+        let (routes, head) = (Arc::clone(&self.routes), *request.head);
+        // What a form does may wait for a provider, and what is sent for as long as somebody listens is made elsewhere: neither
+        // holds a place.
+        if head.method == Method::POST || head.uri.path() == overview::LIVE {
+            return routes.answer(head, call).await;
+        }
+        self.reading.run(async move { routes.answer(head, call).await }).await?
     }
 
     /// Says what went wrong on a page, to who is logged in; to others as every API does. `at` is where the page is seen,
@@ -235,7 +260,9 @@ impl Console {
         }
         let [seen_at, form_at] = at;
         let page = Page::new(&self.gateway, session, seen_at, None, String::new());
-        show_as(error.code().status(), &Failure::new(page, &error, context, form_at))
+        let mut answer = show_as(error.code().status(), &Failure::new(page, &error, context, form_at))?.about(&error);
+        error.add_headers(&mut answer.headers);
+        Ok(answer)
     }
 
     fn is_secure(&self, context: &RequestContext, head: &Parts) -> bool {

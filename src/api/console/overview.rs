@@ -1,6 +1,7 @@
 //! The first page: how the gateway does now, and did in the last hours. It shows itself anew while it is looked at.
 
 mod live;
+pub(super) mod news;
 mod recent;
 
 use std::collections::BTreeSet;
@@ -77,7 +78,7 @@ async fn overview(call: ConsoleCall) -> Outcome {
 }
 
 /// What somebody wants to see.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Shown {
     minutes: usize,
     /// The only one whose money has charts.

@@ -226,11 +226,22 @@ impl Failure {
         Self {
             page,
             code: error.code().as_str(),
-            message: message_of(error, Language::English),
+            message: what_happened(error),
             fields: wrong_fields(error),
             request_id: context.request_id.clone(),
             form_at: form_at.map(String::from),
         }
+    }
+}
+
+/// A failure in a sentence, and when to come back.
+fn what_happened(error: &ApiError) -> String {
+    let message = message_of(error, Language::English);
+    match error {
+        ApiError::Gateway(GatewayError::Overloaded { retry_after_s }) => {
+            format!("{message}. Nothing was done; load the page again in {retry_after_s} s.")
+        }
+        _ => message,
     }
 }
 

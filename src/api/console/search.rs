@@ -39,6 +39,8 @@ struct SearchPage {
     payments: Option<Table>,
     pre_auths: Option<Table>,
     merchants: Option<Table>,
+    /// Where somebody who knows the merchant finds what has the order number; none where all merchants were asked.
+    by_merchant: Option<String>,
     /// Lists that were not looked through to their end, each with what it is of, what was looked through, and the way on.
     partly: Vec<(&'static str, String, String)>,
 }
@@ -54,7 +56,8 @@ async fn search(call: ConsoleCall) -> Outcome {
     if let Some(path) = found.only() {
         return go_to(&path);
     }
-    let Found { payments, pre_auths, merchants, payments_after, pre_auths_after } = found;
+    let Found { payments, pre_auths, merchants, is_partial, payments_after, pre_auths_after } = found;
+    let by_merchant = is_partial.then(|| format!("{}?order_no={}", payments::PATH, path_part(&wanted)));
     let ways_on = [("payments", payments::PATH, payments_after), ("pre-auths", pre_auths::PATH, pre_auths_after)];
     let partly = ways_on.into_iter().filter_map(|(what, path, after)| {
         let cursor = after?;
@@ -66,6 +69,7 @@ async fn search(call: ConsoleCall) -> Outcome {
     show(&SearchPage {
         page: call.page(Section::Payments, "Search"),
         partly: partly.collect(),
+        by_merchant,
         payments: (!payments.is_empty()).then(|| payments::table(&payments, "")),
         pre_auths: (!pre_auths.is_empty()).then(|| pre_auths::table(&pre_auths, "")),
         merchants: (!merchants.is_empty()).then(|| merchants_table(&merchants)),
@@ -109,6 +113,8 @@ struct Found {
     payments: Vec<OperatorPaymentView>,
     pre_auths: Vec<OperatorPreAuthView>,
     merchants: Vec<MerchantView>,
+    /// Whether there were too many merchants to ask them all for the order number.
+    is_partial: bool,
     /// Where earlier payments and pre-auths of the order number may be that were not looked for.
     payments_after: Option<String>,
     pre_auths_after: Option<String>,
@@ -117,6 +123,9 @@ struct Found {
 impl Found {
     /// The page of the only thing that was found.
     fn only(&self) -> Option<String> {
+        if self.is_partial {
+            return None;
+        }
         match (self.payments.as_slice(), self.pre_auths.as_slice(), self.merchants.as_slice()) {
             ([one], [], []) => Some(page_of_object(&one.payment.payment_no)),
             ([], [one], []) => Some(page_of_object(&one.pre_auth.pre_auth_no)),
@@ -130,14 +139,14 @@ impl Found {
 /// merchant's name.
 fn find(gateway: &Gateway, wanted: &str) -> Result<Found, ApiError> {
     let filter = PaymentFilter { order_no: Some(String::from(wanted)), ..PaymentFilter::default() };
-    let mut payments = gateway.payments().with_order(wanted)?;
+    let (mut payments, payments_are_all) = gateway.payments().with_order(wanted)?;
     let earlier = all_of(|page| gateway.payments().list_all(None, &filter, page))?;
     for earlier in earlier.items {
         if payments.iter().all(|known| known.payment.payment_no != earlier.payment.payment_no) {
             payments.push(earlier);
         }
     }
-    let mut pre_auths = gateway.pre_auths().with_order(wanted)?;
+    let (mut pre_auths, pre_auths_are_all) = gateway.pre_auths().with_order(wanted)?;
     let earlier_pre_auths = all_of(|page| gateway.pre_auths().list_all(None, &filter, page))?;
     for earlier in earlier_pre_auths.items {
         if pre_auths.iter().all(|known| known.pre_auth.pre_auth_no != earlier.pre_auth.pre_auth_no) {
@@ -148,6 +157,7 @@ fn find(gateway: &Gateway, wanted: &str) -> Result<Found, ApiError> {
         payments,
         pre_auths,
         merchants: merchants_named(gateway, wanted)?,
+        is_partial: !(payments_are_all && pre_auths_are_all),
         payments_after: earlier.next_cursor,
         pre_auths_after: earlier_pre_auths.next_cursor,
     })

@@ -265,6 +265,21 @@ impl Notification {
         self.dead_since.filter(|_| is_dead_letter).or(self.failed_at)
     }
 
+    /// Whether there is anything in it that others have written and that may be about the customer: what receivers answered,
+    /// and what the merchant's tracing has sent along.
+    pub fn may_tell_of_customer(&self) -> bool {
+        self.tries.iter().any(|a_try| a_try.response.is_some())
+            || self.trace.as_ref().is_some_and(|trace| trace.state.is_some())
+    }
+
+    /// The same without any of that.
+    #[must_use]
+    pub fn without_customer(mut self) -> Self {
+        self.tries.iter_mut().for_each(|a_try| a_try.response = None);
+        self.trace.iter_mut().for_each(|trace| trace.state = None);
+        self
+    }
+
     /// The last try, if there was one.
     pub fn last_try(&self) -> Option<&Try> {
         self.tries.last()

@@ -17,6 +17,7 @@ use crate::domain::event::EventName;
 use crate::domain::ids::{EndpointId, NotificationId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::payment::{PaymentStatus, PaymentTerms};
+use crate::domain::trace::TraceContext;
 use crate::domain::webhook::{NewNotification, Notification, NotificationStatus, Try};
 use crate::gateway::answer::StoredAnswer;
 use crate::gateway::idempotency::{IdempotencyKey, Known, look_up};
@@ -156,6 +157,20 @@ async fn put_answer(core: &Core, payment: &Payment, key: &str) {
 }
 
 async fn put_notification(core: &Core, payment: &Payment, id: &str, status: NotificationStatus) {
+    let mut notification = notification(payment, id, status);
+    let response = Some("thanks, Ann".to_owned());
+    notification.tries.push(Try { at: START, duration_ms: 1, status_code: Some(200), response, error: None });
+    put_row(core, &notification).await;
+}
+
+async fn put_row(core: &Core, notification: &Notification) {
+    let mut batch = Batch::new();
+    batch.put(keys::notification(&notification.merchant_id, &notification.id), encode(notification).unwrap());
+    core.store.commit(batch).await.unwrap();
+}
+
+/// Not tried yet.
+fn notification(payment: &Payment, id: &str, status: NotificationStatus) -> Notification {
     let new = NewNotification {
         id: NotificationId::new(id),
         merchant_id: payment.merchant_id.clone(),
@@ -170,13 +185,7 @@ async fn put_notification(core: &Core, payment: &Payment, id: &str, status: Noti
         max_attempts: 13,
         trace: None,
     };
-    let mut notification = Notification::new(new, START);
-    notification.status = status;
-    let response = Some("thanks, Ann".to_owned());
-    notification.tries.push(Try { at: START, duration_ms: 1, status_code: Some(200), response, error: None });
-    let mut batch = Batch::new();
-    batch.put(keys::notification(&payment.merchant_id, &notification.id), encode(&notification).unwrap());
-    core.store.commit(batch).await.unwrap();
+    Notification { status, ..Notification::new(new, START) }
 }
 
 /// Keys of the rows that still say who the customer is.
@@ -227,6 +236,27 @@ async fn a_customer_of_many_payments_is_erased_with_answers_and_notifications() 
     let expected = [foreign.payment_no.as_str(), "m_2", "wn_2"];
     assert_eq!(left.len(), 3, "{left:?}");
     assert!(left.iter().zip(expected).all(|(row, word)| row.contains(word)), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_merchants_tracing_sent_along_is_erased_also_where_no_receiver_answered() {
+    let core = core(0);
+    let paid = payment("m_1", 1, PaymentStatus::Success, START);
+    put(&core, &paid).await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap();
+    let state = Some("shop=ann@example.com".to_owned());
+    let mut failed = notification(&paid, "wn_1", NotificationStatus::Failed);
+    failed.trace = Some(TraceContext { parent, state });
+    put_row(&core, &failed).await;
+    let erasures = Erasures::new(core.clone());
+    erasures.start();
+    erasures.erase_customer("m_1", ann(), &by()).await.unwrap();
+    let counts = until_done(&erasures).await;
+    assert_eq!(counts, Counts { payments: 1, notifications: 1, ..Counts::default() });
+    assert!(rows_about_ann(&core).is_empty());
+    let row = core.store.get(&keys::notification(&paid.merchant_id, &failed.id)).unwrap().unwrap();
+    let left: Notification = decode(&row.value).unwrap();
+    assert_eq!(left.trace, Some(TraceContext { parent, state: None }), "it still belongs in its trace");
 }
 
 #[tokio::test(start_paused = true)]

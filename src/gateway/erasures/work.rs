@@ -356,10 +356,11 @@ impl Job<'_> {
         self.redact_all(prefix, Self::without_answer, |counts| counts.answers += 1).await
     }
 
-    /// Receivers may have answered with what they were told elsewhere about the customer.
+    /// Receivers may have answered with what they were told elsewhere about the customer, and merchants may have sent it along
+    /// for their tracing.
     async fn redact_notifications(&mut self) -> Result<(), GatewayError> {
         let prefix = self.record.merchant_id.as_ref().map_or_else(keys::notifications, keys::notifications_of);
-        self.redact_all(prefix, Self::without_responses, |counts| counts.notifications += 1).await
+        self.redact_all(prefix, Self::without_customer, |counts| counts.notifications += 1).await
     }
 
     async fn redact_all(
@@ -424,24 +425,19 @@ impl Job<'_> {
         }
     }
 
-    /// The row of a notification without what its receiver has answered.
-    fn without_responses(&self, row: &Row) -> Result<Redaction, GatewayError> {
-        let Some(mut notification) = self.decoded::<Notification>(row) else { return Ok(Redaction::Unreadable) };
-        let has_answers = notification.tries.iter().any(|a_try| a_try.response.is_some());
+    /// The row of a notification without what others have written in it.
+    fn without_customer(&self, row: &Row) -> Result<Redaction, GatewayError> {
+        let Some(notification) = self.decoded::<Notification>(row) else { return Ok(Redaction::Unreadable) };
         let Some(number) = notification.object_no.clone() else { return Ok(Redaction::NotNeeded) };
         // Those still to be sent are not touched: their senders hold them.
-        if notification.status.is_open() || !has_answers {
+        if notification.status.is_open() || !notification.may_tell_of_customer() {
             return Ok(Redaction::NotNeeded);
         }
         match self.covers(&notification.merchant_id, &number)? {
-            None => return Ok(Redaction::Unreadable),
-            Some(false) => return Ok(Redaction::NotNeeded),
-            Some(true) => {}
+            None => Ok(Redaction::Unreadable),
+            Some(false) => Ok(Redaction::NotNeeded),
+            Some(true) => Ok(Redaction::To(encode(&notification.without_customer())?)),
         }
-        for a_try in &mut notification.tries {
-            a_try.response = None;
-        }
-        Ok(Redaction::To(encode(&notification)?))
     }
 
     fn decoded<R: Record>(&self, row: &Row) -> Option<R> {

@@ -349,13 +349,14 @@ impl Payments {
         Ok(self.0.operator_view(&numbered_list::find(&self.0.core, payment_no)?))
     }
 
-    /// The payment that holds this order number, of every merchant that has one.
+    /// The payment that holds this order number, of every merchant that has one, and whether all merchants
+    /// were asked.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn with_order(&self, order_no: &str) -> Result<Vec<OperatorPaymentView>, GatewayError> {
-        let found = numbered_list::with_order::<Payment>(&self.0.core, order_no)?;
-        Ok(found.iter().map(|payment| self.0.operator_view(payment)).collect())
+    pub fn with_order(&self, order_no: &str) -> Result<(Vec<OperatorPaymentView>, bool), GatewayError> {
+        let (found, is_all) = numbered_list::with_order::<Payment>(&self.0.core, order_no)?;
+        Ok((found.iter().map(|payment| self.0.operator_view(payment)).collect(), is_all))
     }
 
     /// How one payment was routed, whosever it is.

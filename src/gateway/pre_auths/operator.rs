@@ -126,13 +126,14 @@ impl PreAuths {
         Ok(newest_first.map(|refund| views::refund_view(&pre_auth, refund, core.livemode())).collect())
     }
 
-    /// The pre-auth that holds this order number, of every merchant that has one.
+    /// The pre-auth that holds this order number, of every merchant that has one, and whether all merchants
+    /// were asked.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn with_order(&self, order_no: &str) -> Result<Vec<OperatorPreAuthView>, GatewayError> {
-        let found = numbered_list::with_order::<PreAuth>(&self.0.core, order_no)?;
-        Ok(found.iter().map(|pre_auth| self.0.operator_view(pre_auth)).collect())
+    pub fn with_order(&self, order_no: &str) -> Result<(Vec<OperatorPreAuthView>, bool), GatewayError> {
+        let (found, is_all) = numbered_list::with_order::<PreAuth>(&self.0.core, order_no)?;
+        Ok((found.iter().map(|pre_auth| self.0.operator_view(pre_auth)).collect(), is_all))
     }
 
     /// What is held the shortest, at most so many.

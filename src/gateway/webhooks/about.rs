@@ -9,18 +9,21 @@ use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
 use crate::gateway::page::{LIMIT_MAX, PageRequest};
 use crate::gateway::webhooks::{EventView, NotificationFilter, NotificationView, Webhooks};
-use crate::storage::{Scan, keys, prefix_end, record};
+use crate::storage::{Scan, keys, record};
 
 /// So much before and after a time is looked at; times are shown in whole seconds.
 const SLACK: Duration = Duration::from_secs(2);
 /// Times that are looked around, those that lie close together being one.
 const WINDOWS_MAX: usize = 12;
-/// Events looked at between two times.
+/// Events looked at between the first time and the last; as many again around the times, of all of them together.
 const ROWS_LOOKED_AT_MAX: usize = 4_000;
 /// Events read at once.
 const ROWS_READ_MAX: usize = 200;
-/// Pages of notifications looked at around one time.
+const READS_MAX: usize = ROWS_LOOKED_AT_MAX / ROWS_READ_MAX;
+/// Pages of notifications looked at between the first time and the last.
 const PAGES_MAX: usize = 3;
+/// The same around the times, of all of them together; one each at least.
+const PAGES_AROUND_MAX: usize = WINDOWS_MAX;
 
 /// What was found about an object.
 #[derive(Clone, Debug)]
@@ -45,33 +48,37 @@ impl Webhooks {
     ) -> Result<About<EventView>, GatewayError> {
         let mut found = BTreeMap::new();
         let Some(span) = span(times) else { return Ok(About { items: Vec::new(), is_all: true }) };
-        let is_all = self.add_events(&mut found, merchant_id, object_no, span)?;
+        let is_all = self.add_events(&mut found, merchant_id, object_no, span, READS_MAX)?;
         if !is_all {
-            for window in windows(times) {
-                self.add_events(&mut found, merchant_id, object_no, window)?;
+            let windows = windows(times);
+            let reads_max = READS_MAX / windows.len();
+            for window in windows {
+                self.add_events(&mut found, merchant_id, object_no, window, reads_max)?;
             }
         }
         Ok(About { items: found.into_values().collect(), is_all })
     }
 
-    /// Adds the events between two times by their numbers. Answers whether all were looked at.
+    /// Adds the events between two times by their numbers, with so many reads. Answers whether all were looked at.
     fn add_events(
         &self,
         found: &mut BTreeMap<u64, EventView>,
         merchant_id: &MerchantId,
         object_no: &str,
         (from, to): (Timestamp, Timestamp),
+        reads_max: usize,
     ) -> Result<bool, GatewayError> {
-        let end = prefix_end(&keys::events_of(merchant_id));
         let first = self.first_event_at(merchant_id, from)?;
-        let mut scan = Scan { start: keys::event(merchant_id, first), end, limit: ROWS_READ_MAX, reverse: false };
-        for _ in 0..ROWS_LOOKED_AT_MAX / ROWS_READ_MAX {
+        let behind = self.first_event_at(merchant_id, to.plus(Duration::from_millis(1)))?;
+        let (start, end) = (keys::event(merchant_id, first), Some(keys::event(merchant_id, behind)));
+        let mut scan = Scan { start, end, limit: ROWS_READ_MAX, reverse: false };
+        if first >= behind {
+            return Ok(true);
+        }
+        for _ in 0..reads_max {
             let rows = self.core.store.scan(&scan)?;
-            for row in &rows {
+            for row in rows.iter().filter(|row| record::may_name(&row.versioned.value, object_no)) {
                 let event: Event = record::decode(&row.versioned.value)?;
-                if event.at > to {
-                    return Ok(true);
-                }
                 if event.object_no.as_deref() == Some(object_no) {
                     let number = keys::event_number(&row.key).unwrap_or(0);
                     found.insert(number, EventView::of(number, event));
@@ -98,22 +105,25 @@ impl Webhooks {
         // Their ids are in the order of time.
         let mut found = BTreeMap::new();
         let Some(span) = span(times) else { return Ok(About { items: Vec::new(), is_all: true }) };
-        let is_all = self.add_notifications(&mut found, merchant_id, object_no, span)?;
+        let is_all = self.add_notifications(&mut found, merchant_id, object_no, span, PAGES_MAX)?;
         if !is_all {
-            for window in windows(times) {
-                self.add_notifications(&mut found, merchant_id, object_no, window)?;
+            let windows = windows(times);
+            let pages_max = PAGES_AROUND_MAX / windows.len();
+            for window in windows {
+                self.add_notifications(&mut found, merchant_id, object_no, window, pages_max)?;
             }
         }
         Ok(About { items: found.into_values().rev().collect(), is_all })
     }
 
-    /// Adds the notifications between two times by their ids. Answers whether all were looked at.
+    /// Adds the notifications between two times in so many pages, by their ids. Answers whether all were looked at.
     fn add_notifications(
         &self,
         found: &mut BTreeMap<String, NotificationView>,
         merchant_id: &MerchantId,
         object_no: &str,
         (from, to): (Timestamp, Timestamp),
+        pages_max: usize,
     ) -> Result<bool, GatewayError> {
         let filter = NotificationFilter {
             payment_no: Some(String::from(object_no)),
@@ -122,7 +132,7 @@ impl Webhooks {
             ..NotificationFilter::default()
         };
         let mut page = PageRequest { limit: Some(LIMIT_MAX), cursor: None };
-        for _ in 0..PAGES_MAX {
+        for _ in 0..pages_max {
             let read = self.list_notifications(merchant_id, &filter, &page)?;
             found.extend(read.items.into_iter().map(|item| (item.id.clone(), item)));
             page.cursor = read.next_cursor;

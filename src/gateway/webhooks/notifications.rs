@@ -121,6 +121,10 @@ impl Webhooks {
             scan.end = Some(keys::notifications_from(merchant_id, to));
         }
         self.page_of(&prefix, scan, page, |row| {
+            let is_about = |number: &String| record::may_name(&row.versioned.value, number);
+            if !filter.payment_no.as_ref().is_none_or(is_about) {
+                return Ok(None);
+            }
             let notification: Notification = record::decode(&row.versioned.value)?;
             Ok(Some(notification).filter(|notification| filter.takes(&parsed, notification)))
         })

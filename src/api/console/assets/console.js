@@ -114,6 +114,8 @@
       }
     };
     const listen = () => {
+      // A browser has six connections to one host for all of its tabs: those that nobody sees leave them to the others.
+      if (document.hidden) return;
       const own = new EventSource(path);
       source = own;
       own.addEventListener("open", hears);
@@ -130,11 +132,19 @@
         waits();
         // The browser comes back by itself unless it was refused.
         if (own.readyState !== EventSource.CLOSED) return;
-        if (await isLoggedOut()) loggedOut();
-        else setTimeout(listen, AGAIN_MS);
+        const isOver = await isLoggedOut();
+        if (source !== own) return;
+        if (isOver) loggedOut();
+        else setTimeout(() => { if (source === own) listen(); }, AGAIN_MS);
       });
     };
     listen();
+    document.addEventListener("visibilitychange", () => {
+      source?.close();
+      source = undefined;
+      // Whoever begins to listen is sent all that there is.
+      listen();
+    });
     setInterval(() => {
       if (!source || Date.now() - heard <= SILENT_MS) return;
       waits();

@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
 use futures_util::stream;
-use serde_json::json;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api::envelope::{Answer, Outcome};
 use crate::api::query::Pages;
@@ -17,11 +14,9 @@ use crate::gateway::Gateway;
 
 use super::super::call::ConsoleCall;
 use super::super::sessions::Session;
-use super::{NAMES, Now, Shown};
+use super::news::{INTERVAL, News};
+use super::{NAMES, Shown};
 
-/// Between two looks. Where nothing has changed something is sent all the same, so that a connection that is broken is
-/// noticed.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// When a browser comes back that was cut off, in milliseconds.
 const RETRY_MS: u64 = 3_000;
 
@@ -30,6 +25,7 @@ pub(super) async fn news(call: ConsoleCall) -> Outcome {
     let listener = Listener {
         gateway: call.gateway().clone(),
         session: Arc::clone(&call.session),
+        news: Arc::clone(&call.news),
         shown,
         sent: HashMap::new(),
         state: State::Begins,
@@ -51,6 +47,7 @@ enum State {
 struct Listener {
     gateway: Gateway,
     session: Arc<Session>,
+    news: Arc<News>,
     shown: Shown,
     /// What the page has, by place: hashes of the parts.
     sent: HashMap<&'static str, u64>,
@@ -69,14 +66,15 @@ impl Listener {
             State::Goes => {
                 let ended = self.session.ended().cancelled();
                 // Whichever comes first: it is looked at below.
-                let _ = tokio::time::timeout(LOOK_INTERVAL, ended).await;
+                let _ = tokio::time::timeout(INTERVAL, ended).await;
             }
         }
         if self.session.ended().is_cancelled() || self.session.left(self.gateway.clock().steady()).is_zero() {
             self.state = State::Ended;
             return Some(String::from("event: over\ndata: {}\n\n"));
         }
-        self.add_news(&mut text);
+        self.add_news(&mut text).await;
+        // Where nothing has changed something is sent all the same, so that a connection that is broken is noticed.
         if text.is_empty() {
             // A comment would not be heard by the page's script.
             text.push_str("event: still\ndata: {}\n\n");
@@ -85,17 +83,11 @@ impl Listener {
     }
 
     /// Adds the parts that are not what the page has.
-    fn add_news(&mut self, text: &mut String) {
-        let fragments = match Now::of(&self.gateway, &self.shown).map(|now| now.fragments()) {
-            Ok(Ok(fragments)) => fragments,
-            Ok(Err(error)) => return tracing::error!(%error, "a page's news can't be written"),
-            Err(error) => return tracing::warn!(%error, "a page's news can't be read"),
-        };
-        for (place, html) in fragments {
-            let hash = xxh3_64(html.as_bytes());
-            if self.sent.insert(place, hash) != Some(hash) {
-                // JSON has no line breaks, which would end the event's data.
-                text.push_str(&format!("event: fragment\ndata: {}\n\n", json!({ "id": place, "html": html })));
+    async fn add_news(&mut self, text: &mut String) {
+        let Some(parts) = self.news.of(&self.gateway, &self.shown).await else { return };
+        for part in parts.iter() {
+            if self.sent.insert(part.place, part.hash) != Some(part.hash) {
+                text.push_str(&part.event);
             }
         }
     }
