@@ -224,6 +224,8 @@ async fn a_line_says_what_came_what_went_and_what_is_left() {
     books.pre_auth("m_1", "O-4", "2026-02-01T09:00:00Z", part).await;
     let all = json!({ "captured_minor": 10_000, "captured_at": ms(made) });
     books.pre_auth("m_1", "O-5", "2026-02-01T10:00:00Z", all).await;
+    let told = json!({ "captured_minor": 4_000, "captured_at": ms(made), "reported_fee_minor": 189 });
+    books.pre_auth("m_1", "O-6", "2026-02-01T11:00:00Z", told).await;
     let lines = books.read(Statement::Payments, Some("m_1"), "2026-02-01", "2026-02-02").await;
     let money = ["order_no", "status", "amount_minor", "amount", "refunded", "fee", "fee_source", "net_minor", "net"];
     assert_eq!(
@@ -234,6 +236,7 @@ async fn a_line_says_what_came_what_went_and_what_is_left() {
             ["O-3", "success", "500", "500", "0", "320", "estimated", "180", "180"],
             ["O-4", "captured", "4000", "40.00", "0.00", "", "", "", ""],
             ["O-5", "captured", "10000", "100.00", "0.00", "3.98", "estimated", "9602", "96.02"],
+            ["O-6", "captured", "4000", "40.00", "0.00", "1.89", "reported", "3811", "38.11"],
         ]
     );
     let names = ["number", "channel", "channel_no", "method", "created_at", "failure_code"];
@@ -266,6 +269,8 @@ async fn days_add_up_by_channel_and_currency() {
     books.payment("m_1", "O-3", "2026-02-02T12:00:00Z", json!({ "status": "failed" })).await;
     let part = json!({ "captured_minor": 4_000, "captured_at": ms(tuesday) });
     books.pre_auth("m_1", "O-4", monday, part).await;
+    let told = json!({ "captured_minor": 2_000, "captured_at": ms(tuesday), "reported_fee_minor": 119 });
+    books.pre_auth("m_1", "O-6", "2026-02-02T10:30:00Z", told).await;
     // What came too late was given back, and neither side of that is anybody's turnover.
     let stray = refund(3, 700, "success", monday, monday);
     let strays = json!([{ "kind": "late", "received_minor": 700, "seen_at": ms(monday),
@@ -290,7 +295,7 @@ async fn days_add_up_by_channel_and_currency() {
         fields(&lines, &names),
         [
             ["2026-02-02", "stripe", "USD", "2", "0", "200.00", "0", "0.00", "6.40", "0", "193.60"],
-            ["2026-02-03", "paypal", "USD", "0", "1", "40.00", "0", "0.00", "0.00", "1", "40.00"],
+            ["2026-02-03", "paypal", "USD", "0", "2", "60.00", "0", "0.00", "1.19", "1", ""],
             ["2026-02-03", "stripe", "USD", "0", "0", "0.00", "1", "25.00", "0.00", "0", "-25.00"],
         ]
     );
