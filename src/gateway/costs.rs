@@ -494,7 +494,7 @@ impl Costs {
     pub(crate) fn view(&self, filter: &CostsFilter, page: &PageRequest) -> Result<CostsView, GatewayError> {
         let rows_max = page.rows()?;
         let inner = &self.0;
-        let after = page.key_after(&[])?;
+        let after = page.place_after(&[], |place| is_place(place, filter.by_channel))?;
         let sums = inner.sums.lock();
         let fits = |(channel, _): &(ChannelName, Currency)| {
             filter.channel.as_deref().is_none_or(|wanted| wanted == channel.as_str())
@@ -723,6 +723,16 @@ fn saved(files: &dyn WholeFiles) -> Option<Saved> {
             None
         }
     }
+}
+
+/// Whether rows of costs have such a place in their list: day, channel and currency, without a day where days are added up.
+fn is_place(place: &[u8], by_channel: bool) -> bool {
+    let Ok(place) = std::str::from_utf8(place) else { return false };
+    let mut parts = place.splitn(3, ' ');
+    let (day, channel, currency) = (parts.next(), parts.next(), parts.next());
+    let is_day = day.is_some_and(|day| if by_channel { day.is_empty() } else { day.parse::<Day>().is_ok() });
+    let is_currency = currency.is_some_and(|code| code.parse::<Currency>().is_ok());
+    is_day && is_currency && channel.is_some_and(|channel| !channel.is_empty())
 }
 
 /// Sums by currency in the settlement currency, each rounded half up once.

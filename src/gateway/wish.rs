@@ -16,6 +16,8 @@ pub(crate) fn wish(text: &str) -> String {
         "f32" | "f64" => "a number",
         "a sequence" => "a list",
         "a map" => "an object",
+        // An enum of ours is one of its names.
+        "map with a single key" | "string or map" => "a string that is one of its documented values",
         other if other.starts_with("struct ") => "an object",
         other => other,
     };

@@ -125,9 +125,32 @@ impl Period {
 }
 
 fn moment(field: &str, text: &str) -> Result<Timestamp, GatewayError> {
-    let day = text.parse::<Day>().ok().map(Day::start);
-    let moment = day.or_else(|| Timestamp::parse_rfc3339(text)).filter(|at| at.unix_ms() >= 0);
+    let day = || text.parse::<Day>().ok().map(Day::start);
+    let moment = if is_dated(text) { day().or_else(|| Timestamp::parse_rfc3339(text)) } else { None };
+    let moment = moment.filter(|at| at.unix_ms() >= 0);
     moment.ok_or_else(|| GatewayError::field(field, "must be a day such as 2026-01-31, or RFC 3339"))
+}
+
+/// Whether a text is a day, or a moment to the second with its distance from UTC: exactly what the OpenAPI document says, although
+/// the parser would take more.
+fn is_dated(text: &str) -> bool {
+    // A digit stands for any.
+    let shape: String = text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+    let Some(time) = shape.strip_prefix("0000-00-00") else { return false };
+    let Some(behind) = time.strip_prefix("T00:00:00").or_else(|| time.strip_prefix("t00:00:00")) else {
+        return time.is_empty();
+    };
+    let zone = match behind.strip_prefix('.') {
+        Some(fraction) => {
+            let zone = fraction.trim_start_matches('0');
+            if !(1..=9).contains(&(fraction.len() - zone.len())) {
+                return false;
+            }
+            zone
+        }
+        None => behind,
+    };
+    matches!(zone, "Z" | "z" | "+00:00" | "-00:00")
 }
 
 /// Makes statements. Cheap to clone.

@@ -370,6 +370,26 @@ fn a_period_has_two_ends_in_their_order() {
     assert_eq!(read(Some("2026-01-01T01:00:00+01:00"), None).unwrap().from(), day.from());
     assert_eq!(read(Some("2026-01-01"), None).unwrap().to(), now);
     assert!(read(Some("2026-01-02"), Some("2026-01-02")).is_ok(), "of nothing");
+    for moment in ["2026-01-01t00:00:00z", "2026-01-01T00:00:00.123456789Z", "2026-01-01T00:00:00-05:30"] {
+        assert!(read(Some(moment), None).is_ok(), "{moment}");
+    }
+    // What a parser of times takes beside RFC 3339, and the OpenAPI document does not name.
+    for other in [
+        "20260101",
+        "2026-01-01T00",
+        "2026-01-01T00:00Z",
+        "2026-01-01 00:00:00Z",
+        "2026-01-01T00:00:00",
+        "2026-01-01T00:00:00+08",
+        "2026-01-01T00:00:00,5Z",
+        "2026-01-01T00:00:00.Z",
+        "2026-01-01T00:00:00.1234567890Z",
+        "2026-01-01T00:00:00Z[UTC]",
+        "+002026-01-01T00:00:00Z",
+        "２026-01-01",
+    ] {
+        assert!(read(Some(other), None).is_err(), "{other}");
+    }
     for (from, to, field) in [
         (None, Some("2026-01-02"), "from"),
         (Some("yesterday"), None, "from"),
