@@ -5,6 +5,7 @@
 //! when it was given back. What has moved nothing counts when it was made. So a day that is over keeps its money: what was
 //! in a statement of it is in every later one, and nothing comes twice in the statements of two days.
 
+pub(in crate::gateway) mod late;
 mod lines;
 mod totals;
 mod walk;
@@ -161,11 +162,23 @@ struct Inner {
     core: Core,
     disk_work: DiskWork,
     readers: Arc<Semaphore>,
+    late: late::Index,
 }
 
 impl Reconciliation {
     pub(crate) fn new(core: Core, disk_work: DiskWork) -> Self {
-        Self(Arc::new(Inner { core, disk_work, readers: Arc::new(Semaphore::new(READERS_MAX)) }))
+        Self(Arc::new(Inner {
+            core,
+            disk_work,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            late: late::Index::default(),
+        }))
+    }
+
+    /// Has what statements find by the day on which its money moved entered, where that is missing. `is_continued`: everything
+    /// in the store was written by programs that enter it themselves.
+    pub(crate) fn start(&self, is_continued: bool) {
+        self.0.late.start(&self.0.core, is_continued);
     }
 
     /// A statement about a period, of one merchant or of all of them, one after the other. It shows each row as it is when
@@ -182,7 +195,8 @@ impl Reconciliation {
         if let Some(merchant_id) = &merchant_id {
             self.check_known(merchant_id)?;
         }
-        let walk = Walk::new(self.0.core.store.clone(), statement, merchant_id, period);
+        let is_indexed = self.0.late.is_complete();
+        let walk = Walk::new(self.0.core.store.clone(), statement, merchant_id, period, is_indexed);
         Ok(StatementReader { inner: Arc::clone(&self.0), walk: Some(walk), rest: Duration::ZERO })
     }
 
