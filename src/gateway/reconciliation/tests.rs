@@ -366,8 +366,8 @@ async fn the_index_of_late_money_changes_nothing_but_what_is_read() {
     let books = Books::new();
     let random = Random::seeded(7);
     let day_ms = 86_400_000;
-    // Made within half a year before the period's end, and moved up to 60 days later, also just before and behind midnight.
-    let mut made_ms = ms("2025-09-01T00:00:00Z");
+    // Made in the months before and in the periods, and moved up to 60 days later, also just before and behind midnight.
+    let mut made_ms = ms("2025-10-01T00:00:00Z");
     for number in 0..400_u64 {
         made_ms += i64::try_from(random.draw_u64() % (day_ms as u64 * 4 / 5)).unwrap();
         let draw = random.draw_u64();
