@@ -5,6 +5,7 @@ use axum::http::header::CONTENT_DISPOSITION;
 use bytes::Bytes;
 use csv::{Terminator, WriterBuilder};
 use futures_util::stream;
+use utoipa::{IntoParams, IntoResponses};
 
 use crate::api::call::{Call, MerchantCall};
 use crate::api::envelope::{Answer, Outcome};
@@ -21,6 +22,29 @@ const FORMULA_BEGINNINGS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', 
 /// Shorter ones of a page are sent together with the next.
 const PART_BYTES_MIN: usize = 16 * 1024;
 
+/// For the OpenAPI document: which period a statement is of, as [`Period::read`] takes it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct PeriodAsked {
+    /// From this day (UTC) or moment (RFC 3339) on
+    #[param(example = "2026-01-01")]
+    from: String,
+    /// Before this day or moment; now when absent
+    to: Option<String>,
+}
+
+/// For the OpenAPI document: what a statement is answered as.
+#[derive(IntoResponses)]
+#[response(
+    status = 200,
+    description = "The rows, as docs/exports.md describes them",
+    content_type = "text/csv",
+    headers(("Content-Disposition" = String, description = "What to call the file")),
+)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct StatementCsv(String);
+
 pub(crate) fn add_routes(routes: Routes) -> Routes {
     routes
         .with(Verb::Get, "/api/v1/exports/payments", payments)
@@ -33,13 +57,12 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 /// A row a payment or capture of a pre-auth: payments first, each kind in the order in which they were made. What moved money
 /// counts when it did, the rest when it was made. Sent while it is read; one that is cut off breaks the connection.
 #[utoipa::path(
-    get, path = "/api/v1/exports/payments", operation_id = "export_payments", tag = "Exports",
-    params(
-        ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
-    ),
-    responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
-        headers(("Content-Disposition" = String, description = "What to call the file")))),
+    get,
+    path = "/api/v1/exports/payments",
+    operation_id = "export_payments",
+    tag = "Exports",
+    params(PeriodAsked),
+    responses(StatementCsv)
 )]
 pub(crate) async fn payments(call: MerchantCall) -> Outcome {
     of_merchant(&call, Statement::Payments)
@@ -50,13 +73,12 @@ pub(crate) async fn payments(call: MerchantCall) -> Outcome {
 /// A row a refund of a payment or pre-auth, in the order in which they were made. One that was given back counts when that was,
 /// others when they were made. Sent while it is read; one that is cut off breaks the connection.
 #[utoipa::path(
-    get, path = "/api/v1/exports/refunds", operation_id = "export_refunds", tag = "Exports",
-    params(
-        ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
-    ),
-    responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
-        headers(("Content-Disposition" = String, description = "What to call the file")))),
+    get,
+    path = "/api/v1/exports/refunds",
+    operation_id = "export_refunds",
+    tag = "Exports",
+    params(PeriodAsked),
+    responses(StatementCsv)
 )]
 pub(crate) async fn refunds(call: MerchantCall) -> Outcome {
     of_merchant(&call, Statement::Refunds)
@@ -67,13 +89,12 @@ pub(crate) async fn refunds(call: MerchantCall) -> Outcome {
 /// What was taken, given back and kept by the channel on each day (UTC), and what is left. Sent while it is read; one that is
 /// cut off breaks the connection.
 #[utoipa::path(
-    get, path = "/api/v1/exports/fees", operation_id = "export_fees", tag = "Exports",
-    params(
-        ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
-    ),
-    responses((status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
-        headers(("Content-Disposition" = String, description = "What to call the file")))),
+    get,
+    path = "/api/v1/exports/fees",
+    operation_id = "export_fees",
+    tag = "Exports",
+    params(PeriodAsked),
+    responses(StatementCsv)
 )]
 pub(crate) async fn fees(call: MerchantCall) -> Outcome {
     of_merchant(&call, Statement::Fees)

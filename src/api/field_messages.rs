@@ -47,7 +47,7 @@ const CATALOGUE: [(&str, &str); 133] = [
         "must be said: at least one of endpoint_id, event, status, payment_no, failure, from and to",
         "须提供以下至少一项: endpoint_id, event, status, payment_no, failure, from, to",
     ),
-    ("must be map with a single key", "须为只有一个键的对象"),
+    ("must be a string that is one of its documented values", "须为字符串, 且为文档所列的值之一"),
     ("must have a value, or not be there", "须有值, 或不出现"),
     ("must have at most 20 names", "最多 20 个名称"),
     ("must have entries of 1 to 64 characters", "每一项须为 1 到 64 个字符"),

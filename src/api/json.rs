@@ -3,11 +3,11 @@
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::api::auth::only_value;
 use crate::api::error::ApiError;
-use crate::gateway::wish::{named, wish};
+use crate::gateway::wish::{NAME_WISHED, named, wish};
 
 /// Whether a body that is there is declared as plain JSON.
 ///
@@ -37,6 +37,11 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
+        // Where one of some names is wanted, the parser takes any other value for a mistake in the JSON.
+        let is_valid = || serde_json::from_slice::<IgnoredAny>(body).is_ok();
+        if error.inner().to_string().starts_with("expected value") && path != "." && is_valid() {
+            return ApiError::field(path, NAME_WISHED);
+        }
         describe(&path, error.inner())
     })?;
     deserializer.end().map_err(|error| describe(".", &error))?;

@@ -223,7 +223,7 @@ fn list(store: &dyn Store, filter: &AuditFilter, page: &PageRequest) -> Result<P
     let rows_wanted = page.rows()?;
     let (from, to) = (time("from", filter.from.as_deref())?, time("to", filter.to.as_deref())?);
     let prefix = keys::audit();
-    let mut end = page.key_after(&prefix)?.or_else(|| prefix_end(&prefix));
+    let mut end = page.number_after(&prefix)?.or_else(|| prefix_end(&prefix));
     let mut items = Vec::new();
     let mut looked_at = 0;
     while looked_at < ROWS_LOOKED_AT_MAX {

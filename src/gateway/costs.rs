@@ -37,8 +37,9 @@ use crate::storage::{Batch, Committed, Row as StoredRow, Scan, StoreError, keys,
 
 /// The file with the sums.
 const FILE: &str = "costs";
-/// Changes when sums of an earlier program can't be gone on with.
-const VERSION: u32 = 1;
+/// Changes when sums of an earlier program can't be gone on with, and when programs begin to keep something that earlier ones
+/// did not: who finds the file of this version knows that no such program has written to the store since.
+const VERSION: u32 = 2;
 /// Rows counted at once; outcomes wait for their reading.
 const PAGE_ROWS: usize = 64;
 /// How long counting waits for outcomes that are being stored, while further ones wait for it.
@@ -360,6 +361,9 @@ impl Costs {
     /// Takes over what the process before has left, or has everything counted again. `last_change` is the store's last change
     /// before this process has made any. No outcome may be stored before.
     ///
+    /// `true` when all that is in the store was written by programs that leave the file in its present version: the one before
+    /// did, and nobody has written anything since.
+    ///
     /// # Errors
     /// When the store can't be read.
     pub(crate) async fn open(
@@ -367,24 +371,25 @@ impl Costs {
         files: Arc<dyn WholeFiles>,
         disk_work: DiskWork,
         last_change: u64,
-    ) -> Result<(), GatewayError> {
+    ) -> Result<bool, GatewayError> {
         let inner = &self.0;
         let saved = saved(files.as_ref());
         *inner.files.lock() = Some(Files { files, disk_work });
         let baseline = inner.sums.lock().baseline.clone();
-        let fits =
-            |saved: &Saved| saved.version == VERSION && saved.sequence == last_change && saved.baseline == baseline;
-        if let Some(saved) = saved.filter(fits) {
+        let saved = saved.filter(|saved| saved.version == VERSION && saved.sequence == last_change);
+        let is_continued = saved.is_some();
+        if let Some(saved) = saved.filter(|saved| saved.baseline == baseline) {
             let mut sums = inner.sums.lock();
             for Row { day, channel, currency, cell } in saved.rows {
                 sums.add(&Part { day, channel, currency, cell }, 1);
             }
-            return Ok(());
+            return Ok(is_continued);
         }
         inner.sums.lock().counted_to = Some(Vec::new());
         inner.is_counting.store(true, Ordering::SeqCst);
         // A small store is counted at once.
-        inner.count_page().await.map(drop)
+        inner.count_page().await?;
+        Ok(is_continued)
     }
 
     /// Starts counting what is left to count, and telling the router each month's volume.
@@ -494,7 +499,7 @@ impl Costs {
     pub(crate) fn view(&self, filter: &CostsFilter, page: &PageRequest) -> Result<CostsView, GatewayError> {
         let rows_max = page.rows()?;
         let inner = &self.0;
-        let after = page.key_after(&[])?;
+        let after = page.place_after(&[], |place| is_place(place, filter.by_channel))?;
         let sums = inner.sums.lock();
         let fits = |(channel, _): &(ChannelName, Currency)| {
             filter.channel.as_deref().is_none_or(|wanted| wanted == channel.as_str())
@@ -723,6 +728,16 @@ fn saved(files: &dyn WholeFiles) -> Option<Saved> {
             None
         }
     }
+}
+
+/// Whether rows of costs have such a place in their list: day, channel and currency, without a day where days are added up.
+fn is_place(place: &[u8], by_channel: bool) -> bool {
+    let Ok(place) = std::str::from_utf8(place) else { return false };
+    let mut parts = place.splitn(3, ' ');
+    let (day, channel, currency) = (parts.next(), parts.next(), parts.next());
+    let is_day = day.is_some_and(|day| if by_channel { day.is_empty() } else { day.parse::<Day>().is_ok() });
+    let is_currency = currency.is_some_and(|code| code.parse::<Currency>().is_ok());
+    is_day && is_currency && channel.is_some_and(|channel| !channel.is_empty())
 }
 
 /// Sums by currency in the settlement currency, each rounded half up once.

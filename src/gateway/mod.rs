@@ -453,7 +453,7 @@ impl Gateway {
             provider_keys.clone(),
         )?;
         // Before anything stores an outcome.
-        payments.costs().open(cost_files, disk_work, last_change).await?;
+        let is_continued = payments.costs().open(cost_files, disk_work, last_change).await?;
         let pre_auths = PreAuths::new(
             core.clone(),
             payments.clone(),
@@ -532,6 +532,7 @@ impl Gateway {
         gateway.0.pre_auths.start()?;
         gateway.0.callbacks.start()?;
         gateway.0.payments.costs().start();
+        gateway.0.reconciliation.start(is_continued);
         gateway.0.hold.start();
         gateway.0.rotation.start();
         gateway.0.snapshots.start(&gateway.0.core)?;

@@ -33,15 +33,44 @@ impl PageRequest {
         }
     }
 
-    /// The key to go on after, if a cursor was given.
+    /// The key to go on after, if a cursor was given, in a list of keys that end in texts, such as payments' numbers.
     ///
     /// # Errors
-    /// [`GatewayError::InvalidRequest`] when the cursor was not made by [`cursor_of`] for this list.
+    /// [`GatewayError::InvalidRequest`] when [`cursor_of`] makes no such cursor for a list of that kind.
     pub fn key_after(&self, prefix: &[u8]) -> Result<Option<Vec<u8>>, GatewayError> {
-        let Some(cursor) = &self.cursor else { return Ok(None) };
-        let key = hex::decode(cursor).ok().map(|rest| [prefix, &rest].concat());
-        key.map(Some).ok_or_else(|| GatewayError::field("cursor", "is not a cursor of this list"))
+        self.place_after(prefix, |rest| {
+            // Each text ends with a zero byte, see storage/keys.rs.
+            let texts = rest.strip_suffix(&[0]).map(|texts| texts.split(|byte| *byte == 0));
+            texts.is_some_and(|mut texts| texts.all(|text| !text.is_empty() && text.iter().all(u8::is_ascii_graphic)))
+        })
     }
+
+    /// The same in a list of keys that end in a number of 8 bytes.
+    ///
+    /// # Errors
+    /// As [`Self::key_after`].
+    pub fn number_after(&self, prefix: &[u8]) -> Result<Option<Vec<u8>>, GatewayError> {
+        self.place_after(prefix, |rest| rest.len() == size_of::<u64>())
+    }
+
+    /// The same in any list: what is behind `prefix` must be as `is_place` wants it.
+    ///
+    /// # Errors
+    /// As [`Self::key_after`].
+    pub fn place_after(
+        &self,
+        prefix: &[u8],
+        is_place: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Option<Vec<u8>>, GatewayError> {
+        let Some(cursor) = &self.cursor else { return Ok(None) };
+        let rest = hex::decode(cursor).ok().filter(|rest| is_place(rest)).ok_or_else(not_of_this_list)?;
+        Ok(Some([prefix, &rest].concat()))
+    }
+}
+
+/// The cursor was not made for the list that it is sent to.
+pub fn not_of_this_list() -> GatewayError {
+    GatewayError::field("cursor", "is not a cursor of this list")
 }
 
 /// The cursor that goes on after `key` in the list of keys with `prefix`.

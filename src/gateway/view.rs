@@ -478,6 +478,8 @@ pub struct PreAuthView {
     pub refunded_amount: i64,
     /// Minor units that may still be given back.
     pub refundable_amount: i64,
+    /// What the channel took for what was captured: its own figure once it gave one, else ours, which is not known of a part.
+    pub fee: Option<FeeView>,
     /// What was, or is being, asked of the channel, first to last.
     pub operations: Vec<OperationView>,
     /// Why it failed, or why the payer's means of payment was declined last.

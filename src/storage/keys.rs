@@ -37,6 +37,8 @@ const PRE_AUTH: u8 = 0x0C;
 const PRE_AUTH_ORDER: u8 = 0x0D;
 /// Which pre-auth a merchant's own number names.
 const PRE_AUTH_REFERENCE: u8 = 0x0E;
+/// Money that moved on another day than the one in its number, by the day on which it moved.
+const LATE_MONEY: u8 = 0x0F;
 
 // The keyspaces below are not a merchant's: they are looked up before the merchant is known, or by time.
 
@@ -72,6 +74,9 @@ const ROUTING_VERSION: u8 = 0x50;
 const ROUTING_IN_FORCE: u8 = 0x51;
 /// What a provider has told, by its own id of it.
 const INBOX: u8 = 0x52;
+
+/// Of a day that is written `yyyymmdd`.
+const DAY_LEN: usize = 8;
 
 fn with_text(mut key: Vec<u8>, text: &str) -> Vec<u8> {
     key.extend_from_slice(text.as_bytes());
@@ -156,6 +161,30 @@ pub fn refunds_from(merchant_id: &MerchantId, from: Timestamp) -> Vec<u8> {
 /// Prefix of all refunds of all merchants.
 pub fn refunds() -> Vec<u8> {
     vec![REFUND]
+}
+
+/// Money of a payment, pre-auth or refund that moved on another day (`yyyymmdd`, UTC) than the one in its number; `prefix` is the
+/// number's. The value of a refund's is as that of [`refund`], the others' is empty.
+pub fn late_money(merchant_id: &MerchantId, prefix: &str, day: &str, number: &str) -> Vec<u8> {
+    let mut key = late_money_from(merchant_id, prefix, day);
+    key.extend_from_slice(number.as_bytes());
+    key.push(0);
+    key
+}
+
+/// First key of the entries of [`late_money`] of a merchant and kind whose money moved on `day` or later.
+pub fn late_money_from(merchant_id: &MerchantId, prefix: &str, day: &str) -> Vec<u8> {
+    let mut key = of_merchant(LATE_MONEY, merchant_id);
+    key.extend_from_slice(prefix.as_bytes());
+    key.extend_from_slice(day.as_bytes());
+    key
+}
+
+/// On which day the money of an entry of [`late_money`] moved, and its number.
+pub fn parse_late_money(key: &[u8]) -> Option<(&str, &str)> {
+    let day_place = of_one_merchant(key).len() + PAYMENT_NO_PREFIX.len();
+    let day_and_number = text_after(key, day_place)?;
+    day_and_number.split_at_checked(DAY_LEN)
 }
 
 /// Stream of a merchant's events; its rows are this prefix and the number as 8 bytes.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::pre_auths::with_instant;
-use crate::support::{Answer, House, LogBook};
+use crate::support::{Answer, House, LogBook, nonce};
 
 const EXPORTS: &str = "/api/v1/exports";
 
@@ -65,6 +65,39 @@ async fn what_was_paid_taken_and_given_back_is_exported_as_csv() {
     assert_eq!(column(&all, "merchant_id").len(), 4);
     let of_one = format!("/admin/v1/exports/payments?from=2020-01-01&merchant_id={}", other.merchant_id);
     assert_eq!(column(&rows(&house.admin("GET", &of_one, None).await), "order_no"), ["FOREIGN"]);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fee_of_a_part_that_was_captured_is_the_provider_s_own() {
+    let house = House::start_with(with_instant).await;
+    let shop = house.merchant("premium").await;
+    let take_part = async |channel: &str| {
+        let hold = json!({ "order_no": channel, "amount": 8_000, "currency": "USD", "channel": channel,
+            "payment_token": "tok_visa" });
+        let held = shop.post("/api/v1/pre-auths", hold).await.expect(201, "SUCCESS");
+        let path = format!("/api/v1/pre-auths/{}/capture", held.data("pre_auth_no"));
+        shop.post_with_key(&path, json!({ "amount": 2_500 }), &nonce()).await.expect(200, "SUCCESS")
+    };
+    let fee = |amount: i64| json!({ "amount": amount, "currency": "USD" });
+    for (channel, fee) in [("stripe", fee(103)), ("paypal", fee(136)), ("instant", json!(null))] {
+        let captured = take_part(channel).await;
+        assert_eq!(captured.body["data"]["fee"], fee, "{channel}");
+        let path = format!("/api/v1/pre-auths/{}", captured.data("pre_auth_no"));
+        assert_eq!(shop.get(&path).await.body["data"]["fee"], fee, "{channel}");
+        let seen = house.admin("GET", &format!("/admin/v1/pre-auths/{}", captured.data("pre_auth_no")), None).await;
+        assert_eq!(seen.body["data"]["fee"], fee, "{channel}");
+    }
+    let payments = rows(&shop.get(&format!("{EXPORTS}/payments?from=2020-01-01")).await);
+    assert_eq!(column(&payments, "order_no"), ["stripe", "paypal", "instant"]);
+    assert_eq!(column(&payments, "fee"), ["1.03", "1.36", ""]);
+    assert_eq!(column(&payments, "fee_source"), ["reported", "reported", ""]);
+    assert_eq!(column(&payments, "net"), ["23.97", "23.64", ""]);
+    let fees = rows(&shop.get(&format!("{EXPORTS}/fees?from=2020-01-01")).await);
+    assert_eq!(column(&fees, "channel"), ["instant", "paypal", "stripe"]);
+    assert_eq!(column(&fees, "fees"), ["0.00", "1.36", "1.03"]);
+    assert_eq!(column(&fees, "fees_unknown"), ["1", "0", "0"]);
+    assert_eq!(column(&fees, "net"), ["", "23.64", "23.97"], "without all fees it would be too high");
     house.stop().await;
 }
 

@@ -416,14 +416,25 @@ async fn paths_methods_and_queries_are_exact() {
         let list = shop.get(&format!("{PAYMENTS}?{query}")).await.expect(200, "SUCCESS");
         assert!(list.items().is_empty());
     }
-    // A cursor of another list's making leads nowhere bad.
-    for cursor in ["00", "ff", &"ff".repeat(500), "5059"] {
-        shop.get(&format!("{PAYMENTS}?cursor={cursor}")).await.expect(200, "SUCCESS");
-        shop.get(&format!("/api/v1/events?cursor={cursor}")).await.expect(200, "SUCCESS");
-        shop.get(&format!("/api/v1/webhooks/endpoints?cursor={cursor}")).await.expect(200, "SUCCESS");
-        shop.get(&format!("/api/v1/webhooks/notifications?cursor={cursor}")).await.expect(200, "SUCCESS");
-        house.admin("GET", &format!("/admin/v1/merchants?cursor={cursor}"), None).await.expect(200, "SUCCESS");
+    // A cursor that no list has given.
+    for cursor in ["00", "ff", &"ff".repeat(500), "5059", "50590000", &"00".repeat(8), &"00".repeat(17)] {
+        for list in ["payments", "pre-auths", "events", "webhooks/endpoints", "webhooks/notifications"] {
+            let refused = shop.get(&format!("/api/v1/{list}?cursor={cursor}")).await.expect(400, "INVALID_REQUEST");
+            assert_eq!(refused.wrong_fields(), ["cursor"], "{list} {cursor}");
+        }
+        for list in ["merchants", "payments", "pre-auths", "erasures", "webhooks/endpoints", "costs"] {
+            let list = format!("/admin/v1/{list}?cursor={cursor}");
+            let refused = house.admin("GET", &list, None).await.expect(400, "INVALID_REQUEST");
+            assert_eq!(refused.wrong_fields(), ["cursor"], "{list}");
+        }
     }
+    for list in ["audit", "routing/versions"] {
+        let list = format!("/admin/v1/{list}?cursor=5059");
+        assert_eq!(house.admin("GET", &list, None).await.expect(400, "INVALID_REQUEST").wrong_fields(), ["cursor"]);
+    }
+    // One of another list's making that has the form leads nowhere bad.
+    let another = hex::encode(b"we_0m6a1b2c3d4e5f6g7h8\0");
+    shop.get(&format!("{PAYMENTS}?cursor={another}")).await.expect(200, "SUCCESS");
     shop.get("/api/v1/payments/PY1?x=1").await.expect(400, "INVALID_REQUEST");
     assert_nothing_stored(&house, &shop).await;
     house.stop().await;

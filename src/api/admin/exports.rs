@@ -3,7 +3,7 @@
 use crate::api::call::OperatorCall;
 use crate::api::envelope::Outcome;
 use crate::api::error::ApiError;
-use crate::api::exports;
+use crate::api::exports::{PeriodAsked, StatementCsv, answer};
 use crate::api::query::Pages;
 use crate::api::routes::{Routes, Verb};
 use crate::domain::ids::MerchantId;
@@ -21,16 +21,8 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 /// As the merchants' own export, of one merchant or of all of them, one after the other.
 #[utoipa::path(
     get, path = "/admin/v1/exports/payments", operation_id = "export_all_payments", tag = "Exports",
-    params(
-        ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
-        ("merchant_id" = Option<String>, Query, description = "Only this merchant's"),
-    ),
-    responses(
-        (status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
-            headers(("Content-Disposition" = String, description = "What to call the file"))),
-        (status = 404, description = "`NOT_FOUND`: there is no such merchant"),
-    ),
+    params(PeriodAsked, ("merchant_id" = Option<String>, Query, description = "Only this merchant's")),
+    responses(StatementCsv, (status = 404, description = "`NOT_FOUND`: there is no such merchant")),
 )]
 pub(crate) async fn payments(call: OperatorCall) -> Outcome {
     of_operator(&call, Statement::Payments)
@@ -41,16 +33,8 @@ pub(crate) async fn payments(call: OperatorCall) -> Outcome {
 /// As the merchants' own export, of one merchant or of all of them, one after the other.
 #[utoipa::path(
     get, path = "/admin/v1/exports/refunds", operation_id = "export_all_refunds", tag = "Exports",
-    params(
-        ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
-        ("merchant_id" = Option<String>, Query, description = "Only this merchant's"),
-    ),
-    responses(
-        (status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
-            headers(("Content-Disposition" = String, description = "What to call the file"))),
-        (status = 404, description = "`NOT_FOUND`: there is no such merchant"),
-    ),
+    params(PeriodAsked, ("merchant_id" = Option<String>, Query, description = "Only this merchant's")),
+    responses(StatementCsv, (status = 404, description = "`NOT_FOUND`: there is no such merchant")),
 )]
 pub(crate) async fn refunds(call: OperatorCall) -> Outcome {
     of_operator(&call, Statement::Refunds)
@@ -61,16 +45,8 @@ pub(crate) async fn refunds(call: OperatorCall) -> Outcome {
 /// As the merchants' own export, of one merchant or of all of them, one after the other.
 #[utoipa::path(
     get, path = "/admin/v1/exports/fees", operation_id = "export_all_fees", tag = "Exports",
-    params(
-        ("from" = String, Query, description = "From this day (UTC) or moment (RFC 3339) on", example = "2026-01-01"),
-        ("to" = Option<String>, Query, description = "Before this day or moment; now when absent"),
-        ("merchant_id" = Option<String>, Query, description = "Only this merchant's"),
-    ),
-    responses(
-        (status = 200, description = "The rows, as docs/exports.md describes them", body = String, content_type = "text/csv",
-            headers(("Content-Disposition" = String, description = "What to call the file"))),
-        (status = 404, description = "`NOT_FOUND`: there is no such merchant"),
-    ),
+    params(PeriodAsked, ("merchant_id" = Option<String>, Query, description = "Only this merchant's")),
+    responses(StatementCsv, (status = 404, description = "`NOT_FOUND`: there is no such merchant")),
 )]
 pub(crate) async fn fees(call: OperatorCall) -> Outcome {
     of_operator(&call, Statement::Fees)
@@ -83,5 +59,5 @@ fn of_operator(OperatorCall { call, .. }: &OperatorCall, statement: Statement) -
         return Err(ApiError::field("merchant_id", "must have a value, or not be there"));
     }
     let merchant_id = query.text("merchant_id").map(MerchantId::new);
-    exports::answer(call, statement, merchant_id, query.text("from").as_deref(), query.text("to").as_deref())
+    answer(call, statement, merchant_id, query.text("from").as_deref(), query.text("to").as_deref())
 }

@@ -191,6 +191,7 @@ fn facts(found: &OperatorPreAuthView) -> Facts {
         true => Cell::Lines(vec![Cell::status(&pre_auth.status), Cell::text("its channel is being asked")]),
         false => Cell::status(&pre_auth.status),
     };
+    let fee = pre_auth.fee.as_ref().map_or(Cell::Nothing, |fee| Cell::money(fee.amount, &fee.currency));
     let is_held = pre_auth.status == "requires_capture";
     let ends = match &pre_auth.expires_at {
         Some(at) if is_held => Cell::Until(at.clone()),
@@ -203,6 +204,7 @@ fn facts(found: &OperatorPreAuthView) -> Facts {
         .with_some("Captured", some(pre_auth.captured_amount))
         .with_some("Released", some(pre_auth.released_amount))
         .with_some("Given back", some(pre_auth.refunded_amount))
+        .with_some("Fee", fee)
         .with_some(if is_held { "Hold ends (UTC)" } else { "Time to act, or hold, ended (UTC)" }, ends)
         .with("Merchant", merchant(&found.merchant_id))
         .with("Order", Cell::code(&pre_auth.order_no))

@@ -30,6 +30,9 @@ const COUNTRY: Form = Pattern("^[A-Z]{2}$", "US");
 const METHOD: Form = Pattern("^[a-z0-9_]{1,32}$", "card");
 const TOKEN: Form = Pattern("^[!-~]{1,255}$", "tok_visa");
 const REASON: Form = Length(0, 255);
+/// As [`crate::gateway::reconciliation::Period::read`] takes them.
+const DAY_OR_MOMENT: &str = "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])\
+    ([Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))?$";
 const CURSOR: Form = Pattern("^[0-9a-f]*$", "30303030303030303030303030303031");
 
 /// Values that look the same wherever they are answered.
@@ -238,7 +241,7 @@ fn shape_parameters(path: &str, operation: &mut Operation) {
     for parameter in operation.parameters.iter_mut().flatten() {
         let description = parameter.description.clone();
         let is_query = parameter.parameter_in == ParameterIn::Query;
-        let form = if is_query { query_form(&parameter.name) } else { path_form(path, parameter) };
+        let form = if is_query { query_form(path, parameter) } else { path_form(path, parameter) };
         // A parameter that is there has a value: it is never null.
         let Some(RefOr::T(Schema::Object(value))) = &mut parameter.schema else { continue };
         if let SchemaType::Array(types) = &value.schema_type
@@ -254,6 +257,7 @@ fn shape_parameters(path: &str, operation: &mut Operation) {
         match form {
             // Tools fill in what they find as an example, and a place in a list that nobody was given leads nowhere.
             Some(Pattern(pattern, _)) if is_query => value.pattern = Some(String::from(pattern)),
+            Some(Moment) if is_query => value.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)),
             Some(form) => apply(form, value),
             None if is_query => value.enum_values = description.as_deref().and_then(only_values),
             None => {}
@@ -261,8 +265,14 @@ fn shape_parameters(path: &str, operation: &mut Operation) {
     }
 }
 
-fn query_form(name: &str) -> Option<Form> {
-    (name == "cursor").then_some(CURSOR)
+fn query_form(path: &str, parameter: &Parameter) -> Option<Form> {
+    match parameter.name.as_str() {
+        "cursor" => Some(CURSOR),
+        "from" | "to" if path.contains("/exports/") => Some(Pattern(DAY_OR_MOMENT, "")),
+        // Costs take a day, too, and say so.
+        "from" | "to" if !path.ends_with("/costs") => Some(Moment),
+        _ => None,
+    }
 }
 
 /// Numbers and ids in paths. Anything else is not found, so that a pattern only says which can be.

@@ -57,6 +57,10 @@ fn wrong_types_are_named_and_values_are_not_repeated() {
         (r#"{"channels":"stripe"}"#, "channels", "must be a list"),
         (r#"{"channels":["a",1]}"#, "channels[1]", "must be a string"),
         (r#"{"status":"gone"}"#, "status", "must be `active` or `suspended`"),
+        (r#"{"status":5}"#, "status", "must be a string that is one of its documented values"),
+        (r#"{"status":[]}"#, "status", "must be a string that is one of its documented values"),
+        (r#"{"status":true}"#, "status", "must be a string that is one of its documented values"),
+        (r#"{"status":{}}"#, "status", "must be a string that is one of its documented values"),
     ] {
         assert_eq!(wrong::<UpdateMerchant>(body), (String::from(field), String::from(message)), "{body}");
     }

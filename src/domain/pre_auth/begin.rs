@@ -64,6 +64,7 @@ pub fn begin(intent: Intent, policy: &PreAuthPolicy, now: Timestamp) -> Change {
         authorized_minor: 0,
         captured_minor: 0,
         released_minor: 0,
+        reported_fee_minor: None,
         refunds: Vec::new(),
         failure: None,
         strays: Vec::new(),

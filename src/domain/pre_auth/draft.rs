@@ -135,9 +135,10 @@ impl<'a> Draft<'a> {
         self.tell(EventName::PreAuthAuthorized);
     }
 
-    /// So much of what is held was taken, and the rest was let go.
-    pub fn take(&mut self, captured_minor: i64, now: Timestamp) {
+    /// So much of what is held was taken, and the rest was let go. `fee_minor` is the channel's own figure, where it gave one.
+    pub fn take(&mut self, captured_minor: i64, fee_minor: Option<i64>, now: Timestamp) {
         self.pre_auth.captured_minor = captured_minor;
+        self.pre_auth.reported_fee_minor = fee_minor;
         self.pre_auth.released_minor = self.pre_auth.authorized_minor - captured_minor;
         self.pre_auth.captured_at = Some(now);
         self.pre_auth.failure = None;

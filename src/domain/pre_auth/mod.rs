@@ -134,6 +134,9 @@ pub struct PreAuth {
     /// Minor units that were let go.
     #[serde(default)]
     pub released_minor: i64,
+    /// What the channel took for what was taken, in minor units of the pre-auth's currency: its own figure, once it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported_fee_minor: Option<i64>,
     /// Money on its way back or given back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refunds: Vec<Refund>,
@@ -196,6 +199,17 @@ impl PreAuth {
     /// The number of the operation that begins next.
     pub const fn next_operation_number(&self) -> u32 {
         self.operation_count.saturating_add(1)
+    }
+
+    /// What the channel took for what was captured, in minor units: its own figure where it gave one, else ours. Ours was made
+    /// for all that was asked for, so that of a part it is not known. `None` also while nothing was captured.
+    pub fn fee_minor(&self) -> Option<i64> {
+        if self.captured_minor == 0 {
+            return None;
+        }
+        let is_all = self.captured_minor == self.terms.money.amount_minor;
+        let estimate = || self.decision.chosen_channel().and_then(|verdict| verdict.fee_minor).filter(|_| is_all);
+        self.reported_fee_minor.or_else(estimate)
     }
 
     /// Minor units given back of what was taken.

@@ -45,7 +45,7 @@ pub fn on_review(
             if !was_held {
                 draft.hold(held_minor, now);
             }
-            draft.take(captured_minor, now);
+            draft.take(captured_minor, None, now);
         }
         ReviewVerdict::Canceled => {
             draft.step(EventKind::Reviewed, PreAuthStatus::Canceled);

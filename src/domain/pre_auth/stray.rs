@@ -15,7 +15,10 @@ use crate::domain::time::Timestamp;
 pub(super) fn after_the_end(draft: &mut Draft<'_>, state: &HoldState, now: Timestamp) {
     let is_captured = draft.pre_auth.status == PreAuthStatus::Captured;
     match state {
-        HoldState::Captured { captured_minor, .. } => {
+        HoldState::Captured { captured_minor, fee_minor } => {
+            if is_captured && *captured_minor == draft.pre_auth.captured_minor {
+                learn_fee(draft, *fee_minor);
+            }
             let kind = if is_captured { StrayKind::Over } else { StrayKind::Late };
             let known_minor = draft.pre_auth.captured_minor + stray_minor(&draft.pre_auth);
             let received_minor = captured_minor.saturating_sub(known_minor);
@@ -41,6 +44,12 @@ pub(super) fn after_the_end(draft: &mut Draft<'_>, state: &HoldState, now: Times
         | HoldState::Processing
         | HoldState::Unknown { .. } => {}
     }
+}
+
+/// Takes over what the channel took, which it often says only some time after the capture. The fee of more than was captured is
+/// not learned: it is also that of what goes back. Nobody is told: no amount of the merchant's has changed.
+fn learn_fee(draft: &mut Draft<'_>, fee_minor: Option<i64>) {
+    draft.pre_auth.reported_fee_minor = fee_minor.or(draft.pre_auth.reported_fee_minor);
 }
 
 fn note(draft: &mut Draft<'_>, kind: StrayKind, received_minor: Option<i64>, now: Timestamp) {

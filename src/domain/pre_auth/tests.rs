@@ -121,6 +121,7 @@ fn pre_auth(status: PreAuthStatus) -> PreAuth {
         authorized_minor: 0,
         captured_minor: 0,
         released_minor: 0,
+        reported_fee_minor: None,
         refunds: Vec::new(),
         failure: None,
         strays: Vec::new(),
@@ -207,6 +208,7 @@ fn a_row_reads_back_and_reads_without_what_was_added() {
         seen_at: NOW,
         action: crate::domain::stray::StrayAction::Refunding(RefundNo::new("RF1")),
     }];
+    full.reported_fee_minor = Some(47);
     let written = serde_json::to_string(&full).unwrap();
     assert_eq!(serde_json::from_str::<PreAuth>(&written).unwrap(), full);
     let bare = pre_auth(PreAuthStatus::RequiresCapture);

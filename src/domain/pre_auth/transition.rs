@@ -114,12 +114,12 @@ fn not_held_yet(draft: &mut Draft<'_>, taking: &Taking<'_>) {
         HoldState::Held { held_minor, .. } => {
             become_held(draft, *held_minor, taking);
         }
-        HoldState::Captured { captured_minor, .. } => {
+        HoldState::Captured { captured_minor, fee_minor } => {
             // Somebody has taken it at the provider's own console. What was held was what was asked for.
             let asked_minor = draft.pre_auth.terms.money.amount_minor;
             become_held(draft, asked_minor, taking);
             draft.step(EventKind::Capture, PreAuthStatus::Captured);
-            draft.take(*captured_minor, now);
+            draft.take(*captured_minor, *fee_minor, now);
         }
         HoldState::Released { expired } => closed(draft, *expired, now),
         HoldState::NotDone(failure) if draft.pre_auth.closing.is_some() => {
@@ -230,10 +230,10 @@ fn under_way(draft: &mut Draft<'_>, taking: &Taking<'_>) {
         false => OperationOutcome::Refused,
     };
     match state {
-        HoldState::Captured { captured_minor, .. } => {
+        HoldState::Captured { captured_minor, fee_minor } => {
             draft.step(EventKind::OutcomeKnown, PreAuthStatus::Captured);
             draft.end_operation(outcome_if(is_capture), refused.cloned(), now);
-            draft.take(*captured_minor, now);
+            draft.take(*captured_minor, *fee_minor, now);
         }
         HoldState::Released { .. } | HoldState::Declined(_) | HoldState::NotDone(_) => {
             draft.step(EventKind::OutcomeKnown, PreAuthStatus::Canceled);
@@ -277,10 +277,10 @@ fn held(draft: &mut Draft<'_>, taking: &Taking<'_>) {
     let Taking { state, refused, now, .. } = *taking;
     let is_releasing = is_releasing(&draft.pre_auth);
     match state {
-        HoldState::Captured { captured_minor, .. } => {
+        HoldState::Captured { captured_minor, fee_minor } => {
             draft.step(EventKind::Capture, PreAuthStatus::Captured);
             draft.end_operation(OperationOutcome::Refused, refused.cloned(), now);
-            draft.take(*captured_minor, now);
+            draft.take(*captured_minor, *fee_minor, now);
         }
         HoldState::Released { expired } => {
             let its_time_came = draft.pre_auth.expires_at.is_some_and(|expires_at| now >= expires_at);

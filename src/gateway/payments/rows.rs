@@ -1,4 +1,4 @@
-//! Payments in the store: the row, the order number that it holds, its due entry, its refunds' index.
+//! Payments in the store: the row, the order number that it holds, its due entry, its refunds' index, and when its money moved.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::numbered_list::Numbered;
+use crate::gateway::reconciliation::late;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::{Batch, Committed, StoreError, keys};
 
@@ -119,6 +120,7 @@ pub(crate) fn object_of_refund(
 /// Adds a new payment to `batch`. Returns the index of the precondition that fails when the order number is taken.
 pub(crate) fn insert(batch: &mut Batch, payment: &Payment) -> Result<usize, GatewayError> {
     batch.insert(keys::payment(&payment.merchant_id, &payment.payment_no), encode(payment)?);
+    late::enter_payment(batch, None, payment);
     let order_index = batch.preconditions.len();
     let order_key = keys::order(&payment.merchant_id, &payment.terms.order_no);
     batch.insert(order_key, payment.payment_no.as_str().as_bytes().to_vec());
@@ -135,12 +137,14 @@ pub(crate) fn insert_adopted(batch: &mut Batch, payment: &Payment) -> Result<Opt
         return insert(batch, payment).map(Some);
     }
     batch.insert(keys::payment(&payment.merchant_id, &payment.payment_no), encode(payment)?);
+    late::enter_payment(batch, None, payment);
     Ok(None)
 }
 
 /// Adds a changed payment to `batch`, on condition that nobody else changed it.
 pub(crate) fn replace(batch: &mut Batch, before: &StoredPayment, after: &Payment) -> Result<(), GatewayError> {
     batch.replace(keys::payment(&after.merchant_id, &after.payment_no), before.revision, encode(after)?);
+    late::enter_payment(batch, Some(&before.payment), after);
     if before.payment.due_at != after.due_at {
         if let Some(due_at) = before.payment.due_at {
             batch.delete(keys::payment_due(due_at, &after.payment_no));

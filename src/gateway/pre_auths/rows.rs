@@ -1,5 +1,5 @@
 //! Pre-auths in the store: the row, the order number that it holds, the merchant's and the provider's numbers of it, its
-//! due entry, its refunds' index.
+//! due entry, its refunds' index, and when its money moved.
 
 use crate::actors::pre_auth::StoredPreAuth;
 use crate::domain::ids::{ChannelName, MerchantId, PreAuthNo};
@@ -8,6 +8,7 @@ use crate::domain::time::Timestamp;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
 use crate::gateway::numbered_list::Numbered;
+use crate::gateway::reconciliation::late;
 use crate::storage::record::{Record, decode, encode};
 use crate::storage::{Batch, StoreError, keys};
 
@@ -156,6 +157,7 @@ pub(super) fn insert(batch: &mut Batch, pre_auth: &PreAuth) -> Result<Claims, St
 pub(super) fn insert_adopted(batch: &mut Batch, pre_auth: &PreAuth) -> Result<(), StoreError> {
     let PreAuth { merchant_id, pre_auth_no, .. } = pre_auth;
     batch.insert(keys::pre_auth(merchant_id, pre_auth_no), encode(pre_auth)?);
+    late::enter_pre_auth(batch, None, pre_auth);
     if !pre_auth.status.frees_order_no() {
         let order = keys::pre_auth_order(merchant_id, &pre_auth.terms.order_no);
         batch.insert(order, pre_auth_no.as_str().as_bytes().to_vec());
@@ -174,6 +176,7 @@ pub(super) fn insert_adopted(batch: &mut Batch, pre_auth: &PreAuth) -> Result<()
 pub(super) fn replace(batch: &mut Batch, before: &StoredPreAuth, after: &PreAuth) -> Result<(), StoreError> {
     let StoredPreAuth { pre_auth: former, revision } = before;
     batch.replace(keys::pre_auth(&after.merchant_id, &after.pre_auth_no), *revision, encode(after)?);
+    late::enter_pre_auth(batch, Some(former), after);
     if former.due_at != after.due_at {
         if let Some(due_at) = former.due_at {
             batch.delete(keys::pre_auth_due(due_at, &after.pre_auth_no));

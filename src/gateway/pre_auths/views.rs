@@ -13,7 +13,7 @@ use crate::gateway::answer::Reply;
 use crate::gateway::error::GatewayError;
 use crate::gateway::payments::views::{failure_view, next_action_view, refund_view_of, routing_summary};
 use crate::gateway::view::{
-    ChannelOperationView, ChannelPreAuthView, NextActionView, OperationView, PreAuthView, RefundView,
+    ChannelOperationView, ChannelPreAuthView, FeeView, NextActionView, OperationView, PreAuthView, RefundView,
 };
 use crate::storage::StoreError;
 
@@ -50,6 +50,7 @@ pub(super) fn pre_auth_view(pre_auth: &PreAuth, livemode: bool) -> PreAuthView {
         released_amount: pre_auth.released_minor,
         refunded_amount: pre_auth.refunded_minor(),
         refundable_amount: pre_auth.refundable_minor(),
+        fee: pre_auth.fee_minor().map(|amount| FeeView { amount, currency: terms.money.currency.to_string() }),
         operations: ended.chain(pre_auth.operation.iter().map(open_view)).collect(),
         failure: pre_auth.failure.as_ref().map(failure_view),
         description: terms.description.clone(),

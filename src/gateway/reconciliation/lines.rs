@@ -95,10 +95,12 @@ impl Fee {
         }
     }
 
-    /// Ours, which was made for all that was asked for: of a part it is not known.
+    /// The same of what was captured.
     pub(super) fn of_capture(pre_auth: &PreAuth) -> Self {
-        let is_all = pre_auth.captured_minor == pre_auth.terms.money.amount_minor;
-        Self::estimated(estimate(&pre_auth.decision).filter(|_| is_all))
+        match pre_auth.reported_fee_minor {
+            Some(minor) => Self { minor: Some(minor), source: "reported" },
+            None => Self::estimated(pre_auth.fee_minor()),
+        }
     }
 
     fn estimated(minor: Option<i64>) -> Self {

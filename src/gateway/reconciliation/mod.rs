@@ -5,6 +5,7 @@
 //! when it was given back. What has moved nothing counts when it was made. So a day that is over keeps its money: what was
 //! in a statement of it is in every later one, and nothing comes twice in the statements of two days.
 
+pub(in crate::gateway) mod late;
 mod lines;
 mod totals;
 mod walk;
@@ -125,9 +126,32 @@ impl Period {
 }
 
 fn moment(field: &str, text: &str) -> Result<Timestamp, GatewayError> {
-    let day = text.parse::<Day>().ok().map(Day::start);
-    let moment = day.or_else(|| Timestamp::parse_rfc3339(text)).filter(|at| at.unix_ms() >= 0);
+    let day = || text.parse::<Day>().ok().map(Day::start);
+    let moment = if is_dated(text) { day().or_else(|| Timestamp::parse_rfc3339(text)) } else { None };
+    let moment = moment.filter(|at| at.unix_ms() >= 0);
     moment.ok_or_else(|| GatewayError::field(field, "must be a day such as 2026-01-31, or RFC 3339"))
+}
+
+/// Whether a text is a day, or a moment to the second with its distance from UTC: exactly what the OpenAPI document says, although
+/// the parser would take more.
+fn is_dated(text: &str) -> bool {
+    // A digit stands for any.
+    let shape: String = text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+    let Some(time) = shape.strip_prefix("0000-00-00") else { return false };
+    let Some(behind) = time.strip_prefix("T00:00:00").or_else(|| time.strip_prefix("t00:00:00")) else {
+        return time.is_empty();
+    };
+    let zone = match behind.strip_prefix('.') {
+        Some(fraction) => {
+            let zone = fraction.trim_start_matches('0');
+            if !(1..=9).contains(&(fraction.len() - zone.len())) {
+                return false;
+            }
+            zone
+        }
+        None => behind,
+    };
+    matches!(zone, "Z" | "z" | "+00:00" | "-00:00")
 }
 
 /// Makes statements. Cheap to clone.
@@ -138,11 +162,23 @@ struct Inner {
     core: Core,
     disk_work: DiskWork,
     readers: Arc<Semaphore>,
+    late: late::Index,
 }
 
 impl Reconciliation {
     pub(crate) fn new(core: Core, disk_work: DiskWork) -> Self {
-        Self(Arc::new(Inner { core, disk_work, readers: Arc::new(Semaphore::new(READERS_MAX)) }))
+        Self(Arc::new(Inner {
+            core,
+            disk_work,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            late: late::Index::default(),
+        }))
+    }
+
+    /// Has what statements find by the day on which its money moved entered, where that is missing. `is_continued`: everything
+    /// in the store was written by programs that enter it themselves.
+    pub(crate) fn start(&self, is_continued: bool) {
+        self.0.late.start(&self.0.core, is_continued);
     }
 
     /// A statement about a period, of one merchant or of all of them, one after the other. It shows each row as it is when
@@ -159,7 +195,8 @@ impl Reconciliation {
         if let Some(merchant_id) = &merchant_id {
             self.check_known(merchant_id)?;
         }
-        let walk = Walk::new(self.0.core.store.clone(), statement, merchant_id, period);
+        let is_indexed = self.0.late.is_complete();
+        let walk = Walk::new(self.0.core.store.clone(), statement, merchant_id, period, is_indexed);
         Ok(StatementReader { inner: Arc::clone(&self.0), walk: Some(walk), rest: Duration::ZERO })
     }
 

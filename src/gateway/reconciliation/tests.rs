@@ -12,12 +12,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::ids::{ChannelName, PaymentNo, dated_number};
 use crate::domain::money::Currency;
-use crate::domain::payment::Payment;
+use crate::domain::payment::{Payment, PaymentStatus};
 use crate::domain::pre_auth::PreAuth;
 use crate::domain::routing::DecisionRecord;
+use crate::gateway::payments::rows::{self, StoredPayment};
 use crate::random::Random;
 use crate::storage::memory::MemoryStore;
-use crate::storage::record::encode;
+use crate::storage::record::{decode, encode};
 use crate::storage::vault::Vault;
 use crate::storage::{Batch, CommitFuture, Health, Row, Store, StoreError, Versioned};
 
@@ -138,6 +139,11 @@ impl Books {
         number
     }
 
+    /// Enters what is missing in the index of late money, as a start does.
+    async fn index(&self, is_continued: bool) {
+        self.reconciliation.0.late.fill(&self.reconciliation.0.core, is_continued).await.unwrap();
+    }
+
     fn reader(&self, statement: Statement, merchant: Option<&str>, from: &str, to: &str) -> StatementReader {
         let period = Period::read(Some(from), Some(to), at("2026-03-01T00:00:00Z")).unwrap();
         self.reconciliation.statement(statement, merchant.map(MerchantId::new), period).unwrap()
@@ -224,6 +230,8 @@ async fn a_line_says_what_came_what_went_and_what_is_left() {
     books.pre_auth("m_1", "O-4", "2026-02-01T09:00:00Z", part).await;
     let all = json!({ "captured_minor": 10_000, "captured_at": ms(made) });
     books.pre_auth("m_1", "O-5", "2026-02-01T10:00:00Z", all).await;
+    let told = json!({ "captured_minor": 4_000, "captured_at": ms(made), "reported_fee_minor": 189 });
+    books.pre_auth("m_1", "O-6", "2026-02-01T11:00:00Z", told).await;
     let lines = books.read(Statement::Payments, Some("m_1"), "2026-02-01", "2026-02-02").await;
     let money = ["order_no", "status", "amount_minor", "amount", "refunded", "fee", "fee_source", "net_minor", "net"];
     assert_eq!(
@@ -234,6 +242,7 @@ async fn a_line_says_what_came_what_went_and_what_is_left() {
             ["O-3", "success", "500", "500", "0", "320", "estimated", "180", "180"],
             ["O-4", "captured", "4000", "40.00", "0.00", "", "", "", ""],
             ["O-5", "captured", "10000", "100.00", "0.00", "3.98", "estimated", "9602", "96.02"],
+            ["O-6", "captured", "4000", "40.00", "0.00", "1.89", "reported", "3811", "38.11"],
         ]
     );
     let names = ["number", "channel", "channel_no", "method", "created_at", "failure_code"];
@@ -266,6 +275,8 @@ async fn days_add_up_by_channel_and_currency() {
     books.payment("m_1", "O-3", "2026-02-02T12:00:00Z", json!({ "status": "failed" })).await;
     let part = json!({ "captured_minor": 4_000, "captured_at": ms(tuesday) });
     books.pre_auth("m_1", "O-4", monday, part).await;
+    let told = json!({ "captured_minor": 2_000, "captured_at": ms(tuesday), "reported_fee_minor": 119 });
+    books.pre_auth("m_1", "O-6", "2026-02-02T10:30:00Z", told).await;
     // What came too late was given back, and neither side of that is anybody's turnover.
     let stray = refund(3, 700, "success", monday, monday);
     let strays = json!([{ "kind": "late", "received_minor": 700, "seen_at": ms(monday),
@@ -290,7 +301,7 @@ async fn days_add_up_by_channel_and_currency() {
         fields(&lines, &names),
         [
             ["2026-02-02", "stripe", "USD", "2", "0", "200.00", "0", "0.00", "6.40", "0", "193.60"],
-            ["2026-02-03", "paypal", "USD", "0", "1", "40.00", "0", "0.00", "0.00", "1", "40.00"],
+            ["2026-02-03", "paypal", "USD", "0", "2", "60.00", "0", "0.00", "1.19", "1", ""],
             ["2026-02-03", "stripe", "USD", "0", "0", "0.00", "1", "25.00", "0.00", "0", "-25.00"],
         ]
     );
@@ -345,6 +356,135 @@ async fn many_merchants_come_one_after_the_other_a_page_at_a_time() {
     assert_eq!(reader.next().await.unwrap(), None);
 }
 
+/// The days of a fortnight, with the one behind them.
+fn days_of_february() -> Vec<String> {
+    (1..=15).map(|day| format!("2026-02-{day:02}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_index_of_late_money_changes_nothing_but_what_is_read() {
+    let books = Books::new();
+    let random = Random::seeded(7);
+    let day_ms = 86_400_000;
+    // Made in the months before and in the periods, and moved up to 60 days later, also just before and behind midnight.
+    let mut made_ms = ms("2025-10-01T00:00:00Z");
+    for number in 0..400_u64 {
+        made_ms += i64::try_from(random.draw_u64() % (day_ms as u64 * 4 / 5)).unwrap();
+        let draw = random.draw_u64();
+        let later_ms = match draw % 4 {
+            0 => 0,
+            1 => i64::try_from(draw % 60).unwrap() * day_ms,
+            2 => day_ms - made_ms % day_ms - 1,
+            _ => day_ms - made_ms % day_ms,
+        };
+        let [made, moved] = [made_ms, made_ms + later_ms].map(Timestamp::from_unix_ms);
+        let (made, moved) = (made.rfc3339(), moved.rfc3339());
+        let back = refund(number, 100, "success", &moved, &Timestamp::from_unix_ms(made_ms + 2 * later_ms).rfc3339());
+        let order_no = format!("O-{number}");
+        let merchant = if number % 3 == 0 { "m_2" } else { "m_1" };
+        match draw % 5 {
+            0 => books.payment(merchant, &order_no, &made, json!({ "status": "failed" })).await,
+            1 => {
+                let taken = json!({ "captured_minor": 500, "captured_at": ms(&moved), "refunds": [back] });
+                books.pre_auth(merchant, &order_no, &made, taken).await
+            }
+            _ => books.payment(merchant, &order_no, &made, json!({ "paid_at": ms(&moved), "refunds": [back] })).await,
+        };
+    }
+    let mut periods: Vec<(String, String)> =
+        days_of_february().windows(2).map(|days| (days[0].clone(), days[1].clone())).collect();
+    periods.push((String::from("2026-02-01"), String::from("2026-02-28")));
+    periods.push((String::from("2026-02-03T12:00:00Z"), String::from("2026-02-05T12:00:00Z")));
+    let read_all = async || {
+        let mut found = Vec::new();
+        for (from, to) in &periods {
+            for statement in Statement::ALL {
+                let mut lines: Vec<String> =
+                    books.read(statement, None, from, to).await.iter().map(Value::to_string).collect();
+                lines.sort_unstable();
+                found.push(lines);
+            }
+        }
+        found
+    };
+    let without = read_all().await;
+    assert!(without.iter().map(Vec::len).sum::<usize>() > 100);
+    books.index(false).await;
+    assert_eq!(read_all().await, without);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_index_a_day_reads_that_day_and_what_moved_on_it() {
+    let books = Books::new();
+    for hour in 0..24 * 60 {
+        let made = Timestamp::from_unix_ms(ms("2025-12-01T00:00:00Z") + hour * 3_600_000).rfc3339();
+        let paid_at =
+            if made.as_str() < "2026-01-01" && hour % 100 == 0 { "2026-01-20T00:00:00Z" } else { made.as_str() };
+        books.payment("m_1", &format!("O-{hour}"), &made, json!({ "paid_at": ms(paid_at) })).await;
+    }
+    let read = async || {
+        let before = books.store.rows_read.load(Ordering::SeqCst);
+        let lines = books.read(Statement::Payments, Some("m_1"), "2026-01-20", "2026-01-21").await;
+        (lines.len(), books.store.rows_read.load(Ordering::SeqCst) - before)
+    };
+    let (lines, rows) = read().await;
+    assert_eq!(lines, 24 + 8);
+    assert!(rows > 1_000, "the months before: {rows}");
+    books.index(false).await;
+    let (lines, rows) = read().await;
+    assert_eq!(lines, 24 + 8);
+    assert!(rows < 50, "{rows}");
+    let listed = books.read(Statement::Payments, Some("m_1"), "2026-01-20", "2026-01-21").await;
+    let made = fields(&listed, &["created_at"]);
+    assert!(made.is_sorted(), "what was made earlier comes first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_index_is_made_once_and_again_when_somebody_else_may_have_written() {
+    let books = Books::new();
+    let late = json!({ "paid_at": ms("2026-02-02T00:00:01Z") });
+    books.payment("m_1", "O-1", "2026-02-01T23:59:59Z", late.clone()).await;
+    books.index(false).await;
+    let read = async || books.read(Statement::Payments, Some("m_1"), "2026-02-02", "2026-02-03").await.len();
+    assert_eq!(read().await, 1);
+    // As by a program that does not know the index.
+    books.payment("m_1", "O-2", "2026-01-01T00:00:00Z", late).await;
+    books.index(true).await;
+    assert_eq!(read().await, 1, "what is done is not done again after a clean stop");
+    books.index(false).await;
+    assert_eq!(read().await, 2);
+}
+
+#[tokio::test]
+async fn a_change_that_moves_money_on_a_later_day_enters_it_itself() {
+    let books = Books::new();
+    let made = "2026-02-01T23:59:59Z";
+    let number = books.payment("m_1", "O-1", made, json!({ "status": "processing" })).await;
+    let row = keys::payment(&MerchantId::new("m_1"), &PaymentNo::new(number));
+    let entered =
+        || books.store.scan(&Scan::prefix(&keys::late_money_from(&MerchantId::new("m_1"), "", ""), 10)).unwrap();
+    let change = async |change: fn(&mut Payment)| {
+        let stored = books.store.get(&row).unwrap().unwrap();
+        let before = StoredPayment { payment: decode(&stored.value).unwrap(), revision: stored.revision };
+        let mut after = before.payment.clone();
+        change(&mut after);
+        let mut batch = Batch::default();
+        rows::replace(&mut batch, &before, &after).unwrap();
+        books.store.commit(batch).await.unwrap();
+    };
+    change(|payment| payment.updated_at = at("2026-02-02T00:00:01Z")).await;
+    assert!(entered().is_empty(), "no money has moved");
+    change(|payment| (payment.status, payment.paid_at) = (PaymentStatus::Success, Some(at("2026-02-03T00:00:00Z"))))
+        .await;
+    let entries = entered();
+    assert_eq!(
+        entries.iter().map(|entry| keys::parse_late_money(&entry.key).unwrap().0).collect::<Vec<_>>(),
+        ["20260203"]
+    );
+    change(|payment| payment.updated_at = at("2026-02-04T00:00:00Z")).await;
+    assert_eq!(entered().len(), 1);
+}
+
 #[tokio::test]
 async fn a_row_that_can_not_be_read_ends_the_statement_with_an_error() {
     let books = Books::new();
@@ -365,6 +505,26 @@ fn a_period_has_two_ends_in_their_order() {
     assert_eq!(read(Some("2026-01-01T01:00:00+01:00"), None).unwrap().from(), day.from());
     assert_eq!(read(Some("2026-01-01"), None).unwrap().to(), now);
     assert!(read(Some("2026-01-02"), Some("2026-01-02")).is_ok(), "of nothing");
+    for moment in ["2026-01-01t00:00:00z", "2026-01-01T00:00:00.123456789Z", "2026-01-01T00:00:00-05:30"] {
+        assert!(read(Some(moment), None).is_ok(), "{moment}");
+    }
+    // What a parser of times takes beside RFC 3339, and the OpenAPI document does not name.
+    for other in [
+        "20260101",
+        "2026-01-01T00",
+        "2026-01-01T00:00Z",
+        "2026-01-01 00:00:00Z",
+        "2026-01-01T00:00:00",
+        "2026-01-01T00:00:00+08",
+        "2026-01-01T00:00:00,5Z",
+        "2026-01-01T00:00:00.Z",
+        "2026-01-01T00:00:00.1234567890Z",
+        "2026-01-01T00:00:00Z[UTC]",
+        "+002026-01-01T00:00:00Z",
+        "２026-01-01",
+    ] {
+        assert!(read(Some(other), None).is_err(), "{other}");
+    }
     for (from, to, field) in [
         (None, Some("2026-01-02"), "from"),
         (Some("yesterday"), None, "from"),

@@ -107,11 +107,13 @@ impl Totals {
 }
 
 fn line(merchant_id: &MerchantId, day: Day, channel: &ChannelName, currency: Currency, total: Total) -> Line {
-    let net = total.gross_minor.saturating_sub(total.refunded_minor).saturating_sub(total.fees_minor);
+    // Without all fees it would be too high.
+    let net = (total.fees_unknown == 0)
+        .then(|| total.gross_minor.saturating_sub(total.refunded_minor).saturating_sub(total.fees_minor));
     let [gross_minor, gross] = amounts(Some(total.gross_minor), currency);
     let [refunded_minor, refunded] = amounts(Some(total.refunded_minor), currency);
     let [fees_minor, fees] = amounts(Some(total.fees_minor), currency);
-    let [net_minor, net] = amounts(Some(net), currency);
+    let [net_minor, net] = amounts(net, currency);
     let cells: [Cell; COLUMNS.len()] = [
         own(day),
         own(merchant_id),

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::ids::{MerchantId, PRE_AUTH_NO_PREFIX, PaymentNo, PreAuthNo};
+use crate::domain::ids::{
+    MerchantId, PAYMENT_NO_PREFIX, PRE_AUTH_NO_PREFIX, PaymentNo, PreAuthNo, REFUND_NO_PREFIX, first_dated_number,
+};
 use crate::domain::payment::Payment;
 use crate::domain::pre_auth::PreAuth;
 use crate::domain::refund::Refund;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Day, Timestamp};
 use crate::gateway::error::GatewayError;
+use crate::gateway::reconciliation::late::day_of;
 use crate::gateway::reconciliation::lines::{
     Line, Origin, capture_line, counts_at, given_back_at, is_of_stray, is_paid, payment_line, refund_line, taken_at,
 };
@@ -27,6 +30,9 @@ const PRE_AUTH_WAITS_MAX: Duration = days(400);
 /// Of refunds: they take days, and those that fail later stay where they were.
 const REFUND_WAITS_MAX: Duration = days(100);
 
+/// Numbers are drawn when what they are of is made, or shortly before; with room for a clock that is corrected between.
+const MADE_BEFORE_NUMBERED_MAX: Duration = Duration::from_secs(3_600);
+
 /// Makes the beginning of a merchant's keys.
 type OfMerchant = fn(&MerchantId) -> Vec<u8>;
 
@@ -37,17 +43,44 @@ const fn days(count: u64) -> Duration {
 /// What is gone through of a merchant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    Payments,
-    PreAuths,
-    Refunds,
+    /// Those that were made in the period, and before it as far as that has to be looked through.
+    Made(Kind),
+    /// Those that were made before or after that, by the index of what moved within the period.
+    Late(Kind),
     Totals,
 }
 
-const fn parts_of(statement: Statement) -> &'static [Part] {
-    match statement {
-        Statement::Payments => &[Part::Payments, Part::PreAuths],
-        Statement::Refunds => &[Part::Refunds],
-        Statement::Fees => &[Part::Payments, Part::PreAuths, Part::Refunds, Part::Totals],
+/// What has rows of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Payments,
+    PreAuths,
+    Refunds,
+}
+
+impl Kind {
+    /// What its numbers begin with.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Payments => PAYMENT_NO_PREFIX,
+            Self::PreAuths => PRE_AUTH_NO_PREFIX,
+            Self::Refunds => REFUND_NO_PREFIX,
+        }
+    }
+}
+
+const fn parts_of(statement: Statement, is_indexed: bool) -> &'static [Part] {
+    use Kind::{Payments, PreAuths, Refunds};
+    use Part::{Late, Made, Totals};
+    match (statement, is_indexed) {
+        (Statement::Payments, true) => &[Late(Payments), Made(Payments), Late(PreAuths), Made(PreAuths)],
+        (Statement::Payments, false) => &[Made(Payments), Made(PreAuths)],
+        (Statement::Refunds, true) => &[Late(Refunds), Made(Refunds)],
+        (Statement::Refunds, false) => &[Made(Refunds)],
+        (Statement::Fees, true) => {
+            &[Late(Payments), Made(Payments), Late(PreAuths), Made(PreAuths), Late(Refunds), Made(Refunds), Totals]
+        }
+        (Statement::Fees, false) => &[Made(Payments), Made(PreAuths), Made(Refunds), Totals],
     }
 }
 
@@ -71,6 +104,8 @@ pub(super) struct Walk {
     /// Only this merchant.
     only: Option<MerchantId>,
     period: Period,
+    /// Whether the index of late money is complete.
+    is_indexed: bool,
     place: Place,
     totals: Totals,
     /// What the refund before was of: several are often of the same.
@@ -84,12 +119,23 @@ enum Refunded {
 }
 
 impl Walk {
-    pub(super) fn new(store: Arc<dyn Store>, statement: Statement, only: Option<MerchantId>, period: Period) -> Self {
-        let place = match &only {
-            Some(merchant_id) => begin(statement, merchant_id.clone()),
-            None => Place::Behind(None),
-        };
-        Self { store, statement, only, period, place, totals: Totals::default(), refunded: None }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        statement: Statement,
+        only: Option<MerchantId>,
+        period: Period,
+        is_indexed: bool,
+    ) -> Self {
+        let (place, totals) = (Place::Behind(None), Totals::default());
+        let mut walk = Self { store, statement, only, period, is_indexed, place, totals, refunded: None };
+        if let Some(merchant_id) = walk.only.clone() {
+            walk.place = walk.begin(merchant_id);
+        }
+        walk
+    }
+
+    fn begin(&self, merchant_id: MerchantId) -> Place {
+        Place::Within { merchant_id, parts: parts_of(self.statement, self.is_indexed), next_key: None }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -113,7 +159,7 @@ impl Walk {
             Place::Over => Ok(0),
             Place::Behind(last) => {
                 let next = self.merchant_behind(last.as_ref())?;
-                self.place = next.map_or(Place::Over, |merchant_id| begin(self.statement, merchant_id));
+                self.place = next.map_or(Place::Over, |merchant_id| self.begin(merchant_id));
                 Ok(0)
             }
             Place::Within { merchant_id, parts, next_key } => {
@@ -154,14 +200,19 @@ impl Walk {
         rows_max: usize,
         lines: &mut Vec<Line>,
     ) -> Result<(usize, Option<Vec<u8>>), GatewayError> {
-        let (first, end) = self.range(part, merchant_id);
+        let (first, end) = match part {
+            Part::Late(kind) => self.late_range(kind, merchant_id),
+            Part::Made(kind) => self.range(kind, merchant_id),
+            Part::Totals => return Ok((0, None)),
+        };
         let scan = Scan { start: next_key.unwrap_or(first), end: Some(end), limit: rows_max, reverse: false };
         let rows = self.store.scan(&scan)?;
         for row in &rows {
             match part {
-                Part::Payments => self.tell_payment(&decode(&row.versioned.value)?, lines)?,
-                Part::PreAuths => self.tell_capture(&decode(&row.versioned.value)?, lines)?,
-                Part::Refunds => self.tell_refund(merchant_id, row, lines)?,
+                Part::Made(Kind::Payments) => self.tell_payment(&decode(&row.versioned.value)?, lines)?,
+                Part::Made(Kind::PreAuths) => self.tell_capture(&decode(&row.versioned.value)?, lines)?,
+                Part::Made(Kind::Refunds) => self.tell_refund(merchant_id, row, lines)?,
+                Part::Late(kind) => self.tell_late(kind, merchant_id, row, lines)?,
                 Part::Totals => {}
             }
         }
@@ -169,15 +220,60 @@ impl Walk {
         Ok((rows.len(), next_key))
     }
 
-    /// The keys of all that may count within the period: what was made before its end, and not too long before it.
-    fn range(&self, part: Part, merchant_id: &MerchantId) -> (Vec<u8>, Vec<u8>) {
-        let (waits_max, from): (_, fn(&MerchantId, Timestamp) -> Vec<u8>) = match part {
-            Part::Payments | Part::Totals => (PAYMENT_WAITS_MAX, keys::payments_from),
-            Part::PreAuths => (PRE_AUTH_WAITS_MAX, keys::pre_auths_from),
-            Part::Refunds => (REFUND_WAITS_MAX, keys::refunds_from),
+    /// The keys of all that may count within the period: what was made before its end, and not too long before it. With the index
+    /// that is from the beginning of its first day on, since what moves on the day on which it was made is not in it.
+    fn range(&self, kind: Kind, merchant_id: &MerchantId) -> (Vec<u8>, Vec<u8>) {
+        let (waits_max, from): (_, fn(&MerchantId, Timestamp) -> Vec<u8>) = match kind {
+            Kind::Payments => (PAYMENT_WAITS_MAX, keys::payments_from),
+            Kind::PreAuths => (PRE_AUTH_WAITS_MAX, keys::pre_auths_from),
+            Kind::Refunds => (REFUND_WAITS_MAX, keys::refunds_from),
         };
-        let to = self.period.to().plus(Duration::from_secs(1));
-        (from(merchant_id, self.period.from().minus(waits_max)), from(merchant_id, to))
+        let (first, end) = self.made_in();
+        let first = if self.is_indexed { first } else { self.period.from().minus(waits_max) };
+        (from(merchant_id, first), from(merchant_id, end))
+    }
+
+    /// When those were made that are found by that, from when and until when.
+    fn made_in(&self) -> (Timestamp, Timestamp) {
+        let first = Day::of(self.period.from()).start().minus(MADE_BEFORE_NUMBERED_MAX);
+        (first, self.period.to().plus(Duration::from_secs(1)))
+    }
+
+    /// The entries of what moved on the days of the period.
+    fn late_range(&self, kind: Kind, merchant_id: &MerchantId) -> (Vec<u8>, Vec<u8>) {
+        let behind = self.period.to().plus(days(1));
+        let from = |day: Timestamp| keys::late_money_from(merchant_id, kind.prefix(), &day_of(day));
+        (from(self.period.from()), from(behind))
+    }
+
+    /// Tells what an entry is about, unless it is found by when it was made.
+    fn tell_late(
+        &mut self,
+        kind: Kind,
+        merchant_id: &MerchantId,
+        entry: &Row,
+        lines: &mut Vec<Line>,
+    ) -> Result<(), GatewayError> {
+        let Some((_, number)) = keys::parse_late_money(&entry.key) else { return Ok(()) };
+        let (first, end) = self.made_in();
+        let made_from = |at| first_dated_number(kind.prefix(), at);
+        if (made_from(first)..made_from(end)).contains(&String::from(number)) {
+            return Ok(());
+        }
+        match kind {
+            Kind::Payments => {
+                let stored = self.store.get(&keys::payment(merchant_id, &PaymentNo::new(number)))?;
+                stored.map_or(Ok(()), |stored| self.tell_payment(&decode(&stored.value)?, lines))
+            }
+            Kind::PreAuths => {
+                let stored = self.store.get(&keys::pre_auth(merchant_id, &PreAuthNo::new(number)))?;
+                stored.map_or(Ok(()), |stored| self.tell_capture(&decode(&stored.value)?, lines))
+            }
+            Kind::Refunds => {
+                let origin = String::from_utf8_lossy(&entry.versioned.value).into_owned();
+                self.tell_refund_of(merchant_id, number.as_bytes(), &origin, lines)
+            }
+        }
     }
 
     fn tell_payment(&mut self, payment: &Payment, lines: &mut Vec<Line>) -> Result<(), GatewayError> {
@@ -206,7 +302,18 @@ impl Walk {
         let prefix_len = keys::refunds_of(merchant_id).len();
         let refund_no = row.key.get(prefix_len..row.key.len() - 1).unwrap_or_default();
         let number = String::from_utf8_lossy(&row.versioned.value);
-        if !self.remember(merchant_id, &number)? {
+        self.tell_refund_of(merchant_id, refund_no, &number, lines)
+    }
+
+    /// The same of what is a refund of `number`.
+    fn tell_refund_of(
+        &mut self,
+        merchant_id: &MerchantId,
+        refund_no: &[u8],
+        number: &str,
+        lines: &mut Vec<Line>,
+    ) -> Result<(), GatewayError> {
+        if !self.remember(merchant_id, number)? {
             return Ok(());
         }
         let Some((origin, refunds)) = self.refunded.as_ref().map(Refunded::parts) else { return Ok(()) };
@@ -304,8 +411,4 @@ impl Refunded {
             }
         }
     }
-}
-
-fn begin(statement: Statement, merchant_id: MerchantId) -> Place {
-    Place::Within { merchant_id, parts: parts_of(statement), next_key: None }
 }

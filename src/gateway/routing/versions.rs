@@ -253,7 +253,7 @@ pub(super) fn list(
     let rows = page.rows()?;
     let prefix = keys::routing_versions();
     let mut scan = Scan::prefix_reverse(&prefix, rows + 1);
-    if let Some(before) = page.key_after(&prefix)? {
+    if let Some(before) = page.number_after(&prefix)? {
         scan.end = Some(before);
     }
     let found = store.scan(&scan)?;

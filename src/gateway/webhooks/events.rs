@@ -6,7 +6,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::MerchantId;
 use crate::domain::time::Timestamp;
 use crate::gateway::error::GatewayError;
-use crate::gateway::page::{Page, PageRequest, cursor_of};
+use crate::gateway::page::{Page, PageRequest, cursor_of, not_of_this_list};
 use crate::gateway::webhooks::{EventView, Webhooks};
 use crate::storage::request::stream_head_key;
 use crate::storage::{Scan, keys, prefix_end, record};
@@ -31,12 +31,10 @@ impl Webhooks {
     pub fn list_events(&self, merchant_id: &MerchantId, page: &PageRequest) -> Result<Page<EventView>, GatewayError> {
         let prefix = keys::events_of(merchant_id);
         let mut scan = Scan::prefix(&prefix, page.rows()?);
-        if let Some(mut after) = page.key_after(&prefix)? {
-            if let Some((number, digest)) = place_of(&after[prefix.len()..]) {
-                self.check_place(merchant_id, number, digest)?;
-                after = keys::event(merchant_id, number);
-            }
-            scan.start = [after.as_slice(), &[0]].concat();
+        if let Some(after) = page.place_after(&prefix, |place| place_of(place).is_some())? {
+            let (number, digest) = place_of(&after[prefix.len()..]).ok_or_else(not_of_this_list)?;
+            self.check_place(merchant_id, number, digest)?;
+            scan.start = [keys::event(merchant_id, number).as_slice(), &[0]].concat();
         }
         let rows = self.core.store.scan(&scan)?;
         let next_cursor = match rows.last() {
@@ -77,7 +75,12 @@ impl Webhooks {
 
     /// Refuses to go on after an event that is not the one that has this number now: the store was restored to a time before
     /// it, and what has happened since has numbers that the client takes for known.
-    fn check_place(&self, merchant_id: &MerchantId, number: u64, digest: u64) -> Result<(), GatewayError> {
+    ///
+    /// A cursor of an earlier version has no digest: only that so many events were told can be checked.
+    fn check_place(&self, merchant_id: &MerchantId, number: u64, digest: Option<u64>) -> Result<(), GatewayError> {
+        let Some(digest) = digest else {
+            return if number <= self.last_event_number(merchant_id)? { Ok(()) } else { Err(not_of_this_list()) };
+        };
         let is_known = match self.core.store.get(&keys::event(merchant_id, number))? {
             Some(stored) => digest_of(&record::decode(&stored.value)?) == digest,
             // It was kept long enough, unless it never was.
@@ -94,8 +97,14 @@ fn digest_of(event: &Event) -> u64 {
     xxh3_64(event.id.as_str().as_bytes())
 }
 
-/// The number and the digest of the event that a cursor of ours names; `None` for any other.
-fn place_of(cursor: &[u8]) -> Option<(u64, u64)> {
+/// The number and the digest of the event that a cursor of ours names; `None` for any other. Earlier versions named only the
+/// number. Numbers begin with 1.
+fn place_of(cursor: &[u8]) -> Option<(u64, Option<u64>)> {
     let (number, digest) = cursor.split_at_checked(8)?;
-    Some((u64::from_be_bytes(number.try_into().ok()?), u64::from_be_bytes(digest.try_into().ok()?)))
+    let number = Some(u64::from_be_bytes(number.try_into().ok()?)).filter(|number| *number > 0)?;
+    let digest = match digest {
+        [] => None,
+        digest => Some(u64::from_be_bytes(digest.try_into().ok()?)),
+    };
+    Some((number, digest))
 }

@@ -105,7 +105,10 @@ impl Webhooks {
         if let Some(endpoint_id) = filter.endpoint_of_dead_letters(&parsed) {
             let prefix = keys::dead_letters_of(&endpoint_id);
             let scan = Scan::prefix_reverse(&prefix, ROWS_READ_MAX);
-            return self.page_of(&prefix, scan, page, |row| {
+            // Behind the time, which may be of any bytes, stands the notification.
+            let is_place = |rest: &[u8]| rest.get(8..).is_some_and(|id| id.len() > 1 && id.ends_with(&[0]));
+            let after = page.place_after(&prefix, is_place)?;
+            return self.page_of(&prefix, scan, (page, after), |row| {
                 let Some((_, _, notification_id)) = keys::parse_dead_letter(&row.key) else { return Ok(None) };
                 let stored = self.core.store.get(&keys::notification(merchant_id, &notification_id))?;
                 let notification = stored.map(|stored| record::decode::<Notification>(&stored.value)).transpose()?;
@@ -120,7 +123,7 @@ impl Webhooks {
         if let Some(to) = filter.to {
             scan.end = Some(keys::notifications_from(merchant_id, to));
         }
-        self.page_of(&prefix, scan, page, |row| {
+        self.page_of(&prefix, scan, (page, page.key_after(&prefix)?), |row| {
             let is_about = |number: &String| record::may_name(&row.versioned.value, number);
             if !filter.payment_no.as_ref().is_none_or(is_about) {
                 return Ok(None);
@@ -130,16 +133,16 @@ impl Webhooks {
         })
     }
 
-    /// One page of what `read` finds in the rows of `scan`, which goes backwards.
+    /// One page of what `read` finds in the rows of `scan`, which goes backwards, on from the key behind the page.
     fn page_of(
         &self,
         prefix: &[u8],
         mut scan: Scan,
-        page: &PageRequest,
+        (page, after): (&PageRequest, Option<Vec<u8>>),
         read: impl Fn(&Row) -> Result<Option<Notification>, GatewayError>,
     ) -> Result<Page<NotificationView>, GatewayError> {
         let rows_max = page.rows()?;
-        if let Some(after) = page.key_after(prefix)? {
+        if let Some(after) = after {
             scan.end = Some(scan.end.map_or(after.clone(), |end| end.min(after)));
         }
         let mut items = Vec::new();

@@ -115,6 +115,19 @@ fn pre_auths_are_their_merchants_and_their_due_entries_read_back() {
 }
 
 #[test]
+fn late_money_stands_by_kind_and_day() {
+    let merchant_id = MerchantId::new("m_1");
+    let entry = |prefix: &str, day: &str, number: &str| late_money(&merchant_id, prefix, day, number);
+    let payment = entry("PY", "20260202", "PY20260201235959000abcde");
+    assert_eq!(parse_late_money(&payment), Some(("20260202", "PY20260201235959000abcde")));
+    assert_eq!(merchant_of(&payment), Some(merchant_id.clone()));
+    let from = |day: &str| late_money_from(&merchant_id, "PY", day);
+    assert!(from("20260202") < payment && payment < from("20260203"));
+    assert!(entry("PA", "20270101", "PA1") < from("20200101") && entry("RF", "20200101", "RF1") > from("20990101"));
+    assert_eq!(parse_late_money(&from("2026")), None);
+}
+
+#[test]
 fn a_provider_s_number_belongs_to_its_channel() {
     let (stripe, second) = (ChannelName::new("stripe"), ChannelName::new("stripe2"));
     assert_ne!(provider_no(&stripe, "2pi_1"), provider_no(&second, "pi_1"));

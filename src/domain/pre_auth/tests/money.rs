@@ -22,6 +22,46 @@ fn what_is_not_taken_is_released() {
     assert_eq!(amounts(&taken(&capturing(600), captured(1000))), (1000, 1000, 0), "the provider says how much");
 }
 
+fn captured_for(captured_minor: i64, fee_minor: i64) -> HoldState {
+    HoldState::Captured { captured_minor, fee_minor: Some(fee_minor) }
+}
+
+#[test]
+fn what_the_channel_says_it_took_is_kept_from_whichever_answer_says_it() {
+    for before in [fresh(), capturing(600), is_held()] {
+        let captured = taken(&before, captured_for(600, 47));
+        assert_eq!((captured.reported_fee_minor, captured.fee_minor()), (Some(47), Some(47)), "{before:?}");
+    }
+    assert_eq!((fresh().fee_minor(), is_held().fee_minor()), (None, None), "nothing was taken");
+}
+
+#[test]
+fn a_fee_may_become_known_after_the_capture_and_tells_nobody_anything() {
+    let before = situation("captured");
+    assert_eq!(before.fee_minor(), None, "ours was made for all of it");
+    let change = take(&before, captured_for(600, 47), NOW.plus(HOUR)).unwrap();
+    assert!(change.tell.is_empty() && change.send.is_empty() && change.alerts.is_empty(), "{change:?}");
+    let learned = change.pre_auth;
+    assert_eq!((learned.fee_minor(), amounts(&learned)), (Some(47), amounts(&before)));
+    assert_eq!(learned.captured_at, before.captured_at, "it counts on the day on which it was taken");
+    assert_eq!(take(&learned, captured(600), NOW), None, "an answer without a fee takes none away");
+    assert_eq!(take(&learned, captured_for(600, 47), NOW), None, "told again");
+    assert_eq!(taken(&learned, captured_for(600, 50)).fee_minor(), Some(50), "the channel corrects itself");
+    assert_eq!(taken(&learned, captured_for(900, 80)).fee_minor(), Some(47), "it is also that of what goes back");
+    assert_eq!(taken(&situation("canceled"), captured_for(600, 47)).fee_minor(), None);
+}
+
+#[test]
+fn our_fee_stands_for_all_of_it_only() {
+    let mut all = taken(&capturing(1000), captured(1000));
+    all.decision.channels[0].fee_minor = Some(59);
+    assert_eq!(all.fee_minor(), Some(59));
+    assert_eq!(taken(&all, captured_for(1000, 61)).fee_minor(), Some(61));
+    let mut part = situation("captured");
+    part.decision.channels[0].fee_minor = Some(59);
+    assert_eq!(part.fee_minor(), None);
+}
+
 #[test]
 fn an_amount_that_can_not_be_is_no_answer() {
     let held = |held_minor| HoldState::Held { held_minor, expires_at: None, honor_until: None };

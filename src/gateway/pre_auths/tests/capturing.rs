@@ -7,6 +7,7 @@ use crate::channels::{DeclineScope, Failure};
 use crate::gateway::command::CapturePreAuth;
 use crate::gateway::error::GatewayError;
 use crate::gateway::payments::tests::fixture::Failure as StoreFailure;
+use crate::storage::{Scan, keys};
 
 async fn held() -> (House, String) {
     let house = House::new().await;
@@ -28,6 +29,33 @@ async fn a_part_is_taken_and_the_rest_is_released() {
     assert_eq!(state_of(house.cancel(&no, "k-3").await), "captured");
     assert_eq!(house.provider.captures(), 1);
     assert_eq!(house.events(), ["pre_auth.authorized", "pre_auth.captured"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_and_given_back_on_later_days_is_entered_by_those_days() {
+    let (house, no) = held().await;
+    let merchant_id = &house.caller.merchant.merchant_id;
+    let entered = |prefix: &str| {
+        let first = keys::late_money_from(merchant_id, prefix, "");
+        let entries = house.core.store.scan(&Scan::prefix(&first, 10)).unwrap();
+        entries.iter().map(|entry| keys::parse_late_money(&entry.key).unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let day = Duration::from_secs(86_400);
+    pass(day).await;
+    assert_eq!(entered("PA"), [""; 0], "no money has moved");
+    house.capture(&no, Some(2_500), "k-1").await.unwrap();
+    assert_eq!(entered("PA"), [no.as_str()]);
+    // On the day on which it is asked for: its number has that day.
+    house.refund(&no, Some(100), "k-2").await.unwrap();
+    assert_eq!(entered("RF"), [""; 0]);
+    house.provider.set(|mood| mood.is_away = true);
+    house.refund(&no, Some(200), "k-3").await.unwrap();
+    pass(day).await;
+    house.provider.set(|mood| mood.is_away = false);
+    pass(day / 24).await;
+    let refunds = house.row(&no).refunds;
+    assert_eq!(entered("RF"), [refunds[1].refund_no.as_str()]);
+    assert_eq!(entered("PA"), [no.as_str()], "the capture has moved once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -246,6 +246,26 @@ async fn events_are_listed_in_order_without_gaps_and_a_poller_goes_on_where_it_w
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cursor_that_no_list_of_events_gave_is_refused() {
+    let fixture = fixture().await;
+    for number in 0..3 {
+        fixture.publish(EventName::PaymentSuccess, &format!("PY{number}")).await;
+    }
+    let list = |cursor: &str| fixture.webhooks.list_events(&fixture.merchant_id, &page(20, Some(String::from(cursor))));
+    let given = fixture.webhooks.list_events(&fixture.merchant_id, &page(2, None)).unwrap().next_cursor.unwrap();
+    assert_eq!(list(&given).unwrap().items.len(), 1);
+    // As versions before the digest made them.
+    assert_eq!(list(&given[..16]).unwrap().items.len(), 1);
+    let (zero, beyond) = ("00".repeat(8), format!("{:016x}", 4));
+    let payment = hex::encode(b"PY20250124104000abcdefgh\0");
+    let longer = format!("{given}00");
+    for strange in ["", "00", "zz", &given[..14], &given[..20], &longer, &zero, &beyond, &payment, &"ff".repeat(500)] {
+        let Err(GatewayError::InvalidRequest(errors)) = list(strange) else { panic!("{strange}") };
+        assert_eq!(errors[0].field, "cursor", "{strange}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poller_is_told_that_the_store_was_restored() {
     let events = async |fixture: &Fixture, count: u32| {
         for _ in 0..count {
