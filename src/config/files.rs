@@ -114,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_a_thread_that_is_stuck_and_there_is_one_of_them_only() {
         let files = FileWork::new(Duration::from_millis(50));
-        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let (let_go, held) = std::sync::mpsc::sync_channel::<()>(1);
         let stuck = files.run(move || held.recv().is_ok()).await;
         assert!(stuck.unwrap_err().contains("longer"));
         let begun = Arc::new(std::sync::atomic::AtomicBool::new(false));

@@ -53,7 +53,7 @@ pub(crate) async fn show(OperatorCall { call, .. }: OperatorCall) -> Outcome {
 )]
 pub(crate) async fn check(OperatorCall { call, .. }: OperatorCall) -> Outcome {
     let CheckConfig { toml } = call.json_or_default()?;
-    let checked = call.gateway.check_config(toml).await;
+    let checked = Box::pin(call.gateway.check_config(toml)).await;
     call.ok(checked.map_err(GatewayError::from)?)
 }
 

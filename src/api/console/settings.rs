@@ -171,7 +171,7 @@ async fn change_log_level(call: ConsoleCall) -> Outcome {
 async fn ask_reload(call: ConsoleCall) -> Outcome {
     call.query(&[], Pages::No)?;
     let page = call.page(Section::Settings, "Read the configuration again").below("Settings", PATH);
-    let part = match call.gateway().check_config(None).await {
+    let part = match Box::pin(call.gateway().check_config(None)).await {
         Err(error) => Part::plain()
             .card()
             .saying(format!(
