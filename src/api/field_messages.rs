@@ -7,7 +7,7 @@ use crate::api::language::Language;
 
 /// Sentences in English and Chinese. Each `{}` stands for the same text on both sides, in the same order. The first that fits
 /// is taken, so that a longer one stands before one that is like its beginning.
-const CATALOGUE: [(&str, &str); 133] = [
+const CATALOGUE: [(&str, &str); 134] = [
     ("can't be {} as an id; give the rule another `id`", "{} 不可用作规则的 id; 请另取一个 `id`"),
     ("can't stand beside `split`; take one away", "不得与 `split` 同时使用; 请去掉其一"),
     ("goes with `from` and `until`, or `weekdays`", "须与 `from` 和 `until` 或 `weekdays` 一起使用"),
@@ -73,6 +73,7 @@ const CATALOGUE: [(&str, &str); 133] = [
     ),
     ("not a time of day such as 09:30", "不是 09:30 这样的时刻"),
     ("not an ISO 3166-1 alpha-2 country code in capitals, such as US", "不是大写的 ISO 3166-1 二字母国家代码, 如 US"),
+    ("must be the code of a currency, such as USD", "须为货币代码, 如 USD"),
     ("not an ISO 4217 currency code in capitals, such as USD", "不是大写的 ISO 4217 货币代码, 如 USD"),
     ("the configuration file {} can't be used: {}", "配置文件 {} 无法使用: {}"),
     (

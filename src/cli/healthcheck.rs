@@ -96,22 +96,32 @@ impl Probe {
         Ok(Self { client: Client::to_whomever()?, base })
     }
 
-    /// Whether anything is answered. A listener that has no room for one more connection says so, and is alive.
+    /// Whether the process does anything with who comes. A listener that has no room for one more connection refuses it, or
+    /// closes it, which a client may see before the refusal: it is alive.
     ///
     /// # Errors
-    /// Why there is no answer, in words.
+    /// Why it is not, in words.
     pub(super) async fn is_answered(&self, timeout: Duration) -> Result<(), String> {
-        self.send(Asked::Alive, timeout).await.map(|_| ())
+        match tokio::time::timeout(timeout, self.exchange(Asked::Alive)).await {
+            Ok(Ok(_)) => Ok(()),
+            // Who is stuck breaks nothing off, and where nobody listens there is no connection.
+            Ok(Err(failure)) if !self.is_listened_to(timeout).await => Err(failure.to_string()),
+            Ok(Err(_)) => Ok(()),
+            Err(_elapsed) => Err(no_answer_within(timeout)),
+        }
     }
 
-    async fn send(&self, asked: Asked, timeout: Duration) -> Result<Answer, String> {
+    async fn is_listened_to(&self, timeout: Duration) -> bool {
+        let (Some(host), Some(port)) = (self.base.host_str(), self.base.port_or_known_default()) else { return false };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let connected = tokio::time::timeout(timeout, tokio::net::TcpStream::connect((host, port))).await;
+        connected.is_ok_and(|connected| connected.is_ok())
+    }
+
+    async fn exchange(&self, asked: Asked) -> Result<Answer, Failure> {
         let mut url = self.base.clone();
         url.set_path(asked.path());
-        let exchange = self.client.send(Method::GET, &url, Default::default(), None);
-        match tokio::time::timeout(timeout, exchange).await {
-            Ok(answer) => answer.map_err(|failure| failure.to_string()),
-            Err(_) => Err(format!("there was no answer within {} s", timeout.as_secs_f64())),
-        }
+        self.client.send(Method::GET, &url, Default::default(), None).await
     }
 
     /// Asks once.
@@ -119,7 +129,10 @@ impl Probe {
     /// # Errors
     /// Why the answer is no, in words.
     pub(super) async fn ask(&self, asked: Asked, timeout: Duration) -> Result<(), String> {
-        let answer = self.send(asked, timeout).await?;
+        let answer = match tokio::time::timeout(timeout, self.exchange(asked)).await {
+            Ok(answer) => answer.map_err(|failure| failure.to_string())?,
+            Err(_elapsed) => return Err(no_answer_within(timeout)),
+        };
         if answer.status.is_success() {
             return Ok(());
         }
@@ -127,6 +140,10 @@ impl Probe {
         let message = body.get("message").and_then(serde_json::Value::as_str).unwrap_or("it says no more");
         Err(format!("not {}: {} ({message})", asked.as_str(), answer.status))
     }
+}
+
+fn no_answer_within(timeout: Duration) -> String {
+    format!("there was no answer within {} s", timeout.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -154,6 +171,15 @@ mod tests {
     async fn a_listener_without_room_for_one_more_connection_answers() {
         let server = Scripted::start(&[(503, r#"{"code":"OVERLOADED"}"#)]).await;
         assert_eq!(Probe::of(&server.url).unwrap().is_answered(TIMEOUT).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_closes_what_it_has_no_room_for_answers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("https://{}", listener.local_addr().unwrap());
+        let closing = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        assert_eq!(Probe::of(&base).unwrap().is_answered(TIMEOUT).await, Ok(()));
+        closing.abort();
     }
 
     #[tokio::test]

@@ -53,8 +53,8 @@ impl ServiceManager {
         self.tell(&[NotifyState::Stopping, NotifyState::Status(&reason.replace('\n', " "))]);
     }
 
-    /// Says regularly that the process is alive, as long as it answers `probe` anything, if the service manager wants to know. Ends
-    /// when it is aborted.
+    /// Says regularly that the process is alive, as long as it answers `probe` anything, if the service manager wants to
+    /// know. Ends when it is aborted.
     pub(super) fn watch(self, probe: Probe) -> Option<JoinHandle<()>> {
         let interval = sd_notify::watchdog_enabled().filter(|interval| self.is_there && !interval.is_zero())?;
         let pause = interval / PER_INTERVAL;

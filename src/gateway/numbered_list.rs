@@ -9,7 +9,7 @@ use crate::domain::time::Timestamp;
 use crate::gateway::command::PaymentFilter;
 use crate::gateway::core::Core;
 use crate::gateway::error::GatewayError;
-use crate::gateway::page::{Page, PageRequest, cursor_of};
+use crate::gateway::page::{Page, PageRequest, are_texts, cursor_of};
 use crate::gateway::payments::rows::{Refunded, object_of_refund};
 use crate::storage::record::{Record, decode};
 use crate::storage::{Scan, keys};
@@ -128,18 +128,20 @@ pub(super) fn list_all<T: Numbered>(
     {
         return Ok(holders);
     }
-    let (before, lists_holders) = match page.key_after(&[])? {
-        Some(key) if key.first() == Some(&WITHOUT_HOLDERS) => (Some(key).filter(|key| key.len() > 1), false),
-        before => (before, true),
-    };
-    let before = before.map(|key| if lists_holders { key } else { key[1..].to_vec() });
+    let place = page.place_after(&[], |place| {
+        let (number, lists_holders) = number_and_way(place);
+        let is_way = lists_holders || filter.order_no.is_some();
+        is_way && (are_texts(number) || (number.is_empty() && !lists_holders))
+    })?;
+    let (before, lists_holders) = place.as_deref().map_or((&[][..], true), number_and_way);
+    let before = Some(before).filter(|number| !number.is_empty());
     let is_filtered = *filter != PaymentFilter::default();
     let looked_at_max = if is_filtered { ROWS_LOOKED_AT_MAX } else { rows_wanted };
     // The newest, by their numbers; of merchants with the same number, which chance would have to draw, by the merchant.
     let mut newest: BTreeMap<NumberAndMerchant, Arc<[u8]>> = BTreeMap::new();
     for_each_merchant(core, T::rows(), |prefix| {
         let (start, end) = wanted.range(prefix);
-        let before = before.as_ref().map(|number| [prefix, number].concat());
+        let before = before.map(|number| [prefix, number].concat());
         let end = end.into_iter().chain(before).min();
         if end.as_ref().is_some_and(|end| *end <= start) {
             return Ok(true);
@@ -209,14 +211,27 @@ fn page_of_holders<T: Numbered>(
 fn is_holder<T: Numbered>(core: &Core, prefix: &[u8], number: &[u8], object: &T) -> Result<bool, GatewayError> {
     let Some(merchant_id) = keys::merchant_of(prefix) else { return Ok(false) };
     let holder = core.store.get(&T::order(&merchant_id, object.order_no()))?;
-    Ok(holder.is_some_and(|holder| &holder.value[..] == number))
+    Ok(holder.is_some_and(|holder| &holder.value[..] == without_end(number)))
+}
+
+/// A number as it stands in a key, without the zero byte that ends it there.
+fn without_end(number: &[u8]) -> &[u8] {
+    number.strip_suffix(&[0]).unwrap_or(number)
+}
+
+/// What stands in a cursor of [`list_all`]: the number to go on after, and whether holders are listed on the way.
+fn number_and_way(place: &[u8]) -> (&[u8], bool) {
+    match place.strip_prefix(&[WITHOUT_HOLDERS]) {
+        Some(number) => (number, false),
+        None => (place, true),
+    }
 }
 
 /// When the last one was made that was looked at for a page with this cursor, to the second. None when none was.
 pub fn looked_back_to(next_cursor: &str) -> Option<Timestamp> {
-    let key = hex::decode(next_cursor).ok()?;
-    let number = if key.first() == Some(&WITHOUT_HOLDERS) { key.get(1..)? } else { key.as_slice() };
-    object_made_at(std::str::from_utf8(number).ok()?)
+    let place = hex::decode(next_cursor).ok()?;
+    let (number, _) = number_and_way(&place);
+    object_made_at(std::str::from_utf8(without_end(number)).ok()?)
 }
 
 /// One by its number alone: whose it is has to be found out.

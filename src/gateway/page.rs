@@ -38,11 +38,7 @@ impl PageRequest {
     /// # Errors
     /// [`GatewayError::InvalidRequest`] when [`cursor_of`] makes no such cursor for a list of that kind.
     pub fn key_after(&self, prefix: &[u8]) -> Result<Option<Vec<u8>>, GatewayError> {
-        self.place_after(prefix, |rest| {
-            // Each text ends with a zero byte, see storage/keys.rs.
-            let texts = rest.strip_suffix(&[0]).map(|texts| texts.split(|byte| *byte == 0));
-            texts.is_some_and(|mut texts| texts.all(|text| !text.is_empty() && text.iter().all(u8::is_ascii_graphic)))
-        })
+        self.place_after(prefix, are_texts)
     }
 
     /// The same in a list of keys that end in a number of 8 bytes.
@@ -66,6 +62,12 @@ impl PageRequest {
         let rest = hex::decode(cursor).ok().filter(|rest| is_place(rest)).ok_or_else(not_of_this_list)?;
         Ok(Some([prefix, &rest].concat()))
     }
+}
+
+/// Whether the end of a key is texts, each of which ends with a zero byte, see storage/keys.rs.
+pub fn are_texts(key_end: &[u8]) -> bool {
+    let texts = key_end.strip_suffix(&[0]).map(|texts| texts.split(|byte| *byte == 0));
+    texts.is_some_and(|mut texts| texts.all(|text| !text.is_empty() && text.iter().all(u8::is_ascii_graphic)))
 }
 
 /// The cursor was not made for the list that it is sent to.
