@@ -17,6 +17,7 @@ mod examples;
 mod export;
 mod failure;
 mod healthcheck;
+mod list_filter;
 mod log_level;
 mod logs;
 mod man;

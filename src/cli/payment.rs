@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
+use super::list_filter::ListFilter;
 use super::paging::{self, Paging, rows_of};
 use super::table::{Column, or_dash, table};
 use crate::domain::money::{Currency, Money};
@@ -29,24 +30,11 @@ pub(super) struct Arguments {
 enum Action {
     /// List payments, newest first
     List {
-        /// Of this merchant, m_…
-        #[arg(long, value_name = "ID")]
-        merchant: Option<String>,
         /// In this status, such as failed
         #[arg(long)]
         status: Option<String>,
-        /// On this channel
-        #[arg(long)]
-        channel: Option<String>,
-        /// With this order number of the merchant's
-        #[arg(long = "order", value_name = "NO")]
-        order_no: Option<String>,
-        /// Made at or after this, such as 2026-01-02T03:04:05Z
-        #[arg(long, value_name = "TIME")]
-        from: Option<String>,
-        /// Made before this
-        #[arg(long, value_name = "TIME")]
-        to: Option<String>,
+        #[command(flatten)]
+        filter: ListFilter,
         #[command(flatten)]
         paging: Paging,
     },
@@ -78,18 +66,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     let admin = Admin::new(&arguments.admin, context)?;
     let is_json = arguments.admin.json;
     let (value, text): (Value, fn(&Value) -> String) = match arguments.action {
-        Action::List { merchant, status, channel, order_no, from, to, paging } => {
-            let filter = [
-                ("merchant_id", merchant),
-                ("status", status),
-                ("channel", channel),
-                ("order_no", order_no),
-                ("from", from),
-                ("to", to),
-            ];
-            let filter: Vec<(&str, &str)> =
-                filter.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-            (admin.list_with(&["payments"], &filter, &paging).await?.into_value(), payments_table)
+        Action::List { status, filter, paging } => {
+            let query = filter.query(status.as_deref());
+            (admin.list_with(&["payments"], &query, &paging).await?.into_value(), payments_table)
         }
         Action::Show { payment_no } => {
             (admin.call(Method::GET, &["payments", payment_no.as_str()], None).await?, object_text)

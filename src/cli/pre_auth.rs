@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
+use super::list_filter::ListFilter;
 use super::paging::{self, Paging, rows_of};
 use super::payment::{money, money_of, object_text, text_of};
 use super::table::{Column, table};
@@ -24,24 +25,11 @@ pub(super) struct Arguments {
 enum Action {
     /// List pre-auths, newest first
     List {
-        /// Of this merchant, m_…
-        #[arg(long, value_name = "ID")]
-        merchant: Option<String>,
         /// In this status, such as requires_capture
         #[arg(long)]
         status: Option<String>,
-        /// On this channel
-        #[arg(long)]
-        channel: Option<String>,
-        /// With this order number of the merchant's
-        #[arg(long = "order", value_name = "NO")]
-        order_no: Option<String>,
-        /// Made at or after this, such as 2026-01-02T03:04:05Z
-        #[arg(long, value_name = "TIME")]
-        from: Option<String>,
-        /// Made before this
-        #[arg(long, value_name = "TIME")]
-        to: Option<String>,
+        #[command(flatten)]
+        filter: ListFilter,
         #[command(flatten)]
         paging: Paging,
     },
@@ -74,18 +62,9 @@ enum Action {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outcome, Failure> {
     let admin = Admin::new(&arguments.admin, context)?;
     let (value, text): (Value, fn(&Value) -> String) = match arguments.action {
-        Action::List { merchant, status, channel, order_no, from, to, paging } => {
-            let filter = [
-                ("merchant_id", merchant),
-                ("status", status),
-                ("channel", channel),
-                ("order_no", order_no),
-                ("from", from),
-                ("to", to),
-            ];
-            let filter: Vec<(&str, &str)> =
-                filter.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-            (admin.list_with(&["pre-auths"], &filter, &paging).await?.into_value(), pre_auths_table)
+        Action::List { status, filter, paging } => {
+            let query = filter.query(status.as_deref());
+            (admin.list_with(&["pre-auths"], &query, &paging).await?.into_value(), pre_auths_table)
         }
         Action::Show { pre_auth_no } => {
             (admin.call(Method::GET, &["pre-auths", pre_auth_no.as_str()], None).await?, pre_auth_text)

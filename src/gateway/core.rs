@@ -65,6 +65,26 @@ impl Reloadable {
 }
 
 impl Core {
+    /// Over a store that is open, with nothing under way, nobody to tell of figures and traces, and a clock that is believed.
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Clock, random: Random, config: Config, vault: Vault) -> Self {
+        Self {
+            store,
+            clock,
+            clock_guard: ClockGuard::default(),
+            random,
+            config: Arc::new(config),
+            reloaded: Reloadable::default(),
+            countries: Arc::default(),
+            vault: Arc::new(vault),
+            figures: Figures::default(),
+            told: ToldAnswers::default(),
+            audit_turn: Arc::default(),
+            tasks: TaskTracker::new(),
+            traces: Traces::off(),
+            stopping: CancellationToken::new(),
+        }
+    }
+
     /// The configuration as it is in force now, but for what the admin API has put on top of the routing. To be asked again for each
     /// use; what may not change while the gateway runs is also in `config`.
     pub(crate) fn settings(&self) -> Arc<Config> {

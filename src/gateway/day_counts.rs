@@ -201,8 +201,6 @@ mod tests {
     use std::sync::Arc;
 
     use serde_json::json;
-    use tokio_util::sync::CancellationToken;
-    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::actors::router::setup_from_config;
@@ -220,22 +218,13 @@ mod tests {
 
     fn core() -> Core {
         let (clock, random) = (Clock::manual(NOON), Random::seeded(1));
-        Core {
-            store: Arc::new(MemoryStore::new()),
+        Core::new(
+            Arc::new(MemoryStore::new()),
             clock,
-            random: random.clone(),
-            config: Arc::new(Config::embedded().unwrap()),
-            vault: Arc::new(Vault::with_key(&[7; 32], random)),
-            figures: Default::default(),
-            told: Default::default(),
-            traces: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            clock_guard: Default::default(),
-            countries: Default::default(),
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        }
+            random.clone(),
+            Config::embedded().unwrap(),
+            Vault::with_key(&[7; 32], random),
+        )
     }
 
     async fn store(core: &Core, merchant: &str, made_at: Timestamp, draw: u64, currency: &str, sent: &[(&str, i64)]) {

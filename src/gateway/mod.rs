@@ -79,9 +79,6 @@ pub use outside::Extensions;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
 use crate::actors::directory::{DirectorySettings, MerchantDirectory};
 use crate::actors::router::{Beginning, InvalidRouting, RouterError, RouterHandle};
 use crate::actors::supervisor::{RestartBudget, StartError, Supervisor};
@@ -391,22 +388,10 @@ impl Gateway {
         let provider_keys = installation.provider_keys();
         let figures = Figures::default();
         let commits = CommitTimes::new(clock.clone(), &figures)?;
-        let core = Core {
-            store: TimedStore::over(store, &commits),
-            clock_guard: ClockGuard::begin(&clock, last_written_at),
-            clock: clock.clone(),
-            random: random.clone(),
-            config: Arc::new(config),
-            countries,
-            vault: Arc::new(installation.vault),
-            figures,
-            told: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            tasks: TaskTracker::new(),
-            traces,
-            stopping: CancellationToken::new(),
-        };
+        let clock_guard = ClockGuard::begin(&clock, last_written_at);
+        let store = TimedStore::over(store, &commits);
+        let core = Core::new(store, clock.clone(), random.clone(), config, installation.vault);
+        let core = Core { clock_guard, countries, figures, traces, ..core };
         let config = &core.config;
         let calls = CallFigures::new(&core.figures, clock.clone())?;
         let channels = Arc::new(ChannelSet::new(channels, missing).observed(calls));

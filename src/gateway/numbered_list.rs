@@ -404,22 +404,13 @@ mod tests {
     #[tokio::test]
     async fn where_there_are_more_merchants_than_are_asked_nobody_is_told_that_all_were() {
         let random = Random::seeded(1);
-        let core = Core {
-            store: Arc::new(MemoryStore::new()),
-            clock: Clock::manual(Timestamp::from_unix_s(1_700_000_000)),
-            random: random.clone(),
-            config: Arc::new(Config::embedded().unwrap()),
-            vault: Arc::new(Vault::with_key(&[7; 32], random)),
-            tasks: Default::default(),
-            traces: Default::default(),
-            stopping: Default::default(),
-            figures: Default::default(),
-            told: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            countries: Default::default(),
-            clock_guard: Default::default(),
-        };
+        let core = Core::new(
+            Arc::new(MemoryStore::new()),
+            Clock::manual(Timestamp::from_unix_s(1_700_000_000)),
+            random.clone(),
+            Config::embedded().unwrap(),
+            Vault::with_key(&[7; 32], random),
+        );
         let payment = |number: usize| {
             let merchant_id = MerchantId::new(format!("m_{number:05}"));
             keys::payment(&merchant_id, &PaymentNo::new("PY20231114221320AAAAAAAA"))

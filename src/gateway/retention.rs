@@ -257,9 +257,6 @@ pub(super) fn rest_after(took: Duration) -> Duration {
 mod tests {
     use std::sync::Arc;
 
-    use tokio_util::sync::CancellationToken;
-    use tokio_util::task::TaskTracker;
-
     use super::*;
     use crate::actors::webhook::rows;
     use crate::clock::Clock;
@@ -278,22 +275,13 @@ mod tests {
 
     fn core() -> Core {
         let random = Random::seeded(1);
-        Core {
-            store: Arc::new(MemoryStore::new()),
-            clock: Clock::virtual_from(Timestamp::from_unix_s(1_737_715_200)),
-            random: random.clone(),
-            config: Arc::new(Config::embedded().unwrap()),
-            vault: Arc::new(Vault::with_key(&[7; 32], random)),
-            figures: Default::default(),
-            told: Default::default(),
-            traces: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            countries: Default::default(),
-            clock_guard: Default::default(),
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        }
+        Core::new(
+            Arc::new(MemoryStore::new()),
+            Clock::virtual_from(Timestamp::from_unix_s(1_737_715_200)),
+            random.clone(),
+            Config::embedded().unwrap(),
+            Vault::with_key(&[7; 32], random),
+        )
     }
 
     fn key(number: usize) -> IdempotencyKey {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::clock::Clock;
@@ -16,22 +14,13 @@ use crate::storage::vault::Vault;
 
 fn core() -> Core {
     let random = Random::seeded(1);
-    Core {
-        store: Arc::new(MemoryStore::new()),
-        clock: Clock::manual(Timestamp::from_unix_s(1_737_715_200)),
-        random: random.clone(),
-        config: Arc::new(Config::embedded().unwrap()),
-        vault: Arc::new(Vault::with_key(&[7; 32], random)),
-        tasks: TaskTracker::new(),
-        traces: Default::default(),
-        stopping: CancellationToken::new(),
-        figures: Default::default(),
-        told: Default::default(),
-        reloaded: Default::default(),
-        audit_turn: Default::default(),
-        countries: Default::default(),
-        clock_guard: Default::default(),
-    }
+    Core::new(
+        Arc::new(MemoryStore::new()),
+        Clock::manual(Timestamp::from_unix_s(1_737_715_200)),
+        random.clone(),
+        Config::embedded().unwrap(),
+        Vault::with_key(&[7; 32], random),
+    )
 }
 
 fn by(name: &str) -> Operator {

@@ -2,9 +2,6 @@
 
 use std::path::Path;
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
 use super::*;
 use crate::actors::router::setup_from_config;
 use crate::actors::supervisor::{RestartBudget, Supervisor};
@@ -26,22 +23,13 @@ const START: Timestamp = Timestamp::from_unix_s(1_790_000_000);
 
 fn core(store: &Arc<dyn Store>, clock: &Clock) -> Core {
     let random = Random::seeded(1);
-    Core {
-        store: Arc::clone(store),
-        clock: clock.clone(),
-        random: random.clone(),
-        config: Arc::new(Config::embedded().unwrap()),
-        vault: Arc::new(Vault::with_key(&[7; 32], random)),
-        figures: Default::default(),
-        told: Default::default(),
-        reloaded: Default::default(),
-        audit_turn: Default::default(),
-        clock_guard: Default::default(),
-        countries: Default::default(),
-        tasks: TaskTracker::new(),
-        traces: Default::default(),
-        stopping: CancellationToken::new(),
-    }
+    Core::new(
+        Arc::clone(store),
+        clock.clone(),
+        random.clone(),
+        Config::embedded().unwrap(),
+        Vault::with_key(&[7; 32], random),
+    )
 }
 
 async fn costs(store: &Arc<dyn Store>, clock: &Clock) -> Costs {

@@ -7,8 +7,6 @@ use std::pin::Pin;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::clock::Clock;
@@ -79,22 +77,7 @@ fn core_over(store: Arc<dyn Store>, customer_data_days: u64) -> Core {
     let random = Random::seeded(1);
     let mut config = Config::embedded().unwrap();
     config.retention.customer_data_days = customer_data_days;
-    Core {
-        store,
-        clock: Clock::virtual_from(START),
-        random: random.clone(),
-        config: Arc::new(config),
-        vault: Arc::new(Vault::with_key(&[7; 32], random)),
-        tasks: TaskTracker::new(),
-        traces: Default::default(),
-        stopping: CancellationToken::new(),
-        figures: Default::default(),
-        told: Default::default(),
-        reloaded: Default::default(),
-        audit_turn: Default::default(),
-        countries: Default::default(),
-        clock_guard: Default::default(),
-    }
+    Core::new(store, Clock::virtual_from(START), random.clone(), config, Vault::with_key(&[7; 32], random))
 }
 
 fn payment(merchant: &str, number: usize, status: PaymentStatus, at: Timestamp) -> Payment {

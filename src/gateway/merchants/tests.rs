@@ -4,8 +4,6 @@ use std::pin::Pin;
 
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::clock::Clock;
@@ -72,22 +70,13 @@ impl Bench {
         let acknowledgements = Arc::new(Semaphore::new(0));
         let store = GatedStore { store: MemoryStore::new(), acknowledgements: Arc::clone(&acknowledgements) };
         let random = Random::seeded(1);
-        let core = Core {
-            store: Arc::new(store),
-            clock: Clock::manual(Timestamp::from_unix_s(1_737_715_200)),
-            random: random.clone(),
-            config: Arc::new(Config::embedded().unwrap()),
-            vault: Arc::new(Vault::with_key(&[7; 32], random)),
-            figures: Default::default(),
-            told: Default::default(),
-            traces: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            countries: Default::default(),
-            clock_guard: Default::default(),
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        };
+        let core = Core::new(
+            Arc::new(store),
+            Clock::manual(Timestamp::from_unix_s(1_737_715_200)),
+            random.clone(),
+            Config::embedded().unwrap(),
+            Vault::with_key(&[7; 32], random),
+        );
         let merchants = Merchants::new(core.clone(), Box::new(|_, _| Box::pin(async {})), Box::new(|_, _, _| {}));
         Self { merchants, authentication: Authentication::new(core.clone()), core, acknowledgements }
     }

@@ -163,9 +163,15 @@ fn foreign(text: Option<&str>) -> Cell {
     text.filter(|text| !text.is_empty()).map_or(Cell::Empty, |text| Cell::Foreign(text.to_owned()))
 }
 
-/// Net of what is known: without the fee there is no net.
-fn net(amount_minor: i64, refunded_minor: i64, fee: Fee) -> Option<i64> {
-    fee.minor.map(|fee_minor| amount_minor - refunded_minor - fee_minor)
+/// What was taken, given back, paid to the channel and kept of it, each in minor units and as a decimal, and where the fee is
+/// from. Without a fee there is no net.
+fn sums(taken_minor: i64, refunded_minor: i64, fee: Fee, currency: Currency) -> [Cell; 9] {
+    let net_minor = fee.minor.map(|fee_minor| taken_minor - refunded_minor - fee_minor);
+    let [taken, taken_decimal] = amounts(Some(taken_minor), currency);
+    let [refunded, refunded_decimal] = amounts(Some(refunded_minor), currency);
+    let [paid, paid_decimal] = amounts(fee.minor, currency);
+    let [net, net_decimal] = amounts(net_minor, currency);
+    [taken, taken_decimal, refunded, refunded_decimal, paid, paid_decimal, own(fee.source), net, net_decimal]
 }
 
 /// A payment's line.
@@ -175,10 +181,8 @@ pub(super) fn payment_line(payment: &Payment) -> Line {
     let current = payment.current();
     let fee = Fee::of_payment(payment);
     let refunded = refunded_minor(&payment.refunds, &payment.strays);
-    let [amount_minor, amount] = amounts(Some(terms.money.amount_minor), currency);
-    let [refunded_minor, refunded_decimal] = amounts(Some(refunded), currency);
-    let [fee_minor, fee_decimal] = amounts(fee.minor, currency);
-    let [net_minor, net_decimal] = amounts(net(terms.money.amount_minor, refunded, fee), currency);
+    let [amount_minor, amount, refunded_minor, refunded, fee_minor, fee, fee_source, net_minor, net] =
+        sums(terms.money.amount_minor, refunded, fee, currency);
     let cells: [Cell; PAYMENT_COLUMNS.len()] = [
         own(&payment.merchant_id),
         own("payment"),
@@ -189,12 +193,12 @@ pub(super) fn payment_line(payment: &Payment) -> Line {
         amount_minor,
         amount,
         refunded_minor,
-        refunded_decimal,
+        refunded,
         fee_minor,
-        fee_decimal,
-        own(fee.source),
+        fee,
+        fee_source,
         net_minor,
-        net_decimal,
+        net,
         current.map_or(Cell::Empty, |attempt| own(&attempt.channel)),
         foreign(current.and_then(|attempt| attempt.refs.channel_order_no.as_deref())),
         foreign(terms.method.as_deref()),
@@ -212,10 +216,8 @@ pub(super) fn capture_line(pre_auth: &PreAuth) -> Line {
     let currency = terms.money.currency;
     let fee = Fee::of_capture(pre_auth);
     let refunded = refunded_minor(&pre_auth.refunds, &pre_auth.strays);
-    let [amount_minor, amount] = amounts(Some(pre_auth.captured_minor), currency);
-    let [refunded_minor, refunded_decimal] = amounts(Some(refunded), currency);
-    let [fee_minor, fee_decimal] = amounts(fee.minor, currency);
-    let [net_minor, net_decimal] = amounts(net(pre_auth.captured_minor, refunded, fee), currency);
+    let [amount_minor, amount, refunded_minor, refunded, fee_minor, fee, fee_source, net_minor, net] =
+        sums(pre_auth.captured_minor, refunded, fee, currency);
     let cells: [Cell; PAYMENT_COLUMNS.len()] = [
         own(&pre_auth.merchant_id),
         own("capture"),
@@ -226,12 +228,12 @@ pub(super) fn capture_line(pre_auth: &PreAuth) -> Line {
         amount_minor,
         amount,
         refunded_minor,
-        refunded_decimal,
+        refunded,
         fee_minor,
-        fee_decimal,
-        own(fee.source),
+        fee,
+        fee_source,
         net_minor,
-        net_decimal,
+        net,
         own(&pre_auth.channel),
         foreign(pre_auth.refs.channel_order_no.as_deref()),
         foreign(terms.method.as_deref()),

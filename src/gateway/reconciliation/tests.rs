@@ -4,8 +4,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::clock::Clock;
@@ -76,22 +74,13 @@ impl Books {
     fn new() -> Self {
         let store = Arc::new(WatchedStore::default());
         let random = Random::seeded(1);
-        let core = Core {
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            clock: Clock::virtual_from(at("2026-03-01T00:00:00Z")),
-            random: random.clone(),
-            config: Arc::new(Config::embedded().unwrap()),
-            vault: Arc::new(Vault::with_key(&[7; 32], random)),
-            figures: Default::default(),
-            told: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            clock_guard: Default::default(),
-            countries: Default::default(),
-            traces: Default::default(),
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        };
+        let core = Core::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Clock::virtual_from(at("2026-03-01T00:00:00Z")),
+            random.clone(),
+            Config::embedded().unwrap(),
+            Vault::with_key(&[7; 32], random),
+        );
         Self { store, reconciliation: Reconciliation::new(core, DiskWork::InPlace) }
     }
 

@@ -21,8 +21,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use utoipa::ToSchema;
 
 use crate::clock::Clock;
@@ -401,22 +399,7 @@ async fn rotate_store(
     let file = key_file_of(&config);
     let master_key = MasterKey::File(file.clone());
     let installation = Installation::open(store.as_ref(), config.mode, &master_key, random.clone()).await?;
-    let core = Core {
-        store,
-        clock,
-        random,
-        config: Arc::new(config),
-        vault: Arc::new(installation.vault),
-        figures: Default::default(),
-        told: Default::default(),
-        reloaded: Default::default(),
-        audit_turn: Default::default(),
-        countries: Default::default(),
-        clock_guard: Default::default(),
-        traces: Default::default(),
-        tasks: TaskTracker::new(),
-        stopping: CancellationToken::new(),
-    };
+    let core = Core::new(store, clock, random, config, installation.vault);
     let rotation = KeyRotation::new(core, Some(file), DiskWork::Threads, Box::new(|_| {}));
     rotation.open().await?;
     rotation.claim()?;

@@ -133,22 +133,7 @@ impl House {
         let random = Random::from_os();
         let master_key = MasterKey::File(file.clone());
         let installation = Installation::open(store.as_ref(), Mode::Sandbox, &master_key, random.clone()).await?;
-        let core = Core {
-            store,
-            clock: Clock::virtual_from(START),
-            random,
-            config: Arc::new(config),
-            vault: Arc::new(installation.vault),
-            figures: Default::default(),
-            told: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            countries: Default::default(),
-            clock_guard: Default::default(),
-            tasks: TaskTracker::new(),
-            traces: Default::default(),
-            stopping: CancellationToken::new(),
-        };
+        let core = Core::new(store, Clock::virtual_from(START), random, config, installation.vault);
         let webhooks = Webhooks::start(core.clone(), Arc::new(NoNetwork)).await.unwrap();
         let rotation = KeyRotation::new(core.clone(), Some(file.clone()), DiskWork::InPlace, Box::new(|_| {}));
         rotation.open().await?;

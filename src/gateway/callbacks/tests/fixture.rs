@@ -9,8 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::actors::router::{RouterHandle, setup_from_config};
 use crate::actors::supervisor::{RestartBudget, Supervisor};
@@ -269,22 +267,13 @@ impl House {
         config.payments.resolve_early_max_ms = 86_400_000;
         change(&mut config);
         let random = Random::seeded(u64::try_from(clock.now().unix_ms()).unwrap());
-        let core = Core {
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            clock: clock.clone(),
-            random: random.clone(),
-            config: Arc::new(config),
-            vault: Arc::new(Vault::with_key(&[7; 32], random)),
-            figures: Default::default(),
-            told: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            countries: Default::default(),
-            clock_guard: Default::default(),
-            tasks: TaskTracker::new(),
-            traces: Default::default(),
-            stopping: CancellationToken::new(),
-        };
+        let core = Core::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            clock.clone(),
+            random.clone(),
+            config,
+            Vault::with_key(&[7; 32], random),
+        );
         let provider = Arc::new(Provider::new());
         let of_provider = || Arc::clone(&provider) as Arc<dyn Channel>;
         // The second name is there for those who configure it.

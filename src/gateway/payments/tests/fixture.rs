@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::actors::router::{RouterHandle, setup_from_config};
 use crate::actors::supervisor::{RestartBudget, Supervisor};
@@ -329,22 +327,13 @@ impl Fixture {
         let mut config = Config::embedded().unwrap();
         change(&mut config);
         let random = Random::seeded(u64::try_from(clock.now().unix_ms()).unwrap());
-        let core = Core {
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            clock: clock.clone(),
-            random: random.clone(),
-            config: Arc::new(config),
-            vault: Arc::new(Vault::with_key(&[7; 32], random)),
-            figures: Default::default(),
-            told: Default::default(),
-            traces: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            countries: Default::default(),
-            clock_guard: Default::default(),
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        };
+        let core = Core::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            clock.clone(),
+            random.clone(),
+            config,
+            Vault::with_key(&[7; 32], random),
+        );
         let (stripe, alipay) = (ScriptedChannel::new(Script::default()), ScriptedChannel::new(Script::default()));
         let channels =
             [("stripe", Arc::clone(&stripe) as Arc<dyn Channel>), ("alipay", Arc::clone(&alipay) as Arc<dyn Channel>)];

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::actors::router::{RouterHandle, setup_from_config};
 use crate::actors::supervisor::{RestartBudget, Supervisor};
@@ -360,22 +358,13 @@ impl House {
         change(&mut config);
         let random = Random::seeded(u64::try_from(clock.now().unix_ms()).unwrap());
         let lifetime = Arc::new(Lifetime { store: Arc::clone(&store), is_over: AtomicBool::new(false) });
-        let core = Core {
-            store: Arc::clone(&lifetime) as Arc<dyn Store>,
-            clock: clock.clone(),
-            random: random.clone(),
-            config: Arc::new(config),
-            vault: Arc::new(Vault::with_key(&[7; 32], random)),
-            figures: Default::default(),
-            told: Default::default(),
-            reloaded: Default::default(),
-            audit_turn: Default::default(),
-            countries: Default::default(),
-            clock_guard: Default::default(),
-            tasks: TaskTracker::new(),
-            traces: Default::default(),
-            stopping: CancellationToken::new(),
-        };
+        let core = Core::new(
+            Arc::clone(&lifetime) as Arc<dyn Store>,
+            clock.clone(),
+            random.clone(),
+            config,
+            Vault::with_key(&[7; 32], random),
+        );
         let channels = [
             ("stripe", Arc::clone(&provider) as Arc<dyn Channel>),
             ("alipay", Arc::new(ChargesOnly) as Arc<dyn Channel>),

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::store::TestStore;
 use crate::clock::Clock;
@@ -262,20 +260,5 @@ pub(super) fn core(store: Arc<dyn Store>, clock: &Clock, webhook: WebhookConfig)
     config.server.drain_timeout_ms = 3000;
     config.webhook = webhook;
     let random = Random::seeded(1);
-    Core {
-        store,
-        clock: clock.clone(),
-        random: random.clone(),
-        config: Arc::new(config),
-        vault: Arc::new(Vault::with_key(&[7; 32], random)),
-        figures: Default::default(),
-        told: Default::default(),
-        traces: Default::default(),
-        reloaded: Default::default(),
-        audit_turn: Default::default(),
-        countries: Default::default(),
-        clock_guard: Default::default(),
-        tasks: TaskTracker::new(),
-        stopping: CancellationToken::new(),
-    }
+    Core::new(store, clock.clone(), random.clone(), config, Vault::with_key(&[7; 32], random))
 }
