@@ -61,13 +61,20 @@ impl ChannelsError {
     }
 }
 
+/// Channels by name whose credentials have changed, with why where they can't be read.
+pub(crate) type OtherCredentials = Vec<(ChannelName, Option<CredentialError>)>;
+
 /// Channels by name.
 pub(super) type Channels = BTreeMap<ChannelName, Arc<dyn Channel>>;
 
 /// The channels of a gateway.
 pub(crate) struct ChannelSet {
     channels: ArcSwap<Channels>,
-    missing: Mutex<MissingChannels>,
+    /// What is missing, in words, of channels that could not be set up.
+    missing: ArcSwap<BTreeMap<ChannelName, String>>,
+    /// Where credentials are looked for again. Held while files are read, however long that takes: never by a worker of the
+    /// runtime.
+    sources: Mutex<Option<Sources>>,
     /// Where calls are counted.
     calls: Option<CallFigures>,
 }
@@ -104,11 +111,18 @@ impl Sources {
         Ok(built)
     }
 
-    /// Whether a channel would have other credentials if it were set up now. What can't be read now has not changed.
-    fn have_changed(&self, name: &str, config: &ChannelConfig) -> bool {
-        let Some(used) = self.used.get(name) else { return false };
-        !Credentials::name_a_pipe(&config.credentials)
-            && Credentials::read(&config.credentials, &**self.variable).is_ok_and(|now| now.digest(&self.salt) != *used)
+    /// Whether a channel would have other credentials if it were set up now.
+    ///
+    /// # Errors
+    /// When it would have none.
+    fn have_changed(&self, name: &str, config: &ChannelConfig) -> Result<bool, CredentialError> {
+        let Some(used) = self.used.get(name) else { return Ok(false) };
+        // A pipe can't be read again.
+        if Credentials::name_a_pipe(&config.credentials) {
+            return Ok(false);
+        }
+        let now = Credentials::read(&config.credentials, &**self.variable)?;
+        Ok(now.digest(&self.salt) != *used)
     }
 }
 
@@ -170,7 +184,13 @@ impl ChannelSet {
 
     /// These channels, without those that are missing.
     pub(crate) fn new(channels: Channels, missing: MissingChannels) -> Self {
-        Self { channels: ArcSwap::from_pointee(channels), missing: Mutex::new(missing), calls: None }
+        let MissingChannels { why, sources } = missing;
+        Self {
+            channels: ArcSwap::from_pointee(channels),
+            missing: ArcSwap::from_pointee(why),
+            sources: Mutex::new(sources),
+            calls: None,
+        }
     }
 
     /// The same, with every call of a channel counted and seen in traces.
@@ -192,8 +212,9 @@ impl ChannelSet {
 
     /// Looks for the missing credentials again, and sets up the channels whose are there now. May block.
     pub(crate) fn look_again(&self, config: &Config) {
-        let mut missing = self.missing.lock();
-        let MissingChannels { why, sources: Some(sources) } = &mut *missing else { return };
+        let mut sources = self.sources.lock();
+        let Some(sources) = &mut *sources else { return };
+        let mut why = BTreeMap::clone(&self.missing.load());
         let mut found = BTreeMap::new();
         for (name, why) in why.iter_mut() {
             let Some(channel_config) = config.channels.get(name.as_str()) else { continue };
@@ -216,6 +237,7 @@ impl ChannelSet {
             }
         }
         why.retain(|name, _| !found.contains_key(name));
+        self.missing.store(Arc::new(why));
         if !found.is_empty() {
             let mut channels = Channels::clone(&self.channels.load());
             channels.append(&mut found);
@@ -223,12 +245,20 @@ impl ChannelSet {
         }
     }
 
-    /// The channels whose credentials are other ones by now than those in use, which the next start would take. May block.
-    pub(crate) fn with_other_credentials(&self, config: &Config) -> Vec<ChannelName> {
-        let missing = self.missing.lock();
-        let Some(sources) = &missing.sources else { return Vec::new() };
-        let changed = config.channels.iter().filter(|(name, channel)| sources.have_changed(name, channel));
-        changed.map(|(name, _)| ChannelName::new(name.as_str())).collect()
+    /// The channels whose credentials are other ones by now than those in use, which the next start would take, or can't be
+    /// read, with why. May block.
+    pub(crate) fn with_other_credentials(&self, config: &Config) -> OtherCredentials {
+        let sources = self.sources.lock();
+        let Some(sources) = &*sources else { return Vec::new() };
+        let mut others = Vec::new();
+        for (name, channel) in &config.channels {
+            match sources.have_changed(name, channel) {
+                Ok(false) => {}
+                Ok(true) => others.push((ChannelName::new(name.as_str()), None)),
+                Err(error) => others.push((ChannelName::new(name.as_str()), Some(error))),
+            }
+        }
+        others
     }
 
     /// The channels that are here although `setup` has them without credentials.
@@ -240,7 +270,7 @@ impl ChannelSet {
 
     /// What a channel lacks, in words, where it lacks something.
     pub(crate) fn lacks(&self, name: &ChannelName) -> Option<String> {
-        self.missing.lock().why.get(name).cloned()
+        self.missing.load().get(name).cloned()
     }
 
     /// What each channel can do.
@@ -429,15 +459,27 @@ mod tests {
         assert!(set.with_other_credentials(&config).is_empty());
         put("a", " sk_live_a\n");
         put("b", "sk_live_c");
-        assert_eq!(set.with_other_credentials(&config), [b]);
+        assert_eq!(set.with_other_credentials(&config), [(b.clone(), None)]);
         put("a", "sk_live_b");
         put("b", "sk_live_b");
-        assert_eq!(set.with_other_credentials(&config), [a]);
+        assert_eq!(set.with_other_credentials(&config), [(a.clone(), None)]);
         std::fs::remove_file(directory.path().join("a")).unwrap();
-        assert!(set.with_other_credentials(&config).is_empty());
+        let others = set.with_other_credentials(&config);
+        let [(name, Some(CredentialError::File { .. }))] = others.as_slice() else { panic!("{others:?}") };
+        assert_eq!(*name, a, "the next start would have none");
         // Nobody waits for what has become a pipe.
         assert!(std::process::Command::new("mkfifo").arg(directory.path().join("a")).status().unwrap().success());
         assert!(set.with_other_credentials(&config).is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_is_known_while_files_keep_their_reader_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        std::fs::write(directory.path().join("a"), "sk_live_a").unwrap();
+        let set = build(&config).unwrap();
+        let _reader = set.sources.lock();
+        assert!(set.lacks(&ChannelName::new("b")).is_some() && set.get(&ChannelName::new("a")).is_some());
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Reloaded {
     pub refused: Vec<RefusedFileView>,
 }
 
-/// A certificate, its key or the country database that can't be used as it is now.
+/// A certificate, its key, the country database or a channel's credentials that can't be used as they are now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RefusedFileView {
     /// The key that names the file.
@@ -191,7 +191,7 @@ impl Inner {
         let mut reloaded = self.change_to(wanted, by).await?;
         // Last: a configuration that is refused changes nothing at all.
         let looks = self.core.stopping.run_until_cancelled(self.look_at_files());
-        reloaded.refused = looks.await.unwrap_or_default();
+        reloaded.refused.extend(looks.await.unwrap_or_default());
         Ok(reloaded)
     }
 
@@ -210,23 +210,29 @@ impl Inner {
             .map_err(|problem| ReloadError::Source(format!("the configuration can't be read: {problem}")))
     }
 
-    /// The keys of credentials that changed since a channel took them: they wait for the next start.
-    async fn other_credentials(&self, file: &Config) -> Result<Vec<String>, ReloadError> {
+    /// The keys of credentials that changed since a channel took them, which wait for the next start, and which of them can't
+    /// be read, so that this start would leave the channel out.
+    async fn other_credentials(&self, file: &Config) -> Result<(Vec<String>, Vec<RefusedFileView>), ReloadError> {
         let (routing, file) = (self.routing.clone(), file.clone());
         let changed = self.on_files(move || routing.with_other_credentials(&file)).await?;
-        Ok(changed.iter().map(credentials_key).collect())
+        let unreadable = changed.iter().filter_map(|(channel, problem)| {
+            let key = credentials_key(channel);
+            problem.as_ref().map(|problem| RefusedFileView::new(&key, format!("{key}: {problem}")))
+        });
+        Ok((changed.iter().map(|(channel, _)| credentials_key(channel)).collect(), unreadable.collect()))
     }
 
     async fn change_to(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
         let mut in_force = self.routing.hold().await;
         let next = in_force.file.with_changeable(wanted);
         let (mut applied, mut needs_restart) = keys_of(&in_force.file, wanted)?;
-        needs_restart.extend(self.other_credentials(&in_force.file).await?);
+        let (other_credentials, refused) = self.other_credentials(&in_force.file).await?;
+        needs_restart.extend(other_credentials);
         let (routing, file) = (self.routing.clone(), in_force.file.clone());
         let found = self.on_files(move || routing.find_credentials(&file)).await?;
         applied.extend(found.iter().map(credentials_key));
         let unfit = in_force.unfit.clone();
-        let mut reloaded = Reloaded { applied, needs_restart, unfit, refused: Vec::new() };
+        let mut reloaded = Reloaded { applied, needs_restart, unfit, refused };
         if reloaded.applied.is_empty() {
             return Ok(reloaded);
         }

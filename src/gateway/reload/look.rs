@@ -107,7 +107,7 @@ impl Gateway {
         let refused = self.refusal(&in_force.file, &next).await.map(|error| error.to_string());
         let next = InForce::after(&in_force, next, in_force.overrides.clone());
         let refused = refused.or_else(|| self.0.routing.check_setup(&next.config).err().map(|error| error.to_string()));
-        let credentials = self.0.other_credentials(&in_force.file).await?;
+        let (credentials, _) = self.0.other_credentials(&in_force.file).await?;
         // Neither can be shown.
         let waiting = |key: String| KeyChange { key, before: None, after: None, takes_effect: TakesEffect::AtRestart };
         let changes = changes.into_iter().chain(credentials.into_iter().map(waiting));

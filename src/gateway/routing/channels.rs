@@ -9,6 +9,7 @@ use crate::config::{ChannelConfig, Config};
 use crate::domain::audit::{Change, Operator};
 use crate::domain::ids::ChannelName;
 use crate::gateway::audit;
+use crate::gateway::channels::OtherCredentials;
 use crate::gateway::error::GatewayError;
 use crate::gateway::routing::channel_views;
 use crate::gateway::routing::control::{InForce, Routing, UNCHECKED};
@@ -167,8 +168,8 @@ impl Routing {
         self.0.channels.found_since(&self.0.router.table().setup)
     }
 
-    /// The channels whose credentials have changed since they were set up. May block.
-    pub(crate) fn with_other_credentials(&self, file: &Config) -> Vec<ChannelName> {
+    /// The channels whose credentials have changed since they were set up, or are gone. May block.
+    pub(crate) fn with_other_credentials(&self, file: &Config) -> OtherCredentials {
         self.0.channels.with_other_credentials(file)
     }
 
