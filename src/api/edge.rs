@@ -23,7 +23,7 @@ use crate::api::language::Language;
 use crate::api::request_id::{REQUEST_ID, RequestIds};
 use crate::api::routes::Verb;
 use crate::api::server::Site;
-use crate::api::stream::{ResponseBody, Streams};
+use crate::api::stream::{ResponseBody, StreamBody, Streams};
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::domain::limit::shedding::Worth;
@@ -189,24 +189,19 @@ impl<H: Handler> Edge<H> {
         busy()
     }
 
-    /// Writes the response. What is made while it is sent begins here, if there is a place for it.
-    fn write(&self, context: &Arc<RequestContext>, outcome: Outcome) -> Response<ResponseBody> {
+    /// Begins what is made while it is sent, of which nothing is made where nobody reads it. If there is no place for it, that
+    /// is what comes of the request.
+    fn begin_stream(&self, context: &Arc<RequestContext>, outcome: Outcome) -> (Outcome, Option<StreamBody>) {
         let source = match &outcome {
-            // Of a stream that nobody reads nothing is made.
             Ok(answer) if context.method != Method::HEAD => answer.stream.clone(),
             _ => None,
         };
-        let Some(source) = source else { return write(context, outcome).map(whole) };
-        let Some(body) = self.streams.begin(&source, context) else {
-            let full = GatewayError::Overloaded { retry_after_s: STREAMS_RETRY_AFTER_S };
-            return write(context, Err(full.into())).map(whole);
-        };
-        write(context, outcome).map(|_empty| ResponseBody::Stream(Box::new(body)))
+        let Some(source) = source else { return (outcome, None) };
+        match self.streams.begin(&source, context) {
+            Some(body) => (outcome, Some(body)),
+            None => (Err(GatewayError::Overloaded { retry_after_s: STREAMS_RETRY_AFTER_S }.into()), None),
+        }
     }
-}
-
-fn whole(body: Bytes) -> ResponseBody {
-    ResponseBody::Whole(Full::new(body))
 }
 
 fn busy() -> ApiError {
@@ -223,11 +218,15 @@ impl<H: Handler> Site for Edge<H> {
         let mut line = LogLine::begin(self.listener_name, &self.clock, Arc::clone(&context), span);
         let mut counted = self.figures.as_ref().map(|figures| Counted::begin(figures, &self.clock, &context));
         let outcome = line.span.scope(self.carry(&context, request)).await;
+        let (outcome, stream) = self.begin_stream(&context, outcome);
         line.code = outcome.as_ref().map_or_else(|error| Some(error.code().as_str()), |answer| answer.error_code);
         if let Err(ApiError::Gateway(GatewayError::OrderExists { field, number })) = &outcome {
             context.numbers.note(field, number);
         }
-        let mut response = self.write(&context, outcome);
+        let mut response = write(&context, outcome).map(|body| match stream {
+            Some(stream) => ResponseBody::Stream(Box::new(stream)),
+            None => ResponseBody::Whole(Full::new(body)),
+        });
         if let Some(hsts) = &self.hsts {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }

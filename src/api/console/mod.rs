@@ -150,6 +150,10 @@ impl Console {
     /// Leads somebody to the login who has no session (any more), and from there back to the page that was asked for, or
     /// that the form stands on which was sent. What was sent is not done later.
     fn to_login(&self, head: &Parts, form_at: Option<&str>) -> Outcome {
+        if head.uri.path() == LOGOUT {
+            // It is what was wanted.
+            return go_to_login(None, None);
+        }
         let had_one = !guard::cookie_values(&head.headers, &self.cookie).is_empty();
         let is_page = head.method == Method::GET || head.method == Method::HEAD;
         let asked = head.uri.path_and_query().and_then(|asked| guard::own_address(asked.as_str()));
@@ -242,7 +246,25 @@ impl Console {
         if head.method == Method::POST || head.uri.path() == overview::LIVE {
             return routes.answer(head, call).await;
         }
-        self.reading.run(async move { routes.answer(head, call).await }).await?
+        let path = String::from(head.uri.path());
+        let made = self.reading.run(async move { routes.answer(head, call).await }).await;
+        made.unwrap_or_else(|refused| {
+            // Its route has not seen it.
+            let route = self.route_of(&path);
+            route.into_iter().for_each(|route| drop(context.route.set(Route::Listed(route))));
+            Err(refused.into())
+        })
+    }
+
+    /// The route that has this path.
+    fn route_of(&self, path: &str) -> Option<&'static str> {
+        let is_field = |part: &str| part.starts_with('{');
+        let fits = |route: &&str| {
+            route.split('/').count() == path.split('/').count()
+                && route.split('/').zip(path.split('/')).all(|(part, own)| is_field(part) || part == own)
+        };
+        let fitting = self.routes.listed().iter().map(|(_, route)| *route).filter(fits);
+        fitting.min_by_key(|route| route.split('/').filter(|part| is_field(part)).count())
     }
 
     /// Says what went wrong on a page, to who is logged in; to others as every API does. `at` is where the page is seen,
@@ -278,11 +300,11 @@ fn route_without_session(path: &str) -> Option<&'static str> {
     WITHOUT_SESSION.iter().map(|(_, route)| *route).find(|route| *route == path)
 }
 
-/// The path of the page that somebody will see who asks so. Where nobody will, as with `HEAD`, for a script, or of a browser
+/// The address of the page that somebody will see who asks so. Where nobody will, as with `HEAD`, for a script, or of a browser
 /// that asks before anybody wanted it, none: what is said once is not said there.
 fn seen_at(head: &Parts) -> Option<String> {
     let is_seen = head.method == Method::GET && !is_of_script(head) && !head.headers.contains_key(PURPOSE);
-    is_seen.then(|| String::from(head.uri.path()))
+    is_seen.then(|| head.uri.path_and_query().map_or(PREFIX, |asked| asked.as_str()).to_owned())
 }
 
 /// The page that a form stands on which was sent, as far as the browser says.

@@ -17,6 +17,7 @@ use crate::gateway::error::GatewayError;
 use super::PREFIX;
 use super::assets;
 use super::form::Form;
+use super::guard::own_address;
 use super::login::LOGIN;
 use super::sessions::{Notice, Session};
 use super::table::Facts;
@@ -104,7 +105,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// A page of this session, which is seen at this path if anybody sees it.
+    /// A page of this session, which is seen at this address if anybody sees it.
     pub(super) fn new(
         gateway: &Gateway,
         session: &Session,
@@ -115,7 +116,7 @@ impl Page {
         let now = gateway.clock().steady();
         let end = gateway.clock().now().plus(session.life_left(now));
         let log_in_again = session.ends_soon(now).then(|| {
-            let next = seen_at.unwrap_or(PREFIX);
+            let next = seen_at.and_then(own_address).unwrap_or(PREFIX);
             let mut query = form_urlencoded::Serializer::new(String::new());
             format!("{LOGIN}?{}", query.append_pair("again", "true").append_pair("next", next).finish())
         });
@@ -123,7 +124,7 @@ impl Page {
             title,
             section,
             crumbs: Vec::new(),
-            notice: seen_at.and_then(|path| session.take_notice(path)),
+            notice: seen_at.and_then(|at| session.take_notice(at.split('?').next().unwrap_or(at))),
             operator: session.operator.clone(),
             session_end: Timestamp::from_unix_s(end.unix_s()).rfc3339(),
             log_in_again,

@@ -27,6 +27,12 @@ impl Reading {
         Self(Arc::new(Semaphore::new(PLACES)))
     }
 
+    /// Whether a page that is asked for now need not wait.
+    #[cfg(test)]
+    pub(super) fn has_room(&self) -> bool {
+        self.0.available_permits() > 0
+    }
+
     /// Does `work` in a thread that may be kept waiting. When nobody waits for it any more it ends where it waits next, and
     /// gives its place back.
     ///

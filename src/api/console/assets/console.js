@@ -75,7 +75,8 @@
     const state = document.querySelector("[data-live-state]");
     const lost = document.querySelector("[data-live-lost]");
     if (!path || !state || !lost) return;
-    let source, heard = Date.now();
+    // When something was heard last, and when the figures were those of then.
+    let source, heard = Date.now(), known = heard;
     const say = (text) => { state.hidden = false; state.textContent = text; };
     // Old figures are not to be taken for those of now.
     const warn = (text) => {
@@ -83,15 +84,20 @@
       lost.hidden = false;
     };
     const hears = () => {
-      heard = Date.now();
+      heard = known = Date.now();
       lost.hidden = true;
       say("Live");
+    };
+    const isLate = () => {
+      heard = Date.now();
+      say("Late");
+      warn(`Not updated since ${clock(known)}: the gateway has too much to do, or can't read its store.`);
     };
     const loggedOut = () => {
       source.close();
       source = undefined;
       say("Logged out");
-      warn(`Logged out: not updated since ${clock(heard)}. `);
+      warn(`Logged out: not updated since ${clock(known)}. `);
       const link = document.createElement("a");
       link.href = `/console/login?next=${encodeURIComponent(location.pathname + location.search)}`;
       link.textContent = "Log in again";
@@ -99,7 +105,7 @@
     };
     const waits = () => {
       say("Connecting again…");
-      warn(`Not updated since ${clock(heard)}. Connecting again…`);
+      warn(`Not updated since ${clock(known)}. Connecting again…`);
     };
     // What refused to be listened to says why only to who asks for it otherwise.
     const isLoggedOut = async () => {
@@ -120,6 +126,7 @@
       source = own;
       own.addEventListener("open", hears);
       own.addEventListener("still", hears);
+      own.addEventListener("late", isLate);
       own.addEventListener("fragment", (event) => {
         hears();
         const { id, html } = JSON.parse(event.data);

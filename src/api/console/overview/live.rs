@@ -73,22 +73,24 @@ impl Listener {
             self.state = State::Ended;
             return Some(String::from("event: over\ndata: {}\n\n"));
         }
-        self.add_news(&mut text).await;
-        // Where nothing has changed something is sent all the same, so that a connection that is broken is noticed.
-        if text.is_empty() {
-            // A comment would not be heard by the page's script.
+        // Where nothing has changed, or nothing is known, that is sent, so that a connection that is broken is noticed. A comment
+        // would not be heard by the page's script.
+        if !self.add_news(&mut text).await {
+            text.push_str("event: late\ndata: {}\n\n");
+        } else if text.is_empty() {
             text.push_str("event: still\ndata: {}\n\n");
         }
         Some(text)
     }
 
-    /// Adds the parts that are not what the page has.
-    async fn add_news(&mut self, text: &mut String) {
-        let Some(parts) = self.news.of(&self.gateway, &self.shown).await else { return };
+    /// Adds the parts that are not what the page has; `false` when they could not be made.
+    async fn add_news(&mut self, text: &mut String) -> bool {
+        let Some(parts) = self.news.of(&self.gateway, &self.shown).await else { return false };
         for part in parts.iter() {
             if self.sent.insert(part.place, part.hash) != Some(part.hash) {
                 text.push_str(&part.event);
             }
         }
+        true
     }
 }

@@ -49,7 +49,7 @@ impl News {
     pub(super) fn of(&self, gateway: &Gateway, shown: &Shown) -> Parts {
         self.shared(shown, gateway.clock().monotonic(), || {
             let (reading, gateway, shown) = (self.reading.clone(), gateway.clone(), shown.clone());
-            async move { make(&reading, gateway, shown).await }.boxed()
+            by_itself(async move { make(&reading, gateway, shown).await })
         })
     }
 
@@ -64,6 +64,15 @@ impl News {
         let (_, parts) = made.entry(shown.clone()).or_insert_with(|| (now, make().shared()));
         parts.clone()
     }
+}
+
+/// Goes on whether anybody waits for it or not: what stands still while it waits for a place, or has one, keeps that from
+/// everybody.
+fn by_itself(
+    work: impl Future<Output = Option<Arc<[Part]>>> + Send + 'static,
+) -> BoxFuture<'static, Option<Arc<[Part]>>> {
+    let made = tokio::spawn(work);
+    async move { made.await.ok().flatten() }.boxed()
 }
 
 async fn make(reading: &Reading, gateway: Gateway, shown: Shown) -> Option<Arc<[Part]>> {
@@ -94,6 +103,30 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::domain::time::Timestamp;
+
+    #[tokio::test]
+    async fn news_that_nobody_waits_for_any_more_keep_no_place() {
+        let reading = Reading::new();
+        let (go_on, may_go_on) = tokio::sync::watch::channel(false);
+        let holding = |reading: Reading| {
+            let mut may_go_on = may_go_on.clone();
+            async move { reading.run(async move { drop(may_go_on.wait_for(|may| *may).await) }).await }
+        };
+        // All places are taken, and the news have to wait for one.
+        let held: Vec<_> = (0..2).map(|_| tokio::spawn(holding(reading.clone()))).collect();
+        while reading.has_room() {
+            tokio::task::yield_now().await;
+        }
+        let made =
+            |reading: Reading| by_itself(async move { reading.run(async { Arc::from([]) }).await.ok() }).shared();
+        let kept: Vec<Parts> = (0..2).map(|_| made(reading.clone())).collect();
+        assert!(kept.iter().all(|news| news.clone().now_or_never().is_none()));
+        go_on.send(true).unwrap();
+        for held in held {
+            held.await.unwrap().unwrap();
+        }
+        assert_eq!(reading.run(async { 7 }).await.unwrap(), 7);
+    }
 
     #[tokio::test]
     async fn news_are_made_once_an_interval_for_all_who_look_at_the_same() {
