@@ -54,8 +54,9 @@ pub(crate) fn add_routes(routes: Routes) -> Routes {
 
 /// Export payments as CSV
 ///
-/// A row a payment or capture of a pre-auth: payments first, each kind in the order in which they were made. What moved money
-/// counts when it did, the rest when it was made. Sent while it is read; one that is cut off breaks the connection.
+/// A row a payment or capture of a pre-auth: payments first; of each kind first what was made before the period, by the day on
+/// which its money moved, then the rest in the order in which it was made. What moved money counts when it did, the rest when it
+/// was made. Sent while it is read; one that is cut off breaks the connection.
 #[utoipa::path(
     get,
     path = "/api/v1/exports/payments",
@@ -70,8 +71,9 @@ pub(crate) async fn payments(call: MerchantCall) -> Outcome {
 
 /// Export refunds as CSV
 ///
-/// A row a refund of a payment or pre-auth, in the order in which they were made. One that was given back counts when that was,
-/// others when they were made. Sent while it is read; one that is cut off breaks the connection.
+/// A row a refund of a payment or pre-auth: first those that were asked for before the period, by the day on which they were given
+/// back, then the rest in the order in which they were made. One that was given back counts when that was, others when they were
+/// made. Sent while it is read; one that is cut off breaks the connection.
 #[utoipa::path(
     get,
     path = "/api/v1/exports/refunds",

@@ -354,8 +354,11 @@ impl PreAuths {
     ) -> Result<PreAuth, GatewayError> {
         let core = &self.0.core;
         let pre_auth = rows::read(core, merchant_id, &pre_auth_no)?.pre_auth;
+        // What the channel took for a capture is often said only later.
+        let lacks_fee = pre_auth.status == PreAuthStatus::Captured && pre_auth.fee_minor().is_none();
+        let is_over = pre_auth.status.is_final() && !lacks_fee;
         // After a restore asking may mean sending again, and that moves money.
-        if !refresh || pre_auth.status.is_final() || self.0.payments.check_held().is_err() {
+        if !refresh || is_over || self.0.payments.check_held().is_err() {
             return Ok(pre_auth);
         }
         let id = PreAuthId { merchant_id: merchant_id.clone(), pre_auth_no };

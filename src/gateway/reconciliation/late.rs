@@ -3,7 +3,7 @@
 //!
 //! An entry is written in the batch that stores that the money moved, and never changes: money moves once. What was stored
 //! before there was the index, or by a program that does not know it, is entered in the background; until that is done
-//! statements go without it.
+//! statements go through the months before, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -129,6 +129,7 @@ impl Index {
                 batch.delete(keys::installation(KEY));
                 core.store.commit(batch).await?;
             }
+            tracing::info!("looking for money that moved on another day than it was asked for");
             let payments = enter_all(core, keys::payments(), |row| {
                 Ok(of_payment(None, &decode::<Payment>(&row.versioned.value)?))
             });

@@ -59,6 +59,15 @@ enum Kind {
 }
 
 impl Kind {
+    /// So long after it was made its money moves at the latest, but for what is resolved by hand.
+    const fn waits_max(self) -> Duration {
+        match self {
+            Self::Payments => PAYMENT_WAITS_MAX,
+            Self::PreAuths => PRE_AUTH_WAITS_MAX,
+            Self::Refunds => REFUND_WAITS_MAX,
+        }
+    }
+
     /// What its numbers begin with.
     const fn prefix(self) -> &'static str {
         match self {
@@ -69,18 +78,15 @@ impl Kind {
     }
 }
 
-const fn parts_of(statement: Statement, is_indexed: bool) -> &'static [Part] {
+const fn parts_of(statement: Statement) -> &'static [Part] {
     use Kind::{Payments, PreAuths, Refunds};
     use Part::{Late, Made, Totals};
-    match (statement, is_indexed) {
-        (Statement::Payments, true) => &[Late(Payments), Made(Payments), Late(PreAuths), Made(PreAuths)],
-        (Statement::Payments, false) => &[Made(Payments), Made(PreAuths)],
-        (Statement::Refunds, true) => &[Late(Refunds), Made(Refunds)],
-        (Statement::Refunds, false) => &[Made(Refunds)],
-        (Statement::Fees, true) => {
+    match statement {
+        Statement::Payments => &[Late(Payments), Made(Payments), Late(PreAuths), Made(PreAuths)],
+        Statement::Refunds => &[Late(Refunds), Made(Refunds)],
+        Statement::Fees => {
             &[Late(Payments), Made(Payments), Late(PreAuths), Made(PreAuths), Late(Refunds), Made(Refunds), Totals]
         }
-        (Statement::Fees, false) => &[Made(Payments), Made(PreAuths), Made(Refunds), Totals],
     }
 }
 
@@ -135,7 +141,7 @@ impl Walk {
     }
 
     fn begin(&self, merchant_id: MerchantId) -> Place {
-        Place::Within { merchant_id, parts: parts_of(self.statement, self.is_indexed), next_key: None }
+        Place::Within { merchant_id, parts: parts_of(self.statement), next_key: None }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -220,22 +226,25 @@ impl Walk {
         Ok((rows.len(), next_key))
     }
 
-    /// The keys of all that may count within the period: what was made before its end, and not too long before it. With the index
-    /// that is from the beginning of its first day on, since what moves on the day on which it was made is not in it.
+    /// The keys of what is found by when it was made.
     fn range(&self, kind: Kind, merchant_id: &MerchantId) -> (Vec<u8>, Vec<u8>) {
-        let (waits_max, from): (_, fn(&MerchantId, Timestamp) -> Vec<u8>) = match kind {
-            Kind::Payments => (PAYMENT_WAITS_MAX, keys::payments_from),
-            Kind::PreAuths => (PRE_AUTH_WAITS_MAX, keys::pre_auths_from),
-            Kind::Refunds => (REFUND_WAITS_MAX, keys::refunds_from),
+        let from: fn(&MerchantId, Timestamp) -> Vec<u8> = match kind {
+            Kind::Payments => keys::payments_from,
+            Kind::PreAuths => keys::pre_auths_from,
+            Kind::Refunds => keys::refunds_from,
         };
-        let (first, end) = self.made_in();
-        let first = if self.is_indexed { first } else { self.period.from().minus(waits_max) };
+        let (first, end) = self.made_in(kind);
         (from(merchant_id, first), from(merchant_id, end))
     }
 
-    /// When those were made that are found by that, from when and until when.
-    fn made_in(&self) -> (Timestamp, Timestamp) {
-        let first = Day::of(self.period.from()).start().minus(MADE_BEFORE_NUMBERED_MAX);
+    /// When those were made that are found by that, from when and until when: from the beginning of the period's first day on,
+    /// since what moves on the day on which it was made is not in the index. While that is not complete, all that may count
+    /// within the period is among them.
+    fn made_in(&self, kind: Kind) -> (Timestamp, Timestamp) {
+        let first = match self.is_indexed {
+            true => Day::of(self.period.from()).start().minus(MADE_BEFORE_NUMBERED_MAX),
+            false => self.period.from().minus(kind.waits_max()),
+        };
         (first, self.period.to().plus(Duration::from_secs(1)))
     }
 
@@ -255,7 +264,7 @@ impl Walk {
         lines: &mut Vec<Line>,
     ) -> Result<(), GatewayError> {
         let Some((_, number)) = keys::parse_late_money(&entry.key) else { return Ok(()) };
-        let (first, end) = self.made_in();
+        let (first, end) = self.made_in(kind);
         let made_from = |at| first_dated_number(kind.prefix(), at);
         if (made_from(first)..made_from(end)).contains(&String::from(number)) {
             return Ok(());

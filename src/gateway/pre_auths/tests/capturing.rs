@@ -59,6 +59,20 @@ async fn what_is_taken_and_given_back_on_later_days_is_entered_by_those_days() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fee_that_is_said_later_is_known_to_who_asks_again() {
+    let (house, no) = held().await;
+    house.capture(&no, Some(2_500), "k-1").await.unwrap();
+    house.provider.set(|mood| mood.fee_minor = Some(103));
+    let of = async |refresh| house.pre_auths.get(&house.caller, &no, refresh).await.unwrap().fee.map(|fee| fee.amount);
+    assert_eq!(of(false).await, None);
+    assert_eq!(of(true).await, Some(103));
+    assert_eq!(of(false).await, Some(103));
+    let asked = house.provider.asked.lock().len();
+    assert_eq!(of(true).await, Some(103));
+    assert_eq!(house.provider.asked.lock().len(), asked, "nothing is left to ask for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_an_amount_all_is_taken() {
     let (house, no) = held().await;
     assert_eq!(told(&house.capture(&no, None, "k-1").await.unwrap()), (200, "captured"));

@@ -67,6 +67,8 @@ pub(super) struct Mood {
     pub(super) takes: Duration,
     /// Its holds end then.
     pub(super) expires_at: Option<Timestamp>,
+    /// What it says that it takes for a capture, in minor units.
+    pub(super) fee_minor: Option<i64>,
 }
 
 /// What it was asked.
@@ -164,7 +166,9 @@ impl Provider {
             Truth::Held => {
                 HoldState::Held { held_minor: hold.money.amount_minor, expires_at: mood.expires_at, honor_until: None }
             }
-            Truth::Captured(captured_minor) => HoldState::Captured { captured_minor: *captured_minor, fee_minor: None },
+            Truth::Captured(captured_minor) => {
+                HoldState::Captured { captured_minor: *captured_minor, fee_minor: mood.fee_minor }
+            }
             Truth::Released { expired } => HoldState::Released { expired: *expired },
         };
         let channel_order_no = Some(format!("ch_{}", hold.reference));
