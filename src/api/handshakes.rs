@@ -2,8 +2,9 @@
 //!
 //! A handshake does next to nothing but wait for its client, which may send a byte at a time or no more at all. Were places
 //! only waited for, a few addresses that stall would keep everybody out for as long as a handshake may take. So when there is
-//! none left, the client with the most of them loses its oldest to whoever has fewer; and where all have as many, as in a rush
-//! of honest ones, the oldest goes once it has taken longer than a handshake needs.
+//! none left, one that has taken longer than a handshake needs is ended for whoever comes: the oldest of the client with the
+//! most of them, else the oldest of all. One that may still be honest is ended only for a client that has fewer, and only
+//! where its own has a whole share of them; else whoever comes waits until one has stalled.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -88,7 +89,9 @@ impl Handshakes {
             return Asked::HasItsShare;
         }
         if open.all.len() >= self.all_max {
-            let Some(number) = open.gives_way(held, now) else { return Asked::WaitFor(open.until_stalled(now)) };
+            let Some(number) = open.gives_way(held, self.share_max, now) else {
+                return Asked::WaitFor(open.until_stalled(now));
+            };
             if let Some(loser) = open.remove(number) {
                 loser.taken_away.cancel();
             }
@@ -121,17 +124,15 @@ impl Open {
     }
 
     /// Which one is ended for a client that holds `held`, if one is.
-    fn gives_way(&self, held: usize, now: Monotonic) -> Option<u64> {
+    fn gives_way(&self, held: usize, share_max: usize, now: Monotonic) -> Option<u64> {
+        let is_stalled = |(_, oldest): &(&u64, &Held)| now.since(oldest.since) >= STALLED_AFTER;
         let most = self.by_client.iter().max_by_key(|(_, count)| **count);
         // So that both do not take each other's place by turns.
-        if let Some((client, _)) = most.filter(|(_, count)| **count > held + 1) {
-            let mut oldest_first = self.all.iter();
-            return oldest_first.find(|(_, held)| held.client == Some(*client)).map(|(number, _)| *number);
-        }
-        self.all
-            .first_key_value()
-            .filter(|(_, oldest)| now.since(oldest.since) >= STALLED_AFTER)
-            .map(|(number, _)| *number)
+        let most = most.filter(|(_, count)| **count > held + 1);
+        let of_most = most.and_then(|(client, _)| self.all.iter().find(|(_, held)| held.client == Some(*client)));
+        let is_share = most.is_some_and(|(_, count)| *count >= share_max);
+        let stalled = of_most.filter(is_stalled).or_else(|| self.all.first_key_value().filter(is_stalled));
+        stalled.or(of_most.filter(|_| is_share)).map(|(number, _)| *number)
     }
 
     fn until_stalled(&self, now: Monotonic) -> Duration {
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn who_holds_the_most_loses_the_oldest_to_who_has_fewer() {
-        let (handshakes, _clock) = places(32);
+        let (handshakes, clock) = places(32);
         let stalled: Vec<_> = (0..40).map_while(|_| taken(&handshakes, client(1))).collect();
         assert_eq!(stalled.len(), 16, "its share");
         let others: Vec<_> = (0..16).map_while(|_| taken(&handshakes, client(2))).collect();
@@ -191,13 +192,30 @@ mod tests {
         let fresh = taken(&handshakes, client(3)).expect("nobody waits for those who hold so many");
         assert_eq!(lost(&stalled).len() + lost(&others).len(), 1);
         assert!(!stalled[15].taken_away.is_cancelled() && !others[15].taken_away.is_cancelled(), "the oldest goes");
-        let many: Vec<_> = (0..20).map_while(|_| taken(&handshakes, client(4))).collect();
-        assert_eq!(many.len(), 10, "as many as the others have left");
-        assert!(!fresh.taken_away.is_cancelled(), "who holds one loses none to who holds more");
+        let other = taken(&handshakes, client(4)).expect("the other one has a whole share, too");
+        assert!(taken(&handshakes, client(5)).is_none(), "those that nobody has too many of may be honest");
+        clock.advance(STALLED_AFTER);
+        let many: Vec<_> = (0..20).map_while(|_| taken(&handshakes, client(5))).collect();
+        assert_eq!(many.len(), 16, "its share");
+        assert!(
+            !other.taken_away.is_cancelled() && !fresh.taken_away.is_cancelled(),
+            "who holds one loses none to who holds more"
+        );
         assert_eq!(handshakes.open.lock().all.len(), 32);
-        drop((stalled, others, fresh, many));
+        drop((stalled, others, fresh, other, many));
         let open = handshakes.open.lock();
         assert!(open.all.is_empty() && open.by_client.is_empty());
+    }
+
+    #[test]
+    fn who_stalls_goes_before_who_does_not_however_many_addresses_stall() {
+        let (handshakes, clock) = places(32);
+        let stalled: Vec<_> = (0..24).map_while(|number| taken(&handshakes, client(number))).collect();
+        clock.advance(STALLED_AFTER);
+        let honest: Vec<_> = (0..8).map_while(|_| taken(&handshakes, client(100))).collect();
+        let next: Vec<_> = (0..8).map_while(|number| taken(&handshakes, client(200 + number))).collect();
+        assert_eq!((stalled.len(), honest.len(), next.len()), (24, 8, 8));
+        assert_eq!((lost(&stalled), lost(&honest)), ((0..8).collect(), Vec::new()));
     }
 
     #[test]
