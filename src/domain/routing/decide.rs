@@ -108,6 +108,16 @@ pub struct NoChannel {
     pub retry_in: Option<Duration>,
 }
 
+impl NoChannel {
+    /// Whether it is the payment that no channel serves, rather than channels that can't take it now. Those that are switched
+    /// off do not count beside others.
+    pub fn is_of_request(&self) -> bool {
+        let dropped = self.record.channels.iter().filter_map(|channel| channel.dropped_by);
+        let mut dropped = dropped.filter(|by| *by != DroppedBy::Disabled).peekable();
+        dropped.peek().is_some() && dropped.all(DroppedBy::is_for_good)
+    }
+}
+
 impl Choice {
     /// The choice where load is balanced in turn and it is this turn. Nothing else of the decision changes.
     #[must_use]

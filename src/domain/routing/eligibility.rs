@@ -80,6 +80,12 @@ impl DroppedBy {
         }
     }
 
+    /// Whether it does not take such payments at all, in whatever state it is.
+    pub const fn is_for_good(self) -> bool {
+        use DroppedBy::{AmountMax, AmountMin, Country, Currency, Merchant, Method, Payments, PreAuth, Token};
+        matches!(self, Merchant | Payments | PreAuth | Currency | Country | Method | AmountMin | AmountMax | Token)
+    }
+
     /// The same in words, to follow the channel's name.
     pub const fn in_words(self) -> &'static str {
         match self {

@@ -3,15 +3,20 @@
 use crate::domain::ids::ChannelName;
 use crate::domain::routing::{DecisionRecord, NoChannel, Rung, Strategy};
 use crate::gateway::error::GatewayError;
-use crate::gateway::metrics::{Figures, IntCounter, IntCounterVec};
+use crate::gateway::metrics::{Figures, IntCounterVec};
 
 /// Where no strategy had to decide, since one channel was left without any.
 const NO_STRATEGY: &str = "none";
 
+/// Why no channel was found: none that serves such payments can take one now.
+const CAUSE_CHANNELS: &str = "channels";
+/// None serves such payments.
+const CAUSE_REQUEST: &str = "request";
+
 /// The figures of one gateway's decisions.
 pub(in crate::gateway) struct DecisionFigures {
     decisions: IntCounterVec,
-    none: IntCounter,
+    none: IntCounterVec,
     failovers: IntCounterVec,
 }
 
@@ -28,13 +33,21 @@ impl DecisionFigures {
                 "Decisions for a channel, by the step of the ladder and the strategy that decided",
                 &["channel", "rung", "strategy"],
             )?,
-            none: figures.counter("routing_no_channel_total", "Decisions that found no channel")?,
+            none: figures.counters(
+                "routing_no_channel_total",
+                "Decisions that found no channel, by what is the cause: channels that can't take it now, or the request, which \
+                 none of them serves",
+                &["cause"],
+            )?,
             failovers: figures.counters(
                 "routing_failovers_total",
                 "Payments for which another channel was asked after this one had refused",
                 &["channel"],
             )?,
         };
+        for cause in [CAUSE_CHANNELS, CAUSE_REQUEST] {
+            made.none.with_label_values(&[cause]);
+        }
         for channel in channels {
             for rung in [Rung::Requested, Rung::Smart, Rung::Rules, Rung::Default] {
                 made.decisions.with_label_values(&[channel.as_str(), rung.as_str(), NO_STRATEGY]);
@@ -49,7 +62,13 @@ impl DecisionFigures {
 
     /// Counts what came of a decision.
     pub(in crate::gateway) fn note<R>(&self, decided: &Result<(R, DecisionRecord), NoChannel>) {
-        let Ok((_, record)) = decided else { return self.none.inc() };
+        let record = match decided {
+            Ok((_, record)) => record,
+            Err(none) => {
+                let cause = if none.is_of_request() { CAUSE_REQUEST } else { CAUSE_CHANNELS };
+                return self.none.with_label_values(&[cause]).inc();
+            }
+        };
         let (Some(verdict), Some(rung)) = (record.chosen_channel(), record.rung) else { return };
         let strategy = record.strategy.map_or(NO_STRATEGY, Strategy::as_str);
         self.decisions.with_label_values(&[verdict.channel.as_str(), rung.as_str(), strategy]).inc();

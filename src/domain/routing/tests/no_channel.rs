@@ -31,6 +31,22 @@ fn who_loses_a_channel_to_others_gets_the_next_one_and_the_record_says_so() {
 }
 
 #[test]
+fn it_is_known_whether_the_payment_or_the_channels_are_the_cause() {
+    let mut table = table(setup(RoutingMode::Cost));
+    let is_of_request = |table: &RoutingTable, request: &RouteRequest<'_>| {
+        decide(table, &idle(table), request, NOW).unwrap_err().is_of_request()
+    };
+    let unknown = RouteRequest { method: Some("qr_unknown"), ..request(10_000) };
+    assert!(is_of_request(&table, &unknown), "a merchant's slip");
+    for place in [STRIPE, ALIPAY, PAYPAL, CRYPTO] {
+        learn(&mut table, place, OutcomeClass::TechnicalFailure, 5);
+    }
+    assert!(!is_of_request(&table, &request(10_000)), "all are down");
+    Arc::make_mut(&mut table.setup).channels.iter_mut().for_each(|channel| channel.enabled = false);
+    assert!(!is_of_request(&table, &unknown), "all are switched off");
+}
+
+#[test]
 fn nobody_waits_for_a_channel_that_would_not_take_it() {
     let mut table = table(setup(RoutingMode::Cost));
     learn(&mut table, STRIPE, OutcomeClass::TechnicalFailure, 5);
