@@ -15,6 +15,7 @@ use super::admin::{Admin, AdminArguments};
 use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
+use super::signals::Signals;
 
 /// How often what has come so far is shown anew.
 const SHOWN_EVERY: Duration = Duration::from_millis(100);
@@ -68,7 +69,16 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     // Not among the rows.
     let is_shown = arguments.output.is_some() || !std::io::stdout().is_terminal();
     let progress = if is_shown { progress() } else { ProgressBar::hidden() };
-    while let Some(part) = download.part().await? {
+    let mut signals = matches!(target, Target::File(..)).then(Signals::listen).transpose()?;
+    loop {
+        let part = tokio::select! {
+            part = download.part() => part?,
+            // What has come is dropped with its file, which nobody would look for.
+            () = asked_to_end(&mut signals) => {
+                return Err(Failure::Failed(String::from("stopped before all of it had come; nothing was written")));
+            }
+        };
+        let Some(part) = part else { break };
         counted.take(&part);
         progress.set_position(counted.rows());
         if !target.write(&part)? {
@@ -87,6 +97,14 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
         }
     }
     Ok(Outcome::Fine)
+}
+
+/// Ready when the process is asked to end in any way; never where it ends by itself then.
+async fn asked_to_end(signals: &mut Option<Signals>) {
+    match signals {
+        Some(signals) => drop(signals.next().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// What has come so far, on a terminal; nothing elsewhere.
