@@ -65,6 +65,9 @@ fn describe(path: &str, error: &serde_json::Error) -> ApiError {
             return ApiError::field(joined(parent, name), message);
         }
     }
+    // Of a name in an object that name is at the end of the path, as if it were a field.
+    let is_inside_name = text.ends_with(", expected unit");
+    let parent = parent.rsplit_once('.').filter(|_| is_inside_name).map_or(parent, |(parent, _)| parent);
     let field = if parent.is_empty() { "body" } else { parent };
     ApiError::field(field, wish(text))
 }

@@ -20,7 +20,7 @@ pub(crate) fn wish(text: &str) -> String {
         "a sequence" => "a list",
         "a map" => "an object",
         // An enum of ours is one of its names.
-        "map with a single key" | "string or map" => return String::from(NAME_WISHED),
+        "unit" | "map with a single key" | "string or map" => return String::from(NAME_WISHED),
         other if other.starts_with("struct ") => "an object",
         other => other,
     };
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn what_must_be_a_name_is_not_told_in_the_parser_s_words() {
-        for value in [json!(5), json!([]), json!({}), json!({ "active": 1, "suspended": 2 })] {
+        for value in [json!(5), json!([]), json!({}), json!({ "active": 1 }), json!({ "active": 1, "suspended": 2 })] {
             let refused = serde_json::from_value::<MerchantStatus>(value.clone()).unwrap_err();
             assert_eq!(wish(&refused.to_string()), NAME_WISHED, "{value}");
         }
