@@ -57,6 +57,41 @@ chmod -R a+rX "$directory/other"
 setpriv --reuid 65534 --clear-groups env TOLLGATE_TLS_DIR="$directory/etc/tls" RENEWED_LINEAGE="$directory/other" \
   deploy/certbot/tollgate.sh 2>/dev/null
 [ "$(cat "$directory/etc/tls/privkey.pem" "$directory/etc/tls/fullchain.pem" | tr '\n' ' ')" = "key certificate " ]
+# What was set up before there was a file `lineage` takes the certificate with the names of the one in place.
+install_missing openssl openssl
+make_certificate() { # directory, names
+  mkdir "$directory/$1"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=${2%%,*}" \
+    -addext "subjectAltName=DNS:${2//,/,DNS:}" -keyout "$directory/$1/privkey.pem" -out "$directory/$1/fullchain.pem" 2>/dev/null
+  chmod -R a+rX "$directory/$1"
+}
+renewed() { # directory
+  setpriv --reuid 65534 --clear-groups env TOLLGATE_TLS_DIR="$directory/former/tls" RENEWED_LINEAGE="$directory/$1" \
+    deploy/certbot/tollgate.sh 2>"$directory/said"
+}
+make_certificate in_place pay.example.com,www.pay.example.com
+make_certificate renewed pay.example.com,www.pay.example.com
+make_certificate mail mail.example.com
+make_certificate fewer_names pay.example.com
+mkdir -m 0777 "$directory/former"
+setpriv --reuid 65534 --clear-groups mkdir -m 0750 "$directory/former/tls"
+setpriv --reuid 65534 --clear-groups cp "$directory/in_place/privkey.pem" "$directory/in_place/fullchain.pem" \
+  "$directory/former/tls"
+for foreign in mail fewer_names lineage; do
+  renewed "$foreign"
+  grep -q "echo '$directory/$foreign' >" "$directory/said"
+  cmp "$directory/former/tls/fullchain.pem" "$directory/in_place/fullchain.pem"
+  cmp "$directory/former/tls/privkey.pem" "$directory/in_place/privkey.pem"
+  [ ! -e "$directory/former/tls/lineage" ]
+done
+renewed renewed
+cmp "$directory/former/tls/fullchain.pem" "$directory/renewed/fullchain.pem"
+cmp "$directory/former/tls/privkey.pem" "$directory/renewed/privkey.pem"
+[ "$(cat "$directory/former/tls/lineage")" = "$directory/renewed" ]
+# As the hook says it: another one is chosen by its directory.
+echo "$directory/mail" >"$directory/former/tls/lineage"
+renewed mail
+cmp "$directory/former/tls/fullchain.pem" "$directory/mail/fullchain.pem"
 
 echo "the image"
 timeout 120 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
