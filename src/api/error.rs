@@ -40,7 +40,8 @@ pub(crate) enum ApiError {
     Limited(Box<LimitedRequest>),
     /// A limit of the client's address, before it is known who asks.
     AddressLimited(AddressRefusal),
-    /// The channel certainly did not do it; the object is `failed` and can be read.
+    /// The channel certainly did not do it. What was to be made is `failed` and can be read; a hold that was to be captured is
+    /// as it was.
     ChannelFailed {
         /// `payment_no` or `refund_no`.
         field: &'static str,
