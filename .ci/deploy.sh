@@ -59,9 +59,9 @@ setpriv --reuid 65534 --clear-groups env TOLLGATE_TLS_DIR="$directory/etc/tls" R
 [ "$(cat "$directory/etc/tls/privkey.pem" "$directory/etc/tls/fullchain.pem" | tr '\n' ' ')" = "key certificate " ]
 # What was set up before there was a file `lineage` takes the certificate with the names of the one in place.
 install_missing openssl openssl
-make_certificate() { # directory, names
+make_certificate() { # directory, names, subject
   mkdir "$directory/$1"
-  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=${2%%,*}" \
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "$3" \
     -addext "subjectAltName=DNS:${2//,/,DNS:}" -keyout "$directory/$1/privkey.pem" -out "$directory/$1/fullchain.pem" 2>/dev/null
   chmod -R a+rX "$directory/$1"
 }
@@ -69,10 +69,11 @@ renewed() { # directory
   setpriv --reuid 65534 --clear-groups env TOLLGATE_TLS_DIR="$directory/former/tls" RENEWED_LINEAGE="$directory/$1" \
     deploy/certbot/tollgate.sh 2>"$directory/said"
 }
-make_certificate in_place pay.example.com,www.pay.example.com
-make_certificate renewed pay.example.com,www.pay.example.com
-make_certificate mail mail.example.com
-make_certificate fewer_names pay.example.com
+make_certificate in_place pay.example.com,www.pay.example.com /CN=pay.example.com
+# Authorities leave the subject out by now.
+make_certificate renewed pay.example.com,www.pay.example.com /
+make_certificate mail mail.example.com /CN=mail.example.com
+make_certificate fewer_names pay.example.com /CN=pay.example.com
 mkdir -m 0777 "$directory/former"
 setpriv --reuid 65534 --clear-groups mkdir -m 0750 "$directory/former/tls"
 setpriv --reuid 65534 --clear-groups cp "$directory/in_place/privkey.pem" "$directory/in_place/fullchain.pem" \

@@ -12,7 +12,7 @@ if [ -e "$target/lineage" ] && [ "$(cat "$target/lineage")" != "$RENEWED_LINEAGE
   exit 0
 fi
 names_in() {
-  openssl x509 -noout -subject -ext subjectAltName -in "$1" 2>/dev/null || echo "unknown: $1"
+  openssl x509 -noout -ext subjectAltName -in "$1" 2>/dev/null | grep -E 'DNS:|IP Address:' || echo "unknown: $1"
 }
 if [ ! -e "$target/lineage" ] && [ -e "$target/fullchain.pem" ] &&
   [ "$(names_in "$target/fullchain.pem")" != "$(names_in "$RENEWED_LINEAGE/fullchain.pem")" ]; then

@@ -99,10 +99,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<Outco
     Ok(Outcome::Fine)
 }
 
-/// Ready when the process is asked to end in any way; never where it ends by itself then.
+/// Ready when the process is asked to end, which the end of its terminal does not mean; never where it ends by itself then.
 async fn asked_to_end(signals: &mut Option<Signals>) {
     match signals {
-        Some(signals) => drop(signals.next().await),
+        Some(signals) => signals.stop().await,
         None => std::future::pending().await,
     }
 }

@@ -211,7 +211,7 @@ impl Inner {
     }
 
     /// The keys of credentials that changed since a channel took them, which wait for the next start, and which of them can't
-    /// be read, so that this start would leave the channel out.
+    /// be read, so that this start would leave the channel out, or be refused.
     async fn other_credentials(&self, file: &Config) -> Result<(Vec<String>, Vec<RefusedFileView>), ReloadError> {
         let (routing, file) = (self.routing.clone(), file.clone());
         let changed = self.on_files(move || routing.with_other_credentials(&file)).await?;
@@ -222,14 +222,22 @@ impl Inner {
         Ok((changed.iter().map(|(channel, _)| credentials_key(channel)).collect(), unreadable.collect()))
     }
 
+    /// [`Inner::other_credentials`], and the channels whose credentials were missing and are there now.
+    async fn look_for_credentials(&self) -> Result<(Vec<String>, Vec<RefusedFileView>, Vec<ChannelName>), ReloadError> {
+        let file = self.routing.hold().await.file.clone();
+        let (others, refused) = self.other_credentials(&file).await?;
+        let routing = self.routing.clone();
+        let found = self.on_files(move || routing.find_credentials(&file)).await?;
+        Ok((others, refused, found))
+    }
+
     async fn change_to(&self, wanted: &Config, by: &Operator) -> Result<Reloaded, ReloadError> {
+        // Before anything is held that others wait for. What names credentials does not change while the gateway runs.
+        let (other_credentials, refused, found) = Box::pin(self.look_for_credentials()).await?;
         let mut in_force = self.routing.hold().await;
         let next = in_force.file.with_changeable(wanted);
         let (mut applied, mut needs_restart) = keys_of(&in_force.file, wanted)?;
-        let (other_credentials, refused) = self.other_credentials(&in_force.file).await?;
         needs_restart.extend(other_credentials);
-        let (routing, file) = (self.routing.clone(), in_force.file.clone());
-        let found = self.on_files(move || routing.find_credentials(&file)).await?;
         applied.extend(found.iter().map(credentials_key));
         let unfit = in_force.unfit.clone();
         let mut reloaded = Reloaded { applied, needs_restart, unfit, refused };

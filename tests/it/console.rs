@@ -269,8 +269,10 @@ async fn who_sends_a_form_after_the_session_has_ended_is_told_and_comes_back_to_
         let sent = browser.send_form(&at, &fields, headers(&[("referer", &referer)])).await;
         assert_eq!(sent.header("location"), format!("/console/login?{next}ended=form"), "{referer}");
     }
-    let referer = headers(&[("referer", &format!("{}{at}", house.admin_url))]);
-    let without_cookie = Browser::new(&house).send_form(&at, &fields, referer).await;
+    let referer = || headers(&[("referer", &format!("{}{at}", house.admin_url))]);
+    let out_again = browser.send_form("/console/logout", &[("csrf", browser.csrf.as_str())], referer()).await;
+    assert_eq!(out_again.header("location"), "/console/login", "that is done");
+    let without_cookie = Browser::new(&house).send_form(&at, &fields, referer()).await;
     assert_eq!(without_cookie.header("location"), format!("/console/login?next={encoded}&ended=form"));
     let asked = browser.page(&format!("/console/login?next={encoded}&ended=form")).await;
     assert!(asked.contains("was not done") && asked.contains(&format!("value=\"{at}\"")), "{asked}");

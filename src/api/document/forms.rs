@@ -33,6 +33,9 @@ const REASON: Form = Length(0, 255);
 /// As [`crate::gateway::reconciliation::Period::read`] takes them.
 const DAY_OR_MOMENT: &str = "^(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])\
     ([Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))?$";
+/// Of lists: RFC 3339, or empty, which is as if it were not there.
+const MOMENT_OR_NONE: &str = "^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])\
+    [Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))?$";
 const CURSOR: Form = Pattern("^[0-9a-f]*$", "30303030303030303030303030303031");
 
 /// Values that look the same wherever they are answered.
@@ -257,7 +260,6 @@ fn shape_parameters(path: &str, operation: &mut Operation) {
         match form {
             // Tools fill in what they find as an example, and a place in a list that nobody was given leads nowhere.
             Some(Pattern(pattern, _)) if is_query => value.pattern = Some(String::from(pattern)),
-            Some(Moment) if is_query => value.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)),
             Some(form) => apply(form, value),
             None if is_query => value.enum_values = description.as_deref().and_then(only_values),
             None => {}
@@ -270,7 +272,7 @@ fn query_form(path: &str, parameter: &Parameter) -> Option<Form> {
         "cursor" => Some(CURSOR),
         "from" | "to" if path.contains("/exports/") => Some(Pattern(DAY_OR_MOMENT, "")),
         // Costs take a day, too, and say so.
-        "from" | "to" if !path.ends_with("/costs") => Some(Moment),
+        "from" | "to" if !path.ends_with("/costs") => Some(Pattern(MOMENT_OR_NONE, "")),
         _ => None,
     }
 }

@@ -61,6 +61,7 @@ fn wrong_types_are_named_and_values_are_not_repeated() {
         (r#"{"status":[]}"#, "status", "must be a string that is one of its documented values"),
         (r#"{"status":true}"#, "status", "must be a string that is one of its documented values"),
         (r#"{"status":{}}"#, "status", "must be a string that is one of its documented values"),
+        (r#"{"status":{"active":1}}"#, "status", "must be a string that is one of its documented values"),
     ] {
         assert_eq!(wrong::<UpdateMerchant>(body), (String::from(field), String::from(message)), "{body}");
     }

@@ -109,11 +109,12 @@ pub struct NoChannel {
 }
 
 impl NoChannel {
-    /// Whether it is the payment that no channel serves, rather than channels that can't take it now. Those that are switched
-    /// off do not count beside others.
+    /// Whether it is the payment that none of the channels that are meant serves, rather than channels that can't take it now.
+    /// Those that are switched off or not set up do not count beside others.
     pub fn is_of_request(&self) -> bool {
-        let dropped = self.record.channels.iter().filter_map(|channel| channel.dropped_by);
-        let mut dropped = dropped.filter(|by| *by != DroppedBy::Disabled).peekable();
+        let is_meant = |one: &&ChannelVerdict| self.record.requested.as_ref().is_none_or(|name| one.channel == *name);
+        let dropped = self.record.channels.iter().filter(is_meant).filter_map(|one| one.dropped_by);
+        let mut dropped = dropped.filter(|by| !matches!(by, DroppedBy::Disabled | DroppedBy::Credentials)).peekable();
         dropped.peek().is_some() && dropped.all(DroppedBy::is_for_good)
     }
 }

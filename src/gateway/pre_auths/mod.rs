@@ -355,7 +355,7 @@ impl PreAuths {
         let core = &self.0.core;
         let pre_auth = rows::read(core, merchant_id, &pre_auth_no)?.pre_auth;
         // What the channel took for a capture is often said only later.
-        let lacks_fee = pre_auth.status == PreAuthStatus::Captured && pre_auth.fee_minor().is_none();
+        let lacks_fee = pre_auth.status == PreAuthStatus::Captured && pre_auth.reported_fee_minor.is_none();
         let is_over = pre_auth.status.is_final() && !lacks_fee;
         // After a restore asking may mean sending again, and that moves money.
         if !refresh || is_over || self.0.payments.check_held().is_err() {

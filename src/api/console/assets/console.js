@@ -124,7 +124,7 @@
       if (document.hidden) return;
       const own = new EventSource(path);
       source = own;
-      own.addEventListener("open", hears);
+      own.addEventListener("open", () => { heard = Date.now(); });
       own.addEventListener("still", hears);
       own.addEventListener("late", isLate);
       own.addEventListener("fragment", (event) => {

@@ -38,6 +38,14 @@ fn it_is_known_whether_the_payment_or_the_channels_are_the_cause() {
     };
     let unknown = RouteRequest { method: Some("qr_unknown"), ..request(10_000) };
     assert!(is_of_request(&table, &unknown), "a merchant's slip");
+    let (crypto, stripe) = (channel("crypto"), channel("stripe"));
+    let card_by = |requested| RouteRequest { requested: Some(requested), method: Some("card"), ..request(10_000) };
+    learn(&mut table, STRIPE, OutcomeClass::TechnicalFailure, 5);
+    assert!(is_of_request(&table, &card_by(&crypto)), "stripe was not meant");
+    Arc::make_mut(&mut table.setup).channels[STRIPE].enabled = false;
+    assert!(!is_of_request(&table, &card_by(&stripe)), "no other one was meant");
+    Arc::make_mut(&mut table.setup).channels[ALIPAY].has_credentials = false;
+    assert!(is_of_request(&table, &unknown), "one that is not set up is told otherwise");
     Arc::make_mut(&mut table.setup).channels.iter_mut().for_each(|channel| channel.has_credentials = false);
     assert!(!is_of_request(&table, &unknown), "none is set up");
     Arc::make_mut(&mut table.setup).channels.iter_mut().for_each(|channel| channel.enabled = false);
