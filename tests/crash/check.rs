@@ -19,10 +19,9 @@ use crate::report::say;
 const WEBHOOKS_IN_FLIGHT_MAX: usize = 16;
 /// Answers of each kind that are asked for once more after each start.
 const ASKED_AGAIN: usize = 20;
-/// How long an outcome that is not known yet may go unasked. All that is open is asked about in turn, payments that wait for
-/// their payers among them, so many at once of each channel: on a machine that has much else to do one round of hundreds takes
-/// a while. What has lost its place in it is never asked about.
-const ASKED_WITHIN: Duration = Duration::from_secs(60);
+/// How long an outcome that is not known yet may go unasked: channels are asked about each some times a second, and
+/// answer within a second.
+const ASKED_WITHIN: Duration = Duration::from_secs(15);
 /// Requests that the checks have in flight.
 const AT_ONCE: usize = 8;
 
